@@ -1,0 +1,254 @@
+//! What the operator may say: flags, environment, file.
+//!
+//! Owns names, defaults and bounds. The configuration is read whole before any port is bound.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+use uptime_proto::settings::{Settings, Texts};
+use uptime_proto::{Epoch, Period};
+
+use crate::telemetry::LogFormat;
+
+/// Decides which Golem providers are up from what many probes saw, writes nodes_status.csv and
+/// answers for it.
+///
+/// Settings are taken from a flag, else from the environment variable named beside it, else from
+/// the file given with --config (TOML, the flag's name with underscores), else the default.
+/// Exit status: 0 done, 1 failed, 64 wrong usage or configuration.
+#[derive(Debug, Parser)]
+#[command(name = "uptime-aggregator", version, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Take reports, close rounds, write the CSV and answer, until SIGTERM or SIGINT
+    Serve(SettingArgs),
+    /// Read the configuration and open the store as serve would, say what is wrong, and exit
+    Check(SettingArgs),
+    /// Probes and their tokens; works beside a running serve
+    Probe {
+        /// Where the aggregator keeps its store [default: ./uptime-data]
+        #[arg(long, env = "UPTIME_DATA_DIR", global = true)]
+        data_dir: Option<PathBuf>,
+        /// What to do with them.
+        #[command(subcommand)]
+        command: ProbeCommand,
+    },
+}
+
+/// What can be done with probes.
+#[derive(Debug, Subcommand)]
+pub enum ProbeCommand {
+    /// Enrol a probe and print its token: once, it is stored only as a hash
+    Add {
+        /// Letters, digits, '-', '_' and '.'
+        name: String,
+        /// A subnet it may speak for; repeatable; none: any
+        #[arg(long = "subnet-allowed")]
+        subnets_allowed: Vec<String>,
+    },
+    /// List the enrolled probes
+    List,
+}
+
+macro_rules! setting_args {
+    ($($(#[doc = $doc:literal])+ $field:ident = $name:literal, $env:literal, $value:literal;)+) => {
+        /// Settings of serve and check, as texts.
+        #[derive(Debug, Default, Args)]
+        pub struct SettingArgs {
+            /// A TOML file with settings
+            #[arg(long, env = "UPTIME_CONFIG", value_name = "FILE")]
+            pub config: Option<PathBuf>,
+            /// Serve plaintext on addresses beyond loopback, for anyone to read and to forge
+            #[arg(long)]
+            pub insecure_plaintext_beyond_loopback: bool,
+            $($(#[doc = $doc])+ #[arg(long, env = $env, value_name = $value)]
+            pub $field: Option<String>,)+
+        }
+
+        impl SettingArgs {
+            fn texts(&self) -> Texts {
+                let pairs = [$(($name, &self.$field)),+];
+                let said = pairs.into_iter().filter_map(|(name, text)| {
+                    Some((name.to_owned(), vec![text.clone()?]))
+                });
+                said.collect()
+            }
+        }
+    };
+}
+
+setting_args! {
+    /// Where gRPC is served [default: 127.0.0.1:7640]
+    grpc_addr = "grpc-addr", "UPTIME_GRPC_ADDR", "ADDR:PORT";
+    /// Where HTTP is served [default: 127.0.0.1:7641]
+    http_addr = "http-addr", "UPTIME_HTTP_ADDR", "ADDR:PORT";
+    /// Where the store lives [default: ./uptime-data]
+    data_dir = "data-dir", "UPTIME_DATA_DIR", "DIR";
+    /// The canonical CSV [default: nodes_status.csv in the data directory]
+    csv = "csv", "UPTIME_CSV", "FILE";
+    /// Length of a round in seconds; divides 86,400. Changing it opens an epoch [default: 30]
+    round_period_s = "round-period-s", "UPTIME_ROUND_PERIOD_S", "S";
+    /// Seconds after a round's end in which its parts are on time [default: 5]
+    grace_s = "grace-s", "UPTIME_GRACE_S", "S";
+    /// How many probes must have found a node for it to be up [default: 1]
+    positive_probes_min = "positive-probes-min", "UPTIME_POSITIVE_PROBES_MIN", "K";
+    /// The greatest age of the relay's `seen` that proves life, in seconds [default: 20]
+    freshness_s = "freshness-s", "UPTIME_FRESHNESS_S", "S";
+    /// The relay session of a probe's daemon must be so old for its "not found" to count
+    /// [default: 60]
+    relay_session_age_min_s = "relay-session-age-min-s", "UPTIME_RELAY_SESSION_AGE_MIN_S", "S";
+    /// How long a provider may take to answer a direct question, in milliseconds [default: 4000]
+    direct_timeout_ms = "direct-timeout-ms", "UPTIME_DIRECT_TIMEOUT_MS", "MS";
+    /// Ids one probe may have brought that were never confirmed [default: 100000]
+    unconfirmed_nodes_max = "unconfirmed-nodes-max", "UPTIME_UNCONFIRMED_NODES_MAX", "N";
+    /// How logs are written: text or json [default: text]
+    log_format = "log-format", "UPTIME_LOG_FORMAT", "FORMAT";
+}
+
+/// Everything serve needs to know.
+#[derive(Debug, Clone)]
+#[allow(missing_docs, reason = "named as the flags, which --help documents")]
+pub struct Config {
+    pub grpc_addr: SocketAddr,
+    pub http_addr: SocketAddr,
+    pub data_dir: PathBuf,
+    pub csv: PathBuf,
+    pub rules: Epoch,
+    pub unconfirmed_nodes_max: u64,
+    pub log_format: LogFormat,
+}
+
+/// The default data directory.
+#[must_use]
+pub fn default_data_dir() -> PathBuf {
+    PathBuf::from("uptime-data")
+}
+
+impl Config {
+    /// Reads the configuration.
+    ///
+    /// # Errors
+    /// Every fault of it, each with the name of the setting and what it may be.
+    pub fn read(args: &SettingArgs) -> Result<Self, Vec<String>> {
+        let file = match &args.config {
+            None => Texts::new(),
+            Some(path) => read_file(path).map_err(|fault| vec![fault])?,
+        };
+        Self::resolve(args, file)
+    }
+
+    fn resolve(args: &SettingArgs, file: Texts) -> Result<Self, Vec<String>> {
+        let mut settings = Settings::new(args.texts(), file);
+        let grpc_addr = settings.one("grpc-addr", SocketAddr::from(([127, 0, 0, 1], 7640)));
+        let http_addr = settings.one("http-addr", SocketAddr::from(([127, 0, 0, 1], 7641)));
+        for (name, addr) in [("grpc-addr", grpc_addr), ("http-addr", http_addr)] {
+            let loopback = match addr.ip() {
+                IpAddr::V4(ip) => ip.is_loopback(),
+                IpAddr::V6(ip) => ip.is_loopback(),
+            };
+            if !loopback && !args.insecure_plaintext_beyond_loopback {
+                settings.fault(format!(
+                    "--{name}: {addr} is not loopback, and this version serves plaintext only: \
+                     bind to loopback behind a TLS proxy or tunnel, or say \
+                     --insecure-plaintext-beyond-loopback"
+                ));
+            }
+        }
+        let data_dir = settings.one("data-dir", default_data_dir());
+        let csv = settings.one("csv", data_dir.join("nodes_status.csv"));
+        let default_period = |seconds| Period::new(seconds).map_err(|error| error.to_string());
+        let thirty = default_period(30).map_err(|fault| vec![fault])?;
+        let period = settings.checked("round-period-s", thirty, |text| {
+            default_period(text.parse().map_err(|_| "a number of seconds is wanted".to_owned())?)
+        });
+        let default = Epoch::with_defaults(period);
+        let rules = Epoch {
+            grace_s: settings.number32("grace-s", default.grace_s, 0, 3_600),
+            positive_probes_min: settings.number32(
+                "positive-probes-min",
+                default.positive_probes_min,
+                1,
+                100,
+            ),
+            freshness_s: settings.number32("freshness-s", default.freshness_s, 1, 3_600),
+            relay_session_age_min_s: settings.number32(
+                "relay-session-age-min-s",
+                default.relay_session_age_min_s,
+                0,
+                86_400,
+            ),
+            direct_timeout_ms: settings.number32(
+                "direct-timeout-ms",
+                default.direct_timeout_ms,
+                1,
+                30_000,
+            ),
+            ..default
+        };
+        let unconfirmed_nodes_max =
+            settings.number("unconfirmed-nodes-max", 100_000, 1, u64::from(u32::MAX));
+        let log_format = settings.checked("log-format", LogFormat::Text, |text| match text {
+            "text" => Ok(LogFormat::Text),
+            "json" => Ok(LogFormat::Json),
+            _ => Err("text or json is wanted".to_owned()),
+        });
+        settings.finish()?;
+        Ok(Self { grpc_addr, http_addr, data_dir, csv, rules, unconfirmed_nodes_max, log_format })
+    }
+}
+
+fn read_file(path: &Path) -> Result<Texts, String> {
+    let fault = |error: &dyn std::fmt::Display| format!("--config {}: {error}", path.display());
+    let text = std::fs::read_to_string(path).map_err(|error| fault(&error))?;
+    let table: BTreeMap<String, toml::Value> =
+        toml::from_str(&text).map_err(|error| fault(&error))?;
+    Ok(table.into_iter().map(|(name, value)| (name, plain_texts(value))).collect())
+}
+
+fn plain_texts(value: toml::Value) -> Vec<String> {
+    match value {
+        toml::Value::String(text) => vec![text],
+        toml::Value::Array(values) => values.into_iter().flat_map(plain_texts).collect(),
+        other => vec![other.to_string()],
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_those_of_the_contract() {
+        let config = Config::resolve(&SettingArgs::default(), Texts::new()).unwrap();
+        assert_eq!(config.grpc_addr.to_string(), "127.0.0.1:7640");
+        assert_eq!(config.http_addr.to_string(), "127.0.0.1:7641");
+        assert_eq!(config.csv, Path::new("uptime-data/nodes_status.csv"));
+        assert_eq!(config.rules, Epoch::with_defaults(Period::new(30).unwrap()));
+    }
+
+    #[test]
+    fn every_fault_is_named_at_once() {
+        let args = SettingArgs {
+            grpc_addr: Some("nowhere".into()),
+            http_addr: Some("0.0.0.0:80".into()),
+            round_period_s: Some("7".into()),
+            grace_s: Some("-1".into()),
+            ..SettingArgs::default()
+        };
+        let faults = Config::resolve(&args, Texts::from([("typo".into(), vec![])])).unwrap_err();
+        for name in ["grpc-addr", "http-addr", "round-period-s", "grace-s", "typo"] {
+            assert!(faults.iter().any(|fault| fault.contains(name)), "{name}: {faults:?}");
+        }
+        assert_eq!(faults.len(), 5, "{faults:?}");
+    }
+}

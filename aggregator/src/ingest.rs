@@ -1,0 +1,327 @@
+//! Parts in: who are you, is it well formed, hand over, answer once durable.
+//!
+//! Owns the Collector service and the live streams of probes. Refuses what a message is wrong by
+//! itself or in time; whether an id is a node, and what a part means, is the ledger's.
+
+mod assignment;
+mod connections;
+mod dispatch;
+mod stream;
+
+pub use connections::Connections;
+pub use dispatch::run as dispatch;
+
+use std::sync::Arc;
+
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+use uptime_proto::convert::{Decoder, PartLimits, Refusal, part_from_wire};
+use uptime_proto::v1::{self, RefusalReason, ReportStatus};
+use uptime_proto::{Epoch, Epochs, NodeId, Part};
+
+use crate::access;
+use crate::clock::now_unix_ms;
+use crate::ledger::{Ledger, PartOutcome, Submission, Unavailable};
+use crate::store::{Details, ProbeRecord};
+
+/// Rounds that began longer ago are refused: 35 days, the age limit of a probe's spool.
+pub const LATENESS_S_MAX: u64 = 35 * 86_400;
+/// A part may be ahead of this clock by so much, as the probe's offset may be.
+const CLOCK_SKEW_MS_MAX: i64 = 2_000;
+/// More parts in one report would only make its answer unwieldy.
+const PARTS_PER_REPORT_MAX: usize = 64;
+/// Reports of one stream on their way at a time; beyond that the stream is not read.
+const REPORTS_IN_FLIGHT_MAX: usize = 64;
+/// Details of one report.
+const DETAILS_MAX: usize = 4_000;
+/// One text of a node's details, in bytes.
+const DETAIL_TEXT_BYTES_MAX: usize = 256;
+
+/// What the service needs to know besides the ledger.
+#[derive(Debug, Clone)]
+pub struct IngestOptions {
+    /// Limits on single parts.
+    pub part_limits: PartLimits,
+    /// Announced in Welcome.
+    pub schedule: v1::Schedule,
+}
+
+/// When in a round look-ups begin and suspects are named, for these rules.
+///
+/// Look-ups begin at two fifths of the round, so that at 400 a second some 3,600 are done before
+/// suspects are named at 30 s rounds. Suspects are named so that the last direct question ends one
+/// second before the round does, or, in short rounds, at three fifths.
+#[must_use]
+pub fn schedule_for(epoch: &Epoch) -> v1::Schedule {
+    let period_ms = epoch.period.seconds().saturating_mul(1000);
+    let questions_ms = epoch.direct_timeout_ms.saturating_mul(epoch.direct_attempts) + 1_000;
+    v1::Schedule {
+        lookups_offset_ms: period_ms / 5 * 2,
+        suspects_offset_ms: (period_ms / 5 * 3).max(period_ms.saturating_sub(questions_ms)),
+        lookups_per_s_max: 400,
+        lookups_in_flight_max: 50,
+    }
+}
+
+/// The Collector service.
+#[derive(Clone)]
+pub struct Ingest {
+    ledger: Ledger,
+    connections: Connections,
+    options: Arc<IngestOptions>,
+}
+
+impl Ingest {
+    /// The service over a ledger; `connections` is shared with [`dispatch`].
+    #[must_use]
+    pub fn new(ledger: Ledger, connections: Connections, options: IngestOptions) -> Self {
+        Self { ledger, connections, options: Arc::new(options) }
+    }
+
+    /// Checks a report and hands it over. The outer future ends when it has its place in the
+    /// ledger's queue, the inner one when it is durable.
+    async fn take(
+        &self,
+        probe: &ProbeRecord,
+        report: v1::Report,
+        decoder: Option<&mut Decoder>,
+    ) -> Result<impl Future<Output = Result<v1::ReportResult, Unavailable>> + use<>, Unavailable>
+    {
+        let checked = self.check(probe, &report, decoder);
+        let refused = checked.iter().filter(|part| part.is_err()).count() as u64;
+        if refused > 0 {
+            self.ledger.refused(probe.number, refused).await;
+        }
+        let details = read_details(&report.details);
+        let details = details.unwrap_or_else(|refusal| {
+            tracing::warn!(probe = probe.name, %refusal, "details left out");
+            Vec::new()
+        });
+        let (parts, faults): (Vec<_>, Vec<_>) = checked
+            .into_iter()
+            .map(|part| match part {
+                Ok(part) => (Some(part), None),
+                Err(refusal) => (None, Some(refusal)),
+            })
+            .unzip();
+        let submission = Submission {
+            probe: probe.number,
+            parts: parts.into_iter().flatten().collect(),
+            details,
+        };
+        let outcomes = self.ledger.submit(submission).await?;
+        let (report_id, name) = (report.report_id, probe.name.clone());
+        Ok(async move {
+            let mut outcomes = outcomes.await?.into_iter();
+            let all: Vec<PartOutcome> = faults
+                .into_iter()
+                .filter_map(|fault| match fault {
+                    Some(refusal) => Some(PartOutcome::Refused(refusal.reason, refusal.detail)),
+                    None => outcomes.next(),
+                })
+                .collect();
+            for outcome in &all {
+                if let PartOutcome::Refused(reason, detail) = outcome {
+                    tracing::warn!(probe = name, reason = reason.as_str_name(), detail, "refused");
+                }
+            }
+            Ok(report_result(report_id, &all))
+        })
+    }
+
+    fn check(
+        &self,
+        probe: &ProbeRecord,
+        report: &v1::Report,
+        mut decoder: Option<&mut Decoder>,
+    ) -> Vec<Result<Part, Refusal>> {
+        let now_ms = now_unix_ms();
+        let too_many = report.parts.len() > PARTS_PER_REPORT_MAX;
+        report
+            .parts
+            .iter()
+            .map(|wire| {
+                let limits = &self.options.part_limits;
+                let part = part_from_wire(wire, decoder.as_deref_mut(), limits)?;
+                if too_many {
+                    let detail = format!(
+                        "{} parts in one report, at most {PARTS_PER_REPORT_MAX}",
+                        report.parts.len()
+                    );
+                    return Err(Refusal::new(RefusalReason::TooManyParts, detail));
+                }
+                check_subnet(&part, probe)?;
+                check_time(&part, self.ledger.epochs(), now_ms)?;
+                Ok(part)
+            })
+            .collect()
+    }
+
+    fn limits(&self) -> v1::Limits {
+        let part = &self.options.part_limits;
+        let narrow = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
+        v1::Limits {
+            message_bytes_max: narrow(uptime_proto::MESSAGE_BYTES_MAX),
+            parts_per_report_max: narrow(PARTS_PER_REPORT_MAX),
+            observations_per_part_max: narrow(part.observations_per_part_max),
+            part_numbers_max: u32::from(part.part_numbers_max),
+            reports_in_flight_max: narrow(REPORTS_IN_FLIGHT_MAX),
+            compact_bases_max: narrow(part.compact_bases_max),
+            compact_nodes_max: part.compact_nodes_max,
+            lateness_s_max: LATENESS_S_MAX,
+            subnet_bytes_max: narrow(part.subnet_bytes_max),
+        }
+    }
+}
+
+fn check_subnet(part: &Part, probe: &ProbeRecord) -> Result<(), Refusal> {
+    let subnet = &part.key.subnet;
+    if subnet.is_empty()
+        || probe.subnets_allowed.is_empty()
+        || probe.subnets_allowed.contains(subnet)
+    {
+        return Ok(());
+    }
+    let allowed = probe.subnets_allowed.join(", ");
+    let detail = format!("{} may speak for {allowed}, not for {subnet}", probe.name);
+    Err(Refusal::new(RefusalReason::SubnetNotAllowed, detail))
+}
+
+fn check_time(part: &Part, epochs: &Epochs, now_ms: i64) -> Result<(), Refusal> {
+    let round = part.key.round;
+    if !epochs.all().iter().any(|epoch| epoch.period == round.period()) {
+        let detail = format!("no epoch has rounds of {} s", round.period().seconds());
+        return Err(Refusal::new(RefusalReason::PeriodInvalid, detail));
+    }
+    if round.start_ms() > now_ms + CLOCK_SKEW_MS_MAX {
+        let ahead_ms = round.start_ms() - now_ms;
+        let detail = format!("round {} starts {ahead_ms} ms from now", round.start_s());
+        return Err(Refusal::new(RefusalReason::RoundInFuture, detail));
+    }
+    let lateness_ms = i64::try_from(LATENESS_S_MAX * 1000).unwrap_or(i64::MAX);
+    if round.start_ms().saturating_add(lateness_ms) < now_ms {
+        let detail = format!("round {} began more than 35 days ago", round.start_s());
+        return Err(Refusal::new(RefusalReason::RoundTooOld, detail));
+    }
+    let closes_ms = epochs.at(round.start_s()).closes_at_ms(round);
+    if !(round.start_ms()..closes_ms).contains(&part.observed_at_ms)
+        || part.observed_at_ms > now_ms + CLOCK_SKEW_MS_MAX
+    {
+        let detail = format!(
+            "observed at {} ms, but round {} and its grace reach from {} to {} ms, and now it is \
+             {now_ms} ms",
+            part.observed_at_ms,
+            round.start_s(),
+            round.start_ms(),
+            closes_ms
+        );
+        return Err(Refusal::new(RefusalReason::ObservedOutsideRound, detail));
+    }
+    Ok(())
+}
+
+fn read_details(wire: &[v1::NodeDetails]) -> Result<Vec<(NodeId, Details)>, Refusal> {
+    let refuse = |detail: String| Refusal::new(RefusalReason::DetailsInvalid, detail);
+    if wire.len() > DETAILS_MAX {
+        return Err(refuse(format!("{} details, at most {DETAILS_MAX}", wire.len())));
+    }
+    wire.iter()
+        .map(|wire| {
+            let id = NodeId::from_slice(&wire.node_id).map_err(|error| refuse(error.to_string()))?;
+            let texts = [&wire.name, &wire.runtime, &wire.runtime_version];
+            let mut texts = texts.into_iter().chain(&wire.networks);
+            if texts.any(|text| {
+                text.len() > DETAIL_TEXT_BYTES_MAX || text.chars().any(char::is_control)
+            }) || wire.networks.len() > 32
+            {
+                return Err(refuse(format!("a text of {id} is too long or has control characters")));
+            }
+            let details = Details {
+                name: wire.name.clone(),
+                runtime: wire.runtime.clone(),
+                runtime_version: wire.runtime_version.clone(),
+                networks: wire.networks.clone(),
+            };
+            Ok((id, details))
+        })
+        .collect()
+}
+
+fn part_status(outcome: &PartOutcome) -> (ReportStatus, RefusalReason) {
+    match outcome {
+        PartOutcome::Accepted => (ReportStatus::Accepted, RefusalReason::Unspecified),
+        PartOutcome::Duplicate => (ReportStatus::Duplicate, RefusalReason::Unspecified),
+        PartOutcome::Conflict => (ReportStatus::Conflict, RefusalReason::Unspecified),
+        PartOutcome::Refused(reason, _) => (ReportStatus::Refused, *reason),
+    }
+}
+
+fn report_result(report_id: u64, outcomes: &[PartOutcome]) -> v1::ReportResult {
+    // An empty report is trivially there already.
+    let mut status = ReportStatus::Duplicate;
+    for outcome in outcomes {
+        status = match (status, part_status(outcome).0) {
+            (ReportStatus::Refused, _) | (_, ReportStatus::Refused) => ReportStatus::Refused,
+            (ReportStatus::Conflict, _) | (_, ReportStatus::Conflict) => ReportStatus::Conflict,
+            (ReportStatus::Accepted, _) | (_, ReportStatus::Accepted) => ReportStatus::Accepted,
+            _ => ReportStatus::Duplicate,
+        };
+    }
+    let refused = outcomes.iter().find_map(|outcome| match outcome {
+        PartOutcome::Refused(reason, detail) => Some((*reason, detail.clone())),
+        _ => None,
+    });
+    let (reason, detail) = refused.unwrap_or((RefusalReason::Unspecified, String::new()));
+    let alike = outcomes.windows(2).all(|pair| part_status(&pair[0]) == part_status(&pair[1]));
+    let parts = if alike { &[] } else { outcomes };
+    let parts = parts.iter().map(part_status).map(|(status, reason)| v1::PartResult {
+        status: status as i32,
+        reason: reason as i32,
+    });
+    v1::ReportResult {
+        report_id,
+        status: status as i32,
+        reason: reason as i32,
+        detail,
+        parts: parts.collect(),
+    }
+}
+
+#[tonic::async_trait]
+impl v1::collector_server::Collector for Ingest {
+    type ConnectStream = ReceiverStream<Result<v1::AggregatorMessage, Status>>;
+
+    async fn connect(
+        &self,
+        request: Request<Streaming<v1::ProbeMessage>>,
+    ) -> Result<Response<Self::ConnectStream>, Status> {
+        let probe = access::authenticate(&self.ledger, request.metadata()).await?;
+        Ok(Response::new(stream::start(self.clone(), probe, request.into_inner())))
+    }
+
+    async fn submit(
+        &self,
+        request: Request<v1::SubmitRequest>,
+    ) -> Result<Response<v1::SubmitResponse>, Status> {
+        let probe = access::authenticate(&self.ledger, request.metadata()).await?;
+        let mut results = Vec::new();
+        for report in request.into_inner().reports {
+            let unavailable = |error: Unavailable| Status::unavailable(error.to_string());
+            let result = self.take(&probe, report, None).await.map_err(unavailable)?;
+            results.push(result.await.map_err(unavailable)?);
+        }
+        let now_ms = now_unix_ms();
+        let now_s = u64::try_from(now_ms / 1000).unwrap_or(0);
+        let snapshot = self.ledger.snapshot();
+        Ok(Response::new(v1::SubmitResponse {
+            results,
+            store_id: snapshot.store_id.to_vec().into(),
+            generation: snapshot.generation,
+            server_time_unix_ms: now_ms,
+            epoch: Some(self.ledger.epochs().at(now_s).into()),
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,170 @@
+//! One probe's stream from hello to goodbye.
+
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use metrics::gauge;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming};
+use uptime_proto::PROTOCOL_VERSION;
+use uptime_proto::convert::Decoder;
+use uptime_proto::v1::{
+    self, GoodbyeReason, aggregator_message::Message, probe_message::Message as FromProbe,
+};
+
+use super::connections::{Outbound, message};
+use super::{Ingest, REPORTS_IN_FLIGHT_MAX};
+use crate::clock::now_unix_ms;
+use crate::ledger::{Greeting, Unavailable};
+use crate::store::ProbeRecord;
+
+/// Messages to a probe that it has not taken yet. A probe that does not read is not read either.
+const OUTBOUND_MAX: usize = 128;
+/// A stream that does not say hello in this time is ended.
+const HELLO_WITHIN: Duration = Duration::from_secs(10);
+/// A native probe sends a heartbeat every 10 s; three missed ones end the stream.
+const SILENCE_MAX: Duration = Duration::from_secs(35);
+
+type Inbound = Streaming<v1::ProbeMessage>;
+
+/// Why a stream ended, for the probe and the log.
+struct Ended(Option<(GoodbyeReason, String)>);
+
+/// Starts the task that serves a stream, and answers what it sends.
+pub(super) fn start(
+    ingest: Ingest,
+    probe: ProbeRecord,
+    inbound: Inbound,
+) -> ReceiverStream<Result<v1::AggregatorMessage, Status>> {
+    let (outbound, messages) = mpsc::channel(OUTBOUND_MAX);
+    // Ends with its stream: when the probe goes, inbound ends; when the server stops, the token.
+    #[expect(clippy::disallowed_methods, reason = "a stream lives as long as its probe")]
+    tokio::spawn(serve(ingest, probe, inbound, outbound));
+    ReceiverStream::new(messages)
+}
+
+async fn serve(ingest: Ingest, probe: ProbeRecord, mut inbound: Inbound, outbound: Outbound) {
+    let hello = match tokio::time::timeout(HELLO_WITHIN, inbound.message()).await {
+        Ok(Ok(Some(v1::ProbeMessage { message: Some(FromProbe::Hello(hello)) }))) => hello,
+        _ => {
+            let detail = format!("the first message, within {HELLO_WITHIN:?}, must be Hello");
+            outbound.send(Err(Status::failed_precondition(detail))).await.ok();
+            return;
+        }
+    };
+    if hello.protocol_version != PROTOCOL_VERSION {
+        let detail = format!(
+            "this aggregator speaks protocol version {PROTOCOL_VERSION}, the probe {}: \
+             install matching versions",
+            hello.protocol_version
+        );
+        outbound.send(Err(Status::failed_precondition(detail))).await.ok();
+        return;
+    }
+    let (serial, superseded) =
+        ingest.connections.enter(probe.number, &probe.name, outbound.clone());
+    tracing::info!(probe = probe.name, version = hello.software_version, "connected");
+    gauge!("uptime_ingest_streams").increment(1);
+    let greeting =
+        Greeting { software_version: hello.software_version, subnets: hello.subnets };
+    ingest.ledger.connected(probe.clone(), Some(greeting)).await;
+    let welcome = message(Message::Welcome(welcome(&ingest, &probe)));
+    let ended = if outbound.send(Ok(welcome)).await.is_err() {
+        Ended(None)
+    } else {
+        ingest.connections.ready();
+        tokio::select! {
+            ended = exchange(&ingest, &probe, inbound, &outbound) => ended,
+            () = superseded.cancelled() => Ended(Some((
+                GoodbyeReason::Superseded,
+                "a newer stream of the same identity took over".to_owned(),
+            ))),
+            () = ingest.connections.stopping().cancelled() => Ended(Some((
+                GoodbyeReason::Stopping,
+                "the aggregator is stopping".to_owned(),
+            ))),
+        }
+    };
+    gauge!("uptime_ingest_streams").decrement(1);
+    if ingest.connections.leave(probe.number, serial) {
+        ingest.ledger.connected(probe.clone(), None).await;
+    }
+    let detail = ended.0.as_ref().map_or("the probe went away", |(_, detail)| detail.as_str());
+    tracing::info!(probe = probe.name, detail, "disconnected");
+    if let Some((reason, detail)) = ended.0 {
+        let goodbye = v1::Goodbye { reason: reason as i32, detail };
+        // A probe that does not read must not hold this task up.
+        outbound.try_send(Ok(message(Message::Goodbye(goodbye)))).ok();
+    }
+}
+
+fn welcome(ingest: &Ingest, probe: &ProbeRecord) -> v1::Welcome {
+    let snapshot = ingest.ledger.snapshot();
+    let epochs = ingest.ledger.epochs().all();
+    v1::Welcome {
+        store_id: snapshot.store_id.to_vec().into(),
+        generation: snapshot.generation,
+        probe_name: probe.name.clone(),
+        server_time_unix_ms: now_unix_ms(),
+        epochs: epochs.iter().map(v1::Epoch::from).collect(),
+        limits: Some(ingest.limits()),
+        schedule: Some(ingest.options.schedule),
+        subnets_allowed: probe.subnets_allowed.clone(),
+    }
+}
+
+/// Takes reports and answers them until the stream ends.
+async fn exchange(
+    ingest: &Ingest,
+    probe: &ProbeRecord,
+    mut inbound: Inbound,
+    outbound: &Outbound,
+) -> Ended {
+    let mut decoder = Decoder::default();
+    let mut pending = FuturesUnordered::new();
+    loop {
+        let room = pending.len() < REPORTS_IN_FLIGHT_MAX;
+        tokio::select! {
+            Some(result) = pending.next() => {
+                let result: Result<v1::ReportResult, Unavailable> = result;
+                // Unanswered reports stay in the probe's spool; it connects again later.
+                let Ok(result) = result else { return not_stored() };
+                if outbound.send(Ok(message(Message::Result(result)))).await.is_err() {
+                    return Ended(None);
+                }
+            }
+            next = tokio::time::timeout(SILENCE_MAX, inbound.message()), if room => {
+                let next = match next {
+                    Err(_) => return protocol(format!("silent for {SILENCE_MAX:?}")),
+                    Ok(Err(status)) => return protocol(status.message().to_owned()),
+                    Ok(Ok(None)) => return Ended(None),
+                    Ok(Ok(Some(next))) => next,
+                };
+                match next.message {
+                    Some(FromProbe::Report(report)) => {
+                        match ingest.take(probe, report, Some(&mut decoder)).await {
+                            Ok(answer) => pending.push(answer),
+                            Err(Unavailable(_)) => return not_stored(),
+                        }
+                    }
+                    Some(FromProbe::Heartbeat(_)) => {
+                        let beat = v1::Heartbeat { sent_unix_ms: now_unix_ms() };
+                        outbound.try_send(Ok(message(Message::Heartbeat(beat)))).ok();
+                    }
+                    Some(FromProbe::Hello(_)) => return protocol("a second Hello".to_owned()),
+                    None => return protocol("a message of an unknown kind".to_owned()),
+                }
+            }
+        }
+    }
+}
+
+fn protocol(detail: String) -> Ended {
+    Ended(Some((GoodbyeReason::Protocol, detail)))
+}
+
+fn not_stored() -> Ended {
+    Ended(Some((GoodbyeReason::Stopping, "the store does not take reports".to_owned())))
+}

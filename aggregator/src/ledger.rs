@@ -1,0 +1,185 @@
+//! The owner of state: one task that takes parts in, closes rounds and hands out snapshots.
+//!
+//! Everything else holds a [`Ledger`] handle. The task is the only one that talks to the store:
+//! it commits, then applies what it committed, then answers; so an acknowledgement means "on disk,
+//! synced", and what is in memory can always be rebuilt from what is on disk. It refuses to know
+//! where parts come from and where snapshots go.
+
+mod chunked;
+pub mod evidence;
+mod latest;
+pub mod nodes;
+mod owner;
+pub mod snapshot;
+pub mod state;
+pub mod timeline;
+pub mod uptime;
+pub mod verdict;
+
+use std::sync::Arc;
+
+use roaring::RoaringBitmap;
+use tokio::sync::{mpsc, oneshot, watch};
+use uptime_proto::v1::RefusalReason;
+use uptime_proto::{Epochs, NodeId, Part};
+
+use crate::store::{Details, ProbeRecord, StoreError};
+use nodes::NodeNames;
+pub use owner::{LedgerOptions, Owner};
+use snapshot::Snapshot;
+
+/// Requests that wait for the owner. When so many do, senders wait too, and through them the
+/// streams they serve: nothing is dropped.
+const QUEUE_MAX: usize = 256;
+
+/// Parts of one probe, to be committed together.
+#[derive(Debug)]
+pub struct Submission {
+    /// The probe's number.
+    pub probe: u32,
+    /// Checked parts.
+    pub parts: Vec<Part>,
+    /// New or changed details.
+    pub details: Vec<(NodeId, Details)>,
+}
+
+/// What became of a part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PartOutcome {
+    /// On disk, synced.
+    Accepted,
+    /// Was there already.
+    Duplicate,
+    /// Another one with this key is there; both are kept.
+    Conflict,
+    /// Not taken.
+    Refused(RefusalReason, String),
+}
+
+/// Where look-ups stand in the open round.
+#[derive(Debug, Clone)]
+pub struct LookupState {
+    /// Ids and numbers, new ones of the open round included.
+    pub names: NodeNames,
+    /// Every id that made an offer and is not retired.
+    pub candidates: RoaringBitmap,
+    /// Those with enough positive evidence in the round that was asked about.
+    pub found: RoaringBitmap,
+    /// Probes that could look in the last closed round; see `Ineligibility::DidNotLook`.
+    pub could_look: Vec<u32>,
+}
+
+/// What a probe says when it connects.
+#[derive(Debug, Clone, Default)]
+#[allow(missing_docs, reason = "documented in collector.proto")]
+pub struct Greeting {
+    pub software_version: String,
+    pub subnets: Vec<String>,
+}
+
+enum Request {
+    Submit(Submission, oneshot::Sender<Result<Vec<PartOutcome>, Unavailable>>),
+    Refused { probe: u32, parts: u64 },
+    Lookups { round_s: u64, answer: oneshot::Sender<LookupState> },
+    Authenticate([u8; 32], oneshot::Sender<Result<Option<ProbeRecord>, StoreError>>),
+    Connected { probe: ProbeRecord, greeting: Option<Greeting> },
+    Assigned { probe: u32, nodes: u64 },
+}
+
+/// The store would not take it, or the ledger is stopping: nothing was lost, try again.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not stored, try again: {0}")]
+pub struct Unavailable(pub String);
+
+/// A cheap handle to the owner.
+#[derive(Debug, Clone)]
+pub struct Ledger {
+    requests: mpsc::Sender<Request>,
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+    epochs: Arc<Epochs>,
+}
+
+impl std::fmt::Debug for Request {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Never the contents: a request may carry the hash of a token.
+        out.write_str("Request")
+    }
+}
+
+fn stopping() -> Unavailable {
+    Unavailable("the aggregator is stopping".to_owned())
+}
+
+impl Ledger {
+    /// Commits parts. Waits for its place in the queue at once; the answer comes when the
+    /// returned future is awaited, so that many may be on their way.
+    ///
+    /// # Errors
+    /// [`Unavailable`] when nothing was stored.
+    pub async fn submit(
+        &self,
+        submission: Submission,
+    ) -> Result<impl Future<Output = Result<Vec<PartOutcome>, Unavailable>> + use<>, Unavailable>
+    {
+        let (answer, outcome) = oneshot::channel();
+        let sent = self.requests.send(Request::Submit(submission, answer)).await;
+        sent.map_err(|_| stopping())?;
+        Ok(async move { outcome.await.map_err(|_| stopping())? })
+    }
+
+    /// Counts parts that were refused before they came here.
+    pub async fn refused(&self, probe: u32, parts: u64) {
+        self.tell(Request::Refused { probe, parts }).await;
+    }
+
+    /// Where the look-ups of an open round stand; `None` when the ledger is stopping.
+    pub async fn lookups(&self, round_s: u64) -> Option<LookupState> {
+        let (answer, state) = oneshot::channel();
+        self.tell(Request::Lookups { round_s, answer }).await;
+        state.await.ok()
+    }
+
+    /// The probe whose token has this hash.
+    ///
+    /// # Errors
+    /// [`Unavailable`] when the store cannot be asked.
+    pub async fn authenticate(&self, hash: [u8; 32]) -> Result<Option<ProbeRecord>, Unavailable> {
+        let (answer, probe) = oneshot::channel();
+        self.tell(Request::Authenticate(hash, answer)).await;
+        let probe = probe.await.map_err(|_| stopping())?;
+        probe.map_err(|error| Unavailable(error.to_string()))
+    }
+
+    /// Notes that a probe's stream begins (with what it said) or ends (`None`).
+    pub async fn connected(&self, probe: ProbeRecord, greeting: Option<Greeting>) {
+        self.tell(Request::Connected { probe, greeting }).await;
+    }
+
+    /// Notes how many nodes stand on a probe's list.
+    pub async fn assigned(&self, probe: u32, nodes: u64) {
+        self.tell(Request::Assigned { probe, nodes }).await;
+    }
+
+    async fn tell(&self, request: Request) {
+        // Fails only when the owner has stopped; whoever waits for an answer then gets none.
+        self.requests.send(request).await.ok();
+    }
+
+    /// The latest snapshot.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.snapshots.borrow())
+    }
+
+    /// Snapshots as they are made; a slow reader skips some and holds up nobody.
+    #[must_use]
+    pub fn snapshots(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.snapshots.clone()
+    }
+
+    /// The rules, announced ones included.
+    #[must_use]
+    pub fn epochs(&self) -> &Arc<Epochs> {
+        &self.epochs
+    }
+}

@@ -1,0 +1,332 @@
+//! The facts of one round, and what each probe's facts amount to.
+//!
+//! Pure. Owns which of two conflicting facts counts, and who is eligible (accounting page,
+//! "Eligibility" and "Truth is a set"). Refuses to decide about nodes: `verdict.rs` does.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use roaring::RoaringBitmap;
+use uptime_proto::{Class, Digest, Epoch, Kind, Outcome, Reason, Round};
+
+use super::verdict::Ballot;
+
+/// A part as the ledger and the store hold it: probe, subnet and nodes by number.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Fact {
+    /// What names it.
+    pub key: FactKey,
+    /// Where its observations come from.
+    pub kind: Kind,
+    /// Whether the probe could look.
+    pub outcome: Outcome,
+    /// Of the canonical expanded form.
+    pub digest: Digest,
+    /// Aggregator time, unix milliseconds.
+    pub observed_at_ms: i64,
+    /// When it was accepted, unix milliseconds. Enters no verdict.
+    pub received_at_ms: i64,
+    /// Age of the daemon's relay session, seconds.
+    pub relay_session_age_s: Option<u32>,
+    /// Node numbers per class, in the order of [`Class::ALL`].
+    pub sets: Arc<[RoaringBitmap; 4]>,
+}
+
+/// The key of a fact. Orders by round first, as the store does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FactKey {
+    /// The round, on the grid the probe knew.
+    pub round: Round,
+    /// The subnet's number; 0 is the empty one.
+    pub subnet: u32,
+    /// The probe's number.
+    pub probe: u32,
+    /// The part's number.
+    pub number: u16,
+}
+
+impl Fact {
+    /// The nodes of one class.
+    #[must_use]
+    pub fn of(&self, class: Class) -> &RoaringBitmap {
+        &self.sets[class.index()]
+    }
+
+    /// The nodes with positive evidence.
+    #[must_use]
+    pub fn positive(&self) -> RoaringBitmap {
+        self.of(Class::Seen) | self.of(Class::Answered)
+    }
+}
+
+/// What became of a fact that was put to a round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Inserted {
+    /// It is the first under its key.
+    New,
+    /// The same is there already.
+    Same,
+    /// Another with a smaller digest is there and goes on counting.
+    Outranked,
+    /// It has the smaller digest and counts from now on.
+    Replaced,
+}
+
+/// All facts of one round in force; of conflicting ones, the one that counts.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct RoundFacts {
+    facts: BTreeMap<FactKey, Fact>,
+    tallied: BTreeMap<u32, Tallied>,
+}
+
+/// How many nodes a probe looked for in a round, and how many of them it found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tallied {
+    /// Distinct nodes in its look-up parts.
+    pub looked: u64,
+    /// Those of them with positive evidence.
+    pub found: u64,
+}
+
+/// Why the negative votes of a probe do not count in a round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[allow(missing_docs, reason = "documented in types.proto")]
+pub enum Ineligibility {
+    RelaySessionYoung,
+    RelaySessionMissing,
+    MassLoss,
+    DidNotLook,
+}
+
+/// Fewer nodes than this say nothing about a probe's sight.
+const MASS_LOSS_LOOKED_MIN: u64 = 10;
+/// A probe is compared with its own best share of so many rounds before.
+pub const MASS_LOSS_ROUNDS: usize = 20;
+
+impl Tallied {
+    /// Whether it found less than half of its own best share in earlier rounds.
+    #[must_use]
+    pub fn lost_sight(self, earlier: impl Iterator<Item = Self>) -> bool {
+        self.looked >= MASS_LOSS_LOOKED_MIN
+            && earlier.filter(|then| then.looked >= MASS_LOSS_LOOKED_MIN).any(|then| {
+                // found / looked < (then.found / then.looked) / 2, without fractions.
+                u128::from(self.found) * 2 * u128::from(then.looked)
+                    < u128::from(then.found) * u128::from(self.looked)
+            })
+    }
+}
+
+/// What one probe's facts of a round amount to.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ProbeRound {
+    /// Its votes.
+    pub ballot: Ballot,
+    /// Why it is not eligible; empty: it is.
+    pub ineligibilities: Vec<Ineligibility>,
+    /// Where it could not look.
+    pub could_not_look: Vec<Reason>,
+    /// Distinct nodes of its market listings.
+    pub offers: u64,
+    /// What it looked for and found.
+    pub tallied: Tallied,
+}
+
+impl RoundFacts {
+    /// Puts a fact; of two with one key the smaller digest counts.
+    pub fn insert(&mut self, fact: Fact) -> Inserted {
+        let probe = fact.key.probe;
+        let inserted = match self.facts.get(&fact.key).map(|there| there.digest.cmp(&fact.digest)) {
+            None => Inserted::New,
+            Some(std::cmp::Ordering::Equal) => return Inserted::Same,
+            Some(std::cmp::Ordering::Less) => return Inserted::Outranked,
+            Some(std::cmp::Ordering::Greater) => Inserted::Replaced,
+        };
+        self.facts.insert(fact.key, fact);
+        let tallied = self.tally(probe);
+        self.tallied.insert(probe, tallied);
+        inserted
+    }
+
+    /// The facts that count, by key.
+    pub fn facts(&self) -> impl Iterator<Item = &Fact> {
+        self.facts.values()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.facts.is_empty()
+    }
+
+    /// What a probe looked for and found; nothing if it did not report.
+    #[must_use]
+    pub fn tallied(&self, probe: u32) -> Tallied {
+        self.tallied.get(&probe).copied().unwrap_or_default()
+    }
+
+    fn of_probe(&self, probe: u32) -> impl Iterator<Item = &Fact> {
+        self.facts.values().filter(move |fact| fact.key.probe == probe)
+    }
+
+    fn tally(&self, probe: u32) -> Tallied {
+        let (mut found, mut looked) = (RoaringBitmap::new(), RoaringBitmap::new());
+        for fact in self.of_probe(probe).filter(|fact| fact.kind == Kind::Lookup) {
+            found |= fact.positive();
+            looked |= fact.of(Class::Unreachable);
+        }
+        looked |= &found;
+        Tallied { looked: looked.len(), found: found.len() }
+    }
+
+    /// What each probe's facts amount to. `earlier` answers the facts of the rounds before this
+    /// one, nearest first, as far as mass loss looks back.
+    pub fn probe_rounds<'a>(
+        &self,
+        epoch: &Epoch,
+        earlier: &[Option<&'a Self>],
+    ) -> BTreeMap<u32, ProbeRound> {
+        self.tallied
+            .iter()
+            .map(|(probe, tallied)| {
+                let before = earlier.iter().flatten().map(|round| round.tallied(*probe));
+                let lost_sight = tallied.lost_sight(before);
+                (*probe, self.probe_round(*probe, *tallied, lost_sight, epoch))
+            })
+            .collect()
+    }
+
+    fn probe_round(
+        &self,
+        probe: u32,
+        tallied: Tallied,
+        lost_sight: bool,
+        epoch: &Epoch,
+    ) -> ProbeRound {
+        let mut round = ProbeRound { tallied, ..ProbeRound::default() };
+        let mut offers = RoaringBitmap::new();
+        let (mut young, mut missing, mut sound) = (false, false, false);
+        for fact in self.of_probe(probe) {
+            offers |= fact.of(Class::Offer);
+            round.ballot.positive |= fact.positive();
+            if let Outcome::CouldNotLook(reason) = fact.outcome {
+                round.could_not_look.push(reason);
+            } else if fact.kind == Kind::Lookup {
+                match fact.relay_session_age_s {
+                    None => missing = true,
+                    Some(age) if age < epoch.relay_session_age_min_s => young = true,
+                    Some(_) => {
+                        sound = true;
+                        round.ballot.negative |= fact.of(Class::Unreachable);
+                    }
+                }
+            }
+        }
+        round.offers = offers.len();
+        round.ballot.negative -= &round.ballot.positive;
+        if !sound {
+            let reasons = [
+                (young, Ineligibility::RelaySessionYoung),
+                (missing, Ineligibility::RelaySessionMissing),
+                (!young && !missing, Ineligibility::DidNotLook),
+            ];
+            let holding = reasons.into_iter().filter(|(holds, _)| *holds);
+            round.ineligibilities.extend(holding.map(|(_, reason)| reason));
+        }
+        if lost_sight {
+            round.ineligibilities.push(Ineligibility::MassLoss);
+        }
+        round.ballot.eligible = round.ineligibilities.is_empty();
+        round.could_not_look.sort_unstable();
+        round.could_not_look.dedup();
+        round
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use uptime_proto::Period;
+
+    use super::*;
+
+    fn fact(probe: u32, number: u16, age: Option<u32>, seen: &[u32], dead: &[u32]) -> Fact {
+        let set = |nodes: &[u32]| nodes.iter().copied().collect::<RoaringBitmap>();
+        let round = Round::new(60, Period::new(30).unwrap()).unwrap();
+        let empty = RoaringBitmap::new;
+        Fact {
+            key: FactKey { round, subnet: 0, probe, number },
+            kind: Kind::Lookup,
+            outcome: Outcome::Looked,
+            digest: Digest([u8::try_from(number).unwrap(); 16]),
+            observed_at_ms: 75_000,
+            received_at_ms: 75_001,
+            relay_session_age_s: age,
+            sets: Arc::new([empty(), set(seen), empty(), set(dead)]),
+        }
+    }
+
+    fn epoch() -> Epoch {
+        Epoch::with_defaults(Period::new(30).unwrap())
+    }
+
+    fn reasons(facts: Vec<Fact>, earlier: &[Option<&RoundFacts>]) -> Vec<Ineligibility> {
+        let mut round = RoundFacts::default();
+        for fact in facts {
+            round.insert(fact);
+        }
+        round.probe_rounds(&epoch(), earlier).remove(&1).unwrap().ineligibilities
+    }
+
+    #[test]
+    fn a_young_or_missing_relay_session_takes_the_negative_vote_away() {
+        assert_eq!(reasons(vec![fact(1, 0, Some(60), &[1], &[])], &[]), []);
+        let young = vec![fact(1, 0, Some(59), &[1], &[2])];
+        assert_eq!(reasons(young, &[]), [Ineligibility::RelaySessionYoung]);
+        let missing = vec![fact(1, 0, None, &[1], &[2])];
+        assert_eq!(reasons(missing, &[]), [Ineligibility::RelaySessionMissing]);
+        let blind = Fact {
+            outcome: Outcome::CouldNotLook(Reason::TimedOut),
+            ..fact(1, 0, Some(600), &[], &[])
+        };
+        assert_eq!(reasons(vec![blind], &[]), [Ineligibility::DidNotLook]);
+    }
+
+    #[test]
+    fn only_sound_parts_accuse_and_positive_evidence_outweighs() {
+        let mut round = RoundFacts::default();
+        round.insert(fact(1, 0, Some(600), &[1], &[2, 3]));
+        round.insert(fact(1, 1, Some(6), &[3], &[4]));
+        let ballot = round.probe_rounds(&epoch(), &[]).remove(&1).unwrap().ballot;
+        assert!(ballot.eligible);
+        assert_eq!(ballot.negative.iter().collect::<Vec<_>>(), [2]);
+        assert_eq!(ballot.positive.iter().collect::<Vec<_>>(), [1, 3]);
+    }
+
+    #[test]
+    fn losing_half_of_the_best_share_is_mass_loss() {
+        let nodes: Vec<u32> = (0..20).collect();
+        let mut best = RoundFacts::default();
+        best.insert(fact(1, 0, Some(600), &nodes, &[]));
+        let earlier = [None, Some(&best)];
+        let at = |found: usize| vec![fact(1, 0, Some(600), &nodes[..found], &nodes[found..])];
+        assert_eq!(reasons(at(10), &earlier), []);
+        assert_eq!(reasons(at(9), &earlier), [Ineligibility::MassLoss]);
+        // Nine nodes are too few to tell, in either round.
+        assert_eq!(reasons(vec![fact(1, 0, Some(600), &[], &nodes[..9])], &earlier), []);
+        let mut few = RoundFacts::default();
+        few.insert(fact(1, 0, Some(600), &nodes[..9], &[]));
+        assert_eq!(reasons(at(0), &[Some(&few)]), []);
+    }
+
+    #[test]
+    fn of_two_facts_with_one_key_the_smaller_digest_counts() {
+        let (small, large) = (Digest([1; 16]), Digest([2; 16]));
+        let with = |digest| Fact { digest, ..fact(1, 0, Some(600), &[1], &[]) };
+        let mut round = RoundFacts::default();
+        assert_eq!(round.insert(with(large)), Inserted::New);
+        assert_eq!(round.insert(with(large)), Inserted::Same);
+        assert_eq!(round.insert(with(small)), Inserted::Replaced);
+        assert_eq!(round.insert(with(large)), Inserted::Outranked);
+        assert_eq!(round.facts().next().unwrap().digest, small);
+    }
+}

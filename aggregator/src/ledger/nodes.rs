@@ -1,0 +1,131 @@
+//! Node ids and the numbers they go by inside one store.
+//!
+//! Owns the only map between the two. Numbers are given once and never reused.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use uptime_proto::NodeId;
+
+use super::chunked::Chunked;
+
+/// Ids by number and numbers by id.
+#[derive(Debug, Clone, Default)]
+pub struct NodeTable {
+    ids: Chunked<NodeId>,
+    numbers: HashMap<NodeId, u32>,
+    by_id: Arc<Vec<u32>>,
+}
+
+/// What readers need of a [`NodeTable`]; cheap to copy.
+#[derive(Debug, Clone, Default)]
+pub struct NodeNames {
+    ids: Chunked<NodeId>,
+    by_id: Arc<Vec<u32>>,
+}
+
+impl NodeTable {
+    /// The number of an id, given now if it had none.
+    pub fn intern(&mut self, id: NodeId) -> u32 {
+        let next = u32::try_from(self.ids.len()).unwrap_or(u32::MAX);
+        *self.numbers.entry(id).or_insert_with(|| {
+            self.ids.push(id);
+            next
+        })
+    }
+
+    /// The number of an id, if it has one.
+    #[must_use]
+    pub fn number(&self, id: &NodeId) -> Option<u32> {
+        self.numbers.get(id).copied()
+    }
+
+    /// The id of a number.
+    #[must_use]
+    pub fn id(&self, number: u32) -> Option<NodeId> {
+        self.ids.get(number as usize).copied()
+    }
+
+    /// How many ids have a number.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Whether none has.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+
+    /// Forgets the numbers from this one on, which no stored fact knows.
+    pub fn truncate(&mut self, len: usize) {
+        for number in len..self.ids.len() {
+            if let Some(id) = self.ids.get(number) {
+                self.numbers.remove(id);
+            }
+        }
+        self.ids.truncate(len);
+        if self.by_id.len() > len {
+            Arc::make_mut(&mut self.by_id).retain(|number| (*number as usize) < len);
+        }
+    }
+
+    /// The names as they are now.
+    pub fn names(&mut self) -> NodeNames {
+        let known = self.by_id.len();
+        if known < self.ids.len() {
+            let by_id = Arc::make_mut(&mut self.by_id);
+            let all = u32::try_from(self.ids.len()).unwrap_or(u32::MAX);
+            by_id.extend(u32::try_from(known).unwrap_or(u32::MAX)..all);
+            // The old numbers are one sorted run already, which this sort makes use of.
+            by_id.sort_by_key(|number| self.ids.get(*number as usize).copied());
+        }
+        NodeNames { ids: self.ids.clone(), by_id: Arc::clone(&self.by_id) }
+    }
+}
+
+impl NodeNames {
+    /// The number of an id, if it has one.
+    #[must_use]
+    pub fn number(&self, id: &NodeId) -> Option<u32> {
+        let place = self.by_id.partition_point(|number| self.id(*number).is_some_and(|x| x < *id));
+        self.by_id.get(place).copied().filter(|number| self.id(*number) == Some(*id))
+    }
+
+    /// The id of a number.
+    #[must_use]
+    pub fn id(&self, number: u32) -> Option<NodeId> {
+        self.ids.get(number as usize).copied()
+    }
+
+    /// All numbers, ascending by id.
+    #[must_use]
+    pub fn by_id(&self) -> &[u32] {
+        &self.by_id
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_kept_and_names_come_sorted() {
+        let id = |byte| NodeId::new([byte; 20]);
+        let mut table = NodeTable::default();
+        for byte in [9, 3, 7, 3] {
+            table.intern(id(byte));
+        }
+        let early = table.names();
+        table.intern(id(1));
+        let late = table.names();
+        assert_eq!((early.number(&id(1)), late.number(&id(1))), (None, Some(3)));
+        let sorted: Vec<_> = late.by_id().iter().map(|n| late.id(*n).unwrap()).collect();
+        assert_eq!(sorted, [id(1), id(3), id(7), id(9)]);
+        table.truncate(2);
+        assert_eq!((table.len(), table.number(&id(1)), table.number(&id(3))), (2, None, Some(1)));
+        assert_eq!(table.names().by_id().len(), 2);
+    }
+}

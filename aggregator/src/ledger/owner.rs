@@ -1,0 +1,648 @@
+//! The task behind the [`Ledger`](super::Ledger) handle.
+//!
+//! Owns the store, the state and the loop: take requests, commit what they bring in one
+//! transaction, apply, answer; close rounds when their grace is over; judge again what came late.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics::{counter, gauge, histogram};
+use roaring::RoaringBitmap;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use uptime_proto::v1::RefusalReason;
+use uptime_proto::{Class, Digest, Epoch, Epochs, NodeId, Part, Round};
+
+use super::evidence::{Fact, FactKey, Inserted, MASS_LOSS_ROUNDS};
+use super::nodes::NodeTable;
+use super::snapshot::{ProbeStatus, Snapshot, Surroundings};
+use super::state::{State, Window};
+use super::verdict::at_least;
+use super::{
+    Greeting, Ledger, LookupState, PartOutcome, QUEUE_MAX, Request, Submission, Unavailable,
+};
+use crate::clock::now_unix_ms;
+use crate::store::{Batch, Details, ProbeRecord, Put, Store, StoreError};
+
+/// How much of the past is read at once when the state is rebuilt.
+const REBUILD_CHUNK_S: u64 = 7_200;
+/// Late rounds judged again before requests are looked at again.
+const JUDGE_AGAIN_MAX: usize = 256;
+/// Distinct subnets a store takes; the network has a handful.
+const SUBNETS_MAX: usize = 1_000;
+
+/// What the ledger may be told.
+#[derive(Debug, Clone)]
+pub struct LedgerOptions {
+    /// The rules wanted. If they differ from those in force an epoch is opened.
+    pub rules: Epoch,
+    /// Ids one probe may have brought that were never confirmed.
+    pub unconfirmed_nodes_max: u64,
+}
+
+type Answer = oneshot::Sender<Result<Vec<PartOutcome>, Unavailable>>;
+
+/// The owner of all state. Made by [`Owner::open`], driven by [`Owner::run`].
+pub struct Owner<S> {
+    store: S,
+    state: State,
+    nodes: NodeTable,
+    subnets: Arc<Vec<String>>,
+    details: Arc<BTreeMap<u32, Details>>,
+    probes: BTreeMap<u32, ProbeStatus>,
+    /// Ids by the probe that brought them.
+    brought: HashMap<u32, RoaringBitmap>,
+    /// Starts of closed rounds to judge again.
+    dirty: BTreeSet<u64>,
+    rebuild_wanted: bool,
+    unconfirmed_nodes_max: u64,
+    store_id: [u8; 16],
+    generation: u64,
+    requests: mpsc::Receiver<Request>,
+    snapshots: watch::Sender<Arc<Snapshot>>,
+}
+
+impl<S: Store> Owner<S> {
+    /// Reads the store, opens an epoch where the rules wanted are not those in force, rebuilds the
+    /// state up to the last round that is over, and answers the owner and its handle.
+    ///
+    /// # Errors
+    /// When the store cannot be read, or holds epochs that cannot be.
+    pub async fn open(
+        mut store: S,
+        options: LedgerOptions,
+        now_ms: i64,
+    ) -> Result<(Self, Ledger), StoreError> {
+        let mut catalogue = store.catalogue().await?;
+        if let Some(epoch) = epoch_to_open(&catalogue.epochs, &options.rules, now_ms) {
+            store.add_epoch(&epoch).await?;
+            tracing::info!(start_s = epoch.start_s, period_s = epoch.period.seconds(), "new epoch");
+            catalogue.epochs.push(epoch);
+        }
+        let epochs = Epochs::new(catalogue.epochs)
+            .map_err(|error| StoreError::Damaged(format!("the epochs: {error}")))?;
+        let epochs = Arc::new(epochs);
+        let mut nodes = NodeTable::default();
+        let mut brought: HashMap<u32, RoaringBitmap> = HashMap::new();
+        for (id, probe) in &catalogue.nodes {
+            let number = nodes.intern(*id);
+            brought.entry(*probe).or_default().insert(number);
+        }
+        let probes = catalogue.probes.iter().map(|probe| (probe.number, status_of(probe)));
+        let state = State::new(Arc::clone(&epochs));
+        let around = Surroundings {
+            store_id: catalogue.store_id,
+            generation: catalogue.generation,
+            names: nodes.names(),
+            subnets: Arc::new(catalogue.subnets.clone()),
+            details: Arc::default(),
+            probes: Vec::new(),
+        };
+        let (snapshots, latest) = watch::channel(Arc::new(Snapshot::new(&state, around)));
+        let (sender, requests) = mpsc::channel(QUEUE_MAX);
+        let mut owner = Self {
+            store,
+            state,
+            nodes,
+            subnets: Arc::new(catalogue.subnets),
+            details: Arc::new(catalogue.details),
+            probes: probes.collect(),
+            brought,
+            dirty: BTreeSet::new(),
+            rebuild_wanted: false,
+            unconfirmed_nodes_max: options.unconfirmed_nodes_max,
+            store_id: catalogue.store_id,
+            generation: catalogue.generation,
+            requests,
+            snapshots,
+        };
+        owner.rebuild(now_ms).await?;
+        owner.publish();
+        Ok((owner, Ledger { requests: sender, snapshots: latest, epochs }))
+    }
+
+    /// The state, for tests that compare it with a rebuilt one.
+    #[must_use]
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Works until told to stop or until every handle is gone. What was committed is answered.
+    pub async fn run(mut self, shutdown: CancellationToken) {
+        loop {
+            let wait = if self.dirty.is_empty() && !self.rebuild_wanted {
+                let until = self.next_close_ms().saturating_sub(now_unix_ms());
+                Duration::from_millis(u64::try_from(until).unwrap_or(0))
+            } else {
+                Duration::ZERO
+            };
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break,
+                request = self.requests.recv() => match request {
+                    Some(request) => self.serve(request).await,
+                    None => break,
+                },
+                () = tokio::time::sleep(wait) => {}
+            }
+            self.catch_up(now_unix_ms()).await;
+        }
+        // What waits in the queue is answered "stopping" by its dropped answer channel.
+        tracing::info!("ledger stopped");
+    }
+
+    /// Closes what is due and judges again a bounded number of late rounds.
+    async fn catch_up(&mut self, now_ms: i64) {
+        let mut changed = false;
+        if self.rebuild_wanted {
+            tracing::warn!("a conflict changed a closed round: rebuilding the state from facts");
+            self.rebuild_wanted = false;
+            if let Err(error) = self.rebuild(now_ms).await {
+                tracing::error!(%error, "rebuilding failed; will be tried again at the next round");
+                self.rebuild_wanted = true;
+            }
+            changed = true;
+        }
+        if self.next_close_ms() <= now_ms {
+            let started = std::time::Duration::from_millis(u64::try_from(now_ms).unwrap_or(0));
+            self.state.close_through(self.last_over(now_ms));
+            let took = now_unix_ms() - i64::try_from(started.as_millis()).unwrap_or(0);
+            #[expect(clippy::cast_precision_loss, reason = "milliseconds")]
+            histogram!("uptime_ledger_round_close_seconds").record(took as f64 / 1000.0);
+            changed = true;
+            self.report_round();
+        }
+        if !self.dirty.is_empty() {
+            match self.judge_dirty().await {
+                Ok(()) => changed = true,
+                Err(error) => tracing::error!(%error, "late rounds wait: the store was not read"),
+            }
+        }
+        if changed {
+            self.publish();
+        }
+    }
+
+    fn report_round(&self) {
+        let Some(summary) = self.state.summaries().back() else { return };
+        #[expect(clippy::cast_precision_loss, reason = "numbers of nodes")]
+        let number = |count: u64| count as f64;
+        gauge!("uptime_ledger_nodes", "verdict" => "up").set(number(summary.up));
+        gauge!("uptime_ledger_nodes", "verdict" => "down").set(number(summary.down));
+        gauge!("uptime_ledger_nodes", "verdict" => "unknown").set(number(summary.unknown));
+        gauge!("uptime_ledger_last_closed_round_seconds").set(number(summary.round.start_s()));
+        let eligible = summary.probes.values().filter(|probe| probe.ballot.eligible).count();
+        tracing::info!(
+            round = summary.round.start_s(),
+            up = summary.up,
+            down = summary.down,
+            unknown = summary.unknown,
+            probes = summary.probes.len(),
+            eligible,
+            "round closed"
+        );
+    }
+
+    /// The last round that is over, its grace included.
+    fn last_over(&self, now_ms: i64) -> Round {
+        let epochs = self.state.epochs();
+        let mut round = epochs.round_at_ms(now_ms);
+        while epochs.at(round.start_s()).closes_at_ms(round) > now_ms {
+            match epochs.previous(round) {
+                Some(before) => round = before,
+                None => break,
+            }
+        }
+        round
+    }
+
+    fn next_close_ms(&self) -> i64 {
+        let epochs = self.state.epochs();
+        let Some(closed) = self.state.closed() else { return i64::MIN };
+        let next = epochs.next(closed);
+        epochs.at(next.start_s()).closes_at_ms(next)
+    }
+
+    /// Makes the state anew from the stored facts alone.
+    async fn rebuild(&mut self, now_ms: i64) -> Result<(), StoreError> {
+        let target = self.last_over(now_ms);
+        let mut state = State::new(Arc::clone(self.state.epochs()));
+        self.dirty.clear();
+        let mut damaged = 0u64;
+        if let Some((first, last)) = self.store.extent().await? {
+            let mut from = first;
+            while from <= last {
+                let to = from + REBUILD_CHUNK_S;
+                for fact in self.store.read(from, to).await? {
+                    match fact {
+                        Ok(fact) => {
+                            if let Err(late) = state.accept(fact) {
+                                state.late(&late);
+                                mark_dirty(&mut self.dirty, &state, &late);
+                            }
+                        }
+                        Err(what) => {
+                            damaged += 1;
+                            tracing::error!(what, "a stored part cannot be read and is left out");
+                        }
+                    }
+                }
+                if to < target.start_s() {
+                    let reached = i64::try_from((to - 1) * 1000).unwrap_or(i64::MAX);
+                    let reached = state.epochs().round_at_ms(reached);
+                    // The last round of the chunk may have facts in the next one.
+                    if let Some(before) = state.epochs().previous(reached) {
+                        state.close_through(before);
+                    }
+                }
+                from = to;
+            }
+        }
+        state.close_through(target);
+        counter!("uptime_store_parts_damaged_total").increment(damaged);
+        self.state = state;
+        while !self.dirty.is_empty() {
+            self.judge_dirty().await?;
+        }
+        Ok(())
+    }
+
+    async fn serve(&mut self, first: Request) {
+        let mut submissions = Vec::new();
+        let mut next = Some(first);
+        let mut taken = 0;
+        while let Some(request) = next {
+            self.sort(request, &mut submissions).await;
+            taken += 1;
+            next = if taken < QUEUE_MAX { self.requests.try_recv().ok() } else { None };
+        }
+        if !submissions.is_empty() {
+            self.commit(submissions).await;
+        }
+    }
+
+    async fn sort(&mut self, request: Request, submissions: &mut Vec<(Submission, Answer)>) {
+        match request {
+            Request::Submit(submission, answer) => submissions.push((submission, answer)),
+            Request::Refused { probe, parts } => {
+                if let Some(status) = self.probes.get_mut(&probe) {
+                    status.parts_refused += parts;
+                }
+            }
+            Request::Lookups { round_s, answer } => {
+                // Whoever asked may have gone.
+                answer.send(self.lookups(round_s)).ok();
+            }
+            Request::Authenticate(hash, answer) => {
+                answer.send(self.store.probe_by_token(&hash).await).ok();
+            }
+            Request::Connected { probe, greeting } => self.connected(&probe, greeting),
+            Request::Assigned { probe, nodes } => {
+                if let Some(status) = self.probes.get_mut(&probe) {
+                    status.assigned_nodes = nodes;
+                }
+            }
+        }
+    }
+
+    fn connected(&mut self, probe: &ProbeRecord, greeting: Option<Greeting>) {
+        let status = self.probes.entry(probe.number).or_insert_with(|| status_of(probe));
+        status.connected = greeting.is_some();
+        if let Some(greeting) = greeting {
+            status.software_version = greeting.software_version;
+            status.subnets = greeting.subnets;
+        }
+        self.publish();
+    }
+
+    /// Numbers what submissions name, commits it in one transaction, applies it, answers.
+    async fn commit(&mut self, submissions: Vec<(Submission, Answer)>) {
+        let now_ms = now_unix_ms();
+        let (nodes_before, subnets_before) = (self.nodes.len(), self.subnets.len());
+        let mut batch = Batch::default();
+        let mut waiting = Vec::with_capacity(submissions.len());
+        for (submission, answer) in submissions {
+            let outcomes = self.number(&submission, &mut batch, now_ms);
+            waiting.push((submission.probe, outcomes, answer));
+        }
+        let stored = if batch.is_empty() { Ok(Vec::new()) } else { self.store.put(&batch).await };
+        let puts = match stored {
+            Ok(puts) => puts,
+            Err(error) => {
+                tracing::error!(%error, "nothing was stored; probes keep what they sent");
+                counter!("uptime_store_commits_failed_total").increment(1);
+                self.nodes.truncate(nodes_before);
+                Arc::make_mut(&mut self.subnets).truncate(subnets_before);
+                for (.., answer) in waiting {
+                    answer.send(Err(Unavailable(error.to_string()))).ok();
+                }
+                return;
+            }
+        };
+        for (number, (_, probe)) in (nodes_before..).zip(&batch.new_nodes) {
+            let number = u32::try_from(number).unwrap_or(u32::MAX);
+            self.brought.entry(*probe).or_default().insert(number);
+        }
+        if !batch.details.is_empty() {
+            Arc::make_mut(&mut self.details).extend(batch.details);
+        }
+        let mut facts = batch.facts.into_iter().zip(puts);
+        for (probe, outcomes, answer) in waiting {
+            let outcomes = outcomes.into_iter().map(|refused| match refused {
+                Some(refused) => refused,
+                None => facts.next().map_or(PartOutcome::Accepted, |(fact, put)| {
+                    self.apply(fact, put)
+                }),
+            });
+            let outcomes: Vec<PartOutcome> = outcomes.collect();
+            self.count(probe, &outcomes, now_ms);
+            answer.send(Ok(outcomes)).ok();
+        }
+    }
+
+    /// Adds a submission's facts to the batch; `None` for each that is in, in order.
+    fn number(
+        &mut self,
+        submission: &Submission,
+        batch: &mut Batch,
+        now_ms: i64,
+    ) -> Vec<Option<PartOutcome>> {
+        let probe = submission.probe;
+        let outcomes = submission
+            .parts
+            .iter()
+            .map(|part| match self.number_part(probe, part, batch, now_ms) {
+                Ok(fact) => {
+                    batch.facts.push(fact);
+                    None
+                }
+                Err((reason, detail)) => Some(PartOutcome::Refused(reason, detail)),
+            })
+            .collect();
+        for (id, details) in &submission.details {
+            // Of a node that nobody ever reported there is nothing to describe.
+            if let Some(number) = self.nodes.number(id)
+                && self.details.get(&number) != Some(details)
+            {
+                batch.details.insert(number, details.clone());
+            }
+        }
+        outcomes
+    }
+
+    fn number_part(
+        &mut self,
+        probe: u32,
+        part: &Part,
+        batch: &mut Batch,
+        now_ms: i64,
+    ) -> Result<Fact, (RefusalReason, String)> {
+        self.check_unconfirmed(probe, part, batch)?;
+        let subnet = self.subnet_number(&part.key.subnet, batch)?;
+        let sets = Class::ALL.map(|class| {
+            let numbers = part.sets.of(class).iter().map(|id| self.intern(*id, probe, batch));
+            let mut numbers: Vec<u32> = numbers.collect();
+            numbers.sort_unstable();
+            let mut set = RoaringBitmap::new();
+            for number in numbers {
+                set.insert(number);
+            }
+            set
+        });
+        let key = FactKey { round: part.key.round, subnet, probe, number: part.key.number };
+        let digest: Digest = part.digest();
+        Ok(Fact {
+            key,
+            kind: part.kind,
+            outcome: part.outcome,
+            digest,
+            observed_at_ms: part.observed_at_ms,
+            received_at_ms: now_ms,
+            relay_session_age_s: part.relay_session_age_s,
+            sets: Arc::new(sets),
+        })
+    }
+
+    fn intern(&mut self, id: NodeId, probe: u32, batch: &mut Batch) -> u32 {
+        let before = self.nodes.len();
+        let number = self.nodes.intern(id);
+        if self.nodes.len() > before {
+            batch.new_nodes.push((id, probe));
+        }
+        number
+    }
+
+    fn check_unconfirmed(
+        &self,
+        probe: u32,
+        part: &Part,
+        batch: &Batch,
+    ) -> Result<(), (RefusalReason, String)> {
+        let ids = Class::ALL.into_iter().flat_map(|class| part.sets.of(class));
+        let unknown = ids.filter(|id| self.nodes.number(id).is_none()).count() as u64;
+        if unknown == 0 {
+            return Ok(());
+        }
+        let brought = self.brought.get(&probe).cloned().unwrap_or_default();
+        let on_the_way = batch.new_nodes.iter().filter(|(_, by)| *by == probe).count() as u64;
+        let unconfirmed = (brought - self.state.confirmed()).len() + on_the_way;
+        let most = self.unconfirmed_nodes_max;
+        if unconfirmed + unknown <= most {
+            return Ok(());
+        }
+        let detail = format!(
+            "{unknown} ids nobody reported before; this probe brought {unconfirmed} that were \
+             never confirmed and may bring {most}"
+        );
+        Err((RefusalReason::TooManyUnconfirmedNodes, detail))
+    }
+
+    fn subnet_number(
+        &mut self,
+        name: &str,
+        batch: &mut Batch,
+    ) -> Result<u32, (RefusalReason, String)> {
+        let known = self.subnets.iter().position(|there| there == name);
+        let number = match known {
+            Some(number) => number,
+            None if self.subnets.len() >= SUBNETS_MAX => {
+                let detail = format!("this store has {SUBNETS_MAX} subnets already");
+                return Err((RefusalReason::SubnetInvalid, detail));
+            }
+            None => {
+                Arc::make_mut(&mut self.subnets).push(name.to_owned());
+                batch.new_subnets.push(name.to_owned());
+                self.subnets.len() - 1
+            }
+        };
+        Ok(u32::try_from(number).unwrap_or(u32::MAX))
+    }
+
+    /// Takes a committed fact into the state.
+    fn apply(&mut self, fact: Fact, put: Put) -> PartOutcome {
+        match put {
+            Put::Duplicate => return PartOutcome::Duplicate,
+            Put::New | Put::ConflictLarger | Put::ConflictSmallest => {}
+        }
+        if let Err(late) = self.state.accept(fact) {
+            match put {
+                Put::New => {
+                    self.state.late(&late);
+                    mark_dirty(&mut self.dirty, &self.state, &late);
+                }
+                // What counted until now must be taken out again: only the facts know how.
+                Put::ConflictSmallest => self.rebuild_wanted = true,
+                Put::Duplicate | Put::ConflictLarger => {}
+            }
+        }
+        if put == Put::New { PartOutcome::Accepted } else { PartOutcome::Conflict }
+    }
+
+    fn count(&mut self, probe: u32, outcomes: &[PartOutcome], now_ms: i64) {
+        let Some(status) = self.probes.get_mut(&probe) else { return };
+        status.last_report_ms = Some(now_ms);
+        for outcome in outcomes {
+            let (slot, label) = match outcome {
+                PartOutcome::Accepted => (&mut status.parts_accepted, "accepted"),
+                PartOutcome::Duplicate => (&mut 0, "duplicate"),
+                PartOutcome::Conflict => (&mut status.conflicts, "conflict"),
+                PartOutcome::Refused(..) => (&mut status.parts_refused, "refused"),
+            };
+            *slot += 1;
+            counter!("uptime_ingest_parts_total", "outcome" => label).increment(1);
+            if *outcome == PartOutcome::Conflict {
+                tracing::warn!(probe = status.name, "a part came with another content before");
+            }
+        }
+    }
+
+    /// Judges late rounds again, oldest first, a bounded number at a time.
+    async fn judge_dirty(&mut self) -> Result<(), StoreError> {
+        let starts: Vec<u64> = self.dirty.iter().copied().take(JUDGE_AGAIN_MAX).collect();
+        let epochs = Arc::clone(self.state.epochs());
+        let rounds: Vec<Round> = starts
+            .iter()
+            .map(|start| epochs.round_at_ms(i64::try_from(start * 1000).unwrap_or(i64::MAX)))
+            .collect();
+        // Neighbours share one reading of the store.
+        for cluster in rounds.chunk_by(|a, b| b.start_s() - a.end_s() < REBUILD_CHUNK_S) {
+            let (Some(first), Some(last)) = (cluster.first(), cluster.last()) else { continue };
+            let window = if self.state.in_memory(*first) {
+                None
+            } else {
+                Some(self.read_window(*first, *last).await?)
+            };
+            for round in cluster {
+                self.state.judge_again(*round, window.as_ref());
+            }
+        }
+        counter!("uptime_ledger_rounds_judged_again_total").increment(starts.len() as u64);
+        for start in starts {
+            self.dirty.remove(&start);
+        }
+        Ok(())
+    }
+
+    /// The facts of these rounds and of those that mass loss looks back on.
+    async fn read_window(&mut self, first: Round, last: Round) -> Result<Window, StoreError> {
+        let epochs = Arc::clone(self.state.epochs());
+        let mut earliest = first;
+        for _ in 0..MASS_LOSS_ROUNDS {
+            earliest = epochs.previous(earliest).unwrap_or(earliest);
+        }
+        // Parts on an outdated grid lie under a key up to one of their periods earlier.
+        let longest = epochs.all().iter().map(|epoch| epoch.period.seconds()).max().unwrap_or(0);
+        let slack = if epochs.all().len() > 1 { u64::from(longest) } else { 0 };
+        let from = earliest.start_s().saturating_sub(slack);
+        let mut window = Window::new();
+        for fact in self.store.read(from, last.end_s() + slack).await? {
+            match fact {
+                Ok(fact) => {
+                    let start = self.state.round_of(&fact).start_s();
+                    let _: Inserted = window.entry(start).or_default().insert(fact);
+                }
+                Err(what) => tracing::error!(what, "a stored part cannot be read"),
+            }
+        }
+        Ok(window)
+    }
+
+    fn lookups(&mut self, round_s: u64) -> LookupState {
+        let names = self.nodes.names();
+        let snapshot = self.snapshots.borrow().clone();
+        let mut candidates = self.state.offered_anywhere();
+        let retired: RoaringBitmap = candidates
+            .iter()
+            .filter(|number| snapshot.is_retired(*number))
+            .collect();
+        candidates -= retired;
+        let found = self.state.window().get(&round_s).map_or_else(RoaringBitmap::new, |facts| {
+            let mut by_probe: BTreeMap<u32, RoaringBitmap> = BTreeMap::new();
+            for fact in facts.facts() {
+                *by_probe.entry(fact.key.probe).or_default() |= fact.positive();
+            }
+            let k = self.state.epochs().at(round_s).positive_probes_min;
+            at_least(by_probe.values(), k)
+        });
+        let could_look = self.state.summaries().back().map_or_else(Vec::new, |summary| {
+            let looked = summary.probes.iter().filter(|(_, probe)| {
+                !probe.ineligibilities.contains(&super::evidence::Ineligibility::DidNotLook)
+            });
+            looked.map(|(probe, _)| *probe).collect()
+        });
+        LookupState { names, candidates, found, could_look }
+    }
+
+    fn publish(&mut self) {
+        let around = Surroundings {
+            store_id: self.store_id,
+            generation: self.generation,
+            names: self.nodes.names(),
+            subnets: Arc::clone(&self.subnets),
+            details: Arc::clone(&self.details),
+            probes: self.probes.values().cloned().collect(),
+        };
+        self.snapshots.send_replace(Arc::new(Snapshot::new(&self.state, around)));
+    }
+}
+
+/// A late fact's round, and the rounds whose mass-loss test looks back on it.
+fn mark_dirty(dirty: &mut BTreeSet<u64>, state: &State, fact: &Fact) {
+    let Some(closed) = state.closed() else { return };
+    let mut round = state.round_of(fact);
+    for _ in 0..=MASS_LOSS_ROUNDS {
+        if round > closed {
+            break;
+        }
+        dirty.insert(round.start_s());
+        round = state.epochs().next(round);
+    }
+}
+
+fn status_of(probe: &ProbeRecord) -> ProbeStatus {
+    ProbeStatus {
+        number: probe.number,
+        name: probe.name.clone(),
+        revoked: probe.revoked,
+        ..ProbeStatus::default()
+    }
+}
+
+/// The epoch to add so that the rules wanted come into force, if they are not in force already:
+/// the first of a new store holds from the beginning, a later one starts on the grids of both
+/// periods, at least two rounds ahead.
+fn epoch_to_open(there: &[Epoch], wanted: &Epoch, now_ms: i64) -> Option<Epoch> {
+    let Some(last) = there.last() else {
+        return Some(Epoch { start_s: 0, ..wanted.clone() });
+    };
+    if (Epoch { start_s: last.start_s, ..wanted.clone() }) == *last {
+        return None;
+    }
+    let (old, new) = (u64::from(last.period.seconds()), u64::from(wanted.period.seconds()));
+    let now_s = u64::try_from(now_ms.div_euclid(1000)).unwrap_or(0).max(last.start_s);
+    // Both divide the day, so the day's grid is common to both; a smaller one often is, too.
+    let both = (1..).map(|n| n * old).find(|step| step.is_multiple_of(new)).unwrap_or(old * new);
+    let earliest = now_s + 2 * old.max(new) + old;
+    Some(Epoch { start_s: earliest.next_multiple_of(both), ..wanted.clone() })
+}

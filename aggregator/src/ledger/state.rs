@@ -1,0 +1,410 @@
+//! The fold: from accepted facts to the state of every node.
+//!
+//! Pure, neither async nor aware of the clock or the store. Owns everything that is derived from
+//! facts. Its invariant: whatever the order in which facts came, and whether a round was decided
+//! once or often, the same set of facts and the same last closed round give the same state.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use roaring::RoaringBitmap;
+use uptime_proto::{Class, Epochs, Round};
+
+use super::chunked::Chunked;
+use super::evidence::{Fact, Inserted, MASS_LOSS_ROUNDS, ProbeRound, RoundFacts};
+use super::latest::Latest;
+use super::timeline::Timeline;
+use super::uptime::Tally;
+use super::verdict::{Decision, Verdict, decide};
+
+/// Closed rounds whose facts stay in memory: what mass loss looks back on, and then some for parts
+/// that come a little late.
+const WINDOW_CLOSED: usize = MASS_LOSS_ROUNDS + 4;
+/// Rounds of which a summary is kept: an hour at the default period.
+const SUMMARIES_MAX: usize = 120;
+
+/// Facts by the start of the round in force they fall into.
+pub type Window = BTreeMap<u64, RoundFacts>;
+
+/// One node, as far as facts tell.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Node {
+    /// The round of its first offer; `None`: it never made one, so it is no node.
+    pub first_seen_s: Option<u64>,
+    /// Numbers of the subnets it has offered in, ascending.
+    pub subnets: Vec<u32>,
+    /// The verdicts on it.
+    pub timeline: Timeline,
+    /// The sums from first seen to the start of the timeline's last run.
+    settled: Tally,
+}
+
+impl Node {
+    /// The sums over all its rounds, from first seen to `closed_end_s`.
+    #[must_use]
+    pub fn tally(&self, closed_end_s: u64, epochs: &Epochs) -> Tally {
+        let Some(first) = self.first_seen_s else { return Tally::default() };
+        let mut tally = self.settled;
+        let from = self.timeline.last_start_s().unwrap_or(first).max(first);
+        if from < closed_end_s {
+            let rounds = epochs.rounds_between(from, closed_end_s);
+            tally.add(self.timeline.at(from), closed_end_s - from, rounds);
+        }
+        tally
+    }
+
+    fn resettle(&mut self, epochs: &Epochs) {
+        let first = self.first_seen_s.unwrap_or(u64::MAX);
+        let last = self.timeline.last_start_s().unwrap_or(0);
+        self.settled = self.timeline.tally(first, last.max(first), epochs);
+    }
+}
+
+/// One closed round in numbers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RoundSummary {
+    /// Which.
+    pub round: Round,
+    /// Nodes that were up, down.
+    pub up: u64,
+    /// Nodes that were down.
+    pub down: u64,
+    /// Confirmed nodes that were neither.
+    pub unknown: u64,
+    /// What each probe that reported amounted to, by its number; ballots are left out.
+    pub probes: BTreeMap<u32, ProbeRound>,
+}
+
+/// Everything derived from facts.
+#[derive(Debug, Clone)]
+pub struct State {
+    epochs: Arc<Epochs>,
+    closed: Option<Round>,
+    window: Window,
+    nodes: Chunked<Arc<Node>>,
+    offered: RoaringBitmap,
+    offered_by_two: RoaringBitmap,
+    ever_positive: RoaringBitmap,
+    offered_to_probe: BTreeMap<u32, RoaringBitmap>,
+    offered_in_subnet: BTreeMap<u32, RoaringBitmap>,
+    last: Decision,
+    seen: Latest,
+    last_offer: Latest,
+    summaries: VecDeque<Arc<RoundSummary>>,
+}
+
+impl State {
+    /// The state of no facts.
+    #[must_use]
+    pub fn new(epochs: Arc<Epochs>) -> Self {
+        Self {
+            epochs,
+            closed: None,
+            window: Window::new(),
+            nodes: Chunked::default(),
+            offered: RoaringBitmap::new(),
+            offered_by_two: RoaringBitmap::new(),
+            ever_positive: RoaringBitmap::new(),
+            offered_to_probe: BTreeMap::new(),
+            offered_in_subnet: BTreeMap::new(),
+            last: Decision::default(),
+            seen: Latest::default(),
+            last_offer: Latest::default(),
+            summaries: VecDeque::new(),
+        }
+    }
+
+    /// The round in force a fact falls into: its own, or, if its grid is outdated, the one in
+    /// force when it was observed.
+    #[must_use]
+    pub fn round_of(&self, fact: &Fact) -> Round {
+        if self.epochs.in_force(fact.key.round) {
+            fact.key.round
+        } else {
+            self.epochs.round_at_ms(fact.observed_at_ms)
+        }
+    }
+
+    /// Takes a fact of a round that is not closed. A fact of a closed round is handed back: see
+    /// [`State::late`].
+    pub fn accept(&mut self, fact: Fact) -> Result<Inserted, Fact> {
+        let round = self.round_of(&fact);
+        if self.closed.is_some_and(|closed| round <= closed) {
+            return Err(fact);
+        }
+        Ok(self.window.entry(round.start_s()).or_default().insert(fact))
+    }
+
+    /// Closes every round up to and including this one, in order.
+    pub fn close_through(&mut self, target: Round) {
+        let mut round = match (self.closed, self.window.keys().next()) {
+            (Some(closed), _) => self.epochs.next(closed),
+            // Before the first fact every round is unknown for everyone: nothing to close.
+            (None, Some(first)) if *first <= target.start_s() => {
+                self.epochs.round_at_ms(i64::try_from(first * 1000).unwrap_or(i64::MAX))
+            }
+            (None, _) => {
+                self.closed = Some(target);
+                return;
+            }
+        };
+        while round <= target {
+            self.close(round);
+            round = self.epochs.next(round);
+        }
+    }
+
+    fn close(&mut self, round: Round) {
+        self.closed = Some(round);
+        let empty = RoundFacts::default();
+        let facts = self.window.get(&round.start_s()).unwrap_or(&empty);
+        if facts.is_empty() && self.last == Decision::default() && self.summaries.is_empty() {
+            return;
+        }
+        let (decision, probes) = judge(&self.epochs, &self.window, round);
+        if let Some(facts) = self.window.remove(&round.start_s()) {
+            self.discover(&facts, round);
+            self.window.insert(round.start_s(), facts);
+        }
+        let changed =
+            (&decision.up ^ &self.last.up) | (&decision.down ^ &self.last.down);
+        for node in &changed {
+            self.set_verdict(node, round, decision.of(node));
+        }
+        self.last = decision;
+        self.summarise(round, probes);
+        self.forget_old();
+    }
+
+    /// Takes the facts of a closed round that came late. Their rounds, and those whose mass-loss
+    /// test looks back on them, must then be judged again: see [`State::judge_again`].
+    pub fn late(&mut self, fact: &Fact) -> Inserted {
+        let round = self.round_of(fact);
+        // A round outside the window is judged from the store, which has the fact already.
+        let oldest = self.window.keys().next().copied();
+        let inserted = if oldest.is_some_and(|oldest| oldest <= round.start_s()) {
+            self.window.entry(round.start_s()).or_default().insert(fact.clone())
+        } else {
+            Inserted::New
+        };
+        if inserted == Inserted::New {
+            let mut alone = RoundFacts::default();
+            alone.insert(fact.clone());
+            self.discover(&alone, round);
+        }
+        inserted
+    }
+
+    /// Judges a closed round again. `window` has its facts and those of the rounds that mass loss
+    /// looks back on; `None` takes the facts in memory.
+    pub fn judge_again(&mut self, round: Round, window: Option<&Window>) {
+        let window = window.unwrap_or(&self.window);
+        let (decision, probes) = judge(&self.epochs, window, round);
+        let mut touched = &decision.up | &decision.down;
+        if let Some(facts) = window.get(&round.start_s()) {
+            for fact in facts.facts() {
+                touched |= fact.positive() | fact.of(Class::Unreachable);
+            }
+        }
+        for node in &touched {
+            self.set_verdict(node, round, decision.of(node));
+        }
+        if let Some(summary) = self.summaries.iter_mut().find(|there| there.round == round) {
+            let summary = Arc::make_mut(summary);
+            (summary.up, summary.down) = (decision.up.len(), decision.down.len());
+            summary.probes = probes.into_iter().map(without_ballot).collect();
+        }
+        if self.closed == Some(round) {
+            self.last = decision;
+        }
+    }
+
+    /// Whether a round's facts, and all that its judgement looks back on, are in memory.
+    #[must_use]
+    pub fn in_memory(&self, round: Round) -> bool {
+        let mut earliest = round;
+        for _ in 0..MASS_LOSS_ROUNDS {
+            earliest = self.epochs.previous(earliest).unwrap_or(earliest);
+        }
+        self.window.keys().next().is_some_and(|oldest| *oldest <= earliest.start_s())
+    }
+
+    fn set_verdict(&mut self, node: u32, round: Round, verdict: Verdict) {
+        let closed_end = self.closed_end_s();
+        let epochs = Arc::clone(&self.epochs);
+        let node = self.node_mut(node);
+        if node.timeline.at(round.start_s()) != verdict {
+            node.timeline.set(round.start_s(), round.end_s(), verdict, closed_end);
+            node.resettle(&epochs);
+        }
+    }
+
+    fn node_mut(&mut self, node: u32) -> &mut Node {
+        while self.nodes.len() <= node as usize {
+            self.nodes.push(Arc::default());
+        }
+        #[expect(clippy::expect_used, reason = "the loop above made the entry")]
+        Arc::make_mut(self.nodes.get_mut(node as usize).expect("entry"))
+    }
+
+    /// What facts say besides verdicts: which ids are nodes, where, and when last seen.
+    fn discover(&mut self, facts: &RoundFacts, round: Round) {
+        let epochs = Arc::clone(&self.epochs);
+        for fact in facts.facts() {
+            let positive = fact.positive();
+            self.ever_positive |= &positive;
+            self.seen.note(fact.observed_at_ms, positive);
+            let offers = fact.of(Class::Offer);
+            if offers.is_empty() {
+                continue;
+            }
+            self.last_offer.note(round.start_ms(), offers.clone());
+            let to_probe = self.offered_to_probe.entry(fact.key.probe).or_default();
+            let new_to_probe = offers - &*to_probe;
+            *to_probe |= &new_to_probe;
+            self.offered_by_two |= &new_to_probe & &self.offered;
+            let in_subnet = self.offered_in_subnet.entry(fact.key.subnet).or_default();
+            let new_in_subnet = offers - &*in_subnet;
+            *in_subnet |= &new_in_subnet;
+            for number in &new_in_subnet {
+                let node = self.node_mut(number);
+                let place = node.subnets.partition_point(|there| *there < fact.key.subnet);
+                node.subnets.insert(place, fact.key.subnet);
+            }
+            // On time, only nodes without any offer so far can be new.
+            let late = self.closed.is_some_and(|closed| round < closed);
+            let candidates = if late { offers.clone() } else { offers - &self.offered };
+            self.offered |= offers;
+            for number in &candidates {
+                let node = self.node_mut(number);
+                if node.first_seen_s.is_none_or(|first| round.start_s() < first) {
+                    node.first_seen_s = Some(round.start_s());
+                    node.resettle(&epochs);
+                }
+            }
+        }
+    }
+
+    fn summarise(&mut self, round: Round, probes: BTreeMap<u32, ProbeRound>) {
+        let (up, down) = (self.last.up.len(), self.last.down.len());
+        let listed = self.confirmed();
+        let unknown = (&listed - &self.last.up - &self.last.down).len();
+        let probes = probes.into_iter().map(without_ballot).collect();
+        let summary = RoundSummary { round, up, down, unknown, probes };
+        self.summaries.push_back(Arc::new(summary));
+        if self.summaries.len() > SUMMARIES_MAX {
+            self.summaries.pop_front();
+        }
+    }
+
+    fn forget_old(&mut self) {
+        let Some(mut oldest) = self.closed else { return };
+        for _ in 0..WINDOW_CLOSED {
+            oldest = self.epochs.previous(oldest).unwrap_or(oldest);
+        }
+        self.window = self.window.split_off(&oldest.start_s());
+    }
+
+    /// Nodes that appear in listings: they made an offer, and either gave positive evidence or
+    /// offered to two probes.
+    #[must_use]
+    pub fn confirmed(&self) -> RoaringBitmap {
+        &self.offered & (&self.ever_positive | &self.offered_by_two)
+    }
+
+    /// The rules.
+    #[must_use]
+    pub fn epochs(&self) -> &Arc<Epochs> {
+        &self.epochs
+    }
+
+    /// The last closed round.
+    #[must_use]
+    pub fn closed(&self) -> Option<Round> {
+        self.closed
+    }
+
+    /// The end of the last closed round, unix seconds; 0 before any.
+    #[must_use]
+    pub fn closed_end_s(&self) -> u64 {
+        self.closed.map_or(0, Round::end_s)
+    }
+
+    /// The nodes by number. May be shorter than the numbers given: the rest has no facts yet.
+    #[must_use]
+    pub fn nodes(&self) -> &Chunked<Arc<Node>> {
+        &self.nodes
+    }
+
+    /// The decision of the last closed round.
+    #[must_use]
+    pub fn last(&self) -> &Decision {
+        &self.last
+    }
+
+    /// When each node last gave positive evidence, unix milliseconds.
+    #[must_use]
+    pub fn seen(&self) -> &Latest {
+        &self.seen
+    }
+
+    /// When each node last offered: starts of rounds, unix milliseconds.
+    #[must_use]
+    pub fn last_offer(&self) -> &Latest {
+        &self.last_offer
+    }
+
+    /// Recent rounds, oldest first.
+    #[must_use]
+    pub fn summaries(&self) -> &VecDeque<Arc<RoundSummary>> {
+        &self.summaries
+    }
+
+    /// The facts in memory.
+    #[must_use]
+    pub fn window(&self) -> &Window {
+        &self.window
+    }
+
+    /// Every id that is or may become a node: it offered in a closed round or an open one.
+    #[must_use]
+    pub fn offered_anywhere(&self) -> RoaringBitmap {
+        let mut offered = self.offered.clone();
+        let after = self.closed_end_s();
+        for facts in self.window.range(after..).map(|(_, facts)| facts) {
+            for fact in facts.facts() {
+                offered |= fact.of(Class::Offer);
+            }
+        }
+        offered
+    }
+}
+
+fn without_ballot((probe, mut round): (u32, ProbeRound)) -> (u32, ProbeRound) {
+    let eligible = round.ballot.eligible;
+    round.ballot = super::verdict::Ballot { eligible, ..Default::default() };
+    (probe, round)
+}
+
+/// Judges a round from the facts of a window.
+fn judge(
+    epochs: &Epochs,
+    window: &Window,
+    round: Round,
+) -> (Decision, BTreeMap<u32, ProbeRound>) {
+    let Some(facts) = window.get(&round.start_s()) else {
+        return (Decision::default(), BTreeMap::new());
+    };
+    let mut earlier = Vec::with_capacity(MASS_LOSS_ROUNDS);
+    let mut before = epochs.previous(round);
+    while let Some(there) = before
+        && earlier.len() < MASS_LOSS_ROUNDS
+    {
+        earlier.push(window.get(&there.start_s()));
+        before = epochs.previous(there);
+    }
+    let epoch = epochs.at(round.start_s());
+    let probes = facts.probe_rounds(epoch, &earlier);
+    let ballots: Vec<_> = probes.values().map(|probe| probe.ballot.clone()).collect();
+    (decide(&ballots, epoch.positive_probes_min), probes)
+}

@@ -1,0 +1,181 @@
+//! The verdicts on one node over time, as runs.
+//!
+//! Pure. Owns a sorted list of (start, verdict): a run lasts until the next one starts, the last
+//! one to the end of the last closed round, which the caller states. Before the first run the
+//! verdict is unknown. Neighbouring runs differ, so a timeline has one form for one meaning.
+
+use uptime_proto::Epochs;
+
+use super::uptime::Tally;
+use super::verdict::Verdict;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Run {
+    /// Unix seconds; 32 bits last until 2106 and halve the memory of a year.
+    start_s: u32,
+    verdict: Verdict,
+}
+
+/// The verdicts on one node.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Timeline(Vec<Run>);
+
+fn narrow(second: u64) -> u32 {
+    u32::try_from(second).unwrap_or(u32::MAX)
+}
+
+impl Timeline {
+    /// The verdict on the round that starts then (or on a later, not yet closed one: the last).
+    #[must_use]
+    pub fn at(&self, second: u64) -> Verdict {
+        let after = self.0.partition_point(|run| u64::from(run.start_s) <= second);
+        after.checked_sub(1).and_then(|at| self.0.get(at)).map_or(Verdict::Unknown, |r| r.verdict)
+    }
+
+    /// Sets the verdict of the round `[from_s, to_s)`, which ends at or before `closed_end_s`,
+    /// the end of the last closed round (of this one, when it is being closed).
+    pub fn set(&mut self, from_s: u64, to_s: u64, verdict: Verdict, closed_end_s: u64) {
+        if self.at(from_s) == verdict {
+            return;
+        }
+        let after = self.at(to_s);
+        let low = self.0.partition_point(|run| u64::from(run.start_s) < from_s);
+        let high = self.0.partition_point(|run| u64::from(run.start_s) <= to_s);
+        let mut fresh = vec![Run { start_s: narrow(from_s), verdict }];
+        if to_s < closed_end_s {
+            fresh.push(Run { start_s: narrow(to_s), verdict: after });
+        }
+        self.0.splice(low..high, fresh);
+        self.tidy(low.saturating_sub(1));
+    }
+
+    /// Drops runs that repeat the verdict before them.
+    fn tidy(&mut self, from: usize) {
+        let mut before = from.checked_sub(1).and_then(|at| self.0.get(at)).copied();
+        let mut at = from;
+        while let Some(run) = self.0.get(at).copied() {
+            let repeats = before.map_or(Verdict::Unknown, |run| run.verdict) == run.verdict;
+            if repeats {
+                self.0.remove(at);
+            } else {
+                before = Some(run);
+                at += 1;
+            }
+            if at > from + 3 {
+                break;
+            }
+        }
+    }
+
+    /// Sums over the rounds that start in `[from_s, to_s)`.
+    #[must_use]
+    pub fn tally(&self, from_s: u64, to_s: u64, epochs: &Epochs) -> Tally {
+        let mut tally = Tally::default();
+        for (start, end, verdict) in self.stretches(from_s, to_s) {
+            tally.add(verdict, end - start, epochs.rounds_between(start, end));
+        }
+        tally
+    }
+
+    /// The stretches of equal verdict that make up `[from_s, to_s)`, ascending.
+    pub fn stretches(
+        &self,
+        from_s: u64,
+        to_s: u64,
+    ) -> impl Iterator<Item = (u64, u64, Verdict)> + '_ {
+        let first = self.0.partition_point(|run| u64::from(run.start_s) <= from_s);
+        let lead = (from_s, self.at(from_s));
+        let later = self.0.iter().skip(first).map(|run| (u64::from(run.start_s), run.verdict));
+        let starts: Vec<(u64, Verdict)> =
+            std::iter::once(lead).chain(later.take_while(move |(s, _)| *s < to_s)).collect();
+        let ends: Vec<u64> = starts.iter().skip(1).map(|(s, _)| *s).chain([to_s]).collect();
+        starts
+            .into_iter()
+            .zip(ends)
+            .filter(|((start, _), end)| start < end)
+            .map(|((start, verdict), end)| (start, end, verdict))
+    }
+
+    /// The last verdict that is not unknown, from `from_s` on.
+    #[must_use]
+    pub fn last_decided(&self, from_s: u64) -> Option<Verdict> {
+        for (index, run) in self.0.iter().enumerate().rev() {
+            // A run reaches to the next one, so an early start does not mean it ended early.
+            let ends_before =
+                self.0.get(index + 1).is_some_and(|next| u64::from(next.start_s) <= from_s);
+            if ends_before {
+                return None;
+            }
+            if run.verdict != Verdict::Unknown {
+                return Some(run.verdict);
+            }
+        }
+        None
+    }
+
+    /// Since when the last verdict has stood; `None` while nothing was ever decided.
+    #[must_use]
+    pub fn last_start_s(&self) -> Option<u64> {
+        self.0.last().map(|run| u64::from(run.start_s))
+    }
+
+    /// How many runs there are: what it costs to keep.
+    #[must_use]
+    pub fn runs(&self) -> usize {
+        self.0.len()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use proptest::prelude::*;
+    use uptime_proto::{Epoch, Period};
+
+    use super::*;
+
+    fn verdicts() -> impl Strategy<Value = Verdict> {
+        prop_oneof![Just(Verdict::Up), Just(Verdict::Down), Just(Verdict::Unknown)]
+    }
+
+    proptest! {
+        /// Against a plain list of one verdict per round, closed one by one with late changes
+        /// thrown in at any time.
+        #[test]
+        fn a_timeline_is_a_list_of_verdicts(
+            steps in prop::collection::vec((verdicts(), prop::option::of((0usize..40, verdicts()))), 1..40),
+            window in (0u64..45, 0u64..45),
+        ) {
+            let epochs = Epochs::new(vec![Epoch::with_defaults(Period::new(30).unwrap())]).unwrap();
+            let (mut timeline, mut list) = (Timeline::default(), Vec::new());
+            for (verdict, late) in steps {
+                let start = list.len() as u64 * 30;
+                list.push(verdict);
+                let closed_end = list.len() as u64 * 30;
+                if timeline.at(start) != verdict {
+                    timeline.set(start, start + 30, verdict, closed_end);
+                }
+                if let Some((index, verdict)) = late && index < list.len() {
+                    list[index] = verdict;
+                    let start = index as u64 * 30;
+                    timeline.set(start, start + 30, verdict, closed_end);
+                }
+            }
+            for (index, verdict) in list.iter().enumerate() {
+                prop_assert_eq!(timeline.at(index as u64 * 30), *verdict, "{} {:?}", index, timeline);
+            }
+            let changes = list.windows(2).filter(|pair| pair[0] != pair[1]).count();
+            let first = usize::from(list[0] != Verdict::Unknown);
+            prop_assert_eq!(timeline.runs(), changes + first, "one form for one meaning");
+            let closed = list.len() as u64;
+            let (from, to) = (window.0.min(closed - 1), window.1.min(closed));
+            let mut tally = Tally::default();
+            for verdict in list.iter().take(to as usize).skip(from as usize) {
+                tally.add(*verdict, 30, 1);
+            }
+            prop_assert_eq!(timeline.tally(from * 30, to * 30, &epochs), tally);
+            let decided = list.iter().skip(from as usize).rev().find(|v| **v != Verdict::Unknown);
+            prop_assert_eq!(timeline.last_decided(from * 30), decided.copied());
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Sums over a node's verdicts, and the percentages made of them.
+//!
+//! Pure. Owns the formulas of the accounting page ("Uptime"). Refuses to guess: where nothing was
+//! decided there is no percentage.
+
+use super::verdict::Verdict;
+
+/// Seconds and numbers of rounds by verdict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[allow(missing_docs, reason = "named by verdict and unit")]
+pub struct Tally {
+    pub up_s: u64,
+    pub down_s: u64,
+    pub unknown_s: u64,
+    pub up_rounds: u64,
+    pub down_rounds: u64,
+    pub unknown_rounds: u64,
+}
+
+impl Tally {
+    /// Adds a stretch of one verdict.
+    pub fn add(&mut self, verdict: Verdict, seconds: u64, rounds: u64) {
+        let (sum_s, sum_rounds) = match verdict {
+            Verdict::Up => (&mut self.up_s, &mut self.up_rounds),
+            Verdict::Down => (&mut self.down_s, &mut self.down_rounds),
+            Verdict::Unknown => (&mut self.unknown_s, &mut self.unknown_rounds),
+        };
+        *sum_s += seconds;
+        *sum_rounds += rounds;
+    }
+
+    /// `100 · up_s / (up_s + down_s)`; `None` while nothing was decided.
+    #[must_use]
+    pub fn uptime_percent(&self) -> Option<f64> {
+        percent(self.up_s, self.up_s + self.down_s)
+    }
+
+    /// The share of time in which the verdict was not unknown, in percent; `None` for no time.
+    #[must_use]
+    pub fn coverage_percent(&self) -> Option<f64> {
+        let decided = self.up_s + self.down_s;
+        percent(decided, decided + self.unknown_s)
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "seconds stay far below 2^53")]
+fn percent(part: u64, whole: u64) -> Option<f64> {
+    (whole > 0).then(|| 100.0 * part as f64 / whole as f64)
+}
+
+/// A percentage as the canonical CSV writes it: the shortest decimal that reads back the same,
+/// always with a decimal point, never with an exponent.
+#[must_use]
+pub fn shortest_decimal(value: f64) -> String {
+    let mut text = value.to_string();
+    if !text.contains('.') {
+        text.push_str(".0");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn nothing_decided_is_no_percentage() {
+        let mut tally = Tally::default();
+        assert_eq!((tally.uptime_percent(), tally.coverage_percent()), (None, None));
+        tally.add(Verdict::Unknown, 30, 1);
+        assert_eq!((tally.uptime_percent(), tally.coverage_percent()), (None, Some(0.0)));
+        tally.add(Verdict::Up, 30, 1);
+        tally.add(Verdict::Down, 60, 2);
+        assert_eq!(tally.uptime_percent().map(shortest_decimal).as_deref(), Some("33.333333333333336"));
+        assert_eq!(tally.coverage_percent(), Some(75.0));
+    }
+
+    proptest! {
+        #[test]
+        fn the_decimal_reads_back_the_same(up in 0u64..1 << 40, down in 1u64..1 << 40) {
+            let value = percent(up, up + down).unwrap_or_default();
+            let text = shortest_decimal(value);
+            prop_assert_eq!(text.parse::<f64>(), Ok(value));
+            prop_assert!(text.contains('.') && !text.contains(['e', 'E']), "{}", text);
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! The canonical CSV.
+//!
+//! Owns its bytes and how they reach the disk: written to a temporary file beside it, synced,
+//! renamed, the directory synced, once per closed round. A reader never sees half a file; a write
+//! that fails leaves the file before it and is reported.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use metrics::{counter, histogram};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::now_unix_ms;
+use crate::ledger::snapshot::{NodeView, Snapshot};
+use crate::ledger::uptime::shortest_decimal;
+
+/// The columns, in order.
+pub const HEADER: [&str; 5] =
+    ["issuer_id", "is_online", "last_seen", "total_online_scans", "uptime"];
+
+/// An instant as the `utc` dialect writes it: microseconds and an explicit offset of zero.
+#[must_use]
+pub fn utc_stamp(unix_ms: i64) -> String {
+    DateTime::<Utc>::from_timestamp_millis(unix_ms)
+        .map(|instant| instant.format("%Y-%m-%dT%H:%M:%S%.6f+00:00").to_string())
+        .unwrap_or_default()
+}
+
+/// Writes the canonical CSV of a snapshot: a function of the facts and the last closed round.
+///
+/// # Errors
+/// Only what the writer returns.
+pub fn write_csv(snapshot: &Snapshot, out: impl Write) -> io::Result<()> {
+    let mut csv = csv::WriterBuilder::new().from_writer(out);
+    csv.write_record(HEADER)?;
+    // Neighbours were mostly seen at the same instant: format it once.
+    let mut stamp = (i64::MIN, String::new());
+    for node in snapshot.nodes() {
+        let NodeView { id, is_online, last_seen_ms, tally, .. } = node;
+        match last_seen_ms {
+            Some(ms) if ms != stamp.0 => stamp = (ms, utc_stamp(ms)),
+            None => stamp = (i64::MIN, String::new()),
+            Some(_) => {}
+        }
+        csv.write_record([
+            id.to_string().as_str(),
+            if is_online { "True" } else { "False" },
+            &stamp.1,
+            &tally.up_rounds.to_string(),
+            &tally.uptime_percent().map_or_else(|| "0.0".to_owned(), shortest_decimal),
+        ])?;
+    }
+    csv.flush()
+}
+
+/// Puts bytes in the place of a file, all or nothing, and syncs them.
+///
+/// # Errors
+/// With the path in question; the file before stays as it was.
+pub fn replace_file(
+    path: &Path,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> io::Result<()> {
+    let named = |error: io::Error, what: &Path| {
+        io::Error::new(error.kind(), format!("{}: {error}", what.display()))
+    };
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    };
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let temporary = directory.join(name);
+    let file = File::create(&temporary).map_err(|error| named(error, &temporary))?;
+    let mut buffered = BufWriter::with_capacity(1 << 18, file);
+    let written = write(&mut buffered).and_then(|()| buffered.flush());
+    written
+        .and_then(|()| buffered.get_ref().sync_all())
+        .map_err(|error| named(error, &temporary))?;
+    std::fs::rename(&temporary, path).map_err(|error| named(error, path))?;
+    File::open(&directory)
+        .and_then(|directory| directory.sync_all())
+        .map_err(|error| named(error, &directory))
+}
+
+/// Writes the CSV now and after every closed round, until told to stop; after the last word of
+/// the ledger it writes once more. `published` tells readers which round the file is of.
+pub async fn run(
+    path: PathBuf,
+    mut snapshots: watch::Receiver<Arc<Snapshot>>,
+    published: watch::Sender<Option<u64>>,
+    shutdown: CancellationToken,
+) {
+    let mut written = None;
+    loop {
+        let snapshot = Arc::clone(&snapshots.borrow_and_update());
+        let key = snapshot.closed.map(uptime_proto::Round::start_s);
+        if written != Some(key) {
+            let target = path.clone();
+            let started = now_unix_ms();
+            let result = tokio::task::spawn_blocking(move || {
+                replace_file(&target, |out| write_csv(&snapshot, out))
+            })
+            .await
+            .unwrap_or_else(|error| Err(io::Error::other(error)));
+            match result {
+                Ok(()) => {
+                    written = Some(key);
+                    published.send_replace(key);
+                    #[expect(clippy::cast_precision_loss, reason = "milliseconds")]
+                    let took = (now_unix_ms() - started) as f64 / 1000.0;
+                    histogram!("uptime_publish_csv_seconds").record(took);
+                }
+                Err(error) => {
+                    counter!("uptime_publish_failed_total").increment(1);
+                    tracing::error!(%error, "the CSV was not written; the one before stays");
+                }
+            }
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => break,
+            changed = snapshots.changed() => if changed.is_err() { break },
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_write_leaves_the_file_before() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("nodes_status.csv");
+        replace_file(&path, |out| out.write_all(b"first")).unwrap();
+        let fault = replace_file(&path, |out| {
+            out.write_all(b"half of the sec")?;
+            Err(io::Error::other("disk full"))
+        });
+        assert!(fault.unwrap_err().to_string().contains("disk full"));
+        assert_eq!(std::fs::read(&path).unwrap(), b"first");
+    }
+
+    #[test]
+    fn stamps_are_utc_with_microseconds() {
+        assert_eq!(utc_stamp(1_769_862_896_789), "2026-01-31T12:34:56.789000+00:00");
+    }
+}

@@ -1,0 +1,495 @@
+//! The embedded store: one SQLite file in the data directory.
+//!
+//! Owns the schema. Written ahead (WAL) and synced in full at every commit, so a commit that
+//! returned survives power loss. Each fact is one row with its sets as one blob, coded as the
+//! difference to the fact one period before, with a full set at least every 120 rounds and at the
+//! start of every UTC day, so that a day can be read, rewritten or dropped alone.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::TryStreamExt;
+use prost::Message;
+use roaring::RoaringBitmap;
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteRow, SqliteSynchronous,
+};
+use sqlx::{Connection, Row};
+use uptime_proto::round::DAY_S;
+use uptime_proto::{Digest, Epoch, Kind, NodeId, Outcome, Period, Reason, Round, v1};
+
+use super::blob::{self, BlobError};
+use super::{Batch, Catalogue, Details, ProbeRecord, Put, Read, Store, StoreError};
+use crate::ledger::evidence::{Fact, FactKey};
+
+/// The file in the data directory.
+pub(super) const FILE_NAME: &str = "uptime.sqlite3";
+/// Of the tables below.
+const SCHEMA_VERSION: i64 = 1;
+/// A difference builds on at most so many others.
+const CHAIN_MAX: u32 = 120;
+/// How long another process (`probe add`) may hold the file.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+const SCHEMA: &str = "
+CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID, STRICT;
+CREATE TABLE epoch (start_s INTEGER PRIMARY KEY, rules BLOB NOT NULL, crc INTEGER NOT NULL) STRICT;
+CREATE TABLE probe (
+    number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, token_hash BLOB NOT NULL UNIQUE,
+    subnets_allowed TEXT NOT NULL, enrolled_at_ms INTEGER NOT NULL, revoked INTEGER NOT NULL
+) STRICT;
+CREATE TABLE subnet (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
+CREATE TABLE node (
+    number INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, brought_by INTEGER NOT NULL
+) STRICT;
+CREATE TABLE node_details (
+    node INTEGER PRIMARY KEY, name TEXT NOT NULL, runtime TEXT NOT NULL,
+    runtime_version TEXT NOT NULL, networks TEXT NOT NULL
+) STRICT;
+-- observed_ms counts from the round's start, received_ms from observed_ms: small numbers are small.
+CREATE TABLE part (
+    round INTEGER NOT NULL, subnet INTEGER NOT NULL, period INTEGER NOT NULL,
+    probe INTEGER NOT NULL, number INTEGER NOT NULL, digest BLOB NOT NULL,
+    kind INTEGER NOT NULL, reason INTEGER NOT NULL, observed_ms INTEGER NOT NULL,
+    received_ms INTEGER NOT NULL, relay_session_age_s INTEGER, sets BLOB NOT NULL,
+    PRIMARY KEY (round, subnet, period, probe, number, digest)
+) WITHOUT ROWID, STRICT;
+";
+
+type Sets = Arc<[RoaringBitmap; 4]>;
+/// What a difference can build on: the parts of one probe under one number.
+type Slot = (u32, Period, u32, u16);
+
+struct Base {
+    round_s: u64,
+    digest: Digest,
+    chain: u32,
+    sets: Sets,
+}
+
+/// The store.
+pub struct SqliteStore {
+    connection: SqliteConnection,
+    path: PathBuf,
+    bases: HashMap<Slot, Base>,
+}
+
+fn slot(key: &FactKey) -> Slot {
+    (key.subnet, key.round.period(), key.probe, key.number)
+}
+
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+impl SqliteStore {
+    /// Opens the store in a data directory, making both where missing.
+    ///
+    /// # Errors
+    /// When the directory cannot be used or the file is newer than this program.
+    pub async fn open(data_dir: &Path) -> Result<Self, StoreError> {
+        std::fs::create_dir_all(data_dir).map_err(|error| StoreError::Path {
+            path: data_dir.to_owned(),
+            detail: format!("{error}; give a directory this user may write with --data-dir"),
+        })?;
+        let path = data_dir.join(FILE_NAME);
+        let options = SqliteConnectOptions::new()
+            .filename(&path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(BUSY_TIMEOUT);
+        let connection =
+            SqliteConnection::connect_with(&options).await.map_err(|error| StoreError::Path {
+                path: path.clone(),
+                detail: error.to_string(),
+            })?;
+        let mut store = Self { connection, path, bases: HashMap::new() };
+        store.prepare().await?;
+        Ok(store)
+    }
+
+    async fn prepare(&mut self) -> Result<(), StoreError> {
+        let mut transaction = self.connection.begin_with("BEGIN IMMEDIATE").await?;
+        let found: i64 =
+            sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut *transaction).await?;
+        if found > SCHEMA_VERSION {
+            let path = self.path.clone();
+            return Err(StoreError::TooNew { path, found, known: SCHEMA_VERSION });
+        }
+        if found == 0 {
+            sqlx::raw_sql(SCHEMA).execute(&mut *transaction).await?;
+            sqlx::query("INSERT INTO subnet VALUES (0, '')").execute(&mut *transaction).await?;
+            let store_id: [u8; 16] = rand::random();
+            let insert = "INSERT INTO meta VALUES ('store_id', ?), ('generation', ?)";
+            sqlx::query(insert)
+                .bind(store_id.as_slice())
+                .bind(1u64.to_le_bytes().as_slice())
+                .execute(&mut *transaction)
+                .await?;
+            sqlx::raw_sql("PRAGMA user_version = 1").execute(&mut *transaction).await?;
+        }
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    async fn meta<const N: usize>(&mut self, name: &str) -> Result<[u8; N], StoreError> {
+        let value: Vec<u8> = sqlx::query_scalar("SELECT value FROM meta WHERE name = ?")
+            .bind(name)
+            .fetch_one(&mut self.connection)
+            .await?;
+        value.try_into().map_err(|_| StoreError::Damaged(format!("meta value {name:?}")))
+    }
+
+    async fn epochs(&mut self) -> Result<Vec<Epoch>, StoreError> {
+        let rows = sqlx::query("SELECT start_s, rules, crc FROM epoch ORDER BY start_s")
+            .fetch_all(&mut self.connection)
+            .await?;
+        let damaged = |row: &SqliteRow, why: &str| {
+            StoreError::Damaged(format!("epoch {}: {why}", row.get::<i64, _>(0)))
+        };
+        rows.iter()
+            .map(|row| {
+                let rules: &[u8] = row.get(1);
+                if i64::from(crc32fast::hash(rules)) != row.get::<i64, _>(2) {
+                    return Err(damaged(row, "the checksum does not match"));
+                }
+                let wire = v1::Epoch::decode(rules).map_err(|e| damaged(row, &e.to_string()))?;
+                Epoch::try_from(&wire).map_err(|error| damaged(row, &error.to_string()))
+            })
+            .collect()
+    }
+
+    async fn period_max(&mut self) -> Result<u64, StoreError> {
+        let periods = self.epochs().await?;
+        let longest = periods.iter().map(|epoch| epoch.period.seconds()).max();
+        Ok(u64::from(longest.unwrap_or(DAY_S)))
+    }
+
+    async fn write(&mut self, batch: &Batch) -> Result<Vec<Put>, StoreError> {
+        let mut outcomes = Vec::with_capacity(batch.facts.len());
+        sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut self.connection).await?;
+        let written = self.write_all(batch, &mut outcomes).await;
+        let end = if written.is_ok() { "COMMIT" } else { "ROLLBACK" };
+        let ended = sqlx::raw_sql(end).execute(&mut self.connection).await;
+        written?;
+        if let Err(error) = ended {
+            // A commit that failed (disk full) leaves the transaction open.
+            sqlx::raw_sql("ROLLBACK").execute(&mut self.connection).await.ok();
+            return Err(error.into());
+        }
+        Ok(outcomes)
+    }
+
+    async fn write_all(
+        &mut self,
+        batch: &Batch,
+        outcomes: &mut Vec<Put>,
+    ) -> Result<(), StoreError> {
+        let connection = &mut self.connection;
+        for name in &batch.new_subnets {
+            let insert = "INSERT INTO subnet VALUES ((SELECT max(number) + 1 FROM subnet), ?)";
+            sqlx::query(insert).bind(name).execute(&mut *connection).await?;
+        }
+        if !batch.new_nodes.is_empty() {
+            let next: i64 = sqlx::query_scalar("SELECT coalesce(max(number) + 1, 0) FROM node")
+                .fetch_one(&mut *connection)
+                .await?;
+            for (number, (id, brought_by)) in (next..).zip(&batch.new_nodes) {
+                sqlx::query("INSERT INTO node VALUES (?, ?, ?)")
+                    .bind(number)
+                    .bind(id.as_bytes().as_slice())
+                    .bind(i64::from(*brought_by))
+                    .execute(&mut *connection)
+                    .await?;
+            }
+        }
+        for (node, details) in &batch.details {
+            sqlx::query("INSERT OR REPLACE INTO node_details VALUES (?, ?, ?, ?, ?)")
+                .bind(i64::from(*node))
+                .bind(&details.name)
+                .bind(&details.runtime)
+                .bind(&details.runtime_version)
+                .bind(details.networks.join("\n"))
+                .execute(&mut *connection)
+                .await?;
+        }
+        for fact in &batch.facts {
+            outcomes.push(self.write_fact(fact).await?);
+        }
+        Ok(())
+    }
+
+    async fn write_fact(&mut self, fact: &Fact) -> Result<Put, StoreError> {
+        let key = &fact.key;
+        let find = "SELECT digest FROM part WHERE round = ? AND subnet = ? AND period = ?
+             AND probe = ? AND number = ? ORDER BY digest";
+        let there: Vec<Vec<u8>> = sqlx::query_scalar(find)
+            .bind(signed(key.round.start_s()))
+            .bind(i64::from(key.subnet))
+            .bind(i64::from(key.round.period().seconds()))
+            .bind(i64::from(key.probe))
+            .bind(i64::from(key.number))
+            .fetch_all(&mut self.connection)
+            .await?;
+        if there.iter().any(|digest| digest.as_slice() == fact.digest.0) {
+            return Ok(Put::Duplicate);
+        }
+        let (blob, chain) = self.encode(fact);
+        let reason = match fact.outcome {
+            Outcome::Looked => 0,
+            Outcome::CouldNotLook(reason) => reason.to_wire() as i64,
+        };
+        sqlx::query("INSERT INTO part VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")
+            .bind(signed(key.round.start_s()))
+            .bind(i64::from(key.subnet))
+            .bind(i64::from(key.round.period().seconds()))
+            .bind(i64::from(key.probe))
+            .bind(i64::from(key.number))
+            .bind(fact.digest.0.as_slice())
+            .bind(fact.kind.to_wire() as i64)
+            .bind(reason)
+            .bind(fact.observed_at_ms.saturating_sub(key.round.start_ms()))
+            .bind(fact.received_at_ms.saturating_sub(fact.observed_at_ms))
+            .bind(fact.relay_session_age_s.map(i64::from))
+            .bind(blob)
+            .execute(&mut self.connection)
+            .await?;
+        let (digest, sets) = (fact.digest, Arc::clone(&fact.sets));
+        let base = Base { round_s: key.round.start_s(), digest, chain, sets };
+        self.bases.insert(slot(key), base);
+        Ok(match there.first() {
+            None => Put::New,
+            Some(smallest) if smallest.as_slice() < fact.digest.0.as_slice() => Put::ConflictLarger,
+            Some(_) => Put::ConflictSmallest,
+        })
+    }
+
+    /// The blob of a fact, and the length of the chain of differences it ends.
+    fn encode(&self, fact: &Fact) -> (Vec<u8>, u32) {
+        let key = &fact.key;
+        let before = key.round.start_s().checked_sub(u64::from(key.round.period().seconds()));
+        let base = self.bases.get(&slot(key)).filter(|base| {
+            let same_day = !key.round.start_s().is_multiple_of(u64::from(DAY_S));
+            before == Some(base.round_s) && same_day && base.chain < CHAIN_MAX
+        });
+        let [a, b, c, d, ..] = base.map_or([0; 16], |base| base.digest.0);
+        let blob = blob::encode(&fact.sets, base.map(|base| ([a, b, c, d], &*base.sets)));
+        (blob, base.map_or(1, |base| base.chain + 1))
+    }
+}
+
+fn read_fact(row: &SqliteRow, bases: &mut HashMap<Slot, Vec<(u64, Digest, Sets)>>) -> Read {
+    let number = |index: usize| u32::try_from(row.get::<i64, _>(index)).unwrap_or(u32::MAX);
+    let round_s = u64::try_from(row.get::<i64, _>(0)).unwrap_or(u64::MAX);
+    let name = || {
+        format!(
+            "part {} of probe {} in round {round_s}, subnet {}",
+            number(4),
+            number(3),
+            number(1)
+        )
+    };
+    let damaged = |why: &str| format!("{}: {why}", name());
+    let period = Period::new(number(2)).map_err(|error| damaged(&error.to_string()))?;
+    let round = Round::new(round_s, period).map_err(|error| damaged(&error.to_string()))?;
+    let digest: &[u8] = row.get(5);
+    let digest = Digest(digest.try_into().map_err(|_| damaged("its digest is not 16 bytes"))?);
+    let key = FactKey {
+        round,
+        subnet: number(1),
+        probe: number(3),
+        number: u16::try_from(number(4)).map_err(|_| damaged("its number is too large"))?,
+    };
+    let outcome = match row.get::<i64, _>(7) {
+        0 => Outcome::Looked,
+        reason => i32::try_from(reason)
+            .ok()
+            .and_then(Reason::from_wire)
+            .map(Outcome::CouldNotLook)
+            .ok_or_else(|| damaged("its reason is not known"))?,
+    };
+    let observed_at_ms = round.start_ms().saturating_add(row.get::<i64, _>(8));
+    let before = round_s.checked_sub(u64::from(period.seconds()));
+    let candidates = bases.entry(slot(&key)).or_default();
+    candidates.retain(|(there, ..)| *there == round_s || Some(*there) == before);
+    let sets = blob::decode(row.get(11), |tag| {
+        let base = candidates.iter().find(|(there, digest, _)| {
+            Some(*there) == before && digest.0.starts_with(&tag)
+        });
+        base.map(|(.., sets)| &**sets)
+    });
+    let sets = Arc::new(sets.map_err(|error: BlobError| damaged(&error.to_string()))?);
+    candidates.push((round_s, digest, Arc::clone(&sets)));
+    Ok(Fact {
+        key,
+        kind: i32::try_from(row.get::<i64, _>(6))
+            .ok()
+            .and_then(Kind::from_wire)
+            .ok_or_else(|| damaged("its kind is not known"))?,
+        outcome,
+        digest,
+        observed_at_ms,
+        received_at_ms: observed_at_ms.saturating_add(row.get::<i64, _>(9)),
+        relay_session_age_s: row
+            .get::<Option<i64>, _>(10)
+            .map(|age| u32::try_from(age).unwrap_or(u32::MAX)),
+        sets,
+    })
+}
+
+fn read_probe(row: &SqliteRow) -> ProbeRecord {
+    ProbeRecord {
+        number: u32::try_from(row.get::<i64, _>(0)).unwrap_or(u32::MAX),
+        name: row.get(1),
+        subnets_allowed: lines(row.get(2)),
+        enrolled_at_ms: row.get(3),
+        revoked: row.get::<i64, _>(4) != 0,
+    }
+}
+
+/// Lists of names are stored one per line; names have no control characters.
+fn lines(text: &str) -> Vec<String> {
+    text.lines().map(str::to_owned).collect()
+}
+
+const PROBE_COLUMNS: &str =
+    "SELECT number, name, subnets_allowed, enrolled_at_ms, revoked FROM probe ORDER BY number";
+
+impl Store for SqliteStore {
+    async fn catalogue(&mut self) -> Result<Catalogue, StoreError> {
+        let store_id = self.meta("store_id").await?;
+        let generation = u64::from_le_bytes(self.meta("generation").await?);
+        let epochs = self.epochs().await?;
+        let probes = self.probes().await?;
+        let subnets = sqlx::query_scalar("SELECT name FROM subnet ORDER BY number")
+            .fetch_all(&mut self.connection)
+            .await?;
+        let rows = sqlx::query("SELECT id, brought_by FROM node ORDER BY number")
+            .fetch_all(&mut self.connection)
+            .await?;
+        let nodes = rows
+            .iter()
+            .enumerate()
+            .map(|(number, row)| {
+                let id = NodeId::from_slice(row.get(0))
+                    .map_err(|error| StoreError::Damaged(format!("node {number}: {error}")))?;
+                Ok((id, u32::try_from(row.get::<i64, _>(1)).unwrap_or(u32::MAX)))
+            })
+            .collect::<Result<_, StoreError>>()?;
+        let rows =
+            sqlx::query("SELECT node, name, runtime, runtime_version, networks FROM node_details")
+                .fetch_all(&mut self.connection)
+                .await?;
+        let details = rows
+            .iter()
+            .map(|row| {
+                let node = u32::try_from(row.get::<i64, _>(0)).unwrap_or(u32::MAX);
+                let details = Details {
+                    name: row.get(1),
+                    runtime: row.get(2),
+                    runtime_version: row.get(3),
+                    networks: lines(row.get(4)),
+                };
+                (node, details)
+            })
+            .collect();
+        Ok(Catalogue { store_id, generation, epochs, probes, subnets, nodes, details })
+    }
+
+    async fn put(&mut self, batch: &Batch) -> Result<Vec<Put>, StoreError> {
+        let outcomes = self.write(batch).await;
+        if outcomes.is_err() {
+            // Nothing was stored, so nothing learnt on the way may be built upon.
+            self.bases.clear();
+        }
+        outcomes
+    }
+
+    async fn read(&mut self, from_s: u64, to_s: u64) -> Result<Vec<Read>, StoreError> {
+        // Far enough back for the full set that every difference in the range goes back to.
+        let period = self.period_max().await?;
+        let day = from_s - from_s % u64::from(DAY_S);
+        let start = from_s.saturating_sub(u64::from(CHAIN_MAX) * period).max(day);
+        let select = "SELECT round, subnet, period, probe, number, digest, kind, reason,
+             observed_ms, received_ms, relay_session_age_s, sets
+             FROM part WHERE round >= ? AND round < ?
+             ORDER BY round, subnet, period, probe, number, digest";
+        let mut rows = sqlx::query(select)
+            .bind(signed(start))
+            .bind(signed(to_s))
+            .fetch(&mut self.connection);
+        let (mut facts, mut bases) = (Vec::new(), HashMap::new());
+        while let Some(row) = rows.try_next().await? {
+            let fact = read_fact(&row, &mut bases);
+            let wanted = row.get::<i64, _>(0) >= signed(from_s);
+            if wanted {
+                facts.push(fact);
+            }
+        }
+        Ok(facts)
+    }
+
+    async fn extent(&mut self) -> Result<Option<(u64, u64)>, StoreError> {
+        let row = sqlx::query("SELECT min(round), max(round) FROM part")
+            .fetch_one(&mut self.connection)
+            .await?;
+        let second = |index: usize| {
+            row.get::<Option<i64>, _>(index).and_then(|second| u64::try_from(second).ok())
+        };
+        Ok(second(0).zip(second(1)))
+    }
+
+    async fn add_epoch(&mut self, epoch: &Epoch) -> Result<(), StoreError> {
+        let rules = v1::Epoch::from(epoch).encode_to_vec();
+        sqlx::query("INSERT INTO epoch VALUES (?, ?, ?)")
+            .bind(signed(epoch.start_s))
+            .bind(rules.as_slice())
+            .bind(i64::from(crc32fast::hash(&rules)))
+            .execute(&mut self.connection)
+            .await?;
+        Ok(())
+    }
+
+    async fn add_probe(
+        &mut self,
+        name: &str,
+        token_hash: &[u8; 32],
+        subnets_allowed: &[String],
+        now_ms: i64,
+    ) -> Result<Option<ProbeRecord>, StoreError> {
+        let insert = "INSERT INTO probe (name, token_hash, subnets_allowed, enrolled_at_ms, revoked)
+             VALUES (?, ?, ?, ?, 0) ON CONFLICT (name) DO NOTHING";
+        let done = sqlx::query(insert)
+            .bind(name)
+            .bind(token_hash.as_slice())
+            .bind(subnets_allowed.join("\n"))
+            .bind(now_ms)
+            .execute(&mut self.connection)
+            .await?;
+        if done.rows_affected() == 0 {
+            return Ok(None);
+        }
+        self.probe_by_token(token_hash).await
+    }
+
+    async fn probes(&mut self) -> Result<Vec<ProbeRecord>, StoreError> {
+        let rows = sqlx::query(PROBE_COLUMNS).fetch_all(&mut self.connection).await?;
+        Ok(rows.iter().map(read_probe).collect())
+    }
+
+    async fn probe_by_token(
+        &mut self,
+        token_hash: &[u8; 32],
+    ) -> Result<Option<ProbeRecord>, StoreError> {
+        let select = "SELECT number, name, subnets_allowed, enrolled_at_ms, revoked
+             FROM probe WHERE token_hash = ?";
+        let row = sqlx::query(select)
+            .bind(token_hash.as_slice())
+            .fetch_optional(&mut self.connection)
+            .await?;
+        Ok(row.as_ref().map(read_probe))
+    }
+}
