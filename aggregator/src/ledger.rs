@@ -106,7 +106,7 @@ impl std::fmt::Debug for Request {
     }
 }
 
-fn stopping() -> Unavailable {
+pub(crate) fn stopping() -> Unavailable {
     Unavailable("the aggregator is stopping".to_owned())
 }
 

@@ -27,12 +27,12 @@ const LEAD_MS: i64 = 200;
 struct Told {
     serial: u64,
     standing: RoaringBitmap,
-    /// How often this stream was considered.
-    times: u32,
+    /// The round of its first list.
+    since: Round,
 }
 
-/// So often a new stream is taken to be able: its first rounds have not closed yet.
-const BENEFIT_OF_DOUBT: u32 = 3;
+/// For so many rounds a new stream is taken to be able: its first ones have not closed yet.
+const BENEFIT_OF_DOUBT: u64 = 3;
 
 /// Sends assignments until told to stop.
 pub async fn run(ledger: Ledger, connections: Connections, shutdown: CancellationToken) {
@@ -106,28 +106,29 @@ fn send_standing(
         live.iter().any(|(there, live)| there == probe && live.serial == told.serial)
     });
     // A stream that has just begun had no chance to show that it can look.
-    let is_new = |probe: &u32| told.get(probe).is_none_or(|told| told.times < BENEFIT_OF_DOUBT);
+    let is_new = |probe: &u32| {
+        told.get(probe).is_none_or(|told| {
+            ledger.epochs().rounds_between(told.since.start_s(), round.start_s()) < BENEFIT_OF_DOUBT
+        })
+    };
     let fresh: Vec<u32> = live.iter().map(|(probe, _)| *probe).filter(is_new).collect();
     let mut shares = share(state, &state.candidates, &able(live, state, &fresh), k);
     let mut sizes = Vec::new();
     for (probe, live) in live {
         let wanted = shares.remove(probe).unwrap_or_default();
         sizes.push((*probe, wanted.len()));
-        let times = told.get(probe).map_or(0, |told| told.times) + 1;
+        let since = told.get(probe).map_or(round, |told| told.since);
         let before = told.get(probe).map(|told| &told.standing);
         let empty = RoaringBitmap::new();
         let full = before.is_none();
         let before = before.unwrap_or(&empty);
         let (added, removed) = (&wanted - before, before - &wanted);
         if !full && added.is_empty() && removed.is_empty() {
-            if let Some(told) = told.get_mut(probe) {
-                told.times = times;
-            }
             continue;
         }
         let list = List { round, stage: LookupStage::First, full, added, removed };
         if send(state, live, &list) {
-            told.insert(*probe, Told { serial: live.serial, standing: wanted, times });
+            told.insert(*probe, Told { serial: live.serial, standing: wanted, since });
         } else {
             told.remove(probe);
         }

@@ -122,10 +122,39 @@ impl<S: Store> Owner<S> {
         Ok((owner, Ledger { requests: sender, snapshots: latest, epochs }))
     }
 
-    /// The state, for tests that compare it with a rebuilt one.
+    /// Commits and applies one submission as if it came at that moment: what [`Owner::run`] does
+    /// for the requests in its queue. For whoever drives the owner step by step.
+    ///
+    /// # Errors
+    /// When nothing was stored.
+    pub async fn submit_at(
+        &mut self,
+        submission: Submission,
+        now_ms: i64,
+    ) -> Result<Vec<PartOutcome>, Unavailable> {
+        let (answer, mut outcome) = oneshot::channel();
+        self.commit(vec![(submission, answer)], now_ms).await;
+        outcome.try_recv().unwrap_or_else(|_| Err(super::stopping()))
+    }
+
+    /// Closes every round that is over at that moment and judges again all that came late.
+    pub async fn catch_up_at(&mut self, now_ms: i64) {
+        self.catch_up(now_ms).await;
+        while !self.dirty.is_empty() || self.rebuild_wanted {
+            self.catch_up(now_ms).await;
+        }
+    }
+
+    /// What readers see now.
     #[must_use]
-    pub fn state(&self) -> &State {
-        &self.state
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.snapshots.borrow())
+    }
+
+    /// Gives the store back, as a stop at any moment would leave it.
+    #[must_use]
+    pub fn into_store(self) -> S {
+        self.store
     }
 
     /// Works until told to stop or until every handle is gone. What was committed is answered.
@@ -165,11 +194,9 @@ impl<S: Store> Owner<S> {
             changed = true;
         }
         if self.next_close_ms() <= now_ms {
-            let started = std::time::Duration::from_millis(u64::try_from(now_ms).unwrap_or(0));
+            let started = tokio::time::Instant::now();
             self.state.close_through(self.last_over(now_ms));
-            let took = now_unix_ms() - i64::try_from(started.as_millis()).unwrap_or(0);
-            #[expect(clippy::cast_precision_loss, reason = "milliseconds")]
-            histogram!("uptime_ledger_round_close_seconds").record(took as f64 / 1000.0);
+            histogram!("uptime_ledger_round_close_seconds").record(started.elapsed());
             changed = true;
             self.report_round();
         }
@@ -278,7 +305,7 @@ impl<S: Store> Owner<S> {
             next = if taken < QUEUE_MAX { self.requests.try_recv().ok() } else { None };
         }
         if !submissions.is_empty() {
-            self.commit(submissions).await;
+            self.commit(submissions, now_unix_ms()).await;
         }
     }
 
@@ -317,8 +344,7 @@ impl<S: Store> Owner<S> {
     }
 
     /// Numbers what submissions name, commits it in one transaction, applies it, answers.
-    async fn commit(&mut self, submissions: Vec<(Submission, Answer)>) {
-        let now_ms = now_unix_ms();
+    async fn commit(&mut self, submissions: Vec<(Submission, Answer)>, now_ms: i64) {
         let (nodes_before, subnets_before) = (self.nodes.len(), self.subnets.len());
         let mut batch = Batch::default();
         let mut waiting = Vec::with_capacity(submissions.len());

@@ -1,0 +1,14 @@
+//! The one place that reads the clock.
+//!
+//! Everything else is told what time it is. Aggregator time is this clock plus the offset that
+//! was measured on connect; see `orders.rs`.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Now by this host's clock, unix milliseconds, UTC.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "this is the one place")]
+pub fn now_unix_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}

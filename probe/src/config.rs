@@ -1,0 +1,360 @@
+//! What the operator may say: flags, environment, file.
+//!
+//! Owns names, defaults and bounds, and where secrets are read from: the environment or a file,
+//! never the command line.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use uptime_proto::settings::{Settings, Texts};
+
+use crate::clock::now_unix_ms;
+use crate::uplink::Token;
+use crate::yagna::{AppKey, Limits, YagnaOptions, valid_subnet};
+
+/// Scans the Golem network through one yagna daemon, once per round, and streams what it saw to
+/// an aggregator. What cannot be sent is kept on disk and sent later.
+///
+/// Settings are taken from a flag, else from the environment variable named beside it, else from
+/// the file given with --config (TOML, the flag's name with underscores), else the default. The
+/// application key comes from YAGNA_APPKEY or --app-key-file, the probe's token from UPTIME_TOKEN
+/// or --token-file. Exit status: 0 done, 1 failed, 64 wrong usage or configuration, 75 (run
+/// --once) the round is on disk but not all of it was delivered yet.
+#[derive(Debug, Parser)]
+#[command(name = "uptime-probe", version, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Scan round after round until SIGTERM or SIGINT
+    Run {
+        /// Do one round and exit, for a systemd timer: the current round if its look-ups still
+        /// fit, else the next
+        #[arg(long)]
+        once: bool,
+        /// Settings.
+        #[command(flatten)]
+        settings: SettingArgs,
+    },
+    /// Do one round without an aggregator and print what was found
+    Scan {
+        /// How to print it
+        #[arg(long, value_enum, default_value = "table")]
+        output: Output,
+        /// Settings.
+        #[command(flatten)]
+        settings: SettingArgs,
+    },
+    /// Try everything the probe needs and say what is wrong and how to mend it
+    Check(SettingArgs),
+}
+
+/// How `scan` prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people
+    Table,
+    /// One JSON array
+    Json,
+    /// With a header
+    Csv,
+}
+
+macro_rules! setting_args {
+    ($($(#[doc = $doc:literal])+ $field:ident = $name:literal, $env:literal, $value:literal;)+) => {
+        /// Settings, as texts.
+        #[derive(Debug, Default, Args)]
+        pub struct SettingArgs {
+            /// A TOML file with settings
+            #[arg(long, env = "UPTIME_CONFIG", value_name = "FILE")]
+            pub config: Option<PathBuf>,
+            /// A subnet to scan; repeatable [default: public]
+            #[arg(long = "subnet-tag", env = "UPTIME_SUBNET_TAG", value_name = "SUBNET",
+                  value_delimiter = ',')]
+            pub subnet_tag: Vec<String>,
+            /// Where the aggregator is; repeatable, tried in turn
+            /// [default: http://127.0.0.1:7640]
+            #[arg(long, env = "UPTIME_AGGREGATOR", value_name = "URL", value_delimiter = ',')]
+            pub aggregator: Vec<String>,
+            $($(#[doc = $doc])+ #[arg(long, env = $env, value_name = $value)]
+            pub $field: Option<String>,)+
+        }
+
+        impl SettingArgs {
+            fn texts(&self) -> Texts {
+                let pairs = [$(($name, &self.$field)),+];
+                let said = pairs.into_iter().filter_map(|(name, text)| {
+                    Some((name.to_owned(), vec![text.clone()?]))
+                });
+                let lists = [("subnet-tag", &self.subnet_tag), ("aggregator", &self.aggregator)];
+                let lists = lists.into_iter().filter(|(_, list)| !list.is_empty());
+                said.chain(lists.map(|(name, list)| (name.to_owned(), list.clone()))).collect()
+            }
+        }
+    };
+}
+
+setting_args! {
+    /// Where yagna's REST API is [default: http://127.0.0.1:7465]
+    yagna_url = "yagna-url", "YAGNA_API_URL", "URL";
+    /// A file with yagna's application key, instead of YAGNA_APPKEY
+    app_key_file = "app-key-file", "UPTIME_APP_KEY_FILE", "FILE";
+    /// A file with this probe's token, instead of UPTIME_TOKEN
+    token_file = "token-file", "UPTIME_TOKEN_FILE", "FILE";
+    /// Where parts wait until the aggregator has them [default: ./uptime-spool]
+    spool_dir = "spool-dir", "UPTIME_SPOOL_DIR", "DIR";
+    /// Bytes the spool may take; beyond them the oldest parts go and are reported as a gap
+    /// [default: 67108864]
+    spool_bytes_max = "spool-bytes-max", "UPTIME_SPOOL_BYTES_MAX", "BYTES";
+    /// Serve Prometheus metrics here; loopback only [default: off]
+    metrics_addr = "metrics-addr", "UPTIME_METRICS_ADDR", "ADDR:PORT";
+    /// FindNode questions a second [default: 400]
+    lookups_per_s_max = "lookups-per-s-max", "UPTIME_LOOKUPS_PER_S_MAX", "N";
+    /// FindNode questions, and direct questions, in flight [default: 50]
+    lookups_in_flight_max = "lookups-in-flight-max", "UPTIME_LOOKUPS_IN_FLIGHT_MAX", "N";
+    /// How logs are written: text or json [default: text]
+    log_format = "log-format", "UPTIME_LOG_FORMAT", "FORMAT";
+}
+
+/// Everything the probe needs to know.
+#[derive(Debug, Clone)]
+#[allow(missing_docs, reason = "named as the flags, which --help documents")]
+pub struct Config {
+    pub yagna: YagnaOptions,
+    pub subnets: Vec<String>,
+    pub aggregators: Vec<String>,
+    pub token: Option<Token>,
+    pub spool_dir: PathBuf,
+    pub spool_bytes_max: u64,
+    pub metrics_addr: Option<SocketAddr>,
+    pub log_json: bool,
+}
+
+/// Where secrets and files are read from; a test brings its own.
+pub trait Surroundings {
+    /// A variable of the environment.
+    fn variable(&self, name: &str) -> Option<String>;
+    /// A file's text.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn read(&self, path: &Path) -> std::io::Result<String>;
+}
+
+/// The real environment and file system.
+#[derive(Debug, Clone, Copy)]
+pub struct Real;
+
+impl Surroundings for Real {
+    fn variable(&self, name: &str) -> Option<String> {
+        std::env::var(name).ok()
+    }
+
+    fn read(&self, path: &Path) -> std::io::Result<String> {
+        std::fs::read_to_string(path)
+    }
+}
+
+impl Config {
+    /// Reads the configuration. `scan` needs no aggregator, so its faults are none there.
+    ///
+    /// # Errors
+    /// Every fault of it, each with the name of the setting and what it may be.
+    pub fn read(args: &SettingArgs, around: &impl Surroundings) -> Result<Self, Vec<String>> {
+        let file = match &args.config {
+            None => Texts::new(),
+            Some(path) => read_file(path, around).map_err(|fault| vec![fault])?,
+        };
+        let mut settings = Settings::new(args.texts(), file);
+        let defaults = Limits::default();
+        let base_url = settings.one("yagna-url", "http://127.0.0.1:7465".to_owned());
+        let app_key =
+            secret(&mut settings, around, "YAGNA_APPKEY", "app-key-file").unwrap_or_else(|| {
+                settings.fault(
+                    "no application key: set YAGNA_APPKEY, or --app-key-file to a file with it \
+                     (make one with: yagna app-key create uptime-probe)",
+                );
+                String::new()
+            });
+        let token = secret(&mut settings, around, "UPTIME_TOKEN", "token-file");
+        let token = token.and_then(|token| match Token::new(&token) {
+            Ok(token) => Some(token),
+            Err(fault) => {
+                settings.fault(format!("UPTIME_TOKEN or --token-file: {fault}"));
+                None
+            }
+        });
+        let mut subnets = settings.many("subnet-tag");
+        if subnets.is_empty() {
+            subnets.push("public".to_owned());
+        }
+        subnets.sort();
+        subnets.dedup();
+        for subnet in &subnets {
+            if let Err(fault) = valid_subnet(subnet) {
+                settings.fault(format!("--subnet-tag: {fault}"));
+            }
+        }
+        let mut aggregators = settings.many("aggregator");
+        if aggregators.is_empty() {
+            aggregators.push("http://127.0.0.1:7640".to_owned());
+        }
+        for aggregator in &aggregators {
+            if !aggregator.starts_with("http://") {
+                settings.fault(format!(
+                    "--aggregator: {aggregator:?}: http://HOST:PORT is wanted; this version \
+                     speaks plaintext, so use a tunnel to an aggregator on another host"
+                ));
+            }
+        }
+        let spool_dir = settings.one("spool-dir", PathBuf::from("uptime-spool"));
+        let spool_bytes_max = settings.number("spool-bytes-max", 64 << 20, 1 << 20, 1 << 40);
+        let metrics_addr = settings.optional("metrics-addr", loopback);
+        let limits = Limits {
+            finds_per_s_max: settings.number32(
+                "lookups-per-s-max",
+                defaults.finds_per_s_max,
+                1,
+                100_000,
+            ),
+            find_in_flight_max: in_flight(&mut settings, defaults.find_in_flight_max),
+            ..defaults
+        };
+        let limits = Limits { direct_in_flight_max: limits.find_in_flight_max, ..limits };
+        let log_json = settings.checked("log-format", false, |text| match text {
+            "text" => Ok(false),
+            "json" => Ok(true),
+            _ => Err("text or json is wanted".to_owned()),
+        });
+        settings.finish()?;
+        let app_key = AppKey::new(app_key);
+        let yagna = YagnaOptions { base_url, app_key, limits, now_unix_ms };
+        Ok(Self {
+            yagna,
+            subnets,
+            aggregators,
+            token,
+            spool_dir,
+            spool_bytes_max,
+            metrics_addr,
+            log_json,
+        })
+    }
+}
+
+fn in_flight(settings: &mut Settings, default: usize) -> usize {
+    let default = u32::try_from(default).unwrap_or(50);
+    settings.number32("lookups-in-flight-max", default, 1, 10_000) as usize
+}
+
+fn loopback(text: &str) -> Result<SocketAddr, String> {
+    let addr: SocketAddr = text.parse().map_err(|_| "ADDR:PORT is wanted".to_owned())?;
+    if addr.ip().is_loopback() {
+        Ok(addr)
+    } else {
+        Err("a probe serves its metrics on loopback only".to_owned())
+    }
+}
+
+/// A secret from the environment, or from the file that a setting names.
+fn secret(
+    settings: &mut Settings,
+    around: &impl Surroundings,
+    variable: &str,
+    name: &str,
+) -> Option<String> {
+    let file = settings.optional(name, |text| Ok(PathBuf::from(text)));
+    if let Some(value) = around.variable(variable).filter(|value| !value.trim().is_empty()) {
+        return Some(value.trim().to_owned());
+    }
+    let path = file?;
+    match around.read(&path) {
+        Ok(text) if !text.trim().is_empty() => Some(text.trim().to_owned()),
+        Ok(_) => {
+            settings.fault(format!("--{name}: {} is empty", path.display()));
+            None
+        }
+        Err(error) => {
+            settings.fault(format!("--{name}: {}: {error}", path.display()));
+            None
+        }
+    }
+}
+
+fn read_file(path: &Path, around: &impl Surroundings) -> Result<Texts, String> {
+    let fault = |error: &dyn std::fmt::Display| format!("--config {}: {error}", path.display());
+    let text = around.read(path).map_err(|error| fault(&error))?;
+    let table: BTreeMap<String, toml::Value> =
+        toml::from_str(&text).map_err(|error| fault(&error))?;
+    Ok(table.into_iter().map(|(name, value)| (name, plain_texts(value))).collect())
+}
+
+fn plain_texts(value: toml::Value) -> Vec<String> {
+    match value {
+        toml::Value::String(text) => vec![text],
+        toml::Value::Array(values) => values.into_iter().flat_map(plain_texts).collect(),
+        other => vec![other.to_string()],
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    struct Given(&'static [(&'static str, &'static str)]);
+
+    impl Surroundings for Given {
+        fn variable(&self, name: &str) -> Option<String> {
+            let found = self.0.iter().find(|(there, _)| *there == name);
+            found.map(|(_, text)| (*text).to_owned())
+        }
+
+        fn read(&self, path: &Path) -> std::io::Result<String> {
+            let found = self.0.iter().find(|(there, _)| Path::new(there) == path);
+            found.map(|(_, text)| (*text).to_owned()).ok_or_else(|| std::io::ErrorKind::NotFound.into())
+        }
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_contract() {
+        let around = Given(&[("YAGNA_APPKEY", "key")]);
+        let config = Config::read(&SettingArgs::default(), &around).unwrap();
+        assert_eq!(config.yagna.base_url, "http://127.0.0.1:7465");
+        assert_eq!(config.subnets, ["public"]);
+        assert_eq!(config.aggregators, ["http://127.0.0.1:7640"]);
+    }
+
+    #[test]
+    fn every_fault_is_named_at_once_and_no_secret_is_printed() {
+        let around = Given(&[("config", "spool_bytes_max = 5\nsubnets = [\"x\"]\n")]);
+        let args = SettingArgs {
+            config: Some("config".into()),
+            subnet_tag: vec!["a)(b".into()],
+            aggregator: vec!["ftp://x".into()],
+            metrics_addr: Some("0.0.0.0:1".into()),
+            token_file: Some("absent".into()),
+            ..SettingArgs::default()
+        };
+        let faults = Config::read(&args, &around).unwrap_err();
+        let names = [
+            "YAGNA_APPKEY", "subnet-tag", "aggregator", "metrics-addr", "token-file",
+            "spool-bytes-max", "\"subnets\"",
+        ];
+        for name in names {
+            assert!(faults.iter().any(|fault| fault.contains(name)), "{name}: {faults:?}");
+        }
+        assert_eq!(faults.len(), names.len(), "{faults:?}");
+
+        let around = Given(&[("YAGNA_APPKEY", "sesame-key"), ("UPTIME_TOKEN", "sesame-token")]);
+        let config = Config::read(&SettingArgs::default(), &around).unwrap();
+        assert!(!format!("{config:?}").contains("sesame"));
+    }
+}

@@ -1,0 +1,15 @@
+//! The probe of Golem Uptime: scans beside one yagna daemon and streams what it saw.
+//!
+//! Source → scan → spool → uplink. Scan and uplink meet only in the spool, outwards, and in the
+//! orders, inwards. See ARCHITECTURE.md at the top of the repository.
+
+pub mod check;
+pub mod clock;
+pub mod config;
+pub mod orders;
+pub mod scan;
+pub mod spool;
+pub mod survey;
+pub mod telemetry;
+pub mod uplink;
+pub mod yagna;

@@ -1,0 +1,292 @@
+//! What the aggregator last told this probe.
+//!
+//! Owns the schedule, the measured clock offset and the lists of look-ups: the uplink writes them,
+//! the scanner reads them. The schedule is kept in a file, so that a probe that starts without a
+//! connection goes on with the rules it knew.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use prost::Message;
+use tokio::sync::watch;
+use uptime_proto::convert::PartLimits;
+use uptime_proto::v1::{self, LookupStage};
+use uptime_proto::{Epoch, Epochs, NodeId};
+
+use crate::clock::now_unix_ms;
+
+/// More than so much between the two clocks is a reason not to look.
+pub const CLOCK_OFFSET_MS_MAX: i64 = 2_000;
+
+/// The rules and when to do what.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// The rules.
+    pub epochs: Epochs,
+    /// When in a round.
+    pub schedule: v1::Schedule,
+    /// What the aggregator takes.
+    pub limits: v1::Limits,
+}
+
+/// Everything that was told.
+#[derive(Debug, Clone, Default)]
+pub struct State {
+    /// `None` until the first connection ever.
+    pub plan: Option<Arc<Plan>>,
+    /// Whether there is a stream now. Without one the lists below are not in force.
+    pub connected: bool,
+    /// Aggregator time less this host's time, milliseconds.
+    pub clock_offset_ms: i64,
+    /// The standing list of look-ups; `None` until it was told on this stream.
+    pub standing: Option<Arc<BTreeSet<NodeId>>>,
+    /// The suspects of a round, by the round's start.
+    pub suspects: Option<(u64, Arc<BTreeSet<NodeId>>)>,
+    /// A list of suspects of which more is to come.
+    gathering: BTreeSet<NodeId>,
+}
+
+impl State {
+    /// Now, in aggregator time.
+    #[must_use]
+    pub fn now_ms(&self) -> i64 {
+        now_unix_ms().saturating_add(self.clock_offset_ms)
+    }
+}
+
+/// A cheap handle to what was told.
+#[derive(Debug, Clone)]
+pub struct Orders {
+    state: Arc<watch::Sender<State>>,
+    file: Option<Arc<PathBuf>>,
+}
+
+impl Plan {
+    /// Reads what Welcome says.
+    ///
+    /// # Errors
+    /// With what makes no sense; the probe then must not work by it.
+    pub fn from_welcome(welcome: &v1::Welcome) -> Result<Self, String> {
+        let epochs: Result<Vec<Epoch>, _> = welcome.epochs.iter().map(Epoch::try_from).collect();
+        let epochs = epochs.and_then(Epochs::new).map_err(|error| error.to_string())?;
+        let schedule = welcome.schedule.ok_or("the aggregator sent no schedule")?;
+        let limits = welcome.limits.ok_or("the aggregator sent no limits")?;
+        Ok(Self { epochs, schedule, limits })
+    }
+
+    /// The limits on single parts.
+    #[must_use]
+    pub fn part_limits(&self) -> PartLimits {
+        let limits = &self.limits;
+        PartLimits {
+            observations_per_part_max: limits.observations_per_part_max as usize,
+            part_numbers_max: u16::try_from(limits.part_numbers_max).unwrap_or(u16::MAX),
+            subnet_bytes_max: limits.subnet_bytes_max as usize,
+            compact_bases_max: limits.compact_bases_max as usize,
+            compact_nodes_max: limits.compact_nodes_max,
+        }
+    }
+}
+
+impl Orders {
+    /// Nothing told yet, but for the plan that an earlier run left in this directory.
+    #[must_use]
+    pub fn open(directory: &Path) -> Self {
+        let file = directory.join("schedule");
+        let plan = read_plan(&file).unwrap_or_else(|why| {
+            tracing::warn!(file = %file.display(), why, "the kept schedule is not used");
+            None
+        });
+        let state = State { plan: plan.map(Arc::new), ..State::default() };
+        Self { state: Arc::new(watch::Sender::new(state)), file: Some(Arc::new(file)) }
+    }
+
+    /// These rules for good, without any aggregator.
+    #[must_use]
+    pub fn fixed(plan: Plan) -> Self {
+        let state = State { plan: Some(Arc::new(plan)), ..State::default() };
+        Self { state: Arc::new(watch::Sender::new(state)), file: None }
+    }
+
+    /// What holds now.
+    #[must_use]
+    pub fn now(&self) -> State {
+        self.state.borrow().clone()
+    }
+
+    /// Waits for what holds to become so.
+    pub async fn wait_for(&self, so: impl FnMut(&State) -> bool) {
+        // Fails only when the sender is gone, and this handle holds it.
+        self.state.subscribe().wait_for(so).await.ok();
+    }
+
+    /// A stream began.
+    pub(crate) fn connected(&self, plan: Plan, welcome: &v1::Welcome, clock_offset_ms: i64) {
+        let known = self.state.borrow().plan.as_deref() == Some(&plan);
+        if !known
+            && let Some(file) = &self.file
+            && let Err(error) = keep_plan(file, welcome)
+        {
+            tracing::warn!(%error, file = %file.display(), "the schedule is not kept");
+        }
+        self.state.send_modify(|state| {
+            *state = State {
+                plan: Some(Arc::new(plan)),
+                connected: true,
+                clock_offset_ms,
+                ..State::default()
+            };
+        });
+    }
+
+    /// A stream ended; the offset and the plan hold on.
+    pub(crate) fn disconnected(&self) {
+        self.state.send_modify(|state| {
+            *state = State {
+                plan: state.plan.clone(),
+                clock_offset_ms: state.clock_offset_ms,
+                ..State::default()
+            };
+        });
+    }
+
+    /// New epochs were announced.
+    pub(crate) fn announced(&self, announcement: &v1::EpochAnnouncement) -> Result<(), String> {
+        let epochs: Result<Vec<Epoch>, _> =
+            announcement.epochs.iter().map(Epoch::try_from).collect();
+        let epochs = epochs.and_then(Epochs::new).map_err(|error| error.to_string())?;
+        self.state.send_modify(|state| {
+            if let Some(plan) = &state.plan {
+                let schedule = announcement.schedule.unwrap_or(plan.schedule);
+                let plan = Plan { epochs, schedule, limits: plan.limits };
+                state.plan = Some(Arc::new(plan));
+            }
+        });
+        Ok(())
+    }
+
+    /// Look-ups were assigned.
+    pub(crate) fn assigned(&self, assignment: &v1::LookupAssignment) -> Result<(), String> {
+        let ids = |bytes: &[u8]| -> Result<Vec<NodeId>, String> {
+            Ok(NodeId::split(bytes).map_err(|error| error.to_string())?.collect())
+        };
+        let added = ids(&assignment.added_node_ids)?;
+        let removed = ids(&assignment.removed_node_ids)?;
+        let stage = LookupStage::try_from(assignment.stage).unwrap_or_default();
+        self.state.send_modify(|state| match stage {
+            LookupStage::First => {
+                let mut list = match (&state.standing, assignment.full) {
+                    (Some(list), false) => (**list).clone(),
+                    _ => BTreeSet::new(),
+                };
+                list.extend(added);
+                removed.iter().for_each(|id| {
+                    list.remove(id);
+                });
+                state.standing = Some(Arc::new(list));
+            }
+            LookupStage::Suspects => {
+                if assignment.full {
+                    state.gathering.clear();
+                }
+                state.gathering.extend(added);
+                if !assignment.more {
+                    let list = std::mem::take(&mut state.gathering);
+                    state.suspects = Some((assignment.round_unix_s, Arc::new(list)));
+                }
+            }
+            LookupStage::Unspecified => {}
+        });
+        Ok(())
+    }
+}
+
+/// The file: a Welcome message, then the CRC-32 (u32, little-endian) of its bytes.
+fn keep_plan(file: &Path, welcome: &v1::Welcome) -> std::io::Result<()> {
+    let mut bytes = welcome.encode_to_vec();
+    bytes.extend(crc32fast::hash(&bytes).to_le_bytes());
+    let fresh = file.with_extension("new");
+    let mut out = std::fs::File::create(&fresh)?;
+    out.write_all(&bytes)?;
+    out.sync_all()?;
+    std::fs::rename(&fresh, file)?;
+    let directory = file.parent().unwrap_or(Path::new("."));
+    std::fs::File::open(directory)?.sync_all()
+}
+
+fn read_plan(file: &Path) -> Result<Option<Plan>, String> {
+    let bytes = match std::fs::read(file) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error.to_string()),
+    };
+    let (body, checksum) = bytes.split_last_chunk::<4>().ok_or("it is too short")?;
+    if crc32fast::hash(body) != u32::from_le_bytes(*checksum) {
+        return Err("it is damaged".to_owned());
+    }
+    let welcome = v1::Welcome::decode(body).map_err(|error| error.to_string())?;
+    Plan::from_welcome(&welcome).map(Some)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+    use uptime_proto::Period;
+
+    fn welcome() -> v1::Welcome {
+        let epoch = Epoch::with_defaults(Period::new(30).unwrap());
+        v1::Welcome {
+            epochs: vec![v1::Epoch::from(&epoch)],
+            schedule: Some(v1::Schedule::default()),
+            limits: Some(v1::Limits::default()),
+            ..v1::Welcome::default()
+        }
+    }
+
+    #[test]
+    fn the_schedule_outlives_the_process_and_damage_is_noticed() {
+        let directory = tempfile::tempdir().unwrap();
+        let orders = Orders::open(directory.path());
+        assert!(orders.now().plan.is_none());
+        orders.connected(Plan::from_welcome(&welcome()).unwrap(), &welcome(), 7);
+        orders.disconnected();
+        assert_eq!(orders.now().clock_offset_ms, 7);
+        assert!(Orders::open(directory.path()).now().plan.is_some());
+        let file = directory.path().join("schedule");
+        let mut bytes = std::fs::read(&file).unwrap();
+        bytes[3] ^= 1;
+        std::fs::write(&file, bytes).unwrap();
+        assert!(Orders::open(directory.path()).now().plan.is_none());
+    }
+
+    #[test]
+    fn lists_follow_what_was_told() {
+        let id = |byte| NodeId::new([byte; 20]);
+        let list = |ids: &[u8]| NodeId::concatenate(&ids.iter().map(|b| id(*b)).collect::<Vec<_>>());
+        let orders = Orders::fixed(Plan::from_welcome(&welcome()).unwrap());
+        let told = |stage: LookupStage, full, added: &[u8], removed: &[u8], more| {
+            orders.assigned(&v1::LookupAssignment {
+                round_unix_s: 60,
+                stage: stage as i32,
+                full,
+                added_node_ids: list(added).into(),
+                removed_node_ids: list(removed).into(),
+                more,
+            })
+        };
+        told(LookupStage::First, true, &[1, 2, 3], &[], false).unwrap();
+        told(LookupStage::First, false, &[4], &[1], false).unwrap();
+        let standing: Vec<_> = orders.now().standing.unwrap().iter().copied().collect();
+        assert_eq!(standing, [id(2), id(3), id(4)]);
+        told(LookupStage::Suspects, true, &[2], &[], true).unwrap();
+        assert!(orders.now().suspects.is_none());
+        told(LookupStage::Suspects, false, &[3], &[], false).unwrap();
+        let (round, suspects) = orders.now().suspects.unwrap();
+        assert_eq!((round, suspects.len()), (60, 2));
+        orders.disconnected();
+        assert!(orders.now().standing.is_none() && orders.now().suspects.is_none());
+    }
+}

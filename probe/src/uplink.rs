@@ -1,0 +1,429 @@
+//! The only gRPC client: what waits in the spool goes out, what the aggregator says comes in.
+//!
+//! Owns one stream at a time and never gives up. A part leaves the spool only when the aggregator
+//! has said that it is on disk there, or that it will never take it.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use metrics::{counter, gauge};
+use rand::Rng;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status, Streaming};
+use uptime_proto::convert::{Encoder, PartLimits, part_to_plain};
+use uptime_proto::v1::collector_client::CollectorClient;
+use uptime_proto::v1::{
+    self, GoodbyeReason, RefusalReason, ReportStatus, aggregator_message::Message,
+    probe_message::Message as ToAggregator,
+};
+use uptime_proto::{MESSAGE_BYTES_MAX, PROTOCOL_VERSION};
+
+use crate::clock::now_unix_ms;
+use crate::orders::{CLOCK_OFFSET_MS_MAX, Orders, Plan};
+use crate::spool::{Cursor, Spool};
+
+/// Messages on their way to the transport.
+const OUTBOUND_MAX: usize = 8;
+/// Details sent beside one part: with 256 bytes a text they stay below the limit of a message.
+const DETAILS_PER_REPORT: usize = 500;
+/// A heartbeat goes out so often; the aggregator answers it.
+const HEARTBEAT: Duration = Duration::from_secs(10);
+/// Without a word for so long the stream is taken for dead.
+const SILENCE_MAX: Duration = Duration::from_secs(35);
+/// For the connection and for the answer to Hello.
+const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+/// Waits between attempts double from the first to the last of these, each with full jitter.
+const BACKOFF_FIRST: Duration = Duration::from_millis(500);
+const BACKOFF_LAST: Duration = Duration::from_secs(30);
+
+/// The probe's token; prints as `***`.
+#[derive(Clone)]
+pub struct Token(MetadataValue<Ascii>);
+
+impl Token {
+    /// The token as the aggregator's operator gave it.
+    ///
+    /// # Errors
+    /// When it has characters that cannot be sent.
+    pub fn new(token: &str) -> Result<Self, String> {
+        let mut value: MetadataValue<Ascii> = format!("Bearer {}", token.trim())
+            .parse()
+            .map_err(|_| "the token has characters that no token has".to_owned())?;
+        value.set_sensitive(true);
+        Ok(Self(value))
+    }
+}
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("***")
+    }
+}
+
+/// Where to, as whom.
+#[derive(Debug, Clone)]
+pub struct UplinkOptions {
+    /// `http://HOST:PORT`, tried in turn.
+    pub aggregators: Vec<String>,
+    /// This probe's identity.
+    pub token: Option<Token>,
+    /// The subnets this probe scans, for the aggregator's information.
+    pub subnets: Vec<String>,
+}
+
+/// The uplink.
+pub struct Uplink {
+    options: UplinkOptions,
+    spool: Spool,
+    orders: Orders,
+    instance_id: [u8; 16],
+    /// A part that the far end could not expand is sent in the plain form the next time.
+    send_plain: BTreeSet<u64>,
+}
+
+/// Why a stream ended.
+#[derive(Debug, thiserror::Error)]
+pub enum UplinkError {
+    /// No connection came about.
+    #[error("cannot reach {address}: {detail}")]
+    Unreachable {
+        /// Where.
+        address: String,
+        /// What the system said.
+        detail: String,
+    },
+    /// The aggregator refused the stream.
+    #[error("{address} refused: {}", .status.message())]
+    Refused {
+        /// Where.
+        address: String,
+        /// What it said.
+        status: Box<Status>,
+    },
+    /// The stream ended or broke.
+    #[error("the stream ended: {0}")]
+    Ended(String),
+}
+
+/// A stream with its greetings exchanged.
+struct Session {
+    outbound: mpsc::Sender<v1::ProbeMessage>,
+    inbound: Streaming<v1::AggregatorMessage>,
+    plan: Plan,
+    welcome: v1::Welcome,
+    clock_offset_ms: i64,
+}
+
+/// What the aggregator says of itself and of this probe.
+#[derive(Debug, Clone)]
+pub struct Greeting {
+    /// Who it takes this probe for.
+    pub probe_name: String,
+    /// Its clock less this host's, milliseconds.
+    pub clock_offset_ms: i64,
+    /// The rules.
+    pub plan: Plan,
+}
+
+impl Uplink {
+    /// An uplink over a spool.
+    #[must_use]
+    pub fn new(options: UplinkOptions, spool: Spool, orders: Orders) -> Self {
+        let instance_id = rand::random();
+        Self { options, spool, orders, instance_id, send_plain: BTreeSet::new() }
+    }
+
+    /// Works until told to stop; connects again for ever.
+    pub async fn run(mut self, shutdown: CancellationToken) {
+        let mut backoff = BACKOFF_FIRST;
+        let mut attempt = 0;
+        loop {
+            let count = self.options.aggregators.len().max(1);
+            let Some(address) = self.options.aggregators.get(attempt % count).cloned() else {
+                return;
+            };
+            attempt += 1;
+            let began = Instant::now();
+            let ended = tokio::select! {
+                () = shutdown.cancelled() => return,
+                ended = self.session(&address) => ended,
+            };
+            self.orders.disconnected();
+            gauge!("uptime_uplink_connected").set(0.0);
+            counter!("uptime_uplink_sessions_ended_total").increment(1);
+            if began.elapsed() > BACKOFF_LAST {
+                backoff = BACKOFF_FIRST;
+            }
+            let wait = rand::rng().random_range(BACKOFF_FIRST / 5..backoff);
+            tracing::warn!(error = %ended, waiting = self.spool.waiting(), ?wait, "not connected");
+            backoff = (backoff * 2).min(BACKOFF_LAST);
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    /// Works until nothing waits, or the time is over; answers what still waits.
+    pub async fn drain(mut self, within: Duration) -> u64 {
+        let deadline = Instant::now() + within;
+        while self.spool.waiting() > 0 && Instant::now() < deadline {
+            let spool = self.spool.clone();
+            let empty = async {
+                while spool.waiting() > 0 {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            };
+            let address = self.options.aggregators.first().cloned().unwrap_or_default();
+            tokio::select! {
+                () = empty => break,
+                () = tokio::time::sleep_until(deadline) => break,
+                ended = self.session(&address) => {
+                    tracing::warn!(error = %ended, "not connected");
+                    tokio::time::sleep(BACKOFF_FIRST).await;
+                }
+            }
+        }
+        self.orders.disconnected();
+        self.spool.waiting()
+    }
+
+    /// Connects, says hello and goodbye: for `check`.
+    ///
+    /// # Errors
+    /// With what failed.
+    pub async fn greet(&self) -> Result<Greeting, UplinkError> {
+        let address = self.options.aggregators.first().cloned().unwrap_or_default();
+        let session = self.open(&address).await?;
+        Ok(Greeting {
+            probe_name: session.welcome.probe_name,
+            clock_offset_ms: session.clock_offset_ms,
+            plan: session.plan,
+        })
+    }
+
+    async fn open(&self, address: &str) -> Result<Session, UplinkError> {
+        let unreachable = |detail: String| UplinkError::Unreachable {
+            address: address.to_owned(),
+            detail,
+        };
+        let endpoint = Endpoint::from_shared(address.to_owned())
+            .map_err(|error| unreachable(error.to_string()))?
+            .connect_timeout(CONNECT_WITHIN)
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(HEARTBEAT)
+            .keep_alive_timeout(HEARTBEAT)
+            .keep_alive_while_idle(true);
+        let channel: Channel =
+            endpoint.connect().await.map_err(|error| unreachable(chain(&error)))?;
+        let mut client = CollectorClient::new(channel)
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        let (outbound, messages) = mpsc::channel(OUTBOUND_MAX);
+        let mut request = Request::new(ReceiverStream::new(messages));
+        if let Some(Token(token)) = &self.options.token {
+            request.metadata_mut().insert("authorization", token.clone());
+        }
+        let hello = v1::Hello {
+            protocol_version: PROTOCOL_VERSION,
+            software_version: env!("CARGO_PKG_VERSION").to_owned(),
+            instance_id: self.instance_id.to_vec().into(),
+            subnets: self.options.subnets.clone(),
+        };
+        let asked_ms = now_unix_ms();
+        // There is room for it: nothing else was sent on this stream.
+        outbound.send(message(ToAggregator::Hello(hello))).await.ok();
+        let refused = |status: Status| match status.code() {
+            tonic::Code::Unavailable => unreachable(status.message().to_owned()),
+            _ => UplinkError::Refused { address: address.to_owned(), status: Box::new(status) },
+        };
+        let greeting = async {
+            let mut inbound = client.connect(request).await.map_err(refused)?.into_inner();
+            let first = inbound.message().await.map_err(refused)?;
+            Ok::<_, UplinkError>((inbound, first))
+        };
+        let (inbound, first) = tokio::time::timeout(CONNECT_WITHIN, greeting)
+            .await
+            .map_err(|_| unreachable("no answer to hello".to_owned()))??;
+        let Some(v1::AggregatorMessage { message: Some(Message::Welcome(welcome)) }) = first else {
+            return Err(UplinkError::Ended("the first message was no welcome".to_owned()));
+        };
+        let answered_ms = now_unix_ms();
+        let plan = Plan::from_welcome(&welcome).map_err(UplinkError::Ended)?;
+        // The server read its clock about half way between the question and the answer.
+        let clock_offset_ms = welcome.server_time_unix_ms - (asked_ms + answered_ms) / 2;
+        Ok(Session { outbound, inbound, plan, welcome, clock_offset_ms })
+    }
+
+    async fn session(&mut self, address: &str) -> UplinkError {
+        let session = match self.open(address).await {
+            Ok(session) => session,
+            Err(error) => return error,
+        };
+        let Session { outbound, inbound, plan, welcome, clock_offset_ms } = session;
+        tracing::info!(
+            address,
+            probe = welcome.probe_name,
+            clock_offset_ms,
+            waiting = self.spool.waiting(),
+            "connected"
+        );
+        if clock_offset_ms.abs() > CLOCK_OFFSET_MS_MAX {
+            tracing::error!(clock_offset_ms, "this clock or the aggregator's is wrong: set it right");
+        }
+        gauge!("uptime_uplink_connected").set(1.0);
+        #[expect(clippy::cast_precision_loss, reason = "a gauge of milliseconds")]
+        gauge!("uptime_uplink_clock_offset_seconds").set(clock_offset_ms as f64 / 1000.0);
+        let limits = plan.part_limits();
+        let in_flight_max = plan.limits.reports_in_flight_max.max(1) as usize;
+        self.orders.connected(plan, &welcome, clock_offset_ms);
+        let sending =
+            Sending { outbound, encoder: Encoder::default(), limits, in_flight_max };
+        self.exchange(sending, inbound).await
+    }
+
+    async fn exchange(
+        &mut self,
+        mut sending: Sending,
+        mut inbound: Streaming<v1::AggregatorMessage>,
+    ) -> UplinkError {
+        let mut cursor = self.spool.cursor();
+        let mut in_flight: BTreeSet<u64> = BTreeSet::new();
+        let mut heartbeat = tokio::time::interval(HEARTBEAT);
+        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut heard = Instant::now();
+        loop {
+            while in_flight.len() < sending.in_flight_max {
+                match self.send_next(&mut sending, &mut cursor).await {
+                    Ok(Some(sequence)) => in_flight.insert(sequence),
+                    Ok(None) => break,
+                    Err(error) => return error,
+                };
+            }
+            tokio::select! {
+                received = inbound.message() => {
+                    heard = Instant::now();
+                    match received {
+                        Ok(Some(v1::AggregatorMessage { message: Some(received) })) => {
+                            if let Err(error) = self.receive(received, &mut in_flight) {
+                                return error;
+                            }
+                        }
+                        Ok(Some(_)) => {}
+                        Ok(None) => return UplinkError::Ended("closed by the aggregator".into()),
+                        Err(status) => return UplinkError::Ended(status.message().to_owned()),
+                    }
+                }
+                () = self.spool.appended(), if in_flight.len() < sending.in_flight_max => {}
+                _ = heartbeat.tick() => {
+                    let beat = v1::Heartbeat { sent_unix_ms: now_unix_ms() };
+                    sending.outbound.try_send(message(ToAggregator::Heartbeat(beat))).ok();
+                }
+                () = tokio::time::sleep_until(heard + SILENCE_MAX) => {
+                    return UplinkError::Ended(format!("nothing was heard for {SILENCE_MAX:?}"));
+                }
+            }
+        }
+    }
+
+    async fn send_next(
+        &mut self,
+        sending: &mut Sending,
+        cursor: &mut Cursor,
+    ) -> Result<Option<u64>, UplinkError> {
+        let Some((sequence, part)) = cursor.next_part() else { return Ok(None) };
+        let part = if self.send_plain.contains(&sequence) {
+            part_to_plain(&part)
+        } else {
+            sending.encoder.encode(&part, &sending.limits)
+        };
+        let report = v1::Report {
+            report_id: sequence,
+            parts: vec![part],
+            details: self.spool.take_details(DETAILS_PER_REPORT),
+            samples: Vec::new(),
+            gaps: self.spool.take_gaps(),
+        };
+        let sent = sending.outbound.send(message(ToAggregator::Report(report))).await;
+        sent.map_err(|_| UplinkError::Ended("the connection was lost".to_owned()))?;
+        counter!("uptime_uplink_reports_sent_total").increment(1);
+        Ok(Some(sequence))
+    }
+
+    fn receive(
+        &mut self,
+        received: Message,
+        in_flight: &mut BTreeSet<u64>,
+    ) -> Result<(), UplinkError> {
+        let nonsense = |what: String| UplinkError::Ended(format!("nonsense: {what}"));
+        match received {
+            Message::Result(result) => {
+                in_flight.remove(&result.report_id);
+                self.answered(&result)
+            }
+            Message::Assignment(assignment) => self.orders.assigned(&assignment).map_err(nonsense),
+            Message::Epochs(epochs) => self.orders.announced(&epochs).map_err(nonsense),
+            Message::Heartbeat(_) => Ok(()),
+            Message::Welcome(_) => Err(nonsense("a second welcome".to_owned())),
+            Message::Goodbye(goodbye) => {
+                let reason = GoodbyeReason::try_from(goodbye.reason).unwrap_or_default();
+                let detail = goodbye.detail;
+                Err(UplinkError::Ended(format!("{}: {detail}", reason.as_str_name())))
+            }
+        }
+    }
+
+    fn answered(&mut self, result: &v1::ReportResult) -> Result<(), UplinkError> {
+        let status = ReportStatus::try_from(result.status).unwrap_or_default();
+        let sequence = result.report_id;
+        match status {
+            ReportStatus::Accepted | ReportStatus::Duplicate => {}
+            ReportStatus::Conflict => {
+                tracing::error!(sequence, "the aggregator holds another part under this key");
+                counter!("uptime_uplink_conflicts_total").increment(1);
+            }
+            ReportStatus::Refused => {
+                let reason = RefusalReason::try_from(result.reason).unwrap_or_default();
+                if reason == RefusalReason::Resync && self.send_plain.insert(sequence) {
+                    let detail = format!("the far end lost the thread: {}", result.detail);
+                    return Err(UplinkError::Ended(detail));
+                }
+                let name = reason.as_str_name();
+                counter!("uptime_uplink_refused_total", "reason" => name).increment(1);
+                tracing::error!(reason = name, detail = result.detail, "refused; not sent again");
+            }
+            // Not an answer this version knows: keep the part and try another time.
+            ReportStatus::Unspecified => return Ok(()),
+        }
+        self.send_plain.remove(&sequence);
+        self.spool.acknowledge(sequence);
+        Ok(())
+    }
+}
+
+struct Sending {
+    outbound: mpsc::Sender<v1::ProbeMessage>,
+    encoder: Encoder,
+    limits: PartLimits,
+    in_flight_max: usize,
+}
+
+fn message(message: ToAggregator) -> v1::ProbeMessage {
+    v1::ProbeMessage { message: Some(message) }
+}
+
+/// An error with its causes, as transport errors say little by themselves.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

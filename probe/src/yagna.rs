@@ -1,0 +1,354 @@
+//! The only room that knows yagna's REST API.
+//!
+//! Owns: how the daemon is asked (one shared HTTP client, limits on everything), what its answers
+//! mean, and the clearing away of every scan and demand that was opened to ask. Refuses to decide
+//! when to ask, how often to repeat a question and what an answer is worth as evidence: that is
+//! the scan's. Reads no wall clock.
+//!
+//! Invariants:
+//! * "Could not look" is an error with a reason of the closed list; it is never turned into "not
+//!   found" or "silent". Where an answer can be read both ways, it is read as "could not look".
+//! * Whatever was opened at the daemon is deleted again, also after errors, time limits and
+//!   cancellation; a demand of anybody else is never touched.
+//! * The application key is in no error, log or debug output.
+//! * What the daemon or a provider says is bounded in bytes, items and time before it is believed.
+
+mod http;
+pub mod market;
+pub mod net;
+mod offer;
+mod open;
+mod pace;
+pub mod peer;
+#[cfg(test)]
+mod recordings;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
+use tokio::time::Instant;
+use uptime_proto::Reason;
+
+pub use market::{Offer, valid_subnet};
+pub use net::Found;
+pub use peer::PeerAnswer;
+
+use http::Http;
+use open::Openings;
+use pace::Pace;
+
+/// After this long an absent scan API is looked for again: a daemon may have been replaced
+/// without one connection failing in between.
+const SCAN_API_RETRY: Duration = Duration::from_secs(600);
+
+/// The property by which this program knows its own demands.
+const MARKER_PROPERTY: &str = "golem.uptime.probe";
+
+/// The application key; prints as `***`.
+#[derive(Clone)]
+pub struct AppKey(String);
+
+impl AppKey {
+    /// The key as the daemon knows it.
+    #[must_use]
+    pub fn new(key: String) -> Self {
+        Self(key)
+    }
+}
+
+impl fmt::Debug for AppKey {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("***")
+    }
+}
+
+impl fmt::Display for AppKey {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("***")
+    }
+}
+
+/// Which daemon to ask, as whom, and how hard.
+#[derive(Debug, Clone)]
+pub struct YagnaOptions {
+    /// The daemon's REST address, `http://127.0.0.1:7465` unless configured.
+    pub base_url: String,
+    /// The application key.
+    pub app_key: AppKey,
+    /// The limits on every question and answer.
+    pub limits: Limits,
+    /// The wall clock, unix milliseconds; only a demand's expiration needs it.
+    pub now_unix_ms: fn() -> i64,
+}
+
+/// The limits on every question and answer.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// For a connection to come about: 2 s. The daemon is on this host or the next.
+    pub connect_timeout: Duration,
+    /// For a quick question, answer included: 5 s. `FindNode` gives up on the relay after 3 s and
+    /// says so; that answer must be able to arrive.
+    pub answer_timeout: Duration,
+    /// Bytes of one answer: 16 MiB. A page of 100 offers has 200 kB.
+    pub answer_bytes_max: usize,
+    /// For the whole market listing of one subnet: 10 s, a third of the shortest usual round.
+    pub market_timeout: Duration,
+    /// Offers in one listing: 200,000, twenty times the largest network planned for.
+    pub offers_max: usize,
+    /// Offers in one page, 1 to 100: the daemon refuses more for demands.
+    pub page_offers_max: u32,
+    /// `FindNode` questions under way at once: 50. Half of what was measured to be no burden.
+    pub find_in_flight_max: usize,
+    /// `FindNode` questions begun per second: 400. The load falls on the public relay; 10,000
+    /// nodes over three probes take 8 s.
+    pub finds_per_s_max: u32,
+    /// Direct questions under way at once: 50. Each may last four seconds; each opens a
+    /// connection at the daemon.
+    pub direct_in_flight_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(2),
+            answer_timeout: Duration::from_secs(5),
+            answer_bytes_max: 16 * 1024 * 1024,
+            market_timeout: Duration::from_secs(10),
+            offers_max: 200_000,
+            page_offers_max: 100,
+            find_in_flight_max: 50,
+            finds_per_s_max: 400,
+            direct_in_flight_max: 50,
+        }
+    }
+}
+
+impl Limits {
+    /// The first limit that would make every question fail or wait for ever.
+    fn fault(&self) -> Option<&'static str> {
+        let faults = [
+            (self.connect_timeout.is_zero(), "connect_timeout is zero"),
+            (self.answer_timeout.is_zero(), "answer_timeout is zero"),
+            (self.market_timeout.is_zero(), "market_timeout is zero"),
+            (self.answer_bytes_max == 0, "answer_bytes_max is zero"),
+            (self.offers_max == 0, "offers_max is zero"),
+            (
+                !(1..=100).contains(&self.page_offers_max),
+                "page_offers_max is not 1 to 100",
+            ),
+            (
+                !places(self.find_in_flight_max),
+                "find_in_flight_max is zero or too large",
+            ),
+            (
+                !places(self.direct_in_flight_max),
+                "direct_in_flight_max is zero or too large",
+            ),
+            (self.finds_per_s_max == 0, "finds_per_s_max is zero"),
+        ];
+        faults
+            .into_iter()
+            .find_map(|(wrong, what)| wrong.then_some(what))
+    }
+}
+
+/// Whether a semaphore can have so many places and lets anybody in.
+fn places(count: usize) -> bool {
+    (1..=Semaphore::MAX_PERMITS).contains(&count)
+}
+
+/// Options that no daemon can be asked with.
+#[derive(Debug, thiserror::Error)]
+pub enum YagnaConfigError {
+    /// The address is none.
+    #[error("the yagna address {url:?} {fault}")]
+    BaseUrl {
+        /// What was configured.
+        url: String,
+        /// What is wrong with it.
+        fault: &'static str,
+    },
+    /// The key cannot stand in a header.
+    #[error("the yagna application key {0}")]
+    AppKey(&'static str),
+    /// A limit makes no sense.
+    #[error("yagna limits: {0}")]
+    Limits(&'static str),
+    /// The HTTP client could not be made.
+    #[error("cannot make the HTTP client for yagna")]
+    Client(#[source] reqwest::Error),
+}
+
+/// A failure to look. Says nothing about any node.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}: {detail}")]
+pub struct CouldNotLook {
+    /// Why, of the closed list.
+    pub reason: Reason,
+    /// What happened, for the log and `check`. Never contains the key.
+    pub detail: String,
+}
+
+impl CouldNotLook {
+    fn new(reason: Reason, detail: impl Into<String>) -> Self {
+        Self {
+            reason,
+            detail: detail.into(),
+        }
+    }
+}
+
+/// A cheap handle to one daemon; clones share the client, the limiters and what is open.
+#[derive(Clone)]
+pub struct Yagna {
+    inner: Arc<Inner>,
+    /// The value of [`MARKER_PROPERTY`] in our demands.
+    marker: Arc<str>,
+}
+
+struct Inner {
+    http: Arc<Http>,
+    limits: Limits,
+    now_unix_ms: fn() -> i64,
+    scan_api: ScanApi,
+    peers: Mutex<peer::PeerScans>,
+    finds: Semaphore,
+    find_pace: Pace,
+    directs: Semaphore,
+    openings: Arc<Openings>,
+}
+
+impl fmt::Debug for Yagna {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Yagna")
+            .field("base", &self.inner.http.base())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Yagna {
+    /// A handle; connects to nothing yet.
+    ///
+    /// Installs `ring` as this process's TLS provider unless `main` has installed one.
+    ///
+    /// # Errors
+    /// When the address, the key or a limit is unusable.
+    pub fn new(options: YagnaOptions) -> Result<Self, YagnaConfigError> {
+        let YagnaOptions {
+            base_url,
+            app_key,
+            limits,
+            now_unix_ms,
+        } = options;
+        if let Some(fault) = limits.fault() {
+            return Err(YagnaConfigError::Limits(fault));
+        }
+        let http = Arc::new(Http::new(&base_url, &app_key, &limits)?);
+        let inner = Inner {
+            openings: Arc::new(Openings::new(http.clone(), limits.answer_timeout)),
+            http,
+            now_unix_ms,
+            scan_api: ScanApi::default(),
+            peers: Mutex::default(),
+            finds: Semaphore::new(limits.find_in_flight_max),
+            find_pace: Pace::new(limits.finds_per_s_max),
+            directs: Semaphore::new(limits.direct_in_flight_max),
+            limits,
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+            marker: Arc::from("default"),
+        })
+    }
+
+    /// This handle with its demands marked as those of this instance. Needed where several probes
+    /// share one daemon: each deletes only the leftovers of its own name, which must therefore
+    /// stay the same over restarts.
+    #[must_use]
+    pub fn with_instance(mut self, instance: &str) -> Self {
+        self.marker = Arc::from(http::clean(instance, 64).as_str());
+        self
+    }
+
+    /// Deletes whatever is still open at the daemon, as well as it can within `answer_timeout`.
+    /// Cancel the questions first; those that go on asking may open something anew.
+    pub async fn close(&self) {
+        let limit = self.inner.limits.answer_timeout;
+        let close = async {
+            self.inner.peers.lock().await.forget();
+            self.inner.openings.settle().await;
+            if self.inner.openings.take_lost(Duration::ZERO) {
+                self.delete_leftovers().await?;
+            }
+            Ok(())
+        };
+        let closed: Result<Result<(), CouldNotLook>, _> = tokio::time::timeout(limit, close).await;
+        match closed {
+            Ok(Ok(())) => {}
+            Ok(Err(fault)) => tracing::warn!(%fault, "a demand may be left behind at yagna"),
+            Err(_) => tracing::warn!(?limit, "yagna did not confirm all deletions in time"),
+        }
+    }
+}
+
+/// What is remembered about the scan API, which yagna has from 0.15 on.
+#[derive(Default)]
+struct ScanApi(std::sync::Mutex<Option<Absent>>);
+
+struct Absent {
+    since: Instant,
+    /// How many connections had failed by then: another failure may mean another daemon.
+    failures: u64,
+}
+
+impl ScanApi {
+    fn is_absent(&self, http: &Http) -> bool {
+        let state = self
+            .0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        state.as_ref().is_some_and(|absent| {
+            absent.failures == http.failures() && absent.since.elapsed() < SCAN_API_RETRY
+        })
+    }
+
+    fn found_absent(&self, http: &Http) {
+        let absent = Absent {
+            since: Instant::now(),
+            failures: http.failures(),
+        };
+        let mut state = self
+            .0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if state.replace(absent).is_none() {
+            tracing::info!("this yagna has no scan API: demands and pings are used instead");
+        }
+    }
+}
+
+/// Counts failures of the connection itself.
+#[derive(Default)]
+struct Failures(AtomicU64);
+
+impl Failures {
+    fn add(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Waits for a place among the questions under way.
+async fn place(places: &Semaphore) -> Result<SemaphorePermit<'_>, CouldNotLook> {
+    // No semaphore of this room is ever closed; should one be, the question was not put.
+    places
+        .acquire()
+        .await
+        .map_err(|_| CouldNotLook::new(Reason::Missed, "closed"))
+}

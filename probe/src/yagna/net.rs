@@ -1,0 +1,207 @@
+//! Asking the network: through the daemon's bridge to its bus, and who the daemon is.
+//!
+//! Owns `FindNode`, `Sessions`, `/me` and `/version/get`. Refuses to judge ages: that a node is
+//! known to the relay is no proof of life, only the age of `seen` tells.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use uptime_proto::{NodeId, Reason};
+
+use super::http::{self, Question};
+use super::{CouldNotLook, Yagna, place};
+
+/// What the relay knows of a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// It has a session, or had one up to ten minutes ago.
+    Known {
+        /// When the relay last heard of it: unix seconds on the relay's clock.
+        seen_unix_s: i64,
+        /// All identities of that session.
+        identities: Vec<NodeId>,
+    },
+    /// It has none. Soon after a restart of the relay or of our own session this is no evidence.
+    NotKnown,
+}
+
+impl Yagna {
+    /// Asks the relay for a node. Waits for its turn first, see [`super::Limits`]; the time limit
+    /// begins with its turn.
+    ///
+    /// # Errors
+    /// When the relay was not asked or did not answer.
+    pub async fn find_node(&self, id: NodeId) -> Result<Found, CouldNotLook> {
+        let _place = place(&self.inner.finds).await?;
+        self.inner.find_pace.wait().await;
+        self.ask_bus(
+            "/_gsb/local/net/FindNode",
+            &json!({ "nodeId": id.to_string() }),
+            parse_found,
+        )
+        .await
+    }
+
+    /// How long the daemon has had its session with the relay; `None`: it has none.
+    ///
+    /// # Errors
+    /// When the daemon could not be asked.
+    pub async fn relay_session_age(&self) -> Result<Option<Duration>, CouldNotLook> {
+        self.ask_bus("/_gsb/local/net/Sessions", &json!({}), parse_relay_session)
+            .await
+    }
+
+    /// The identity that the application key belongs to. The quickest way to see that daemon and
+    /// key are there.
+    ///
+    /// # Errors
+    /// When the daemon could not be asked; [`Reason::Unauthorised`] when the key is wrong.
+    pub async fn identity(&self) -> Result<NodeId, CouldNotLook> {
+        let limit = self.inner.limits.answer_timeout;
+        let answer = self
+            .inner
+            .http
+            .ask(Question::get("/me"), limit, parse_identity)
+            .await;
+        answer.map(|(identity, _)| identity)
+    }
+
+    /// The daemon's version, such as `0.17.6`.
+    ///
+    /// # Errors
+    /// When the daemon could not be asked.
+    pub async fn version(&self) -> Result<String, CouldNotLook> {
+        let limit = self.inner.limits.answer_timeout;
+        let answer = self
+            .inner
+            .http
+            .ask(Question::get("/version/get"), limit, parse_version)
+            .await;
+        answer.map(|(version, _)| version)
+    }
+
+    async fn ask_bus<T>(
+        &self,
+        path: &str,
+        body: &serde_json::Value,
+        parse: impl FnOnce(u16, &[u8]) -> Result<T, CouldNotLook>,
+    ) -> Result<T, CouldNotLook> {
+        let limit = self.inner.limits.answer_timeout;
+        let answer = self
+            .inner
+            .http
+            .ask(Question::post(path, body), limit, parse)
+            .await;
+        answer.map(|(answer, _)| answer)
+    }
+}
+
+/// What the bus says: its own answer, or its own error as text.
+pub(super) fn parse_bus<T: DeserializeOwned>(
+    status: u16,
+    body: &[u8],
+) -> Result<Result<T, String>, CouldNotLook> {
+    #[derive(Deserialize)]
+    enum Bus<T> {
+        Ok(T),
+        Err(serde_json::Value),
+    }
+    let body = http::answered(status, body, Reason::NetError)?;
+    match serde_json::from_slice(body).map_err(http::malformed)? {
+        Bus::Ok(answer) => Ok(Ok(answer)),
+        Bus::Err(error) => Ok(Err(error.to_string())),
+    }
+}
+
+/// Whether an error text says that the relay was asked and does not know the node. The code is
+/// what counts: "Failed to find Node on relay server" also precedes time-outs.
+pub(super) fn says_not_known(text: &str) -> bool {
+    let mut rest = text;
+    while let Some((_, after)) = rest.split_once("code 404") {
+        if !after.starts_with(|next: char| next.is_ascii_digit()) {
+            return true;
+        }
+        rest = after;
+    }
+    false
+}
+
+/// The fault that an error text of the net stands for.
+pub(super) fn net_fault(text: &str) -> CouldNotLook {
+    let timed_out = text.contains("timed out after");
+    let reason = if timed_out {
+        Reason::TimedOut
+    } else {
+        Reason::NetError
+    };
+    CouldNotLook::new(reason, http::clean(text, 240))
+}
+
+pub(super) fn parse_found(status: u16, body: &[u8]) -> Result<Found, CouldNotLook> {
+    #[derive(Deserialize)]
+    struct Node {
+        seen: i64,
+        #[serde(default)]
+        identities: Vec<String>,
+    }
+    match parse_bus::<Node>(status, body)? {
+        Ok(node) => Ok(Found::Known {
+            seen_unix_s: node.seen,
+            identities: node
+                .identities
+                .iter()
+                .filter_map(|id| id.parse().ok())
+                .collect(),
+        }),
+        Err(text) if says_not_known(&text) => Ok(Found::NotKnown),
+        Err(text) => Err(net_fault(&text)),
+    }
+}
+
+pub(super) fn parse_relay_session(
+    status: u16,
+    body: &[u8],
+) -> Result<Option<Duration>, CouldNotLook> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Session {
+        session_type: String,
+        duration: Option<Duration>,
+    }
+    let sessions: Vec<Session> = parse_bus(status, body)?.map_err(|text| net_fault(&text))?;
+    // Should there be two for a moment, the younger one is what counts.
+    let relays = sessions
+        .into_iter()
+        .filter(|session| session.session_type == "relay");
+    let ages: Option<Vec<Duration>> = relays.map(|session| session.duration).collect();
+    match ages {
+        Some(ages) => Ok(ages.into_iter().min()),
+        None => Err(http::malformed("a relay session without its duration")),
+    }
+}
+
+pub(super) fn parse_identity(status: u16, body: &[u8]) -> Result<NodeId, CouldNotLook> {
+    #[derive(Deserialize)]
+    struct Me {
+        identity: String,
+    }
+    let body = http::answered(status, body, Reason::NetError)?;
+    let me: Me = serde_json::from_slice(body).map_err(http::malformed)?;
+    me.identity.parse().map_err(http::malformed)
+}
+
+pub(super) fn parse_version(status: u16, body: &[u8]) -> Result<String, CouldNotLook> {
+    #[derive(Deserialize)]
+    struct Versions {
+        current: Version,
+    }
+    #[derive(Deserialize)]
+    struct Version {
+        version: String,
+    }
+    let body = http::answered(status, body, Reason::NetError)?;
+    let versions: Versions = serde_json::from_slice(body).map_err(http::malformed)?;
+    Ok(http::clean(&versions.current.version, 64))
+}

@@ -1,0 +1,57 @@
+//! The rate limiter: spreads questions evenly over time.
+//!
+//! Owns the time of the next free slot. Never lets a burst through: slots are an interval apart,
+//! and slots nobody used are gone.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Hands out slots, so many a second.
+pub(super) struct Pace {
+    interval: Duration,
+    next: Mutex<Option<Instant>>,
+}
+
+impl Pace {
+    /// `per_s` slots a second; at least one.
+    pub(super) fn new(per_s: u32) -> Self {
+        let interval = Duration::from_secs(1) / per_s.max(1);
+        Self {
+            interval,
+            next: Mutex::new(None),
+        }
+    }
+
+    /// Takes the next slot and waits for it. A caller that is cancelled meanwhile wastes its slot.
+    pub(super) async fn wait(&self) {
+        let slot = self.take(Instant::now());
+        tokio::time::sleep_until(slot).await;
+    }
+
+    fn take(&self, now: Instant) -> Instant {
+        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = next.map_or(now, |next| next.max(now));
+        *next = Some(slot + self.interval);
+        slot
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_are_an_interval_apart_and_do_not_pile_up() {
+        let pace = Pace::new(400);
+        let start = Instant::now();
+        let millis = |slot: Instant| (slot - start).as_micros();
+        assert_eq!(millis(pace.take(start)), 0);
+        assert_eq!(millis(pace.take(start)), 2_500);
+        assert_eq!(millis(pace.take(start)), 5_000);
+        let later = start + Duration::from_secs(1);
+        assert_eq!(millis(pace.take(later)), 1_000_000);
+        assert_eq!(millis(pace.take(later)), 1_002_500);
+    }
+}

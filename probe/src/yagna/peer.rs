@@ -1,0 +1,271 @@
+//! The direct question: is this very node there to answer?
+//!
+//! Owns one question to one node, and the scan it is put over. The daemon passes
+//! `GET …/scan/{id}/events?peerId=…` on to the node itself, so an answer, also an empty one, is
+//! proof of life. Refuses to repeat a question and to judge the node: both are the caller's.
+//!
+//! The scan is shared by all questions, opened when the first one needs it, and replaced
+//! * when the daemon no longer knows it (it was restarted),
+//! * after a minute, so that it never expires under a question,
+//! * when a node that has answered over it is asked once more: the daemon keeps a place in each
+//!   node's offers per scan, and an answer from that store would prove nothing. Since a node that
+//!   answered is not asked again in the same round, this comes to about one scan per round.
+//!
+//! Daemons without the scan API are asked for a ping of the one node instead. A ping always takes
+//! the daemon's own ten seconds to fail, whatever limit was given; nothing (`null`) at once means
+//! that the relay did not know the node, so that it was never asked.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::json;
+use tokio::time::Instant;
+use uptime_proto::{NodeId, Reason};
+
+use super::http::{self, Question};
+use super::open::{Collection, Opened};
+use super::{CouldNotLook, Yagna, net, place};
+
+/// How much longer than the daemon we wait: its answer, that the node is silent, must win over
+/// our own giving up, which says nothing about the node.
+const MARGIN: Duration = Duration::from_secs(2);
+
+/// The daemon gives up on a node after this long, whatever it is told.
+const LIMIT_S_MAX: u64 = 30;
+
+/// How long the daemon keeps the shared scan, in seconds; twice what we use it for.
+const SCAN_LIVES_S: u64 = 120;
+
+/// After this long the shared scan is replaced.
+const SCAN_USED_MAX: Duration = Duration::from_secs(60);
+
+/// How long the daemon tries a ping.
+const PING_TRIES: Duration = Duration::from_secs(10);
+
+/// A ping that failed sooner than this after [`PING_TRIES`] did not try to its end; timers are
+/// not this wrong.
+const PING_TRIES_SPARE: Duration = Duration::from_millis(500);
+
+/// A ping that failed within this time was not put at all: the relay, asked for the node's
+/// address, answered that it does not know it. (5 ms on loopback; the relay may be far away.)
+const PING_NOT_PUT: Duration = Duration::from_secs(1);
+
+/// What came of a direct question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PeerAnswer {
+    /// The node answered.
+    Answered {
+        /// How long the whole question took, the way through the daemon included.
+        took: Duration,
+    },
+    /// The daemon asked and the node did not answer within the limit.
+    Silent,
+    /// The relay does not know the node, so it could not be asked.
+    NotKnown,
+}
+
+/// The shared scan, if one is open, and why it could not be opened lately.
+#[derive(Default)]
+pub(super) struct PeerScans {
+    current: Option<Arc<PeerScan>>,
+    failed: Option<(Instant, CouldNotLook)>,
+}
+
+struct PeerScan {
+    opened: Opened,
+    since: Instant,
+    answered: Mutex<HashSet<NodeId>>,
+}
+
+impl PeerScan {
+    fn fits(&self, id: NodeId) -> bool {
+        self.since.elapsed() < SCAN_USED_MAX && !self.lock_answered().contains(&id)
+    }
+
+    fn lock_answered(&self) -> std::sync::MutexGuard<'_, HashSet<NodeId>> {
+        self.answered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl PeerScans {
+    /// Lets go of the scan; it is deleted when the last question over it has ended.
+    pub(super) fn forget(&mut self) {
+        self.current = None;
+    }
+}
+
+/// What came of asking over a scan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ScanReply {
+    Answered,
+    Silent,
+    NotKnown,
+    /// The daemon does not know the scan.
+    ScanGone,
+}
+
+impl Yagna {
+    /// Puts one question to one node and waits for its answer for `limit`, which is rounded up to
+    /// whole seconds, 1 to 30. Waits for its turn first, see [`super::Limits`]; the limit begins
+    /// with its turn.
+    ///
+    /// # Errors
+    /// When the daemon did not ask, or does not say what came of it.
+    pub async fn ask_peer(&self, id: NodeId, limit: Duration) -> Result<PeerAnswer, CouldNotLook> {
+        let _place = place(&self.inner.directs).await?;
+        match self.ask_over_scan(id, limit).await? {
+            Some(answer) => Ok(answer),
+            None => self.ping(id, limit).await,
+        }
+    }
+
+    /// `None`: the daemon has no scan API.
+    async fn ask_over_scan(
+        &self,
+        id: NodeId,
+        limit: Duration,
+    ) -> Result<Option<PeerAnswer>, CouldNotLook> {
+        let limit_s = whole_seconds(limit);
+        let patience = Duration::from_secs(limit_s) + MARGIN;
+        // A scan may be gone because the daemon was restarted; a fresh one may not.
+        for _ in 0..2 {
+            let Some(scan) = self.peer_scan(id).await? else {
+                return Ok(None);
+            };
+            let path = format!(
+                "{}/events?timeout={limit_s}&peerId={id}",
+                scan.opened.path()
+            );
+            let ask = self
+                .inner
+                .http
+                .ask(Question::get(&path), patience, parse_scan_reply);
+            let answer = match ask.await? {
+                (ScanReply::Answered, took) => {
+                    scan.lock_answered().insert(id);
+                    PeerAnswer::Answered { took }
+                }
+                (ScanReply::Silent, _) => PeerAnswer::Silent,
+                (ScanReply::NotKnown, _) => PeerAnswer::NotKnown,
+                (ScanReply::ScanGone, _) => {
+                    let mut scans = self.inner.peers.lock().await;
+                    scans.current.take_if(|current| Arc::ptr_eq(current, &scan));
+                    continue;
+                }
+            };
+            return Ok(Some(answer));
+        }
+        Err(CouldNotLook::new(
+            Reason::NetError,
+            "yagna forgot a scan that it had just opened",
+        ))
+    }
+
+    /// The scan to ask this node over, opened if need be. `None`: the daemon has no scan API.
+    async fn peer_scan(&self, id: NodeId) -> Result<Option<Arc<PeerScan>>, CouldNotLook> {
+        let inner = &self.inner;
+        let wanted_at = Instant::now();
+        let mut scans = inner.peers.lock().await;
+        if let Some(scan) = scans.current.as_ref().filter(|scan| scan.fits(id)) {
+            return Ok(Some(scan.clone()));
+        }
+        if inner.scan_api.is_absent(&inner.http) {
+            return Ok(None);
+        }
+        // Those who stood in line while it could not be opened do not all try again one by one.
+        if let Some((failed_at, fault)) = &scans.failed
+            && *failed_at >= wanted_at
+        {
+            return Err(fault.clone());
+        }
+        let body = json!({ "type": "offer", "timeout": SCAN_LIVES_S });
+        match inner.openings.open(Collection::Scans, body).await {
+            Ok(Some(opened)) => {
+                let (since, answered) = (Instant::now(), Mutex::default());
+                let scan = Arc::new(PeerScan {
+                    opened,
+                    since,
+                    answered,
+                });
+                scans.current = Some(scan.clone());
+                Ok(Some(scan))
+            }
+            Ok(None) => {
+                inner.scan_api.found_absent(&inner.http);
+                scans.forget();
+                Ok(None)
+            }
+            Err(fault) => {
+                scans.failed = Some((Instant::now(), fault.clone()));
+                Err(fault)
+            }
+        }
+    }
+
+    async fn ping(&self, id: NodeId, limit: Duration) -> Result<PeerAnswer, CouldNotLook> {
+        let patience = limit.max(PING_TRIES) + MARGIN;
+        let body = json!({ "nodes": [id.to_string()] });
+        let question = Question::post("/_gsb/local/net/GsbPing", &body);
+        let parse = |status, body: &[u8]| parse_ping(status, body, id);
+        let (answered, took) = self.inner.http.ask(question, patience, parse).await?;
+        judge_ping(answered, took)
+    }
+}
+
+/// A limit as the scan API is known to take it.
+fn whole_seconds(limit: Duration) -> u64 {
+    let up = u64::from(limit.subsec_nanos() > 0);
+    limit.as_secs().saturating_add(up).clamp(1, LIMIT_S_MAX)
+}
+
+pub(super) fn parse_scan_reply(status: u16, body: &[u8]) -> Result<ScanReply, CouldNotLook> {
+    match status {
+        404 => Ok(ScanReply::ScanGone),
+        // In its own words only: a proxy before a frozen daemon says 504 too.
+        504 if http::json_message(body).is_some() => Ok(ScanReply::Silent),
+        500 => {
+            let message = http::message(body);
+            if net::says_not_known(&message) {
+                return Ok(ScanReply::NotKnown);
+            }
+            Err(net::net_fault(&message))
+        }
+        _ => {
+            let body = http::answered(status, body, Reason::NetError)?;
+            let _: Vec<IgnoredAny> = serde_json::from_slice(body).map_err(http::malformed)?;
+            Ok(ScanReply::Answered)
+        }
+    }
+}
+
+/// Whether the ping of this node came back.
+pub(super) fn parse_ping(status: u16, body: &[u8], id: NodeId) -> Result<bool, CouldNotLook> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Ping {
+        node_id: String,
+        tcp_ping: Option<Duration>,
+        udp_ping: Option<Duration>,
+    }
+    let pings: Vec<Ping> = net::parse_bus(status, body)?.map_err(|text| net::net_fault(&text))?;
+    let ping = pings.iter().find(|ping| ping.node_id.parse() == Ok(id));
+    let ping = ping.ok_or_else(|| http::malformed("the ping of another node"))?;
+    Ok(ping.tcp_ping.is_some() || ping.udp_ping.is_some())
+}
+
+pub(super) fn judge_ping(answered: bool, took: Duration) -> Result<PeerAnswer, CouldNotLook> {
+    if answered {
+        Ok(PeerAnswer::Answered { took })
+    } else if took + PING_TRIES_SPARE >= PING_TRIES {
+        Ok(PeerAnswer::Silent)
+    } else if took < PING_NOT_PUT {
+        Ok(PeerAnswer::NotKnown)
+    } else {
+        // The relay did not answer in its three seconds, or the like.
+        let detail = format!("the ping failed after {took:?}, before it was tried to its end");
+        Err(CouldNotLook::new(Reason::NetError, detail))
+    }
+}

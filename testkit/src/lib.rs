@@ -1,0 +1,3 @@
+//! What the project's tests and demonstrations need and nothing shipped may see.
+
+pub mod standin;

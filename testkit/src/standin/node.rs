@@ -1,0 +1,231 @@
+//! One node of the stand-in network: a daemon somewhere, provider or requestor, with its relay
+//! sessions and its offers.
+//!
+//! Owns the arithmetic of "seen" and "purged". Everything is a function of the time passed in;
+//! nothing here reads a clock or waits.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::clock::UnixTime;
+use super::offer::Offer;
+
+/// After a graceful stop the relay lists the node as `[null]` for this long [98: 0.5–0.75 s].
+const LEAVING_NULL: Duration = Duration::from_millis(700);
+/// … and as `[]` until this long after the stop [98: 2.8–4.3 s], then not at all.
+const LEAVING_EMPTY: Duration = Duration::from_millis(3500);
+
+/// Whether a node runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Life {
+    /// Answers, and pings the relay.
+    Alive,
+    /// Killed without a word at that time.
+    Dead(UnixTime),
+    /// Stopped in its tracks at that time; may thaw.
+    Frozen(UnixTime),
+}
+
+/// How the network's own times are set; every default is the measured value.
+#[derive(Clone, Copy, Debug)]
+pub struct NetTiming {
+    /// How often a node pings the relay.
+    pub ping_interval: Duration,
+    /// How long the relay keeps a silent session.
+    pub purge_after: Duration,
+    /// How long an offer lives.
+    pub offer_lifetime: Duration,
+    /// How long after its offer ended a living provider publishes the next.
+    pub renewal_gap: Duration,
+    /// How long a publication or a withdrawal takes to reach the other daemons. Measured: up to
+    /// 5–6 s; zero by default, so that tests need not wait.
+    pub gossip: Duration,
+    /// Living nodes come back between these two times after a relay restart.
+    pub register_again: (Duration, Duration),
+    /// How long after the relay died a daemon drops its relay session.
+    pub session_lost_after: Duration,
+}
+
+impl Default for NetTiming {
+    fn default() -> Self {
+        NetTiming {
+            ping_interval: Duration::from_secs(15),
+            purge_after: Duration::from_secs(600),
+            offer_lifetime: Duration::from_secs(3600),
+            renewal_gap: Duration::from_secs(15),
+            gossip: Duration::ZERO,
+            register_again: (Duration::from_millis(2800), Duration::from_millis(34_900)),
+            session_lost_after: Duration::from_secs(25),
+        }
+    }
+}
+
+/// A session of a node with the relay.
+#[derive(Clone, Debug)]
+pub(crate) struct Session {
+    pub(crate) id: String,
+    pub(crate) port: u16,
+    pub(crate) slot: u32,
+    pub(crate) since: UnixTime,
+    /// When its node stopped pinging; `None` while it does.
+    pub(crate) silent_since: Option<UnixTime>,
+}
+
+impl Session {
+    /// The last ping: the newest point of the node's grid that it was there for.
+    pub(crate) fn last_seen(&self, phase: f64, now: UnixTime, timing: &NetTiming) -> UnixTime {
+        let until = self.silent_since.map_or(now, |end| end.min(now));
+        let interval = timing
+            .ping_interval
+            .max(Duration::from_millis(1))
+            .as_nanos();
+        let offset = timing.ping_interval.mul_f64(phase).as_nanos();
+        let steps = until.as_nanos().saturating_sub(offset) / interval;
+        from_nanos(steps * interval + offset).max(self.since)
+    }
+
+    /// When the relay will forget it, if its node stays silent.
+    pub(crate) fn purged_at(&self, phase: f64, timing: &NetTiming) -> Option<UnixTime> {
+        let end = self.silent_since?;
+        Some(self.last_seen(phase, end, timing) + timing.purge_after)
+    }
+}
+
+fn from_nanos(nanos: u128) -> UnixTime {
+    const SECOND: u128 = 1_000_000_000;
+    let seconds = u64::try_from(nanos / SECOND).unwrap_or(u64::MAX);
+    Duration::new(seconds, u32::try_from(nanos % SECOND).unwrap_or(0))
+}
+
+/// An offer and what became of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Listing {
+    pub(crate) offer: Arc<Offer>,
+    pub(crate) withdrawn: Option<UnixTime>,
+}
+
+/// A daemon somewhere.
+#[derive(Clone, Debug)]
+pub(crate) struct Node {
+    /// The first is the default one, and the one that publishes offers.
+    pub(crate) identities: Vec<String>,
+    pub(crate) name: String,
+    pub(crate) subnet: String,
+    /// Empty for a requestor.
+    pub(crate) runtimes: Vec<String>,
+    pub(crate) firewalled: bool,
+    pub(crate) life: Life,
+    /// Where on the ping grid it stands, 0..1 of an interval.
+    pub(crate) phase: f64,
+    pub(crate) sessions: Vec<Session>,
+    pub(crate) left: Option<UnixTime>,
+    pub(crate) listings: Vec<Listing>,
+    pub(crate) withdrawn: bool,
+    /// Counts restarts: a peer's connection to an earlier life is stale.
+    pub(crate) incarnation: u32,
+    /// How long it was away before this life.
+    pub(crate) outage: Duration,
+}
+
+/// What the relay's listing says of an identity that has no session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Nothing {
+    /// `{id: [null]}`.
+    Null,
+    /// `{id: []}`.
+    Empty,
+    /// `{}`.
+    Absent,
+}
+
+impl Node {
+    /// Sessions the relay knows at `now`, oldest first.
+    pub(crate) fn known(
+        &self,
+        now: UnixTime,
+        timing: &NetTiming,
+    ) -> impl Iterator<Item = &Session> {
+        let (phase, timing) = (self.phase, *timing);
+        self.sessions.iter().filter(move |session| {
+            let purged = session
+                .purged_at(phase, &timing)
+                .is_some_and(|at| at <= now);
+            session.since <= now && !purged
+        })
+    }
+
+    pub(crate) fn nothing(&self, now: UnixTime) -> Nothing {
+        match self.left.map(|left| now.saturating_sub(left)) {
+            Some(gone) if gone < LEAVING_NULL => Nothing::Null,
+            Some(gone) if gone < LEAVING_EMPTY => Nothing::Empty,
+            _ => Nothing::Absent,
+        }
+    }
+
+    /// Puts the grid so that the node's last ping was `age` before `now`.
+    pub(crate) fn set_age(&mut self, age: Duration, now: UnixTime, timing: &NetTiming) {
+        let interval = timing.ping_interval.as_secs_f64();
+        self.phase = (now.saturating_sub(age).as_secs_f64() / interval).fract();
+    }
+
+    /// The node falls silent.
+    pub(crate) fn silence(&mut self, life: Life, since: UnixTime) {
+        self.life = life;
+        for session in &mut self.sessions {
+            session.silent_since.get_or_insert(since);
+        }
+    }
+
+    /// Offers that have neither ended nor been withdrawn: what the node itself would answer.
+    pub(crate) fn standing(&self, now: UnixTime) -> impl Iterator<Item = &Arc<Offer>> {
+        self.listings
+            .iter()
+            .filter(move |listing| listing.withdrawn.is_none() && listing.offer.expires > now)
+            .map(|listing| &listing.offer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session(since: u64, silent_since: Option<u64>) -> Session {
+        Session {
+            id: String::new(),
+            port: 0,
+            slot: 0,
+            since: Duration::from_secs(since),
+            silent_since: silent_since.map(Duration::from_secs),
+        }
+    }
+
+    #[test]
+    fn seen_stands_on_the_grid() {
+        let timing = NetTiming::default();
+        let seen = |session: &Session, phase, now| {
+            session
+                .last_seen(phase, Duration::from_secs(now), &timing)
+                .as_secs()
+        };
+        let living = session(0, None);
+        assert_eq!(seen(&living, 0.0, 1000), 990);
+        assert_eq!(seen(&living, 0.2, 1000), 993);
+        assert_eq!(seen(&living, 0.2, 1007), 993);
+        assert_eq!(seen(&living, 0.2, 1008), 1008);
+        // Before its first grid point a session was seen when it began.
+        assert_eq!(seen(&session(995, None), 0.0, 1000), 995);
+        // The dead stay where they were.
+        assert_eq!(seen(&session(0, Some(1000)), 0.0, 5000), 990);
+    }
+
+    #[test]
+    fn purge_counts_from_the_last_ping() {
+        let timing = NetTiming::default();
+        let dead = session(0, Some(1000));
+        assert_eq!(
+            dead.purged_at(0.0, &timing),
+            Some(Duration::from_secs(1590))
+        );
+        assert_eq!(session(0, None).purged_at(0.0, &timing), None);
+    }
+}

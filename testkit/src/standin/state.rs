@@ -1,0 +1,230 @@
+//! What there is in the stand-in network, and how it comes and goes.
+//!
+//! Owns nodes and the relay's condition, and every change of them: arriving, publishing, starting
+//! again, renewing. The world guards it and knows the time; nothing here reads a clock.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use super::clock::UnixTime;
+use super::node::{Life, Listing, NetTiming, Node, Session};
+use super::offer::{self, Offer, ProviderIdentity, ProviderSpec};
+
+/// The first UDP port a node shows, if nobody says otherwise.
+const PORT_FIRST: u16 = 11_500;
+
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) rng: StdRng,
+    pub(crate) timing: NetTiming,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) by_id: BTreeMap<String, usize>,
+    pub(crate) relay: RelayState,
+    next_slot: u32,
+    next_port: u16,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct RelayState {
+    pub(crate) down_since: Option<UnixTime>,
+    pub(crate) clock_ahead: i64,
+    /// The identities that stand announced to readers of the event stream.
+    pub(crate) announced: BTreeSet<String>,
+    pub(crate) events: VecDeque<(u64, RelayEvent)>,
+    pub(crate) next_event: u64,
+}
+
+/// What the relay's event stream tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum RelayEvent {
+    New(String),
+    Lost(String),
+}
+
+impl State {
+    pub(crate) fn new(seed: u64) -> State {
+        State {
+            rng: StdRng::seed_from_u64(seed),
+            timing: NetTiming::default(),
+            nodes: Vec::new(),
+            by_id: BTreeMap::new(),
+            relay: RelayState::default(),
+            next_slot: 1,
+            next_port: PORT_FIRST,
+        }
+    }
+
+    pub(crate) fn index(&self, id: &str) -> usize {
+        let at = self.by_id.get(id);
+        assert!(
+            at.is_some(),
+            "nobody in the stand-in network is called {id}"
+        );
+        at.copied().unwrap_or_default()
+    }
+
+    pub(crate) fn node(&mut self, id: &str) -> &mut Node {
+        let at = self.index(id);
+        &mut self.nodes[at]
+    }
+
+    pub(crate) fn find(&self, id: &str) -> Option<&Node> {
+        self.by_id.get(id).map(|&at| &self.nodes[at])
+    }
+
+    pub(crate) fn add(&mut self, spec: ProviderSpec, now: UnixTime) -> String {
+        let id = spec.id.unwrap_or_else(|| offer::node_id(&mut self.rng));
+        let mut identities = vec![id.clone()];
+        identities.extend((0..spec.other_identities).map(|_| offer::node_id(&mut self.rng)));
+        let at = self.nodes.len();
+        for identity in &identities {
+            let before = self.by_id.insert(identity.clone(), at);
+            assert!(
+                before.is_none(),
+                "{identity} is in the stand-in network already"
+            );
+        }
+        let recorded = spec.recorded.first();
+        let recorded = |name: &str| recorded?.get("properties")?.get(name)?.as_str();
+        let subnet = recorded("golem.node.debug.subnet")
+            .unwrap_or(&spec.subnet)
+            .to_owned();
+        let name = recorded("golem.node.id.name")
+            .map(str::to_owned)
+            .or(spec.name);
+        let runtime = recorded("golem.runtime.name").map(|name| vec![name.to_owned()]);
+        self.nodes.push(Node {
+            name: name.unwrap_or_else(|| format!("provider-{}", &id[2..10])),
+            subnet,
+            runtimes: runtime.unwrap_or(spec.runtimes),
+            firewalled: spec.firewalled,
+            life: Life::Alive,
+            phase: self.rng.random(),
+            sessions: Vec::new(),
+            left: None,
+            listings: Vec::new(),
+            withdrawn: false,
+            incarnation: 0,
+            outage: Duration::ZERO,
+            identities,
+        });
+        self.open_session(at, now, spec.port);
+        // It has been there for a while: a full ping interval of history.
+        let interval = self.timing.ping_interval;
+        self.nodes[at].sessions[0].since = now.saturating_sub(interval);
+        if spec.recorded.is_empty() {
+            self.publish(at, now);
+        }
+        for value in &spec.recorded {
+            let offer = Offer::recorded(value, self.timing.offer_lifetime);
+            assert!(
+                offer.as_ref().is_some_and(|offer| offer.provider_id == id),
+                "{value}"
+            );
+            let listings = offer.map(|offer| Listing {
+                offer: Arc::new(offer),
+                withdrawn: None,
+            });
+            self.nodes[at].listings.extend(listings);
+        }
+        id
+    }
+
+    pub(crate) fn publish(&mut self, at: usize, published: UnixTime) {
+        let node = &mut self.nodes[at];
+        let provider = ProviderIdentity {
+            id: &node.identities[0],
+            name: &node.name,
+            subnet: &node.subnet,
+            public: !node.firewalled,
+        };
+        for runtime in &node.runtimes {
+            let lifetime = self.timing.offer_lifetime;
+            let offer = Offer::generate(&mut self.rng, &provider, runtime, published, lifetime);
+            node.listings.push(Listing {
+                offer: Arc::new(offer),
+                withdrawn: None,
+            });
+        }
+    }
+
+    pub(crate) fn open_session(&mut self, at: usize, since: UnixTime, port: Option<u16>) {
+        let port = port.unwrap_or_else(|| {
+            self.next_port = self.next_port.checked_add(1).unwrap_or(PORT_FIRST);
+            self.next_port
+        });
+        self.next_slot += 1;
+        let id = offer::hex(&mut self.rng, 32);
+        let session = Session {
+            id,
+            port,
+            slot: self.next_slot,
+            since,
+            silent_since: None,
+        };
+        self.nodes[at].sessions.push(session);
+    }
+
+    pub(crate) fn revive(&mut self, id: &str, now: UnixTime, elsewhere: bool) {
+        let at = self.index(id);
+        let timing = self.timing;
+        let life = std::mem::replace(&mut self.nodes[at].life, Life::Alive);
+        let (Life::Dead(since) | Life::Frozen(since)) = life else {
+            return;
+        };
+        let node = &mut self.nodes[at];
+        node.left = None;
+        let port = node.sessions.last().map(|session| session.port);
+        let phase = node.phase;
+        node.sessions
+            .retain(|session| session.purged_at(phase, &timing) > Some(now));
+        if matches!(life, Life::Frozen(_)) && !node.sessions.is_empty() {
+            node.sessions
+                .iter_mut()
+                .for_each(|session| session.silent_since = None);
+            return;
+        }
+        node.incarnation += 1;
+        node.outage = now.saturating_sub(since);
+        if !elsewhere {
+            node.sessions.clear();
+        }
+        self.open_session(at, now, port.filter(|_| !elsewhere));
+        if matches!(life, Life::Dead(_)) && !self.nodes[at].withdrawn {
+            self.publish(at, now);
+        }
+    }
+
+    /// Living providers renew offers that have ended.
+    pub(crate) fn renew_offers(&mut self, now: UnixTime) {
+        for at in 0..self.nodes.len() {
+            let gap = self.timing.renewal_gap;
+            loop {
+                let node = &self.nodes[at];
+                let ends = node
+                    .listings
+                    .iter()
+                    .map(|listing| listing.offer.expires + gap)
+                    .max();
+                let due = ends.filter(|&due| due <= now && node.life == Life::Alive);
+                match due {
+                    Some(due) if !node.withdrawn && gap + self.timing.offer_lifetime > gap => {
+                        self.publish(at, due);
+                    }
+                    _ => break,
+                }
+            }
+            let keep = self.timing.offer_lifetime;
+            let listings = &mut self.nodes[at].listings;
+            if listings.len() > 1 {
+                let newest = listings.iter().map(|l| l.offer.published).max();
+                listings
+                    .retain(|l| l.offer.expires + keep > now || Some(l.offer.published) == newest);
+            }
+        }
+    }
+}

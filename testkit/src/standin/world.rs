@@ -1,0 +1,319 @@
+//! The simulated Golem network: who is there, who is dead since when, what the relay knows and
+//! which offers are out.
+//!
+//! One world is shared by several stand-in daemons and a stand-in relay, which only read it and
+//! tell it of themselves. Everything random comes from the seed. Time passes by itself (see
+//! `clock`) and can be pushed forward with [`World::advance`].
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rand::Rng;
+use tokio::sync::watch;
+
+use super::clock::{Clock, UnixTime};
+use super::node::{Life, NetTiming, Node};
+use super::offer::ProviderSpec;
+use super::state::State;
+
+/// The simulated network. Clones are handles on the same one.
+#[derive(Clone, Debug)]
+pub struct World {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    clock: Clock,
+    state: Mutex<State>,
+    changed: watch::Sender<u64>,
+}
+
+impl World {
+    /// An empty network at the machine's time.
+    #[must_use]
+    pub fn new(seed: u64) -> World {
+        World::with_clock(seed, Clock::real())
+    }
+
+    /// An empty network whose clock shows `unix_time` now.
+    #[must_use]
+    pub fn at(seed: u64, unix_time: UnixTime) -> World {
+        World::with_clock(seed, Clock::at(unix_time))
+    }
+
+    fn with_clock(seed: u64, clock: Clock) -> World {
+        let state = State::new(seed);
+        let shared = Shared {
+            clock,
+            state: Mutex::new(state),
+            changed: watch::Sender::new(0),
+        };
+        World {
+            shared: Arc::new(shared),
+        }
+    }
+
+    /// The world's time.
+    #[must_use]
+    pub fn now(&self) -> UnixTime {
+        self.shared.clock.now()
+    }
+
+    /// Pushes the world's clock forward: sessions age and are purged, offers end, daemons grow
+    /// old. Clients' waits are not shortened.
+    pub fn advance(&self, by: Duration) {
+        self.shared.clock.push(by);
+        self.notify();
+    }
+
+    /// Sets the network's times; see [`NetTiming`].
+    pub fn set_timing(&self, timing: NetTiming) {
+        self.with(|state, _| state.timing = timing);
+    }
+
+    /// The network's times.
+    #[must_use]
+    pub fn timing(&self) -> NetTiming {
+        self.lock().timing
+    }
+
+    /// Adds a provider that has just started, and returns its id.
+    ///
+    /// # Panics
+    /// If the id is taken, or a recorded offer is not an offer of this provider.
+    pub fn add_provider(&self, spec: ProviderSpec) -> String {
+        self.with(|state, now| state.add(spec, now))
+    }
+
+    /// Adds a provider as it stands in recorded offers (scan form), all by the same provider.
+    ///
+    /// # Panics
+    /// As [`World::add_provider`].
+    pub fn add_recorded(&self, offers: &[serde_json::Value], port: u16) -> String {
+        let id = offers
+            .first()
+            .and_then(|offer| offer.get("providerId")?.as_str());
+        assert!(id.is_some(), "a recorded offer names its provider");
+        self.add_provider(ProviderSpec {
+            id: id.map(str::to_owned),
+            recorded: offers.to_vec(),
+            port: Some(port),
+            ..ProviderSpec::default()
+        })
+    }
+
+    /// Adds a requestor: known to the relay, without offers. Returns its id.
+    pub fn add_requestor(&self) -> String {
+        self.add_provider(ProviderSpec {
+            runtimes: Vec::new(),
+            ..ProviderSpec::default()
+        })
+    }
+
+    /// Every identity that ever was in the network, requestors too.
+    #[must_use]
+    pub fn ids(&self) -> Vec<String> {
+        self.lock().by_id.keys().cloned().collect()
+    }
+
+    /// The ids of providers (default identities that publish offers) that run.
+    #[must_use]
+    pub fn alive_ids(&self) -> Vec<String> {
+        self.provider_ids(|node| node.life == Life::Alive)
+    }
+
+    /// The ids of providers in `subnet`, dead or alive.
+    #[must_use]
+    pub fn subnet_ids(&self, subnet: &str) -> Vec<String> {
+        self.provider_ids(|node| node.subnet == subnet)
+    }
+
+    /// All providers and their subnets, dead or alive, by id.
+    #[must_use]
+    pub fn providers(&self) -> Vec<(String, String)> {
+        let state = self.lock();
+        let providers = state.nodes.iter().filter(|node| !node.listings.is_empty());
+        let mut pairs: Vec<_> = providers
+            .map(|node| (node.identities[0].clone(), node.subnet.clone()))
+            .collect();
+        pairs.sort();
+        pairs
+    }
+
+    fn provider_ids(&self, keep: impl Fn(&Node) -> bool) -> Vec<String> {
+        let state = self.lock();
+        let providers = state
+            .nodes
+            .iter()
+            .filter(|node| !node.listings.is_empty() && keep(node));
+        let mut ids: Vec<String> = providers.map(|node| node.identities[0].clone()).collect();
+        ids.sort();
+        ids
+    }
+
+    /// The other identities of the node behind `id`, its own included.
+    ///
+    /// # Panics
+    /// If nobody has this id. So do all methods here that take an id.
+    #[must_use]
+    pub fn identities_of(&self, id: &str) -> Vec<String> {
+        let state = self.lock();
+        state.nodes[state.index(id)].identities.clone()
+    }
+
+    /// Kills the node without a word: the relay keeps its session and `seen` grows, its offers
+    /// live on in the daemons that know them.
+    pub fn kill(&self, id: &str) {
+        self.kill_ago(id, Duration::ZERO);
+    }
+
+    /// As [`World::kill`], but the death happened `ago`.
+    pub fn kill_ago(&self, id: &str, ago: Duration) {
+        self.with(|state, now| {
+            let since = now.saturating_sub(ago);
+            let began = since.saturating_sub(state.timing.ping_interval);
+            let node = state.node(id);
+            // It had lived a while before.
+            for session in &mut node.sessions {
+                session.since = session.since.min(began);
+            }
+            node.silence(Life::Dead(since), since);
+        });
+    }
+
+    /// Freezes the node: silent like a dead one, but [`World::revive`] lets it go on.
+    pub fn freeze(&self, id: &str) {
+        self.with(|state, now| state.node(id).silence(Life::Frozen(now), now));
+    }
+
+    /// Starts a dead node again, on the same port: a new life publishes new offers beside the
+    /// old. A frozen one goes on where it stood.
+    pub fn revive(&self, id: &str) {
+        self.with(|state, now| state.revive(id, now, false));
+    }
+
+    /// As [`World::revive`], but on another port: the relay shows two sessions until it purges
+    /// the old one.
+    pub fn revive_elsewhere(&self, id: &str) {
+        self.with(|state, now| state.revive(id, now, true));
+    }
+
+    /// Stops the node gracefully, without withdrawing its offers: its session ends at once, and
+    /// the relay's listing passes through its shapes of nothing.
+    pub fn stop(&self, id: &str) {
+        self.with(|state, now| {
+            let node = state.node(id);
+            node.silence(Life::Dead(now), now);
+            node.sessions.clear();
+            node.left = Some(now);
+        });
+    }
+
+    /// The node's agent withdraws its offers; the node itself lives on.
+    pub fn withdraw_offers(&self, id: &str) {
+        self.with(|state, now| {
+            let node = state.node(id);
+            node.withdrawn = true;
+            for listing in &mut node.listings {
+                listing.withdrawn.get_or_insert(now);
+            }
+        });
+    }
+
+    /// The node's agent publishes a fresh set of offers, whatever stands already.
+    pub fn publish_offers(&self, id: &str) {
+        self.with(|state, now| {
+            state.node(id).withdrawn = false;
+            let at = state.index(id);
+            state.publish(at, now);
+        });
+    }
+
+    /// The relay forgets the node now, as after ten silent minutes; a living one dies first.
+    pub fn purge(&self, id: &str) {
+        self.with(|state, now| {
+            let node = state.node(id);
+            if node.life == Life::Alive {
+                node.silence(Life::Dead(now), now);
+            }
+            node.sessions.clear();
+        });
+    }
+
+    /// Puts the node's ping grid so that it was last seen `age` ago; at most one ping interval.
+    pub fn set_seen_age(&self, id: &str, age: Duration) {
+        self.with(|state, now| {
+            let timing = state.timing;
+            let node = state.node(id);
+            node.set_age(age, now, &timing);
+            // A session younger than that would hide the age.
+            for session in &mut node.sessions {
+                session.since = session.since.min(now.saturating_sub(age));
+            }
+        });
+    }
+
+    /// How long ago the relay last heard of the node; `None` if it does not know it.
+    #[must_use]
+    pub fn seen_age(&self, id: &str) -> Option<Duration> {
+        let now = self.now();
+        let state = self.lock();
+        let node = &state.nodes[state.index(id)];
+        let sessions = node.known(now, &state.timing);
+        let seen = sessions.map(|session| session.last_seen(node.phase, now, &state.timing));
+        seen.max().map(|seen| now.saturating_sub(seen))
+    }
+
+    /// The relay dies: nobody can look up or register; direct connections live on.
+    pub fn relay_down(&self) {
+        self.with(|state, now| state.relay.down_since = Some(now));
+    }
+
+    /// The relay is back, empty; living nodes register again over half a minute.
+    pub fn relay_up(&self) {
+        self.with(|state, now| {
+            state.relay.down_since = None;
+            state.relay.announced.clear();
+            let (soonest, latest) = state.timing.register_again;
+            for at in 0..state.nodes.len() {
+                let spread = latest.saturating_sub(soonest).mul_f64(state.rng.random());
+                let port = state.nodes[at].sessions.last().map(|session| session.port);
+                state.nodes[at].sessions.clear();
+                if state.nodes[at].life == Life::Alive {
+                    state.open_session(at, now + soonest + spread, port);
+                }
+            }
+        });
+    }
+
+    /// Sets the relay's clock ahead of (or behind) everybody else's: `FindNode` shows its time.
+    pub fn set_relay_clock_ahead(&self, seconds: i64) {
+        self.with(|state, _| state.relay.clock_ahead = seconds);
+    }
+
+    // What follows serves the stand-in servers.
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        self.shared
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Works on the state and wakes whoever waits for a change.
+    fn with<T>(&self, work: impl FnOnce(&mut State, UnixTime) -> T) -> T {
+        let now = self.now();
+        let result = work(&mut self.lock(), now);
+        self.notify();
+        result
+    }
+
+    pub(crate) fn notify(&self) {
+        self.shared.changed.send_modify(|version| *version += 1);
+    }
+
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.shared.changed.subscribe()
+    }
+}
