@@ -1,1 +1,29 @@
-//! Stub.
+//! Questions to a Golem Uptime aggregator.
+//!
+//! Owns the way from a URL to typed answers: connecting, deadlines, pages, and which failure means
+//! what to the asker. Refuses to interpret an answer (that is the aggregator's method) and to read
+//! a clock: every answer says in its [`Freshness`](v1::Freshness) when it was given.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), uptime_client::Error> {
+//! use futures_util::TryStreamExt;
+//! use uptime_client::{Client, Order, v1::NodeFilter};
+//!
+//! let client = Client::connect("http://127.0.0.1:7640").await?;
+//! let online = NodeFilter { is_online: Some(true), ..NodeFilter::default() };
+//! let mut pages = client.nodes(online, Order::default(), 0);
+//! while let Some(page) = pages.try_next().await? {
+//!     for node in page.value.nodes {
+//!         println!("{}", node.id);
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+mod client;
+mod error;
+
+pub use client::{Answer, Client, Nodes, Order};
+pub use error::Error;
+pub use uptime_proto::{NodeId, v1};

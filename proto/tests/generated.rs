@@ -25,7 +25,7 @@ fn generate(into: &Path) {
     let mut config = tonic_prost_build::Config::new();
     config.bytes(["."]);
     tonic_prost_build::configure()
-        .build_transport(true)
+        .build_transport(false)
         .out_dir(into)
         .emit_rerun_if_changed(false)
         .compile_fds_with_config(descriptors, config)

@@ -29,6 +29,9 @@ use crate::store::{Batch, Details, ProbeRecord, Put, Store, StoreError};
 const REBUILD_CHUNK_S: u64 = 7_200;
 /// Late rounds judged again before requests are looked at again.
 const JUDGE_AGAIN_MAX: usize = 256;
+/// Late rounds are judged again when nothing came for so long: while a probe empties its spool the
+/// same rounds would be judged over and over. At the close of a round they are judged in any case.
+const IDLE: Duration = Duration::from_millis(200);
 /// Distinct subnets a store takes; the network has a handful.
 const SUBNETS_MAX: usize = 1_000;
 
@@ -139,9 +142,9 @@ impl<S: Store> Owner<S> {
 
     /// Closes every round that is over at that moment and judges again all that came late.
     pub async fn catch_up_at(&mut self, now_ms: i64) {
-        self.catch_up(now_ms).await;
+        self.catch_up(now_ms, true).await;
         while !self.dirty.is_empty() || self.rebuild_wanted {
-            self.catch_up(now_ms).await;
+            self.catch_up(now_ms, true).await;
         }
     }
 
@@ -160,30 +163,36 @@ impl<S: Store> Owner<S> {
     /// Works until told to stop or until every handle is gone. What was committed is answered.
     pub async fn run(mut self, shutdown: CancellationToken) {
         loop {
-            let wait = if self.dirty.is_empty() && !self.rebuild_wanted {
-                let until = self.next_close_ms().saturating_sub(now_unix_ms());
-                Duration::from_millis(u64::try_from(until).unwrap_or(0))
-            } else {
-                Duration::ZERO
-            };
-            tokio::select! {
+            let until_close = self.next_close_ms().saturating_sub(now_unix_ms());
+            let until_close = Duration::from_millis(u64::try_from(until_close).unwrap_or(0));
+            let late = !self.dirty.is_empty() || self.rebuild_wanted;
+            let wait = if late { until_close.min(IDLE) } else { until_close };
+            let idle = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
                 request = self.requests.recv() => match request {
-                    Some(request) => self.serve(request).await,
+                    Some(request) => {
+                        self.serve(request).await;
+                        false
+                    }
                     None => break,
                 },
-                () = tokio::time::sleep(wait) => {}
-            }
-            self.catch_up(now_unix_ms()).await;
+                () = tokio::time::sleep(wait) => true,
+            };
+            self.catch_up(now_unix_ms(), idle).await;
         }
         // What waits in the queue is answered "stopping" by its dropped answer channel.
         tracing::info!("ledger stopped");
     }
 
-    /// Closes what is due and judges again a bounded number of late rounds.
-    async fn catch_up(&mut self, now_ms: i64) {
+    /// Closes what is due and, then or when there is time, judges late rounds again: a bounded
+    /// number, so that requests do not wait for long.
+    async fn catch_up(&mut self, now_ms: i64, idle: bool) {
         let mut changed = false;
+        let closing = self.next_close_ms() <= now_ms;
+        if !closing && !idle {
+            return;
+        }
         if self.rebuild_wanted {
             tracing::warn!("a conflict changed a closed round: rebuilding the state from facts");
             self.rebuild_wanted = false;
@@ -193,7 +202,7 @@ impl<S: Store> Owner<S> {
             }
             changed = true;
         }
-        if self.next_close_ms() <= now_ms {
+        if closing {
             let started = tokio::time::Instant::now();
             self.state.close_through(self.last_over(now_ms));
             histogram!("uptime_ledger_round_close_seconds").record(started.elapsed());

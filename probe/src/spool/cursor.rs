@@ -16,6 +16,8 @@ use super::segment::{ENTRY, first_frame, next_frame, sequence};
 pub struct Cursor {
     spool: Spool,
     segment: u64,
+    /// A later segment has something waiting, so this one will not grow.
+    done: bool,
     path: PathBuf,
     /// The bytes of the segment that were read and not passed yet, and where they begin.
     read: Vec<u8>,
@@ -41,6 +43,7 @@ impl Cursor {
         Self {
             spool,
             segment: 0,
+            done: false,
             path: PathBuf::new(),
             read: Vec::new(),
             read_from: 0,
@@ -53,8 +56,10 @@ impl Cursor {
     /// The next waiting part and its sequence number; `None` when there is none now.
     pub fn next_part(&mut self) -> Option<(u64, Part)> {
         loop {
-            let (number, path, waiting) = self.spool.next_waiting(self.segment)?;
+            let from = if self.done { self.segment + 1 } else { self.segment };
+            let (number, path, waiting) = self.spool.next_waiting(from)?;
             if number != self.segment {
+                self.done = false;
                 self.segment = number;
                 self.path = path;
                 self.read = Vec::new();
@@ -79,7 +84,7 @@ impl Cursor {
             if open {
                 return None;
             }
-            self.segment = number + 1;
+            self.done = true;
         }
     }
 

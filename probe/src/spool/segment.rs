@@ -69,6 +69,15 @@ impl Writer {
         Ok(Self { number, file, bytes: HEADER_BYTES as u64 })
     }
 
+    /// A writer whose every write fails as on a full disk.
+    #[cfg(test)]
+    #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    pub(super) fn full(directory: &Path) -> Self {
+        let number = list(directory).unwrap().last().unwrap().0;
+        let file = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        Self { number, file, bytes: 0 }
+    }
+
     pub(super) fn number(&self) -> u64 {
         self.number
     }

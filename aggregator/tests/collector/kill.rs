@@ -1,0 +1,91 @@
+//! The aggregator killed without notice: nothing acknowledged is lost, nothing counts twice.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+use tonic::transport::Channel;
+use uptime_aggregator::store::{SqliteStore, Store};
+use uptime_proto::v1::collector_client::CollectorClient;
+use uptime_proto::v1::{self, ReportStatus};
+
+use super::support::{PERIOD_S, enrol, ids, market, report, round_now_s, with_token};
+
+pub(crate) fn serve_command(data_dir: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_uptime-aggregator"));
+    command
+        .args(["serve", "--grpc-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0"])
+        .arg("--data-dir")
+        .arg(data_dir)
+        .env("UPTIME_LOG", "error")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    command
+}
+
+async fn serve(data_dir: &Path) -> (Child, CollectorClient<Channel>) {
+    let mut child = serve_command(data_dir).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let first = lines.next_line().await.unwrap().expect("the bound address");
+    let address = format!("http://{}", first.strip_prefix("grpc ").unwrap());
+    let channel = Channel::from_shared(address).unwrap().connect().await.unwrap();
+    (child, CollectorClient::new(channel))
+}
+
+/// Part `index` of this run, always the same.
+fn part(index: u64, base_s: u64) -> v1::Part {
+    let mut part = market(u32::try_from(index % 8).unwrap(), ids(0, 50));
+    part.round_unix_s = base_s - (40 + index / 8) * PERIOD_S;
+    part.observed_at_unix_ms = i64::try_from(part.round_unix_s * 1000).unwrap() + 7;
+    part
+}
+
+#[tokio::test]
+async fn killed_at_any_moment_it_loses_nothing_and_counts_nothing_twice() {
+    let directory = tempfile::tempdir().unwrap();
+    let token = enrol(directory.path(), "alpha", &[]).await;
+    let base_s = round_now_s();
+    let kills: u64 =
+        std::env::var("UPTIME_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(6);
+    let mut acknowledged = 0u64;
+    for kill in 0..kills {
+        let (mut child, collector) = serve(directory.path()).await;
+        // Kill it after a while that differs from one time to the next.
+        let moment = Duration::from_micros(3_000 + (kill * 7_919) % 60_000);
+        let flood = async {
+            loop {
+                let mut collector = collector.clone();
+                let parts = report(vec![part(acknowledged, base_s)]);
+                let request = with_token(v1::SubmitRequest { reports: vec![parts] }, &token);
+                let Ok(response) = collector.submit(request).await else { return };
+                let status = response.into_inner().results[0].status;
+                assert!(
+                    status == ReportStatus::Accepted as i32
+                        || status == ReportStatus::Duplicate as i32
+                );
+                acknowledged += 1;
+            }
+        };
+        tokio::select! {
+            () = flood => panic!("ended before it was killed"),
+            () = tokio::time::sleep(moment) => {}
+        }
+        child.kill().await.unwrap();
+    }
+    assert!(acknowledged > 0, "nothing was ever acknowledged");
+    let mut store = SqliteStore::open(directory.path()).await.unwrap();
+    let stored = store.read(0, base_s + 1).await.unwrap();
+    let mut keys: BTreeMap<_, u64> = BTreeMap::new();
+    for fact in stored {
+        *keys.entry(fact.unwrap().key).or_default() += 1;
+    }
+    assert!(keys.values().all(|count| *count == 1), "a key is stored twice");
+    // The last one sent may be stored and not acknowledged.
+    let stored = keys.len() as u64;
+    assert!(stored == acknowledged || stored == acknowledged + 1, "{stored} {acknowledged}");
+}

@@ -1,0 +1,232 @@
+//! The real ledger on a real store, led through a history step by step, and held to the oracle.
+//!
+//! Owns the driving and the comparing. Refuses to generate anything.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use tempfile::TempDir;
+use uptime_aggregator::ledger::snapshot::Snapshot;
+use uptime_aggregator::ledger::{LedgerOptions, Owner, PartOutcome, Submission};
+use uptime_aggregator::ledger::verdict::Verdict as LedgerVerdict;
+use uptime_aggregator::publish::write_csv;
+use uptime_aggregator::store::{SqliteStore, Store};
+use uptime_proto::{Digest, Epoch, Epochs, PartKey};
+use uptime_testkit::oracle::{Oracle, OracleFact, Verdict, csv, last_closed};
+
+use crate::world::{Delivery, Dice, Rules, World};
+
+/// An oracle is slow: no more comparisons than this on the way to the end.
+const COMPARISONS_MAX: usize = 10;
+
+pub struct Driver {
+    // Dropped before the directory it works in.
+    owner: Option<Owner<SqliteStore>>,
+    pub epochs: Arc<Epochs>,
+    /// By the number a fact's probe has in the history, less one.
+    probes: Vec<u32>,
+    rules: Epoch,
+    pub accepted: Vec<OracleFact>,
+    keys: BTreeSet<(u32, PartKey)>,
+    facts: BTreeSet<(u32, PartKey, Digest)>,
+    directory: TempDir,
+}
+
+/// In memory where there is such a place: syncing is what the tests would spend their time on.
+fn directory() -> TempDir {
+    let memory = Path::new("/dev/shm");
+    let made = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+    made.unwrap()
+}
+
+fn options(rules: &Epoch) -> LedgerOptions {
+    LedgerOptions { rules: rules.clone(), unconfirmed_nodes_max: 1_000_000 }
+}
+
+impl Driver {
+    pub async fn new(rules: &Epoch, probes: u32, now_ms: i64) -> Self {
+        let directory = directory();
+        let mut store = SqliteStore::open(directory.path()).await.unwrap();
+        let mut numbers = Vec::new();
+        for probe in 1..=u8::try_from(probes).unwrap() {
+            let name = format!("probe-{probe}");
+            let record = store.add_probe(&name, &[probe; 32], &[], now_ms).await.unwrap();
+            numbers.push(record.unwrap().number);
+        }
+        let (owner, ledger) = Owner::open(store, options(rules), now_ms).await.unwrap();
+        Self {
+            owner: Some(owner),
+            epochs: Arc::clone(ledger.epochs()),
+            probes: numbers,
+            rules: rules.clone(),
+            accepted: Vec::new(),
+            keys: BTreeSet::new(),
+            facts: BTreeSet::new(),
+            directory,
+        }
+    }
+
+    fn owner(&mut self) -> &mut Owner<SqliteStore> {
+        self.owner.as_mut().unwrap()
+    }
+
+    /// Hands in facts of one probe, and checks what is said of each.
+    pub async fn submit(&mut self, facts: &[OracleFact], now_ms: i64) {
+        let Some(first) = facts.first() else { return };
+        let probe = self.probes[first.probe as usize - 1];
+        let parts = facts.iter().map(|fact| fact.part.clone()).collect();
+        let submission = Submission { probe, parts, details: Vec::new() };
+        let outcomes = self.owner().submit_at(submission, now_ms).await.unwrap();
+        assert_eq!(outcomes.len(), facts.len());
+        for (fact, outcome) in facts.iter().zip(outcomes) {
+            let key = (fact.probe, fact.part.key.clone());
+            let new = self.facts.insert((fact.probe, fact.part.key.clone(), fact.part.digest()));
+            let first = self.keys.insert(key);
+            let wanted = match (new, first) {
+                (false, _) => PartOutcome::Duplicate,
+                (true, true) => PartOutcome::Accepted,
+                (true, false) => PartOutcome::Conflict,
+            };
+            assert_eq!(outcome, wanted, "{fact:?}");
+            if new {
+                self.accepted.push(fact.clone());
+            }
+        }
+    }
+
+    pub async fn catch_up(&mut self, now_ms: i64) {
+        self.owner().catch_up_at(now_ms).await;
+    }
+
+    /// Stops and starts: with the store in hand, or from the file.
+    pub async fn restart(&mut self, from_file: bool, now_ms: i64) {
+        self.reopen(&self.rules.clone(), from_file, now_ms).await;
+    }
+
+    /// Stops, and starts with these rules.
+    pub async fn reopen(&mut self, rules: &Epoch, from_file: bool, now_ms: i64) {
+        let mut store = self.owner.take().unwrap().into_store();
+        if from_file {
+            drop(store);
+            store = SqliteStore::open(self.directory.path()).await.unwrap();
+        }
+        let (owner, ledger) = Owner::open(store, options(rules), now_ms).await.unwrap();
+        self.owner = Some(owner);
+        self.epochs = Arc::clone(ledger.epochs());
+        self.rules = rules.clone();
+    }
+
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.owner.as_ref().unwrap().snapshot()
+    }
+
+    pub fn csv(&self) -> String {
+        let mut bytes = Vec::new();
+        write_csv(&self.snapshot(), &mut bytes).unwrap();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    /// The ledger has caught up: is it what the oracle makes of the facts accepted so far?
+    pub fn compare(&self, now_ms: i64, when: &str) {
+        let snapshot = self.snapshot();
+        let closed = last_closed(&self.epochs, now_ms);
+        assert_eq!(snapshot.closed, closed, "the last closed round {when}");
+        let wanted = csv(&self.accepted, &self.epochs, closed);
+        let got = self.csv();
+        if got != wanted {
+            let wrong = wanted.lines().zip(got.lines()).find(|(wanted, got)| wanted != got);
+            panic!("{when}, now {now_ms}, {closed:?}: wanted, got {wrong:#?}\n{wanted}\n{got}");
+        }
+        self.compare_views(&snapshot, when);
+    }
+
+    /// What the CSV does not show: coverage, first seen, retirement, the last verdict.
+    fn compare_views(&self, snapshot: &Snapshot, when: &str) {
+        let oracle = Oracle::new(&self.accepted, &self.epochs, snapshot.closed);
+        for (view, row) in snapshot.nodes().zip(oracle.rows()) {
+            let verdict = match view.verdict {
+                LedgerVerdict::Up => Verdict::Up,
+                LedgerVerdict::Down => Verdict::Down,
+                LedgerVerdict::Unknown => Verdict::Unknown,
+            };
+            assert_eq!((view.id, verdict), (row.id, row.verdict), "{when}");
+            let tally = (view.tally.up_s, view.tally.down_s, view.tally.unknown_s);
+            assert_eq!(tally, (row.up_s, row.down_s, row.unknown_s), "{when} {}", row.id);
+            assert_eq!(view.tally.coverage_percent(), Some(row.coverage_percent()), "{when}");
+            let shown = (view.first_seen_s, view.retired);
+            assert_eq!(shown, (row.first_seen_s, row.retired), "{when} {}", row.id);
+        }
+    }
+}
+
+/// The epochs that a world's rules become, which its facts must know before they are made.
+pub async fn epochs_of(world: &World) -> Arc<Epochs> {
+    let first = &world.rules[0];
+    let mut driver = Driver::new(&first.epoch(), 0, first.announced_ms()).await;
+    for rules in &world.rules[1..] {
+        driver.reopen(&rules.epoch(), false, rules.announced_ms()).await;
+    }
+    Arc::clone(&driver.epochs)
+}
+
+/// Leads a ledger through a world as it is delivered; answers its last CSV.
+pub async fn run(world: &World, facts: &[OracleFact], delivery: &Delivery) -> String {
+    let first = &world.rules[0];
+    let mut driver = Driver::new(&first.epoch(), world.probes, first.announced_ms()).await;
+    driver.compare(first.announced_ms(), "at the very start");
+    let mut announced: &[Rules] = &world.rules[1..];
+    let arrivals = delivery.arrivals(facts, world.end_ms());
+    let dice = Dice(delivery.seed);
+    let mut comparisons = 0;
+    let mut at = 0;
+    while let Some(&(now_ms, index)) = arrivals.get(at) {
+        while let Some((rules, rest)) = announced.split_first()
+            && rules.announced_ms() <= now_ms
+        {
+            driver.reopen(&rules.epoch(), dice.chance(50, &[1, 0]), rules.announced_ms()).await;
+            driver.compare(rules.announced_ms(), "after a change of the rules");
+            announced = rest;
+        }
+        // What a probe sends at once is committed at once.
+        let together = 1 + usize::try_from(dice.roll(&[2, at as u64]) % 4).unwrap();
+        let batch: Vec<OracleFact> = arrivals[at..]
+            .iter()
+            .take(together)
+            .map(|(_, next)| facts[*next].clone())
+            .take_while(|fact| fact.probe == facts[index].probe)
+            .collect();
+        at += batch.len();
+        let now_ms = arrivals[at - 1].0.max(now_ms);
+        driver.submit(&batch, now_ms).await;
+        let about = at as u64;
+        if dice.chance(delivery.catch_ups, &[3, about]) {
+            driver.catch_up(now_ms).await;
+            if comparisons < COMPARISONS_MAX && dice.chance(10, &[4, about]) {
+                comparisons += 1;
+                driver.compare(now_ms, "on the way");
+            }
+        }
+        if dice.chance(delivery.restarts, &[5, about]) {
+            driver.restart(dice.chance(50, &[6, about]), now_ms).await;
+            if comparisons < COMPARISONS_MAX && dice.chance(20, &[7, about]) {
+                comparisons += 1;
+                driver.compare(now_ms, "after a restart");
+            }
+        }
+    }
+    finish(driver, announced, world.end_ms()).await
+}
+
+async fn finish(mut driver: Driver, announced: &[Rules], end_ms: i64) -> String {
+    for rules in announced {
+        driver.reopen(&rules.epoch(), true, rules.announced_ms()).await;
+    }
+    driver.catch_up(end_ms).await;
+    driver.compare(end_ms, "at the end");
+    let before = driver.csv();
+    driver.restart(true, end_ms).await;
+    driver.compare(end_ms, "at the end, after a restart");
+    assert_eq!(driver.csv(), before, "a restart changes nothing");
+    before
+}
