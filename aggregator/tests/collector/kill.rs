@@ -55,27 +55,28 @@ async fn killed_at_any_moment_it_loses_nothing_and_counts_nothing_twice() {
     let mut acknowledged = 0u64;
     for kill in 0..kills {
         let (mut child, collector) = serve(directory.path()).await;
-        // Kill it after a while that differs from one time to the next.
-        let moment = Duration::from_micros(3_000 + (kill * 7_919) % 60_000);
-        let flood = async {
-            loop {
-                let mut collector = collector.clone();
-                let parts = report(vec![part(acknowledged, base_s)]);
-                let request = with_token(v1::SubmitRequest { reports: vec![parts] }, &token);
-                let Ok(response) = collector.submit(request).await else { return };
-                let status = response.into_inner().results[0].status;
-                assert!(
-                    status == ReportStatus::Accepted as i32
-                        || status == ReportStatus::Duplicate as i32
-                );
-                acknowledged += 1;
-            }
+        let submit = |index| {
+            let mut collector = collector.clone();
+            let parts = report(vec![part(index, base_s)]);
+            let request = with_token(v1::SubmitRequest { reports: vec![parts] }, &token);
+            async move { collector.submit(request).await }
         };
-        tokio::select! {
-            () = flood => panic!("ended before it was killed"),
-            () = tokio::time::sleep(moment) => {}
+        for _ in 0..=(kill * 7) % 23 {
+            let status = submit(acknowledged).await.unwrap().into_inner().results[0].status;
+            assert!(
+                status == ReportStatus::Accepted as i32
+                    || status == ReportStatus::Duplicate as i32
+            );
+            acknowledged += 1;
         }
-        child.kill().await.unwrap();
+        // Kill it while it works on the next one, at a moment that differs from time to time.
+        let moment = Duration::from_micros((kill * 379) % 3_000);
+        let killed = async {
+            tokio::time::sleep(moment).await;
+            child.kill().await.unwrap();
+        };
+        let (last, ()) = tokio::join!(submit(acknowledged), killed);
+        acknowledged += u64::from(last.is_ok());
     }
     assert!(acknowledged > 0, "nothing was ever acknowledged");
     let mut store = SqliteStore::open(directory.path()).await.unwrap();
