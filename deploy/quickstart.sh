@@ -237,6 +237,7 @@ wait_for() {
 
 announced() { [ "$(grep -c '^csv ' "$logs/aggregator.out")" -eq 1 ]; }
 
+serving_s=$(date +%s)
 grpc_addr=127.0.0.1:7640
 http_addr=127.0.0.1:7641
 tries=0
@@ -273,18 +274,24 @@ read_metrics() { fetch -o "$private/metrics" "http://$http_addr/metrics"; }
 
 # ---- The stand-in network ----------------------------------------------------------------------
 
+# The first round counts from here; it may be moved back until the probes are there.
+first_s=0
+
+# The start of the next round after an instant.
+round_after() { echo $((($1 / period_s + 1) * period_s)); }
+
 standin_there() { [ -f "$private/standin" ]; }
 
 if [ -n "$demo" ]; then
     freezing=$((demo_daemons - 1))
-    # Half way: after half of the rounds, at least one, or after about a minute; in the middle of
-    # a round, which is when it hurts most. The first whole round begins when the probes are
-    # connected, in 4 s at the latest.
-    halves=$(((${rounds:-$((120 / period_s))} + 1) / 2))
-    [ "$halves" -ge 1 ] || halves=1
+    # Half way: after half of the rounds, at least one, or after about a minute; and then between
+    # a round's listing and its look-ups, which is when it hurts most. Connecting the probes takes
+    # a second, so 4 s is plenty.
+    half=$(((${rounds:-$((120 / period_s))} + 1) / 2))
+    [ "$half" -ge 1 ] || half=1
     now_s=$(date +%s)
-    first_s=$((((now_s + 4 + period_s - 1) / period_s) * period_s))
-    freeze_after_s=$((first_s - now_s + halves * period_s + period_s / 2))
+    first_s=$(round_after $((now_s + 4)))
+    freeze_after_s=$((first_s - now_s + half * period_s + period_s / 10))
     od -An -N16 -tx1 /dev/urandom | tr -d ' \n' >"$private/standin.key"
     "$bin/uptime-standin" --daemons "$demo_daemons" --providers "$demo_providers" \
         --subnet public --subnet testnet --app-key-file "$private/standin.key" \
@@ -313,7 +320,8 @@ enrol() {
         fail_with_log "$logs/enrol-$1.log" "the probe $1 could not be enrolled"
 }
 
-# Runs a probe command. Arguments: name, command, further arguments.
+# Becomes a probe command, so call it in the background or in a subshell.
+# Arguments: name, command, further arguments.
 probe() {
     probe_name=$1
     probe_command=$2
@@ -322,10 +330,11 @@ probe() {
         --token-file "$private/$probe_name.token" --spool-dir "$run_dir/spool-$probe_name" "$@"
 }
 
+# Arguments: name, subnets, yagna's address, the file with the application key if not in the
+# environment.
 start_probe() {
-    probe_log=$logs/$1.log
-    (probe "$1" run --subnet-tag "$2" --yagna-url "$3" ${4:+--app-key-file "$4"}) \
-        >"$probe_log" 2>&1 </dev/null &
+    probe "$1" run --subnet-tag "$2" --yagna-url "$3" ${4:+--app-key-file "$4"} \
+        >"$logs/$1.log" 2>&1 </dev/null &
     probes="$probes $!"
 }
 
@@ -378,14 +387,19 @@ wait_for 30 "$aggregator" probes_connected ||
 # ---- Rounds ------------------------------------------------------------------------------------
 
 # A round counts when it began after the probes were there; the one that runs has lost its start.
-first_s=$((($(date +%s) / period_s + 1) * period_s))
+connected_s=$(round_after "$(date +%s)")
+[ "$first_s" -ge "$connected_s" ] || first_s=$connected_s
 
 say ""
 say "status page: http://$http_addr/"
 say "csv now at:  $csv"
-say "Rounds of $period_s s, closed $grace_s s after their end:" \
-    "the first line in about $((first_s + period_s + grace_s - $(date +%s))) s." \
-    "${rounds:+$rounds rounds.}${rounds:-Ctrl-C ends it.}" | sed 's/rounds\.[0-9]*$/rounds in all./'
+say "Rounds of $period_s s, closed $grace_s s after their end; the first is closed in about" \
+    "$((first_s + period_s + grace_s - $(date +%s))) s."
+if [ -n "$rounds" ]; then
+    say "Stops after $rounds closed rounds."
+else
+    say "Ctrl-C ends it."
+fi
 say ""
 finishing=yes
 
@@ -415,9 +429,13 @@ look_for_freeze() {
     fi
 }
 
+# The CSV is of a closed round when it was written after that was closed.
+csv_written() { [ "$(stat -c %Y "$csv")" -ge $((closed_s + period_s + grace_s)) ]; }
+
 closed=0
 last_s=0
-ever_down_wrong=
+shown=
+too_many_down=
 dead_found=
 deadline_s=$((first_s + 2 * period_s + grace_s + 15))
 printf '%-9s %6s %6s %8s %9s\n' round up down unknown 'csv rows'
@@ -429,17 +447,22 @@ while [ -z "$rounds" ] || [ "$closed" -lt "$rounds" ]; do
         if [ "${closed_s:-0}" -ge "$first_s" ] && [ "$closed_s" -gt "$last_s" ]; then
             last_s=$closed_s
             closed=$((closed + 1))
-            deadline_s=$((closed_s + 3 * period_s + grace_s + 15))
             up=$(metric 'uptime_ledger_nodes{verdict="up"}')
             down=$(metric 'uptime_ledger_nodes{verdict="down"}')
             unknown=$(metric 'uptime_ledger_nodes{verdict="unknown"}')
+            wait_for 10 "$aggregator" csv_written ||
+                fail_with_log "$logs/aggregator.log" "a round was closed and no CSV written"
             rows=$(($(wc -l <"$csv") - 1))
             look_for_freeze
             printf '%-9s %6s %6s %8s %9s\n' "$(date -u -d "@$closed_s" +%H:%M:%S)" \
                 "$up" "$down" "$unknown" "$rows"
             [ "$down" -eq 0 ] || dead_found=yes
-            [ "$down" -le 1 ] || ever_down_wrong="$down nodes were down in one round"
-            [ "$closed" -ne 1 ] || show_csv
+            [ "$down" -le 1 ] || too_many_down="$down nodes were down in one round"
+            if [ -z "$shown" ] && [ "$rows" -gt 0 ]; then
+                shown=yes
+                show_csv
+            fi
+            deadline_s=$((closed_s + 3 * period_s + grace_s + 15))
         fi
     fi
     [ "$(date +%s)" -lt "$deadline_s" ] ||
@@ -463,11 +486,11 @@ if [ -z "$demo" ]; then
     [ "$(wc -l <"$csv")" -gt 1 ] ||
         fail_with_log "$logs/probe-1.log" "no provider was found in $closed rounds"
 else
-    # Rounds there can have been since the first that any probe may have taken part in.
-    rounds_max=$((($(date +%s) - first_s) / period_s + 2))
+    # Rounds since the aggregator started, the first and the last cut.
+    rounds_max=$((($(date +%s) - serving_s) / period_s + 2))
     sh "$here/lib/check_csv.sh" --providers "$private/standin" --rounds-max "$rounds_max" "$csv" \
         >"$private/checked" || die "the demonstration did not come out right, see above"
-    [ -z "$ever_down_wrong" ] || die "$ever_down_wrong, and only one provider is dead"
+    [ -z "$too_many_down" ] || die "$too_many_down, and only one provider is dead"
     [ -n "$dead_found" ] || die "the dead provider was never found down"
     look_for_freeze
     [ -n "$frozen" ] || die "daemon $((freezing + 1)) should have frozen half way and did not"

@@ -281,7 +281,7 @@ trait Evidence {
 
 impl Evidence for Part {
     fn has(&self, class: Class, node: NodeId) -> bool {
-        self.sets.of(class).contains(&node)
+        self.sets.of(class).binary_search(&node).is_ok()
     }
 }
 
