@@ -75,7 +75,7 @@ keep=
 while [ $# -gt 0 ]; do
     case $1 in
         --rounds | --period-s | --dir)
-            [ $# -ge 2 ] && [ -n "$2" ] || wrong_usage "$1 wants a value"
+            [ -n "${2:-}" ] || wrong_usage "$1 wants a value"
             case $1 in
                 --rounds) rounds=$2 ;;
                 --period-s) period_s=$2 ;;
@@ -119,6 +119,8 @@ done
 # ---- How it ends -------------------------------------------------------------------------------
 
 private=$(mktemp -d "${TMPDIR:-/tmp}/golem-uptime-private.XXXXXX") || die "mktemp failed"
+# Read by apt_install.
+# shellcheck disable=SC2034
 apt_log=$private/apt.log
 work=
 run_dir=
@@ -196,7 +198,6 @@ say "Built in $(($(date +%s) - started_s)) s"
 
 # ---- Where things go ---------------------------------------------------------------------------
 
-umask 077
 marker_text="Made by quickstart.sh, which writes nodes_status.csv here anew every time."
 if [ -z "$directory" ]; then
     work=$(mktemp -d "${TMPDIR:-/tmp}/golem-uptime.XXXXXX") || die "mktemp failed"
@@ -216,7 +217,10 @@ else
     rm -f "$work/nodes_status.csv"
 fi
 run_dir=$work/run
-mkdir -p "$run_dir/logs"
+# Nobody else's business; the CSV beside it is as readable as this user's files are.
+mkdir -p "$run_dir"
+chmod 700 "$run_dir"
+mkdir "$run_dir/logs"
 logs=$run_dir/logs
 csv=$work/nodes_status.csv
 
@@ -284,15 +288,15 @@ standin_there() { [ -f "$private/standin" ]; }
 
 if [ -n "$demo" ]; then
     freezing=$((demo_daemons - 1))
-    # Half way: after half of the rounds, at least one, or after about a minute; and then between
-    # a round's listing and its look-ups, which is when it hurts most. Connecting the probes takes
-    # a second, so 4 s is plenty.
+    # Half way: after half of the rounds, at least one, or after about a minute; and then in the
+    # middle of a round, when the last questions of the one before are answered and those of this
+    # one begin. Connecting the probes takes a second, so 4 s is plenty.
     half=$(((${rounds:-$((120 / period_s))} + 1) / 2))
     [ "$half" -ge 1 ] || half=1
     now_s=$(date +%s)
     first_s=$(round_after $((now_s + 4)))
-    freeze_after_s=$((first_s - now_s + half * period_s + period_s / 10))
-    od -An -N16 -tx1 /dev/urandom | tr -d ' \n' >"$private/standin.key"
+    freeze_after_s=$((first_s - now_s + half * period_s + period_s / 2))
+    (umask 077 && od -An -N16 -tx1 /dev/urandom | tr -d ' \n' >"$private/standin.key")
     "$bin/uptime-standin" --daemons "$demo_daemons" --providers "$demo_providers" \
         --subnet public --subnet testnet --app-key-file "$private/standin.key" \
         --freeze-daemon "$freezing" --freeze-after-s "$freeze_after_s" \
@@ -315,8 +319,8 @@ fi
 
 # Enrols a probe; its token goes into a file that only this user can read, never through argv.
 enrol() {
-    "$bin/uptime-aggregator" probe add --data-dir "$run_dir/data" "$1" \
-        >"$private/$1.token" 2>"$logs/enrol-$1.log" </dev/null ||
+    (umask 077 && exec "$bin/uptime-aggregator" probe add --data-dir "$run_dir/data" "$1" \
+        >"$private/$1.token" 2>"$logs/enrol-$1.log" </dev/null) ||
         fail_with_log "$logs/enrol-$1.log" "the probe $1 could not be enrolled"
 }
 
@@ -417,7 +421,7 @@ show_csv() {
 # Tells once that the daemon has frozen, as seen from outside: it connects and does not answer.
 frozen=
 look_for_freeze() {
-    [ -n "$demo" ] && [ -z "$frozen" ] || return 0
+    if [ -z "$demo" ] || [ -n "$frozen" ]; then return 0; fi
     url=$(sed -n "s/^daemon $freezing //p" "$private/standin")
     answer=0
     curl -s --noproxy '*' --max-time 1 -o /dev/null "$url/version/get" || answer=$?
@@ -431,6 +435,11 @@ look_for_freeze() {
 
 # The CSV is of a closed round when it was written after that was closed.
 csv_written() { [ "$(stat -c %Y "$csv")" -ge $((closed_s + period_s + grace_s)) ]; }
+
+daemon_froze() {
+    look_for_freeze
+    [ -n "$frozen" ]
+}
 
 closed=0
 last_s=0
@@ -492,7 +501,7 @@ else
         >"$private/checked" || die "the demonstration did not come out right, see above"
     [ -z "$too_many_down" ] || die "$too_many_down, and only one provider is dead"
     [ -n "$dead_found" ] || die "the dead provider was never found down"
-    look_for_freeze
-    [ -n "$frozen" ] || die "daemon $((freezing + 1)) should have frozen half way and did not"
+    wait_for "$period_s" "$standin" daemon_froze ||
+        die "daemon $((freezing + 1)) should have frozen half way and did not"
 fi
 say "The CSV is right after $closed closed rounds: $(cat "$private/checked")."

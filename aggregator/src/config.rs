@@ -168,7 +168,10 @@ impl Config {
         let default_period = |seconds| Period::new(seconds).map_err(|error| error.to_string());
         let thirty = default_period(30).map_err(|fault| vec![fault])?;
         let period = settings.checked("round-period-s", thirty, |text| {
-            default_period(text.parse().map_err(|_| "a number of seconds is wanted".to_owned())?)
+            default_period(
+                text.parse()
+                    .map_err(|_| "a number of seconds is wanted".to_owned())?,
+            )
         });
         let default = Epoch::with_defaults(period);
         let rules = Epoch {
@@ -202,7 +205,15 @@ impl Config {
             _ => Err("text or json is wanted".to_owned()),
         });
         settings.finish()?;
-        Ok(Self { grpc_addr, http_addr, data_dir, csv, rules, unconfirmed_nodes_max, log_format })
+        Ok(Self {
+            grpc_addr,
+            http_addr,
+            data_dir,
+            csv,
+            rules,
+            unconfirmed_nodes_max,
+            log_format,
+        })
     }
 }
 
@@ -211,7 +222,10 @@ fn read_file(path: &Path) -> Result<Texts, String> {
     let text = std::fs::read_to_string(path).map_err(|error| fault(&error))?;
     let table: BTreeMap<String, toml::Value> =
         toml::from_str(&text).map_err(|error| fault(&error))?;
-    Ok(table.into_iter().map(|(name, value)| (name, plain_texts(value))).collect())
+    Ok(table
+        .into_iter()
+        .map(|(name, value)| (name, plain_texts(value)))
+        .collect())
 }
 
 fn plain_texts(value: toml::Value) -> Vec<String> {
@@ -246,8 +260,17 @@ mod tests {
             ..SettingArgs::default()
         };
         let faults = Config::resolve(&args, Texts::from([("typo".into(), vec![])])).unwrap_err();
-        for name in ["grpc-addr", "http-addr", "round-period-s", "grace-s", "typo"] {
-            assert!(faults.iter().any(|fault| fault.contains(name)), "{name}: {faults:?}");
+        for name in [
+            "grpc-addr",
+            "http-addr",
+            "round-period-s",
+            "grace-s",
+            "typo",
+        ] {
+            assert!(
+                faults.iter().any(|fault| fault.contains(name)),
+                "{name}: {faults:?}"
+            );
         }
         assert_eq!(faults.len(), 5, "{faults:?}");
     }

@@ -54,7 +54,10 @@ pub struct IngestOptions {
 #[must_use]
 pub fn schedule_for(epoch: &Epoch) -> v1::Schedule {
     let period_ms = epoch.period.seconds().saturating_mul(1000);
-    let questions_ms = epoch.direct_timeout_ms.saturating_mul(epoch.direct_attempts) + 1_000;
+    let questions_ms = epoch
+        .direct_timeout_ms
+        .saturating_mul(epoch.direct_attempts)
+        + 1_000;
     v1::Schedule {
         lookups_offset_ms: period_ms / 5 * 2,
         suspects_offset_ms: (period_ms / 5 * 3).max(period_ms.saturating_sub(questions_ms)),
@@ -75,7 +78,11 @@ impl Ingest {
     /// The service over a ledger; `connections` is shared with [`dispatch`].
     #[must_use]
     pub fn new(ledger: Ledger, connections: Connections, options: IngestOptions) -> Self {
-        Self { ledger, connections, options: Arc::new(options) }
+        Self {
+            ledger,
+            connections,
+            options: Arc::new(options),
+        }
     }
 
     /// Checks a report and hands it over. The outer future ends when it has its place in the
@@ -122,7 +129,12 @@ impl Ingest {
                 .collect();
             for outcome in &all {
                 if let PartOutcome::Refused(reason, detail) = outcome {
-                    tracing::warn!(probe = name, reason = reason.as_str_name(), detail, "refused");
+                    tracing::warn!(
+                        probe = name,
+                        reason = reason.as_str_name(),
+                        detail,
+                        "refused"
+                    );
                 }
             }
             Ok(report_result(report_id, &all))
@@ -189,7 +201,11 @@ fn check_subnet(part: &Part, probe: &ProbeRecord) -> Result<(), Refusal> {
 
 fn check_time(part: &Part, epochs: &Epochs, now_ms: i64) -> Result<(), Refusal> {
     let round = part.key.round;
-    if !epochs.all().iter().any(|epoch| epoch.period == round.period()) {
+    if !epochs
+        .all()
+        .iter()
+        .any(|epoch| epoch.period == round.period())
+    {
         let detail = format!("no epoch has rounds of {} s", round.period().seconds());
         return Err(Refusal::new(RefusalReason::PeriodInvalid, detail));
     }
@@ -223,18 +239,24 @@ fn check_time(part: &Part, epochs: &Epochs, now_ms: i64) -> Result<(), Refusal> 
 fn read_details(wire: &[v1::NodeDetails]) -> Result<Vec<(NodeId, Details)>, Refusal> {
     let refuse = |detail: String| Refusal::new(RefusalReason::DetailsInvalid, detail);
     if wire.len() > DETAILS_MAX {
-        return Err(refuse(format!("{} details, at most {DETAILS_MAX}", wire.len())));
+        return Err(refuse(format!(
+            "{} details, at most {DETAILS_MAX}",
+            wire.len()
+        )));
     }
     wire.iter()
         .map(|wire| {
-            let id = NodeId::from_slice(&wire.node_id).map_err(|error| refuse(error.to_string()))?;
+            let id =
+                NodeId::from_slice(&wire.node_id).map_err(|error| refuse(error.to_string()))?;
             let texts = [&wire.name, &wire.runtime, &wire.runtime_version];
             let mut texts = texts.into_iter().chain(&wire.networks);
             if texts.any(|text| {
                 text.len() > DETAIL_TEXT_BYTES_MAX || text.chars().any(char::is_control)
             }) || wire.networks.len() > 32
             {
-                return Err(refuse(format!("a text of {id} is too long or has control characters")));
+                return Err(refuse(format!(
+                    "a text of {id} is too long or has control characters"
+                )));
             }
             let details = Details {
                 name: wire.name.clone(),
@@ -272,12 +294,17 @@ fn report_result(report_id: u64, outcomes: &[PartOutcome]) -> v1::ReportResult {
         _ => None,
     });
     let (reason, detail) = refused.unwrap_or((RefusalReason::Unspecified, String::new()));
-    let alike = outcomes.windows(2).all(|pair| part_status(&pair[0]) == part_status(&pair[1]));
+    let alike = outcomes
+        .windows(2)
+        .all(|pair| part_status(&pair[0]) == part_status(&pair[1]));
     let parts = if alike { &[] } else { outcomes };
-    let parts = parts.iter().map(part_status).map(|(status, reason)| v1::PartResult {
-        status: status as i32,
-        reason: reason as i32,
-    });
+    let parts = parts
+        .iter()
+        .map(part_status)
+        .map(|(status, reason)| v1::PartResult {
+            status: status as i32,
+            reason: reason as i32,
+        });
     v1::ReportResult {
         report_id,
         status: status as i32,
@@ -296,7 +323,11 @@ impl v1::collector_server::Collector for Ingest {
         request: Request<Streaming<v1::ProbeMessage>>,
     ) -> Result<Response<Self::ConnectStream>, Status> {
         let probe = access::authenticate(&self.ledger, request.metadata()).await?;
-        Ok(Response::new(stream::start(self.clone(), probe, request.into_inner())))
+        Ok(Response::new(stream::start(
+            self.clone(),
+            probe,
+            request.into_inner(),
+        )))
     }
 
     async fn submit(
@@ -322,6 +353,3 @@ impl v1::collector_server::Collector for Ingest {
         }))
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -10,7 +10,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use uptime_aggregator::access::{check_name, hash_token, new_token};
 use uptime_aggregator::clock::now_unix_ms;
-use uptime_aggregator::config::{Cli, Command, Config, ProbeCommand, SettingArgs, default_data_dir};
+use uptime_aggregator::config::{
+    Cli, Command, Config, ProbeCommand, SettingArgs, default_data_dir,
+};
 use uptime_aggregator::publish::utc_stamp;
 use uptime_aggregator::server::{Server, check};
 use uptime_aggregator::store::{SqliteStore, Store};
@@ -25,10 +27,17 @@ fn main() -> ExitCode {
         Err(error) => {
             // Nothing more can be done when even this cannot be printed.
             error.print().ok();
-            return if error.use_stderr() { EXIT_USAGE.into() } else { ExitCode::SUCCESS };
+            return if error.use_stderr() {
+                EXIT_USAGE.into()
+            } else {
+                ExitCode::SUCCESS
+            };
         }
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("cannot start: {error}");
@@ -105,14 +114,19 @@ async fn serve(config: Config) -> anyhow::Result<ExitCode> {
 async fn probe(data_dir: &Path, command: ProbeCommand) -> anyhow::Result<ExitCode> {
     let mut store = SqliteStore::open(data_dir).await?;
     match command {
-        ProbeCommand::Add { name, subnets_allowed } => {
+        ProbeCommand::Add {
+            name,
+            subnets_allowed,
+        } => {
             if let Err(fault) = check_name(&name) {
                 eprintln!("uptime-aggregator: {fault}");
                 return Ok(EXIT_USAGE.into());
             }
             let token = new_token();
             let hash = hash_token(&token);
-            let added = store.add_probe(&name, &hash, &subnets_allowed, now_unix_ms()).await?;
+            let added = store
+                .add_probe(&name, &hash, &subnets_allowed, now_unix_ms())
+                .await?;
             if added.is_none() {
                 bail!("a probe named {name} is enrolled already; see: probe list");
             }

@@ -48,7 +48,10 @@ impl PageToken {
             return Ok(None);
         }
         let parts = text.split_once('-').and_then(|(closed, next)| {
-            Some(Self { closed_s: closed.parse().ok()?, next: next.parse().ok()? })
+            Some(Self {
+                closed_s: closed.parse().ok()?,
+                next: next.parse().ok()?,
+            })
         });
         parts.map(Some).ok_or_else(|| {
             Status::invalid_argument("page_token: give back what the last page said, unchanged")
@@ -61,7 +64,11 @@ impl PageToken {
 }
 
 fn page_size(asked: u32, default: u32) -> usize {
-    let size = if asked == 0 { default } else { asked.min(PAGE_MAX) };
+    let size = if asked == 0 {
+        default
+    } else {
+        asked.min(PAGE_MAX)
+    };
     size as usize
 }
 
@@ -73,7 +80,10 @@ impl Query {
     /// The service over a ledger's snapshots.
     #[must_use]
     pub fn new(ledger: Ledger) -> Self {
-        Self { ledger, paged: Arc::default() }
+        Self {
+            ledger,
+            paged: Arc::default(),
+        }
     }
 
     /// The snapshot of a listing: the current one for a first page, else the one its token names.
@@ -84,7 +94,10 @@ impl Query {
         let mut paged = self.paged.lock().unwrap_or_else(PoisonError::into_inner);
         match token {
             None => {
-                if paged.back().is_none_or(|last| closed_s(last) != closed_s(&current)) {
+                if paged
+                    .back()
+                    .is_none_or(|last| closed_s(last) != closed_s(&current))
+                {
                     paged.push_back(Arc::clone(&current));
                     if paged.len() > PAGED_SNAPSHOTS_MAX {
                         paged.pop_front();
@@ -146,7 +159,10 @@ fn figures(tally: &Tally, from_unix_s: u64, to_unix_s: u64) -> v1::UptimeFigures
         up_rounds: tally.up_rounds,
         down_rounds: tally.down_rounds,
         unknown_rounds: tally.unknown_rounds,
-        window: Some(v1::Window { from_unix_s, to_unix_s }),
+        window: Some(v1::Window {
+            from_unix_s,
+            to_unix_s,
+        }),
     }
 }
 
@@ -160,7 +176,11 @@ fn node(view: &NodeView<'_>, snapshot: &Snapshot) -> v1::Node {
         first_seen_unix_s: view.first_seen_s,
         last_seen_unix_ms: view.last_seen_ms,
         retired: view.retired,
-        all: Some(figures(&view.tally, view.first_seen_s, snapshot.closed_end_s())),
+        all: Some(figures(
+            &view.tally,
+            view.first_seen_s,
+            snapshot.closed_end_s(),
+        )),
         subnets: view.subnets.iter().map(|name| (*name).to_owned()).collect(),
         name: details.name,
         runtime: details.runtime,
@@ -181,11 +201,17 @@ fn probe(status: &ProbeStatus, last: Option<&RoundSummary>) -> v1::Probe {
         software_version: status.software_version.clone(),
         subnets: status.subnets.clone(),
         last_report_unix_ms: status.last_report_ms.unwrap_or(0),
-        last_round_unix_s: last.filter(|_| round.is_some()).map_or(0, |last| last.round.start_s()),
+        last_round_unix_s: last
+            .filter(|_| round.is_some())
+            .map_or(0, |last| last.round.start_s()),
         eligible: round.is_some_and(|round| round.ballot.eligible),
         ineligibilities: reasons.iter().copied().map(ineligibility).collect(),
         could_not_look: round.map_or_else(Vec::new, |round| {
-            round.could_not_look.iter().map(|reason| reason.to_wire() as i32).collect()
+            round
+                .could_not_look
+                .iter()
+                .map(|reason| reason.to_wire() as i32)
+                .collect()
         }),
         parts_accepted: status.parts_accepted,
         parts_refused: status.parts_refused,
@@ -196,10 +222,17 @@ fn probe(status: &ProbeStatus, last: Option<&RoundSummary>) -> v1::Probe {
 
 fn round(summary: &RoundSummary, snapshot: &Snapshot) -> v1::Round {
     let name = |number: u32| {
-        let status = snapshot.probes.iter().find(|status| status.number == number);
+        let status = snapshot
+            .probes
+            .iter()
+            .find(|status| status.number == number);
         status.map_or_else(|| format!("probe {number}"), |status| status.name.clone())
     };
-    let eligible = summary.probes.values().filter(|probe| probe.ballot.eligible).count();
+    let eligible = summary
+        .probes
+        .values()
+        .filter(|probe| probe.ballot.eligible)
+        .count();
     let narrow = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     v1::Round {
         start_unix_s: summary.round.start_s(),
@@ -215,8 +248,17 @@ fn round(summary: &RoundSummary, snapshot: &Snapshot) -> v1::Round {
             .map(|(number, probe)| v1::RoundProbe {
                 probe: name(*number),
                 eligible: probe.ballot.eligible,
-                ineligibilities: probe.ineligibilities.iter().copied().map(ineligibility).collect(),
-                could_not_look: probe.could_not_look.iter().map(|r| r.to_wire() as i32).collect(),
+                ineligibilities: probe
+                    .ineligibilities
+                    .iter()
+                    .copied()
+                    .map(ineligibility)
+                    .collect(),
+                could_not_look: probe
+                    .could_not_look
+                    .iter()
+                    .map(|r| r.to_wire() as i32)
+                    .collect(),
                 offers: probe.offers,
                 looked: probe.tallied.looked,
                 found: probe.tallied.found,
@@ -227,15 +269,24 @@ fn round(summary: &RoundSummary, snapshot: &Snapshot) -> v1::Round {
 
 fn wanted(view: &NodeView<'_>, filter: &v1::NodeFilter) -> bool {
     let name = view.details.map_or("", |details| details.name.as_str());
-    filter.is_online.is_none_or(|online| online == view.is_online)
+    filter
+        .is_online
+        .is_none_or(|online| online == view.is_online)
         && (filter.subnet.is_empty() || view.subnets.contains(&filter.subnet.as_str()))
         && (filter.id_prefix.is_empty()
-            || view.id.to_string().starts_with(&filter.id_prefix.to_lowercase()))
+            || view
+                .id
+                .to_string()
+                .starts_with(&filter.id_prefix.to_lowercase()))
         && (filter.name_contains.is_empty() || name.contains(&filter.name_contains))
         && (filter.include_retired || !view.retired)
 }
 
-fn sorted<'a>(mut views: Vec<NodeView<'a>>, order: NodeOrder, descending: bool) -> Vec<NodeView<'a>> {
+fn sorted<'a>(
+    mut views: Vec<NodeView<'a>>,
+    order: NodeOrder,
+    descending: bool,
+) -> Vec<NodeView<'a>> {
     let uptime = |view: &NodeView<'_>| view.tally.uptime_percent().unwrap_or(-1.0);
     let name = |view: &NodeView<'a>| view.details.map_or("", |details| details.name.as_str());
     // Views come ascending by id and sorting is stable, so equal keys stay ascending by id.
@@ -262,7 +313,10 @@ fn page<T, R>(
     let from = token.map_or(0, |token| token.next).min(rows.len());
     let to = (from + size).min(rows.len());
     let next = (to < rows.len()).then(|| PageToken { closed_s, next: to }.write());
-    (rows[from..to].iter().map(show).collect(), next.unwrap_or_default())
+    (
+        rows[from..to].iter().map(show).collect(),
+        next.unwrap_or_default(),
+    )
 }
 
 #[tonic::async_trait]
@@ -282,7 +336,8 @@ impl v1::uptime_query_server::UptimeQuery for Query {
         let snapshot = self.ledger.snapshot();
         let view = snapshot.node(&id).ok_or_else(|| {
             Status::not_found(format!(
-                "{id} was never seen, or is not confirmed yet: one probe's offer alone is not enough"
+                "{id} was never seen, or is not confirmed yet: one probe's offer alone is not \
+                 enough"
             ))
         })?;
         Ok(Response::new(v1::GetNodeResponse {
@@ -304,7 +359,10 @@ impl v1::uptime_query_server::UptimeQuery for Query {
         }
         let token = PageToken::read(&request.page_token)?;
         let snapshot = self.snapshot_of(token)?;
-        let views = snapshot.nodes().filter(|view| wanted(view, &filter)).collect();
+        let views = snapshot
+            .nodes()
+            .filter(|view| wanted(view, &filter))
+            .collect();
         let views = sorted(views, order, request.descending);
         let closed_s = snapshot.closed.map_or(0, Round::start_s);
         let size = page_size(request.page_size, 100);
@@ -328,8 +386,9 @@ impl v1::uptime_query_server::UptimeQuery for Query {
         let newest_first: Vec<_> = snapshot.rounds.iter().rev().collect();
         let closed_s = snapshot.closed.map_or(0, Round::start_s);
         let size = page_size(request.page_size, 20);
-        let (rounds, next_page_token) =
-            page(&newest_first, token, size, closed_s, |summary| round(summary, &snapshot));
+        let (rounds, next_page_token) = page(&newest_first, token, size, closed_s, |summary| {
+            round(summary, &snapshot)
+        });
         Ok(Response::new(v1::ListRoundsResponse {
             rounds,
             next_page_token,
@@ -344,7 +403,11 @@ impl v1::uptime_query_server::UptimeQuery for Query {
         let snapshot = self.ledger.snapshot();
         let last = snapshot.rounds.last().map(|summary| &**summary);
         Ok(Response::new(v1::ListProbesResponse {
-            probes: snapshot.probes.iter().map(|status| probe(status, last)).collect(),
+            probes: snapshot
+                .probes
+                .iter()
+                .map(|status| probe(status, last))
+                .collect(),
             freshness: Some(freshness(&snapshot, now_unix_ms())),
         }))
     }
@@ -368,7 +431,10 @@ impl v1::uptime_query_server::UptimeQuery for Query {
         tokio::spawn(async move {
             for (index, piece) in bytes.chunks(CSV_PIECE_BYTES).enumerate() {
                 let freshness = (index == 0).then(|| fresh.clone());
-                let response = v1::ExportCsvResponse { data: piece.to_vec().into(), freshness };
+                let response = v1::ExportCsvResponse {
+                    data: piece.to_vec().into(),
+                    freshness,
+                };
                 if sender.send(Ok(response)).await.is_err() {
                     return;
                 }
@@ -419,7 +485,10 @@ mod tests {
 
     #[test]
     fn page_tokens_come_back_and_others_are_refused() {
-        let token = PageToken { closed_s: 1_800_000_000, next: 300 };
+        let token = PageToken {
+            closed_s: 1_800_000_000,
+            next: 300,
+        };
         assert_eq!(PageToken::read(&token.write()).ok().flatten(), Some(token));
         assert_eq!(PageToken::read("").ok(), Some(None));
         for bad in ["x", "1-", "-1", "1-2-3", "99999999999999999999-1"] {
@@ -440,6 +509,13 @@ mod tests {
             }
         }
         assert_eq!(all, rows);
-        assert_eq!((page_size(0, 100), page_size(5, 100), page_size(u32::MAX, 100)), (100, 5, 1_000));
+        assert_eq!(
+            (
+                page_size(0, 100),
+                page_size(5, 100),
+                page_size(u32::MAX, 100)
+            ),
+            (100, 5, 1_000)
+        );
     }
 }

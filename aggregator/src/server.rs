@@ -81,7 +81,24 @@ impl Server {
         let (grpc, grpc_addr) = bind("grpc-addr", config.grpc_addr).await?;
         let (http, http_addr) = bind("http-addr", config.http_addr).await?;
         let csv = config.csv.clone();
-        Ok(Self { grpc_addr, http_addr, ledger, owner, grpc, http, csv, config, metrics, _lock: lock })
+        Ok(Self {
+            grpc_addr,
+            http_addr,
+            ledger,
+            owner,
+            grpc,
+            http,
+            csv,
+            config,
+            metrics,
+            _lock: lock,
+        })
+    }
+
+    /// A handle to the ledger, for whoever runs the server inside another program.
+    #[must_use]
+    pub fn ledger(&self) -> Ledger {
+        self.ledger.clone()
     }
 
     /// Serves until told to stop.
@@ -105,7 +122,11 @@ impl Server {
             published,
             ledger_stop.clone(),
         ));
-        helpers.spawn(dispatch(ledger.clone(), connections.clone(), shutdown.clone()));
+        helpers.spawn(dispatch(
+            ledger.clone(),
+            connections.clone(),
+            shutdown.clone(),
+        ));
         let metrics = self.metrics.clone();
         helpers.spawn(async move {
             loop {
@@ -121,10 +142,18 @@ impl Server {
         };
         let stop = shutdown.clone();
         outer.spawn(async move {
-            axum::serve(self.http, router(web)).with_graceful_shutdown(stop.cancelled_owned()).await?;
+            axum::serve(self.http, router(web))
+                .with_graceful_shutdown(stop.cancelled_owned())
+                .await?;
             Ok(())
         });
-        outer.spawn(serve_grpc(self.grpc, ledger, connections, self.config, shutdown.clone()));
+        outer.spawn(serve_grpc(
+            self.grpc,
+            ledger,
+            connections,
+            self.config,
+            shutdown.clone(),
+        ));
 
         let mut result = Ok(());
         tokio::select! {
@@ -159,10 +188,13 @@ async fn serve_grpc(
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<CollectorServer<Ingest>>().await;
     health.set_serving::<UptimeQueryServer<Query>>().await;
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(uptime_proto::DESCRIPTOR)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1()?;
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(uptime_proto::DESCRIPTOR)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    // Newer clients ask for v1; Python's know only v1alpha.
+    let (reflection, reflection_alpha) = (reflection().build_v1()?, reflection().build_v1alpha()?);
     let options = IngestOptions {
         part_limits: PartLimits::default(),
         schedule: schedule_for(&config.rules),
@@ -175,6 +207,7 @@ async fn serve_grpc(
         .tcp_nodelay(true)
         .add_service(health_service)
         .add_service(reflection)
+        .add_service(reflection_alpha)
         .add_service(
             CollectorServer::new(ingest)
                 .max_decoding_message_size(MESSAGE_BYTES_MAX)
@@ -186,10 +219,7 @@ async fn serve_grpc(
                 .max_encoding_message_size(MESSAGE_BYTES_MAX),
         )
         .add_service(AdminServer::new(Admin).max_decoding_message_size(MESSAGE_BYTES_MAX))
-        .serve_with_incoming_shutdown(
-            TcpListenerStream::new(listener),
-            shutdown.cancelled_owned(),
-        )
+        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), shutdown.cancelled_owned())
         .await?;
     Ok(())
 }

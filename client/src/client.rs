@@ -18,7 +18,7 @@ use crate::error::{Error, root};
 
 /// A listening host answers within round trips; who waits longer waits for a dead address.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
-/// For one question, asking again included; for a stream, for each of its pieces.
+/// A million nodes are listed or written within a few seconds; the rest is for a slow line.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// A half-open connection is noticed within twice this.
 const KEEPALIVE: Duration = Duration::from_secs(10);
@@ -37,6 +37,7 @@ type Query = UptimeQueryClient<Channel>;
 pub struct Client {
     query: Query,
     url: String,
+    answer_within: Duration,
 }
 
 /// An answer and how fresh it is.
@@ -73,7 +74,10 @@ impl Client {
     /// [`Error::Address`] when the URL cannot be used, [`Error::Unreachable`] when nobody accepts
     /// a connection within five seconds.
     pub async fn connect(url: &str) -> Result<Self, Error> {
-        let unusable = |detail: &str| Error::Address { url: url.to_owned(), detail: detail.to_owned() };
+        let unusable = |detail: &str| Error::Address {
+            url: url.to_owned(),
+            detail: detail.to_owned(),
+        };
         let endpoint =
             Endpoint::from_shared(url.to_owned()).map_err(|error| unusable(&root(&error)))?;
         match (endpoint.uri().scheme_str(), endpoint.uri().host()) {
@@ -93,11 +97,28 @@ impl Client {
             .keep_alive_while_idle(true)
             .connect()
             .await
-            .map_err(|error| Error::Unreachable { url: url.to_owned(), detail: root(&error) })?;
+            .map_err(|error| Error::Unreachable {
+                url: url.to_owned(),
+                detail: root(&error),
+            })?;
         let query = UptimeQueryClient::new(channel)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
-        Ok(Self { query, url: url.to_owned() })
+        Ok(Self {
+            query,
+            url: url.to_owned(),
+            answer_within: ANSWER_WITHIN,
+        })
+    }
+
+    /// The same connection with another limit than 30 s for one question, asking again included;
+    /// for a stream, for each of its pieces.
+    #[must_use]
+    pub fn answer_within(self, limit: Duration) -> Self {
+        Self {
+            answer_within: limit,
+            ..self
+        }
     }
 
     /// One node.
@@ -112,7 +133,9 @@ impl Client {
                 async move { query.get_node(request).await }
             })
             .await?;
-        let node = answer.node.ok_or_else(|| self.malformed("it has no node"))?;
+        let node = answer
+            .node
+            .ok_or_else(|| self.malformed("it has no node"))?;
         self.answer(node, answer.freshness)
     }
 
@@ -129,7 +152,11 @@ impl Client {
         page_size: u32,
     ) -> BoxStream<'static, Result<Answer<Nodes>, Error>> {
         let request = v1::ListNodesRequest {
-            page_size: if page_size == 0 { PAGE_MAX } else { page_size.min(PAGE_MAX) },
+            page_size: if page_size == 0 {
+                PAGE_MAX
+            } else {
+                page_size.min(PAGE_MAX)
+            },
             page_token: String::new(),
             filter: Some(filter),
             order: order.by as i32,
@@ -137,12 +164,17 @@ impl Client {
         };
         let begin = (self.clone(), Some(request));
         Box::pin(stream::try_unfold(begin, |(client, request)| async move {
-            let Some(mut request) = request else { return Ok(None) };
+            let Some(mut request) = request else {
+                return Ok(None);
+            };
             let page = client.page(&mut request).await?;
             if page.nodes.is_empty() && !page.next_page_token.is_empty() {
                 return Err(client.malformed("an empty page that is not the last"));
             }
-            let nodes = Nodes { nodes: page.nodes, total: page.total };
+            let nodes = Nodes {
+                nodes: page.nodes,
+                total: page.total,
+            };
             let answer = client.answer(nodes, page.freshness)?;
             request.page_token = page.next_page_token;
             let more = (!request.page_token.is_empty()).then_some(request);
@@ -152,7 +184,10 @@ impl Client {
 
     /// One page of nodes. One whose texts are so long that it exceeds a message is asked for in
     /// halves; a token names a row, so the size of pages may change on the way.
-    async fn page(&self, request: &mut v1::ListNodesRequest) -> Result<v1::ListNodesResponse, Error> {
+    async fn page(
+        &self,
+        request: &mut v1::ListNodesRequest,
+    ) -> Result<v1::ListNodesResponse, Error> {
         loop {
             let asked = request.clone();
             let put = |mut query: Query| {
@@ -174,7 +209,8 @@ impl Client {
     /// # Errors
     /// When there is no answer.
     pub async fn probes(&self) -> Result<Answer<Vec<v1::Probe>>, Error> {
-        let put = |mut query: Query| async move { query.list_probes(v1::ListProbesRequest {}).await };
+        let put =
+            |mut query: Query| async move { query.list_probes(v1::ListProbesRequest {}).await };
         let answer = self.ask("ListProbes", put).await?;
         self.answer(answer.probes, answer.freshness)
     }
@@ -188,8 +224,13 @@ impl Client {
         let mut rounds = Vec::new();
         let mut page_token = String::new();
         loop {
-            let wanted = u32::try_from(count - rounds.len()).unwrap_or(PAGE_MAX).clamp(1, PAGE_MAX);
-            let request = v1::ListRoundsRequest { page_size: wanted, page_token };
+            let wanted = u32::try_from(count - rounds.len())
+                .unwrap_or(PAGE_MAX)
+                .clamp(1, PAGE_MAX);
+            let request = v1::ListRoundsRequest {
+                page_size: wanted,
+                page_token,
+            };
             let page = self
                 .ask("ListRounds", |mut query| {
                     let request = request.clone();
@@ -215,7 +256,10 @@ impl Client {
     /// When there is no answer. Within the stream, when it broke off.
     pub async fn csv(&self) -> Result<Answer<BoxStream<'static, Result<Vec<u8>, Error>>>, Error> {
         let put = |mut query: Query| async move {
-            let mut pieces = query.export_csv(v1::ExportCsvRequest {}).await?.into_inner();
+            let mut pieces = query
+                .export_csv(v1::ExportCsvRequest {})
+                .await?
+                .into_inner();
             let first = pieces.message().await?;
             Ok(Response::new((first, pieces)))
         };
@@ -230,7 +274,11 @@ impl Client {
                 Ok(Ok(None)) => Ok(None),
                 Ok(Ok(Some(piece))) => Ok(Some((Vec::from(piece.data), (url, None, pieces)))),
                 Ok(Err(status)) => Err(Error::from_status(&url, "ExportCsv", &status)),
-                Err(_) => Err(Error::TimedOut { url, call: "ExportCsv", limit: ANSWER_WITHIN }),
+                Err(_) => Err(Error::TimedOut {
+                    url,
+                    call: "ExportCsv",
+                    limit: ANSWER_WITHIN,
+                }),
             }
         });
         self.answer(Box::pin(rest) as BoxStream<'static, _>, first.freshness)
@@ -264,20 +312,30 @@ impl Client {
             }
             put(self.query.clone()).await
         };
-        match timeout(ANSWER_WITHIN, asked).await {
+        match timeout(self.answer_within, asked).await {
             Ok(answer) => Ok(answer.map(Response::into_inner)),
-            Err(_) => {
-                Err(Error::TimedOut { url: self.url.clone(), call, limit: ANSWER_WITHIN })
-            }
+            Err(_) => Err(self.timed_out(call)),
+        }
+    }
+
+    fn timed_out(&self, call: &'static str) -> Error {
+        Error::TimedOut {
+            url: self.url.clone(),
+            call,
+            limit: self.answer_within,
         }
     }
 
     fn answer<T>(&self, value: T, freshness: Option<v1::Freshness>) -> Result<Answer<T>, Error> {
-        let freshness = freshness.ok_or_else(|| self.malformed("it does not say how fresh it is"))?;
+        let freshness =
+            freshness.ok_or_else(|| self.malformed("it does not say how fresh it is"))?;
         Ok(Answer { value, freshness })
     }
 
     fn malformed(&self, detail: &'static str) -> Error {
-        Error::Malformed { url: self.url.clone(), detail }
+        Error::Malformed {
+            url: self.url.clone(),
+            detail,
+        }
     }
 }

@@ -36,7 +36,7 @@ pub enum Error {
         detail: String,
     },
     /// It did not answer in time.
-    #[error("{url} did not answer {call} within {} s", .limit.as_secs())]
+    #[error("{url} did not answer {call} within {limit:?}")]
     TimedOut {
         /// Where.
         url: String,

@@ -191,29 +191,8 @@ impl Config {
                 None
             }
         });
-        let mut subnets = settings.many("subnet-tag");
-        if subnets.is_empty() {
-            subnets.push("public".to_owned());
-        }
-        subnets.sort();
-        subnets.dedup();
-        for subnet in &subnets {
-            if let Err(fault) = valid_subnet(subnet) {
-                settings.fault(format!("--subnet-tag: {fault}"));
-            }
-        }
-        let mut aggregators = settings.many("aggregator");
-        if aggregators.is_empty() {
-            aggregators.push("http://127.0.0.1:7640".to_owned());
-        }
-        for aggregator in &aggregators {
-            if !aggregator.starts_with("http://") {
-                settings.fault(format!(
-                    "--aggregator: {aggregator:?}: http://HOST:PORT is wanted; this version \
-                     speaks plaintext, so use a tunnel to an aggregator on another host"
-                ));
-            }
-        }
+        let subnets = read_subnets(&mut settings);
+        let aggregators = read_aggregators(&mut settings);
         let spool_dir = settings.one("spool-dir", PathBuf::from("uptime-spool"));
         let spool_bytes_max = settings.number("spool-bytes-max", 64 << 20, 1 << 20, 1 << 40);
         let metrics_addr = settings.optional("metrics-addr", loopback);
@@ -227,7 +206,10 @@ impl Config {
             find_in_flight_max: in_flight(&mut settings, defaults.find_in_flight_max),
             ..defaults
         };
-        let limits = Limits { direct_in_flight_max: limits.find_in_flight_max, ..limits };
+        let limits = Limits {
+            direct_in_flight_max: limits.find_in_flight_max,
+            ..limits
+        };
         let log_json = settings.checked("log-format", false, |text| match text {
             "text" => Ok(false),
             "json" => Ok(true),
@@ -235,7 +217,12 @@ impl Config {
         });
         settings.finish()?;
         let app_key = AppKey::new(app_key);
-        let yagna = YagnaOptions { base_url, app_key, limits, now_unix_ms };
+        let yagna = YagnaOptions {
+            base_url,
+            app_key,
+            limits,
+            now_unix_ms,
+        };
         Ok(Self {
             yagna,
             subnets,
@@ -247,6 +234,37 @@ impl Config {
             log_json,
         })
     }
+}
+
+fn read_subnets(settings: &mut Settings) -> Vec<String> {
+    let mut subnets = settings.many("subnet-tag");
+    if subnets.is_empty() {
+        subnets.push("public".to_owned());
+    }
+    subnets.sort();
+    subnets.dedup();
+    for subnet in &subnets {
+        if let Err(fault) = valid_subnet(subnet) {
+            settings.fault(format!("--subnet-tag: {fault}"));
+        }
+    }
+    subnets
+}
+
+fn read_aggregators(settings: &mut Settings) -> Vec<String> {
+    let mut aggregators = settings.many("aggregator");
+    if aggregators.is_empty() {
+        aggregators.push("http://127.0.0.1:7640".to_owned());
+    }
+    for aggregator in &aggregators {
+        if !aggregator.starts_with("http://") {
+            settings.fault(format!(
+                "--aggregator: {aggregator:?}: http://HOST:PORT is wanted; this version speaks \
+                 plaintext, so use a tunnel to an aggregator on another host"
+            ));
+        }
+    }
+    aggregators
 }
 
 fn in_flight(settings: &mut Settings, default: usize) -> usize {
@@ -271,7 +289,10 @@ fn secret(
     name: &str,
 ) -> Option<String> {
     let file = settings.optional(name, |text| Ok(PathBuf::from(text)));
-    if let Some(value) = around.variable(variable).filter(|value| !value.trim().is_empty()) {
+    if let Some(value) = around
+        .variable(variable)
+        .filter(|value| !value.trim().is_empty())
+    {
         return Some(value.trim().to_owned());
     }
     let path = file?;
@@ -293,7 +314,10 @@ fn read_file(path: &Path, around: &impl Surroundings) -> Result<Texts, String> {
     let text = around.read(path).map_err(|error| fault(&error))?;
     let table: BTreeMap<String, toml::Value> =
         toml::from_str(&text).map_err(|error| fault(&error))?;
-    Ok(table.into_iter().map(|(name, value)| (name, plain_texts(value))).collect())
+    Ok(table
+        .into_iter()
+        .map(|(name, value)| (name, plain_texts(value)))
+        .collect())
 }
 
 fn plain_texts(value: toml::Value) -> Vec<String> {
@@ -319,7 +343,9 @@ mod tests {
 
         fn read(&self, path: &Path) -> std::io::Result<String> {
             let found = self.0.iter().find(|(there, _)| Path::new(there) == path);
-            found.map(|(_, text)| (*text).to_owned()).ok_or_else(|| std::io::ErrorKind::NotFound.into())
+            found
+                .map(|(_, text)| (*text).to_owned())
+                .ok_or_else(|| std::io::ErrorKind::NotFound.into())
         }
     }
 
@@ -345,15 +371,26 @@ mod tests {
         };
         let faults = Config::read(&args, &around).unwrap_err();
         let names = [
-            "YAGNA_APPKEY", "subnet-tag", "aggregator", "metrics-addr", "token-file",
-            "spool-bytes-max", "\"subnets\"",
+            "YAGNA_APPKEY",
+            "subnet-tag",
+            "aggregator",
+            "metrics-addr",
+            "token-file",
+            "spool-bytes-max",
+            "\"subnets\"",
         ];
         for name in names {
-            assert!(faults.iter().any(|fault| fault.contains(name)), "{name}: {faults:?}");
+            assert!(
+                faults.iter().any(|fault| fault.contains(name)),
+                "{name}: {faults:?}"
+            );
         }
         assert_eq!(faults.len(), names.len(), "{faults:?}");
 
-        let around = Given(&[("YAGNA_APPKEY", "sesame-key"), ("UPTIME_TOKEN", "sesame-token")]);
+        let around = Given(&[
+            ("YAGNA_APPKEY", "sesame-key"),
+            ("UPTIME_TOKEN", "sesame-token"),
+        ]);
         let config = Config::read(&SettingArgs::default(), &around).unwrap();
         assert!(!format!("{config:?}").contains("sesame"));
     }

@@ -66,7 +66,9 @@ impl Memory {
                 subnet: offer.subnet.clone(),
             };
             // A node with several offers has one set of details here: that of its first one.
-            let first = changed.iter().any(|seen: &v1::NodeDetails| seen.node_id == details.node_id);
+            let first = changed
+                .iter()
+                .any(|seen: &v1::NodeDetails| seen.node_id == details.node_id);
             if !first && self.details.get(&offer.node_id) != Some(&details) {
                 self.details.insert(offer.node_id, details.clone());
                 changed.push(details);
@@ -138,7 +140,9 @@ impl Scanner {
         loop {
             self.orders.wait_for(|state| state.plan.is_some()).await;
             let state = self.orders.now();
-            let Some(plan) = state.plan.clone() else { continue };
+            let Some(plan) = state.plan.clone() else {
+                continue;
+            };
             let now_ms = state.now_ms();
             let current = plan.epochs.round_at_ms(now_ms);
             let begins = |round: Round| round.start_ms() + self.jitter_ms(round);
@@ -146,7 +150,11 @@ impl Scanner {
             let fits = now_ms <= begins(current) + late_ms
                 && last.is_none_or(|last| current > last)
                 && self.spool.may_make(current);
-            let mut round = if fits { current } else { plan.epochs.next(current) };
+            let mut round = if fits {
+                current
+            } else {
+                plan.epochs.next(current)
+            };
             while last.is_some_and(|last| round <= last) || !self.spool.may_make(round) {
                 round = plan.epochs.next(round);
             }
@@ -208,10 +216,12 @@ impl Scanner {
 fn count_missed(last: Round, next: Round) {
     let missed = (next.start_s() - last.end_s()) / u64::from(last.period().seconds());
     if missed > 0 {
-        tracing::warn!(missed, from = last.end_s(), to = next.start_s(), "rounds were missed");
+        tracing::warn!(
+            missed,
+            from = last.end_s(),
+            to = next.start_s(),
+            "rounds were missed"
+        );
         counter!("uptime_scan_rounds_missed_total").increment(missed);
     }
 }
-
-#[cfg(test)]
-mod tests;

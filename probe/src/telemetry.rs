@@ -19,7 +19,11 @@ pub fn start_logging(json: bool, default: &str) {
         .with_ansi(colours)
         .with_target(false);
     // Fails only when logging was started before, as in tests.
-    if json { builder.json().try_init().ok() } else { builder.try_init().ok() };
+    if json {
+        builder.json().try_init().ok()
+    } else {
+        builder.try_init().ok()
+    };
 }
 
 /// Serves metrics for Prometheus on this loopback address.

@@ -201,9 +201,8 @@ impl<'a> Oracle<'a> {
     }
 
     fn row(&self, id: NodeId) -> Option<Row> {
-        let offered = |book: &RoundBook<'_>| {
-            book.facts.iter().any(|fact| fact.part.has(Class::Offer, id))
-        };
+        let offered =
+            |book: &RoundBook<'_>| book.facts.iter().any(|fact| fact.part.has(Class::Offer, id));
         let first = self.rounds.iter().position(offered)?;
         let last_offer = self.rounds.iter().rev().find(|book| offered(book))?.round;
         let last = self.rounds.last()?.round;

@@ -16,10 +16,7 @@ use world::{Delivery, World, deliveries, worlds};
 /// How many histories all properties here try together, unless told otherwise.
 const CASES: u32 = 200;
 
-fn check(
-    share_percent: u32,
-    histories: &impl Strategy<Value = (World, Delivery, Delivery)>,
-) {
+fn check(share_percent: u32, histories: &impl Strategy<Value = (World, Delivery, Delivery)>) {
     let told = std::env::var("UPTIME_TEST_CASES").ok().and_then(|cases| cases.parse().ok());
     let cases = (told.unwrap_or(CASES) * share_percent).div_ceil(100);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

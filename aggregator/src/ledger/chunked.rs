@@ -22,7 +22,9 @@ impl<T: Clone> Chunked<T> {
     /// How many entries there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.last().map_or(0, |last| (self.0.len() - 1) * CHUNK + last.len())
+        self.0
+            .last()
+            .map_or(0, |last| (self.0.len() - 1) * CHUNK + last.len())
     }
 
     /// Whether there are none.
@@ -43,7 +45,7 @@ impl<T: Clone> Chunked<T> {
     pub fn truncate(&mut self, len: usize) {
         self.0.truncate(len.div_ceil(CHUNK));
         if let Some(last) = self.0.last_mut()
-            && len % CHUNK != 0
+            && !len.is_multiple_of(CHUNK)
         {
             Arc::make_mut(last).truncate(len % CHUNK);
         }
@@ -82,7 +84,10 @@ mod tests {
         }
         list.truncate(900);
         assert_eq!((copy.len(), copy.get(700)), (1_000, Some(&700)));
-        assert_eq!((list.len(), list.get(700), list.get(900)), (900, Some(&-1), None));
+        assert_eq!(
+            (list.len(), list.get(700), list.get(900)),
+            (900, Some(&-1), None)
+        );
         list.truncate(512);
         assert_eq!(list.iter().count(), 512);
     }

@@ -80,7 +80,11 @@ impl<S: Store> Owner<S> {
         let mut catalogue = store.catalogue().await?;
         if let Some(epoch) = epoch_to_open(&catalogue.epochs, &options.rules, now_ms) {
             store.add_epoch(&epoch).await?;
-            tracing::info!(start_s = epoch.start_s, period_s = epoch.period.seconds(), "new epoch");
+            tracing::info!(
+                start_s = epoch.start_s,
+                period_s = epoch.period.seconds(),
+                "new epoch"
+            );
             catalogue.epochs.push(epoch);
         }
         let epochs = Epochs::new(catalogue.epochs)
@@ -92,7 +96,10 @@ impl<S: Store> Owner<S> {
             let number = nodes.intern(*id);
             brought.entry(*probe).or_default().insert(number);
         }
-        let probes = catalogue.probes.iter().map(|probe| (probe.number, status_of(probe)));
+        let probes = catalogue
+            .probes
+            .iter()
+            .map(|probe| (probe.number, status_of(probe)));
         let state = State::new(Arc::clone(&epochs));
         let around = Surroundings {
             store_id: catalogue.store_id,
@@ -122,7 +129,14 @@ impl<S: Store> Owner<S> {
         };
         owner.rebuild(now_ms).await?;
         owner.publish();
-        Ok((owner, Ledger { requests: sender, snapshots: latest, epochs }))
+        Ok((
+            owner,
+            Ledger {
+                requests: sender,
+                snapshots: latest,
+                epochs,
+            },
+        ))
     }
 
     /// Commits and applies one submission as if it came at that moment: what [`Owner::run`] does
@@ -137,7 +151,9 @@ impl<S: Store> Owner<S> {
     ) -> Result<Vec<PartOutcome>, Unavailable> {
         let (answer, mut outcome) = oneshot::channel();
         self.commit(vec![(submission, answer)], now_ms).await;
-        outcome.try_recv().unwrap_or_else(|_| Err(super::stopping()))
+        outcome
+            .try_recv()
+            .unwrap_or_else(|_| Err(super::stopping()))
     }
 
     /// Closes every round that is over at that moment and judges again all that came late.
@@ -166,7 +182,11 @@ impl<S: Store> Owner<S> {
             let until_close = self.next_close_ms().saturating_sub(now_unix_ms());
             let until_close = Duration::from_millis(u64::try_from(until_close).unwrap_or(0));
             let late = !self.dirty.is_empty() || self.rebuild_wanted;
-            let wait = if late { until_close.min(IDLE) } else { until_close };
+            let wait = if late {
+                until_close.min(IDLE)
+            } else {
+                until_close
+            };
             let idle = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
@@ -221,14 +241,20 @@ impl<S: Store> Owner<S> {
     }
 
     fn report_round(&self) {
-        let Some(summary) = self.state.summaries().back() else { return };
+        let Some(summary) = self.state.summaries().back() else {
+            return;
+        };
         #[expect(clippy::cast_precision_loss, reason = "numbers of nodes")]
         let number = |count: u64| count as f64;
         gauge!("uptime_ledger_nodes", "verdict" => "up").set(number(summary.up));
         gauge!("uptime_ledger_nodes", "verdict" => "down").set(number(summary.down));
         gauge!("uptime_ledger_nodes", "verdict" => "unknown").set(number(summary.unknown));
         gauge!("uptime_ledger_last_closed_round_seconds").set(number(summary.round.start_s()));
-        let eligible = summary.probes.values().filter(|probe| probe.ballot.eligible).count();
+        let eligible = summary
+            .probes
+            .values()
+            .filter(|probe| probe.ballot.eligible)
+            .count();
         tracing::info!(
             round = summary.round.start_s(),
             up = summary.up,
@@ -255,7 +281,9 @@ impl<S: Store> Owner<S> {
 
     fn next_close_ms(&self) -> i64 {
         let epochs = self.state.epochs();
-        let Some(closed) = self.state.closed() else { return i64::MIN };
+        let Some(closed) = self.state.closed() else {
+            return i64::MIN;
+        };
         let next = epochs.next(closed);
         epochs.at(next.start_s()).closes_at_ms(next)
     }
@@ -311,7 +339,11 @@ impl<S: Store> Owner<S> {
         while let Some(request) = next {
             self.sort(request, &mut submissions).await;
             taken += 1;
-            next = if taken < QUEUE_MAX { self.requests.try_recv().ok() } else { None };
+            next = if taken < QUEUE_MAX {
+                self.requests.try_recv().ok()
+            } else {
+                None
+            };
         }
         if !submissions.is_empty() {
             self.commit(submissions, now_unix_ms()).await;
@@ -343,7 +375,10 @@ impl<S: Store> Owner<S> {
     }
 
     fn connected(&mut self, probe: &ProbeRecord, greeting: Option<Greeting>) {
-        let status = self.probes.entry(probe.number).or_insert_with(|| status_of(probe));
+        let status = self
+            .probes
+            .entry(probe.number)
+            .or_insert_with(|| status_of(probe));
         status.connected = greeting.is_some();
         if let Some(greeting) = greeting {
             status.software_version = greeting.software_version;
@@ -361,7 +396,11 @@ impl<S: Store> Owner<S> {
             let outcomes = self.number(&submission, &mut batch, now_ms);
             waiting.push((submission.probe, outcomes, answer));
         }
-        let stored = if batch.is_empty() { Ok(Vec::new()) } else { self.store.put(&batch).await };
+        let stored = if batch.is_empty() {
+            Ok(Vec::new())
+        } else {
+            self.store.put(&batch).await
+        };
         let puts = match stored {
             Ok(puts) => puts,
             Err(error) => {
@@ -386,9 +425,9 @@ impl<S: Store> Owner<S> {
         for (probe, outcomes, answer) in waiting {
             let outcomes = outcomes.into_iter().map(|refused| match refused {
                 Some(refused) => refused,
-                None => facts.next().map_or(PartOutcome::Accepted, |(fact, put)| {
-                    self.apply(fact, put)
-                }),
+                None => facts
+                    .next()
+                    .map_or(PartOutcome::Accepted, |(fact, put)| self.apply(fact, put)),
             });
             let outcomes: Vec<PartOutcome> = outcomes.collect();
             self.count(probe, &outcomes, now_ms);
@@ -436,7 +475,11 @@ impl<S: Store> Owner<S> {
         self.check_unconfirmed(probe, part, batch)?;
         let subnet = self.subnet_number(&part.key.subnet, batch)?;
         let sets = Class::ALL.map(|class| {
-            let numbers = part.sets.of(class).iter().map(|id| self.intern(*id, probe, batch));
+            let numbers = part
+                .sets
+                .of(class)
+                .iter()
+                .map(|id| self.intern(*id, probe, batch));
             let mut numbers: Vec<u32> = numbers.collect();
             numbers.sort_unstable();
             let mut set = RoaringBitmap::new();
@@ -445,7 +488,12 @@ impl<S: Store> Owner<S> {
             }
             set
         });
-        let key = FactKey { round: part.key.round, subnet, probe, number: part.key.number };
+        let key = FactKey {
+            round: part.key.round,
+            subnet,
+            probe,
+            number: part.key.number,
+        };
         let digest: Digest = part.digest();
         Ok(Fact {
             key,
@@ -480,7 +528,11 @@ impl<S: Store> Owner<S> {
             return Ok(());
         }
         let brought = self.brought.get(&probe).cloned().unwrap_or_default();
-        let on_the_way = batch.new_nodes.iter().filter(|(_, by)| *by == probe).count() as u64;
+        let on_the_way = batch
+            .new_nodes
+            .iter()
+            .filter(|(_, by)| *by == probe)
+            .count() as u64;
         let unconfirmed = (brought - self.state.confirmed()).len() + on_the_way;
         let most = self.unconfirmed_nodes_max;
         if unconfirmed + unknown <= most {
@@ -531,11 +583,17 @@ impl<S: Store> Owner<S> {
                 Put::Duplicate | Put::ConflictLarger => {}
             }
         }
-        if put == Put::New { PartOutcome::Accepted } else { PartOutcome::Conflict }
+        if put == Put::New {
+            PartOutcome::Accepted
+        } else {
+            PartOutcome::Conflict
+        }
     }
 
     fn count(&mut self, probe: u32, outcomes: &[PartOutcome], now_ms: i64) {
-        let Some(status) = self.probes.get_mut(&probe) else { return };
+        let Some(status) = self.probes.get_mut(&probe) else {
+            return;
+        };
         status.last_report_ms = Some(now_ms);
         for outcome in outcomes {
             let (slot, label) = match outcome {
@@ -547,7 +605,10 @@ impl<S: Store> Owner<S> {
             *slot += 1;
             counter!("uptime_ingest_parts_total", "outcome" => label).increment(1);
             if *outcome == PartOutcome::Conflict {
-                tracing::warn!(probe = status.name, "a part came with another content before");
+                tracing::warn!(
+                    probe = status.name,
+                    "a part came with another content before"
+                );
             }
         }
     }
@@ -562,7 +623,9 @@ impl<S: Store> Owner<S> {
             .collect();
         // Neighbours share one reading of the store.
         for cluster in rounds.chunk_by(|a, b| b.start_s() - a.end_s() < REBUILD_CHUNK_S) {
-            let (Some(first), Some(last)) = (cluster.first(), cluster.last()) else { continue };
+            let (Some(first), Some(last)) = (cluster.first(), cluster.last()) else {
+                continue;
+            };
             let window = if self.state.in_memory(*first) {
                 None
             } else {
@@ -587,8 +650,17 @@ impl<S: Store> Owner<S> {
             earliest = epochs.previous(earliest).unwrap_or(earliest);
         }
         // Parts on an outdated grid lie under a key up to one of their periods earlier.
-        let longest = epochs.all().iter().map(|epoch| epoch.period.seconds()).max().unwrap_or(0);
-        let slack = if epochs.all().len() > 1 { u64::from(longest) } else { 0 };
+        let longest = epochs
+            .all()
+            .iter()
+            .map(|epoch| epoch.period.seconds())
+            .max()
+            .unwrap_or(0);
+        let slack = if epochs.all().len() > 1 {
+            u64::from(longest)
+        } else {
+            0
+        };
         let from = earliest.start_s().saturating_sub(slack);
         let mut window = Window::new();
         for fact in self.store.read(from, last.end_s() + slack).await? {
@@ -612,21 +684,36 @@ impl<S: Store> Owner<S> {
             .filter(|number| snapshot.is_retired(*number))
             .collect();
         candidates -= retired;
-        let found = self.state.window().get(&round_s).map_or_else(RoaringBitmap::new, |facts| {
-            let mut by_probe: BTreeMap<u32, RoaringBitmap> = BTreeMap::new();
-            for fact in facts.facts() {
-                *by_probe.entry(fact.key.probe).or_default() |= fact.positive();
-            }
-            let k = self.state.epochs().at(round_s).positive_probes_min;
-            at_least(by_probe.values(), k)
-        });
-        let could_look = self.state.summaries().back().map_or_else(Vec::new, |summary| {
-            let looked = summary.probes.iter().filter(|(_, probe)| {
-                !probe.ineligibilities.contains(&super::evidence::Ineligibility::DidNotLook)
+        let found = self
+            .state
+            .window()
+            .get(&round_s)
+            .map_or_else(RoaringBitmap::new, |facts| {
+                let mut by_probe: BTreeMap<u32, RoaringBitmap> = BTreeMap::new();
+                for fact in facts.facts() {
+                    *by_probe.entry(fact.key.probe).or_default() |= fact.positive();
+                }
+                let k = self.state.epochs().at(round_s).positive_probes_min;
+                at_least(by_probe.values(), k)
             });
-            looked.map(|(probe, _)| *probe).collect()
-        });
-        LookupState { names, candidates, found, could_look }
+        let could_look = self
+            .state
+            .summaries()
+            .back()
+            .map_or_else(Vec::new, |summary| {
+                let looked = summary.probes.iter().filter(|(_, probe)| {
+                    !probe
+                        .ineligibilities
+                        .contains(&super::evidence::Ineligibility::DidNotLook)
+                });
+                looked.map(|(probe, _)| *probe).collect()
+            });
+        LookupState {
+            names,
+            candidates,
+            found,
+            could_look,
+        }
     }
 
     fn publish(&mut self) {
@@ -638,7 +725,8 @@ impl<S: Store> Owner<S> {
             details: Arc::clone(&self.details),
             probes: self.probes.values().cloned().collect(),
         };
-        self.snapshots.send_replace(Arc::new(Snapshot::new(&self.state, around)));
+        self.snapshots
+            .send_replace(Arc::new(Snapshot::new(&self.state, around)));
     }
 }
 
@@ -669,15 +757,33 @@ fn status_of(probe: &ProbeRecord) -> ProbeStatus {
 /// periods, at least two rounds ahead.
 fn epoch_to_open(there: &[Epoch], wanted: &Epoch, now_ms: i64) -> Option<Epoch> {
     let Some(last) = there.last() else {
-        return Some(Epoch { start_s: 0, ..wanted.clone() });
+        return Some(Epoch {
+            start_s: 0,
+            ..wanted.clone()
+        });
     };
-    if (Epoch { start_s: last.start_s, ..wanted.clone() }) == *last {
+    if (Epoch {
+        start_s: last.start_s,
+        ..wanted.clone()
+    }) == *last
+    {
         return None;
     }
-    let (old, new) = (u64::from(last.period.seconds()), u64::from(wanted.period.seconds()));
-    let now_s = u64::try_from(now_ms.div_euclid(1000)).unwrap_or(0).max(last.start_s);
+    let (old, new) = (
+        u64::from(last.period.seconds()),
+        u64::from(wanted.period.seconds()),
+    );
+    let now_s = u64::try_from(now_ms.div_euclid(1000))
+        .unwrap_or(0)
+        .max(last.start_s);
     // Both divide the day, so the day's grid is common to both; a smaller one often is, too.
-    let both = (1..).map(|n| n * old).find(|step| step.is_multiple_of(new)).unwrap_or(old * new);
+    let both = (1..)
+        .map(|n| n * old)
+        .find(|step| step.is_multiple_of(new))
+        .unwrap_or(old * new);
     let earliest = now_s + 2 * old.max(new) + old;
-    Some(Epoch { start_s: earliest.next_multiple_of(both), ..wanted.clone() })
+    Some(Epoch {
+        start_s: earliest.next_multiple_of(both),
+        ..wanted.clone()
+    })
 }

@@ -147,18 +147,26 @@ impl Snapshot {
     #[must_use]
     pub fn view(&self, number: u32) -> Option<NodeView<'_>> {
         let seen = self.seen.of(number);
-        self.confirmed.contains(number).then(|| self.present(number, seen)).flatten()
+        self.confirmed
+            .contains(number)
+            .then(|| self.present(number, seen))
+            .flatten()
     }
 
     /// All confirmed nodes, ascending by id.
     pub fn nodes(&self) -> impl Iterator<Item = NodeView<'_>> {
         let seen = self.seen.all(self.nodes.len());
-        self.names.by_id().iter().filter(|number| self.confirmed.contains(**number)).filter_map(
-            move |number| {
-                let seen = seen.get(*number as usize).copied().filter(|ms| *ms > i64::MIN);
+        self.names
+            .by_id()
+            .iter()
+            .filter(|number| self.confirmed.contains(**number))
+            .filter_map(move |number| {
+                let seen = seen
+                    .get(*number as usize)
+                    .copied()
+                    .filter(|ms| *ms > i64::MIN);
                 self.present(*number, seen)
-            },
-        )
+            })
     }
 
     fn present(&self, number: u32, last_seen_ms: Option<i64>) -> Option<NodeView<'_>> {
@@ -166,13 +174,20 @@ impl Snapshot {
         let first_seen_s = node.first_seen_s?;
         let retired = self.retired(number, first_seen_s, last_seen_ms);
         let decided = node.timeline.last_decided(first_seen_s);
-        let subnets = node.subnets.iter().filter_map(|at| self.subnets.get(*at as usize));
+        let subnets = node
+            .subnets
+            .iter()
+            .filter_map(|at| self.subnets.get(*at as usize));
         Some(NodeView {
             number,
             id: self.names.id(number)?,
             is_online: decided == Some(Verdict::Up) && !retired,
             verdict: self.last.of(number),
-            verdict_since_s: node.timeline.last_start_s().unwrap_or(first_seen_s).max(first_seen_s),
+            verdict_since_s: node
+                .timeline
+                .last_start_s()
+                .unwrap_or(first_seen_s)
+                .max(first_seen_s),
             first_seen_s,
             last_seen_ms,
             retired,
@@ -185,13 +200,18 @@ impl Snapshot {
     /// Whether a node is looked up no more. An id that is no node yet is not retired.
     #[must_use]
     pub fn is_retired(&self, number: u32) -> bool {
-        let first_seen = self.nodes.get(number as usize).and_then(|node| node.first_seen_s);
+        let first_seen = self
+            .nodes
+            .get(number as usize)
+            .and_then(|node| node.first_seen_s);
         first_seen.is_some_and(|first| self.retired(number, first, self.seen.of(number)))
     }
 
     /// No positive evidence for so long, and no offer since that brought it back.
     fn retired(&self, number: u32, first_seen_s: u64, last_seen_ms: Option<i64>) -> bool {
-        let Some(closed) = self.closed else { return false };
+        let Some(closed) = self.closed else {
+            return false;
+        };
         let after = u64::from(self.epochs.at(closed.start_s()).retire_after_s);
         let second = |ms: i64| u64::try_from(ms.div_euclid(1000)).unwrap_or(0);
         let alive = last_seen_ms.map_or(first_seen_s, second);

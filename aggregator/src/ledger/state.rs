@@ -43,7 +43,9 @@ impl Node {
     /// The sums over all its rounds, from first seen to `closed_end_s`.
     #[must_use]
     pub fn tally(&self, closed_end_s: u64, epochs: &Epochs) -> Tally {
-        let Some(first) = self.first_seen_s else { return Tally::default() };
+        let Some(first) = self.first_seen_s else {
+            return Tally::default();
+        };
         let mut tally = self.settled;
         let from = self.timeline.last_start_s().unwrap_or(first).max(first);
         if from < closed_end_s {
@@ -140,9 +142,9 @@ impl State {
         let mut round = match (self.closed, self.window.keys().next()) {
             (Some(closed), _) => self.epochs.next(closed),
             // Before the first fact every round is unknown for everyone: nothing to close.
-            (None, Some(first)) if *first <= target.start_s() => {
-                self.epochs.round_at_ms(i64::try_from(first * 1000).unwrap_or(i64::MAX))
-            }
+            (None, Some(first)) if *first <= target.start_s() => self
+                .epochs
+                .round_at_ms(i64::try_from(first * 1000).unwrap_or(i64::MAX)),
             (None, _) => {
                 self.closed = Some(target);
                 return;
@@ -166,8 +168,7 @@ impl State {
             self.discover(&facts, round);
             self.window.insert(round.start_s(), facts);
         }
-        let changed =
-            (&decision.up ^ &self.last.up) | (&decision.down ^ &self.last.down);
+        let changed = (&decision.up ^ &self.last.up) | (&decision.down ^ &self.last.down);
         for node in &changed {
             self.set_verdict(node, round, decision.of(node));
         }
@@ -183,7 +184,10 @@ impl State {
         // A round outside the window is judged from the store, which has the fact already.
         let oldest = self.window.keys().next().copied();
         let inserted = if oldest.is_some_and(|oldest| oldest <= round.start_s()) {
-            self.window.entry(round.start_s()).or_default().insert(fact.clone())
+            self.window
+                .entry(round.start_s())
+                .or_default()
+                .insert(fact.clone())
         } else {
             Inserted::New
         };
@@ -226,7 +230,10 @@ impl State {
         for _ in 0..MASS_LOSS_ROUNDS {
             earliest = self.epochs.previous(earliest).unwrap_or(earliest);
         }
-        self.window.keys().next().is_some_and(|oldest| *oldest <= earliest.start_s())
+        self.window
+            .keys()
+            .next()
+            .is_some_and(|oldest| *oldest <= earliest.start_s())
     }
 
     fn set_verdict(&mut self, node: u32, round: Round, verdict: Verdict) {
@@ -234,7 +241,8 @@ impl State {
         let epochs = Arc::clone(&self.epochs);
         let node = self.node_mut(node);
         if node.timeline.at(round.start_s()) != verdict {
-            node.timeline.set(round.start_s(), round.end_s(), verdict, closed_end);
+            node.timeline
+                .set(round.start_s(), round.end_s(), verdict, closed_end);
             node.resettle(&epochs);
         }
     }
@@ -268,16 +276,25 @@ impl State {
             *in_subnet |= &new_in_subnet;
             for number in &new_in_subnet {
                 let node = self.node_mut(number);
-                let place = node.subnets.partition_point(|there| *there < fact.key.subnet);
+                let place = node
+                    .subnets
+                    .partition_point(|there| *there < fact.key.subnet);
                 node.subnets.insert(place, fact.key.subnet);
             }
             // On time, only nodes without any offer so far can be new.
             let late = self.closed.is_some_and(|closed| round < closed);
-            let candidates = if late { offers.clone() } else { offers - &self.offered };
+            let candidates = if late {
+                offers.clone()
+            } else {
+                offers - &self.offered
+            };
             self.offered |= offers;
             for number in &candidates {
                 let node = self.node_mut(number);
-                if node.first_seen_s.is_none_or(|first| round.start_s() < first) {
+                if node
+                    .first_seen_s
+                    .is_none_or(|first| round.start_s() < first)
+                {
                     node.first_seen_s = Some(round.start_s());
                     node.resettle(&epochs);
                 }
@@ -290,7 +307,13 @@ impl State {
         let listed = self.confirmed();
         let unknown = (&listed - &self.last.up - &self.last.down).len();
         let probes = probes.into_iter().map(without_ballot).collect();
-        let summary = RoundSummary { round, up, down, unknown, probes };
+        let summary = RoundSummary {
+            round,
+            up,
+            down,
+            unknown,
+            probes,
+        };
         self.summaries.push_back(Arc::new(summary));
         if self.summaries.len() > SUMMARIES_MAX {
             self.summaries.pop_front();
@@ -298,7 +321,9 @@ impl State {
     }
 
     fn forget_old(&mut self) {
-        let Some(mut oldest) = self.closed else { return };
+        let Some(mut oldest) = self.closed else {
+            return;
+        };
         for _ in 0..WINDOW_CLOSED {
             oldest = self.epochs.previous(oldest).unwrap_or(oldest);
         }
@@ -382,16 +407,15 @@ impl State {
 
 fn without_ballot((probe, mut round): (u32, ProbeRound)) -> (u32, ProbeRound) {
     let eligible = round.ballot.eligible;
-    round.ballot = super::verdict::Ballot { eligible, ..Default::default() };
+    round.ballot = super::verdict::Ballot {
+        eligible,
+        ..Default::default()
+    };
     (probe, round)
 }
 
 /// Judges a round from the facts of a window.
-fn judge(
-    epochs: &Epochs,
-    window: &Window,
-    round: Round,
-) -> (Decision, BTreeMap<u32, ProbeRound>) {
+fn judge(epochs: &Epochs, window: &Window, round: Round) -> (Decision, BTreeMap<u32, ProbeRound>) {
     let Some(facts) = window.get(&round.start_s()) else {
         return (Decision::default(), BTreeMap::new());
     };

@@ -28,8 +28,13 @@ impl Timeline {
     /// The verdict on the round that starts then (or on a later, not yet closed one: the last).
     #[must_use]
     pub fn at(&self, second: u64) -> Verdict {
-        let after = self.0.partition_point(|run| u64::from(run.start_s) <= second);
-        after.checked_sub(1).and_then(|at| self.0.get(at)).map_or(Verdict::Unknown, |r| r.verdict)
+        let after = self
+            .0
+            .partition_point(|run| u64::from(run.start_s) <= second);
+        after
+            .checked_sub(1)
+            .and_then(|at| self.0.get(at))
+            .map_or(Verdict::Unknown, |r| r.verdict)
     }
 
     /// Sets the verdict of the round `[from_s, to_s)`, which ends at or before `closed_end_s`,
@@ -39,11 +44,19 @@ impl Timeline {
             return;
         }
         let after = self.at(to_s);
-        let low = self.0.partition_point(|run| u64::from(run.start_s) < from_s);
+        let low = self
+            .0
+            .partition_point(|run| u64::from(run.start_s) < from_s);
         let high = self.0.partition_point(|run| u64::from(run.start_s) <= to_s);
-        let mut fresh = vec![Run { start_s: narrow(from_s), verdict }];
+        let mut fresh = vec![Run {
+            start_s: narrow(from_s),
+            verdict,
+        }];
         if to_s < closed_end_s {
-            fresh.push(Run { start_s: narrow(to_s), verdict: after });
+            fresh.push(Run {
+                start_s: narrow(to_s),
+                verdict: after,
+            });
         }
         self.0.splice(low..high, fresh);
         self.tidy(low.saturating_sub(1));
@@ -83,12 +96,24 @@ impl Timeline {
         from_s: u64,
         to_s: u64,
     ) -> impl Iterator<Item = (u64, u64, Verdict)> + '_ {
-        let first = self.0.partition_point(|run| u64::from(run.start_s) <= from_s);
+        let first = self
+            .0
+            .partition_point(|run| u64::from(run.start_s) <= from_s);
         let lead = (from_s, self.at(from_s));
-        let later = self.0.iter().skip(first).map(|run| (u64::from(run.start_s), run.verdict));
-        let starts: Vec<(u64, Verdict)> =
-            std::iter::once(lead).chain(later.take_while(move |(s, _)| *s < to_s)).collect();
-        let ends: Vec<u64> = starts.iter().skip(1).map(|(s, _)| *s).chain([to_s]).collect();
+        let later = self
+            .0
+            .iter()
+            .skip(first)
+            .map(|run| (u64::from(run.start_s), run.verdict));
+        let starts: Vec<(u64, Verdict)> = std::iter::once(lead)
+            .chain(later.take_while(move |(s, _)| *s < to_s))
+            .collect();
+        let ends: Vec<u64> = starts
+            .iter()
+            .skip(1)
+            .map(|(s, _)| *s)
+            .chain([to_s])
+            .collect();
         starts
             .into_iter()
             .zip(ends)
@@ -101,8 +126,10 @@ impl Timeline {
     pub fn last_decided(&self, from_s: u64) -> Option<Verdict> {
         for (index, run) in self.0.iter().enumerate().rev() {
             // A run reaches to the next one, so an early start does not mean it ended early.
-            let ends_before =
-                self.0.get(index + 1).is_some_and(|next| u64::from(next.start_s) <= from_s);
+            let ends_before = self
+                .0
+                .get(index + 1)
+                .is_some_and(|next| u64::from(next.start_s) <= from_s);
             if ends_before {
                 return None;
             }
@@ -134,8 +161,16 @@ mod tests {
 
     use super::*;
 
+    fn index(number: u64) -> usize {
+        usize::try_from(number).unwrap()
+    }
+
     fn verdicts() -> impl Strategy<Value = Verdict> {
-        prop_oneof![Just(Verdict::Up), Just(Verdict::Down), Just(Verdict::Unknown)]
+        prop_oneof![
+            Just(Verdict::Up),
+            Just(Verdict::Down),
+            Just(Verdict::Unknown)
+        ]
     }
 
     proptest! {
@@ -143,7 +178,8 @@ mod tests {
         /// thrown in at any time.
         #[test]
         fn a_timeline_is_a_list_of_verdicts(
-            steps in prop::collection::vec((verdicts(), prop::option::of((0usize..40, verdicts()))), 1..40),
+            steps in prop::collection::vec(
+                (verdicts(), prop::option::of((0usize..40, verdicts()))), 1..40),
             window in (0u64..45, 0u64..45),
         ) {
             let epochs = Epochs::new(vec![Epoch::with_defaults(Period::new(30).unwrap())]).unwrap();
@@ -161,8 +197,9 @@ mod tests {
                     timeline.set(start, start + 30, verdict, closed_end);
                 }
             }
-            for (index, verdict) in list.iter().enumerate() {
-                prop_assert_eq!(timeline.at(index as u64 * 30), *verdict, "{} {:?}", index, timeline);
+            for (round, verdict) in (0u64..).zip(&list) {
+                let there = timeline.at(round * 30);
+                prop_assert_eq!(there, *verdict, "{} {:?}", round, timeline);
             }
             let changes = list.windows(2).filter(|pair| pair[0] != pair[1]).count();
             let first = usize::from(list[0] != Verdict::Unknown);
@@ -170,11 +207,11 @@ mod tests {
             let closed = list.len() as u64;
             let (from, to) = (window.0.min(closed - 1), window.1.min(closed));
             let mut tally = Tally::default();
-            for verdict in list.iter().take(to as usize).skip(from as usize) {
+            for verdict in list.iter().take(index(to)).skip(index(from)) {
                 tally.add(*verdict, 30, 1);
             }
             prop_assert_eq!(timeline.tally(from * 30, to * 30, &epochs), tally);
-            let decided = list.iter().skip(from as usize).rev().find(|v| **v != Verdict::Unknown);
+            let decided = list.iter().skip(index(from)).rev().find(|v| **v != Verdict::Unknown);
             prop_assert_eq!(timeline.last_decided(from * 30), decided.copied());
         }
     }

@@ -47,7 +47,7 @@ fn percent(value: Option<f64>) -> String {
 pub(super) fn overview(snapshot: &Snapshot, now_ms: i64) -> String {
     let mut html = String::with_capacity(64 * 1024);
     // Writing to a String cannot fail.
-    let _: std::fmt::Result = write_page(&mut html, snapshot, now_ms);
+    write_page(&mut html, snapshot, now_ms).ok();
     html
 }
 
@@ -72,8 +72,10 @@ fn write_counts(html: &mut String, snapshot: &Snapshot, now_ms: i64) -> std::fmt
         html.push_str("<p>No round has closed yet.</p>");
         return Ok(());
     };
-    let (up, down, unknown) =
-        snapshot.rounds.last().map_or((0, 0, 0), |last| (last.up, last.down, last.unknown));
+    let (up, down, unknown) = snapshot
+        .rounds
+        .last()
+        .map_or((0, 0, 0), |last| (last.up, last.down, last.unknown));
     let age_s = (now_ms - closed.end_ms()) / 1000;
     write!(
         html,
@@ -108,7 +110,8 @@ fn write_probes(html: &mut String, snapshot: &Snapshot) -> std::fmt::Result {
         });
         write!(
             html,
-            "<tr><td>{}<td>{}<td>{}<td class=n>{offers}<td class=n>{looked}<td class=n>{found}</tr>",
+            "<tr><td>{}<td>{}<td>{}<td class=n>{offers}<td class=n>{looked}<td class=n>{found}\
+             </tr>",
             escape(&status.name),
             if status.connected { "yes" } else { "no" },
             escape(&state)

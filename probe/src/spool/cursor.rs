@@ -56,7 +56,11 @@ impl Cursor {
     /// The next waiting part and its sequence number; `None` when there is none now.
     pub fn next_part(&mut self) -> Option<(u64, Part)> {
         loop {
-            let from = if self.done { self.segment + 1 } else { self.segment };
+            let from = if self.done {
+                self.segment + 1
+            } else {
+                self.segment
+            };
             let (number, path, waiting) = self.spool.next_waiting(from)?;
             if number != self.segment {
                 self.done = false;
@@ -73,7 +77,10 @@ impl Cursor {
             }
             // What still waits here and lies behind us is on its way; what lies before us and was
             // not found is damaged.
-            let lost = waiting.range(self.last_sequence + 1..).copied().collect::<Vec<_>>();
+            let lost = waiting
+                .range(self.last_sequence + 1..)
+                .copied()
+                .collect::<Vec<_>>();
             let open = self.spool.next_waiting(number + 1).is_none();
             if open && lost.is_empty() {
                 return None;
@@ -100,11 +107,13 @@ impl Cursor {
             if frame.kind != ENTRY {
                 continue;
             }
-            let Some((number, body)) = sequence(frame.body) else { continue };
+            let Some((number, body)) = sequence(frame.body) else {
+                continue;
+            };
             // Every entry passes the decoder, since later ones build on it.
-            let part = v1::Part::decode(body)
-                .ok()
-                .and_then(|wire| part_from_wire(&wire, Some(&mut self.decoder), &own_limits()).ok());
+            let part = v1::Part::decode(body).ok().and_then(|wire| {
+                part_from_wire(&wire, Some(&mut self.decoder), &own_limits()).ok()
+            });
             self.last_sequence = self.last_sequence.max(number);
             if !self.spool.is_waiting(self.segment, number) {
                 continue;

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use tempfile::TempDir;
 use uptime_aggregator::ledger::snapshot::Snapshot;
-use uptime_aggregator::ledger::{LedgerOptions, Owner, PartOutcome, Submission};
 use uptime_aggregator::ledger::verdict::Verdict as LedgerVerdict;
+use uptime_aggregator::ledger::{LedgerOptions, Owner, PartOutcome, Submission};
 use uptime_aggregator::publish::write_csv;
 use uptime_aggregator::store::{SqliteStore, Store};
 use uptime_proto::{Digest, Epoch, Epochs, PartKey};
@@ -18,7 +18,7 @@ use uptime_testkit::oracle::{Oracle, OracleFact, Verdict, csv, last_closed};
 use crate::world::{Delivery, Dice, Rules, World};
 
 /// An oracle is slow: no more comparisons than this on the way to the end.
-const COMPARISONS_MAX: usize = 10;
+const COMPARISONS_MAX: usize = 6;
 
 pub struct Driver {
     // Dropped before the directory it works in.
@@ -179,8 +179,9 @@ pub async fn run(world: &World, facts: &[OracleFact], delivery: &Delivery) -> St
     let arrivals = delivery.arrivals(facts, world.end_ms());
     let dice = Dice(delivery.seed);
     let mut comparisons = 0;
-    let mut at = 0;
-    while let Some(&(now_ms, index)) = arrivals.get(at) {
+    let (mut at, mut before_ms) = (0, first.announced_ms());
+    while let Some(&(now_ms, _)) = arrivals.get(at) {
+        let untouched = announced.len();
         while let Some((rules, rest)) = announced.split_first()
             && rules.announced_ms() <= now_ms
         {
@@ -188,28 +189,34 @@ pub async fn run(world: &World, facts: &[OracleFact], delivery: &Delivery) -> St
             driver.compare(rules.announced_ms(), "after a change of the rules");
             announced = rest;
         }
-        // What a probe sends at once is committed at once.
-        let together = 1 + usize::try_from(dice.roll(&[2, at as u64]) % 4).unwrap();
-        let batch: Vec<OracleFact> = arrivals[at..]
-            .iter()
-            .take(together)
-            .map(|(_, next)| facts[*next].clone())
-            .take_while(|fact| fact.probe == facts[index].probe)
-            .collect();
+        // Time passes between what comes, and rounds close while nothing does.
+        let between = u64::try_from(now_ms - before_ms).unwrap_or(0).max(1);
+        if announced.len() == untouched && dice.chance(delivery.catch_ups, &[8, at as u64]) {
+            let passed = i64::try_from(dice.roll(&[9, at as u64]) % between).unwrap();
+            driver.catch_up(before_ms + passed).await;
+        }
+        // A probe's share of what comes together is committed together.
+        let together = 1 + usize::try_from(dice.roll(&[2, at as u64]) % 16).unwrap();
+        let batch = &arrivals[at..arrivals.len().min(at + together)];
         at += batch.len();
-        let now_ms = arrivals[at - 1].0.max(now_ms);
-        driver.submit(&batch, now_ms).await;
+        let now_ms = batch.last().map_or(now_ms, |last| last.0);
+        before_ms = now_ms;
+        for probe in 1..=world.probes {
+            let of_probe = batch.iter().map(|(_, index)| &facts[*index]);
+            let of_probe = of_probe.filter(|fact| fact.probe == probe).cloned();
+            driver.submit(&of_probe.collect::<Vec<_>>(), now_ms).await;
+        }
         let about = at as u64;
         if dice.chance(delivery.catch_ups, &[3, about]) {
             driver.catch_up(now_ms).await;
-            if comparisons < COMPARISONS_MAX && dice.chance(10, &[4, about]) {
+            if comparisons < COMPARISONS_MAX && dice.chance(20, &[4, about]) {
                 comparisons += 1;
                 driver.compare(now_ms, "on the way");
             }
         }
         if dice.chance(delivery.restarts, &[5, about]) {
             driver.restart(dice.chance(50, &[6, about]), now_ms).await;
-            if comparisons < COMPARISONS_MAX && dice.chance(20, &[7, about]) {
+            if comparisons < COMPARISONS_MAX && dice.chance(40, &[7, about]) {
                 comparisons += 1;
                 driver.compare(now_ms, "after a restart");
             }

@@ -98,10 +98,7 @@ pub fn worlds(changes: std::ops::RangeInclusive<usize>) -> impl Strategy<Value =
     })
 }
 
-fn rules(
-    announced: std::ops::Range<u64>,
-    periods: &'static [u32],
-) -> impl Strategy<Value = Rules> {
+fn rules(announced: std::ops::Range<u64>, periods: &'static [u32]) -> impl Strategy<Value = Rules> {
     let k = prop_oneof![4 => Just(1u32), 2 => Just(2), 1 => Just(3)];
     let retire = prop::sample::select(&[30 * 86_400u32, 300, 150, 600]);
     let parts = (announced, prop::sample::select(periods), k, retire);
@@ -129,6 +126,10 @@ pub fn node_id(node: u64) -> NodeId {
     // Not ascending, so that numbers and ids sort differently.
     let byte = u8::try_from(node * 37 % 251).unwrap_or(0);
     NodeId::new([byte; 20])
+}
+
+fn slot_of(round: Round) -> u64 {
+    round.start_s().saturating_sub(BEGIN_S) / SLOT_S
 }
 
 fn ms(second: u64) -> i64 {
@@ -197,7 +198,7 @@ impl World {
     fn parts(&self, probe: u64, round: Round) -> Vec<Part> {
         let about = [3, probe, round.start_s()];
         let trouble = self.trouble(probe, round);
-        let slot = round.start_s().saturating_sub(BEGIN_S) / SLOT_S;
+        let slot = slot_of(round);
         let everybody_silent = self.chance(self.trouble / 4, &[4, slot / 3]);
         if trouble == Trouble::Silent || everybody_silent {
             return Vec::new();
@@ -224,10 +225,12 @@ impl World {
     }
 
     fn trouble(&self, probe: u64, round: Round) -> Trouble {
-        if !self.chance(self.trouble, &[7, probe, round.start_s()]) {
+        // Trouble lasts: some probes have it for several rounds on end.
+        let streak = slot_of(round) / (1 + self.dice(&[26, probe]) % 5);
+        if !self.chance(self.trouble, &[7, probe, streak]) {
             return Trouble::None;
         }
-        match self.dice(&[8, probe, round.start_s()]) % 12 {
+        match self.dice(&[8, probe, streak]) % 12 {
             0 | 1 => Trouble::Silent,
             2 => Trouble::CouldNotLook,
             3 | 4 => Trouble::SessionYoung,
@@ -245,29 +248,27 @@ impl World {
         std::iter::once(part).chain((1..=more).map(make)).collect()
     }
 
-    fn part(&self, kind: Kind, subnet: &str, number: u64, probe: u64, round: Round) -> Part {
-        let _ = probe;
+    /// A part without observations, made in its round or the grace of it.
+    fn part(
+        &self,
+        kind: Kind,
+        subnet: &str,
+        number: u64,
+        probe: u64,
+        round: Round,
+        salt: u64,
+    ) -> Part {
+        let about = [10, probe, round.start_s(), number + 100 * subnet.len() as u64, salt];
+        let spread = u64::try_from(round.period().millis()).unwrap() + 1000 * u64::from(GRACE_S);
+        let number = u16::try_from(number).unwrap();
         Part {
-            key: PartKey {
-                subnet: subnet.to_owned(),
-                round,
-                number: u16::try_from(number).unwrap(),
-            },
+            key: PartKey { subnet: subnet.to_owned(), round, number },
             kind,
             outcome: Outcome::Looked,
-            observed_at_ms: round.start_ms(),
+            observed_at_ms: round.start_ms() + i64::try_from(self.dice(&about) % spread).unwrap(),
             relay_session_age_s: Some(600),
             sets: Sets::default(),
         }
-    }
-
-    /// In the round or its grace; of another version of a part, mostly another instant.
-    fn observed(&self, part: &mut Part, probe: u64, salt: u64) {
-        let round = part.key.round;
-        let number = u64::from(part.key.number) + 100 * part.key.subnet.len() as u64;
-        let about = [10, probe, round.start_s(), number, salt];
-        let spread = u64::try_from(round.period().millis()).unwrap() + 1000 * u64::from(GRACE_S);
-        part.observed_at_ms = round.start_ms() + i64::try_from(self.dice(&about) % spread).unwrap();
     }
 
     fn market(
@@ -280,9 +281,8 @@ impl World {
         salt: u64,
     ) -> Part {
         let name = if subnet == 0 { "public" } else { "testnet" };
-        let mut part = self.part(Kind::Market, name, number, probe, round);
-        self.observed(&mut part, probe, salt);
-        let slot = round.start_s().saturating_sub(BEGIN_S) / SLOT_S;
+        let mut part = self.part(Kind::Market, name, number, probe, round, salt);
+        let slot = slot_of(round);
         let offers = (0..self.nodes).filter(|node| {
             node % pieces == number
                 && (node % self.subnets == subnet || self.chance(10, &[11, *node, subnet]))
@@ -308,14 +308,14 @@ impl World {
         trouble: Trouble,
         salt: u64,
     ) -> Part {
-        let mut part = self.part(Kind::Lookup, "", number, probe, round);
-        self.observed(&mut part, probe, salt);
+        let mut part = self.part(Kind::Lookup, "", number, probe, round, salt);
         let about = [14, probe, round.start_s(), number, salt];
         // Sessions differ from part to part only where the daemon had a bad round.
         let odd = trouble != Trouble::None && self.chance(30, &about);
         part.relay_session_age_s = match trouble {
-            Trouble::SessionYoung if !odd => Some(self.dice(&about) % 2 * 59)
-                .map(|age| u32::try_from(age).unwrap()),
+            Trouble::SessionYoung if !odd => {
+                Some(self.dice(&about) % 2 * 59).map(|age| u32::try_from(age).unwrap())
+            }
             Trouble::SessionMissing if !odd => None,
             _ => Some(60 + u32::try_from(self.dice(&about) % 2 * 540).unwrap()),
         };
@@ -349,7 +349,7 @@ impl World {
 
     /// 0 seen, 1 answered, 2 both, 3 unreachable, 4 nothing.
     fn finding(&self, node: u64, probe: u64, round: Round, trouble: Trouble, salt: u64) -> u64 {
-        let slot = round.start_s().saturating_sub(BEGIN_S) / SLOT_S;
+        let slot = slot_of(round);
         let die = self.dice(&[17, node, probe, round.start_s(), salt]) % 100;
         let blind = trouble == Trouble::Blind && self.chance(80, &[18, node, probe, slot]);
         if self.up(node, slot) && !blind {
@@ -370,10 +370,9 @@ impl World {
     }
 
     fn relay(&self, probe: u64, round: Round, salt: u64) -> Part {
-        let mut part = self.part(Kind::Relay, "", 20, probe, round);
-        self.observed(&mut part, probe, salt);
+        let mut part = self.part(Kind::Relay, "", 20, probe, round, salt);
         part.relay_session_age_s = None;
-        let slot = round.start_s().saturating_sub(BEGIN_S) / SLOT_S;
+        let slot = slot_of(round);
         let seen = (0..self.nodes).filter(|node| {
             self.up(*node, slot) && self.chance(40, &[19, *node, probe, round.start_s(), salt])
         });
@@ -420,6 +419,10 @@ pub struct Delivery {
     pub seed: u64,
     /// Percentage of facts that are late by some rounds, or come at any time up to the end.
     pub late: u64,
+    /// From this slot on the aggregator cannot be reached by anybody, or by some probes...
+    pub outage_from: u64,
+    /// ... for so many slots; what was made meanwhile comes afterwards.
+    pub outage_slots: u64,
     /// Percentage of facts that come once more.
     pub again: u64,
     /// Percentage of steps after which the aggregator is stopped and started.
@@ -430,15 +433,13 @@ pub struct Delivery {
 
 pub fn deliveries() -> impl Strategy<Value = Delivery> {
     let late = prop_oneof![Just(0u64), 1u64..50, Just(100)];
-    (any::<u64>(), late, 0u64..30, 0u64..6, prop_oneof![Just(2u64), 5u64..60]).prop_map(
-        |(seed, late, again, restarts, catch_ups)| Delivery {
-            seed,
-            late,
-            again,
-            restarts,
-            catch_ups,
-        },
-    )
+    let outage = (0u64..30, prop_oneof![Just(0u64), 1u64..40]);
+    let steps = (0u64..30, 0u64..6, prop_oneof![Just(2u64), 5u64..60]);
+    (any::<u64>(), late, outage, steps).prop_map(|(seed, late, outage, steps)| {
+        let (outage_from, outage_slots) = outage;
+        let (again, restarts, catch_ups) = steps;
+        Delivery { seed, late, outage_from, outage_slots, again, restarts, catch_ups }
+    })
 }
 
 impl Delivery {
@@ -449,27 +450,39 @@ impl Delivery {
         for (index, fact) in facts.iter().enumerate() {
             let about = index as u64;
             let made_ms = fact.part.observed_at_ms;
-            let mut arrive = |time: u64, least_ms: i64| {
-                let left = u64::try_from(end_ms - made_ms).unwrap_or(0).max(1);
-                let wait = match dice.roll(&[1, about, time]) % 4 {
-                    0 => dice.roll(&[2, about, time]) % left,
-                    1 => left - 1 - dice.roll(&[2, about, time]) % left.min(60_000),
-                    _ => dice.roll(&[2, about, time]) % left.min(200_000),
-                };
-                let wait = i64::try_from(wait).unwrap().max(least_ms);
-                arrivals.insert((made_ms + wait, dice.roll(&[3, about, time]), index));
+            let first_ms = if dice.chance(self.late, &[1, about]) {
+                self.some_time(made_ms, end_ms, &[2, about])
+            } else {
+                made_ms + i64::try_from(dice.roll(&[3, about]) % ON_TIME_MS).unwrap()
             };
-            if dice.chance(self.late, &[4, about]) {
-                arrive(0, 0);
-            }
+            let first_ms = self.after_outage(first_ms, fact.probe).min(end_ms);
+            arrivals.insert((first_ms, dice.roll(&[4, about]), index));
             if dice.chance(self.again, &[5, about]) {
-                arrive(1, 6_000);
-            }
-            if !dice.chance(self.late, &[4, about]) {
-                let wait = i64::try_from(dice.roll(&[6, about]) % ON_TIME_MS).unwrap();
-                arrivals.insert((made_ms + wait, dice.roll(&[7, about]), index));
+                let again_ms = self.some_time(first_ms, end_ms, &[6, about]);
+                arrivals.insert((again_ms, dice.roll(&[7, about]), index));
             }
         }
         arrivals.into_iter().map(|(at_ms, _, index)| (at_ms, index)).collect()
+    }
+
+    /// Mostly within a few rounds, else whenever, or at the very end.
+    fn some_time(&self, from_ms: i64, end_ms: i64, about: &[u64]) -> i64 {
+        let dice = Dice(self.seed);
+        let left = u64::try_from(end_ms - from_ms).unwrap_or(0).max(1);
+        let roll = dice.roll(about);
+        let wait = match roll % 4 {
+            0 => roll / 4 % left,
+            1 => left - 1 - roll / 4 % left.min(60_000),
+            _ => roll / 4 % left.min(200_000),
+        };
+        from_ms + i64::try_from(wait).unwrap()
+    }
+
+    fn after_outage(&self, at_ms: i64, probe: u32) -> i64 {
+        let begins_ms = ms(BEGIN_S + self.outage_from * SLOT_S);
+        let ends_ms = begins_ms + ms(self.outage_slots * SLOT_S);
+        let everybody = Dice(self.seed).chance(50, &[8]);
+        let cut_off = everybody || Dice(self.seed).chance(50, &[9, u64::from(probe)]);
+        if cut_off && (begins_ms..ends_ms).contains(&at_ms) { ends_ms } else { at_ms }
     }
 }

@@ -1,0 +1,236 @@
+//! What can be asked on the command line.
+//!
+//! Owns names, defaults and bounds, and the help that documents them.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use uptime_client::v1::{NodeFilter, NodeOrder};
+use uptime_client::{NodeId, Order};
+
+/// Asks a Golem Uptime aggregator which providers are up, since when, and how sure that is.
+///
+/// Answers go to standard output; what is said about them (how fresh they are, warnings) goes to
+/// standard error. Instants are UTC. Texts that providers choose are shown with control and
+/// direction characters written out, such as \u{1b}; JSON keeps them, escaped.
+///
+/// Exit status: 0 answered, 1 failed (no connection, no such node), 2 (node --exit-status) the
+/// node is not online, 64 wrong usage.
+#[derive(Debug, Parser)]
+#[command(name = "uptimectl", version, max_term_width = 100)]
+pub(crate) struct Cli {
+    /// Where the aggregator answers gRPC
+    #[arg(
+        long,
+        global = true,
+        env = "UPTIME_ADDRESS",
+        value_name = "URL",
+        default_value = "http://127.0.0.1:7640"
+    )]
+    pub(crate) address: String,
+    /// What to ask.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The questions.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// List nodes
+    Nodes(NodesArgs),
+    /// Say everything about one node: is it up, since when, and how sure is that
+    Node(NodeArgs),
+    /// List the probes and how they fare
+    Probes(OutputArgs),
+    /// List recent rounds, newest first
+    Rounds(RoundsArgs),
+    /// Fetch the canonical nodes_status.csv
+    Csv(CsvArgs),
+}
+
+/// How answers are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Args)]
+pub(crate) struct OutputArgs {
+    /// How to print the answer
+    #[arg(long, value_enum, default_value = "table")]
+    pub(crate) output: Output,
+}
+
+/// A way to print.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// For people; on a terminal cut to its width
+    Table,
+    /// One object, with the freshness of the answer; the names of its fields stay
+    Json,
+    /// With a header; the names of its columns stay
+    Csv,
+}
+
+/// Arguments of `nodes`.
+#[derive(Debug, Args)]
+pub(crate) struct NodesArgs {
+    /// Only nodes that are online
+    #[arg(long, conflicts_with = "offline")]
+    online: bool,
+    /// Only nodes that are not online
+    #[arg(long)]
+    offline: bool,
+    /// Only nodes that offered in this subnet
+    #[arg(
+        long,
+        value_name = "SUBNET",
+        default_value = "",
+        hide_default_value = true
+    )]
+    subnet: String,
+    /// Only nodes whose name contains this
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true
+    )]
+    name: String,
+    /// Only nodes whose id begins so, with or without 0x
+    #[arg(
+        long,
+        value_name = "HEX",
+        default_value = "",
+        hide_default_value = true,
+        value_parser = id_prefix
+    )]
+    id_prefix: String,
+    /// Nodes too that showed no life for so long that they are looked up no more
+    #[arg(long)]
+    retired: bool,
+    /// Sort by this
+    #[arg(long, value_enum, default_value = "id")]
+    order: By,
+    /// Sort descending
+    #[arg(long)]
+    desc: bool,
+    /// At most so many nodes [default: all]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) limit: Option<u32>,
+    /// How to print.
+    #[command(flatten)]
+    pub(crate) how: OutputArgs,
+}
+
+/// What to sort by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum By {
+    Id,
+    Uptime,
+    LastSeen,
+    Name,
+}
+
+/// Arguments of `node`.
+#[derive(Debug, Args)]
+pub(crate) struct NodeArgs {
+    /// The node: 0x and 40 hex digits
+    pub(crate) id: NodeId,
+    /// Exit with status 2 if the node is not online
+    #[arg(long)]
+    pub(crate) exit_status: bool,
+    /// How to print.
+    #[command(flatten)]
+    pub(crate) how: OutputArgs,
+}
+
+/// Arguments of `rounds`.
+#[derive(Debug, Args)]
+pub(crate) struct RoundsArgs {
+    /// At most so many rounds
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "20",
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
+    pub(crate) limit: u32,
+    /// How to print.
+    #[command(flatten)]
+    pub(crate) how: OutputArgs,
+}
+
+/// Arguments of `csv`.
+#[derive(Debug, Args)]
+pub(crate) struct CsvArgs {
+    /// Put it there, all or nothing [default: standard output]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+impl NodesArgs {
+    /// The nodes that are wanted.
+    pub(crate) fn filter(&self) -> NodeFilter {
+        NodeFilter {
+            is_online: (self.online || self.offline).then_some(self.online),
+            subnet: self.subnet.clone(),
+            id_prefix: self.id_prefix.clone(),
+            name_contains: self.name.clone(),
+            include_retired: self.retired,
+            members_only: false,
+        }
+    }
+
+    /// Their order.
+    pub(crate) fn order(&self) -> Order {
+        let by = match self.order {
+            By::Id => NodeOrder::Id,
+            By::Uptime => NodeOrder::Uptime,
+            By::LastSeen => NodeOrder::LastSeen,
+            By::Name => NodeOrder::Name,
+        };
+        Order {
+            by,
+            descending: self.desc,
+        }
+    }
+}
+
+fn id_prefix(text: &str) -> Result<String, String> {
+    let lower = text.to_lowercase();
+    let digits = lower.strip_prefix("0x").unwrap_or(&lower);
+    if digits.len() <= 40 && digits.chars().all(|digit| digit.is_ascii_hexdigit()) {
+        Ok(format!("0x{digits}"))
+    } else {
+        Err("at most 40 hex digits are wanted, after 0x or without it".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_are_taken_with_and_without_0x() {
+        for text in ["0xAb", "ab", "0XaB"] {
+            assert_eq!(id_prefix(text), Ok("0xab".to_owned()), "{text}");
+        }
+        assert_eq!(id_prefix("0x"), Ok("0x".to_owned()));
+        for bad in ["xyz", "0x0x", "ä", &"0".repeat(41)] {
+            assert!(id_prefix(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn neither_online_nor_offline_means_both() {
+        let filter = |words: &[&str]| {
+            let words = ["uptimectl", "nodes"].iter().chain(words);
+            match Cli::try_parse_from(words).map(|cli| cli.command) {
+                Ok(Command::Nodes(args)) => Ok(args.filter().is_online),
+                Ok(_) => unreachable!("nodes was asked for"),
+                Err(error) => Err(error.kind()),
+            }
+        };
+        assert_eq!(filter(&[]), Ok(None));
+        assert_eq!(filter(&["--online"]), Ok(Some(true)));
+        assert_eq!(filter(&["--offline"]), Ok(Some(false)));
+        let both = filter(&["--online", "--offline"]);
+        assert_eq!(both, Err(clap::error::ErrorKind::ArgumentConflict));
+    }
+}

@@ -1,0 +1,294 @@
+//! `node`: everything about one node, in words its provider understands.
+
+use anyhow::Result;
+use serde::Serialize;
+use uptime_client::v1::{self, Freshness, Verdict};
+use uptime_client::{Answer, Client};
+
+use crate::args::{NodeArgs, Output};
+use crate::fresh::{self, FreshnessRecord, ago_s};
+use crate::nodes::{self, NodeRecord, verdict_colour, verdict_text};
+use crate::output::{self, Reply};
+use crate::screen::{Colour, Screen};
+use crate::text::{clean, counted, number, percent, second, span, stamp};
+
+/// With `--exit-status`: the node is not online.
+const EXIT_NOT_ONLINE: u8 = 2;
+/// Where values begin.
+const INDENT: usize = 12;
+
+#[derive(Serialize)]
+struct NodeDocument {
+    freshness: FreshnessRecord,
+    node: NodeRecord,
+}
+
+/// Answers `node`.
+pub(crate) async fn reply(client: &Client, args: &NodeArgs, screen: &Screen) -> Result<Reply> {
+    let Answer {
+        value: node,
+        freshness,
+    } = client.node(&args.id).await?;
+    let status = if args.exit_status && !node.is_online {
+        EXIT_NOT_ONLINE
+    } else {
+        0
+    };
+    let text = match args.how.output {
+        Output::Table => words(&node, &freshness, screen),
+        Output::Json => {
+            let record = FreshnessRecord::from(&freshness);
+            output::json(&NodeDocument {
+                freshness: record,
+                node: node.into(),
+            })?
+        }
+        Output::Csv => nodes::csv(vec![node])?,
+    };
+    let says_freshness = args.how.output == Output::Table;
+    Ok(Reply {
+        says_freshness,
+        status,
+        ..Reply::new(text, freshness)
+    })
+}
+
+/// Why the verdict is what it is, as far as one answer can say.
+fn why(node: &v1::Node) -> &'static [&'static str] {
+    let decided = node
+        .all
+        .as_ref()
+        .is_some_and(|all| all.up_rounds + all.down_rounds > 0);
+    match node.verdict() {
+        _ if node.retired => &[
+            "It showed no life for so long that it is looked up no more.",
+            "A new offer on the market brings it back.",
+        ],
+        Verdict::Up => &[
+            "In the last closed round there was proof of life: the relay had just",
+            "seen it, or it answered a probe itself.",
+        ],
+        Verdict::Down => &[
+            "In the last closed round most probes that looked found it unreachable:",
+            "the relay had not seen it lately, and asked directly it did not answer.",
+            "Is its daemon running, and is its connection to the relay alive?",
+        ],
+        Verdict::Unknown | Verdict::Unspecified if decided => &[
+            "In the last closed round too few probes could tell. It is shown as it",
+            "last was; unknown time counts neither as up nor as down.",
+        ],
+        Verdict::Unknown | Verdict::Unspecified => &[
+            "No probe could tell yet. Until one can, it is not shown as online;",
+            "unknown time counts neither as up nor as down.",
+        ],
+    }
+}
+
+fn words(node: &v1::Node, fresh: &Freshness, screen: &Screen) -> String {
+    let at = |unix_s: u64| format!("{}, {} ago", stamp(unix_s), span(ago_s(fresh, unix_s)));
+    let all = node.all.clone().unwrap_or_default();
+    let (online, colour) = if node.is_online {
+        ("yes", Colour::Green)
+    } else {
+        ("no", Colour::Red)
+    };
+    let mut verdict = screen.paint(verdict_text(node), Some(verdict_colour(node)));
+    if node.verdict_since_unix_s > 0 {
+        let since = node.verdict_since_unix_s;
+        verdict += &format!(
+            " since round {}, for {}",
+            stamp(since),
+            span(ago_s(fresh, since))
+        );
+    }
+    let mut text = screen.paint(&clean(&node.id), Some(Colour::Bold));
+    if !node.name.is_empty() {
+        text += &format!("  {}", clean(&node.name));
+    }
+    text.push('\n');
+    let mut line = |title: &str, value: &str| {
+        if !value.is_empty() {
+            text += &format!("{title:<INDENT$}{value}\n");
+        }
+    };
+    line("Online", &screen.paint(online, Some(colour)));
+    line("Verdict", &verdict);
+    for reason in why(node) {
+        line("", reason);
+    }
+    if node.flapping {
+        line("Flapping", "its verdict changed often of late");
+    }
+    let seen = node.last_seen_unix_ms.map(|ms| at(second(ms)));
+    line(
+        "Last seen",
+        seen.as_deref().unwrap_or("never: no proof of life yet"),
+    );
+    line("Uptime", &uptime(&all));
+    line("Coverage", &coverage(&all));
+    line("First seen", &at(node.first_seen_unix_s));
+    line("Subnets", &clean(&node.subnets.join(", ")));
+    line(
+        "Runtime",
+        &clean(format!("{} {}", node.runtime, node.runtime_version).trim()),
+    );
+    line("Networks", &clean(&node.networks.join(", ")));
+    let round_trip = node
+        .round_trip_us
+        .map(|us| format!("{}.{} ms", us / 1000, us % 1000 / 100));
+    line("Round trip", &round_trip.unwrap_or_default());
+    line("As of", &fresh::words(fresh));
+    text
+}
+
+fn uptime(all: &v1::UptimeFigures) -> String {
+    if all.uptime_percent.is_none() {
+        return "not known: no round was decided yet".to_owned();
+    }
+    format!(
+        "{} of the time that was decided ({} up, {} down)",
+        percent(all.uptime_percent),
+        counted(all.up_rounds, "round"),
+        number(all.down_rounds)
+    )
+}
+
+fn coverage(all: &v1::UptimeFigures) -> String {
+    if all.coverage_percent.is_none() {
+        return "not known: no round has closed since it was first seen".to_owned();
+    }
+    format!(
+        "{} of the time since first seen was decided ({} unknown)",
+        percent(all.coverage_percent),
+        counted(all.unknown_rounds, "round")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fresh::tests::fresh;
+    use crate::nodes::tests::node;
+
+    const PIPE: Screen = Screen {
+        width: None,
+        colours: false,
+    };
+
+    fn said(node: &v1::Node) -> String {
+        words(node, &fresh(), &PIPE)
+    }
+
+    #[test]
+    fn one_that_is_up() {
+        let text = "\
+0x85f06344fde97d390e87b0840b0325212f26eba7  a-node-with-a-long-name
+Online      yes
+Verdict     up since round 2026-01-31 12:00:00 UTC, for 35 min 7 s
+            In the last closed round there was proof of life: the relay had just
+            seen it, or it answered a probe itself.
+Last seen   2026-01-31 12:34:56 UTC, 11 s ago
+Uptime      98.53 % of the time that was decided (1,234 rounds up, 18 down)
+Coverage    99.50 % of the time since first seen was decided (6 rounds unknown)
+First seen  2026-01-01 07:00:00 UTC, 30 d 5 h ago
+Subnets     public
+Runtime     vm 0.4.1
+Networks    holesky, polygon
+Round trip  12.3 ms
+As of       round 2026-01-31 12:34:30 UTC, ended 7 s ago, fresh-v1
+";
+        assert_eq!(said(&node()), text);
+    }
+
+    #[test]
+    fn one_that_is_down_and_flaps() {
+        let down = v1::Node {
+            verdict: Verdict::Down as i32,
+            is_online: false,
+            flapping: true,
+            ..node()
+        };
+        let text = said(&down);
+        assert!(
+            text.contains("Online      no\nVerdict     down since round"),
+            "{text}"
+        );
+        assert!(
+            text.contains("asked directly it did not answer.\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("Flapping    its verdict changed often of late\n"),
+            "{text}"
+        );
+        assert!(
+            said(&v1::Node {
+                retired: true,
+                ..down
+            })
+            .contains("looked up no more")
+        );
+    }
+
+    #[test]
+    fn unknown_is_not_down() {
+        let unknown = v1::Node {
+            verdict: Verdict::Unknown as i32,
+            ..node()
+        };
+        let text = said(&unknown);
+        assert!(
+            text.contains("Online      yes\nVerdict     unknown since round"),
+            "{text}"
+        );
+        assert!(text.contains("It is shown as it\n"), "{text}");
+        let never = v1::Node {
+            is_online: false,
+            verdict_since_unix_s: 0,
+            last_seen_unix_ms: None,
+            all: None,
+            ..unknown
+        };
+        let text = said(&never);
+        assert!(
+            text.contains("Online      no\nVerdict     unknown\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("Last seen   never: no proof of life yet\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("Uptime      not known: no round was decided yet\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn lines_of_ours_fit_eighty_columns_and_foreign_texts_do_no_harm() {
+        let verdicts = [
+            Verdict::Up,
+            Verdict::Down,
+            Verdict::Unknown,
+            Verdict::Unspecified,
+        ];
+        for verdict in verdicts {
+            let node = v1::Node {
+                verdict: verdict as i32,
+                name: "\u{1b}]0;\u{7}".into(),
+                ..node()
+            };
+            let text = said(&node);
+            assert!(text.lines().all(|line| line.chars().count() < 88), "{text}");
+            assert!(
+                text.lines()
+                    .filter(|line| line.starts_with(' '))
+                    .all(|l| l.len() <= 84)
+            );
+            assert!(
+                !text.contains('\u{1b}') && !text.contains('\u{7}'),
+                "{text}"
+            );
+        }
+    }
+}

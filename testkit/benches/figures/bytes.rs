@@ -1,0 +1,163 @@
+//! Bytes an observation costs, on the wire and on disk: `wire_bytes`, `stored_bytes` and kin.
+
+use std::path::Path;
+
+use anyhow::ensure;
+use prost::Message;
+use uptime_aggregator::publish::{replace_file, write_csv};
+use uptime_proto::convert::{Decoder, Encoder, PartLimits, part_from_wire};
+use uptime_proto::v1::{self, probe_message::Message as ToAggregator};
+use uptime_proto::{Part, Period};
+
+use super::Extent;
+use super::history::{History, ROUND_S, first_round};
+use super::network::Network;
+use super::report::{anywhere, figure, progress};
+
+/// Every message is preceded by this by gRPC: compressed or not, and its length.
+const GRPC_HEAD: usize = 5;
+/// Every frame is preceded by this by HTTP/2.
+const FRAME_HEAD: usize = 9;
+/// Longer messages travel in several frames.
+const FRAME_MAX: usize = 16_384;
+/// A native probe sends a heartbeat so often.
+const HEARTBEAT_S: u32 = 10;
+const HOUR_S: u32 = 3_600;
+
+fn framed(message: &v1::ProbeMessage) -> u64 {
+    let bytes = GRPC_HEAD + message.encoded_len();
+    (bytes + bytes.div_ceil(FRAME_MAX) * FRAME_HEAD) as u64
+}
+
+/// What a native probe puts on the wire, and the far end that must understand it.
+#[derive(Default)]
+struct Wire {
+    encoder: Encoder,
+    decoder: Decoder,
+    bytes: u64,
+    observations: u64,
+    reports: u64,
+}
+
+impl Wire {
+    fn send(&mut self, part: &Part) -> anyhow::Result<()> {
+        let limits = PartLimits::default();
+        self.reports += 1;
+        let report = v1::Report {
+            report_id: self.reports,
+            parts: vec![self.encoder.encode(part, &limits)],
+            ..v1::Report::default()
+        };
+        let message = v1::ProbeMessage { message: Some(ToAggregator::Report(report)) };
+        self.bytes += framed(&message);
+        self.observations += part.sets.count() as u64;
+        let received = v1::ProbeMessage::decode(message.encode_to_vec().as_slice())?;
+        let Some(ToAggregator::Report(report)) = received.message else {
+            anyhow::bail!("a report came back as something else");
+        };
+        for wire in &report.parts {
+            let back = part_from_wire(wire, Some(&mut self.decoder), &limits)?;
+            ensure!(back == *part, "a part came back as another");
+        }
+        Ok(())
+    }
+}
+
+/// `wire_bytes`.
+pub(crate) fn wire(_: Extent) -> anyhow::Result<()> {
+    let mut network = Network::new(11, 10_000, 3, ROUND_S);
+    let mut wires: Vec<Wire> = (0..3).map(|_| Wire::default()).collect();
+    let mut round = first_round(Period::new(ROUND_S)?)?;
+    let mut begin = (0, 0);
+    let totals = |wires: &[Wire]| {
+        wires.iter().fold((0, 0), |(bytes, observations), wire| {
+            (bytes + wire.bytes, observations + wire.observations)
+        })
+    };
+    let rounds = HOUR_S / ROUND_S;
+    // The round before the hour brings the ids.
+    for at in 0..=rounds {
+        for (wire, view) in wires.iter_mut().zip(network.look().views) {
+            let stages = network.stages(view, round);
+            for piece in stages.all() {
+                wire.send(&piece.part(&network.ids, round))?;
+            }
+        }
+        if at == 0 {
+            begin = totals(&wires);
+        }
+        round = round.next();
+        network.advance();
+    }
+    let end = totals(&wires);
+    let beat = v1::Heartbeat { sent_unix_ms: round.start_ms() };
+    let beat = v1::ProbeMessage { message: Some(ToAggregator::Heartbeat(beat)) };
+    let heartbeats = framed(&beat) * u64::from(HOUR_S / HEARTBEAT_S) * wires.len() as u64;
+    let (bytes, observations) = (end.0 - begin.0 + heartbeats, end.1 - begin.1);
+    progress(&format!(
+        "{bytes} bytes, {heartbeats} of them heartbeats, for {observations} observations of 3 \
+         probes in an hour; the first round with all ids took {} bytes",
+        begin.0
+    ));
+    figure("wire_bytes", bytes as f64 / observations as f64, "bytes/observation");
+    Ok(())
+}
+
+/// What the rounds to store look like.
+struct Stored {
+    name: &'static str,
+    seed: u64,
+    nodes: usize,
+    probes: usize,
+    rounds: u64,
+    together: bool,
+}
+
+fn stored(what: &Stored) -> anyhow::Result<()> {
+    let directory = anywhere()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (parts, observations) = runtime.block_on(Box::pin(store(what, directory.path())))?;
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(directory.path())? {
+        let entry = entry?;
+        let length = entry.metadata()?.len();
+        progress(&format!("{}: {length} bytes", entry.file_name().to_string_lossy()));
+        bytes += length;
+    }
+    progress(&format!("{bytes} bytes for {observations} observations in {parts} parts"));
+    figure(what.name, bytes as f64 / observations as f64, "bytes/observation");
+    Ok(())
+}
+
+async fn store(what: &Stored, directory: &Path) -> anyhow::Result<(u64, u64)> {
+    let network = Network::new(what.seed, what.nodes, what.probes, ROUND_S);
+    let mut history = History::open(directory, network, what.probes).await?;
+    history.together = what.together;
+    history.run(what.rounds).await?;
+    let snapshot = history.snapshot();
+    replace_file(&directory.join("nodes_status.csv"), |out| write_csv(&snapshot, out))?;
+    let sums = (history.parts, history.observations);
+    history.close_store(directory).await?;
+    Ok(sums)
+}
+
+/// `stored_bytes`.
+pub(crate) fn stored_day(_: Extent) -> anyhow::Result<()> {
+    let rounds = u64::from(24 * HOUR_S / ROUND_S);
+    let (name, nodes, probes) = ("stored_bytes", 10_000, 3);
+    stored(&Stored { name, seed: 12, nodes, probes, rounds, together: false })
+}
+
+/// `stored_bytes_hour`, which is no figure of the contract: the same work for an hour.
+pub(crate) fn stored_hour(_: Extent) -> anyhow::Result<()> {
+    let rounds = u64::from(HOUR_S / ROUND_S);
+    let (name, nodes, probes) = ("stored_bytes_hour", 10_000, 3);
+    stored(&Stored { name, seed: 12, nodes, probes, rounds, together: false })
+}
+
+/// `stored_bytes_200x10`.
+pub(crate) fn stored_month(_: Extent) -> anyhow::Result<()> {
+    let rounds = u64::from(30 * 24 * HOUR_S / ROUND_S);
+    let (name, nodes, probes) = ("stored_bytes_200x10", 200, 10);
+    stored(&Stored { name, seed: 13, nodes, probes, rounds, together: true })
+}

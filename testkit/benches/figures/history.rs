@@ -1,0 +1,199 @@
+//! A ledger on its real store, led through simulated rounds, every answer and verdict checked.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use uptime_aggregator::ledger::snapshot::Snapshot;
+use uptime_aggregator::ledger::{LedgerOptions, Owner, PartOutcome, Submission};
+use uptime_aggregator::publish::write_csv;
+use uptime_aggregator::store::{SqliteStore, Store};
+use uptime_proto::{Epoch, Period, Round};
+
+use super::network::{FIRST_S, Network, Piece, Seen, Stages};
+use super::report::progress;
+
+/// The contract's period.
+pub(crate) const ROUND_S: u32 = 30;
+/// A line of progress so often.
+const TELL_EVERY: Duration = Duration::from_secs(10);
+/// How long the last word may take to reach the disk after the store was dropped.
+const CLOSED_WITHIN: Duration = Duration::from_secs(60);
+
+/// The first round of simulated time.
+pub(crate) fn first_round(period: Period) -> anyhow::Result<Round> {
+    Ok(Round::new(FIRST_S, period)?)
+}
+
+pub(crate) fn options(period: Period) -> LedgerOptions {
+    LedgerOptions { rules: Epoch::with_defaults(period), unconfirmed_nodes_max: 4_000_000 }
+}
+
+/// Enrols probes and answers their numbers.
+pub(crate) async fn enrol(store: &mut SqliteStore, probes: usize) -> anyhow::Result<Vec<u32>> {
+    let mut numbers = Vec::new();
+    for probe in 0..probes {
+        let mut hash = [0; 32];
+        hash[..8].copy_from_slice(&(probe as u64).to_le_bytes());
+        let added = store.add_probe(&format!("probe-{probe}"), &hash, &[], 0).await?;
+        numbers.push(added.context("an empty store has this probe already")?.number);
+    }
+    Ok(numbers)
+}
+
+/// Fails unless the last closed round says what the network knows.
+pub(crate) fn check_round(
+    snapshot: &Snapshot,
+    round: Round,
+    up: u64,
+    down: u64,
+) -> anyhow::Result<()> {
+    ensure!(snapshot.closed == Some(round), "{round:?} was not closed");
+    let last = snapshot.rounds.last().context("no round was summed up")?;
+    ensure!(last.round == round, "{round:?} was not summed up");
+    let found = (last.up, last.down);
+    ensure!(found == (up, down), "{round:?}: up and down are {found:?}, not {:?}", (up, down));
+    Ok(())
+}
+
+/// The ledger and the network it hears of.
+pub(crate) struct History {
+    owner: Owner<SqliteStore>,
+    probes: Vec<u32>,
+    pub(crate) network: Network,
+    round: Round,
+    seen: Option<Seen>,
+    pub(crate) observations: u64,
+    pub(crate) parts: u64,
+    /// Commit the parts of a probe's round together. Changes no byte on disk, only the time.
+    pub(crate) together: bool,
+}
+
+impl History {
+    pub(crate) async fn open(directory: &Path, network: Network, probes: usize) -> Opened {
+        let period = Period::new(ROUND_S)?;
+        let round = first_round(period)?;
+        let mut store = SqliteStore::open(directory).await?;
+        let probes = enrol(&mut store, probes).await?;
+        let (owner, _) = Owner::open(store, options(period), round.start_ms()).await?;
+        let (seen, observations, parts) = (None, 0, 0);
+        Ok(Self { owner, probes, network, round, seen, observations, parts, together: false })
+    }
+
+    /// Hands in everything of the next round.
+    pub(crate) async fn hear(&mut self) -> anyhow::Result<()> {
+        let mut seen = self.network.look();
+        let views = std::mem::take(&mut seen.views);
+        let (round, mut all) = (self.round, Vec::new());
+        for view in views {
+            all.push(self.network.stages(view, round));
+        }
+        let probes = self.probes.clone();
+        if self.together {
+            for (probe, stages) in probes.iter().zip(&all) {
+                self.submit(*probe, stages.all()).await?;
+            }
+        } else {
+            let by_stage: [fn(&Stages) -> &[Piece]; 3] =
+                [|all| &all.market, |all| &all.first, |all| &all.second];
+            for stage in by_stage {
+                for (probe, stages) in probes.iter().zip(&all) {
+                    self.submit(*probe, stage(stages).iter()).await?;
+                }
+            }
+        }
+        self.seen = Some(seen);
+        Ok(())
+    }
+
+    async fn submit<'a>(
+        &mut self,
+        probe: u32,
+        pieces: impl Iterator<Item = &'a Piece>,
+    ) -> anyhow::Result<()> {
+        let (mut parts, mut now_ms) = (Vec::new(), 0);
+        for piece in pieces {
+            now_ms = now_ms.max(piece.observed_at_ms + 40);
+            self.observations += piece.observations();
+            parts.push(piece.part(&self.network.ids, self.round));
+        }
+        self.parts += parts.len() as u64;
+        let submission = Submission { probe, parts, details: Vec::new() };
+        let outcomes = self.owner.submit_at(submission, now_ms).await?;
+        let good = outcomes.iter().all(|outcome| *outcome == PartOutcome::Accepted);
+        ensure!(good, "not all were accepted: {outcomes:?}");
+        Ok(())
+    }
+
+    /// Closes the round that was heard of, and checks it; answers how long closing took.
+    pub(crate) async fn close(&mut self) -> anyhow::Result<Duration> {
+        let seen = self.seen.take().context("nothing was heard of this round")?;
+        let now_ms = Epoch::with_defaults(self.round.period()).closes_at_ms(self.round);
+        let started = Instant::now();
+        self.owner.catch_up_at(now_ms).await;
+        let took = started.elapsed();
+        check_round(&self.owner.snapshot(), self.round, seen.up, seen.down)?;
+        self.round = self.round.next();
+        self.network.advance();
+        Ok(took)
+    }
+
+    /// So many rounds, one after the other.
+    pub(crate) async fn run(&mut self, rounds: u64) -> anyhow::Result<()> {
+        let mut told = Instant::now();
+        for round in 0..rounds {
+            self.hear().await?;
+            self.close().await?;
+            if told.elapsed() > TELL_EVERY {
+                told = Instant::now();
+                progress(&format!("round {round} of {rounds}"));
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
+        self.owner.snapshot()
+    }
+
+    /// Stops cleanly, opens the store again, and fails unless it still says the same.
+    pub(crate) async fn close_store(self, directory: &Path) -> anyhow::Result<()> {
+        let snapshot = self.snapshot();
+        let now_ms = snapshot.closed.map_or(0, Round::end_ms) + 5_000;
+        let mut before = Vec::new();
+        write_csv(&snapshot, &mut before)?;
+        let rows = before.iter().filter(|byte| **byte == b'\n').count();
+        let nodes = self.network.ids.len();
+        ensure!(rows == nodes + 1, "the CSV has {rows} lines for {nodes} nodes and a header");
+        drop(self.owner.into_store());
+        wait_until_closed(directory).await?;
+        let store = SqliteStore::open(directory).await?;
+        let (owner, _) = Owner::open(store, options(Period::new(ROUND_S)?), now_ms).await?;
+        let mut after = Vec::new();
+        write_csv(&owner.snapshot(), &mut after)?;
+        ensure!(before == after, "the store, opened again, does not say what it said");
+        drop(owner.into_store());
+        wait_until_closed(directory).await
+    }
+}
+
+type Opened = anyhow::Result<History>;
+
+/// A store that was dropped is closed by a thread of its own, which then removes its log.
+async fn wait_until_closed(directory: &Path) -> anyhow::Result<()> {
+    let deadline = Instant::now() + CLOSED_WITHIN;
+    let is_open = || -> std::io::Result<bool> {
+        for entry in std::fs::read_dir(directory)? {
+            if entry?.file_name().to_string_lossy().ends_with("-wal") {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    };
+    while is_open()? {
+        ensure!(Instant::now() < deadline, "the store was not closed in {CLOSED_WITHIN:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
+}

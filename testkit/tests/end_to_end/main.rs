@@ -1,0 +1,89 @@
+//! The whole of it in one process: stand-in daemons, real probes, a real aggregator, real sockets,
+//! and what goes wrong on purpose. Judged by the oracle, to the byte.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod stage;
+
+use std::time::Duration;
+
+use stage::{PERIOD_S, Stage};
+use uptime_proto::Reason;
+use uptime_testkit::oracle;
+
+/// A provider dies, a daemon freezes, the aggregator stops for some rounds, a probe is killed
+/// without notice: the CSV shows the dead one, nobody else, and is what the oracle says.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_scripted_run_equals_the_oracle_to_the_byte() {
+    let mut stage = Stage::open(24).await;
+    stage.start_aggregator().await;
+    for probe in 0..3 {
+        stage.start_probe(probe);
+    }
+    stage.rounds_closed_with(3, |summary| summary.up == 24).await;
+
+    let dead = stage.world.alive_ids()[5].clone();
+    stage.world.kill(&dead);
+    stage.daemons[2].freeze();
+    stage.rounds_closed_with(1, |summary| summary.down == 1).await;
+
+    // The aggregator is away for two rounds; probes go on and spool.
+    stage.stop_aggregator().await;
+    stage.kill_probe(1);
+    stage.start_probe(1);
+    tokio::time::sleep(Duration::from_secs(2 * PERIOD_S)).await;
+    stage.start_aggregator().await;
+    stage.rounds_closed_with(3, |summary| summary.down == 1 && summary.up == 23).await;
+    for probe in 0..3 {
+        stage.kill_probe(probe);
+    }
+    stage.all_delivered().await;
+    stage.stop_aggregator().await;
+
+    let (facts, epochs, closed) = stage.facts().await;
+    let csv = stage.csv();
+    assert_eq!(csv, oracle::csv(&facts, &epochs, closed));
+    let offline: Vec<&str> =
+        csv.lines().skip(1).filter(|row| row.contains(",False,")).collect();
+    assert_eq!(offline.len(), 1, "{csv}");
+    assert!(offline[0].starts_with(&dead), "{offline:?}");
+    assert_eq!(csv.lines().count(), 25);
+    // The frozen daemon's probe said that it could not look, and why.
+    assert!(stage.reasons(&facts, 2).contains(&Reason::TimedOut));
+}
+
+/// Everything a daemon can do wrong, one after another: the report says so, nobody becomes down.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_is_wrong_with_a_daemon_nobody_becomes_down() {
+    use uptime_testkit::standin::{Fault, FaultKind};
+    let mut stage = Stage::open(12).await;
+    stage.start_aggregator().await;
+    stage.start_probe(0);
+    stage.rounds_closed_with(1, |summary| summary.up == 12).await;
+    let all = |kind: FaultKind| Some(Fault::new("/", kind));
+    let faults: Vec<(Option<Fault>, bool, Reason)> = vec![
+        (None, true, Reason::Unauthorised),
+        (all(FaultKind::Status(500, "broken".into())), false, Reason::NetError),
+        (all(FaultKind::MalformedJson), false, Reason::MalformedAnswer),
+        (all(FaultKind::CloseWithoutByte), false, Reason::YagnaUnreachable),
+    ];
+    for (fault, refuse_key, reason) in faults {
+        stage.daemons[0].set_fault(fault);
+        stage.daemons[0].refuse_key(refuse_key);
+        let said = |summary: &stage::Summary| {
+            summary.probes.values().any(|probe| probe.could_not_look.contains(&reason))
+        };
+        stage.rounds_closed_with(1, |summary| said(summary) && summary.down == 0).await;
+    }
+    stage.daemons[0].set_fault(None);
+    stage.daemons[0].refuse_key(false);
+    stage.rounds_closed_with(1, |summary| summary.up == 12).await;
+    stage.kill_probe(0);
+    stage.stop_aggregator().await;
+    let csv = stage.csv();
+    assert!(!csv.contains("False"), "{csv}");
+    let (facts, epochs, closed) = stage.facts().await;
+    assert_eq!(csv, oracle::csv(&facts, &epochs, closed));
+    // Scans whose deletion a fault swallowed end by their own timeout; demands would live an hour.
+    assert_eq!(stage.daemons[0].open_demands(), 0);
+}

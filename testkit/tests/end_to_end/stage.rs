@@ -1,0 +1,248 @@
+//! The stage: a small world, and handles to everything on it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics_exporter_prometheus::PrometheusBuilder;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use uptime_aggregator::access::{hash_token, new_token};
+use uptime_aggregator::clock::now_unix_ms;
+use uptime_aggregator::config::{Config, SettingArgs};
+use uptime_aggregator::ledger::Ledger;
+use uptime_aggregator::ledger::state::RoundSummary;
+use uptime_aggregator::server::Server;
+use uptime_aggregator::store::{SqliteStore, Store};
+use uptime_probe::orders::Orders;
+use uptime_probe::scan::Scanner;
+use uptime_probe::spool::{Spool, SpoolLimits};
+use uptime_probe::uplink::{Token, Uplink, UplinkOptions};
+use uptime_probe::yagna::{AppKey, Limits, Yagna, YagnaOptions};
+use uptime_proto::{Class, Epochs, NodeId, Outcome, Part, PartKey, Reason, Round, Sets};
+use uptime_testkit::oracle::OracleFact;
+use uptime_testkit::standin::{Daemon, DaemonOptions, NetTiming, ProviderSpec, View, World};
+
+pub(crate) type Summary = RoundSummary;
+
+/// The shortest round in which a direct question, asked twice with a limit of one second, fits.
+pub(crate) const PERIOD_S: u64 = 4;
+/// What a condition may take before the test gives up.
+const PATIENCE: Duration = Duration::from_secs(60);
+const SUBNETS: [&str; 2] = ["public", "testnet"];
+
+pub(crate) struct Stage {
+    pub(crate) world: World,
+    pub(crate) daemons: Vec<Daemon>,
+    directory: tempfile::TempDir,
+    tokens: Vec<String>,
+    address: String,
+    aggregator: Option<(CancellationToken, JoinSet<anyhow::Result<()>>, Ledger)>,
+    probes: BTreeMap<usize, (JoinSet<()>, Spool)>,
+    last_closed: Option<Round>,
+}
+
+impl Stage {
+    /// Providers in two subnets and three daemons with different partial views.
+    pub(crate) async fn open(providers: usize) -> Self {
+        let world = World::new(11);
+        let quick = NetTiming { ping_interval: Duration::from_secs(1), ..world.timing() };
+        world.set_timing(quick);
+        for number in 0..providers {
+            world.add_provider(ProviderSpec::in_subnet(SUBNETS[usize::from(number % 3 == 0)]));
+        }
+        let ids = world.ids();
+        let mut daemons = Vec::new();
+        for missing in 0..3 {
+            let seen = ids.iter().enumerate().filter(|(at, _)| at % 3 != missing);
+            let view = if missing == 0 {
+                View::Everything
+            } else {
+                View::Only(seen.map(|(_, id)| id.clone()).collect::<BTreeSet<_>>())
+            };
+            let options = DaemonOptions {
+                app_key: "stage-key".into(),
+                view,
+                relay_session_age: Duration::from_secs(3_600),
+                ..DaemonOptions::default()
+            };
+            daemons.push(Daemon::start(world.clone(), options).await.unwrap());
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let mut store = SqliteStore::open(&directory.path().join("data")).await.unwrap();
+        let mut tokens = Vec::new();
+        for name in ["alpha", "beta", "gamma"] {
+            let token = new_token();
+            store.add_probe(name, &hash_token(&token), &[], now_unix_ms()).await.unwrap();
+            tokens.push(token);
+        }
+        Self {
+            world,
+            daemons,
+            directory,
+            tokens,
+            address: "127.0.0.1:0".into(),
+            aggregator: None,
+            probes: BTreeMap::new(),
+            last_closed: None,
+        }
+    }
+
+    fn data_dir(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
+    pub(crate) async fn start_aggregator(&mut self) {
+        let args = SettingArgs {
+            data_dir: Some(self.data_dir().display().to_string()),
+            grpc_addr: Some(self.address.clone()),
+            http_addr: Some("127.0.0.1:0".into()),
+            round_period_s: Some(PERIOD_S.to_string()),
+            grace_s: Some("2".into()),
+            freshness_s: Some("3".into()),
+            direct_timeout_ms: Some("1000".into()),
+            ..SettingArgs::default()
+        };
+        let metrics = PrometheusBuilder::new().build_recorder().handle();
+        let server = Server::build(Config::read(&args).unwrap(), metrics).await.unwrap();
+        // The same address after a restart, as probes know it.
+        self.address = server.grpc_addr.to_string();
+        let ledger = server.ledger();
+        let stop = CancellationToken::new();
+        let mut running = JoinSet::new();
+        running.spawn(server.run(stop.clone()));
+        self.aggregator = Some((stop, running, ledger));
+    }
+
+    pub(crate) async fn stop_aggregator(&mut self) {
+        let (stop, mut running, ledger) = self.aggregator.take().expect("it runs");
+        stop.cancel();
+        running.join_next().await.unwrap().unwrap().unwrap();
+        self.last_closed = ledger.snapshot().closed;
+    }
+
+    pub(crate) fn start_probe(&mut self, number: usize) {
+        let yagna = Yagna::new(YagnaOptions {
+            base_url: self.daemons[number].base_url(),
+            app_key: AppKey::new("stage-key".into()),
+            limits: Limits {
+                answer_timeout: Duration::from_secs(1),
+                market_timeout: Duration::from_secs(2),
+                ..Limits::default()
+            },
+            now_unix_ms: uptime_probe::clock::now_unix_ms,
+        })
+        .unwrap();
+        let directory = self.directory.path().join(format!("spool-{number}"));
+        let limits = SpoolLimits { bytes_max: 64 << 20 };
+        let (spool, found) = Spool::open(&directory, limits).unwrap();
+        assert_eq!(found.damaged, 0);
+        let orders = Orders::open(&directory);
+        let subnets: Vec<String> = SUBNETS.iter().map(|subnet| (*subnet).to_owned()).collect();
+        let options = UplinkOptions {
+            aggregators: vec![format!("http://{}", self.address)],
+            token: Some(Token::new(&self.tokens[number]).unwrap()),
+            subnets: subnets.clone(),
+        };
+        let uplink = Uplink::new(options, spool.clone(), orders.clone());
+        let scanner = Scanner::new(yagna, spool.clone(), orders, subnets, &number.to_string());
+        let mut tasks = JoinSet::new();
+        tasks.spawn(uplink.run(CancellationToken::new()));
+        tasks.spawn(scanner.run(CancellationToken::new()));
+        self.probes.insert(number, (tasks, spool));
+    }
+
+    /// Ends a probe without notice, wherever it is.
+    pub(crate) fn kill_probe(&mut self, number: usize) {
+        drop(self.probes.remove(&number).expect("it runs"));
+    }
+
+    fn ledger(&self) -> &Ledger {
+        &self.aggregator.as_ref().expect("it runs").2
+    }
+
+    /// Waits until so many rounds have closed for which this holds, from now on.
+    pub(crate) async fn rounds_closed_with(&self, mut count: usize, so: impl Fn(&Summary) -> bool) {
+        let mut snapshots = self.ledger().snapshots();
+        let mut last = snapshots.borrow_and_update().closed;
+        let mut seen: Vec<Arc<RoundSummary>> = Vec::new();
+        let wait = async {
+            while count > 0 {
+                snapshots.changed().await.unwrap();
+                let snapshot = Arc::clone(&snapshots.borrow_and_update());
+                let newer = |summary: &&Arc<RoundSummary>| Some(summary.round) > last;
+                for summary in snapshot.rounds.iter().filter(newer) {
+                    count = count.saturating_sub(usize::from(so(summary)));
+                    seen.push(Arc::clone(summary));
+                }
+                last = snapshot.closed;
+            }
+        };
+        let patient = tokio::time::timeout(PATIENCE, wait).await;
+        assert!(patient.is_ok(), "not within {PATIENCE:?}; rounds since: {seen:#?}");
+    }
+
+    /// Starts an uplink alone for every spool that was left, until nothing waits in any.
+    pub(crate) async fn all_delivered(&self) {
+        for number in 0..3 {
+            let directory = self.directory.path().join(format!("spool-{number}"));
+            let limits = SpoolLimits { bytes_max: 64 << 20 };
+            let (spool, _) = Spool::open(&directory, limits).unwrap();
+            let options = UplinkOptions {
+                aggregators: vec![format!("http://{}", self.address)],
+                token: Some(Token::new(&self.tokens[number]).unwrap()),
+                subnets: Vec::new(),
+            };
+            let uplink = Uplink::new(options, spool, Orders::open(&directory));
+            assert_eq!(uplink.drain(Duration::from_secs(20)).await, 0);
+        }
+        // What came late is judged when nothing else is to be done: with the next close at the
+        // latest.
+        self.rounds_closed_with(1, |_| true).await;
+    }
+
+    /// Every stored fact, in the oracle's words, with the rules and the last closed round.
+    pub(crate) async fn facts(&self) -> (Vec<OracleFact>, Epochs, Option<Round>) {
+        let mut store = SqliteStore::open(&self.data_dir()).await.unwrap();
+        let catalogue = store.catalogue().await.unwrap();
+        let ids: Vec<NodeId> = catalogue.nodes.iter().map(|(id, _)| *id).collect();
+        let stored = store.read(0, u64::from(u32::MAX)).await.unwrap();
+        let facts = stored.into_iter().map(|fact| {
+            let fact = fact.unwrap();
+            let mut sets = Sets::default();
+            for class in Class::ALL {
+                let members = fact.of(class).iter().map(|number| ids[number as usize]);
+                sets.set(class, members.collect());
+            }
+            let subnet = catalogue.subnets[fact.key.subnet as usize].clone();
+            let part = Part {
+                key: PartKey { subnet, round: fact.key.round, number: fact.key.number },
+                kind: fact.kind,
+                outcome: fact.outcome,
+                observed_at_ms: fact.observed_at_ms,
+                relay_session_age_s: fact.relay_session_age_s,
+                sets,
+            };
+            assert_eq!(part.digest(), fact.digest, "what is stored is what was sent");
+            OracleFact { probe: fact.key.probe, part }
+        });
+        let facts = facts.collect();
+        (facts, Epochs::new(catalogue.epochs).unwrap(), self.last_closed)
+    }
+
+    pub(crate) fn csv(&self) -> String {
+        std::fs::read_to_string(self.data_dir().join("nodes_status.csv")).unwrap()
+    }
+
+    /// Why a probe could not look, ever.
+    pub(crate) fn reasons(&self, facts: &[OracleFact], probe: usize) -> BTreeSet<Reason> {
+        let number = u32::try_from(probe + 1).unwrap();
+        let of_probe = facts.iter().filter(|fact| fact.probe == number);
+        let reasons = of_probe.filter_map(|fact| match fact.part.outcome {
+            Outcome::CouldNotLook(reason) => Some(reason),
+            Outcome::Looked => None,
+        });
+        reasons.collect()
+    }
+}

@@ -1,0 +1,70 @@
+//! A foreign gRPC client, Python's grpcio through reflection, submits a report and reads it back.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::path::{Path, PathBuf};
+
+use metrics_exporter_prometheus::PrometheusBuilder;
+use tokio_util::sync::CancellationToken;
+use uptime_aggregator::access::{hash_token, new_token};
+use uptime_aggregator::clock::now_unix_ms;
+use uptime_aggregator::config::{Config, SettingArgs};
+use uptime_aggregator::server::Server;
+use uptime_aggregator::store::{SqliteStore, Store};
+
+/// The interpreter that deploy/test.sh prepared, with grpcio and its reflection.
+fn python() -> PathBuf {
+    let prepared = std::env::var_os("UPTIME_PYTHON").map(PathBuf::from).unwrap_or_else(|| {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/python/bin/python")
+    });
+    assert!(
+        prepared.exists(),
+        "{} is missing: `sh deploy/test.sh` makes it, or set UPTIME_PYTHON to a Python with the \
+         packages of deploy/test-requirements.txt",
+        prepared.display()
+    );
+    prepared
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn python_submits_by_reflection_and_reads_it_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let token = new_token();
+    let mut store = SqliteStore::open(directory.path()).await.unwrap();
+    store.add_probe("python", &hash_token(&token), &[], now_unix_ms()).await.unwrap();
+    drop(store);
+    let args = SettingArgs {
+        data_dir: Some(directory.path().display().to_string()),
+        grpc_addr: Some("127.0.0.1:0".into()),
+        http_addr: Some("127.0.0.1:0".into()),
+        round_period_s: Some("1".into()),
+        grace_s: Some("1".into()),
+        ..SettingArgs::default()
+    };
+    let metrics = PrometheusBuilder::new().build_recorder().handle();
+    let server = Server::build(Config::read(&args).unwrap(), metrics).await.unwrap();
+    let address = server.grpc_addr.to_string();
+    let stop = CancellationToken::new();
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(server.run(stop.clone()));
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/foreign_client.py");
+    let output = tokio::process::Command::new(python())
+        .arg(script)
+        .arg(address)
+        .env("UPTIME_TOKEN", token)
+        .kill_on_drop(true)
+        .output()
+        .await
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let wrong = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}{wrong}");
+    assert_eq!(
+        said,
+        "0x000102030405060708090a0b0c0d0e0f10111213 True 1 a node that Python reported \
+         ['public']\nfresh-v1 1\n",
+        "{wrong}"
+    );
+    stop.cancel();
+    tasks.join_next().await.unwrap().unwrap().unwrap();
+}
