@@ -1,6 +1,11 @@
-//! A foreign gRPC client, Python's grpcio through reflection, submits a report and reads it back.
+//! A foreign gRPC client, Python's grpcio through reflection, submits a report and reads it back;
+//! then the README's own example is run.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
 
 use std::path::{Path, PathBuf};
 
@@ -14,9 +19,11 @@ use uptime_aggregator::store::{SqliteStore, Store};
 
 /// The interpreter that deploy/test.sh prepared, with grpcio and its reflection.
 fn python() -> PathBuf {
-    let prepared = std::env::var_os("UPTIME_PYTHON").map(PathBuf::from).unwrap_or_else(|| {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/python/bin/python")
-    });
+    let prepared = std::env::var_os("UPTIME_PYTHON")
+        .map(PathBuf::from)
+        .unwrap_or_else(|| {
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/python/bin/python")
+        });
     assert!(
         prepared.exists(),
         "{} is missing: `sh deploy/test.sh` makes it, or set UPTIME_PYTHON to a Python with the \
@@ -31,7 +38,10 @@ async fn python_submits_by_reflection_and_reads_it_back() {
     let directory = tempfile::tempdir().unwrap();
     let token = new_token();
     let mut store = SqliteStore::open(directory.path()).await.unwrap();
-    store.add_probe("python", &hash_token(&token), &[], now_unix_ms()).await.unwrap();
+    store
+        .add_probe("python", &hash_token(&token), &[], now_unix_ms())
+        .await
+        .unwrap();
     drop(store);
     let args = SettingArgs {
         data_dir: Some(directory.path().display().to_string()),
@@ -42,8 +52,11 @@ async fn python_submits_by_reflection_and_reads_it_back() {
         ..SettingArgs::default()
     };
     let metrics = PrometheusBuilder::new().build_recorder().handle();
-    let server = Server::build(Config::read(&args).unwrap(), metrics).await.unwrap();
+    let server = Server::build(Config::read(&args).unwrap(), metrics)
+        .await
+        .unwrap();
     let address = server.grpc_addr.to_string();
+    let readme_address = address.clone();
     let stop = CancellationToken::new();
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(server.run(stop.clone()));
@@ -64,6 +77,29 @@ async fn python_submits_by_reflection_and_reads_it_back() {
         "0x000102030405060708090a0b0c0d0e0f10111213 True 1 a node that Python reported \
          ['public']\nfresh-v1 1\n",
         "{wrong}"
+    );
+    let readme =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md"));
+    let readme = readme.unwrap();
+    let example = readme
+        .split("```python")
+        .nth(1)
+        .unwrap()
+        .split("```")
+        .next()
+        .unwrap();
+    let output = tokio::process::Command::new(python())
+        .arg("-c")
+        .arg(example.replace("127.0.0.1:7640", &readme_address))
+        .kill_on_drop(true)
+        .output()
+        .await
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let wrong = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        said.starts_with("0x000102030405060708090a0b0c0d0e0f10111213 True 100.0 "),
+        "{said}{wrong}"
     );
     stop.cancel();
     tasks.join_next().await.unwrap().unwrap().unwrap();
