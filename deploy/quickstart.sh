@@ -433,8 +433,9 @@ look_for_freeze() {
     fi
 }
 
-# The CSV is of a closed round when it was written after that was closed.
-csv_written() { [ "$(stat -c %Y "$csv")" -ge $((closed_s + period_s + grace_s)) ]; }
+# The CSV is of a closed round when it was written after that was closed. A file's time is taken
+# from the kernel's coarse clock, some milliseconds behind; hence a second of tolerance.
+csv_written() { [ "$(stat -c %Y "$csv")" -ge $((closed_s + period_s + grace_s - 1)) ]; }
 
 daemon_froze() {
     look_for_freeze

@@ -15,10 +15,7 @@ const NAME_BYTES_MAX: usize = 64;
 /// A new random token: 256 bits, as 64 hex digits. Too many to guess, so a plain hash protects it.
 #[must_use]
 pub fn new_token() -> String {
-    rand::random::<[u8; 32]>()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    rand::random::<[u8; 32]>().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What is stored of a token.
@@ -56,10 +53,7 @@ pub async fn authenticate(ledger: &Ledger, metadata: &MetadataMap) -> Result<Pro
         )
     };
     let header = metadata.get("authorization").ok_or_else(refused)?;
-    let token = header
-        .to_str()
-        .ok()
-        .and_then(|text| text.strip_prefix("Bearer "));
+    let token = header.to_str().ok().and_then(|text| text.strip_prefix("Bearer "));
     let token = token.ok_or_else(refused)?.trim();
     let probe = ledger
         .authenticate(hash_token(token))

@@ -17,6 +17,7 @@ use crate::telemetry::LogFormat;
 ///
 /// Settings are taken from a flag, else from the environment variable named beside it, else from
 /// the file given with --config (TOML, the flag's name with underscores), else the default.
+/// UPTIME_LOG chooses what is logged, as info or debug.
 /// Exit status: 0 done, 1 failed, 64 wrong usage or configuration.
 #[derive(Debug, Parser)]
 #[command(name = "uptime-aggregator", version, max_term_width = 100)]
@@ -168,10 +169,7 @@ impl Config {
         let default_period = |seconds| Period::new(seconds).map_err(|error| error.to_string());
         let thirty = default_period(30).map_err(|fault| vec![fault])?;
         let period = settings.checked("round-period-s", thirty, |text| {
-            default_period(
-                text.parse()
-                    .map_err(|_| "a number of seconds is wanted".to_owned())?,
-            )
+            default_period(text.parse().map_err(|_| "a number of seconds is wanted".to_owned())?)
         });
         let default = Epoch::with_defaults(period);
         let rules = Epoch {
@@ -205,15 +203,7 @@ impl Config {
             _ => Err("text or json is wanted".to_owned()),
         });
         settings.finish()?;
-        Ok(Self {
-            grpc_addr,
-            http_addr,
-            data_dir,
-            csv,
-            rules,
-            unconfirmed_nodes_max,
-            log_format,
-        })
+        Ok(Self { grpc_addr, http_addr, data_dir, csv, rules, unconfirmed_nodes_max, log_format })
     }
 }
 
@@ -222,10 +212,7 @@ fn read_file(path: &Path) -> Result<Texts, String> {
     let text = std::fs::read_to_string(path).map_err(|error| fault(&error))?;
     let table: BTreeMap<String, toml::Value> =
         toml::from_str(&text).map_err(|error| fault(&error))?;
-    Ok(table
-        .into_iter()
-        .map(|(name, value)| (name, plain_texts(value)))
-        .collect())
+    Ok(table.into_iter().map(|(name, value)| (name, plain_texts(value))).collect())
 }
 
 fn plain_texts(value: toml::Value) -> Vec<String> {
@@ -260,17 +247,8 @@ mod tests {
             ..SettingArgs::default()
         };
         let faults = Config::resolve(&args, Texts::from([("typo".into(), vec![])])).unwrap_err();
-        for name in [
-            "grpc-addr",
-            "http-addr",
-            "round-period-s",
-            "grace-s",
-            "typo",
-        ] {
-            assert!(
-                faults.iter().any(|fault| fault.contains(name)),
-                "{name}: {faults:?}"
-            );
+        for name in ["grpc-addr", "http-addr", "round-period-s", "grace-s", "typo"] {
+            assert!(faults.iter().any(|fault| fault.contains(name)), "{name}: {faults:?}");
         }
         assert_eq!(faults.len(), 5, "{faults:?}");
     }

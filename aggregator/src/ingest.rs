@@ -54,10 +54,7 @@ pub struct IngestOptions {
 #[must_use]
 pub fn schedule_for(epoch: &Epoch) -> v1::Schedule {
     let period_ms = epoch.period.seconds().saturating_mul(1000);
-    let questions_ms = epoch
-        .direct_timeout_ms
-        .saturating_mul(epoch.direct_attempts)
-        + 1_000;
+    let questions_ms = epoch.direct_timeout_ms.saturating_mul(epoch.direct_attempts) + 1_000;
     v1::Schedule {
         lookups_offset_ms: period_ms / 5 * 2,
         suspects_offset_ms: (period_ms / 5 * 3).max(period_ms.saturating_sub(questions_ms)),
@@ -78,11 +75,7 @@ impl Ingest {
     /// The service over a ledger; `connections` is shared with [`dispatch`].
     #[must_use]
     pub fn new(ledger: Ledger, connections: Connections, options: IngestOptions) -> Self {
-        Self {
-            ledger,
-            connections,
-            options: Arc::new(options),
-        }
+        Self { ledger, connections, options: Arc::new(options) }
     }
 
     /// Checks a report and hands it over. The outer future ends when it has its place in the
@@ -129,12 +122,7 @@ impl Ingest {
                 .collect();
             for outcome in &all {
                 if let PartOutcome::Refused(reason, detail) = outcome {
-                    tracing::warn!(
-                        probe = name,
-                        reason = reason.as_str_name(),
-                        detail,
-                        "refused"
-                    );
+                    tracing::warn!(probe = name, reason = reason.as_str_name(), detail, "refused");
                 }
             }
             Ok(report_result(report_id, &all))
@@ -201,11 +189,7 @@ fn check_subnet(part: &Part, probe: &ProbeRecord) -> Result<(), Refusal> {
 
 fn check_time(part: &Part, epochs: &Epochs, now_ms: i64) -> Result<(), Refusal> {
     let round = part.key.round;
-    if !epochs
-        .all()
-        .iter()
-        .any(|epoch| epoch.period == round.period())
-    {
+    if !epochs.all().iter().any(|epoch| epoch.period == round.period()) {
         let detail = format!("no epoch has rounds of {} s", round.period().seconds());
         return Err(Refusal::new(RefusalReason::PeriodInvalid, detail));
     }
@@ -239,10 +223,7 @@ fn check_time(part: &Part, epochs: &Epochs, now_ms: i64) -> Result<(), Refusal> 
 fn read_details(wire: &[v1::NodeDetails]) -> Result<Vec<(NodeId, Details)>, Refusal> {
     let refuse = |detail: String| Refusal::new(RefusalReason::DetailsInvalid, detail);
     if wire.len() > DETAILS_MAX {
-        return Err(refuse(format!(
-            "{} details, at most {DETAILS_MAX}",
-            wire.len()
-        )));
+        return Err(refuse(format!("{} details, at most {DETAILS_MAX}", wire.len())));
     }
     wire.iter()
         .map(|wire| {
@@ -294,17 +275,12 @@ fn report_result(report_id: u64, outcomes: &[PartOutcome]) -> v1::ReportResult {
         _ => None,
     });
     let (reason, detail) = refused.unwrap_or((RefusalReason::Unspecified, String::new()));
-    let alike = outcomes
-        .windows(2)
-        .all(|pair| part_status(&pair[0]) == part_status(&pair[1]));
+    let alike = outcomes.windows(2).all(|pair| part_status(&pair[0]) == part_status(&pair[1]));
     let parts = if alike { &[] } else { outcomes };
     let parts = parts
         .iter()
         .map(part_status)
-        .map(|(status, reason)| v1::PartResult {
-            status: status as i32,
-            reason: reason as i32,
-        });
+        .map(|(status, reason)| v1::PartResult { status: status as i32, reason: reason as i32 });
     v1::ReportResult {
         report_id,
         status: status as i32,
@@ -323,11 +299,7 @@ impl v1::collector_server::Collector for Ingest {
         request: Request<Streaming<v1::ProbeMessage>>,
     ) -> Result<Response<Self::ConnectStream>, Status> {
         let probe = access::authenticate(&self.ledger, request.metadata()).await?;
-        Ok(Response::new(stream::start(
-            self.clone(),
-            probe,
-            request.into_inner(),
-        )))
+        Ok(Response::new(stream::start(self.clone(), probe, request.into_inner())))
     }
 
     async fn submit(

@@ -78,30 +78,12 @@ pub struct Greeting {
 }
 
 enum Request {
-    Submit(
-        Submission,
-        oneshot::Sender<Result<Vec<PartOutcome>, Unavailable>>,
-    ),
-    Refused {
-        probe: u32,
-        parts: u64,
-    },
-    Lookups {
-        round_s: u64,
-        answer: oneshot::Sender<LookupState>,
-    },
-    Authenticate(
-        [u8; 32],
-        oneshot::Sender<Result<Option<ProbeRecord>, StoreError>>,
-    ),
-    Connected {
-        probe: ProbeRecord,
-        greeting: Option<Greeting>,
-    },
-    Assigned {
-        probe: u32,
-        nodes: u64,
-    },
+    Submit(Submission, oneshot::Sender<Result<Vec<PartOutcome>, Unavailable>>),
+    Refused { probe: u32, parts: u64 },
+    Lookups { round_s: u64, answer: oneshot::Sender<LookupState> },
+    Authenticate([u8; 32], oneshot::Sender<Result<Option<ProbeRecord>, StoreError>>),
+    Connected { probe: ProbeRecord, greeting: Option<Greeting> },
+    Assigned { probe: u32, nodes: u64 },
 }
 
 /// The store would not take it, or the ledger is stopping: nothing was lost, try again.
@@ -140,10 +122,7 @@ impl Ledger {
     ) -> Result<impl Future<Output = Result<Vec<PartOutcome>, Unavailable>> + use<>, Unavailable>
     {
         let (answer, outcome) = oneshot::channel();
-        let sent = self
-            .requests
-            .send(Request::Submit(submission, answer))
-            .await;
+        let sent = self.requests.send(Request::Submit(submission, answer)).await;
         sent.map_err(|_| stopping())?;
         Ok(async move { outcome.await.map_err(|_| stopping())? })
     }

@@ -27,17 +27,10 @@ fn main() -> ExitCode {
         Err(error) => {
             // Nothing more can be done when even this cannot be printed.
             error.print().ok();
-            return if error.use_stderr() {
-                EXIT_USAGE.into()
-            } else {
-                ExitCode::SUCCESS
-            };
+            return if error.use_stderr() { EXIT_USAGE.into() } else { ExitCode::SUCCESS };
         }
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-    {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("cannot start: {error}");
@@ -114,19 +107,14 @@ async fn serve(config: Config) -> anyhow::Result<ExitCode> {
 async fn probe(data_dir: &Path, command: ProbeCommand) -> anyhow::Result<ExitCode> {
     let mut store = SqliteStore::open(data_dir).await?;
     match command {
-        ProbeCommand::Add {
-            name,
-            subnets_allowed,
-        } => {
+        ProbeCommand::Add { name, subnets_allowed } => {
             if let Err(fault) = check_name(&name) {
                 eprintln!("uptime-aggregator: {fault}");
                 return Ok(EXIT_USAGE.into());
             }
             let token = new_token();
             let hash = hash_token(&token);
-            let added = store
-                .add_probe(&name, &hash, &subnets_allowed, now_unix_ms())
-                .await?;
+            let added = store.add_probe(&name, &hash, &subnets_allowed, now_unix_ms()).await?;
             if added.is_none() {
                 bail!("a probe named {name} is enrolled already; see: probe list");
             }

@@ -19,13 +19,8 @@ use crate::ledger::snapshot::{NodeView, Snapshot};
 use crate::ledger::uptime::shortest_decimal;
 
 /// The columns, in order.
-pub const HEADER: [&str; 5] = [
-    "issuer_id",
-    "is_online",
-    "last_seen",
-    "total_online_scans",
-    "uptime",
-];
+pub const HEADER: [&str; 5] =
+    ["issuer_id", "is_online", "last_seen", "total_online_scans", "uptime"];
 
 /// An instant as the `utc` dialect writes it: microseconds and an explicit offset of zero.
 #[must_use]
@@ -45,13 +40,7 @@ pub fn write_csv(snapshot: &Snapshot, out: impl Write) -> io::Result<()> {
     // Neighbours were mostly seen at the same instant: format it once.
     let mut stamp = (i64::MIN, String::new());
     for node in snapshot.nodes() {
-        let NodeView {
-            id,
-            is_online,
-            last_seen_ms,
-            tally,
-            ..
-        } = node;
+        let NodeView { id, is_online, last_seen_ms, tally, .. } = node;
         match last_seen_ms {
             Some(ms) if ms != stamp.0 => stamp = (ms, utc_stamp(ms)),
             None => stamp = (i64::MIN, String::new()),
@@ -62,9 +51,7 @@ pub fn write_csv(snapshot: &Snapshot, out: impl Write) -> io::Result<()> {
             if is_online { "True" } else { "False" },
             &stamp.1,
             &tally.up_rounds.to_string(),
-            &tally
-                .uptime_percent()
-                .map_or_else(|| "0.0".to_owned(), shortest_decimal),
+            &tally.uptime_percent().map_or_else(|| "0.0".to_owned(), shortest_decimal),
         ])?;
     }
     csv.flush()
@@ -161,9 +148,6 @@ mod tests {
 
     #[test]
     fn stamps_are_utc_with_microseconds() {
-        assert_eq!(
-            utc_stamp(1_769_862_896_789),
-            "2026-01-31T12:34:56.789000+00:00"
-        );
+        assert_eq!(utc_stamp(1_769_862_896_789), "2026-01-31T12:34:56.789000+00:00");
     }
 }

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use prost::Message;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 use uptime_proto::v1::{self, NodeOrder};
@@ -22,6 +23,10 @@ use crate::publish::write_csv;
 
 /// The largest page.
 const PAGE_MAX: u32 = 1_000;
+/// The encoded rows of a page: leaves a message room for the rest.
+const PAGE_BYTES_MAX: usize = uptime_proto::MESSAGE_BYTES_MAX - 16 * 1024;
+/// Tag and length of a row in its message.
+const ROW_OVERHEAD_BYTES: usize = 8;
 /// Snapshots kept for readers in the middle of a listing: ten minutes at the default period.
 const PAGED_SNAPSHOTS_MAX: usize = 20;
 /// Bytes of CSV in one message.
@@ -35,10 +40,11 @@ pub struct Query {
     paged: Arc<Mutex<VecDeque<Arc<Snapshot>>>>,
 }
 
-/// What a page token says: the round of the listing's snapshot and the next row.
+/// What a page token says: the listing's snapshot and the next row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct PageToken {
     closed_s: u64,
+    serial: u64,
     next: usize,
 }
 
@@ -47,28 +53,25 @@ impl PageToken {
         if text.is_empty() {
             return Ok(None);
         }
-        let parts = text.split_once('-').and_then(|(closed, next)| {
-            Some(Self {
-                closed_s: closed.parse().ok()?,
-                next: next.parse().ok()?,
-            })
-        });
+        let mut parts = text.split('-');
+        let mut number = || parts.next()?.parse::<u64>().ok();
+        let token = (|| {
+            let (closed_s, serial, next) = (number()?, number()?, number()?);
+            Some(Self { closed_s, serial, next: usize::try_from(next).ok()? })
+        })();
+        let parts = token.filter(|_| parts.next().is_none());
         parts.map(Some).ok_or_else(|| {
             Status::invalid_argument("page_token: give back what the last page said, unchanged")
         })
     }
 
     fn write(self) -> String {
-        format!("{}-{}", self.closed_s, self.next)
+        format!("{}-{}-{}", self.closed_s, self.serial, self.next)
     }
 }
 
 fn page_size(asked: u32, default: u32) -> usize {
-    let size = if asked == 0 {
-        default
-    } else {
-        asked.min(PAGE_MAX)
-    };
+    let size = if asked == 0 { default } else { asked.min(PAGE_MAX) };
     size as usize
 }
 
@@ -80,33 +83,28 @@ impl Query {
     /// The service over a ledger's snapshots.
     #[must_use]
     pub fn new(ledger: Ledger) -> Self {
-        Self {
-            ledger,
-            paged: Arc::default(),
-        }
+        Self { ledger, paged: Arc::default() }
     }
 
     /// The snapshot of a listing: the current one for a first page, else the one its token names.
     fn snapshot_of(&self, token: Option<PageToken>) -> Result<Arc<Snapshot>, Status> {
         let current = self.ledger.snapshot();
-        let closed_s = |snapshot: &Snapshot| snapshot.closed.map_or(0, Round::start_s);
         // A leaf: nothing is awaited while it is held.
         let mut paged = self.paged.lock().unwrap_or_else(PoisonError::into_inner);
         match token {
             None => {
-                if paged
-                    .back()
-                    .is_none_or(|last| closed_s(last) != closed_s(&current))
-                {
+                if paged.back().is_none_or(|last| last.serial != current.serial) {
                     paged.push_back(Arc::clone(&current));
                     if paged.len() > PAGED_SNAPSHOTS_MAX {
                         paged.pop_front();
                     }
                 }
-                Ok(paged.back().map_or(current, Arc::clone))
+                Ok(current)
             }
             Some(token) => {
-                let kept = paged.iter().find(|kept| closed_s(kept) == token.closed_s);
+                let kept = paged
+                    .iter()
+                    .find(|kept| kept.serial == token.serial && closed_s(kept) == token.closed_s);
                 kept.map(Arc::clone).ok_or_else(|| {
                     Status::aborted("page_token: this listing is too old to go on; start anew")
                 })
@@ -159,10 +157,7 @@ fn figures(tally: &Tally, from_unix_s: u64, to_unix_s: u64) -> v1::UptimeFigures
         up_rounds: tally.up_rounds,
         down_rounds: tally.down_rounds,
         unknown_rounds: tally.unknown_rounds,
-        window: Some(v1::Window {
-            from_unix_s,
-            to_unix_s,
-        }),
+        window: Some(v1::Window { from_unix_s, to_unix_s }),
     }
 }
 
@@ -176,11 +171,7 @@ fn node(view: &NodeView<'_>, snapshot: &Snapshot) -> v1::Node {
         first_seen_unix_s: view.first_seen_s,
         last_seen_unix_ms: view.last_seen_ms,
         retired: view.retired,
-        all: Some(figures(
-            &view.tally,
-            view.first_seen_s,
-            snapshot.closed_end_s(),
-        )),
+        all: Some(figures(&view.tally, view.first_seen_s, snapshot.closed_end_s())),
         subnets: view.subnets.iter().map(|name| (*name).to_owned()).collect(),
         name: details.name,
         runtime: details.runtime,
@@ -201,17 +192,11 @@ fn probe(status: &ProbeStatus, last: Option<&RoundSummary>) -> v1::Probe {
         software_version: status.software_version.clone(),
         subnets: status.subnets.clone(),
         last_report_unix_ms: status.last_report_ms.unwrap_or(0),
-        last_round_unix_s: last
-            .filter(|_| round.is_some())
-            .map_or(0, |last| last.round.start_s()),
+        last_round_unix_s: last.filter(|_| round.is_some()).map_or(0, |last| last.round.start_s()),
         eligible: round.is_some_and(|round| round.ballot.eligible),
         ineligibilities: reasons.iter().copied().map(ineligibility).collect(),
         could_not_look: round.map_or_else(Vec::new, |round| {
-            round
-                .could_not_look
-                .iter()
-                .map(|reason| reason.to_wire() as i32)
-                .collect()
+            round.could_not_look.iter().map(|reason| reason.to_wire() as i32).collect()
         }),
         parts_accepted: status.parts_accepted,
         parts_refused: status.parts_refused,
@@ -222,17 +207,10 @@ fn probe(status: &ProbeStatus, last: Option<&RoundSummary>) -> v1::Probe {
 
 fn round(summary: &RoundSummary, snapshot: &Snapshot) -> v1::Round {
     let name = |number: u32| {
-        let status = snapshot
-            .probes
-            .iter()
-            .find(|status| status.number == number);
+        let status = snapshot.probes.iter().find(|status| status.number == number);
         status.map_or_else(|| format!("probe {number}"), |status| status.name.clone())
     };
-    let eligible = summary
-        .probes
-        .values()
-        .filter(|probe| probe.ballot.eligible)
-        .count();
+    let eligible = summary.probes.values().filter(|probe| probe.ballot.eligible).count();
     let narrow = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     v1::Round {
         start_unix_s: summary.round.start_s(),
@@ -248,17 +226,8 @@ fn round(summary: &RoundSummary, snapshot: &Snapshot) -> v1::Round {
             .map(|(number, probe)| v1::RoundProbe {
                 probe: name(*number),
                 eligible: probe.ballot.eligible,
-                ineligibilities: probe
-                    .ineligibilities
-                    .iter()
-                    .copied()
-                    .map(ineligibility)
-                    .collect(),
-                could_not_look: probe
-                    .could_not_look
-                    .iter()
-                    .map(|r| r.to_wire() as i32)
-                    .collect(),
+                ineligibilities: probe.ineligibilities.iter().copied().map(ineligibility).collect(),
+                could_not_look: probe.could_not_look.iter().map(|r| r.to_wire() as i32).collect(),
                 offers: probe.offers,
                 looked: probe.tallied.looked,
                 found: probe.tallied.found,
@@ -269,15 +238,10 @@ fn round(summary: &RoundSummary, snapshot: &Snapshot) -> v1::Round {
 
 fn wanted(view: &NodeView<'_>, filter: &v1::NodeFilter) -> bool {
     let name = view.details.map_or("", |details| details.name.as_str());
-    filter
-        .is_online
-        .is_none_or(|online| online == view.is_online)
+    filter.is_online.is_none_or(|online| online == view.is_online)
         && (filter.subnet.is_empty() || view.subnets.contains(&filter.subnet.as_str()))
         && (filter.id_prefix.is_empty()
-            || view
-                .id
-                .to_string()
-                .starts_with(&filter.id_prefix.to_lowercase()))
+            || view.id.to_string().starts_with(&filter.id_prefix.to_lowercase()))
         && (filter.name_contains.is_empty() || name.contains(&filter.name_contains))
         && (filter.include_retired || !view.retired)
 }
@@ -302,21 +266,32 @@ fn sorted<'a>(
     views
 }
 
-/// One answer of a page, and the token of the next.
-fn page<T, R>(
+fn closed_s(snapshot: &Snapshot) -> u64 {
+    snapshot.closed.map_or(0, Round::start_s)
+}
+
+/// One page, and the token of the next. A page ends early where it would not fit a message.
+fn page<T, R: Message>(
     rows: &[T],
     token: Option<PageToken>,
     size: usize,
-    closed_s: u64,
+    snapshot: &Snapshot,
     show: impl Fn(&T) -> R,
 ) -> (Vec<R>, String) {
     let from = token.map_or(0, |token| token.next).min(rows.len());
-    let to = (from + size).min(rows.len());
-    let next = (to < rows.len()).then(|| PageToken { closed_s, next: to }.write());
-    (
-        rows[from..to].iter().map(show).collect(),
-        next.unwrap_or_default(),
-    )
+    let (mut shown, mut bytes) = (Vec::new(), 0);
+    for row in rows[from..].iter().take(size) {
+        let row = show(row);
+        bytes += row.encoded_len() + ROW_OVERHEAD_BYTES;
+        if bytes > PAGE_BYTES_MAX && !shown.is_empty() {
+            break;
+        }
+        shown.push(row);
+    }
+    let next = from + shown.len();
+    let token = PageToken { closed_s: closed_s(snapshot), serial: snapshot.serial, next };
+    let token = if next < rows.len() { token.write() } else { String::new() };
+    (shown, token)
 }
 
 #[tonic::async_trait]
@@ -359,15 +334,11 @@ impl v1::uptime_query_server::UptimeQuery for Query {
         }
         let token = PageToken::read(&request.page_token)?;
         let snapshot = self.snapshot_of(token)?;
-        let views = snapshot
-            .nodes()
-            .filter(|view| wanted(view, &filter))
-            .collect();
+        let views = snapshot.nodes().filter(|view| wanted(view, &filter)).collect();
         let views = sorted(views, order, request.descending);
-        let closed_s = snapshot.closed.map_or(0, Round::start_s);
         let size = page_size(request.page_size, 100);
         let (nodes, next_page_token) =
-            page(&views, token, size, closed_s, |view| node(view, &snapshot));
+            page(&views, token, size, &snapshot, |view| node(view, &snapshot));
         Ok(Response::new(v1::ListNodesResponse {
             nodes,
             next_page_token,
@@ -384,11 +355,9 @@ impl v1::uptime_query_server::UptimeQuery for Query {
         let token = PageToken::read(&request.page_token)?;
         let snapshot = self.snapshot_of(token)?;
         let newest_first: Vec<_> = snapshot.rounds.iter().rev().collect();
-        let closed_s = snapshot.closed.map_or(0, Round::start_s);
         let size = page_size(request.page_size, 20);
-        let (rounds, next_page_token) = page(&newest_first, token, size, closed_s, |summary| {
-            round(summary, &snapshot)
-        });
+        let (rounds, next_page_token) =
+            page(&newest_first, token, size, &snapshot, |summary| round(summary, &snapshot));
         Ok(Response::new(v1::ListRoundsResponse {
             rounds,
             next_page_token,
@@ -403,11 +372,7 @@ impl v1::uptime_query_server::UptimeQuery for Query {
         let snapshot = self.ledger.snapshot();
         let last = snapshot.rounds.last().map(|summary| &**summary);
         Ok(Response::new(v1::ListProbesResponse {
-            probes: snapshot
-                .probes
-                .iter()
-                .map(|status| probe(status, last))
-                .collect(),
+            probes: snapshot.probes.iter().map(|status| probe(status, last)).collect(),
             freshness: Some(freshness(&snapshot, now_unix_ms())),
         }))
     }
@@ -431,10 +396,7 @@ impl v1::uptime_query_server::UptimeQuery for Query {
         tokio::spawn(async move {
             for (index, piece) in bytes.chunks(CSV_PIECE_BYTES).enumerate() {
                 let freshness = (index == 0).then(|| fresh.clone());
-                let response = v1::ExportCsvResponse {
-                    data: piece.to_vec().into(),
-                    freshness,
-                };
+                let response = v1::ExportCsvResponse { data: piece.to_vec().into(), freshness };
                 if sender.send(Ok(response)).await.is_err() {
                     return;
                 }
@@ -481,41 +443,50 @@ impl v1::uptime_query_server::UptimeQuery for Query {
 
 #[cfg(test)]
 mod tests {
+    use uptime_proto::{Epoch, Epochs, Period};
+
     use super::*;
+
+    fn snapshot() -> Snapshot {
+        let epoch = Epoch::with_defaults(Period::new(30).expect("divides the day"));
+        let epochs = Epochs::new(vec![epoch]).expect("one epoch");
+        Snapshot::empty(Arc::new(epochs))
+    }
 
     #[test]
     fn page_tokens_come_back_and_others_are_refused() {
-        let token = PageToken {
-            closed_s: 1_800_000_000,
-            next: 300,
-        };
+        let token = PageToken { closed_s: 1_800_000_000, serial: 7, next: 300 };
         assert_eq!(PageToken::read(&token.write()).ok().flatten(), Some(token));
         assert_eq!(PageToken::read("").ok(), Some(None));
-        for bad in ["x", "1-", "-1", "1-2-3", "99999999999999999999-1"] {
+        for bad in ["x", "1-", "1-2", "-1-2", "1-2-3-4", "99999999999999999999-1-1"] {
             assert!(PageToken::read(bad).is_err(), "{bad}");
         }
     }
 
-    #[test]
-    fn pages_cover_everything_once() {
-        let rows: Vec<u32> = (0..25).collect();
-        let (mut all, mut token) = (Vec::new(), None);
+    /// Every row once, whatever ends a page; answers how many pages it took.
+    fn pages_of(rows: &[String], size: usize) -> usize {
+        let (mut all, mut token, mut pages) = (Vec::new(), None, 0);
         loop {
-            let (part, next) = page(&rows, token, 10, 60, |row| *row);
+            let (part, next) = page(rows, token, size, &snapshot(), String::clone);
+            let bytes: usize = part.iter().map(String::len).sum();
+            assert!(part.len() <= size && (bytes < 1 << 20 || part.len() == 1));
             all.extend(part);
+            pages += 1;
             token = PageToken::read(&next).ok().flatten();
             if token.is_none() {
-                break;
+                assert_eq!(all, rows);
+                return pages;
             }
         }
-        assert_eq!(all, rows);
-        assert_eq!(
-            (
-                page_size(0, 100),
-                page_size(5, 100),
-                page_size(u32::MAX, 100)
-            ),
-            (100, 5, 1_000)
-        );
+    }
+
+    #[test]
+    fn pages_cover_everything_once_and_fit_a_message() {
+        let row = |number: usize, bytes| format!("{number}{}", "x".repeat(bytes));
+        let small: Vec<String> = (0..25).map(|number| row(number, 4)).collect();
+        assert_eq!(pages_of(&small, 10), 3);
+        let large: Vec<String> = (0..25).map(|number| row(number, 300_000)).collect();
+        assert_eq!(pages_of(&large, 10), 9);
+        assert_eq!((page_size(0, 100), page_size(5, 100), page_size(9_999, 100)), (100, 5, 1_000));
     }
 }

@@ -122,11 +122,7 @@ impl Server {
             published,
             ledger_stop.clone(),
         ));
-        helpers.spawn(dispatch(
-            ledger.clone(),
-            connections.clone(),
-            shutdown.clone(),
-        ));
+        helpers.spawn(dispatch(ledger.clone(), connections.clone(), shutdown.clone()));
         let metrics = self.metrics.clone();
         helpers.spawn(async move {
             loop {
@@ -147,13 +143,7 @@ impl Server {
                 .await?;
             Ok(())
         });
-        outer.spawn(serve_grpc(
-            self.grpc,
-            ledger,
-            connections,
-            self.config,
-            shutdown.clone(),
-        ));
+        outer.spawn(serve_grpc(self.grpc, ledger, connections, self.config, shutdown.clone()));
 
         let mut result = Ok(());
         tokio::select! {
@@ -195,10 +185,8 @@ async fn serve_grpc(
     };
     // Newer clients ask for v1; Python's know only v1alpha.
     let (reflection, reflection_alpha) = (reflection().build_v1()?, reflection().build_v1alpha()?);
-    let options = IngestOptions {
-        part_limits: PartLimits::default(),
-        schedule: schedule_for(&config.rules),
-    };
+    let options =
+        IngestOptions { part_limits: PartLimits::default(), schedule: schedule_for(&config.rules) };
     let ingest = Ingest::new(ledger.clone(), connections, options);
     GrpcServer::builder()
         .http2_keepalive_interval(Some(KEEPALIVE))

@@ -52,11 +52,7 @@ async fn csv(State(web): State<Arc<Web>>) -> Response {
         Ok(bytes) => ([(header::CONTENT_TYPE, "text/csv; charset=utf-8")], bytes).into_response(),
         Err(error) => {
             tracing::error!(%error, path = %web.csv.display(), "the CSV cannot be read");
-            (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "the CSV is not there; see the log\n",
-            )
-                .into_response()
+            (StatusCode::SERVICE_UNAVAILABLE, "the CSV is not there; see the log\n").into_response()
         }
     }
 }
@@ -84,10 +80,7 @@ async fn ready(State(web): State<Arc<Web>>) -> Response {
     let published = *web.published.borrow();
     let before = epochs.previous(closed).map(uptime_proto::Round::start_s);
     if published.is_none() || (published < Some(closed.start_s()) && published != before) {
-        return (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the CSV is not of the last round\n",
-        )
+        return (StatusCode::SERVICE_UNAVAILABLE, "the CSV is not of the last round\n")
             .into_response();
     }
     "ready\n".into_response()

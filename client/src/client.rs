@@ -74,10 +74,8 @@ impl Client {
     /// [`Error::Address`] when the URL cannot be used, [`Error::Unreachable`] when nobody accepts
     /// a connection within five seconds.
     pub async fn connect(url: &str) -> Result<Self, Error> {
-        let unusable = |detail: &str| Error::Address {
-            url: url.to_owned(),
-            detail: detail.to_owned(),
-        };
+        let unusable =
+            |detail: &str| Error::Address { url: url.to_owned(), detail: detail.to_owned() };
         let endpoint =
             Endpoint::from_shared(url.to_owned()).map_err(|error| unusable(&root(&error)))?;
         match (endpoint.uri().scheme_str(), endpoint.uri().host()) {
@@ -97,28 +95,18 @@ impl Client {
             .keep_alive_while_idle(true)
             .connect()
             .await
-            .map_err(|error| Error::Unreachable {
-                url: url.to_owned(),
-                detail: root(&error),
-            })?;
+            .map_err(|error| Error::Unreachable { url: url.to_owned(), detail: root(&error) })?;
         let query = UptimeQueryClient::new(channel)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
-        Ok(Self {
-            query,
-            url: url.to_owned(),
-            answer_within: ANSWER_WITHIN,
-        })
+        Ok(Self { query, url: url.to_owned(), answer_within: ANSWER_WITHIN })
     }
 
     /// The same connection with another limit than 30 s for one question, asking again included;
     /// for a stream, for each of its pieces.
     #[must_use]
     pub fn answer_within(self, limit: Duration) -> Self {
-        Self {
-            answer_within: limit,
-            ..self
-        }
+        Self { answer_within: limit, ..self }
     }
 
     /// One node.
@@ -133,9 +121,7 @@ impl Client {
                 async move { query.get_node(request).await }
             })
             .await?;
-        let node = answer
-            .node
-            .ok_or_else(|| self.malformed("it has no node"))?;
+        let node = answer.node.ok_or_else(|| self.malformed("it has no node"))?;
         self.answer(node, answer.freshness)
     }
 
@@ -152,11 +138,7 @@ impl Client {
         page_size: u32,
     ) -> BoxStream<'static, Result<Answer<Nodes>, Error>> {
         let request = v1::ListNodesRequest {
-            page_size: if page_size == 0 {
-                PAGE_MAX
-            } else {
-                page_size.min(PAGE_MAX)
-            },
+            page_size: if page_size == 0 { PAGE_MAX } else { page_size.min(PAGE_MAX) },
             page_token: String::new(),
             filter: Some(filter),
             order: order.by as i32,
@@ -171,10 +153,7 @@ impl Client {
             if page.nodes.is_empty() && !page.next_page_token.is_empty() {
                 return Err(client.malformed("an empty page that is not the last"));
             }
-            let nodes = Nodes {
-                nodes: page.nodes,
-                total: page.total,
-            };
+            let nodes = Nodes { nodes: page.nodes, total: page.total };
             let answer = client.answer(nodes, page.freshness)?;
             request.page_token = page.next_page_token;
             let more = (!request.page_token.is_empty()).then_some(request);
@@ -224,13 +203,8 @@ impl Client {
         let mut rounds = Vec::new();
         let mut page_token = String::new();
         loop {
-            let wanted = u32::try_from(count - rounds.len())
-                .unwrap_or(PAGE_MAX)
-                .clamp(1, PAGE_MAX);
-            let request = v1::ListRoundsRequest {
-                page_size: wanted,
-                page_token,
-            };
+            let wanted = u32::try_from(count - rounds.len()).unwrap_or(PAGE_MAX).clamp(1, PAGE_MAX);
+            let request = v1::ListRoundsRequest { page_size: wanted, page_token };
             let page = self
                 .ask("ListRounds", |mut query| {
                     let request = request.clone();
@@ -256,10 +230,7 @@ impl Client {
     /// When there is no answer. Within the stream, when it broke off.
     pub async fn csv(&self) -> Result<Answer<BoxStream<'static, Result<Vec<u8>, Error>>>, Error> {
         let put = |mut query: Query| async move {
-            let mut pieces = query
-                .export_csv(v1::ExportCsvRequest {})
-                .await?
-                .into_inner();
+            let mut pieces = query.export_csv(v1::ExportCsvRequest {}).await?.into_inner();
             let first = pieces.message().await?;
             Ok(Response::new((first, pieces)))
         };
@@ -274,11 +245,7 @@ impl Client {
                 Ok(Ok(None)) => Ok(None),
                 Ok(Ok(Some(piece))) => Ok(Some((Vec::from(piece.data), (url, None, pieces)))),
                 Ok(Err(status)) => Err(Error::from_status(&url, "ExportCsv", &status)),
-                Err(_) => Err(Error::TimedOut {
-                    url,
-                    call: "ExportCsv",
-                    limit: ANSWER_WITHIN,
-                }),
+                Err(_) => Err(Error::TimedOut { url, call: "ExportCsv", limit: ANSWER_WITHIN }),
             }
         });
         self.answer(Box::pin(rest) as BoxStream<'static, _>, first.freshness)
@@ -319,11 +286,7 @@ impl Client {
     }
 
     fn timed_out(&self, call: &'static str) -> Error {
-        Error::TimedOut {
-            url: self.url.clone(),
-            call,
-            limit: self.answer_within,
-        }
+        Error::TimedOut { url: self.url.clone(), call, limit: self.answer_within }
     }
 
     fn answer<T>(&self, value: T, freshness: Option<v1::Freshness>) -> Result<Answer<T>, Error> {
@@ -333,9 +296,6 @@ impl Client {
     }
 
     fn malformed(&self, detail: &'static str) -> Error {
-        Error::Malformed {
-            url: self.url.clone(),
-            detail,
-        }
+        Error::Malformed { url: self.url.clone(), detail }
     }
 }

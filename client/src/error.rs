@@ -112,6 +112,10 @@ impl Error {
                 _ => Self::Broken { url, detail },
             };
         }
+        // Nor is it an aggregator that answers in HTTP alone.
+        if detail.starts_with("grpc-status header missing") {
+            return Self::Broken { url, detail };
+        }
         match status.code() {
             Code::NotFound => Self::NotFound(detail),
             Code::Aborted => Self::ListingGone,

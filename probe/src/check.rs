@@ -25,64 +25,40 @@ pub struct Finding {
 pub async fn check(config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
     match Yagna::new(config.yagna.clone()) {
-        Err(error) => findings.push(Finding {
-            what: "yagna",
-            said: Err(error.to_string()),
-        }),
+        Err(error) => findings.push(Finding { what: "yagna", said: Err(error.to_string()) }),
         Ok(yagna) => check_yagna(&yagna, config, &mut findings).await,
     }
-    findings.push(Finding {
-        what: "spool",
-        said: check_spool(&config.spool_dir, config),
-    });
+    findings.push(Finding { what: "spool", said: check_spool(&config.spool_dir, config) });
     check_aggregator(config, &mut findings).await;
     findings
 }
 
 async fn check_yagna(yagna: &Yagna, config: &Config, findings: &mut Vec<Finding>) {
     let url = &config.yagna.base_url;
-    let version = yagna
-        .version()
-        .await
-        .map(|version| format!("yagna {version} at {url}"));
+    let version = yagna.version().await.map(|version| format!("yagna {version} at {url}"));
     let reachable = version.is_ok();
-    findings.push(Finding {
-        what: "yagna",
-        said: version.map_err(|error| mend(&error, url)),
-    });
+    findings.push(Finding { what: "yagna", said: version.map_err(|error| mend(&error, url)) });
     if !reachable {
         return;
     }
-    let identity = yagna
-        .identity()
-        .await
-        .map(|id| format!("accepted; the daemon is {id}"));
+    let identity = yagna.identity().await.map(|id| format!("accepted; the daemon is {id}"));
     let accepted = identity.is_ok();
-    findings.push(Finding {
-        what: "key",
-        said: identity.map_err(|error| mend(&error, url)),
-    });
+    findings.push(Finding { what: "key", said: identity.map_err(|error| mend(&error, url)) });
     if !accepted {
         return;
     }
     let said = match yagna.relay_session_age().await {
-        Ok(Some(age)) if age.as_secs() < 60 => Ok(format!(
-            "connected for {} s; its \"not found\" counts from 60 s on",
-            age.as_secs()
-        )),
+        Ok(Some(age)) if age.as_secs() < 60 => {
+            Ok(format!("connected for {} s; its \"not found\" counts from 60 s on", age.as_secs()))
+        }
         Ok(Some(age)) => Ok(format!("connected for {} s", age.as_secs())),
-        Ok(None) => Err(
-            "the daemon has no session with the relay: nothing can be looked up. See \
+        Ok(None) => Err("the daemon has no session with the relay: nothing can be looked up. See \
                          `yagna net status`, and that UDP is let out; a daemon too old for the \
                          relay stays so for ever"
-                .to_owned(),
-        ),
+            .to_owned()),
         Err(error) => Err(mend(&error, url)),
     };
-    findings.push(Finding {
-        what: "relay",
-        said,
-    });
+    findings.push(Finding { what: "relay", said });
     for subnet in &config.subnets {
         let said = match yagna.list_market(subnet).await {
             Ok(offers) if offers.is_empty() => Err(format!(
@@ -92,10 +68,7 @@ async fn check_yagna(yagna: &Yagna, config: &Config, findings: &mut Vec<Finding>
             Ok(offers) => Ok(format!("{} offers in subnet {subnet}", offers.len())),
             Err(error) => Err(mend(&error, url)),
         };
-        findings.push(Finding {
-            what: "market",
-            said,
-        });
+        findings.push(Finding { what: "market", said });
     }
     yagna.close().await;
 }
@@ -118,9 +91,7 @@ fn mend(failure: &CouldNotLook, url: &str) -> String {
 }
 
 fn check_spool(directory: &Path, config: &Config) -> Result<String, String> {
-    let limits = SpoolLimits {
-        bytes_max: config.spool_bytes_max,
-    };
+    let limits = SpoolLimits { bytes_max: config.spool_bytes_max };
     match Spool::open(directory, limits) {
         Ok((_, found)) if found.damaged > 0 => Err(format!(
             "{} has {} damaged stretches; the rest, {} parts, will be delivered",
@@ -128,11 +99,9 @@ fn check_spool(directory: &Path, config: &Config) -> Result<String, String> {
             found.damaged,
             found.waiting
         )),
-        Ok((_, found)) => Ok(format!(
-            "{} can be written; {} parts wait",
-            directory.display(),
-            found.waiting
-        )),
+        Ok((_, found)) => {
+            Ok(format!("{} can be written; {} parts wait", directory.display(), found.waiting))
+        }
         Err(error) => Err(format!(
             "{}: {error}; give a directory this user may write with --spool-dir",
             directory.display()
@@ -142,9 +111,7 @@ fn check_spool(directory: &Path, config: &Config) -> Result<String, String> {
 
 async fn check_aggregator(config: &Config, findings: &mut Vec<Finding>) {
     for address in &config.aggregators {
-        let limits = SpoolLimits {
-            bytes_max: config.spool_bytes_max,
-        };
+        let limits = SpoolLimits { bytes_max: config.spool_bytes_max };
         // The uplink wants a spool; greeting alone sends nothing from it.
         let Ok((spool, _)) = Spool::open(&config.spool_dir, limits) else {
             return;
@@ -157,20 +124,10 @@ async fn check_aggregator(config: &Config, findings: &mut Vec<Finding>) {
         let uplink = Uplink::new(options, spool, Orders::open(&config.spool_dir));
         match uplink.greet().await {
             Ok(greeting) => {
-                let period = greeting
-                    .plan
-                    .epochs
-                    .all()
-                    .last()
-                    .map_or(0, |e| e.period.seconds());
-                let said = format!(
-                    "{address} knows us as {}; rounds of {period} s",
-                    greeting.probe_name
-                );
-                findings.push(Finding {
-                    what: "aggregator",
-                    said: Ok(said),
-                });
+                let period = greeting.plan.epochs.all().last().map_or(0, |e| e.period.seconds());
+                let said =
+                    format!("{address} knows us as {}; rounds of {period} s", greeting.probe_name);
+                findings.push(Finding { what: "aggregator", said: Ok(said) });
                 let offset = greeting.clock_offset_ms;
                 let said = if offset.abs() > CLOCK_OFFSET_MS_MAX {
                     Err(format!(
@@ -179,10 +136,7 @@ async fn check_aggregator(config: &Config, findings: &mut Vec<Finding>) {
                 } else {
                     Ok(format!("{offset} ms off the aggregator's"))
                 };
-                findings.push(Finding {
-                    what: "clock",
-                    said,
-                });
+                findings.push(Finding { what: "clock", said });
             }
             Err(error) => {
                 let advice = match &error {
@@ -193,10 +147,7 @@ async fn check_aggregator(config: &Config, findings: &mut Vec<Finding>) {
                     _ => "is it running, and may this host reach it? (--aggregator)",
                 };
                 let said = Err(format!("{error}; {advice}"));
-                findings.push(Finding {
-                    what: "aggregator",
-                    said,
-                });
+                findings.push(Finding { what: "aggregator", said });
             }
         }
     }

@@ -20,7 +20,7 @@ use crate::yagna::{AppKey, Limits, YagnaOptions, valid_subnet};
 /// Settings are taken from a flag, else from the environment variable named beside it, else from
 /// the file given with --config (TOML, the flag's name with underscores), else the default. The
 /// application key comes from YAGNA_APPKEY or --app-key-file, the probe's token from UPTIME_TOKEN
-/// or --token-file. Exit status: 0 done, 1 failed, 64 wrong usage or configuration, 75 (run
+/// or --token-file. UPTIME_LOG chooses what is logged, as info or debug. Exit status: 0 done, 1 failed, 64 wrong usage or configuration, 75 (run
 /// --once) the round is on disk but not all of it was delivered yet.
 #[derive(Debug, Parser)]
 #[command(name = "uptime-probe", version, max_term_width = 100)]
@@ -206,10 +206,7 @@ impl Config {
             find_in_flight_max: in_flight(&mut settings, defaults.find_in_flight_max),
             ..defaults
         };
-        let limits = Limits {
-            direct_in_flight_max: limits.find_in_flight_max,
-            ..limits
-        };
+        let limits = Limits { direct_in_flight_max: limits.find_in_flight_max, ..limits };
         let log_json = settings.checked("log-format", false, |text| match text {
             "text" => Ok(false),
             "json" => Ok(true),
@@ -217,12 +214,7 @@ impl Config {
         });
         settings.finish()?;
         let app_key = AppKey::new(app_key);
-        let yagna = YagnaOptions {
-            base_url,
-            app_key,
-            limits,
-            now_unix_ms,
-        };
+        let yagna = YagnaOptions { base_url, app_key, limits, now_unix_ms };
         Ok(Self {
             yagna,
             subnets,
@@ -289,10 +281,7 @@ fn secret(
     name: &str,
 ) -> Option<String> {
     let file = settings.optional(name, |text| Ok(PathBuf::from(text)));
-    if let Some(value) = around
-        .variable(variable)
-        .filter(|value| !value.trim().is_empty())
-    {
+    if let Some(value) = around.variable(variable).filter(|value| !value.trim().is_empty()) {
         return Some(value.trim().to_owned());
     }
     let path = file?;
@@ -314,10 +303,7 @@ fn read_file(path: &Path, around: &impl Surroundings) -> Result<Texts, String> {
     let text = around.read(path).map_err(|error| fault(&error))?;
     let table: BTreeMap<String, toml::Value> =
         toml::from_str(&text).map_err(|error| fault(&error))?;
-    Ok(table
-        .into_iter()
-        .map(|(name, value)| (name, plain_texts(value)))
-        .collect())
+    Ok(table.into_iter().map(|(name, value)| (name, plain_texts(value))).collect())
 }
 
 fn plain_texts(value: toml::Value) -> Vec<String> {
@@ -380,17 +366,11 @@ mod tests {
             "\"subnets\"",
         ];
         for name in names {
-            assert!(
-                faults.iter().any(|fault| fault.contains(name)),
-                "{name}: {faults:?}"
-            );
+            assert!(faults.iter().any(|fault| fault.contains(name)), "{name}: {faults:?}");
         }
         assert_eq!(faults.len(), names.len(), "{faults:?}");
 
-        let around = Given(&[
-            ("YAGNA_APPKEY", "sesame-key"),
-            ("UPTIME_TOKEN", "sesame-token"),
-        ]);
+        let around = Given(&[("YAGNA_APPKEY", "sesame-key"), ("UPTIME_TOKEN", "sesame-token")]);
         let config = Config::read(&SettingArgs::default(), &around).unwrap();
         assert!(!format!("{config:?}").contains("sesame"));
     }

@@ -33,18 +33,11 @@ fn main() -> ExitCode {
         Err(error) => {
             // Nothing more can be done when even this cannot be printed.
             error.print().ok();
-            return if error.use_stderr() {
-                EXIT_USAGE.into()
-            } else {
-                ExitCode::SUCCESS
-            };
+            return if error.use_stderr() { EXIT_USAGE.into() } else { ExitCode::SUCCESS };
         }
     };
     // One thread: a probe waits far more than it works, and each thread costs memory.
-    let runtime = match tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-    {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("cannot start: {error}");
@@ -98,16 +91,11 @@ async fn run(config: Config, once: bool) -> anyhow::Result<ExitCode> {
         telemetry::serve_metrics(addr)?;
     }
     let yagna = Yagna::new(config.yagna)?;
-    let limits = SpoolLimits {
-        bytes_max: config.spool_bytes_max,
-    };
+    let limits = SpoolLimits { bytes_max: config.spool_bytes_max };
     let (spool, found) = Spool::open(&config.spool_dir, limits)
         .with_context(|| format!("cannot use the spool in {}", config.spool_dir.display()))?;
     if found.damaged > 0 {
-        tracing::error!(
-            damaged = found.damaged,
-            "the spool was damaged; the rest is delivered"
-        );
+        tracing::error!(damaged = found.damaged, "the spool was damaged; the rest is delivered");
     }
     let orders = Orders::open(&config.spool_dir);
     if let Err(failure) = yagna.delete_leftovers().await {
@@ -153,11 +141,7 @@ async fn run(config: Config, once: bool) -> anyhow::Result<ExitCode> {
     if waiting > 0 {
         tracing::warn!(waiting, "parts wait in the spool for the next run");
     }
-    Ok(if once && waiting > 0 {
-        EXIT_NOT_DELIVERED.into()
-    } else {
-        ExitCode::SUCCESS
-    })
+    Ok(if once && waiting > 0 { EXIT_NOT_DELIVERED.into() } else { ExitCode::SUCCESS })
 }
 
 /// Waits a bounded time for the spool to be empty; answers what still waits.
@@ -189,11 +173,7 @@ async fn scan(config: Config, output: Output) -> anyhow::Result<ExitCode> {
     for failure in &found.failures {
         eprintln!("could not look: {failure}");
     }
-    Ok(if found.failures.is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if found.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn print_survey(survey: &Survey, output: Output) -> anyhow::Result<()> {
@@ -208,20 +188,12 @@ fn print_survey(survey: &Survey, output: Output) -> anyhow::Result<()> {
         }
         Output::Table => {
             let widest = |column: fn(&Row) -> &str, least: usize| {
-                let longest = survey
-                    .rows
-                    .iter()
-                    .map(|row| column(row).chars().count())
-                    .max();
+                let longest = survey.rows.iter().map(|row| column(row).chars().count()).max();
                 longest.unwrap_or(0).clamp(least, 32)
             };
             let (name, subnet) = (widest(|row| &row.name, 4), widest(|row| &row.subnet, 6));
             let bold = std::io::stdout().is_terminal();
-            let (on, off) = if bold {
-                ("\x1b[1m", "\x1b[0m")
-            } else {
-                ("", "")
-            };
+            let (on, off) = if bold { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
             print_line(&format!(
                 "{on}{:42}  {:14}  {:subnet$}  {:name$}  RUNTIME{off}",
                 "NODE", "STATE", "SUBNET", "NAME"
@@ -259,9 +231,5 @@ async fn report_check(config: &Config) -> ExitCode {
         };
         print_line(&format!("{word:5}  {:10}  {text}", finding.what));
     }
-    if all_well {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    if all_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -70,16 +70,10 @@ impl Plan {
     /// With what makes no sense; the probe then must not work by it.
     pub fn from_welcome(welcome: &v1::Welcome) -> Result<Self, String> {
         let epochs: Result<Vec<Epoch>, _> = welcome.epochs.iter().map(Epoch::try_from).collect();
-        let epochs = epochs
-            .and_then(Epochs::new)
-            .map_err(|error| error.to_string())?;
+        let epochs = epochs.and_then(Epochs::new).map_err(|error| error.to_string())?;
         let schedule = welcome.schedule.ok_or("the aggregator sent no schedule")?;
         let limits = welcome.limits.ok_or("the aggregator sent no limits")?;
-        Ok(Self {
-            epochs,
-            schedule,
-            limits,
-        })
+        Ok(Self { epochs, schedule, limits })
     }
 
     /// The limits on single parts.
@@ -105,27 +99,15 @@ impl Orders {
             tracing::warn!(file = %file.display(), why, "the kept schedule is not used");
             None
         });
-        let state = State {
-            plan: plan.map(Arc::new),
-            ..State::default()
-        };
-        Self {
-            state: Arc::new(watch::Sender::new(state)),
-            file: Some(Arc::new(file)),
-        }
+        let state = State { plan: plan.map(Arc::new), ..State::default() };
+        Self { state: Arc::new(watch::Sender::new(state)), file: Some(Arc::new(file)) }
     }
 
     /// These rules for good, without any aggregator.
     #[must_use]
     pub fn fixed(plan: Plan) -> Self {
-        let state = State {
-            plan: Some(Arc::new(plan)),
-            ..State::default()
-        };
-        Self {
-            state: Arc::new(watch::Sender::new(state)),
-            file: None,
-        }
+        let state = State { plan: Some(Arc::new(plan)), ..State::default() };
+        Self { state: Arc::new(watch::Sender::new(state)), file: None }
     }
 
     /// What holds now.
@@ -174,17 +156,11 @@ impl Orders {
     pub(crate) fn announced(&self, announcement: &v1::EpochAnnouncement) -> Result<(), String> {
         let epochs: Result<Vec<Epoch>, _> =
             announcement.epochs.iter().map(Epoch::try_from).collect();
-        let epochs = epochs
-            .and_then(Epochs::new)
-            .map_err(|error| error.to_string())?;
+        let epochs = epochs.and_then(Epochs::new).map_err(|error| error.to_string())?;
         self.state.send_modify(|state| {
             if let Some(plan) = &state.plan {
                 let schedule = announcement.schedule.unwrap_or(plan.schedule);
-                let plan = Plan {
-                    epochs,
-                    schedule,
-                    limits: plan.limits,
-                };
+                let plan = Plan { epochs, schedule, limits: plan.limits };
                 state.plan = Some(Arc::new(plan));
             }
         });
@@ -194,9 +170,7 @@ impl Orders {
     /// Look-ups were assigned.
     pub(crate) fn assigned(&self, assignment: &v1::LookupAssignment) -> Result<(), String> {
         let ids = |bytes: &[u8]| -> Result<Vec<NodeId>, String> {
-            Ok(NodeId::split(bytes)
-                .map_err(|error| error.to_string())?
-                .collect())
+            Ok(NodeId::split(bytes).map_err(|error| error.to_string())?.collect())
         };
         let added = ids(&assignment.added_node_ids)?;
         let removed = ids(&assignment.removed_node_ids)?;

@@ -66,9 +66,8 @@ impl Memory {
                 subnet: offer.subnet.clone(),
             };
             // A node with several offers has one set of details here: that of its first one.
-            let first = changed
-                .iter()
-                .any(|seen: &v1::NodeDetails| seen.node_id == details.node_id);
+            let first =
+                changed.iter().any(|seen: &v1::NodeDetails| seen.node_id == details.node_id);
             if !first && self.details.get(&offer.node_id) != Some(&details) {
                 self.details.insert(offer.node_id, details.clone());
                 changed.push(details);
@@ -150,11 +149,7 @@ impl Scanner {
             let fits = now_ms <= begins(current) + late_ms
                 && last.is_none_or(|last| current > last)
                 && self.spool.may_make(current);
-            let mut round = if fits {
-                current
-            } else {
-                plan.epochs.next(current)
-            };
+            let mut round = if fits { current } else { plan.epochs.next(current) };
             while last.is_some_and(|last| round <= last) || !self.spool.may_make(round) {
                 round = plan.epochs.next(round);
             }
@@ -216,12 +211,7 @@ impl Scanner {
 fn count_missed(last: Round, next: Round) {
     let missed = (next.start_s() - last.end_s()) / u64::from(last.period().seconds());
     if missed > 0 {
-        tracing::warn!(
-            missed,
-            from = last.end_s(),
-            to = next.start_s(),
-            "rounds were missed"
-        );
+        tracing::warn!(missed, from = last.end_s(), to = next.start_s(), "rounds were missed");
         counter!("uptime_scan_rounds_missed_total").increment(missed);
     }
 }

@@ -143,24 +143,12 @@ impl Spool {
             }
         }
         // Where something was damaged, numbers may have been lost with it.
-        let unknown_through_s = if found.damaged > 0 {
-            high_water_s
-        } else {
-            unknown_through_s.unwrap_or(0)
-        };
-        found.waiting = segments
-            .values()
-            .map(|held| held.waiting.len() as u64)
-            .sum();
+        let unknown_through_s =
+            if found.damaged > 0 { high_water_s } else { unknown_through_s.unwrap_or(0) };
+        found.waiting = segments.values().map(|held| held.waiting.len() as u64).sum();
         let number = segments.keys().next_back().map_or(1, |last| last + 1);
         let writer = Writer::create(directory, number, high_water_s)?;
-        segments.insert(
-            number,
-            Held {
-                bytes: writer.bytes(),
-                ..Held::default()
-            },
-        );
+        segments.insert(number, Held { bytes: writer.bytes(), ..Held::default() });
         let mut inner = Inner {
             directory: directory.to_owned(),
             limits,
@@ -177,10 +165,7 @@ impl Spool {
         inner.forget_old_numbers();
         inner.drop_finished();
         inner.report();
-        let spool = Self {
-            inner: Arc::new(Mutex::new(inner)),
-            appended: Arc::default(),
-        };
+        let spool = Self { inner: Arc::new(Mutex::new(inner)), appended: Arc::default() };
         Ok((spool, found))
     }
 
@@ -213,10 +198,7 @@ impl Spool {
     /// The aggregator has it, or will never take it.
     pub fn acknowledge(&self, sequence: u64) {
         let mut inner = self.lock();
-        let known = inner
-            .segments
-            .values_mut()
-            .any(|held| held.waiting.remove(&sequence));
+        let known = inner.segments.values_mut().any(|held| held.waiting.remove(&sequence));
         if !known {
             return;
         }
@@ -231,11 +213,7 @@ impl Spool {
     /// How many parts wait.
     #[must_use]
     pub fn waiting(&self) -> u64 {
-        self.lock()
-            .segments
-            .values()
-            .map(|held| held.waiting.len() as u64)
-            .sum()
+        self.lock().segments.values().map(|held| held.waiting.len() as u64).sum()
     }
 
     /// Reads what waits from the oldest on.
@@ -274,32 +252,19 @@ impl Spool {
     /// what waits in it.
     fn next_waiting(&self, number: u64) -> Option<(u64, PathBuf, BTreeSet<u64>)> {
         let inner = self.lock();
-        let (number, held) = inner
-            .segments
-            .range(number..)
-            .find(|(_, held)| !held.waiting.is_empty())?;
-        Some((
-            *number,
-            segment::path(&inner.directory, *number),
-            held.waiting.clone(),
-        ))
+        let (number, held) =
+            inner.segments.range(number..).find(|(_, held)| !held.waiting.is_empty())?;
+        Some((*number, segment::path(&inner.directory, *number), held.waiting.clone()))
     }
 
     fn is_waiting(&self, number: u64, sequence: u64) -> bool {
-        self.lock()
-            .segments
-            .get(&number)
-            .is_some_and(|held| held.waiting.contains(&sequence))
+        self.lock().segments.get(&number).is_some_and(|held| held.waiting.contains(&sequence))
     }
 
     /// What waits in a segment cannot be read: it will never be sent.
     fn give_up(&self, number: u64, sequence: u64) {
         counter!("uptime_spool_parts_damaged_total").increment(1);
-        tracing::error!(
-            segment = number,
-            sequence,
-            "a spooled part is damaged and is left out"
-        );
+        tracing::error!(segment = number, sequence, "a spooled part is damaged and is left out");
         self.acknowledge(sequence);
     }
 }
@@ -307,10 +272,7 @@ impl Spool {
 impl Inner {
     fn take_number(&mut self, part: &Part, limits: &PartLimits) -> Result<u16, SpoolError> {
         let round_s = part.key.round.start_s();
-        let next = self
-            .numbers
-            .entry((round_s, part.key.subnet.clone()))
-            .or_default();
+        let next = self.numbers.entry((round_s, part.key.subnet.clone())).or_default();
         if round_s <= self.unknown_through_s || *next >= limits.part_numbers_max {
             return Err(SpoolError::NoKey { round_s });
         }
@@ -333,19 +295,13 @@ impl Inner {
         let sequence = self.next_sequence;
         let mut body = sequence.to_le_bytes().to_vec();
         self.encoder.encode(part, limits).encode_raw(&mut body);
-        let written = self
-            .writer
-            .frame(ENTRY, &body)
-            .and_then(|()| self.writer.sync());
+        let written = self.writer.frame(ENTRY, &body).and_then(|()| self.writer.sync());
         if let Err(source) = written {
             // What was half written is passed over when the segment is read; as the encoder has
             // counted on it, a new segment begins.
             counter!("uptime_spool_writes_failed_total").increment(1);
             self.rotate().ok();
-            return Err(SpoolError::Write {
-                directory: self.directory.clone(),
-                source,
-            });
+            return Err(SpoolError::Write { directory: self.directory.clone(), source });
         }
         self.next_sequence += 1;
         let bytes = self.writer.bytes();
@@ -360,30 +316,19 @@ impl Inner {
 
     fn rotate_if_large(&mut self) -> Result<(), SpoolError> {
         let idle = self.segments.values().all(|held| held.waiting.is_empty());
-        let most = if idle {
-            SEGMENT_BYTES_IDLE
-        } else {
-            SEGMENT_BYTES_MAX
-        };
+        let most = if idle { SEGMENT_BYTES_IDLE } else { SEGMENT_BYTES_MAX };
         if self.writer.bytes() < most {
             return Ok(());
         }
         let directory = self.directory.clone();
-        self.rotate()
-            .map_err(|source| SpoolError::Write { directory, source })
+        self.rotate().map_err(|source| SpoolError::Write { directory, source })
     }
 
     fn rotate(&mut self) -> io::Result<()> {
         let number = self.writer.number() + 1;
         self.writer = Writer::create(&self.directory, number, self.high_water_s)?;
         self.encoder = Encoder::default();
-        self.segments.insert(
-            number,
-            Held {
-                bytes: self.writer.bytes(),
-                ..Held::default()
-            },
-        );
+        self.segments.insert(number, Held { bytes: self.writer.bytes(), ..Held::default() });
         self.drop_finished();
         Ok(())
     }
@@ -412,12 +357,7 @@ impl Inner {
             let held = oldest.get();
             let lost = held.waiting.len();
             let (first, last) = held.rounds.unwrap_or_default();
-            tracing::error!(
-                lost,
-                first,
-                last,
-                "the spool is full: the oldest parts are given up"
-            );
+            tracing::error!(lost, first, last, "the spool is full: the oldest parts are given up");
             counter!("uptime_spool_parts_given_up_total").increment(lost as u64);
             self.gaps.push(v1::Gap {
                 from_round_unix_s: first,

@@ -86,23 +86,16 @@ pub async fn survey(
         (&findings.answered, "answered"),
         (&findings.unreachable, "unreachable"),
     ];
-    let state_of: BTreeMap<NodeId, &'static str> = states
-        .iter()
-        .flat_map(|(ids, word)| ids.iter().map(|id| (*id, *word)))
-        .collect();
-    let rows = nodes
-        .into_iter()
-        .map(|((id, subnet), (name, runtime))| Row {
-            node_id: id.to_string(),
-            name,
-            subnet,
-            runtime,
-            state: state_of.get(&id).copied().unwrap_or("could not look"),
-        });
-    Ok(Survey {
-        rows: rows.collect(),
-        failures,
-    })
+    let state_of: BTreeMap<NodeId, &'static str> =
+        states.iter().flat_map(|(ids, word)| ids.iter().map(|id| (*id, *word))).collect();
+    let rows = nodes.into_iter().map(|((id, subnet), (name, runtime))| Row {
+        node_id: id.to_string(),
+        name,
+        subnet,
+        runtime,
+        state: state_of.get(&id).copied().unwrap_or("could not look"),
+    });
+    Ok(Survey { rows: rows.collect(), failures })
 }
 
 /// How far a survey is.
@@ -117,17 +110,9 @@ pub enum Progress {
 async fn look(yagna: &Yagna, ids: &BTreeSet<NodeId>, mut answered: impl FnMut()) -> Findings {
     let rules = Period::new(30).map(Epoch::with_defaults);
     let (freshness_s, timeout_ms, direct_attempts) = rules.map_or((20, 4_000, 2), |rules| {
-        (
-            i64::from(rules.freshness_s),
-            rules.direct_timeout_ms,
-            rules.direct_attempts,
-        )
+        (i64::from(rules.freshness_s), rules.direct_timeout_ms, rules.direct_attempts)
     });
-    let fresh = Fresh {
-        freshness_s,
-        now_ms: now_unix_ms,
-        offset_ms: 0,
-    };
+    let fresh = Fresh { freshness_s, now_ms: now_unix_ms, offset_ms: 0 };
     let deadline = Instant::now() + STAGE_MAX;
     let mut first = first_look_ups(yagna, ids, fresh, deadline, &mut answered).await;
     let plan = SuspectPlan {

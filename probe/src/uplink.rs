@@ -135,13 +135,7 @@ impl Uplink {
     #[must_use]
     pub fn new(options: UplinkOptions, spool: Spool, orders: Orders) -> Self {
         let instance_id = rand::random();
-        Self {
-            options,
-            spool,
-            orders,
-            instance_id,
-            send_plain: BTreeSet::new(),
-        }
+        Self { options, spool, orders, instance_id, send_plain: BTreeSet::new() }
     }
 
     /// Works until told to stop; connects again for ever.
@@ -185,12 +179,7 @@ impl Uplink {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
             };
-            let address = self
-                .options
-                .aggregators
-                .first()
-                .cloned()
-                .unwrap_or_default();
+            let address = self.options.aggregators.first().cloned().unwrap_or_default();
             tokio::select! {
                 () = empty => break,
                 () = tokio::time::sleep_until(deadline) => break,
@@ -209,12 +198,7 @@ impl Uplink {
     /// # Errors
     /// With what failed.
     pub async fn greet(&self) -> Result<Greeting, UplinkError> {
-        let address = self
-            .options
-            .aggregators
-            .first()
-            .cloned()
-            .unwrap_or_default();
+        let address = self.options.aggregators.first().cloned().unwrap_or_default();
         let session = self.open(&address).await?;
         Ok(Greeting {
             probe_name: session.welcome.probe_name,
@@ -224,10 +208,8 @@ impl Uplink {
     }
 
     async fn open(&self, address: &str) -> Result<Session, UplinkError> {
-        let unreachable = |detail: String| UplinkError::Unreachable {
-            address: address.to_owned(),
-            detail,
-        };
+        let unreachable =
+            |detail: String| UplinkError::Unreachable { address: address.to_owned(), detail };
         let channel = dial(address).await.map_err(unreachable)?;
         let mut client = CollectorClient::new(channel)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
@@ -235,9 +217,7 @@ impl Uplink {
         let (outbound, messages) = mpsc::channel(OUTBOUND_MAX);
         let mut request = Request::new(ReceiverStream::new(messages));
         if let Some(Token(token)) = &self.options.token {
-            request
-                .metadata_mut()
-                .insert("authorization", token.clone());
+            request.metadata_mut().insert("authorization", token.clone());
         }
         let hello = v1::Hello {
             protocol_version: PROTOCOL_VERSION,
@@ -247,16 +227,10 @@ impl Uplink {
         };
         let asked_ms = now_unix_ms();
         // There is room for it: nothing else was sent on this stream.
-        outbound
-            .send(message(ToAggregator::Hello(hello)))
-            .await
-            .ok();
+        outbound.send(message(ToAggregator::Hello(hello))).await.ok();
         let refused = |status: Status| match status.code() {
             tonic::Code::Unavailable => unreachable(status.message().to_owned()),
-            _ => UplinkError::Refused {
-                address: address.to_owned(),
-                status: Box::new(status),
-            },
+            _ => UplinkError::Refused { address: address.to_owned(), status: Box::new(status) },
         };
         let greeting = async {
             let mut inbound = client.connect(request).await.map_err(refused)?.into_inner();
@@ -266,25 +240,14 @@ impl Uplink {
         let (inbound, first) = tokio::time::timeout(CONNECT_WITHIN, greeting)
             .await
             .map_err(|_| unreachable("no answer to hello".to_owned()))??;
-        let Some(v1::AggregatorMessage {
-            message: Some(Message::Welcome(welcome)),
-        }) = first
-        else {
-            return Err(UplinkError::Ended(
-                "the first message was no welcome".to_owned(),
-            ));
+        let Some(v1::AggregatorMessage { message: Some(Message::Welcome(welcome)) }) = first else {
+            return Err(UplinkError::Ended("the first message was no welcome".to_owned()));
         };
         let answered_ms = now_unix_ms();
         let plan = Plan::from_welcome(&welcome).map_err(UplinkError::Ended)?;
         // The server read its clock about half way between the question and the answer.
         let clock_offset_ms = welcome.server_time_unix_ms - (asked_ms + answered_ms) / 2;
-        Ok(Session {
-            outbound,
-            inbound,
-            plan,
-            welcome,
-            clock_offset_ms,
-        })
+        Ok(Session { outbound, inbound, plan, welcome, clock_offset_ms })
     }
 
     async fn session(&mut self, address: &str) -> UplinkError {
@@ -292,13 +255,7 @@ impl Uplink {
             Ok(session) => session,
             Err(error) => return error,
         };
-        let Session {
-            outbound,
-            inbound,
-            plan,
-            welcome,
-            clock_offset_ms,
-        } = session;
+        let Session { outbound, inbound, plan, welcome, clock_offset_ms } = session;
         tracing::info!(
             address,
             probe = welcome.probe_name,
@@ -318,12 +275,7 @@ impl Uplink {
         let limits = plan.part_limits();
         let in_flight_max = plan.limits.reports_in_flight_max.max(1) as usize;
         self.orders.connected(plan, &welcome, clock_offset_ms);
-        let sending = Sending {
-            outbound,
-            encoder: Encoder::default(),
-            limits,
-            in_flight_max,
-        };
+        let sending = Sending { outbound, encoder: Encoder::default(), limits, in_flight_max };
         self.exchange(sending, inbound).await
     }
 
@@ -391,10 +343,7 @@ impl Uplink {
             samples: Vec::new(),
             gaps: self.spool.take_gaps(),
         };
-        let sent = sending
-            .outbound
-            .send(message(ToAggregator::Report(report)))
-            .await;
+        let sent = sending.outbound.send(message(ToAggregator::Report(report))).await;
         sent.map_err(|_| UplinkError::Ended("the connection was lost".to_owned()))?;
         counter!("uptime_uplink_reports_sent_total").increment(1);
         Ok(Some(sequence))
@@ -418,10 +367,7 @@ impl Uplink {
             Message::Goodbye(goodbye) => {
                 let reason = GoodbyeReason::try_from(goodbye.reason).unwrap_or_default();
                 let detail = goodbye.detail;
-                Err(UplinkError::Ended(format!(
-                    "{}: {detail}",
-                    reason.as_str_name()
-                )))
+                Err(UplinkError::Ended(format!("{}: {detail}", reason.as_str_name())))
             }
         }
     }
@@ -443,11 +389,7 @@ impl Uplink {
                 }
                 let name = reason.as_str_name();
                 counter!("uptime_uplink_refused_total", "reason" => name).increment(1);
-                tracing::error!(
-                    reason = name,
-                    detail = result.detail,
-                    "refused; not sent again"
-                );
+                tracing::error!(reason = name, detail = result.detail, "refused; not sent again");
             }
             // Not an answer this version knows: keep the part and try another time.
             ReportStatus::Unspecified => return Ok(()),
@@ -466,9 +408,7 @@ struct Sending {
 }
 
 fn message(message: ToAggregator) -> v1::ProbeMessage {
-    v1::ProbeMessage {
-        message: Some(message),
-    }
+    v1::ProbeMessage { message: Some(message) }
 }
 
 async fn dial(address: &str) -> Result<Channel, String> {

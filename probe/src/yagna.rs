@@ -135,23 +135,12 @@ impl Limits {
             (self.market_timeout.is_zero(), "market_timeout is zero"),
             (self.answer_bytes_max == 0, "answer_bytes_max is zero"),
             (self.offers_max == 0, "offers_max is zero"),
-            (
-                !(1..=100).contains(&self.page_offers_max),
-                "page_offers_max is not 1 to 100",
-            ),
-            (
-                !places(self.find_in_flight_max),
-                "find_in_flight_max is zero or too large",
-            ),
-            (
-                !places(self.direct_in_flight_max),
-                "direct_in_flight_max is zero or too large",
-            ),
+            (!(1..=100).contains(&self.page_offers_max), "page_offers_max is not 1 to 100"),
+            (!places(self.find_in_flight_max), "find_in_flight_max is zero or too large"),
+            (!places(self.direct_in_flight_max), "direct_in_flight_max is zero or too large"),
             (self.finds_per_s_max == 0, "finds_per_s_max is zero"),
         ];
-        faults
-            .into_iter()
-            .find_map(|(wrong, what)| wrong.then_some(what))
+        faults.into_iter().find_map(|(wrong, what)| wrong.then_some(what))
     }
 }
 
@@ -194,10 +183,7 @@ pub struct CouldNotLook {
 
 impl CouldNotLook {
     fn new(reason: Reason, detail: impl Into<String>) -> Self {
-        Self {
-            reason,
-            detail: detail.into(),
-        }
+        Self { reason, detail: detail.into() }
     }
 }
 
@@ -223,9 +209,7 @@ struct Inner {
 
 impl fmt::Debug for Yagna {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("Yagna")
-            .field("base", &self.inner.http.base())
-            .finish_non_exhaustive()
+        out.debug_struct("Yagna").field("base", &self.inner.http.base()).finish_non_exhaustive()
     }
 }
 
@@ -237,12 +221,7 @@ impl Yagna {
     /// # Errors
     /// When the address, the key or a limit is unusable.
     pub fn new(options: YagnaOptions) -> Result<Self, YagnaConfigError> {
-        let YagnaOptions {
-            base_url,
-            app_key,
-            limits,
-            now_unix_ms,
-        } = options;
+        let YagnaOptions { base_url, app_key, limits, now_unix_ms } = options;
         if let Some(fault) = limits.fault() {
             return Err(YagnaConfigError::Limits(fault));
         }
@@ -258,10 +237,7 @@ impl Yagna {
             directs: Semaphore::new(limits.direct_in_flight_max),
             limits,
         };
-        Ok(Self {
-            inner: Arc::new(inner),
-            marker: Arc::from("default"),
-        })
+        Ok(Self { inner: Arc::new(inner), marker: Arc::from("default") })
     }
 
     /// This handle with its demands marked as those of this instance. Needed where several probes
@@ -306,24 +282,15 @@ struct Absent {
 
 impl ScanApi {
     fn is_absent(&self, http: &Http) -> bool {
-        let state = self
-            .0
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let state = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         state.as_ref().is_some_and(|absent| {
             absent.failures == http.failures() && absent.since.elapsed() < SCAN_API_RETRY
         })
     }
 
     fn found_absent(&self, http: &Http) {
-        let absent = Absent {
-            since: Instant::now(),
-            failures: http.failures(),
-        };
-        let mut state = self
-            .0
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let absent = Absent { since: Instant::now(), failures: http.failures() };
+        let mut state = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if state.replace(absent).is_none() {
             tracing::info!("this yagna has no scan API: demands and pings are used instead");
         }
@@ -347,8 +314,5 @@ impl Failures {
 /// Waits for a place among the questions under way.
 async fn place(places: &Semaphore) -> Result<SemaphorePermit<'_>, CouldNotLook> {
     // No semaphore of this room is ever closed; should one be, the question was not put.
-    places
-        .acquire()
-        .await
-        .map_err(|_| CouldNotLook::new(Reason::Missed, "closed"))
+    places.acquire().await.map_err(|_| CouldNotLook::new(Reason::Missed, "closed"))
 }

@@ -1,11 +1,7 @@
 //! The probe's process killed without notice: what it had written is delivered by the next one,
 //! and no key is ever made with another content.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test fails by panicking"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -62,9 +58,7 @@ fn welcome() -> v1::Welcome {
 }
 
 fn says(message: aggregator_message::Message) -> Result<v1::AggregatorMessage, Status> {
-    Ok(v1::AggregatorMessage {
-        message: Some(message),
-    })
+    Ok(v1::AggregatorMessage { message: Some(message) })
 }
 
 #[tonic::async_trait]
@@ -144,11 +138,7 @@ fn probe(daemon: &Daemon, address: &str, spool: &Path) -> Child {
 async fn wait_for(received: &watch::Sender<Received>, so: impl FnMut(&Received) -> bool) {
     let mut changes = received.subscribe();
     let waited = tokio::time::timeout(PATIENCE, changes.wait_for(so)).await;
-    assert!(
-        waited.is_ok(),
-        "not within {PATIENCE:?}: {:?}",
-        received.borrow().keys()
-    );
+    assert!(waited.is_ok(), "not within {PATIENCE:?}: {:?}", received.borrow().keys());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -165,10 +155,7 @@ async fn what_a_killed_probe_had_written_is_delivered_by_the_next() {
     let daemon = Daemon::start(world, options).await.unwrap();
     let received = Arc::new(watch::Sender::new(Received::new()));
     let (answer, answers) = watch::channel(false);
-    let notebook = Notebook {
-        received: Arc::clone(&received),
-        answers,
-    };
+    let notebook = Notebook { received: Arc::clone(&received), answers };
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
     let mut tasks = tokio::task::JoinSet::new();
@@ -185,11 +172,8 @@ async fn what_a_killed_probe_had_written_is_delivered_by_the_next() {
         tokio::time::sleep(Duration::from_millis(170 * run as u64)).await;
         child.kill().await.unwrap();
     }
-    let before: BTreeMap<PartKey, usize> = received
-        .borrow()
-        .iter()
-        .map(|(key, copies)| (key.clone(), copies.len()))
-        .collect();
+    let before: BTreeMap<PartKey, usize> =
+        received.borrow().iter().map(|(key, copies)| (key.clone(), copies.len())).collect();
     // The next one delivers all of it, and may then forget it.
     answer.send_replace(true);
     let mut child = probe(&daemon, &address, spool.path());
@@ -197,15 +181,7 @@ async fn what_a_killed_probe_had_written_is_delivered_by_the_next() {
     wait_for(&received, again).await;
     child.kill().await.unwrap();
     for (key, copies) in received.borrow().iter() {
-        assert!(
-            copies.iter().all(|copy| copy.0 == copies[0].0),
-            "{key:?} has two contents"
-        );
+        assert!(copies.iter().all(|copy| copy.0 == copies[0].0), "{key:?} has two contents");
     }
-    assert!(
-        received
-            .borrow()
-            .values()
-            .any(|copies| copies[0].1.sets.count() > 0)
-    );
+    assert!(received.borrow().values().any(|copies| copies[0].1.sets.count() > 0));
 }

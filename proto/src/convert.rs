@@ -52,19 +52,13 @@ pub struct Refusal {
 impl Refusal {
     /// A refusal for this reason.
     pub fn new(reason: RefusalReason, detail: impl Into<String>) -> Self {
-        Self {
-            reason,
-            detail: detail.into(),
-        }
+        Self { reason, detail: detail.into() }
     }
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = self
-            .reason
-            .as_str_name()
-            .trim_start_matches("REFUSAL_REASON_");
+        let name = self.reason.as_str_name().trim_start_matches("REFUSAL_REASON_");
         write!(out, "{name}: {}", self.detail)
     }
 }
@@ -118,10 +112,8 @@ fn head_from_wire(wire: &v1::Part, limits: &PartLimits) -> Result<Part, Refusal>
         .ok()
         .filter(|number| *number < limits.part_numbers_max)
         .ok_or_else(|| {
-            let detail = format!(
-                "part number {} is not below {}",
-                wire.number, limits.part_numbers_max
-            );
+            let detail =
+                format!("part number {} is not below {}", wire.number, limits.part_numbers_max);
             Refusal::new(RefusalReason::PartNumberTooLarge, detail)
         })?;
     check_subnet(&wire.subnet, kind, limits)?;
@@ -133,11 +125,7 @@ fn head_from_wire(wire: &v1::Part, limits: &PartLimits) -> Result<Part, Refusal>
         _ => return Err(missing("outcome")),
     };
     Ok(Part {
-        key: PartKey {
-            subnet: wire.subnet.clone(),
-            round,
-            number,
-        },
+        key: PartKey { subnet: wire.subnet.clone(), round, number },
         kind,
         outcome,
         observed_at_ms: wire.observed_at_unix_ms,
@@ -167,10 +155,7 @@ fn plain_sets(plain: &v1::PlainEvidence, limits: &PartLimits) -> Result<Sets, Re
     let mut sets = Sets::default();
     for group in &plain.groups {
         let class = Class::from_wire(group.evidence_class).ok_or_else(|| {
-            Refusal::new(
-                RefusalReason::FieldMissing,
-                "evidence class of a group not set",
-            )
+            Refusal::new(RefusalReason::FieldMissing, "evidence class of a group not set")
         })?;
         let ids = NodeId::split(&group.node_ids).map_err(|_| {
             let detail = format!(
@@ -185,10 +170,7 @@ fn plain_sets(plain: &v1::PlainEvidence, limits: &PartLimits) -> Result<Sets, Re
         ids.sort_unstable();
         ids.dedup();
         if ids.len() != before {
-            let detail = format!(
-                "a node stands twice under {}",
-                class.to_wire().as_str_name()
-            );
+            let detail = format!("a node stands twice under {}", class.to_wire().as_str_name());
             return Err(Refusal::new(RefusalReason::Contradiction, detail));
         }
         sets.set_sorted(class, ids);
@@ -220,10 +202,7 @@ fn check_sets(part: &Part) -> Result<(), Refusal> {
     }
     for positive in [Class::Seen, Class::Answered] {
         let found = part.sets.of(positive);
-        if let Some(id) = unreachable
-            .iter()
-            .find(|id| found.binary_search(id).is_ok())
-        {
+        if let Some(id) = unreachable.iter().find(|id| found.binary_search(id).is_ok()) {
             let name = positive.to_wire().as_str_name();
             let detail = format!("{id} is both UNREACHABLE and {name}");
             return Err(Refusal::new(RefusalReason::Contradiction, detail));
@@ -243,10 +222,7 @@ pub fn part_to_plain(part: &Part) -> v1::Part {
             node_ids: NodeId::concatenate(part.sets.of(class)).into(),
         })
         .collect();
-    v1::Part {
-        evidence: Some(Evidence::Plain(v1::PlainEvidence { groups })),
-        ..head_to_wire(part)
-    }
+    v1::Part { evidence: Some(Evidence::Plain(v1::PlainEvidence { groups })), ..head_to_wire(part) }
 }
 
 fn head_to_wire(part: &Part) -> v1::Part {

@@ -260,11 +260,7 @@ impl Part {
         let mut hasher = blake3::Hasher::new();
         let key = &self.key;
         hasher.update(b"golem.uptime.part.v1");
-        hasher.update(
-            &u32::try_from(key.subnet.len())
-                .unwrap_or(u32::MAX)
-                .to_le_bytes(),
-        );
+        hasher.update(&u32::try_from(key.subnet.len()).unwrap_or(u32::MAX).to_le_bytes());
         hasher.update(key.subnet.as_bytes());
         hasher.update(&key.round.start_s().to_le_bytes());
         hasher.update(&key.round.period().seconds().to_le_bytes());
@@ -275,12 +271,7 @@ impl Part {
         };
         hasher.update(&[self.kind.to_wire() as u8, reason]);
         hasher.update(&self.observed_at_ms.to_le_bytes());
-        hasher.update(
-            &self
-                .relay_session_age_s
-                .map_or(u64::MAX, u64::from)
-                .to_le_bytes(),
-        );
+        hasher.update(&self.relay_session_age_s.map_or(u64::MAX, u64::from).to_le_bytes());
         for class in Class::ALL {
             let ids = self.sets.of(class);
             hasher.update(&[class.to_wire() as u8]);
@@ -303,80 +294,38 @@ mod tests {
     fn part() -> Part {
         let round = Round::new(60, Period::new(30).unwrap()).unwrap();
         Part {
-            key: PartKey {
-                subnet: String::new(),
-                round,
-                number: 0,
-            },
+            key: PartKey { subnet: String::new(), round, number: 0 },
             kind: Kind::Lookup,
             outcome: Outcome::Looked,
             observed_at_ms: 75_000,
             relay_session_age_s: Some(600),
-            sets: Sets::default().with(
-                Class::Seen,
-                vec![NodeId::new([2; 20]), NodeId::new([1; 20])],
-            ),
+            sets: Sets::default()
+                .with(Class::Seen, vec![NodeId::new([2; 20]), NodeId::new([1; 20])]),
         }
     }
 
     #[test]
     fn the_digest_has_a_fixed_value() {
         // A change here means that every stored digest and every spool changes its meaning.
-        assert_eq!(
-            format!("{:?}", part().digest()),
-            "fc8731421e69f5867dda1cb3a0a577f6"
-        );
+        assert_eq!(format!("{:?}", part().digest()), "fc8731421e69f5867dda1cb3a0a577f6");
     }
 
     #[test]
     fn every_field_is_in_the_digest() {
         let base = part();
         let changed: Vec<Part> = vec![
+            Part { key: PartKey { subnet: "a".into(), ..base.key.clone() }, ..base.clone() },
+            Part { key: PartKey { number: 1, ..base.key.clone() }, ..base.clone() },
             Part {
-                key: PartKey {
-                    subnet: "a".into(),
-                    ..base.key.clone()
-                },
+                key: PartKey { round: base.key.round.next(), ..base.key.clone() },
                 ..base.clone()
             },
-            Part {
-                key: PartKey {
-                    number: 1,
-                    ..base.key.clone()
-                },
-                ..base.clone()
-            },
-            Part {
-                key: PartKey {
-                    round: base.key.round.next(),
-                    ..base.key.clone()
-                },
-                ..base.clone()
-            },
-            Part {
-                kind: Kind::Relay,
-                ..base.clone()
-            },
-            Part {
-                outcome: Outcome::CouldNotLook(Reason::Clock),
-                ..base.clone()
-            },
-            Part {
-                observed_at_ms: 75_001,
-                ..base.clone()
-            },
-            Part {
-                relay_session_age_s: None,
-                ..base.clone()
-            },
-            Part {
-                relay_session_age_s: Some(0),
-                ..base.clone()
-            },
-            Part {
-                sets: Sets::default(),
-                ..base.clone()
-            },
+            Part { kind: Kind::Relay, ..base.clone() },
+            Part { outcome: Outcome::CouldNotLook(Reason::Clock), ..base.clone() },
+            Part { observed_at_ms: 75_001, ..base.clone() },
+            Part { relay_session_age_s: None, ..base.clone() },
+            Part { relay_session_age_s: Some(0), ..base.clone() },
+            Part { sets: Sets::default(), ..base.clone() },
             Part {
                 sets: Sets::default().with(Class::Answered, base.sets.of(Class::Seen).to_vec()),
                 ..base.clone()

@@ -35,10 +35,7 @@ impl NodeId {
     /// # Errors
     /// When there are not exactly 20 of them.
     pub fn from_slice(bytes: &[u8]) -> Result<Self, NodeIdError> {
-        bytes
-            .try_into()
-            .map(Self)
-            .map_err(|_| NodeIdError::Length(bytes.len()))
+        bytes.try_into().map(Self).map_err(|_| NodeIdError::Length(bytes.len()))
     }
 
     /// The 20 bytes.

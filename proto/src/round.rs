@@ -88,10 +88,7 @@ impl Round {
         if start_s.is_multiple_of(u64::from(period.0)) {
             Ok(Self { start_s, period })
         } else {
-            Err(GridError::OffGrid {
-                start_s,
-                period_s: period.0,
-            })
+            Err(GridError::OffGrid { start_s, period_s: period.0 })
         }
     }
 
@@ -99,10 +96,7 @@ impl Round {
     #[must_use]
     pub fn containing(unix_ms: i64, period: Period) -> Self {
         let second = u64::try_from(unix_ms.div_euclid(1000)).unwrap_or(0);
-        Self {
-            start_s: second - second % u64::from(period.0),
-            period,
-        }
+        Self { start_s: second - second % u64::from(period.0), period }
     }
 
     /// Its start, unix seconds; its name.
@@ -138,10 +132,7 @@ impl Round {
     /// The round after it on the same grid.
     #[must_use]
     pub const fn next(self) -> Self {
-        Self {
-            start_s: self.end_s(),
-            period: self.period,
-        }
+        Self { start_s: self.end_s(), period: self.period }
     }
 }
 
@@ -180,9 +171,7 @@ impl Epoch {
     /// When a round that ends then is closed: after its grace, unix milliseconds.
     #[must_use]
     pub fn closes_at_ms(&self, round: Round) -> i64 {
-        round
-            .end_ms()
-            .saturating_add(i64::from(self.grace_s) * 1000)
+        round.end_ms().saturating_add(i64::from(self.grace_s) * 1000)
     }
 }
 
@@ -196,11 +185,7 @@ impl TryFrom<&v1::Epoch> for Epoch {
             if (low..=high).contains(&got) {
                 Ok(got)
             } else {
-                Err(GridError::Setting {
-                    name,
-                    wanted,
-                    got: u64::from(got),
-                })
+                Err(GridError::Setting { name, wanted, got: u64::from(got) })
             }
         };
         if wire.method != METHOD_FRESH {
@@ -303,10 +288,7 @@ impl Epochs {
     /// The round that follows one in force, on the grid then in force.
     #[must_use]
     pub fn next(&self, round: Round) -> Round {
-        Round {
-            start_s: round.end_s(),
-            period: self.at(round.end_s()).period,
-        }
+        Round { start_s: round.end_s(), period: self.at(round.end_s()).period }
     }
 
     /// The round in force before one in force; `None` before the first round of time.
@@ -314,10 +296,7 @@ impl Epochs {
     pub fn previous(&self, round: Round) -> Option<Round> {
         let before = round.start_s.checked_sub(1)?;
         let period = self.at(before).period;
-        Some(Round {
-            start_s: before - before % u64::from(period.0),
-            period,
-        })
+        Some(Round { start_s: before - before % u64::from(period.0), period })
     }
 
     /// Whether rounds of this grid are in force at the round's start.
@@ -354,10 +333,7 @@ mod tests {
     use super::*;
 
     fn epoch(start_s: u64, period_s: u32) -> Epoch {
-        Epoch {
-            start_s,
-            ..Epoch::with_defaults(Period::new(period_s).unwrap())
-        }
+        Epoch { start_s, ..Epoch::with_defaults(Period::new(period_s).unwrap()) }
     }
 
     #[test]
@@ -377,12 +353,7 @@ mod tests {
             assert_eq!(Round::containing(ms, period).start_s(), start, "{ms}");
         }
         assert!(Round::new(31, period).is_err());
-        assert_eq!(
-            Round::new(u64::MAX - u64::MAX % 30, period)
-                .unwrap()
-                .end_s(),
-            u64::MAX
-        );
+        assert_eq!(Round::new(u64::MAX - u64::MAX % 30, period).unwrap().end_s(), u64::MAX);
     }
 
     #[test]
@@ -406,26 +377,8 @@ mod tests {
         let good = epoch(60, 30);
         let wire = v1::Epoch::from(&good);
         assert_eq!(Epoch::try_from(&wire).unwrap(), good);
-        assert!(
-            Epoch::try_from(&v1::Epoch {
-                method: "guess".into(),
-                ..wire.clone()
-            })
-            .is_err()
-        );
-        assert!(
-            Epoch::try_from(&v1::Epoch {
-                direct_attempts: 0,
-                ..wire.clone()
-            })
-            .is_err()
-        );
-        assert!(
-            Epoch::try_from(&v1::Epoch {
-                start_unix_s: 61,
-                ..wire
-            })
-            .is_err()
-        );
+        assert!(Epoch::try_from(&v1::Epoch { method: "guess".into(), ..wire.clone() }).is_err());
+        assert!(Epoch::try_from(&v1::Epoch { direct_attempts: 0, ..wire.clone() }).is_err());
+        assert!(Epoch::try_from(&v1::Epoch { start_unix_s: 61, ..wire }).is_err());
     }
 }

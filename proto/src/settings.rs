@@ -22,23 +22,13 @@ impl Settings {
     /// Settings from flags (which win) and from a file, whose keys may be written with `_`.
     #[must_use]
     pub fn new(flags: Texts, file: Texts) -> Self {
-        let file = file
-            .into_iter()
-            .map(|(name, texts)| (name.replace('_', "-"), texts))
-            .collect();
-        Self {
-            flags,
-            file,
-            faults: Vec::new(),
-        }
+        let file = file.into_iter().map(|(name, texts)| (name.replace('_', "-"), texts)).collect();
+        Self { flags, file, faults: Vec::new() }
     }
 
     fn texts(&mut self, name: &str) -> Option<Vec<String>> {
         let from_file = self.file.remove(name);
-        self.flags
-            .remove(name)
-            .filter(|texts| !texts.is_empty())
-            .or(from_file)
+        self.flags.remove(name).filter(|texts| !texts.is_empty()).or(from_file)
     }
 
     /// Notes a fault found elsewhere.
@@ -83,9 +73,7 @@ impl Settings {
 
     /// One value of a type that reads itself, or the default.
     pub fn one<T: FromStr<Err: Display>>(&mut self, name: &str, default: T) -> T {
-        self.checked(name, default, |text| {
-            text.parse().map_err(|error: T::Err| error.to_string())
-        })
+        self.checked(name, default, |text| text.parse().map_err(|error: T::Err| error.to_string()))
     }
 
     /// A number within bounds, or the default.
@@ -116,11 +104,7 @@ impl Settings {
                 name.replace('-', "_")
             )
         }));
-        if self.faults.is_empty() {
-            Ok(())
-        } else {
-            Err(self.faults)
-        }
+        if self.faults.is_empty() { Ok(()) } else { Err(self.faults) }
     }
 }
 
@@ -129,10 +113,7 @@ mod tests {
     use super::*;
 
     fn texts(pairs: &[(&str, &str)]) -> Texts {
-        pairs
-            .iter()
-            .map(|(name, text)| ((*name).to_owned(), vec![(*text).to_owned()]))
-            .collect()
+        pairs.iter().map(|(name, text)| ((*name).to_owned(), vec![(*text).to_owned()])).collect()
     }
 
     #[test]
@@ -154,9 +135,6 @@ mod tests {
         assert_eq!(settings.number("b", 5, 0, 10), 5);
         let faults = settings.finish().err().unwrap_or_default();
         assert_eq!(faults.len(), 3, "{faults:?}");
-        assert!(
-            faults[1].contains("from 0 to 10") && faults[2].contains("nonsense"),
-            "{faults:?}"
-        );
+        assert!(faults[1].contains("from 0 to 10") && faults[2].contains("nonsense"), "{faults:?}");
     }
 }

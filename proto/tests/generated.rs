@@ -13,10 +13,8 @@ const FILES: [&str; 4] = ["types", "collector", "query", "admin"];
 
 fn generate(into: &Path) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let files: Vec<PathBuf> = FILES
-        .iter()
-        .map(|name| root.join(format!("golem/uptime/v1/{name}.proto")))
-        .collect();
+    let files: Vec<PathBuf> =
+        FILES.iter().map(|name| root.join(format!("golem/uptime/v1/{name}.proto"))).collect();
     let descriptors = protox::compile(&files, [root]).unwrap();
     // Reflection serves the comments' positions to nobody: leave source info out.
     let mut bare = descriptors.clone();
@@ -44,11 +42,7 @@ fn the_generated_code_is_fresh() {
         .map(|entry| entry.unwrap().file_name())
         .collect();
     names.sort();
-    assert_eq!(
-        names,
-        ["descriptor.bin", "golem.uptime.v1.rs"],
-        "the generator's set of files"
-    );
+    assert_eq!(names, ["descriptor.bin", "golem.uptime.v1.rs"], "the generator's set of files");
     for name in names {
         let fresh = std::fs::read(scratch.path().join(&name)).unwrap();
         let target = committed.join(&name);

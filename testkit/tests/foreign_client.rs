@@ -1,11 +1,7 @@
 //! A foreign gRPC client, Python's grpcio through reflection, submits a report and reads it back;
 //! then the README's own example is run.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test fails by panicking"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::path::{Path, PathBuf};
 
@@ -19,11 +15,9 @@ use uptime_aggregator::store::{SqliteStore, Store};
 
 /// The interpreter that deploy/test.sh prepared, with grpcio and its reflection.
 fn python() -> PathBuf {
-    let prepared = std::env::var_os("UPTIME_PYTHON")
-        .map(PathBuf::from)
-        .unwrap_or_else(|| {
-            Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/python/bin/python")
-        });
+    let prepared = std::env::var_os("UPTIME_PYTHON").map(PathBuf::from).unwrap_or_else(|| {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/python/bin/python")
+    });
     assert!(
         prepared.exists(),
         "{} is missing: `sh deploy/test.sh` makes it, or set UPTIME_PYTHON to a Python with the \
@@ -38,10 +32,7 @@ async fn python_submits_by_reflection_and_reads_it_back() {
     let directory = tempfile::tempdir().unwrap();
     let token = new_token();
     let mut store = SqliteStore::open(directory.path()).await.unwrap();
-    store
-        .add_probe("python", &hash_token(&token), &[], now_unix_ms())
-        .await
-        .unwrap();
+    store.add_probe("python", &hash_token(&token), &[], now_unix_ms()).await.unwrap();
     drop(store);
     let args = SettingArgs {
         data_dir: Some(directory.path().display().to_string()),
@@ -52,9 +43,7 @@ async fn python_submits_by_reflection_and_reads_it_back() {
         ..SettingArgs::default()
     };
     let metrics = PrometheusBuilder::new().build_recorder().handle();
-    let server = Server::build(Config::read(&args).unwrap(), metrics)
-        .await
-        .unwrap();
+    let server = Server::build(Config::read(&args).unwrap(), metrics).await.unwrap();
     let address = server.grpc_addr.to_string();
     let readme_address = address.clone();
     let stop = CancellationToken::new();
@@ -81,13 +70,7 @@ async fn python_submits_by_reflection_and_reads_it_back() {
     let readme =
         std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md"));
     let readme = readme.unwrap();
-    let example = readme
-        .split("```python")
-        .nth(1)
-        .unwrap()
-        .split("```")
-        .next()
-        .unwrap();
+    let example = readme.split("```python").nth(1).unwrap().split("```").next().unwrap();
     let output = tokio::process::Command::new(python())
         .arg("-c")
         .arg(example.replace("127.0.0.1:7640", &readme_address))

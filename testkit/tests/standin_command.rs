@@ -9,10 +9,7 @@ use uptime_testkit::standin::recording::Recording;
 
 fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_uptime-standin"));
-    command
-        .env_clear()
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    command.env_clear().stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
@@ -27,10 +24,7 @@ fn lines(child: &mut Child) -> Vec<String> {
 async fn answers(line: &str, patience: Duration) -> bool {
     let address = line.rsplit("http://").next().unwrap().parse().unwrap();
     let mut me = Recording::load("03").unwrap().exchanges[0].clone();
-    let key = me
-        .headers
-        .iter_mut()
-        .find(|(name, _)| name == "Authorization");
+    let key = me.headers.iter_mut().find(|(name, _)| name == "Authorization");
     key.unwrap().1 = "Bearer demonstration".to_owned();
     let (answer, _) = me.replay(address, patience).await.unwrap();
     answer.is_some_and(|answer| answer.status == 200)
@@ -42,60 +36,24 @@ async fn announces_serves_and_freezes() {
     let file = folder.path().join("announced");
     let mut child = command()
         .env("UPTIME_STANDIN_APPKEY", "demonstration")
-        .args([
-            "--daemons",
-            "2",
-            "--providers",
-            "10",
-            "--subnet",
-            "public",
-            "--subnet",
-            "testnet",
-        ])
-        .args([
-            "--list",
-            "--relay",
-            "--freeze-daemon",
-            "1",
-            "--freeze-after-s",
-            "0",
-            "--announce",
-        ])
+        .args(["--daemons", "2", "--providers", "10", "--subnet", "public", "--subnet", "testnet"])
+        .args(["--list", "--relay", "--freeze-daemon", "1", "--freeze-after-s", "0", "--announce"])
         .arg(&file)
         .spawn()
         .unwrap();
     let lines = lines(&mut child);
     let starting = |word: &str| lines.iter().filter(|line| line.starts_with(word)).count();
-    assert_eq!(
-        (starting("daemon 0 http://127.0.0.1:"), starting("daemon ")),
-        (1, 2)
-    );
-    assert_eq!(
-        (starting("relay http://127.0.0.1:"), starting("provider 0x")),
-        (1, 10)
-    );
-    let dead = lines
-        .iter()
-        .find_map(|line| line.strip_prefix("dead "))
-        .unwrap();
-    assert!(
-        lines
-            .iter()
-            .any(|line| line.contains(dead) && line.ends_with(" dead"))
-    );
-    let on_testnet = lines
-        .iter()
-        .filter(|line| line.contains(" testnet "))
-        .count();
+    assert_eq!((starting("daemon 0 http://127.0.0.1:"), starting("daemon ")), (1, 2));
+    assert_eq!((starting("relay http://127.0.0.1:"), starting("provider 0x")), (1, 10));
+    let dead = lines.iter().find_map(|line| line.strip_prefix("dead ")).unwrap();
+    assert!(lines.iter().any(|line| line.contains(dead) && line.ends_with(" dead")));
+    let on_testnet = lines.iter().filter(|line| line.contains(" testnet ")).count();
     assert_eq!(on_testnet, 3);
     let written = std::fs::read_to_string(&file).unwrap();
     assert_eq!(written, format!("{}\nready\n", lines.join("\n")));
     while answers(&lines[1], Duration::from_millis(300)).await {}
     assert!(answers(&lines[0], Duration::from_secs(10)).await);
-    let terminated = Command::new("kill")
-        .arg(child.id().to_string())
-        .status()
-        .unwrap();
+    let terminated = Command::new("kill").arg(child.id().to_string()).status().unwrap();
     assert!(terminated.success());
     assert!(child.wait().unwrap().success());
 }
@@ -111,14 +69,7 @@ fn refuses_to_run_without_a_key() {
 fn refuses_to_freeze_a_daemon_that_is_not_there() {
     let output = command()
         .env("UPTIME_STANDIN_APPKEY", "demonstration")
-        .args([
-            "--daemons",
-            "2",
-            "--freeze-daemon",
-            "2",
-            "--freeze-after-s",
-            "1",
-        ])
+        .args(["--daemons", "2", "--freeze-daemon", "2", "--freeze-after-s", "1"])
         .output()
         .unwrap();
     assert!(!output.status.success());

@@ -18,24 +18,16 @@ pub(super) struct Candidate {
 impl Candidate {
     pub(super) fn new(probe: u32, name: &str) -> Self {
         let hash = blake3::hash(name.as_bytes());
-        let (first, _) = hash
-            .as_bytes()
-            .split_first_chunk::<8>()
-            .unwrap_or((&[0; 8], &[]));
-        Self {
-            probe,
-            seed: u64::from_le_bytes(*first),
-        }
+        let (first, _) = hash.as_bytes().split_first_chunk::<8>().unwrap_or((&[0; 8], &[]));
+        Self { probe, seed: u64::from_le_bytes(*first) }
     }
 
     fn rank(&self, node: &NodeId) -> u64 {
         // Ids are hashes already; folding all of one in keeps chosen prefixes from clustering.
         let (words, tail) = node.as_bytes().as_chunks::<8>();
-        let folded = words.iter().fold(self.seed, |mixed, word| {
-            mix(mixed ^ u64::from_le_bytes(*word))
-        });
-        tail.iter()
-            .fold(folded, |mixed, byte| mix(mixed ^ u64::from(*byte)))
+        let folded =
+            words.iter().fold(self.seed, |mixed, word| mix(mixed ^ u64::from_le_bytes(*word)));
+        tail.iter().fold(folded, |mixed, byte| mix(mixed ^ u64::from(*byte)))
     }
 }
 
@@ -52,10 +44,8 @@ pub(super) fn share_out<'a>(
     probes: &[Candidate],
     copies: usize,
 ) -> BTreeMap<u32, RoaringBitmap> {
-    let mut shares: BTreeMap<u32, RoaringBitmap> = probes
-        .iter()
-        .map(|probe| (probe.probe, RoaringBitmap::new()))
-        .collect();
+    let mut shares: BTreeMap<u32, RoaringBitmap> =
+        probes.iter().map(|probe| (probe.probe, RoaringBitmap::new())).collect();
     let copies = copies.min(probes.len());
     let mut ranked: Vec<(u64, u32)> = Vec::with_capacity(probes.len());
     for (number, id) in nodes {
@@ -88,9 +78,7 @@ mod tests {
     }
 
     fn probes(count: u32) -> Vec<Candidate> {
-        (1..=count)
-            .map(|number| Candidate::new(number, &format!("probe-{number}")))
-            .collect()
+        (1..=count).map(|number| Candidate::new(number, &format!("probe-{number}"))).collect()
     }
 
     #[test]
@@ -103,11 +91,7 @@ mod tests {
             assert_eq!(total, 3_000 * copies.min(5) as u64);
             for share in shares.values() {
                 let fair = total / 5;
-                assert!(
-                    share.len().abs_diff(fair) < fair / 5 + 1,
-                    "{} of {fair}",
-                    share.len()
-                );
+                assert!(share.len().abs_diff(fair) < fair / 5 + 1, "{} of {fair}", share.len());
             }
         }
         assert_eq!(share_out(all(), &[], 1).len(), 0);

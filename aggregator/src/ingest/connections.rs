@@ -39,19 +39,14 @@ struct Table {
 
 /// A message to a probe.
 pub(super) fn message(message: Message) -> v1::AggregatorMessage {
-    v1::AggregatorMessage {
-        message: Some(message),
-    }
+    v1::AggregatorMessage { message: Some(message) }
 }
 
 impl Connections {
     /// No streams yet; all end when `stopping` is cancelled.
     #[must_use]
     pub fn new(stopping: CancellationToken) -> Self {
-        Self {
-            stopping,
-            ..Self::default()
-        }
+        Self { stopping, ..Self::default() }
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -71,12 +66,7 @@ impl Connections {
         let mut table = self.table();
         table.next_serial += 1;
         let serial = table.next_serial;
-        let live = Live {
-            name: name.to_owned(),
-            serial,
-            outbound,
-            superseded: superseded.clone(),
-        };
+        let live = Live { name: name.to_owned(), serial, outbound, superseded: superseded.clone() };
         if let Some(older) = table.by_probe.insert(probe, live) {
             older.superseded.cancel();
         }
@@ -91,10 +81,7 @@ impl Connections {
     /// Removes a stream; answers whether it was still the probe's current one.
     pub(super) fn leave(&self, probe: u32, serial: u64) -> bool {
         let mut table = self.table();
-        let current = table
-            .by_probe
-            .get(&probe)
-            .is_some_and(|live| live.serial == serial);
+        let current = table.by_probe.get(&probe).is_some_and(|live| live.serial == serial);
         if current {
             table.by_probe.remove(&probe);
         }
@@ -102,11 +89,7 @@ impl Connections {
     }
 
     pub(super) fn all(&self) -> Vec<(u32, Live)> {
-        self.table()
-            .by_probe
-            .iter()
-            .map(|(probe, live)| (*probe, live.clone()))
-            .collect()
+        self.table().by_probe.iter().map(|(probe, live)| (*probe, live.clone())).collect()
     }
 
     /// Waits until a stream was entered.

@@ -63,11 +63,7 @@ pub async fn run(ledger: Ledger, connections: Connections, shutdown: Cancellatio
         if live.is_empty() {
             continue;
         }
-        let round = if came {
-            round
-        } else {
-            ledger.epochs().round_at_ms(due_ms)
-        };
+        let round = if came { round } else { ledger.epochs().round_at_ms(due_ms) };
         let Some(state) = ledger.lookups(round.start_s()).await else {
             return;
         };
@@ -85,11 +81,7 @@ pub async fn run(ledger: Ledger, connections: Connections, shutdown: Cancellatio
 fn able<'a>(live: &'a [(u32, Live)], state: &LookupState, fresh: &[u32]) -> Vec<&'a (u32, Live)> {
     let could = |probe: &u32| state.could_look.contains(probe) || fresh.contains(probe);
     let able: Vec<_> = live.iter().filter(|(probe, _)| could(probe)).collect();
-    if able.is_empty() {
-        live.iter().collect()
-    } else {
-        able
-    }
+    if able.is_empty() { live.iter().collect() } else { able }
 }
 
 fn share(
@@ -98,19 +90,11 @@ fn share(
     probes: &[&(u32, Live)],
     copies: u32,
 ) -> BTreeMap<u32, RoaringBitmap> {
-    let candidates: Vec<Candidate> = probes
-        .iter()
-        .map(|(probe, live)| Candidate::new(*probe, &live.name))
-        .collect();
-    let ids: Vec<(u32, NodeId)> = nodes
-        .iter()
-        .filter_map(|number| Some((number, state.names.id(number)?)))
-        .collect();
-    share_out(
-        ids.iter().map(|(number, id)| (*number, id)),
-        &candidates,
-        copies as usize,
-    )
+    let candidates: Vec<Candidate> =
+        probes.iter().map(|(probe, live)| Candidate::new(*probe, &live.name)).collect();
+    let ids: Vec<(u32, NodeId)> =
+        nodes.iter().filter_map(|number| Some((number, state.names.id(number)?))).collect();
+    share_out(ids.iter().map(|(number, id)| (*number, id)), &candidates, copies as usize)
 }
 
 fn send_standing(
@@ -122,23 +106,15 @@ fn send_standing(
 ) -> Vec<(u32, u64)> {
     let k = ledger.epochs().at(round.start_s()).positive_probes_min;
     told.retain(|probe, told| {
-        live.iter()
-            .any(|(there, live)| there == probe && live.serial == told.serial)
+        live.iter().any(|(there, live)| there == probe && live.serial == told.serial)
     });
     // A stream that has just begun had no chance to show that it can look.
     let is_new = |probe: &u32| {
         told.get(probe).is_none_or(|told| {
-            ledger
-                .epochs()
-                .rounds_between(told.since.start_s(), round.start_s())
-                < BENEFIT_OF_DOUBT
+            ledger.epochs().rounds_between(told.since.start_s(), round.start_s()) < BENEFIT_OF_DOUBT
         })
     };
-    let fresh: Vec<u32> = live
-        .iter()
-        .map(|(probe, _)| *probe)
-        .filter(is_new)
-        .collect();
+    let fresh: Vec<u32> = live.iter().map(|(probe, _)| *probe).filter(is_new).collect();
     let mut shares = share(state, &state.candidates, &able(live, state, &fresh), k);
     let mut sizes = Vec::new();
     for (probe, live) in live {
@@ -153,22 +129,9 @@ fn send_standing(
         if !full && added.is_empty() && removed.is_empty() {
             continue;
         }
-        let list = List {
-            round,
-            stage: LookupStage::First,
-            full,
-            added,
-            removed,
-        };
+        let list = List { round, stage: LookupStage::First, full, added, removed };
         if send(state, live, &list) {
-            told.insert(
-                *probe,
-                Told {
-                    serial: live.serial,
-                    standing: wanted,
-                    since,
-                },
-            );
+            told.insert(*probe, Told { serial: live.serial, standing: wanted, since });
         } else {
             told.remove(probe);
         }
@@ -192,11 +155,7 @@ fn send_suspects(
     let suspects = (asked | &state.candidates) - &state.found;
     let probes = able(live, state, &[]);
     let shares = share(state, &suspects, &probes, k.max(SUSPECT_PROBES_MIN));
-    tracing::debug!(
-        round = round.start_s(),
-        suspects = suspects.len(),
-        "suspects named"
-    );
+    tracing::debug!(round = round.start_s(), suspects = suspects.len(), "suspects named");
     for (probe, live) in probes {
         let added = shares.get(probe).cloned().unwrap_or_default();
         let list = List {
@@ -221,16 +180,10 @@ struct List {
 /// Sends a list in as many messages as it takes; answers whether there was room for all.
 fn send(state: &LookupState, live: &Live, list: &List) -> bool {
     let ids = |set: &RoaringBitmap| -> Vec<NodeId> {
-        set.iter()
-            .filter_map(|number| state.names.id(number))
-            .collect()
+        set.iter().filter_map(|number| state.names.id(number)).collect()
     };
     let (added, removed) = (ids(&list.added), ids(&list.removed));
-    let messages = added
-        .len()
-        .max(removed.len())
-        .div_ceil(IDS_PER_MESSAGE)
-        .max(1);
+    let messages = added.len().max(removed.len()).div_ceil(IDS_PER_MESSAGE).max(1);
     (0..messages).all(|index| {
         let piece = |ids: &[NodeId]| {
             let from = (index * IDS_PER_MESSAGE).min(ids.len());
@@ -245,8 +198,6 @@ fn send(state: &LookupState, live: &Live, list: &List) -> bool {
             removed_node_ids: piece(&removed),
             more: index + 1 < messages,
         };
-        live.outbound
-            .try_send(Ok(message(Message::Assignment(assignment))))
-            .is_ok()
+        live.outbound.try_send(Ok(message(Message::Assignment(assignment)))).is_ok()
     })
 }

@@ -40,10 +40,7 @@ pub(super) fn start(
 ) -> ReceiverStream<Result<v1::AggregatorMessage, Status>> {
     let (outbound, messages) = mpsc::channel(OUTBOUND_MAX);
     // Ends with its stream: when the probe goes, inbound ends; when the server stops, the token.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a stream lives as long as its probe"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "a stream lives as long as its probe")]
     tokio::spawn(serve(ingest, probe, inbound, outbound));
     ReceiverStream::new(messages)
 }
@@ -57,19 +54,10 @@ async fn serve(ingest: Ingest, probe: ProbeRecord, mut inbound: Inbound, outboun
         }
     };
     let (serial, superseded) =
-        ingest
-            .connections
-            .enter(probe.number, &probe.name, outbound.clone());
-    tracing::info!(
-        probe = probe.name,
-        version = hello.software_version,
-        "connected"
-    );
+        ingest.connections.enter(probe.number, &probe.name, outbound.clone());
+    tracing::info!(probe = probe.name, version = hello.software_version, "connected");
     gauge!("uptime_ingest_streams").increment(1);
-    let greeting = Greeting {
-        software_version: hello.software_version,
-        subnets: hello.subnets,
-    };
+    let greeting = Greeting { software_version: hello.software_version, subnets: hello.subnets };
     ingest.ledger.connected(probe.clone(), Some(greeting)).await;
     let welcome = message(Message::Welcome(welcome(&ingest, &probe)));
     let ended = if outbound.send(Ok(welcome)).await.is_err() {
@@ -92,30 +80,19 @@ async fn serve(ingest: Ingest, probe: ProbeRecord, mut inbound: Inbound, outboun
     if ingest.connections.leave(probe.number, serial) {
         ingest.ledger.connected(probe.clone(), None).await;
     }
-    let detail = ended
-        .0
-        .as_ref()
-        .map_or("the probe went away", |(_, detail)| detail.as_str());
+    let detail = ended.0.as_ref().map_or("the probe went away", |(_, detail)| detail.as_str());
     tracing::info!(probe = probe.name, detail, "disconnected");
     if let Some((reason, detail)) = ended.0 {
-        let goodbye = v1::Goodbye {
-            reason: reason as i32,
-            detail,
-        };
+        let goodbye = v1::Goodbye { reason: reason as i32, detail };
         // A probe that does not read must not hold this task up.
-        outbound
-            .try_send(Ok(message(Message::Goodbye(goodbye))))
-            .ok();
+        outbound.try_send(Ok(message(Message::Goodbye(goodbye)))).ok();
     }
 }
 
 /// The greeting of a probe that speaks this version.
 async fn first_hello(inbound: &mut Inbound) -> Result<v1::Hello, Status> {
     let first = tokio::time::timeout(HELLO_WITHIN, inbound.message()).await;
-    let Ok(Ok(Some(v1::ProbeMessage {
-        message: Some(FromProbe::Hello(hello)),
-    }))) = first
-    else {
+    let Ok(Ok(Some(v1::ProbeMessage { message: Some(FromProbe::Hello(hello)) }))) = first else {
         let detail = format!("the first message, within {HELLO_WITHIN:?}, must be Hello");
         return Err(Status::failed_precondition(detail));
     };
@@ -195,8 +172,5 @@ fn protocol(detail: String) -> Ended {
 }
 
 fn not_stored() -> Ended {
-    Ended(Some((
-        GoodbyeReason::Stopping,
-        "the store does not take reports".to_owned(),
-    )))
+    Ended(Some((GoodbyeReason::Stopping, "the store does not take reports".to_owned())))
 }

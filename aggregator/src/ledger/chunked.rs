@@ -22,9 +22,7 @@ impl<T: Clone> Chunked<T> {
     /// How many entries there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0
-            .last()
-            .map_or(0, |last| (self.0.len() - 1) * CHUNK + last.len())
+        self.0.last().map_or(0, |last| (self.0.len() - 1) * CHUNK + last.len())
     }
 
     /// Whether there are none.
@@ -84,10 +82,7 @@ mod tests {
         }
         list.truncate(900);
         assert_eq!((copy.len(), copy.get(700)), (1_000, Some(&700)));
-        assert_eq!(
-            (list.len(), list.get(700), list.get(900)),
-            (900, Some(&-1), None)
-        );
+        assert_eq!((list.len(), list.get(700), list.get(900)), (900, Some(&-1), None));
         list.truncate(512);
         assert_eq!(list.iter().count(), 512);
     }

@@ -108,13 +108,11 @@ impl Tallied {
     #[must_use]
     pub fn lost_sight(self, earlier: impl Iterator<Item = Self>) -> bool {
         self.looked >= MASS_LOSS_LOOKED_MIN
-            && earlier
-                .filter(|then| then.looked >= MASS_LOSS_LOOKED_MIN)
-                .any(|then| {
-                    // found / looked < (then.found / then.looked) / 2, without fractions.
-                    u128::from(self.found) * 2 * u128::from(then.looked)
-                        < u128::from(then.found) * u128::from(self.looked)
-                })
+            && earlier.filter(|then| then.looked >= MASS_LOSS_LOOKED_MIN).any(|then| {
+                // found / looked < (then.found / then.looked) / 2, without fractions.
+                u128::from(self.found) * 2 * u128::from(then.looked)
+                    < u128::from(then.found) * u128::from(self.looked)
+            })
     }
 }
 
@@ -137,11 +135,7 @@ impl RoundFacts {
     /// Puts a fact; of two with one key the smaller digest counts.
     pub fn insert(&mut self, fact: Fact) -> Inserted {
         let probe = fact.key.probe;
-        let inserted = match self
-            .facts
-            .get(&fact.key)
-            .map(|there| there.digest.cmp(&fact.digest))
-        {
+        let inserted = match self.facts.get(&fact.key).map(|there| there.digest.cmp(&fact.digest)) {
             None => Inserted::New,
             Some(std::cmp::Ordering::Equal) => return Inserted::Same,
             Some(std::cmp::Ordering::Less) => return Inserted::Outranked,
@@ -171,25 +165,17 @@ impl RoundFacts {
     }
 
     fn of_probe(&self, probe: u32) -> impl Iterator<Item = &Fact> {
-        self.facts
-            .values()
-            .filter(move |fact| fact.key.probe == probe)
+        self.facts.values().filter(move |fact| fact.key.probe == probe)
     }
 
     fn tally(&self, probe: u32) -> Tallied {
         let (mut found, mut looked) = (RoaringBitmap::new(), RoaringBitmap::new());
-        for fact in self
-            .of_probe(probe)
-            .filter(|fact| fact.kind == Kind::Lookup)
-        {
+        for fact in self.of_probe(probe).filter(|fact| fact.kind == Kind::Lookup) {
             found |= fact.positive();
             looked |= fact.of(Class::Unreachable);
         }
         looked |= &found;
-        Tallied {
-            looked: looked.len(),
-            found: found.len(),
-        }
+        Tallied { looked: looked.len(), found: found.len() }
     }
 
     /// What each probe's facts amount to. `earlier` answers the facts of the rounds before this
@@ -204,10 +190,7 @@ impl RoundFacts {
             .map(|(probe, tallied)| {
                 let before = earlier.iter().flatten().map(|round| round.tallied(*probe));
                 let lost_sight = tallied.lost_sight(before);
-                (
-                    *probe,
-                    self.probe_round(*probe, *tallied, lost_sight, epoch),
-                )
+                (*probe, self.probe_round(*probe, *tallied, lost_sight, epoch))
             })
             .collect()
     }
@@ -219,10 +202,7 @@ impl RoundFacts {
         lost_sight: bool,
         epoch: &Epoch,
     ) -> ProbeRound {
-        let mut round = ProbeRound {
-            tallied,
-            ..ProbeRound::default()
-        };
+        let mut round = ProbeRound { tallied, ..ProbeRound::default() };
         let mut offers = RoaringBitmap::new();
         let (mut young, mut missing, mut sound) = (false, false, false);
         for fact in self.of_probe(probe) {
@@ -250,9 +230,7 @@ impl RoundFacts {
                 (!young && !missing, Ineligibility::DidNotLook),
             ];
             let holding = reasons.into_iter().filter(|(holds, _)| *holds);
-            round
-                .ineligibilities
-                .extend(holding.map(|(_, reason)| reason));
+            round.ineligibilities.extend(holding.map(|(_, reason)| reason));
         }
         if lost_sight {
             round.ineligibilities.push(Ineligibility::MassLoss);
@@ -276,12 +254,7 @@ mod tests {
         let round = Round::new(60, Period::new(30).unwrap()).unwrap();
         let empty = RoaringBitmap::new;
         Fact {
-            key: FactKey {
-                round,
-                subnet: 0,
-                probe,
-                number,
-            },
+            key: FactKey { round, subnet: 0, probe, number },
             kind: Kind::Lookup,
             outcome: Outcome::Looked,
             digest: Digest([u8::try_from(number).unwrap(); 16]),
@@ -301,11 +274,7 @@ mod tests {
         for fact in facts {
             round.insert(fact);
         }
-        round
-            .probe_rounds(&epoch(), earlier)
-            .remove(&1)
-            .unwrap()
-            .ineligibilities
+        round.probe_rounds(&epoch(), earlier).remove(&1).unwrap().ineligibilities
     }
 
     #[test]
@@ -343,10 +312,7 @@ mod tests {
         assert_eq!(reasons(at(10), &earlier), []);
         assert_eq!(reasons(at(9), &earlier), [Ineligibility::MassLoss]);
         // Nine nodes are too few to tell, in either round.
-        assert_eq!(
-            reasons(vec![fact(1, 0, Some(600), &[], &nodes[..9])], &earlier),
-            []
-        );
+        assert_eq!(reasons(vec![fact(1, 0, Some(600), &[], &nodes[..9])], &earlier), []);
         let mut few = RoundFacts::default();
         few.insert(fact(1, 0, Some(600), &nodes[..9], &[]));
         assert_eq!(reasons(at(0), &[Some(&few)]), []);
@@ -355,10 +321,7 @@ mod tests {
     #[test]
     fn of_two_facts_with_one_key_the_smaller_digest_counts() {
         let (small, large) = (Digest([1; 16]), Digest([2; 16]));
-        let with = |digest| Fact {
-            digest,
-            ..fact(1, 0, Some(600), &[1], &[])
-        };
+        let with = |digest| Fact { digest, ..fact(1, 0, Some(600), &[1], &[]) };
         let mut round = RoundFacts::default();
         assert_eq!(round.insert(with(large)), Inserted::New);
         assert_eq!(round.insert(with(large)), Inserted::Same);

@@ -81,10 +81,7 @@ impl NodeTable {
             // The old numbers are one sorted run already, which this sort makes use of.
             by_id.sort_by_key(|number| self.ids.get(*number as usize).copied());
         }
-        NodeNames {
-            ids: self.ids.clone(),
-            by_id: Arc::clone(&self.by_id),
-        }
+        NodeNames { ids: self.ids.clone(), by_id: Arc::clone(&self.by_id) }
     }
 }
 
@@ -92,13 +89,8 @@ impl NodeNames {
     /// The number of an id, if it has one.
     #[must_use]
     pub fn number(&self, id: &NodeId) -> Option<u32> {
-        let place = self
-            .by_id
-            .partition_point(|number| self.id(*number).is_some_and(|x| x < *id));
-        self.by_id
-            .get(place)
-            .copied()
-            .filter(|number| self.id(*number) == Some(*id))
+        let place = self.by_id.partition_point(|number| self.id(*number).is_some_and(|x| x < *id));
+        self.by_id.get(place).copied().filter(|number| self.id(*number) == Some(*id))
     }
 
     /// The id of a number.
@@ -133,10 +125,7 @@ mod tests {
         let sorted: Vec<_> = late.by_id().iter().map(|n| late.id(*n).unwrap()).collect();
         assert_eq!(sorted, [id(1), id(3), id(7), id(9)]);
         table.truncate(2);
-        assert_eq!(
-            (table.len(), table.number(&id(1)), table.number(&id(3))),
-            (2, None, Some(1))
-        );
+        assert_eq!((table.len(), table.number(&id(1)), table.number(&id(3))), (2, None, Some(1)));
         assert_eq!(table.names().by_id().len(), 2);
     }
 }

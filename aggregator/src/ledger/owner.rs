@@ -3,6 +3,9 @@
 //! Owns the store, the state and the loop: take requests, commit what they bring in one
 //! transaction, apply, answer; close rounds when their grace is over; judge again what came late.
 
+mod history;
+mod numbering;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,29 +14,23 @@ use metrics::{counter, gauge, histogram};
 use roaring::RoaringBitmap;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
-use uptime_proto::v1::RefusalReason;
-use uptime_proto::{Class, Digest, Epoch, Epochs, NodeId, Part, Round};
+use uptime_proto::{Epoch, Epochs, Round};
 
-use super::evidence::{Fact, FactKey, Inserted, MASS_LOSS_ROUNDS};
+use super::evidence::Fact;
 use super::nodes::NodeTable;
 use super::snapshot::{ProbeStatus, Snapshot, Surroundings};
-use super::state::{State, Window};
+use super::state::State;
 use super::verdict::at_least;
 use super::{
     Greeting, Ledger, LookupState, PartOutcome, QUEUE_MAX, Request, Submission, Unavailable,
 };
 use crate::clock::now_unix_ms;
 use crate::store::{Batch, Details, ProbeRecord, Put, Store, StoreError};
+use history::mark_dirty;
 
-/// How much of the past is read at once when the state is rebuilt.
-const REBUILD_CHUNK_S: u64 = 7_200;
-/// Late rounds judged again before requests are looked at again.
-const JUDGE_AGAIN_MAX: usize = 256;
 /// Late rounds are judged again when nothing came for so long: while a probe empties its spool the
 /// same rounds would be judged over and over. At the close of a round they are judged in any case.
 const IDLE: Duration = Duration::from_millis(200);
-/// Distinct subnets a store takes; the network has a handful.
-const SUBNETS_MAX: usize = 1_000;
 
 /// What the ledger may be told.
 #[derive(Debug, Clone)]
@@ -60,6 +57,7 @@ pub struct Owner<S> {
     dirty: BTreeSet<u64>,
     rebuild_wanted: bool,
     unconfirmed_nodes_max: u64,
+    serial: u64,
     store_id: [u8; 16],
     generation: u64,
     requests: mpsc::Receiver<Request>,
@@ -80,11 +78,7 @@ impl<S: Store> Owner<S> {
         let mut catalogue = store.catalogue().await?;
         if let Some(epoch) = epoch_to_open(&catalogue.epochs, &options.rules, now_ms) {
             store.add_epoch(&epoch).await?;
-            tracing::info!(
-                start_s = epoch.start_s,
-                period_s = epoch.period.seconds(),
-                "new epoch"
-            );
+            tracing::info!(start_s = epoch.start_s, period_s = epoch.period.seconds(), "new epoch");
             catalogue.epochs.push(epoch);
         }
         let epochs = Epochs::new(catalogue.epochs)
@@ -96,12 +90,10 @@ impl<S: Store> Owner<S> {
             let number = nodes.intern(*id);
             brought.entry(*probe).or_default().insert(number);
         }
-        let probes = catalogue
-            .probes
-            .iter()
-            .map(|probe| (probe.number, status_of(probe)));
+        let probes = catalogue.probes.iter().map(|probe| (probe.number, status_of(probe)));
         let state = State::new(Arc::clone(&epochs));
         let around = Surroundings {
+            serial: 0,
             store_id: catalogue.store_id,
             generation: catalogue.generation,
             names: nodes.names(),
@@ -122,6 +114,7 @@ impl<S: Store> Owner<S> {
             dirty: BTreeSet::new(),
             rebuild_wanted: false,
             unconfirmed_nodes_max: options.unconfirmed_nodes_max,
+            serial: 0,
             store_id: catalogue.store_id,
             generation: catalogue.generation,
             requests,
@@ -129,14 +122,7 @@ impl<S: Store> Owner<S> {
         };
         owner.rebuild(now_ms).await?;
         owner.publish();
-        Ok((
-            owner,
-            Ledger {
-                requests: sender,
-                snapshots: latest,
-                epochs,
-            },
-        ))
+        Ok((owner, Ledger { requests: sender, snapshots: latest, epochs }))
     }
 
     /// Commits and applies one submission as if it came at that moment: what [`Owner::run`] does
@@ -151,9 +137,7 @@ impl<S: Store> Owner<S> {
     ) -> Result<Vec<PartOutcome>, Unavailable> {
         let (answer, mut outcome) = oneshot::channel();
         self.commit(vec![(submission, answer)], now_ms).await;
-        outcome
-            .try_recv()
-            .unwrap_or_else(|_| Err(super::stopping()))
+        outcome.try_recv().unwrap_or_else(|_| Err(super::stopping()))
     }
 
     /// Closes every round that is over at that moment and judges again all that came late.
@@ -182,11 +166,7 @@ impl<S: Store> Owner<S> {
             let until_close = self.next_close_ms().saturating_sub(now_unix_ms());
             let until_close = Duration::from_millis(u64::try_from(until_close).unwrap_or(0));
             let late = !self.dirty.is_empty() || self.rebuild_wanted;
-            let wait = if late {
-                until_close.min(IDLE)
-            } else {
-                until_close
-            };
+            let wait = if late { until_close.min(IDLE) } else { until_close };
             let idle = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
@@ -228,6 +208,7 @@ impl<S: Store> Owner<S> {
             histogram!("uptime_ledger_round_close_seconds").record(started.elapsed());
             changed = true;
             self.report_round();
+            self.refresh_probes().await;
         }
         if !self.dirty.is_empty() {
             match self.judge_dirty().await {
@@ -237,6 +218,20 @@ impl<S: Store> Owner<S> {
         }
         if changed {
             self.publish();
+        }
+    }
+
+    /// Probes may be enrolled by another process; one that never came is worth showing, too.
+    async fn refresh_probes(&mut self) {
+        match self.store.probes().await {
+            Ok(probes) => {
+                for probe in probes {
+                    let status =
+                        self.probes.entry(probe.number).or_insert_with(|| status_of(&probe));
+                    status.revoked = probe.revoked;
+                }
+            }
+            Err(error) => tracing::warn!(%error, "the list of probes is that of the round before"),
         }
     }
 
@@ -250,11 +245,7 @@ impl<S: Store> Owner<S> {
         gauge!("uptime_ledger_nodes", "verdict" => "down").set(number(summary.down));
         gauge!("uptime_ledger_nodes", "verdict" => "unknown").set(number(summary.unknown));
         gauge!("uptime_ledger_last_closed_round_seconds").set(number(summary.round.start_s()));
-        let eligible = summary
-            .probes
-            .values()
-            .filter(|probe| probe.ballot.eligible)
-            .count();
+        let eligible = summary.probes.values().filter(|probe| probe.ballot.eligible).count();
         tracing::info!(
             round = summary.round.start_s(),
             up = summary.up,
@@ -288,50 +279,6 @@ impl<S: Store> Owner<S> {
         epochs.at(next.start_s()).closes_at_ms(next)
     }
 
-    /// Makes the state anew from the stored facts alone.
-    async fn rebuild(&mut self, now_ms: i64) -> Result<(), StoreError> {
-        let target = self.last_over(now_ms);
-        let mut state = State::new(Arc::clone(self.state.epochs()));
-        self.dirty.clear();
-        let mut damaged = 0u64;
-        if let Some((first, last)) = self.store.extent().await? {
-            let mut from = first;
-            while from <= last {
-                let to = from + REBUILD_CHUNK_S;
-                for fact in self.store.read(from, to).await? {
-                    match fact {
-                        Ok(fact) => {
-                            if let Err(late) = state.accept(fact) {
-                                state.late(&late);
-                                mark_dirty(&mut self.dirty, &state, &late);
-                            }
-                        }
-                        Err(what) => {
-                            damaged += 1;
-                            tracing::error!(what, "a stored part cannot be read and is left out");
-                        }
-                    }
-                }
-                if to < target.start_s() {
-                    let reached = i64::try_from((to - 1) * 1000).unwrap_or(i64::MAX);
-                    let reached = state.epochs().round_at_ms(reached);
-                    // The last round of the chunk may have facts in the next one.
-                    if let Some(before) = state.epochs().previous(reached) {
-                        state.close_through(before);
-                    }
-                }
-                from = to;
-            }
-        }
-        state.close_through(target);
-        counter!("uptime_store_parts_damaged_total").increment(damaged);
-        self.state = state;
-        while !self.dirty.is_empty() {
-            self.judge_dirty().await?;
-        }
-        Ok(())
-    }
-
     async fn serve(&mut self, first: Request) {
         let mut submissions = Vec::new();
         let mut next = Some(first);
@@ -339,11 +286,7 @@ impl<S: Store> Owner<S> {
         while let Some(request) = next {
             self.sort(request, &mut submissions).await;
             taken += 1;
-            next = if taken < QUEUE_MAX {
-                self.requests.try_recv().ok()
-            } else {
-                None
-            };
+            next = if taken < QUEUE_MAX { self.requests.try_recv().ok() } else { None };
         }
         if !submissions.is_empty() {
             self.commit(submissions, now_unix_ms()).await;
@@ -375,10 +318,7 @@ impl<S: Store> Owner<S> {
     }
 
     fn connected(&mut self, probe: &ProbeRecord, greeting: Option<Greeting>) {
-        let status = self
-            .probes
-            .entry(probe.number)
-            .or_insert_with(|| status_of(probe));
+        let status = self.probes.entry(probe.number).or_insert_with(|| status_of(probe));
         status.connected = greeting.is_some();
         if let Some(greeting) = greeting {
             status.software_version = greeting.software_version;
@@ -396,11 +336,7 @@ impl<S: Store> Owner<S> {
             let outcomes = self.number(&submission, &mut batch, now_ms);
             waiting.push((submission.probe, outcomes, answer));
         }
-        let stored = if batch.is_empty() {
-            Ok(Vec::new())
-        } else {
-            self.store.put(&batch).await
-        };
+        let stored = if batch.is_empty() { Ok(Vec::new()) } else { self.store.put(&batch).await };
         let puts = match stored {
             Ok(puts) => puts,
             Err(error) => {
@@ -425,145 +361,14 @@ impl<S: Store> Owner<S> {
         for (probe, outcomes, answer) in waiting {
             let outcomes = outcomes.into_iter().map(|refused| match refused {
                 Some(refused) => refused,
-                None => facts
-                    .next()
-                    .map_or(PartOutcome::Accepted, |(fact, put)| self.apply(fact, put)),
+                None => {
+                    facts.next().map_or(PartOutcome::Accepted, |(fact, put)| self.apply(fact, put))
+                }
             });
             let outcomes: Vec<PartOutcome> = outcomes.collect();
             self.count(probe, &outcomes, now_ms);
             answer.send(Ok(outcomes)).ok();
         }
-    }
-
-    /// Adds a submission's facts to the batch; `None` for each that is in, in order.
-    fn number(
-        &mut self,
-        submission: &Submission,
-        batch: &mut Batch,
-        now_ms: i64,
-    ) -> Vec<Option<PartOutcome>> {
-        let probe = submission.probe;
-        let outcomes = submission
-            .parts
-            .iter()
-            .map(|part| match self.number_part(probe, part, batch, now_ms) {
-                Ok(fact) => {
-                    batch.facts.push(fact);
-                    None
-                }
-                Err((reason, detail)) => Some(PartOutcome::Refused(reason, detail)),
-            })
-            .collect();
-        for (id, details) in &submission.details {
-            // Of a node that nobody ever reported there is nothing to describe.
-            if let Some(number) = self.nodes.number(id)
-                && self.details.get(&number) != Some(details)
-            {
-                batch.details.insert(number, details.clone());
-            }
-        }
-        outcomes
-    }
-
-    fn number_part(
-        &mut self,
-        probe: u32,
-        part: &Part,
-        batch: &mut Batch,
-        now_ms: i64,
-    ) -> Result<Fact, (RefusalReason, String)> {
-        self.check_unconfirmed(probe, part, batch)?;
-        let subnet = self.subnet_number(&part.key.subnet, batch)?;
-        let sets = Class::ALL.map(|class| {
-            let numbers = part
-                .sets
-                .of(class)
-                .iter()
-                .map(|id| self.intern(*id, probe, batch));
-            let mut numbers: Vec<u32> = numbers.collect();
-            numbers.sort_unstable();
-            let mut set = RoaringBitmap::new();
-            for number in numbers {
-                set.insert(number);
-            }
-            set
-        });
-        let key = FactKey {
-            round: part.key.round,
-            subnet,
-            probe,
-            number: part.key.number,
-        };
-        let digest: Digest = part.digest();
-        Ok(Fact {
-            key,
-            kind: part.kind,
-            outcome: part.outcome,
-            digest,
-            observed_at_ms: part.observed_at_ms,
-            received_at_ms: now_ms,
-            relay_session_age_s: part.relay_session_age_s,
-            sets: Arc::new(sets),
-        })
-    }
-
-    fn intern(&mut self, id: NodeId, probe: u32, batch: &mut Batch) -> u32 {
-        let before = self.nodes.len();
-        let number = self.nodes.intern(id);
-        if self.nodes.len() > before {
-            batch.new_nodes.push((id, probe));
-        }
-        number
-    }
-
-    fn check_unconfirmed(
-        &self,
-        probe: u32,
-        part: &Part,
-        batch: &Batch,
-    ) -> Result<(), (RefusalReason, String)> {
-        let ids = Class::ALL.into_iter().flat_map(|class| part.sets.of(class));
-        let unknown = ids.filter(|id| self.nodes.number(id).is_none()).count() as u64;
-        if unknown == 0 {
-            return Ok(());
-        }
-        let brought = self.brought.get(&probe).cloned().unwrap_or_default();
-        let on_the_way = batch
-            .new_nodes
-            .iter()
-            .filter(|(_, by)| *by == probe)
-            .count() as u64;
-        let unconfirmed = (brought - self.state.confirmed()).len() + on_the_way;
-        let most = self.unconfirmed_nodes_max;
-        if unconfirmed + unknown <= most {
-            return Ok(());
-        }
-        let detail = format!(
-            "{unknown} ids nobody reported before; this probe brought {unconfirmed} that were \
-             never confirmed and may bring {most}"
-        );
-        Err((RefusalReason::TooManyUnconfirmedNodes, detail))
-    }
-
-    fn subnet_number(
-        &mut self,
-        name: &str,
-        batch: &mut Batch,
-    ) -> Result<u32, (RefusalReason, String)> {
-        let known = self.subnets.iter().position(|there| there == name);
-        let number = match known {
-            Some(number) => number,
-            None if self.subnets.len() >= SUBNETS_MAX => {
-                let detail = format!("this store has {SUBNETS_MAX} subnets already");
-                return Err((RefusalReason::SubnetInvalid, detail));
-            }
-            None => {
-                Arc::make_mut(&mut self.subnets).push(name.to_owned());
-                batch.new_subnets.push(name.to_owned());
-                self.subnets.len() - 1
-            }
-        };
-        Ok(u32::try_from(number).unwrap_or(u32::MAX))
     }
 
     /// Takes a committed fact into the state.
@@ -583,11 +388,7 @@ impl<S: Store> Owner<S> {
                 Put::Duplicate | Put::ConflictLarger => {}
             }
         }
-        if put == Put::New {
-            PartOutcome::Accepted
-        } else {
-            PartOutcome::Conflict
-        }
+        if put == Put::New { PartOutcome::Accepted } else { PartOutcome::Conflict }
     }
 
     fn count(&mut self, probe: u32, outcomes: &[PartOutcome], now_ms: i64) {
@@ -605,119 +406,39 @@ impl<S: Store> Owner<S> {
             *slot += 1;
             counter!("uptime_ingest_parts_total", "outcome" => label).increment(1);
             if *outcome == PartOutcome::Conflict {
-                tracing::warn!(
-                    probe = status.name,
-                    "a part came with another content before"
-                );
+                tracing::warn!(probe = status.name, "a part came with another content before");
             }
         }
-    }
-
-    /// Judges late rounds again, oldest first, a bounded number at a time.
-    async fn judge_dirty(&mut self) -> Result<(), StoreError> {
-        let starts: Vec<u64> = self.dirty.iter().copied().take(JUDGE_AGAIN_MAX).collect();
-        let epochs = Arc::clone(self.state.epochs());
-        let rounds: Vec<Round> = starts
-            .iter()
-            .map(|start| epochs.round_at_ms(i64::try_from(start * 1000).unwrap_or(i64::MAX)))
-            .collect();
-        // Neighbours share one reading of the store.
-        for cluster in rounds.chunk_by(|a, b| b.start_s() - a.end_s() < REBUILD_CHUNK_S) {
-            let (Some(first), Some(last)) = (cluster.first(), cluster.last()) else {
-                continue;
-            };
-            let window = if self.state.in_memory(*first) {
-                None
-            } else {
-                Some(self.read_window(*first, *last).await?)
-            };
-            for round in cluster {
-                self.state.judge_again(*round, window.as_ref());
-            }
-        }
-        counter!("uptime_ledger_rounds_judged_again_total").increment(starts.len() as u64);
-        for start in starts {
-            self.dirty.remove(&start);
-        }
-        Ok(())
-    }
-
-    /// The facts of these rounds and of those that mass loss looks back on.
-    async fn read_window(&mut self, first: Round, last: Round) -> Result<Window, StoreError> {
-        let epochs = Arc::clone(self.state.epochs());
-        let mut earliest = first;
-        for _ in 0..MASS_LOSS_ROUNDS {
-            earliest = epochs.previous(earliest).unwrap_or(earliest);
-        }
-        // Parts on an outdated grid lie under a key up to one of their periods earlier.
-        let longest = epochs
-            .all()
-            .iter()
-            .map(|epoch| epoch.period.seconds())
-            .max()
-            .unwrap_or(0);
-        let slack = if epochs.all().len() > 1 {
-            u64::from(longest)
-        } else {
-            0
-        };
-        let from = earliest.start_s().saturating_sub(slack);
-        let mut window = Window::new();
-        for fact in self.store.read(from, last.end_s() + slack).await? {
-            match fact {
-                Ok(fact) => {
-                    let start = self.state.round_of(&fact).start_s();
-                    let _: Inserted = window.entry(start).or_default().insert(fact);
-                }
-                Err(what) => tracing::error!(what, "a stored part cannot be read"),
-            }
-        }
-        Ok(window)
     }
 
     fn lookups(&mut self, round_s: u64) -> LookupState {
         let names = self.nodes.names();
         let snapshot = self.snapshots.borrow().clone();
         let mut candidates = self.state.offered_anywhere();
-        let retired: RoaringBitmap = candidates
-            .iter()
-            .filter(|number| snapshot.is_retired(*number))
-            .collect();
+        let retired: RoaringBitmap =
+            candidates.iter().filter(|number| snapshot.is_retired(*number)).collect();
         candidates -= retired;
-        let found = self
-            .state
-            .window()
-            .get(&round_s)
-            .map_or_else(RoaringBitmap::new, |facts| {
-                let mut by_probe: BTreeMap<u32, RoaringBitmap> = BTreeMap::new();
-                for fact in facts.facts() {
-                    *by_probe.entry(fact.key.probe).or_default() |= fact.positive();
-                }
-                let k = self.state.epochs().at(round_s).positive_probes_min;
-                at_least(by_probe.values(), k)
+        let found = self.state.window().get(&round_s).map_or_else(RoaringBitmap::new, |facts| {
+            let mut by_probe: BTreeMap<u32, RoaringBitmap> = BTreeMap::new();
+            for fact in facts.facts() {
+                *by_probe.entry(fact.key.probe).or_default() |= fact.positive();
+            }
+            let k = self.state.epochs().at(round_s).positive_probes_min;
+            at_least(by_probe.values(), k)
+        });
+        let could_look = self.state.summaries().back().map_or_else(Vec::new, |summary| {
+            let looked = summary.probes.iter().filter(|(_, probe)| {
+                !probe.ineligibilities.contains(&super::evidence::Ineligibility::DidNotLook)
             });
-        let could_look = self
-            .state
-            .summaries()
-            .back()
-            .map_or_else(Vec::new, |summary| {
-                let looked = summary.probes.iter().filter(|(_, probe)| {
-                    !probe
-                        .ineligibilities
-                        .contains(&super::evidence::Ineligibility::DidNotLook)
-                });
-                looked.map(|(probe, _)| *probe).collect()
-            });
-        LookupState {
-            names,
-            candidates,
-            found,
-            could_look,
-        }
+            looked.map(|(probe, _)| *probe).collect()
+        });
+        LookupState { names, candidates, found, could_look }
     }
 
     fn publish(&mut self) {
+        self.serial += 1;
         let around = Surroundings {
+            serial: self.serial,
             store_id: self.store_id,
             generation: self.generation,
             names: self.nodes.names(),
@@ -725,21 +446,7 @@ impl<S: Store> Owner<S> {
             details: Arc::clone(&self.details),
             probes: self.probes.values().cloned().collect(),
         };
-        self.snapshots
-            .send_replace(Arc::new(Snapshot::new(&self.state, around)));
-    }
-}
-
-/// A late fact's round, and the rounds whose mass-loss test looks back on it.
-fn mark_dirty(dirty: &mut BTreeSet<u64>, state: &State, fact: &Fact) {
-    let Some(closed) = state.closed() else { return };
-    let mut round = state.round_of(fact);
-    for _ in 0..=MASS_LOSS_ROUNDS {
-        if round > closed {
-            break;
-        }
-        dirty.insert(round.start_s());
-        round = state.epochs().next(round);
+        self.snapshots.send_replace(Arc::new(Snapshot::new(&self.state, around)));
     }
 }
 
@@ -757,33 +464,15 @@ fn status_of(probe: &ProbeRecord) -> ProbeStatus {
 /// periods, at least two rounds ahead.
 fn epoch_to_open(there: &[Epoch], wanted: &Epoch, now_ms: i64) -> Option<Epoch> {
     let Some(last) = there.last() else {
-        return Some(Epoch {
-            start_s: 0,
-            ..wanted.clone()
-        });
+        return Some(Epoch { start_s: 0, ..wanted.clone() });
     };
-    if (Epoch {
-        start_s: last.start_s,
-        ..wanted.clone()
-    }) == *last
-    {
+    if (Epoch { start_s: last.start_s, ..wanted.clone() }) == *last {
         return None;
     }
-    let (old, new) = (
-        u64::from(last.period.seconds()),
-        u64::from(wanted.period.seconds()),
-    );
-    let now_s = u64::try_from(now_ms.div_euclid(1000))
-        .unwrap_or(0)
-        .max(last.start_s);
+    let (old, new) = (u64::from(last.period.seconds()), u64::from(wanted.period.seconds()));
+    let now_s = u64::try_from(now_ms.div_euclid(1000)).unwrap_or(0).max(last.start_s);
     // Both divide the day, so the day's grid is common to both; a smaller one often is, too.
-    let both = (1..)
-        .map(|n| n * old)
-        .find(|step| step.is_multiple_of(new))
-        .unwrap_or(old * new);
+    let both = (1..).map(|n| n * old).find(|step| step.is_multiple_of(new)).unwrap_or(old * new);
     let earliest = now_s + 2 * old.max(new) + old;
-    Some(Epoch {
-        start_s: earliest.next_multiple_of(both),
-        ..wanted.clone()
-    })
+    Some(Epoch { start_s: earliest.next_multiple_of(both), ..wanted.clone() })
 }

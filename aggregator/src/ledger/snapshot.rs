@@ -55,7 +55,7 @@ pub struct NodeView<'a> {
     pub is_online: bool,
     /// The verdict of the last closed round.
     pub verdict: Verdict,
-    /// Since when that verdict has stood, unix seconds.
+    /// Since when that verdict has stood, unix seconds; 0: it was never decided.
     pub verdict_since_s: u64,
     /// The round of its first offer.
     pub first_seen_s: u64,
@@ -74,6 +74,8 @@ pub struct NodeView<'a> {
 /// The state at one moment.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
+    /// Tells the snapshots of one process apart.
+    pub serial: u64,
     /// Names the store.
     pub store_id: [u8; 16],
     /// Raised by a restore.
@@ -103,6 +105,7 @@ pub struct Snapshot {
 /// What a snapshot takes from the ledger besides the state.
 #[derive(Debug, Clone)]
 pub(super) struct Surroundings {
+    pub(super) serial: u64,
     pub(super) store_id: [u8; 16],
     pub(super) generation: u64,
     pub(super) names: NodeNames,
@@ -114,6 +117,7 @@ pub(super) struct Surroundings {
 impl Snapshot {
     pub(super) fn new(state: &State, around: Surroundings) -> Self {
         Self {
+            serial: around.serial,
             store_id: around.store_id,
             generation: around.generation,
             epochs: Arc::clone(state.epochs()),
@@ -129,6 +133,21 @@ impl Snapshot {
             seen: state.seen().clone(),
             last_offer: state.last_offer().clone(),
         }
+    }
+
+    /// The snapshot of a ledger without any fact, under these rules.
+    #[must_use]
+    pub fn empty(epochs: Arc<Epochs>) -> Self {
+        let around = Surroundings {
+            serial: 0,
+            store_id: [0; 16],
+            generation: 0,
+            names: NodeNames::default(),
+            subnets: Arc::default(),
+            details: Arc::default(),
+            probes: Vec::new(),
+        };
+        Self::new(&State::new(epochs), around)
     }
 
     /// The end of the last closed round, unix seconds; 0 before any.
@@ -147,26 +166,18 @@ impl Snapshot {
     #[must_use]
     pub fn view(&self, number: u32) -> Option<NodeView<'_>> {
         let seen = self.seen.of(number);
-        self.confirmed
-            .contains(number)
-            .then(|| self.present(number, seen))
-            .flatten()
+        self.confirmed.contains(number).then(|| self.present(number, seen)).flatten()
     }
 
     /// All confirmed nodes, ascending by id.
     pub fn nodes(&self) -> impl Iterator<Item = NodeView<'_>> {
         let seen = self.seen.all(self.nodes.len());
-        self.names
-            .by_id()
-            .iter()
-            .filter(|number| self.confirmed.contains(**number))
-            .filter_map(move |number| {
-                let seen = seen
-                    .get(*number as usize)
-                    .copied()
-                    .filter(|ms| *ms > i64::MIN);
+        self.names.by_id().iter().filter(|number| self.confirmed.contains(**number)).filter_map(
+            move |number| {
+                let seen = seen.get(*number as usize).copied().filter(|ms| *ms > i64::MIN);
                 self.present(*number, seen)
-            })
+            },
+        )
     }
 
     fn present(&self, number: u32, last_seen_ms: Option<i64>) -> Option<NodeView<'_>> {
@@ -174,10 +185,7 @@ impl Snapshot {
         let first_seen_s = node.first_seen_s?;
         let retired = self.retired(number, first_seen_s, last_seen_ms);
         let decided = node.timeline.last_decided(first_seen_s);
-        let subnets = node
-            .subnets
-            .iter()
-            .filter_map(|at| self.subnets.get(*at as usize));
+        let subnets = node.subnets.iter().filter_map(|at| self.subnets.get(*at as usize));
         Some(NodeView {
             number,
             id: self.names.id(number)?,
@@ -186,8 +194,7 @@ impl Snapshot {
             verdict_since_s: node
                 .timeline
                 .last_start_s()
-                .unwrap_or(first_seen_s)
-                .max(first_seen_s),
+                .map_or(0, |since| since.max(first_seen_s)),
             first_seen_s,
             last_seen_ms,
             retired,
@@ -200,10 +207,7 @@ impl Snapshot {
     /// Whether a node is looked up no more. An id that is no node yet is not retired.
     #[must_use]
     pub fn is_retired(&self, number: u32) -> bool {
-        let first_seen = self
-            .nodes
-            .get(number as usize)
-            .and_then(|node| node.first_seen_s);
+        let first_seen = self.nodes.get(number as usize).and_then(|node| node.first_seen_s);
         first_seen.is_some_and(|first| self.retired(number, first, self.seen.of(number)))
     }
 

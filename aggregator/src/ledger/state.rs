@@ -142,9 +142,9 @@ impl State {
         let mut round = match (self.closed, self.window.keys().next()) {
             (Some(closed), _) => self.epochs.next(closed),
             // Before the first fact every round is unknown for everyone: nothing to close.
-            (None, Some(first)) if *first <= target.start_s() => self
-                .epochs
-                .round_at_ms(i64::try_from(first * 1000).unwrap_or(i64::MAX)),
+            (None, Some(first)) if *first <= target.start_s() => {
+                self.epochs.round_at_ms(i64::try_from(first * 1000).unwrap_or(i64::MAX))
+            }
             (None, _) => {
                 self.closed = Some(target);
                 return;
@@ -160,7 +160,8 @@ impl State {
         self.closed = Some(round);
         let empty = RoundFacts::default();
         let facts = self.window.get(&round.start_s()).unwrap_or(&empty);
-        if facts.is_empty() && self.last == Decision::default() && self.summaries.is_empty() {
+        let nothing_known = self.offered.is_empty() && self.ever_positive.is_empty();
+        if facts.is_empty() && nothing_known && self.summaries.is_empty() {
             return;
         }
         let (decision, probes) = judge(&self.epochs, &self.window, round);
@@ -184,10 +185,7 @@ impl State {
         // A round outside the window is judged from the store, which has the fact already.
         let oldest = self.window.keys().next().copied();
         let inserted = if oldest.is_some_and(|oldest| oldest <= round.start_s()) {
-            self.window
-                .entry(round.start_s())
-                .or_default()
-                .insert(fact.clone())
+            self.window.entry(round.start_s()).or_default().insert(fact.clone())
         } else {
             Inserted::New
         };
@@ -213,9 +211,11 @@ impl State {
         for node in &touched {
             self.set_verdict(node, round, decision.of(node));
         }
+        let listed = self.confirmed();
         if let Some(summary) = self.summaries.iter_mut().find(|there| there.round == round) {
             let summary = Arc::make_mut(summary);
             (summary.up, summary.down) = (decision.up.len(), decision.down.len());
+            summary.unknown = (listed - &decision.up - &decision.down).len();
             summary.probes = probes.into_iter().map(without_ballot).collect();
         }
         if self.closed == Some(round) {
@@ -230,10 +230,7 @@ impl State {
         for _ in 0..MASS_LOSS_ROUNDS {
             earliest = self.epochs.previous(earliest).unwrap_or(earliest);
         }
-        self.window
-            .keys()
-            .next()
-            .is_some_and(|oldest| *oldest <= earliest.start_s())
+        self.window.keys().next().is_some_and(|oldest| *oldest <= earliest.start_s())
     }
 
     fn set_verdict(&mut self, node: u32, round: Round, verdict: Verdict) {
@@ -241,8 +238,7 @@ impl State {
         let epochs = Arc::clone(&self.epochs);
         let node = self.node_mut(node);
         if node.timeline.at(round.start_s()) != verdict {
-            node.timeline
-                .set(round.start_s(), round.end_s(), verdict, closed_end);
+            node.timeline.set(round.start_s(), round.end_s(), verdict, closed_end);
             node.resettle(&epochs);
         }
     }
@@ -276,25 +272,16 @@ impl State {
             *in_subnet |= &new_in_subnet;
             for number in &new_in_subnet {
                 let node = self.node_mut(number);
-                let place = node
-                    .subnets
-                    .partition_point(|there| *there < fact.key.subnet);
+                let place = node.subnets.partition_point(|there| *there < fact.key.subnet);
                 node.subnets.insert(place, fact.key.subnet);
             }
             // On time, only nodes without any offer so far can be new.
             let late = self.closed.is_some_and(|closed| round < closed);
-            let candidates = if late {
-                offers.clone()
-            } else {
-                offers - &self.offered
-            };
+            let candidates = if late { offers.clone() } else { offers - &self.offered };
             self.offered |= offers;
             for number in &candidates {
                 let node = self.node_mut(number);
-                if node
-                    .first_seen_s
-                    .is_none_or(|first| round.start_s() < first)
-                {
+                if node.first_seen_s.is_none_or(|first| round.start_s() < first) {
                     node.first_seen_s = Some(round.start_s());
                     node.resettle(&epochs);
                 }
@@ -307,13 +294,7 @@ impl State {
         let listed = self.confirmed();
         let unknown = (&listed - &self.last.up - &self.last.down).len();
         let probes = probes.into_iter().map(without_ballot).collect();
-        let summary = RoundSummary {
-            round,
-            up,
-            down,
-            unknown,
-            probes,
-        };
+        let summary = RoundSummary { round, up, down, unknown, probes };
         self.summaries.push_back(Arc::new(summary));
         if self.summaries.len() > SUMMARIES_MAX {
             self.summaries.pop_front();
@@ -407,10 +388,7 @@ impl State {
 
 fn without_ballot((probe, mut round): (u32, ProbeRound)) -> (u32, ProbeRound) {
     let eligible = round.ballot.eligible;
-    round.ballot = super::verdict::Ballot {
-        eligible,
-        ..Default::default()
-    };
+    round.ballot = super::verdict::Ballot { eligible, ..Default::default() };
     (probe, round)
 }
 

@@ -28,13 +28,8 @@ impl Timeline {
     /// The verdict on the round that starts then (or on a later, not yet closed one: the last).
     #[must_use]
     pub fn at(&self, second: u64) -> Verdict {
-        let after = self
-            .0
-            .partition_point(|run| u64::from(run.start_s) <= second);
-        after
-            .checked_sub(1)
-            .and_then(|at| self.0.get(at))
-            .map_or(Verdict::Unknown, |r| r.verdict)
+        let after = self.0.partition_point(|run| u64::from(run.start_s) <= second);
+        after.checked_sub(1).and_then(|at| self.0.get(at)).map_or(Verdict::Unknown, |r| r.verdict)
     }
 
     /// Sets the verdict of the round `[from_s, to_s)`, which ends at or before `closed_end_s`,
@@ -44,19 +39,11 @@ impl Timeline {
             return;
         }
         let after = self.at(to_s);
-        let low = self
-            .0
-            .partition_point(|run| u64::from(run.start_s) < from_s);
+        let low = self.0.partition_point(|run| u64::from(run.start_s) < from_s);
         let high = self.0.partition_point(|run| u64::from(run.start_s) <= to_s);
-        let mut fresh = vec![Run {
-            start_s: narrow(from_s),
-            verdict,
-        }];
+        let mut fresh = vec![Run { start_s: narrow(from_s), verdict }];
         if to_s < closed_end_s {
-            fresh.push(Run {
-                start_s: narrow(to_s),
-                verdict: after,
-            });
+            fresh.push(Run { start_s: narrow(to_s), verdict: after });
         }
         self.0.splice(low..high, fresh);
         self.tidy(low.saturating_sub(1));
@@ -96,24 +83,12 @@ impl Timeline {
         from_s: u64,
         to_s: u64,
     ) -> impl Iterator<Item = (u64, u64, Verdict)> + '_ {
-        let first = self
-            .0
-            .partition_point(|run| u64::from(run.start_s) <= from_s);
+        let first = self.0.partition_point(|run| u64::from(run.start_s) <= from_s);
         let lead = (from_s, self.at(from_s));
-        let later = self
-            .0
-            .iter()
-            .skip(first)
-            .map(|run| (u64::from(run.start_s), run.verdict));
-        let starts: Vec<(u64, Verdict)> = std::iter::once(lead)
-            .chain(later.take_while(move |(s, _)| *s < to_s))
-            .collect();
-        let ends: Vec<u64> = starts
-            .iter()
-            .skip(1)
-            .map(|(s, _)| *s)
-            .chain([to_s])
-            .collect();
+        let later = self.0.iter().skip(first).map(|run| (u64::from(run.start_s), run.verdict));
+        let starts: Vec<(u64, Verdict)> =
+            std::iter::once(lead).chain(later.take_while(move |(s, _)| *s < to_s)).collect();
+        let ends: Vec<u64> = starts.iter().skip(1).map(|(s, _)| *s).chain([to_s]).collect();
         starts
             .into_iter()
             .zip(ends)
@@ -126,10 +101,8 @@ impl Timeline {
     pub fn last_decided(&self, from_s: u64) -> Option<Verdict> {
         for (index, run) in self.0.iter().enumerate().rev() {
             // A run reaches to the next one, so an early start does not mean it ended early.
-            let ends_before = self
-                .0
-                .get(index + 1)
-                .is_some_and(|next| u64::from(next.start_s) <= from_s);
+            let ends_before =
+                self.0.get(index + 1).is_some_and(|next| u64::from(next.start_s) <= from_s);
             if ends_before {
                 return None;
             }
@@ -166,11 +139,7 @@ mod tests {
     }
 
     fn verdicts() -> impl Strategy<Value = Verdict> {
-        prop_oneof![
-            Just(Verdict::Up),
-            Just(Verdict::Down),
-            Just(Verdict::Unknown)
-        ]
+        prop_oneof![Just(Verdict::Up), Just(Verdict::Down), Just(Verdict::Unknown)]
     }
 
     proptest! {

@@ -68,15 +68,9 @@ mod tests {
     #[test]
     fn nothing_decided_is_no_percentage() {
         let mut tally = Tally::default();
-        assert_eq!(
-            (tally.uptime_percent(), tally.coverage_percent()),
-            (None, None)
-        );
+        assert_eq!((tally.uptime_percent(), tally.coverage_percent()), (None, None));
         tally.add(Verdict::Unknown, 30, 1);
-        assert_eq!(
-            (tally.uptime_percent(), tally.coverage_percent()),
-            (None, Some(0.0))
-        );
+        assert_eq!((tally.uptime_percent(), tally.coverage_percent()), (None, Some(0.0)));
         tally.add(Verdict::Up, 30, 1);
         tally.add(Verdict::Down, 60, 2);
         assert_eq!(

@@ -57,10 +57,7 @@ const LOOKED_MIN: usize = 3;
 /// Decides a round from all its ballots; `positive_probes_min` is k.
 #[must_use]
 pub fn decide(ballots: &[Ballot], positive_probes_min: u32) -> Decision {
-    let up = at_least(
-        ballots.iter().map(|ballot| &ballot.positive),
-        positive_probes_min.max(1),
-    );
+    let up = at_least(ballots.iter().map(|ballot| &ballot.positive), positive_probes_min.max(1));
     let eligible: Vec<&Ballot> = ballots.iter().filter(|ballot| ballot.eligible).collect();
     let mut accused = RoaringBitmap::new();
     for ballot in &eligible {
@@ -128,10 +125,8 @@ impl Counters {
         let mut equal = among.clone();
         let mut greater = RoaringBitmap::new();
         for index in (0..self.0.len().max(other.0.len())).rev() {
-            let (mine, theirs) = (
-                self.0.get(index).unwrap_or(&empty),
-                other.0.get(index).unwrap_or(&empty),
-            );
+            let (mine, theirs) =
+                (self.0.get(index).unwrap_or(&empty), other.0.get(index).unwrap_or(&empty));
             greater |= (&equal & mine) - theirs;
             equal -= mine ^ theirs;
         }
@@ -143,13 +138,8 @@ impl Counters {
         let Some(below) = least.checked_sub(1) else {
             return among.clone();
         };
-        let constant = (0..usize::BITS - below.leading_zeros()).map(|bit| {
-            if below >> bit & 1 == 1 {
-                among.clone()
-            } else {
-                RoaringBitmap::new()
-            }
-        });
+        let constant = (0..usize::BITS - below.leading_zeros())
+            .map(|bit| if below >> bit & 1 == 1 { among.clone() } else { RoaringBitmap::new() });
         self.greater_than(&Self(constant.collect()), among)
     }
 }
@@ -162,23 +152,12 @@ mod tests {
 
     /// The rule, node by node, word for word.
     fn obvious(ballots: &[Ballot], k: usize, node: u32) -> Verdict {
-        if ballots
-            .iter()
-            .filter(|ballot| ballot.positive.contains(node))
-            .count()
-            >= k
-        {
+        if ballots.iter().filter(|ballot| ballot.positive.contains(node)).count() >= k {
             return Verdict::Up;
         }
         let eligible: Vec<_> = ballots.iter().filter(|ballot| ballot.eligible).collect();
-        let against = eligible
-            .iter()
-            .filter(|ballot| ballot.negative.contains(node))
-            .count();
-        let found = eligible
-            .iter()
-            .filter(|ballot| ballot.positive.contains(node))
-            .count();
+        let against = eligible.iter().filter(|ballot| ballot.negative.contains(node)).count();
+        let found = eligible.iter().filter(|ballot| ballot.positive.contains(node)).count();
         let looked = against + found;
         if looked >= eligible.len().min(3) && 2 * against > looked {
             Verdict::Down
@@ -192,11 +171,7 @@ mod tests {
         (any::<bool>(), set(), set()).prop_map(|(eligible, positive, negative)| {
             let positive: RoaringBitmap = positive.into_iter().collect();
             let negative: RoaringBitmap = negative.into_iter().collect();
-            Ballot {
-                eligible,
-                negative: &negative - &positive,
-                positive,
-            }
+            Ballot { eligible, negative: &negative - &positive, positive }
         })
     }
 
@@ -242,16 +217,8 @@ mod tests {
             (vec![(E, '-'), (E, '-')], 1, Verdict::Down),
             (vec![(E, '-'), (N, '-')], 1, Verdict::Down),
             // Five eligible, three looked: enough.
-            (
-                vec![(E, '-'), (E, '-'), (E, '-'), (E, ' '), (E, ' ')],
-                1,
-                Verdict::Down,
-            ),
-            (
-                vec![(E, '-'), (E, '-'), (E, ' '), (E, ' '), (E, ' ')],
-                1,
-                Verdict::Unknown,
-            ),
+            (vec![(E, '-'), (E, '-'), (E, '-'), (E, ' '), (E, ' ')], 1, Verdict::Down),
+            (vec![(E, '-'), (E, '-'), (E, ' '), (E, ' '), (E, ' ')], 1, Verdict::Unknown),
             // k = 2: one probe found it, the others did not.
             (vec![(E, '+'), (E, '-'), (E, '-')], 2, Verdict::Down),
             (vec![(E, '+'), (E, '-')], 2, Verdict::Unknown),

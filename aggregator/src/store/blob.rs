@@ -87,11 +87,7 @@ pub(super) fn decode<'a>(
         }
         *set ^= changed;
     }
-    if rest.is_empty() {
-        Ok(sets)
-    } else {
-        Err(BlobError::Layout)
-    }
+    if rest.is_empty() { Ok(sets) } else { Err(BlobError::Layout) }
 }
 
 /// The members of a set as ranges.
@@ -145,19 +141,8 @@ mod tests {
 
     #[test]
     fn the_format_is_fixed() {
-        let sets: Sets = [
-            [0u32, 1, 2, 9].into_iter().collect(),
-            [].into(),
-            [].into(),
-            [3].into(),
-        ];
-        let hex: String = encode(&sets, None)
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        assert_eq!(
-            hex,
-            "010004000000000206000000000000000000020000000300ec370d9f"
-        );
+        let sets: Sets = [[0u32, 1, 2, 9].into_iter().collect(), [].into(), [].into(), [3].into()];
+        let hex: String = encode(&sets, None).iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, "010004000000000206000000000000000000020000000300ec370d9f");
     }
 }

@@ -103,37 +103,23 @@ impl SqliteStore {
             .busy_timeout(BUSY_TIMEOUT);
         let connection = SqliteConnection::connect_with(&options)
             .await
-            .map_err(|error| StoreError::Path {
-                path: path.clone(),
-                detail: error.to_string(),
-            })?;
-        let mut store = Self {
-            connection,
-            path,
-            bases: HashMap::new(),
-        };
+            .map_err(|error| StoreError::Path { path: path.clone(), detail: error.to_string() })?;
+        let mut store = Self { connection, path, bases: HashMap::new() };
         store.prepare().await?;
         Ok(store)
     }
 
     async fn prepare(&mut self) -> Result<(), StoreError> {
         let mut transaction = self.connection.begin_with("BEGIN IMMEDIATE").await?;
-        let found: i64 = sqlx::query_scalar("PRAGMA user_version")
-            .fetch_one(&mut *transaction)
-            .await?;
+        let found: i64 =
+            sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut *transaction).await?;
         if found > SCHEMA_VERSION {
             let path = self.path.clone();
-            return Err(StoreError::TooNew {
-                path,
-                found,
-                known: SCHEMA_VERSION,
-            });
+            return Err(StoreError::TooNew { path, found, known: SCHEMA_VERSION });
         }
         if found == 0 {
             sqlx::raw_sql(SCHEMA).execute(&mut *transaction).await?;
-            sqlx::query("INSERT INTO subnet VALUES (0, '')")
-                .execute(&mut *transaction)
-                .await?;
+            sqlx::query("INSERT INTO subnet VALUES (0, '')").execute(&mut *transaction).await?;
             let store_id: [u8; 16] = rand::random();
             let insert = "INSERT INTO meta VALUES ('store_id', ?), ('generation', ?)";
             sqlx::query(insert)
@@ -141,9 +127,7 @@ impl SqliteStore {
                 .bind(1u64.to_le_bytes().as_slice())
                 .execute(&mut *transaction)
                 .await?;
-            sqlx::raw_sql("PRAGMA user_version = 1")
-                .execute(&mut *transaction)
-                .await?;
+            sqlx::raw_sql("PRAGMA user_version = 1").execute(&mut *transaction).await?;
         }
         transaction.commit().await?;
         Ok(())
@@ -154,9 +138,7 @@ impl SqliteStore {
             .bind(name)
             .fetch_one(&mut self.connection)
             .await?;
-        value
-            .try_into()
-            .map_err(|_| StoreError::Damaged(format!("meta value {name:?}")))
+        value.try_into().map_err(|_| StoreError::Damaged(format!("meta value {name:?}")))
     }
 
     async fn epochs(&mut self) -> Result<Vec<Epoch>, StoreError> {
@@ -186,23 +168,14 @@ impl SqliteStore {
 
     async fn write(&mut self, batch: &Batch) -> Result<Vec<Put>, StoreError> {
         let mut outcomes = Vec::with_capacity(batch.facts.len());
-        sqlx::raw_sql("BEGIN IMMEDIATE")
-            .execute(&mut self.connection)
-            .await?;
+        sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut self.connection).await?;
         let written = self.write_all(batch, &mut outcomes).await;
-        let end = if written.is_ok() {
-            "COMMIT"
-        } else {
-            "ROLLBACK"
-        };
+        let end = if written.is_ok() { "COMMIT" } else { "ROLLBACK" };
         let ended = sqlx::raw_sql(end).execute(&mut self.connection).await;
         written?;
         if let Err(error) = ended {
             // A commit that failed (disk full) leaves the transaction open.
-            sqlx::raw_sql("ROLLBACK")
-                .execute(&mut self.connection)
-                .await
-                .ok();
+            sqlx::raw_sql("ROLLBACK").execute(&mut self.connection).await.ok();
             return Err(error.into());
         }
         Ok(outcomes)
@@ -216,10 +189,7 @@ impl SqliteStore {
         let connection = &mut self.connection;
         for name in &batch.new_subnets {
             let insert = "INSERT INTO subnet VALUES ((SELECT max(number) + 1 FROM subnet), ?)";
-            sqlx::query(insert)
-                .bind(name)
-                .execute(&mut *connection)
-                .await?;
+            sqlx::query(insert).bind(name).execute(&mut *connection).await?;
         }
         if !batch.new_nodes.is_empty() {
             let next: i64 = sqlx::query_scalar("SELECT coalesce(max(number) + 1, 0) FROM node")
@@ -262,10 +232,7 @@ impl SqliteStore {
             .bind(i64::from(key.number))
             .fetch_all(&mut self.connection)
             .await?;
-        if there
-            .iter()
-            .any(|digest| digest.as_slice() == fact.digest.0)
-        {
+        if there.iter().any(|digest| digest.as_slice() == fact.digest.0) {
             return Ok(Put::Duplicate);
         }
         let (blob, chain) = self.encode(fact);
@@ -289,12 +256,7 @@ impl SqliteStore {
             .execute(&mut self.connection)
             .await?;
         let (digest, sets) = (fact.digest, Arc::clone(&fact.sets));
-        let base = Base {
-            round_s: key.round.start_s(),
-            digest,
-            chain,
-            sets,
-        };
+        let base = Base { round_s: key.round.start_s(), digest, chain, sets };
         self.bases.insert(slot(key), base);
         Ok(match there.first() {
             None => Put::New,
@@ -306,10 +268,7 @@ impl SqliteStore {
     /// The blob of a fact, and the length of the chain of differences it ends.
     fn encode(&self, fact: &Fact) -> (Vec<u8>, u32) {
         let key = &fact.key;
-        let before = key
-            .round
-            .start_s()
-            .checked_sub(u64::from(key.round.period().seconds()));
+        let before = key.round.start_s().checked_sub(u64::from(key.round.period().seconds()));
         let base = self.bases.get(&slot(key)).filter(|base| {
             let same_day = !key.round.start_s().is_multiple_of(u64::from(DAY_S));
             before == Some(base.round_s) && same_day && base.chain < CHAIN_MAX
@@ -335,11 +294,7 @@ fn read_fact(row: &SqliteRow, bases: &mut HashMap<Slot, Vec<(u64, Digest, Sets)>
     let period = Period::new(number(2)).map_err(|error| damaged(&error.to_string()))?;
     let round = Round::new(round_s, period).map_err(|error| damaged(&error.to_string()))?;
     let digest: &[u8] = row.get(5);
-    let digest = Digest(
-        digest
-            .try_into()
-            .map_err(|_| damaged("its digest is not 16 bytes"))?,
-    );
+    let digest = Digest(digest.try_into().map_err(|_| damaged("its digest is not 16 bytes"))?);
     let key = FactKey {
         round,
         subnet: number(1),
@@ -439,15 +394,7 @@ impl Store for SqliteStore {
                 (node, details)
             })
             .collect();
-        Ok(Catalogue {
-            store_id,
-            generation,
-            epochs,
-            probes,
-            subnets,
-            nodes,
-            details,
-        })
+        Ok(Catalogue { store_id, generation, epochs, probes, subnets, nodes, details })
     }
 
     async fn put(&mut self, batch: &Batch) -> Result<Vec<Put>, StoreError> {
@@ -463,17 +410,13 @@ impl Store for SqliteStore {
         // Far enough back for the full set that every difference in the range goes back to.
         let period = self.period_max().await?;
         let day = from_s - from_s % u64::from(DAY_S);
-        let start = from_s
-            .saturating_sub(u64::from(CHAIN_MAX) * period)
-            .max(day);
+        let start = from_s.saturating_sub(u64::from(CHAIN_MAX) * period).max(day);
         let select = "SELECT round, subnet, period, probe, number, digest, kind, reason,
              observed_ms, received_ms, relay_session_age_s, sets
              FROM part WHERE round >= ? AND round < ?
              ORDER BY round, subnet, period, probe, number, digest";
-        let mut rows = sqlx::query(select)
-            .bind(signed(start))
-            .bind(signed(to_s))
-            .fetch(&mut self.connection);
+        let mut rows =
+            sqlx::query(select).bind(signed(start)).bind(signed(to_s)).fetch(&mut self.connection);
         let (mut facts, mut bases) = (Vec::new(), HashMap::new());
         while let Some(row) = rows.try_next().await? {
             let fact = read_fact(&row, &mut bases);
@@ -490,8 +433,7 @@ impl Store for SqliteStore {
             .fetch_one(&mut self.connection)
             .await?;
         let second = |index: usize| {
-            row.get::<Option<i64>, _>(index)
-                .and_then(|second| u64::try_from(second).ok())
+            row.get::<Option<i64>, _>(index).and_then(|second| u64::try_from(second).ok())
         };
         Ok(second(0).zip(second(1)))
     }
@@ -531,9 +473,7 @@ impl Store for SqliteStore {
     }
 
     async fn probes(&mut self) -> Result<Vec<ProbeRecord>, StoreError> {
-        let rows = sqlx::query(PROBE_COLUMNS)
-            .fetch_all(&mut self.connection)
-            .await?;
+        let rows = sqlx::query(PROBE_COLUMNS).fetch_all(&mut self.connection).await?;
         Ok(rows.iter().map(read_probe).collect())
     }
 

@@ -33,6 +33,12 @@ fn escape(text: &str) -> String {
             '>' => safe.push_str("&gt;"),
             '"' => safe.push_str("&quot;"),
             '\'' => safe.push_str("&#39;"),
+            // Marks that turn the direction of writing, or show nothing, could make a name look
+            // like another one.
+            '\u{200b}'..='\u{200f}'
+            | '\u{202a}'..='\u{202e}'
+            | '\u{2060}'..='\u{2069}'
+            | '\u{feff}' => safe.push('\u{fffd}'),
             other => safe.push(other),
         }
     }
@@ -72,10 +78,8 @@ fn write_counts(html: &mut String, snapshot: &Snapshot, now_ms: i64) -> std::fmt
         html.push_str("<p>No round has closed yet.</p>");
         return Ok(());
     };
-    let (up, down, unknown) = snapshot
-        .rounds
-        .last()
-        .map_or((0, 0, 0), |last| (last.up, last.down, last.unknown));
+    let (up, down, unknown) =
+        snapshot.rounds.last().map_or((0, 0, 0), |last| (last.up, last.down, last.unknown));
     let age_s = (now_ms - closed.end_ms()) / 1000;
     write!(
         html,
@@ -105,9 +109,8 @@ fn write_probes(html: &mut String, snapshot: &Snapshot) -> std::fmt::Result {
             Some(round) if round.ballot.eligible => "eligible".to_owned(),
             Some(round) => format!("not eligible: {:?}", round.ineligibilities),
         };
-        let (offers, looked, found) = round.map_or((0, 0, 0), |round| {
-            (round.offers, round.tallied.looked, round.tallied.found)
-        });
+        let (offers, looked, found) = round
+            .map_or((0, 0, 0), |round| (round.offers, round.tallied.looked, round.tallied.found));
         write!(
             html,
             "<tr><td>{}<td>{}<td>{}<td class=n>{offers}<td class=n>{looked}<td class=n>{found}\
@@ -165,5 +168,6 @@ mod tests {
             escape("<script>alert('x & \"y\"')</script>"),
             "&lt;script&gt;alert(&#39;x &amp; &quot;y&quot;&#39;)&lt;/script&gt;"
         );
+        assert_eq!(escape("a\u{202e}b\u{200b}"), "a\u{fffd}b\u{fffd}");
     }
 }

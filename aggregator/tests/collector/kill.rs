@@ -17,13 +17,7 @@ use super::support::{PERIOD_S, enrol, ids, market, report, round_now_s, with_tok
 pub(crate) fn serve_command(data_dir: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_uptime-aggregator"));
     command
-        .args([
-            "serve",
-            "--grpc-addr",
-            "127.0.0.1:0",
-            "--http-addr",
-            "127.0.0.1:0",
-        ])
+        .args(["serve", "--grpc-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0"])
         .arg("--data-dir")
         .arg(data_dir)
         .env("UPTIME_LOG", "error")
@@ -39,11 +33,7 @@ async fn serve(data_dir: &Path) -> (Child, CollectorClient<Channel>) {
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let first = lines.next_line().await.unwrap().expect("the bound address");
     let address = format!("http://{}", first.strip_prefix("grpc ").unwrap());
-    let channel = Channel::from_shared(address)
-        .unwrap()
-        .connect()
-        .await
-        .unwrap();
+    let channel = Channel::from_shared(address).unwrap().connect().await.unwrap();
     (child, CollectorClient::new(channel))
 }
 
@@ -60,22 +50,15 @@ async fn killed_at_any_moment_it_loses_nothing_and_counts_nothing_twice() {
     let directory = tempfile::tempdir().unwrap();
     let token = enrol(directory.path(), "alpha", &[]).await;
     let base_s = round_now_s();
-    let kills: u64 = std::env::var("UPTIME_KILLS")
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(6);
+    let kills: u64 =
+        std::env::var("UPTIME_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(6);
     let mut acknowledged = 0u64;
     for kill in 0..kills {
         let (mut child, collector) = serve(directory.path()).await;
         let submit = |index| {
             let mut collector = collector.clone();
             let parts = report(vec![part(index, base_s)]);
-            let request = with_token(
-                v1::SubmitRequest {
-                    reports: vec![parts],
-                },
-                &token,
-            );
+            let request = with_token(v1::SubmitRequest { reports: vec![parts] }, &token);
             async move { collector.submit(request).await }
         };
         for _ in 0..=(kill * 7) % 23 {
@@ -101,14 +84,8 @@ async fn killed_at_any_moment_it_loses_nothing_and_counts_nothing_twice() {
     for fact in stored {
         *keys.entry(fact.unwrap().key).or_default() += 1;
     }
-    assert!(
-        keys.values().all(|count| *count == 1),
-        "a key is stored twice"
-    );
+    assert!(keys.values().all(|count| *count == 1), "a key is stored twice");
     // The last one sent may be stored and not acknowledged.
     let stored = keys.len() as u64;
-    assert!(
-        stored == acknowledged || stored == acknowledged + 1,
-        "{stored} {acknowledged}"
-    );
+    assert!(stored == acknowledged || stored == acknowledged + 1, "{stored} {acknowledged}");
 }

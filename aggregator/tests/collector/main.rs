@@ -1,11 +1,7 @@
 //! The Collector over real sockets: what is taken, what is refused, and that a refusal disturbs
 //! nothing else.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test fails by panicking"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod kill;
 mod support;
@@ -35,20 +31,14 @@ async fn a_part_is_taken_once_and_another_content_is_a_conflict() {
     let aggregator = Aggregator::start(directory.path(), &[]).await;
     let mut collector = aggregator.collector().await;
     let part = market(0, ids(0, 3));
-    let other = v1::Part {
-        observed_at_unix_ms: part.observed_at_unix_ms - 1,
-        ..part.clone()
-    };
+    let other = v1::Part { observed_at_unix_ms: part.observed_at_unix_ms - 1, ..part.clone() };
     for (part, wanted) in [
         (part.clone(), ReportStatus::Accepted),
         (part.clone(), ReportStatus::Duplicate),
         (other.clone(), ReportStatus::Conflict),
         (other, ReportStatus::Duplicate),
     ] {
-        assert_eq!(
-            status(&submit(&mut collector, &token, report(vec![part])).await),
-            wanted
-        );
+        assert_eq!(status(&submit(&mut collector, &token, report(vec![part])).await), wanted);
     }
     aggregator.stop().await;
     // The same after a restart: what was acknowledged is on disk.
@@ -68,67 +58,39 @@ async fn bad_parts_are_refused_with_their_reason_and_good_ones_beside_them_are_t
     let mut collector = aggregator.collector().await;
     type Change = fn(&mut v1::Part);
     let cases: Vec<(Change, RefusalReason)> = vec![
-        (
-            |part| part.evidence = market(0, vec![1; 19]).evidence,
-            R::MalformedNodeId,
-        ),
+        (|part| part.evidence = market(0, vec![1; 19]).evidence, R::MalformedNodeId),
         (|part| part.round_unix_s += 1, R::RoundOffGrid),
         (|part| part.round_period_s = 17, R::PeriodInvalid),
-        (
-            |part| (part.round_period_s, part.round_unix_s) = (60, 0),
-            R::PeriodInvalid,
-        ),
+        (|part| (part.round_period_s, part.round_unix_s) = (60, 0), R::PeriodInvalid),
         (|part| part.round_unix_s += 10 * PERIOD_S, R::RoundInFuture),
         (|part| part.round_unix_s -= 36 * 86_400, R::RoundTooOld),
-        (
-            |part| part.round_unix_s -= 10 * PERIOD_S,
-            R::ObservedOutsideRound,
-        ),
+        (|part| part.round_unix_s -= 10 * PERIOD_S, R::ObservedOutsideRound),
         (|part| part.observed_at_unix_ms = 0, R::ObservedOutsideRound),
-        (
-            |part| part.observed_at_unix_ms = i64::MAX,
-            R::ObservedOutsideRound,
-        ),
+        (|part| part.observed_at_unix_ms = i64::MAX, R::ObservedOutsideRound),
         (|part| part.subnet = "testnet".into(), R::SubnetNotAllowed),
         (|part| part.subnet = String::new(), R::SubnetInvalid),
         (|part| part.number = 64, R::PartNumberTooLarge),
-        (
-            |part| part.evidence = market(0, ids(0, 40_001)).evidence,
-            R::TooManyObservations,
-        ),
+        (|part| part.evidence = market(0, ids(0, 40_001)).evidence, R::TooManyObservations),
         (
             |part| part.evidence = market(0, [ids(0, 1), ids(0, 1)].concat()).evidence,
             R::Contradiction,
         ),
-        (
-            |part| (part.kind, part.subnet) = (2, String::new()),
-            R::ClassNotInKind,
-        ),
+        (|part| (part.kind, part.subnet) = (2, String::new()), R::ClassNotInKind),
         (|part| part.outcome = 0, R::FieldMissing),
     ];
     for (number, (change, wanted)) in (0u32..).zip(cases) {
         let mut bad = market(1, ids(0, 1));
         change(&mut bad);
         let result = submit(&mut collector, &token, report(vec![bad.clone()])).await;
-        assert_eq!(
-            (status(&result), reason(&result)),
-            (ReportStatus::Refused, wanted),
-            "{bad:?}"
-        );
+        assert_eq!((status(&result), reason(&result)), (ReportStatus::Refused, wanted), "{bad:?}");
         assert!(!result.detail.is_empty());
         let both = report(vec![bad, market(10 + number, ids(0, 1))]);
         let result = submit(&mut collector, &token, both).await;
         let parts: Vec<i32> = result.parts.iter().map(|part| part.status).collect();
-        assert_eq!(
-            parts,
-            [ReportStatus::Refused as i32, ReportStatus::Accepted as i32]
-        );
+        assert_eq!(parts, [ReportStatus::Refused as i32, ReportStatus::Accepted as i32]);
     }
     let many = report((0..65).map(|number| market(number % 64, vec![])).collect());
-    assert_eq!(
-        reason(&submit(&mut collector, &token, many).await),
-        R::TooManyParts
-    );
+    assert_eq!(reason(&submit(&mut collector, &token, many).await), R::TooManyParts);
     aggregator.stop().await;
 }
 
@@ -158,10 +120,7 @@ async fn a_million_invented_nodes_are_refused_and_nobody_else_is_disturbed() {
     let result = submit(&mut collector, &liar, again).await;
     assert_eq!(reason(&result), RefusalReason::TooManyUnconfirmedNodes);
     let good = report(vec![market(0, ids(3_000_000, 40_000))]);
-    assert_eq!(
-        status(&submit(&mut collector, &honest, good).await),
-        ReportStatus::Accepted
-    );
+    assert_eq!(status(&submit(&mut collector, &honest, good).await), ReportStatus::Accepted);
     let csv = std::fs::read_to_string(directory.path().join("nodes_status.csv")).unwrap();
     assert_eq!(csv.lines().count(), 1, "invented ids are shown to nobody");
     aggregator.stop().await;
@@ -173,19 +132,11 @@ async fn a_message_beyond_the_limit_ends_the_call_and_nothing_else() {
     let token = enrol(directory.path(), "alpha", &[]).await;
     let aggregator = Aggregator::start(directory.path(), &[]).await;
     let mut collector = aggregator.collector().await;
-    let large = v1::SubmitRequest {
-        reports: vec![report(vec![market(0, ids(0, 60_000))])],
-    };
-    let refused = collector
-        .submit(with_token(large, &token))
-        .await
-        .unwrap_err();
+    let large = v1::SubmitRequest { reports: vec![report(vec![market(0, ids(0, 60_000))])] };
+    let refused = collector.submit(with_token(large, &token)).await.unwrap_err();
     assert_eq!(refused.code(), Code::OutOfRange, "{refused:?}");
     let good = report(vec![market(0, ids(0, 40_000))]);
-    assert_eq!(
-        status(&submit(&mut collector, &token, good).await),
-        ReportStatus::Accepted
-    );
+    assert_eq!(status(&submit(&mut collector, &token, good).await), ReportStatus::Accepted);
     aggregator.stop().await;
 }
 
@@ -196,34 +147,17 @@ async fn without_a_valid_token_nothing_is_taken() {
     let mut collector = aggregator.collector().await;
     let request = || v1::SubmitRequest { reports: vec![] };
     let bare = collector.submit(request()).await.unwrap_err();
-    let wrong = collector
-        .submit(with_token(request(), "0000"))
-        .await
-        .unwrap_err();
-    assert_eq!(
-        (bare.code(), wrong.code()),
-        (Code::Unauthenticated, Code::Unauthenticated)
-    );
-    assert_eq!(
-        bare.message(),
-        wrong.message(),
-        "no word tells the two apart"
-    );
+    let wrong = collector.submit(with_token(request(), "0000")).await.unwrap_err();
+    assert_eq!((bare.code(), wrong.code()), (Code::Unauthenticated, Code::Unauthenticated));
+    assert_eq!(bare.message(), wrong.message(), "no word tells the two apart");
     // A probe that is enrolled while the aggregator runs is known at once.
     let token = enrol(directory.path(), "late", &[]).await;
-    assert!(
-        collector
-            .submit(with_token(request(), &token))
-            .await
-            .is_ok()
-    );
+    assert!(collector.submit(with_token(request(), &token)).await.is_ok());
     aggregator.stop().await;
 }
 
-type Stream = (
-    tokio::sync::mpsc::Sender<v1::ProbeMessage>,
-    tonic::Streaming<v1::AggregatorMessage>,
-);
+type Stream =
+    (tokio::sync::mpsc::Sender<v1::ProbeMessage>, tonic::Streaming<v1::AggregatorMessage>);
 
 async fn connect(
     collector: &mut CollectorClient<tonic::transport::Channel>,
@@ -231,24 +165,13 @@ async fn connect(
     first: probe_message::Message,
 ) -> Stream {
     let (sender, receiver) = tokio::sync::mpsc::channel(8);
-    sender
-        .send(v1::ProbeMessage {
-            message: Some(first),
-        })
-        .await
-        .unwrap();
+    sender.send(v1::ProbeMessage { message: Some(first) }).await.unwrap();
     let request = with_token(ReceiverStream::new(receiver), token);
-    (
-        sender,
-        collector.connect(request).await.unwrap().into_inner(),
-    )
+    (sender, collector.connect(request).await.unwrap().into_inner())
 }
 
 fn hello(protocol_version: u32) -> probe_message::Message {
-    probe_message::Message::Hello(v1::Hello {
-        protocol_version,
-        ..v1::Hello::default()
-    })
+    probe_message::Message::Hello(v1::Hello { protocol_version, ..v1::Hello::default() })
 }
 
 #[tokio::test]
@@ -259,37 +182,25 @@ async fn one_probe_has_one_stream_and_the_newer_wins() {
     let mut collector = aggregator.collector().await;
     let (_older_sender, mut older) = connect(&mut collector, &token, hello(PROTOCOL_VERSION)).await;
     let first = older.message().await.unwrap().unwrap().message;
-    let Some(aggregator_message::Message::Welcome(welcome)) = first else {
-        panic!("{first:?}")
-    };
+    let Some(aggregator_message::Message::Welcome(welcome)) = first else { panic!("{first:?}") };
     assert_eq!(welcome.probe_name, "alpha");
     assert_eq!((welcome.store_id.len(), welcome.generation), (16, 1));
     assert_eq!(u64::from(welcome.epochs[0].round_period_s), PERIOD_S);
     let (sender, mut newer) = connect(&mut collector, &token, hello(PROTOCOL_VERSION)).await;
     loop {
-        let Some(message) = older.message().await.unwrap() else {
-            panic!("no goodbye")
-        };
+        let Some(message) = older.message().await.unwrap() else { panic!("no goodbye") };
         if let Some(aggregator_message::Message::Goodbye(goodbye)) = message.message {
             assert_eq!(goodbye.reason, GoodbyeReason::Superseded as i32);
             break;
         }
     }
-    let taken = v1::Report {
-        report_id: 77,
-        ..report(vec![market(0, ids(0, 5))])
-    };
-    let taken = v1::ProbeMessage {
-        message: Some(probe_message::Message::Report(taken)),
-    };
+    let taken = v1::Report { report_id: 77, ..report(vec![market(0, ids(0, 5))]) };
+    let taken = v1::ProbeMessage { message: Some(probe_message::Message::Report(taken)) };
     sender.send(taken).await.unwrap();
     loop {
         let message = newer.message().await.unwrap().unwrap().message;
         if let Some(aggregator_message::Message::Result(result)) = message {
-            assert_eq!(
-                (result.report_id, status(&result)),
-                (77, ReportStatus::Accepted)
-            );
+            assert_eq!((result.report_id, status(&result)), (77, ReportStatus::Accepted));
             break;
         }
     }
@@ -305,10 +216,7 @@ async fn a_stream_that_does_not_begin_with_this_versions_hello_is_refused() {
     let beat = probe_message::Message::Heartbeat(v1::Heartbeat::default());
     for first in [beat, hello(PROTOCOL_VERSION + 1)] {
         let (_sender, mut stream) = connect(&mut collector, &token, first).await;
-        assert_eq!(
-            stream.message().await.unwrap_err().code(),
-            Code::FailedPrecondition
-        );
+        assert_eq!(stream.message().await.unwrap_err().code(), Code::FailedPrecondition);
     }
     aggregator.stop().await;
 }
@@ -327,10 +235,7 @@ async fn a_stream_is_not_read_faster_than_it_is_answered_and_answers_all() {
             let mut part = market(u32::try_from(number % 10).unwrap(), ids(0, 100));
             part.round_unix_s = round_now_s() - back * PERIOD_S;
             part.observed_at_unix_ms = i64::try_from(part.round_unix_s).unwrap() * 1000 + 5;
-            let report = v1::Report {
-                report_id: number,
-                ..report(vec![part])
-            };
+            let report = v1::Report { report_id: number, ..report(vec![part]) };
             let message = Some(probe_message::Message::Report(report));
             sender.send(v1::ProbeMessage { message }).await.unwrap();
         }
@@ -354,31 +259,19 @@ async fn what_is_not_answered_yet_says_so_and_health_is_served() {
     let directory = tempfile::tempdir().unwrap();
     let aggregator = Aggregator::start(directory.path(), &[]).await;
     let mut query = UptimeQueryClient::new(aggregator.channel().await);
-    let refused = query
-        .explain(v1::ExplainRequest::default())
-        .await
-        .unwrap_err();
+    let refused = query.explain(v1::ExplainRequest::default()).await.unwrap_err();
     assert_eq!(refused.code(), Code::Unimplemented);
-    let bad = query
-        .get_node(v1::GetNodeRequest { id: "0x12".into() })
-        .await
-        .unwrap_err();
+    let bad = query.get_node(v1::GetNodeRequest { id: "0x12".into() }).await.unwrap_err();
     assert_eq!(bad.code(), Code::InvalidArgument);
     let id = format!("0x{}", "ab".repeat(20));
     let unknown = query.get_node(v1::GetNodeRequest { id }).await.unwrap_err();
     assert_eq!(unknown.code(), Code::NotFound);
     let mut admin = v1::admin_client::AdminClient::new(aggregator.channel().await);
-    let refused = admin
-        .revoke_probe(v1::RevokeProbeRequest::default())
-        .await
-        .unwrap_err();
+    let refused = admin.revoke_probe(v1::RevokeProbeRequest::default()).await.unwrap_err();
     assert_eq!(refused.code(), Code::Unimplemented);
     let mut health = tonic_health::pb::health_client::HealthClient::new(aggregator.channel().await);
     let service = "golem.uptime.v1.Collector".to_owned();
-    let answer = health
-        .check(tonic_health::pb::HealthCheckRequest { service })
-        .await
-        .unwrap();
+    let answer = health.check(tonic_health::pb::HealthCheckRequest { service }).await.unwrap();
     assert_eq!(answer.into_inner().status, 1);
     aggregator.stop().await;
 }
@@ -387,10 +280,7 @@ async fn what_is_not_answered_yet_says_so_and_health_is_served() {
 async fn two_aggregators_cannot_share_a_data_directory() {
     let directory = tempfile::tempdir().unwrap();
     let aggregator = Aggregator::start(directory.path(), &[]).await;
-    let output = kill::serve_command(directory.path())
-        .output()
-        .await
-        .unwrap();
+    let output = kill::serve_command(directory.path()).output().await.unwrap();
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains("in use by another aggregator"), "{said}");

@@ -47,11 +47,7 @@ impl Aggregator {
         let stop = CancellationToken::new();
         #[expect(clippy::disallowed_methods, reason = "stopped and awaited by stop()")]
         let running = tokio::spawn(server.run(stop.clone()));
-        Self {
-            address,
-            stop,
-            running,
-        }
+        Self { address, stop, running }
     }
 
     pub(crate) async fn stop(self) {
@@ -60,11 +56,7 @@ impl Aggregator {
     }
 
     pub(crate) async fn channel(&self) -> Channel {
-        Channel::from_shared(self.address.clone())
-            .unwrap()
-            .connect()
-            .await
-            .unwrap()
+        Channel::from_shared(self.address.clone()).unwrap().connect().await.unwrap()
     }
 
     pub(crate) async fn collector(&self) -> CollectorClient<Channel> {
@@ -79,19 +71,14 @@ pub(crate) async fn enrol(data_dir: &Path, name: &str, subnets: &[&str]) -> Stri
     let token = new_token();
     let mut store = SqliteStore::open(data_dir).await.unwrap();
     let subnets: Vec<String> = subnets.iter().map(|subnet| (*subnet).to_owned()).collect();
-    let added = store
-        .add_probe(name, &hash_token(&token), &subnets, now_unix_ms())
-        .await
-        .unwrap();
+    let added = store.add_probe(name, &hash_token(&token), &subnets, now_unix_ms()).await.unwrap();
     assert!(added.is_some());
     token
 }
 
 pub(crate) fn with_token<T>(message: T, token: &str) -> Request<T> {
     let mut request = Request::new(message);
-    request
-        .metadata_mut()
-        .insert("authorization", format!("Bearer {token}").parse().unwrap());
+    request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
     request
 }
 
@@ -128,18 +115,12 @@ pub(crate) fn market(number: u32, node_ids: Vec<u8>) -> v1::Part {
         reason: 0,
         observed_at_unix_ms: now_unix_ms(),
         relay_session_age_s: None,
-        evidence: Some(Evidence::Plain(v1::PlainEvidence {
-            groups: vec![group],
-        })),
+        evidence: Some(Evidence::Plain(v1::PlainEvidence { groups: vec![group] })),
     }
 }
 
 pub(crate) fn report(parts: Vec<v1::Part>) -> v1::Report {
-    v1::Report {
-        report_id: 1,
-        parts,
-        ..v1::Report::default()
-    }
+    v1::Report { report_id: 1, parts, ..v1::Report::default() }
 }
 
 /// Submits one report and answers its result.
@@ -148,12 +129,7 @@ pub(crate) async fn submit(
     token: &str,
     report: v1::Report,
 ) -> v1::ReportResult {
-    let request = with_token(
-        v1::SubmitRequest {
-            reports: vec![report],
-        },
-        token,
-    );
+    let request = with_token(v1::SubmitRequest { reports: vec![report] }, token);
     let mut response = collector.submit(request).await.unwrap().into_inner();
     assert_eq!(response.results.len(), 1);
     response.results.remove(0)

@@ -77,20 +77,10 @@ pub(crate) struct NodesArgs {
     #[arg(long)]
     offline: bool,
     /// Only nodes that offered in this subnet
-    #[arg(
-        long,
-        value_name = "SUBNET",
-        default_value = "",
-        hide_default_value = true
-    )]
+    #[arg(long, value_name = "SUBNET", default_value = "", hide_default_value = true)]
     subnet: String,
     /// Only nodes whose name contains this
-    #[arg(
-        long,
-        value_name = "TEXT",
-        default_value = "",
-        hide_default_value = true
-    )]
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     name: String,
     /// Only nodes whose id begins so, with or without 0x
     #[arg(
@@ -185,10 +175,7 @@ impl NodesArgs {
             By::LastSeen => NodeOrder::LastSeen,
             By::Name => NodeOrder::Name,
         };
-        Order {
-            by,
-            descending: self.desc,
-        }
+        Order { by, descending: self.desc }
     }
 }
 

@@ -97,23 +97,11 @@ pub(crate) mod tests {
 
     #[test]
     fn the_age_is_that_of_the_rounds_end() {
-        assert_eq!(
-            words(&fresh()),
-            "round 2026-01-31 12:34:30 UTC, ended 7 s ago, fresh-v1"
-        );
-        let none = Freshness {
-            last_closed_round_unix_s: 0,
-            ..fresh()
-        };
-        assert_eq!(
-            words(&none),
-            "no round, because none has closed yet, fresh-v1"
-        );
+        assert_eq!(words(&fresh()), "round 2026-01-31 12:34:30 UTC, ended 7 s ago, fresh-v1");
+        let none = Freshness { last_closed_round_unix_s: 0, ..fresh() };
+        assert_eq!(words(&none), "no round, because none has closed yet, fresh-v1");
         assert_eq!(warning(&none), None);
-        let ahead = Freshness {
-            answered_at_unix_ms: 0,
-            ..fresh()
-        };
+        let ahead = Freshness { answered_at_unix_ms: 0, ..fresh() };
         assert!(words(&ahead).contains("ended 0 s ago"));
     }
 

@@ -25,40 +25,23 @@ struct NodeDocument {
 
 /// Answers `node`.
 pub(crate) async fn reply(client: &Client, args: &NodeArgs, screen: &Screen) -> Result<Reply> {
-    let Answer {
-        value: node,
-        freshness,
-    } = client.node(&args.id).await?;
-    let status = if args.exit_status && !node.is_online {
-        EXIT_NOT_ONLINE
-    } else {
-        0
-    };
+    let Answer { value: node, freshness } = client.node(&args.id).await?;
+    let status = if args.exit_status && !node.is_online { EXIT_NOT_ONLINE } else { 0 };
     let text = match args.how.output {
         Output::Table => words(&node, &freshness, screen),
         Output::Json => {
             let record = FreshnessRecord::from(&freshness);
-            output::json(&NodeDocument {
-                freshness: record,
-                node: node.into(),
-            })?
+            output::json(&NodeDocument { freshness: record, node: node.into() })?
         }
         Output::Csv => nodes::csv(vec![node])?,
     };
     let says_freshness = args.how.output == Output::Table;
-    Ok(Reply {
-        says_freshness,
-        status,
-        ..Reply::new(text, freshness)
-    })
+    Ok(Reply { says_freshness, status, ..Reply::new(text, freshness) })
 }
 
 /// Why the verdict is what it is, as far as one answer can say.
 fn why(node: &v1::Node) -> &'static [&'static str] {
-    let decided = node
-        .all
-        .as_ref()
-        .is_some_and(|all| all.up_rounds + all.down_rounds > 0);
+    let decided = node.all.as_ref().is_some_and(|all| all.up_rounds + all.down_rounds > 0);
     match node.verdict() {
         _ if node.retired => &[
             "It showed no life for so long that it is looked up no more.",
@@ -86,20 +69,13 @@ fn why(node: &v1::Node) -> &'static [&'static str] {
 
 fn words(node: &v1::Node, fresh: &Freshness, screen: &Screen) -> String {
     let at = |unix_s: u64| format!("{}, {} ago", stamp(unix_s), span(ago_s(fresh, unix_s)));
-    let all = node.all.clone().unwrap_or_default();
-    let (online, colour) = if node.is_online {
-        ("yes", Colour::Green)
-    } else {
-        ("no", Colour::Red)
-    };
+    let all = node.all.unwrap_or_default();
+    let (online, colour) =
+        if node.is_online { ("yes", Colour::Green) } else { ("no", Colour::Red) };
     let mut verdict = screen.paint(verdict_text(node), Some(verdict_colour(node)));
     if node.verdict_since_unix_s > 0 {
         let since = node.verdict_since_unix_s;
-        verdict += &format!(
-            " since round {}, for {}",
-            stamp(since),
-            span(ago_s(fresh, since))
-        );
+        verdict += &format!(" since round {}, for {}", stamp(since), span(ago_s(fresh, since)));
     }
     let mut text = screen.paint(&clean(&node.id), Some(Colour::Bold));
     if !node.name.is_empty() {
@@ -120,22 +96,14 @@ fn words(node: &v1::Node, fresh: &Freshness, screen: &Screen) -> String {
         line("Flapping", "its verdict changed often of late");
     }
     let seen = node.last_seen_unix_ms.map(|ms| at(second(ms)));
-    line(
-        "Last seen",
-        seen.as_deref().unwrap_or("never: no proof of life yet"),
-    );
+    line("Last seen", seen.as_deref().unwrap_or("never: no proof of life yet"));
     line("Uptime", &uptime(&all));
     line("Coverage", &coverage(&all));
     line("First seen", &at(node.first_seen_unix_s));
     line("Subnets", &clean(&node.subnets.join(", ")));
-    line(
-        "Runtime",
-        &clean(format!("{} {}", node.runtime, node.runtime_version).trim()),
-    );
+    line("Runtime", &clean(format!("{} {}", node.runtime, node.runtime_version).trim()));
     line("Networks", &clean(&node.networks.join(", ")));
-    let round_trip = node
-        .round_trip_us
-        .map(|us| format!("{}.{} ms", us / 1000, us % 1000 / 100));
+    let round_trip = node.round_trip_us.map(|us| format!("{}.{} ms", us / 1000, us % 1000 / 100));
     line("Round trip", &round_trip.unwrap_or_default());
     line("As of", &fresh::words(fresh));
     text
@@ -170,10 +138,7 @@ mod tests {
     use crate::fresh::tests::fresh;
     use crate::nodes::tests::node;
 
-    const PIPE: Screen = Screen {
-        width: None,
-        colours: false,
-    };
+    const PIPE: Screen = Screen { width: None, colours: false };
 
     fn said(node: &v1::Node) -> String {
         words(node, &fresh(), &PIPE)
@@ -202,45 +167,20 @@ As of       round 2026-01-31 12:34:30 UTC, ended 7 s ago, fresh-v1
 
     #[test]
     fn one_that_is_down_and_flaps() {
-        let down = v1::Node {
-            verdict: Verdict::Down as i32,
-            is_online: false,
-            flapping: true,
-            ..node()
-        };
+        let down =
+            v1::Node { verdict: Verdict::Down as i32, is_online: false, flapping: true, ..node() };
         let text = said(&down);
-        assert!(
-            text.contains("Online      no\nVerdict     down since round"),
-            "{text}"
-        );
-        assert!(
-            text.contains("asked directly it did not answer.\n"),
-            "{text}"
-        );
-        assert!(
-            text.contains("Flapping    its verdict changed often of late\n"),
-            "{text}"
-        );
-        assert!(
-            said(&v1::Node {
-                retired: true,
-                ..down
-            })
-            .contains("looked up no more")
-        );
+        assert!(text.contains("Online      no\nVerdict     down since round"), "{text}");
+        assert!(text.contains("asked directly it did not answer.\n"), "{text}");
+        assert!(text.contains("Flapping    its verdict changed often of late\n"), "{text}");
+        assert!(said(&v1::Node { retired: true, ..down }).contains("looked up no more"));
     }
 
     #[test]
     fn unknown_is_not_down() {
-        let unknown = v1::Node {
-            verdict: Verdict::Unknown as i32,
-            ..node()
-        };
+        let unknown = v1::Node { verdict: Verdict::Unknown as i32, ..node() };
         let text = said(&unknown);
-        assert!(
-            text.contains("Online      yes\nVerdict     unknown since round"),
-            "{text}"
-        );
+        assert!(text.contains("Online      yes\nVerdict     unknown since round"), "{text}");
         assert!(text.contains("It is shown as it\n"), "{text}");
         let never = v1::Node {
             is_online: false,
@@ -250,45 +190,21 @@ As of       round 2026-01-31 12:34:30 UTC, ended 7 s ago, fresh-v1
             ..unknown
         };
         let text = said(&never);
-        assert!(
-            text.contains("Online      no\nVerdict     unknown\n"),
-            "{text}"
-        );
-        assert!(
-            text.contains("Last seen   never: no proof of life yet\n"),
-            "{text}"
-        );
-        assert!(
-            text.contains("Uptime      not known: no round was decided yet\n"),
-            "{text}"
-        );
+        assert!(text.contains("Online      no\nVerdict     unknown\n"), "{text}");
+        assert!(text.contains("Last seen   never: no proof of life yet\n"), "{text}");
+        assert!(text.contains("Uptime      not known: no round was decided yet\n"), "{text}");
     }
 
     #[test]
     fn lines_of_ours_fit_eighty_columns_and_foreign_texts_do_no_harm() {
-        let verdicts = [
-            Verdict::Up,
-            Verdict::Down,
-            Verdict::Unknown,
-            Verdict::Unspecified,
-        ];
+        let verdicts = [Verdict::Up, Verdict::Down, Verdict::Unknown, Verdict::Unspecified];
         for verdict in verdicts {
-            let node = v1::Node {
-                verdict: verdict as i32,
-                name: "\u{1b}]0;\u{7}".into(),
-                ..node()
-            };
+            let node =
+                v1::Node { verdict: verdict as i32, name: "\u{1b}]0;\u{7}".into(), ..node() };
             let text = said(&node);
             assert!(text.lines().all(|line| line.chars().count() < 88), "{text}");
-            assert!(
-                text.lines()
-                    .filter(|line| line.starts_with(' '))
-                    .all(|l| l.len() <= 84)
-            );
-            assert!(
-                !text.contains('\u{1b}') && !text.contains('\u{7}'),
-                "{text}"
-            );
+            assert!(text.lines().filter(|line| line.starts_with(' ')).all(|l| l.len() <= 84));
+            assert!(!text.contains('\u{1b}') && !text.contains('\u{7}'), "{text}");
         }
     }
 }

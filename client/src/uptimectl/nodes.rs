@@ -163,10 +163,7 @@ pub(crate) fn csv(nodes: Vec<v1::Node>) -> Result<String> {
 /// Answers `nodes`.
 pub(crate) async fn reply(client: &Client, args: &NodesArgs, screen: &Screen) -> Result<Reply> {
     let mut begun_again = 0;
-    let Answer {
-        value: Nodes { nodes, total },
-        freshness,
-    } = loop {
+    let Answer { value: Nodes { nodes, total }, freshness } = loop {
         match collect(client, args).await {
             // Nothing of it was shown yet.
             Err(Error::ListingGone) if begun_again < BEGIN_AGAIN_MAX => begun_again += 1,
@@ -177,11 +174,7 @@ pub(crate) async fn reply(client: &Client, args: &NodesArgs, screen: &Screen) ->
     if total == 0 {
         notes.push("no node is like that".to_owned());
     } else if (nodes.len() as u64) < total {
-        notes.push(format!(
-            "{} of {} nodes",
-            number(nodes.len() as u64),
-            number(total)
-        ));
+        notes.push(format!("{} of {} nodes", number(nodes.len() as u64), number(total)));
     }
     let text = match args.how.output {
         Output::Table => {
@@ -194,41 +187,25 @@ pub(crate) async fn reply(client: &Client, args: &NodesArgs, screen: &Screen) ->
         Output::Json => {
             let record = FreshnessRecord::from(&freshness);
             let nodes = nodes.into_iter().map(NodeRecord::from).collect();
-            output::json(&NodesDocument {
-                freshness: record,
-                total,
-                nodes,
-            })?
+            output::json(&NodesDocument { freshness: record, total, nodes })?
         }
         Output::Csv => csv(nodes)?,
     };
-    Ok(Reply {
-        notes,
-        ..Reply::new(text, freshness)
-    })
+    Ok(Reply { notes, ..Reply::new(text, freshness) })
 }
 
 async fn collect(client: &Client, args: &NodesArgs) -> Result<Answer<Nodes>, Error> {
     let limit = args.limit.map_or(usize::MAX, |limit| limit as usize);
     let mut pages = client.nodes(args.filter(), args.order(), args.limit.unwrap_or(0));
     let mut all = Answer {
-        value: Nodes {
-            nodes: Vec::new(),
-            total: 0,
-        },
+        value: Nodes { nodes: Vec::new(), total: 0 },
         freshness: v1::Freshness::default(),
     };
     while let Some(page) = pages.try_next().await? {
         let mut nodes = std::mem::take(&mut all.value.nodes);
         nodes.extend(page.value.nodes);
         nodes.truncate(limit);
-        all = Answer {
-            value: Nodes {
-                nodes,
-                total: page.value.total,
-            },
-            freshness: page.freshness,
-        };
+        all = Answer { value: Nodes { nodes, total: page.value.total }, freshness: page.freshness };
         if all.value.nodes.len() == limit {
             break;
         }
@@ -250,7 +227,7 @@ const COLUMNS: [Column; 9] = [
 
 fn table(nodes: &[v1::Node], fresh: &Freshness, screen: &Screen) -> table::Printed {
     let row = |node: &v1::Node| {
-        let figures = node.all.clone().unwrap_or_default();
+        let figures = node.all.unwrap_or_default();
         let seen = node.last_seen_unix_ms.map(|ms| ago_s(fresh, second(ms)));
         let online = if node.retired {
             Cell::from("retired".to_owned())
@@ -266,8 +243,7 @@ fn table(nodes: &[v1::Node], fresh: &Freshness, screen: &Screen) -> table::Print
             percent(figures.uptime_percent).into(),
             percent(figures.coverage_percent).into(),
             number(figures.up_rounds.saturating_add(figures.down_rounds)).into(),
-            seen.map_or_else(|| "never".to_owned(), |ago| brief(ago) + " ago")
-                .into(),
+            seen.map_or_else(|| "never".to_owned(), |ago| brief(ago) + " ago").into(),
             clean(&node.subnets.join(",")).into_owned().into(),
             clean(&node.name).into_owned().into(),
         ]
@@ -328,24 +304,14 @@ pub(crate) mod tests {
     }
 
     fn printed(width: Option<usize>) -> table::Printed {
-        table(
-            &nodes(),
-            &fresh(),
-            &Screen {
-                width,
-                colours: false,
-            },
-        )
+        table(&nodes(), &fresh(), &Screen { width, colours: false })
     }
 
     #[test]
     fn a_pipe_gets_everything_and_nothing_hostile() {
         let text = printed(None).text;
         assert_eq!(text.lines().count(), 3);
-        assert!(
-            !text.contains(|letter| is_hostile(letter) && letter != '\n'),
-            "{text}"
-        );
+        assert!(!text.contains(|letter| is_hostile(letter) && letter != '\n'), "{text}");
         let first = "0x85f06344fde97d390e87b0840b0325212f26eba7  yes     up       98.53 %   \
                      99.50 %   1,252   11 s ago  public        a-node-with-a-long-name";
         assert_eq!(text.lines().nth(1), Some(first));
@@ -369,12 +335,7 @@ ID               ONLINE  VERDICT   UPTIME  COVERAGE  ROUNDS  LAST SEEN  NAME
     #[test]
     fn csv_has_the_fields_of_json() {
         let value = serde_json::to_value(NodeRecord::from(node())).unwrap();
-        let mut names: Vec<_> = value
-            .as_object()
-            .unwrap()
-            .keys()
-            .map(String::as_str)
-            .collect();
+        let mut names: Vec<_> = value.as_object().unwrap().keys().map(String::as_str).collect();
         let mut header = NodeRecord::HEADER.to_vec();
         names.sort_unstable();
         header.sort_unstable();

@@ -31,13 +31,7 @@ pub(crate) struct Reply {
 impl Reply {
     /// An answer without remarks.
     pub(crate) fn new(text: String, freshness: Freshness) -> Self {
-        Self {
-            text,
-            freshness,
-            says_freshness: false,
-            notes: Vec::new(),
-            status: 0,
-        }
+        Self { text, freshness, says_freshness: false, notes: Vec::new(), status: 0 }
     }
 }
 
@@ -112,11 +106,7 @@ impl Replacement {
         let written = temporary.as_ref().unwrap_or(&path);
         let file =
             File::create(written).with_context(|| format!("cannot write {}", written.display()))?;
-        Ok(Self {
-            out: BufWriter::new(file),
-            path,
-            temporary,
-        })
+        Ok(Self { out: BufWriter::new(file), path, temporary })
     }
 
     /// Adds to it.
@@ -133,9 +123,7 @@ impl Replacement {
             return Ok(());
         };
         let synced = self.out.get_ref().sync_all();
-        synced
-            .and_then(|()| fs::rename(&temporary, &self.path))
-            .with_context(context)
+        synced.and_then(|()| fs::rename(&temporary, &self.path)).with_context(context)
     }
 }
 
@@ -156,14 +144,8 @@ mod tests {
     fn json_is_the_same_and_harmless() {
         let hostile = "a\"\u{1b}[2J\u{9b}\u{7f}\n\u{202e}\u{e0041}ä";
         let text = json(&[hostile]).unwrap();
-        assert!(
-            !text.contains(|letter| is_hostile(letter) && letter != '\n'),
-            "{text}"
-        );
-        assert_eq!(
-            serde_json::from_str::<Vec<String>>(&text).unwrap(),
-            [hostile]
-        );
+        assert!(!text.contains(|letter| is_hostile(letter) && letter != '\n'), "{text}");
+        assert_eq!(serde_json::from_str::<Vec<String>>(&text).unwrap(), [hostile]);
     }
 
     #[test]

@@ -43,9 +43,7 @@ pub(crate) fn ineligibilities(wire: &[i32]) -> Vec<String> {
     let text = |value: &i32| match Ineligibility::try_from(*value) {
         Ok(reason) => {
             let name = reason.as_str_name();
-            name.strip_prefix("INELIGIBILITY_")
-                .unwrap_or(name)
-                .to_lowercase()
+            name.strip_prefix("INELIGIBILITY_").unwrap_or(name).to_lowercase()
         }
         Err(_) => format!("reason_{value}"),
     };
@@ -122,10 +120,7 @@ impl ProbeRecord {
 
 /// Answers `probes`.
 pub(crate) async fn reply(client: &Client, args: OutputArgs, screen: &Screen) -> Result<Reply> {
-    let Answer {
-        value: probes,
-        freshness,
-    } = client.probes().await?;
+    let Answer { value: probes, freshness } = client.probes().await?;
     let mut notes = Vec::new();
     if probes.is_empty() {
         notes.push("no probe is enrolled yet: uptime-aggregator probe add NAME".to_owned());
@@ -141,20 +136,11 @@ pub(crate) async fn reply(client: &Client, args: OutputArgs, screen: &Screen) ->
         }
         Output::Json => {
             let freshness = FreshnessRecord::from(&freshness);
-            output::json(&ProbesDocument {
-                freshness,
-                probes: records,
-            })?
+            output::json(&ProbesDocument { freshness, probes: records })?
         }
-        Output::Csv => output::csv(
-            ProbeRecord::HEADER,
-            records.into_iter().map(ProbeRecord::row),
-        )?,
+        Output::Csv => output::csv(ProbeRecord::HEADER, records.into_iter().map(ProbeRecord::row))?,
     };
-    Ok(Reply {
-        notes,
-        ..Reply::new(text, freshness)
-    })
+    Ok(Reply { notes, ..Reply::new(text, freshness) })
 }
 
 const COLUMNS: [Column; 11] = [
@@ -177,16 +163,10 @@ fn remarks(record: &ProbeRecord) -> String {
         remarks.push("revoked".to_owned());
     }
     if !record.ineligibilities.is_empty() {
-        remarks.push(format!(
-            "not eligible: {}",
-            record.ineligibilities.join(", ")
-        ));
+        remarks.push(format!("not eligible: {}", record.ineligibilities.join(", ")));
     }
     if !record.could_not_look.is_empty() {
-        remarks.push(format!(
-            "could not look: {}",
-            record.could_not_look.join(", ")
-        ));
+        remarks.push(format!("could not look: {}", record.could_not_look.join(", ")));
     }
     remarks.join("; ")
 }
@@ -197,16 +177,12 @@ fn table(records: &[ProbeRecord], fresh: &Freshness, screen: &Screen) -> table::
         false => Cell::coloured("no", Colour::Yellow),
     };
     let row = |record: &ProbeRecord| {
-        let report = record
-            .last_report_unix_ms
-            .map(|ms| ago_s(fresh, second(ms)));
+        let report = record.last_report_unix_ms.map(|ms| ago_s(fresh, second(ms)));
         vec![
             clean(&record.name).into_owned().into(),
             yes_no(record.connected),
             yes_no(record.eligible),
-            report
-                .map_or_else(|| "never".to_owned(), |ago| brief(ago) + " ago")
-                .into(),
+            report.map_or_else(|| "never".to_owned(), |ago| brief(ago) + " ago").into(),
             number(record.parts_accepted).into(),
             number(record.parts_refused).into(),
             number(record.conflicts).into(),
@@ -247,44 +223,20 @@ mod tests {
     #[test]
     fn a_probe_says_what_keeps_it() {
         let records = [ProbeRecord::from(probe())];
-        let text = table(
-            &records,
-            &fresh(),
-            &Screen {
-                width: None,
-                colours: false,
-            },
-        )
-        .text;
+        let text = table(&records, &fresh(), &Screen { width: None, colours: false }).text;
         let row = "alpha  yes        no            7 s ago     1,200        1          0    340  \
                    0.1.0\\u{1b}c  public,test  not eligible: did_not_look, reason_77; could not \
                    look: timed_out, reason_78";
         assert_eq!(text.lines().nth(1), Some(row));
-        let narrow = table(
-            &records,
-            &fresh(),
-            &Screen {
-                width: Some(80),
-                colours: false,
-            },
-        );
-        assert!(
-            narrow.text.lines().all(|line| line.chars().count() <= 80),
-            "{}",
-            narrow.text
-        );
+        let narrow = table(&records, &fresh(), &Screen { width: Some(80), colours: false });
+        assert!(narrow.text.lines().all(|line| line.chars().count() <= 80), "{}", narrow.text);
     }
 
     #[test]
     fn csv_has_the_fields_of_json() {
         let record = ProbeRecord::from(probe());
         let value = serde_json::to_value(&record).unwrap();
-        let mut names: Vec<_> = value
-            .as_object()
-            .unwrap()
-            .keys()
-            .map(String::as_str)
-            .collect();
+        let mut names: Vec<_> = value.as_object().unwrap().keys().map(String::as_str).collect();
         let mut header = ProbeRecord::HEADER.to_vec();
         names.sort_unstable();
         header.sort_unstable();

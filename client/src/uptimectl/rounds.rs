@@ -44,15 +44,8 @@ struct RoundsDocument {
 }
 
 /// The columns of CSV: the fields of JSON without the single probes.
-const HEADER: [&str; 7] = [
-    "start_unix_s",
-    "period_s",
-    "up",
-    "down",
-    "unknown",
-    "probes_reported",
-    "probes_eligible",
-];
+const HEADER: [&str; 7] =
+    ["start_unix_s", "period_s", "up", "down", "unknown", "probes_reported", "probes_eligible"];
 
 impl From<v1::Round> for RoundRecord {
     fn from(round: v1::Round) -> Self {
@@ -80,10 +73,7 @@ impl From<v1::Round> for RoundRecord {
 
 /// Answers `rounds`.
 pub(crate) async fn reply(client: &Client, args: &RoundsArgs, screen: &Screen) -> Result<Reply> {
-    let Answer {
-        value: rounds,
-        freshness,
-    } = client.rounds(args.limit as usize).await?;
+    let Answer { value: rounds, freshness } = client.rounds(args.limit as usize).await?;
     let mut notes = Vec::new();
     let records: Vec<RoundRecord> = rounds.into_iter().map(RoundRecord::from).collect();
     let text = match args.how.output {
@@ -96,17 +86,11 @@ pub(crate) async fn reply(client: &Client, args: &RoundsArgs, screen: &Screen) -
         }
         Output::Json => {
             let freshness = FreshnessRecord::from(&freshness);
-            output::json(&RoundsDocument {
-                freshness,
-                rounds: records,
-            })?
+            output::json(&RoundsDocument { freshness, rounds: records })?
         }
         Output::Csv => output::csv(HEADER, records.iter().map(row))?,
     };
-    Ok(Reply {
-        notes,
-        ..Reply::new(text, freshness)
-    })
+    Ok(Reply { notes, ..Reply::new(text, freshness) })
 }
 
 fn row(record: &RoundRecord) -> [String; 7] {
@@ -189,14 +173,7 @@ mod tests {
 
     #[test]
     fn a_round_names_the_probes_that_could_not() {
-        let text = table(
-            &[round().into()],
-            &Screen {
-                width: None,
-                colours: false,
-            },
-        )
-        .text;
+        let text = table(&[round().into()], &Screen { width: None, colours: false }).text;
         let row = "2026-01-31 12:34:30 UTC    30 s  1,340    12        0       2         1  beta: \
                    mass_loss";
         assert_eq!(text.lines().nth(1), Some(row));

@@ -53,22 +53,13 @@ impl Screen {
 
     fn decide(said: &Said) -> Self {
         if !said.terminal {
-            return Self {
-                width: None,
-                colours: false,
-            };
+            return Self { width: None, colours: false };
         }
         let columns = said.columns.as_deref().and_then(|text| text.parse().ok());
         let width = said.terminal_width.or(columns).filter(|width| *width > 0);
-        let unwanted = said
-            .no_color
-            .as_deref()
-            .is_some_and(|text| !text.is_empty());
+        let unwanted = said.no_color.as_deref().is_some_and(|text| !text.is_empty());
         let colours = !unwanted && said.term.as_deref() != Some("dumb");
-        Self {
-            width: Some(width.unwrap_or(WIDTH_DEFAULT)),
-            colours,
-        }
+        Self { width: Some(width.unwrap_or(WIDTH_DEFAULT)), colours }
     }
 
     /// The text in its colour, if colours are wanted.
@@ -92,61 +83,21 @@ mod tests {
 
     #[test]
     fn a_pipe_is_neither_cut_nor_coloured() {
-        let said = Said {
-            columns: Some("40".into()),
-            ..Said::default()
-        };
-        assert_eq!(
-            Screen::decide(&said),
-            Screen {
-                width: None,
-                colours: false
-            }
-        );
+        let said = Said { columns: Some("40".into()), ..Said::default() };
+        assert_eq!(Screen::decide(&said), Screen { width: None, colours: false });
     }
 
     #[test]
     fn a_terminal_has_a_width_and_colours_unless_told_otherwise() {
-        let terminal = || Said {
-            terminal: true,
-            ..Said::default()
-        };
-        let plain = Screen {
-            width: Some(80),
-            colours: true,
-        };
+        let terminal = || Said { terminal: true, ..Said::default() };
+        let plain = Screen { width: Some(80), colours: true };
         assert_eq!(Screen::decide(&terminal()), plain);
-        let said = Said {
-            columns: Some("120".into()),
-            ..terminal()
-        };
+        let said = Said { columns: Some("120".into()), ..terminal() };
         assert_eq!(Screen::decide(&said).width, Some(120));
-        let said = Said {
-            terminal_width: Some(99),
-            columns: Some("120".into()),
-            ..terminal()
-        };
+        let said = Said { terminal_width: Some(99), columns: Some("120".into()), ..terminal() };
         assert_eq!(Screen::decide(&said).width, Some(99));
-        assert!(
-            !Screen::decide(&Said {
-                no_color: Some("1".into()),
-                ..terminal()
-            })
-            .colours
-        );
-        assert!(
-            Screen::decide(&Said {
-                no_color: Some(String::new()),
-                ..terminal()
-            })
-            .colours
-        );
-        assert!(
-            !Screen::decide(&Said {
-                term: Some("dumb".into()),
-                ..terminal()
-            })
-            .colours
-        );
+        assert!(!Screen::decide(&Said { no_color: Some("1".into()), ..terminal() }).colours);
+        assert!(Screen::decide(&Said { no_color: Some(String::new()), ..terminal() }).colours);
+        assert!(!Screen::decide(&Said { term: Some("dumb".into()), ..terminal() }).colours);
     }
 }

@@ -42,43 +42,26 @@ pub(crate) struct Printed {
 impl Column {
     /// A column of texts.
     pub(crate) const fn left(title: &'static str) -> Self {
-        Self {
-            title,
-            right: false,
-            cut_to: None,
-            spare: None,
-        }
+        Self { title, right: false, cut_to: None, spare: None }
     }
 
     /// A column of figures.
     pub(crate) const fn right(title: &'static str) -> Self {
-        Self {
-            title,
-            right: true,
-            cut_to: None,
-            spare: None,
-        }
+        Self { title, right: true, cut_to: None, spare: None }
     }
 
     /// Its texts may be cut to so many characters.
     pub(crate) const fn cut_to(self, width: usize) -> Self {
-        Self {
-            cut_to: Some(width),
-            ..self
-        }
+        Self { cut_to: Some(width), ..self }
     }
 
     /// It may be left out; the greatest first.
     pub(crate) const fn spare(self, rank: u8) -> Self {
-        Self {
-            spare: Some(rank),
-            ..self
-        }
+        Self { spare: Some(rank), ..self }
     }
 
     fn narrowest(&self, natural: usize) -> usize {
-        self.cut_to
-            .map_or(natural, |least| natural.min(least.max(self.title.width())))
+        self.cut_to.map_or(natural, |least| natural.min(least.max(self.title.width())))
     }
 }
 
@@ -91,10 +74,7 @@ impl From<String> for Cell {
 impl Cell {
     /// A cell that stands out.
     pub(crate) fn coloured(text: impl Into<String>, colour: Colour) -> Self {
-        Self {
-            text: text.into(),
-            colour: Some(colour),
-        }
+        Self { text: text.into(), colour: Some(colour) }
     }
 }
 
@@ -104,30 +84,19 @@ pub(crate) fn print(columns: &[Column], rows: &[Vec<Cell>], screen: &Screen) -> 
         .iter()
         .enumerate()
         .map(|(at, column)| {
-            let cells = rows
-                .iter()
-                .filter_map(|row| row.get(at))
-                .map(|cell| cell.text.width());
+            let cells = rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.text.width());
             cells.chain([column.title.width()]).max().unwrap_or(0)
         })
         .collect();
     let widths = fit(columns, &natural, screen.width);
     let mut text = String::new();
-    let header: Vec<Cell> = columns
-        .iter()
-        .map(|column| Cell::coloured(column.title, Colour::Bold))
-        .collect();
+    let header: Vec<Cell> =
+        columns.iter().map(|column| Cell::coloured(column.title, Colour::Bold)).collect();
     for row in std::iter::once(&header).chain(rows) {
         push_line(&mut text, columns, row, &widths, screen);
     }
-    let left_out = columns
-        .iter()
-        .zip(&widths)
-        .filter(|(_, width)| width.is_none());
-    Printed {
-        text,
-        left_out: left_out.map(|(column, _)| column.title).collect(),
-    }
+    let left_out = columns.iter().zip(&widths).filter(|(_, width)| width.is_none());
+    Printed { text, left_out: left_out.map(|(column, _)| column.title).collect() }
 }
 
 /// The width of each column; `None`: left out.
@@ -147,10 +116,7 @@ fn fit(columns: &[Column], natural: &[usize], width: Option<usize>) -> Vec<Optio
         if total(&least) <= width {
             break;
         }
-        let there = columns
-            .iter()
-            .zip(widths.iter_mut())
-            .filter(|(_, width)| width.is_some());
+        let there = columns.iter().zip(widths.iter_mut()).filter(|(_, width)| width.is_some());
         match there
             .filter_map(|(column, width)| Some((column.spare?, width)))
             .max_by_key(|(r, _)| *r)
@@ -178,11 +144,8 @@ fn push_line(
 ) {
     let begin = line.len();
     let mut pending = 0;
-    let there = columns
-        .iter()
-        .zip(row)
-        .zip(widths)
-        .filter_map(|(cell, width)| Some((cell, (*width)?)));
+    let there =
+        columns.iter().zip(row).zip(widths).filter_map(|(cell, width)| Some((cell, (*width)?)));
     for (index, ((column, cell), width)) in there.enumerate() {
         let text = cut(&cell.text, width);
         let padding = width.saturating_sub(text.width());
@@ -231,21 +194,11 @@ mod tests {
 
     fn rows() -> Vec<Vec<Cell>> {
         let row = |texts: [&str; 4]| texts.map(|text| Cell::from(text.to_owned())).to_vec();
-        vec![
-            row(["0x1234567890", "7", "public", "漢字漢字漢字"]),
-            row(["0x2", "1,234", "", ""]),
-        ]
+        vec![row(["0x1234567890", "7", "public", "漢字漢字漢字"]), row(["0x2", "1,234", "", ""])]
     }
 
     fn printed(width: Option<usize>) -> Printed {
-        print(
-            &COLUMNS,
-            &rows(),
-            &Screen {
-                width,
-                colours: false,
-            },
-        )
+        print(&COLUMNS, &rows(), &Screen { width, colours: false })
     }
 
     #[test]
@@ -253,13 +206,7 @@ mod tests {
         let wide = "ID            ROUNDS  SUBNETS  NAME\n\
                     0x1234567890       7  public   漢字漢字漢字\n\
                     0x2            1,234\n";
-        assert_eq!(
-            printed(None),
-            Printed {
-                text: wide.into(),
-                left_out: vec![]
-            }
-        );
+        assert_eq!(printed(None), Printed { text: wide.into(), left_out: vec![] });
         assert_eq!(printed(Some(43)).text, wide);
     }
 
@@ -288,23 +235,10 @@ mod tests {
 
     #[test]
     fn colours_do_not_count_as_width() {
-        let rows = [vec![
-            Cell::coloured("up", Colour::Green),
-            Cell::from("x".to_owned()),
-        ]];
+        let rows = [vec![Cell::coloured("up", Colour::Green), Cell::from("x".to_owned())]];
         let columns = [Column::left("VERDICT"), Column::left("N")];
-        let printed = print(
-            &columns,
-            &rows,
-            &Screen {
-                width: None,
-                colours: true,
-            },
-        );
+        let printed = print(&columns, &rows, &Screen { width: None, colours: true });
         let bold = "\u{1b}[1mVERDICT\u{1b}[0m  \u{1b}[1mN\u{1b}[0m\n";
-        assert_eq!(
-            printed.text,
-            format!("{bold}\u{1b}[32mup\u{1b}[0m       x\n")
-        );
+        assert_eq!(printed.text, format!("{bold}\u{1b}[32mup\u{1b}[0m       x\n"));
     }
 }

@@ -45,9 +45,7 @@ pub(crate) fn clean(text: &str) -> Cow<'_, str> {
 
 /// An instant, to the second.
 pub(crate) fn stamp(unix_s: u64) -> String {
-    let instant = i64::try_from(unix_s)
-        .ok()
-        .and_then(|s| DateTime::<Utc>::from_timestamp(s, 0));
+    let instant = i64::try_from(unix_s).ok().and_then(|s| DateTime::<Utc>::from_timestamp(s, 0));
     instant.map_or_else(
         || format!("unix second {unix_s}"),
         |instant| instant.format("%Y-%m-%d %H:%M:%S UTC").to_string(),
@@ -123,13 +121,11 @@ pub(crate) fn counted(count: u64, noun: &str) -> String {
 
 /// Bytes as hex digits.
 pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes
-        .iter()
-        .fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-            // Writing to a String does not fail.
-            write!(text, "{byte:02x}").ok();
-            text
-        })
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        // Writing to a String does not fail.
+        write!(text, "{byte:02x}").ok();
+        text
+    })
 }
 
 #[cfg(test)]
@@ -145,10 +141,7 @@ mod tests {
             ("\u{1b}[2J\u{1b}]0;x\u{7}", "\\u{1b}[2J\\u{1b}]0;x\\u{7}"),
             ("\u{9b}31m\u{7f}\u{0}", "\\u{9b}31m\\u{7f}\\u{0}"),
             ("abc\u{202e}fed\u{2066}", "abc\\u{202e}fed\\u{2066}"),
-            (
-                "\u{200f}\u{200b}\u{feff}\u{2028}",
-                "\\u{200f}\\u{200b}\\u{feff}\\u{2028}",
-            ),
+            ("\u{200f}\u{200b}\u{feff}\u{2028}", "\\u{200f}\\u{200b}\\u{feff}\\u{2028}"),
             ("\u{e0041}\u{61c}", "\\u{e0041}\\u{61c}"),
         ] {
             assert_eq!(clean(from), to);
@@ -169,16 +162,9 @@ mod tests {
             (86_399, "23 h 59 min", "23 h"),
             (86_400, "1 d", "1 d"),
             (2_696_400, "31 d 5 h", "31 d"),
-            (
-                u64::MAX,
-                "213,503,982,334,601 d 7 h",
-                "213,503,982,334,601 d",
-            ),
+            (u64::MAX, "213,503,982,334,601 d 7 h", "213,503,982,334,601 d"),
         ] {
-            assert_eq!(
-                (span(seconds).as_str(), brief(seconds).as_str()),
-                (long, short)
-            );
+            assert_eq!((span(seconds).as_str(), brief(seconds).as_str()), (long, short));
         }
     }
 
@@ -202,12 +188,7 @@ mod tests {
         ] {
             assert_eq!(percent(value), text);
         }
-        for (value, text) in [
-            (0, "0"),
-            (999, "999"),
-            (1_000, "1,000"),
-            (1_234_567, "1,234,567"),
-        ] {
+        for (value, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")] {
             assert_eq!(number(value), text);
         }
         assert_eq!(

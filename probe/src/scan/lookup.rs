@@ -85,10 +85,7 @@ impl Findings {
     }
 
     fn fail(&mut self, failure: CouldNotLook) {
-        let (count, _) = self
-            .failed
-            .entry(failure.reason)
-            .or_insert((0, failure.detail));
+        let (count, _) = self.failed.entry(failure.reason).or_insert((0, failure.detail));
         *count += 1;
     }
 

@@ -51,23 +51,12 @@ impl<'a> RoundScan<'a> {
         let state: State = scanner.orders.now();
         let anchor = (Instant::now(), state.now_ms());
         let offset_ms = state.clock_offset_ms;
-        Self {
-            scanner,
-            round,
-            epoch,
-            plan,
-            anchor,
-            offset_ms,
-            counts: Counts::default(),
-        }
+        Self { scanner, round, epoch, plan, anchor, offset_ms, counts: Counts::default() }
     }
 
     pub(super) async fn run(mut self) -> Counts {
         if self.offset_ms.abs() > CLOCK_OFFSET_MS_MAX {
-            let detail = format!(
-                "this host's clock is {} ms off the aggregator's",
-                self.offset_ms
-            );
+            let detail = format!("this host's clock is {} ms off the aggregator's", self.offset_ms);
             self.could_not_look(Kind::Lookup, "", Reason::Clock, &detail, None);
             return self.counts;
         }
@@ -115,10 +104,7 @@ impl<'a> RoundScan<'a> {
             let listed = tokio::time::timeout_at(end, yagna.list_market(subnet)).await;
             let listed = listed.unwrap_or_else(|_| {
                 let detail = "the round was over".to_owned();
-                Err(CouldNotLook {
-                    reason: Reason::TimedOut,
-                    detail,
-                })
+                Err(CouldNotLook { reason: Reason::TimedOut, detail })
             });
             (subnet.clone(), listed)
         });
@@ -170,21 +156,14 @@ impl<'a> RoundScan<'a> {
         self.counts.looked_up += ids.len();
         let not_fresh = findings.not_fresh.iter().copied().collect();
         self.keep_findings(findings, session_age_s)
-            .then_some(FirstStage {
-                not_fresh,
-                session_age_s,
-            })
+            .then_some(FirstStage { not_fresh, session_age_s })
     }
 
     /// The aggregator's suspects for this round, or, left to itself, those not fresh just now.
     async fn suspects_of_round(&self, own: BTreeSet<NodeId>) -> Arc<BTreeSet<NodeId>> {
         let round_s = self.round.start_s();
         let told = |state: &State| {
-            !state.connected
-                || state
-                    .suspects
-                    .as_ref()
-                    .is_some_and(|(of, _)| *of >= round_s)
+            !state.connected || state.suspects.as_ref().is_some_and(|(of, _)| *of >= round_s)
         };
         let waited =
             tokio::time::timeout(SUSPECTS_PATIENCE, self.scanner.orders.wait_for(told)).await;
@@ -218,15 +197,8 @@ impl<'a> RoundScan<'a> {
             direct_attempts: self.epoch.direct_attempts,
         };
         let deadline = self.deadline();
-        let findings = suspects(
-            &self.scanner.yagna,
-            ids,
-            self.fresh(),
-            plan,
-            deadline,
-            || {},
-        )
-        .await;
+        let findings =
+            suspects(&self.scanner.yagna, ids, self.fresh(), plan, deadline, || {}).await;
         self.keep_findings(findings, session_age_s);
     }
 
@@ -250,9 +222,7 @@ impl<'a> RoundScan<'a> {
             && findings.answered.is_empty()
             && findings.unreachable.is_empty()
             && findings.not_fresh.is_empty();
-        let failure = findings
-            .main_failure()
-            .map(|(reason, detail)| (reason, detail.to_owned()));
+        let failure = findings.main_failure().map(|(reason, detail)| (reason, detail.to_owned()));
         self.counts.found += findings.seen.len() + findings.answered.len();
         self.counts.unreachable += findings.unreachable.len();
         if !(nothing && failure.is_some()) {
@@ -295,28 +265,14 @@ impl<'a> RoundScan<'a> {
     ) {
         let observed_at_ms = self.now_ms();
         if observed_at_ms >= self.epoch.closes_at_ms(self.round) {
-            tracing::warn!(
-                round = self.round.start_s(),
-                "a part came too late for its round"
-            );
+            tracing::warn!(round = self.round.start_s(), "a part came too late for its round");
             counter!("uptime_scan_parts_too_late_total").increment(1);
             return;
         }
         let limits = self.plan.part_limits();
         for sets in in_pieces(sets, limits.observations_per_part_max) {
-            let key = PartKey {
-                subnet: subnet.to_owned(),
-                round: self.round,
-                number: 0,
-            };
-            let part = Part {
-                key,
-                kind,
-                outcome,
-                observed_at_ms,
-                relay_session_age_s,
-                sets,
-            };
+            let key = PartKey { subnet: subnet.to_owned(), round: self.round, number: 0 };
+            let part = Part { key, kind, outcome, observed_at_ms, relay_session_age_s, sets };
             if let Err(error) = self.scanner.spool.append(part, &limits) {
                 tracing::error!(%error, "a part is lost");
                 counter!("uptime_scan_parts_lost_total").increment(1);

@@ -56,11 +56,7 @@ impl Cursor {
     /// The next waiting part and its sequence number; `None` when there is none now.
     pub fn next_part(&mut self) -> Option<(u64, Part)> {
         loop {
-            let from = if self.done {
-                self.segment + 1
-            } else {
-                self.segment
-            };
+            let from = if self.done { self.segment + 1 } else { self.segment };
             let (number, path, waiting) = self.spool.next_waiting(from)?;
             if number != self.segment {
                 self.done = false;
@@ -77,10 +73,7 @@ impl Cursor {
             }
             // What still waits here and lies behind us is on its way; what lies before us and was
             // not found is damaged.
-            let lost = waiting
-                .range(self.last_sequence + 1..)
-                .copied()
-                .collect::<Vec<_>>();
+            let lost = waiting.range(self.last_sequence + 1..).copied().collect::<Vec<_>>();
             let open = self.spool.next_waiting(number + 1).is_none();
             if open && lost.is_empty() {
                 return None;

@@ -57,10 +57,8 @@ pub(super) struct Writer {
 impl Writer {
     /// Makes a new segment; its header and its name are on disk when this returns.
     pub(super) fn create(directory: &Path, number: u64, high_water_s: u64) -> io::Result<Self> {
-        let mut file = OpenOptions::new()
-            .append(true)
-            .create_new(true)
-            .open(path(directory, number))?;
+        let mut file =
+            OpenOptions::new().append(true).create_new(true).open(path(directory, number))?;
         let mut header = MAGIC.to_vec();
         header.extend(high_water_s.to_le_bytes());
         let checksum = crc32fast::hash(&header);
@@ -68,11 +66,7 @@ impl Writer {
         file.write_all(&header)?;
         file.sync_all()?;
         File::open(directory)?.sync_all()?;
-        Ok(Self {
-            number,
-            file,
-            bytes: HEADER_BYTES as u64,
-        })
+        Ok(Self { number, file, bytes: HEADER_BYTES as u64 })
     }
 
     /// A writer whose every write fails as on a full disk.
@@ -81,11 +75,7 @@ impl Writer {
     pub(super) fn full(directory: &Path) -> Self {
         let number = list(directory).unwrap().last().unwrap().0;
         let file = OpenOptions::new().write(true).open("/dev/full").unwrap();
-        Self {
-            number,
-            file,
-            bytes: 0,
-        }
+        Self { number, file, bytes: 0 }
     }
 
     pub(super) fn number(&self) -> u64 {
@@ -136,11 +126,7 @@ fn frame_at(bytes: &[u8], at: usize) -> Option<Frame<'_>> {
     let (body, after) = after.split_at_checked(length)?;
     let checksum = u32::from_le_bytes(*after.first_chunk::<4>()?);
     let whole = crc32fast::hash(&rest[MARK.len()..FRAME_HEAD_BYTES + length]) == checksum;
-    whole.then_some(Frame {
-        kind: head[2],
-        body,
-        end: at + FRAME_HEAD_BYTES + length + 4,
-    })
+    whole.then_some(Frame { kind: head[2], body, end: at + FRAME_HEAD_BYTES + length + 4 })
 }
 
 /// The next whole frame from `at` on, and whether bytes were passed over to find it.
@@ -148,9 +134,7 @@ pub(super) fn next_frame(bytes: &[u8], at: usize) -> Option<(Frame<'_>, bool)> {
     if let Some(frame) = frame_at(bytes, at) {
         return Some((frame, false));
     }
-    (at + 1..bytes.len())
-        .find_map(|at| frame_at(bytes, at))
-        .map(|frame| (frame, true))
+    (at + 1..bytes.len()).find_map(|at| frame_at(bytes, at)).map(|frame| (frame, true))
 }
 
 /// The sequence number of a frame's body, and what follows it.
@@ -181,10 +165,7 @@ pub(super) struct Scanned {
 pub(super) fn scan(path: &Path) -> io::Result<(Held, Scanned)> {
     let bytes = std::fs::read(path)?;
     let mut scanned = Scanned::default();
-    let mut held = Held {
-        bytes: bytes.len() as u64,
-        ..Held::default()
-    };
+    let mut held = Held { bytes: bytes.len() as u64, ..Held::default() };
     match read_header(&bytes) {
         Some(high_water_s) => scanned.earlier_high_water_s = Some(high_water_s),
         None => scanned.damaged += 1,
@@ -208,9 +189,7 @@ pub(super) fn scan(path: &Path) -> io::Result<(Held, Scanned)> {
         let round_s = part.round_unix_s;
         let (first, last) = held.rounds.unwrap_or((round_s, round_s));
         held.rounds = Some((first.min(round_s), last.max(round_s)));
-        let next = u16::try_from(part.number)
-            .unwrap_or(u16::MAX)
-            .saturating_add(1);
+        let next = u16::try_from(part.number).unwrap_or(u16::MAX).saturating_add(1);
         let slot = scanned.numbers.entry((round_s, part.subnet)).or_default();
         *slot = next.max(*slot);
     }

@@ -10,25 +10,16 @@ use uptime_proto::{Class, Kind, NodeId, Outcome, Part, PartKey, Period, Reason, 
 
 use super::*;
 
-const LIMITS: SpoolLimits = SpoolLimits {
-    bytes_max: 64 << 20,
-};
+const LIMITS: SpoolLimits = SpoolLimits { bytes_max: 64 << 20 };
 
 fn round(number: u64) -> Round {
     Round::new(number * 30, Period::new(30).unwrap()).unwrap()
 }
 
 fn part(round_number: u64, seen: impl IntoIterator<Item = u8>) -> Part {
-    let ids = seen
-        .into_iter()
-        .map(|byte| NodeId::new([byte; 20]))
-        .collect();
+    let ids = seen.into_iter().map(|byte| NodeId::new([byte; 20])).collect();
     Part {
-        key: PartKey {
-            subnet: String::new(),
-            round: round(round_number),
-            number: 0,
-        },
+        key: PartKey { subnet: String::new(), round: round(round_number), number: 0 },
         kind: Kind::Lookup,
         outcome: Outcome::Looked,
         observed_at_ms: round(round_number).start_ms() + 20_000,
@@ -164,26 +155,15 @@ fn any_flipped_bit_is_noticed_and_no_wrong_part_is_ever_sent() {
         let mut bytes = whole.clone();
         bytes[at] ^= 1 << (at % 8);
         let (parts, found) = left(&bytes);
-        assert!(
-            parts.iter().all(|part| all.contains(part)),
-            "a wrong part, flip at {at}"
-        );
+        assert!(parts.iter().all(|part| all.contains(part)), "a wrong part, flip at {at}");
         // The last frame with a flipped bit looks like one that was never finished.
-        assert!(
-            found.damaged > 0 || parts.len() == 5,
-            "flip at {at} went unnoticed"
-        );
+        assert!(found.damaged > 0 || parts.len() == 5, "flip at {at} went unnoticed");
     }
 }
 
 #[test]
 fn a_file_replaced_by_garbage_is_passed_over() {
-    for garbage in [
-        vec![],
-        vec![0; 5_000],
-        b"not a spool at all".repeat(100),
-        vec![0xa5; 999],
-    ] {
+    for garbage in [vec![], vec![0; 5_000], b"not a spool at all".repeat(100), vec![0xa5; 999]] {
         let (parts, _) = left(&garbage);
         assert_eq!(parts, []);
     }
@@ -197,10 +177,7 @@ fn a_round_of_which_keys_may_be_lost_is_not_made_again() {
     spool.acknowledge(sequence);
     drop(spool);
     let (spool, _) = open(directory.path());
-    assert!(
-        spool.may_make(round(7)),
-        "the file still tells which numbers were used"
-    );
+    assert!(spool.may_make(round(7)), "the file still tells which numbers were used");
     let sequence = append(&spool, part(7, [2]));
     assert_eq!(drain(&spool)[0].1.key.number, 1);
     spool.acknowledge(sequence);
@@ -226,10 +203,7 @@ fn a_full_spool_gives_up_the_oldest_and_says_so() {
             NodeId::new(bytes)
         });
         let sets = Sets::default().with(Class::Seen, ids.collect());
-        Part {
-            sets,
-            ..part(number, [])
-        }
+        Part { sets, ..part(number, []) }
     };
     for number in 1..=30 {
         append(&spool, many(number));
@@ -258,16 +232,10 @@ fn a_disk_that_takes_nothing_is_an_error_and_no_end() {
     // The open segment's file is replaced by one that cannot be written.
     spool.lock().writer = Writer::full(directory.path());
     let refused = spool.append(part(2, [2]), &PartLimits::default());
-    assert!(
-        matches!(refused, Err(SpoolError::Write { .. })),
-        "{refused:?}"
-    );
+    assert!(matches!(refused, Err(SpoolError::Write { .. })), "{refused:?}");
     // A new segment was begun, and the next part is kept.
     append(&spool, part(3, [3]));
-    let rounds: Vec<_> = drain(&spool)
-        .iter()
-        .map(|(_, part)| part.key.round)
-        .collect();
+    let rounds: Vec<_> = drain(&spool).iter().map(|(_, part)| part.key.round).collect();
     assert_eq!(rounds, [round(1), round(3)]);
 }
 
@@ -275,10 +243,7 @@ fn a_disk_that_takes_nothing_is_an_error_and_no_end() {
 fn parts_that_could_not_look_keep_their_reason() {
     let directory = tempfile::tempdir().unwrap();
     let (spool, _) = open(directory.path());
-    let blind = Part {
-        outcome: Outcome::CouldNotLook(Reason::Unauthorised),
-        ..part(1, [])
-    };
+    let blind = Part { outcome: Outcome::CouldNotLook(Reason::Unauthorised), ..part(1, []) };
     append(&spool, blind.clone());
     assert_eq!(drain(&spool)[0].1, blind);
 }

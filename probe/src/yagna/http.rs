@@ -42,27 +42,15 @@ pub(super) struct Question<'a> {
 
 impl<'a> Question<'a> {
     pub(super) fn get(path: &'a str) -> Self {
-        Self {
-            method: Method::GET,
-            path,
-            body: None,
-        }
+        Self { method: Method::GET, path, body: None }
     }
 
     pub(super) fn post(path: &'a str, body: &serde_json::Value) -> Self {
-        Self {
-            method: Method::POST,
-            path,
-            body: Some(body.to_string()),
-        }
+        Self { method: Method::POST, path, body: Some(body.to_string()) }
     }
 
     pub(super) fn delete(path: &'a str) -> Self {
-        Self {
-            method: Method::DELETE,
-            path,
-            body: None,
-        }
+        Self { method: Method::DELETE, path, body: None }
     }
 }
 
@@ -81,9 +69,7 @@ impl Http {
         authorization.set_sensitive(true);
         if rustls::crypto::CryptoProvider::get_default().is_none() {
             // Losing the race against another installer is as good as winning it.
-            rustls::crypto::ring::default_provider()
-                .install_default()
-                .ok();
+            rustls::crypto::ring::default_provider().install_default().ok();
         }
         let mut builder = Client::builder()
             .http1_only()
@@ -236,10 +222,7 @@ pub(super) fn refused(reason: Reason, status: u16, body: &[u8]) -> CouldNotLook 
 
 /// The fault of an answer that was not understood.
 pub(super) fn malformed(what: impl std::fmt::Display) -> CouldNotLook {
-    CouldNotLook::new(
-        Reason::MalformedAnswer,
-        clean(&what.to_string(), DETAIL_BYTES_MAX),
-    )
+    CouldNotLook::new(Reason::MalformedAnswer, clean(&what.to_string(), DETAIL_BYTES_MAX))
 }
 
 /// The words of an error body: its `message` where it is the usual JSON, else all of it.
@@ -253,9 +236,7 @@ pub(super) fn json_message(body: &[u8]) -> Option<String> {
     struct ErrorBody {
         message: String,
     }
-    serde_json::from_slice::<ErrorBody>(body)
-        .ok()
-        .map(|body| body.message)
+    serde_json::from_slice::<ErrorBody>(body).ok().map(|body| body.message)
 }
 
 /// Foreign text made fit for logs and tables: no control or direction characters, at most so
@@ -283,26 +264,15 @@ mod tests {
 
     #[test]
     fn addresses() {
-        for good in [
-            "http://127.0.0.1:7465",
-            "http://[::1]:7465/",
-            " https://yagna.example/a/b ",
-        ] {
+        for good in ["http://127.0.0.1:7465", "http://[::1]:7465/", " https://yagna.example/a/b "] {
             assert!(parse_base(good).is_ok(), "{good}");
         }
-        for bad in [
-            "",
-            "127.0.0.1:7465",
-            "ftp://a",
-            "http://",
-            "http://a?authToken=b",
-            "http://a#b",
-        ] {
+        for bad in
+            ["", "127.0.0.1:7465", "ftp://a", "http://", "http://a?authToken=b", "http://a#b"]
+        {
             assert!(parse_base(bad).is_err(), "{bad}");
         }
-        let error = parse_base("http://user:secret@host")
-            .unwrap_err()
-            .to_string();
+        let error = parse_base("http://user:secret@host").unwrap_err().to_string();
         assert!(!error.contains("secret"), "{error}");
     }
 

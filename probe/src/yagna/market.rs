@@ -80,12 +80,10 @@ impl Yagna {
             return Err(CouldNotLook::new(Reason::MarketError, detail));
         }
         let limit = self.inner.limits.market_timeout;
-        tokio::time::timeout(limit, self.list(subnet))
-            .await
-            .unwrap_or_else(|_| {
-                let detail = format!("the listing of {subnet:?} did not end within {limit:?}");
-                Err(CouldNotLook::new(Reason::TimedOut, detail))
-            })
+        tokio::time::timeout(limit, self.list(subnet)).await.unwrap_or_else(|_| {
+            let detail = format!("the listing of {subnet:?} did not end within {limit:?}");
+            Err(CouldNotLook::new(Reason::TimedOut, detail))
+        })
     }
 
     async fn list(&self, subnet: &str) -> Result<Vec<Offer>, CouldNotLook> {
@@ -105,10 +103,7 @@ impl Yagna {
         self.sweep().await;
         let body = demand(subnet, (inner.now_unix_ms)(), &self.marker);
         let Some(demand) = inner.openings.open(Collection::Demands, body).await? else {
-            return Err(CouldNotLook::new(
-                Reason::MarketError,
-                "this yagna takes no demands",
-            ));
+            return Err(CouldNotLook::new(Reason::MarketError, "this yagna takes no demands"));
         };
         self.drain(&demand, Form::Events, subnet).await
     }
@@ -130,11 +125,7 @@ impl Yagna {
         loop {
             let take =
                 |status, body: &[u8]| listing.take_page(form, limits.offers_max, status, body);
-            let (count, _) = self
-                .inner
-                .http
-                .ask(Question::get(&path), limit, take)
-                .await?;
+            let (count, _) = self.inner.http.ask(Question::get(&path), limit, take).await?;
             // A short page says nothing: pages are cut before they are filtered.
             if count == 0 {
                 return listing.finish();
@@ -186,9 +177,7 @@ impl Yagna {
         let mut deleted = 0;
         for id in own.iter().take(LEFTOVERS_MAX) {
             let path = format!("{}/{id}", Collection::Demands.path());
-            let (was_there, _) = http
-                .ask(Question::delete(&path), limit, parse_deleted)
-                .await?;
+            let (was_there, _) = http.ask(Question::delete(&path), limit, parse_deleted).await?;
             deleted += usize::from(was_there);
         }
         Ok(deleted)
@@ -227,24 +216,12 @@ pub(super) fn parse_own(
     let body = http::answered(status, body, Reason::MarketError)?;
     let demands: Vec<&RawValue> = serde_json::from_slice(body).map_err(http::malformed)?;
     // A demand that cannot be read is not ours.
-    let demands = demands
-        .iter()
-        .filter_map(|raw| serde_json::from_str(raw.get()).ok());
+    let demands = demands.iter().filter_map(|raw| serde_json::from_str(raw.get()).ok());
     let own = demands.filter(|demand: &Demand| {
-        let expires = demand
-            .properties
-            .get(EXPIRATION_PROPERTY)
-            .and_then(Value::as_i64);
+        let expires = demand.properties.get(EXPIRATION_PROPERTY).and_then(Value::as_i64);
         let made = expires.map_or(0, |expires| expires.saturating_sub(DEMAND_EXPIRES_MS));
-        demand
-            .properties
-            .get(MARKER_PROPERTY)
-            .and_then(Value::as_str)
-            == Some(marker)
+        demand.properties.get(MARKER_PROPERTY).and_then(Value::as_str) == Some(marker)
             && made <= until_unix_ms
     });
-    Ok(own
-        .map(|demand| demand.demand_id)
-        .filter(|id| is_id(id))
-        .collect())
+    Ok(own.map(|demand| demand.demand_id).filter(|id| is_id(id)).collect())
 }

@@ -36,12 +36,8 @@ impl Yagna {
     pub async fn find_node(&self, id: NodeId) -> Result<Found, CouldNotLook> {
         let _place = place(&self.inner.finds).await?;
         self.inner.find_pace.wait().await;
-        self.ask_bus(
-            "/_gsb/local/net/FindNode",
-            &json!({ "nodeId": id.to_string() }),
-            parse_found,
-        )
-        .await
+        self.ask_bus("/_gsb/local/net/FindNode", &json!({ "nodeId": id.to_string() }), parse_found)
+            .await
     }
 
     /// How long the daemon has had its session with the relay; `None`: it has none.
@@ -49,8 +45,7 @@ impl Yagna {
     /// # Errors
     /// When the daemon could not be asked.
     pub async fn relay_session_age(&self) -> Result<Option<Duration>, CouldNotLook> {
-        self.ask_bus("/_gsb/local/net/Sessions", &json!({}), parse_relay_session)
-            .await
+        self.ask_bus("/_gsb/local/net/Sessions", &json!({}), parse_relay_session).await
     }
 
     /// The identity that the application key belongs to. The quickest way to see that daemon and
@@ -60,11 +55,7 @@ impl Yagna {
     /// When the daemon could not be asked; [`Reason::Unauthorised`] when the key is wrong.
     pub async fn identity(&self) -> Result<NodeId, CouldNotLook> {
         let limit = self.inner.limits.answer_timeout;
-        let answer = self
-            .inner
-            .http
-            .ask(Question::get("/me"), limit, parse_identity)
-            .await;
+        let answer = self.inner.http.ask(Question::get("/me"), limit, parse_identity).await;
         answer.map(|(identity, _)| identity)
     }
 
@@ -74,11 +65,7 @@ impl Yagna {
     /// When the daemon could not be asked.
     pub async fn version(&self) -> Result<String, CouldNotLook> {
         let limit = self.inner.limits.answer_timeout;
-        let answer = self
-            .inner
-            .http
-            .ask(Question::get("/version/get"), limit, parse_version)
-            .await;
+        let answer = self.inner.http.ask(Question::get("/version/get"), limit, parse_version).await;
         answer.map(|(version, _)| version)
     }
 
@@ -89,11 +76,7 @@ impl Yagna {
         parse: impl FnOnce(u16, &[u8]) -> Result<T, CouldNotLook>,
     ) -> Result<T, CouldNotLook> {
         let limit = self.inner.limits.answer_timeout;
-        let answer = self
-            .inner
-            .http
-            .ask(Question::post(path, body), limit, parse)
-            .await;
+        let answer = self.inner.http.ask(Question::post(path, body), limit, parse).await;
         answer.map(|(answer, _)| answer)
     }
 }
@@ -131,11 +114,7 @@ pub(super) fn says_not_known(text: &str) -> bool {
 /// The fault that an error text of the net stands for.
 pub(super) fn net_fault(text: &str) -> CouldNotLook {
     let timed_out = text.contains("timed out after");
-    let reason = if timed_out {
-        Reason::TimedOut
-    } else {
-        Reason::NetError
-    };
+    let reason = if timed_out { Reason::TimedOut } else { Reason::NetError };
     CouldNotLook::new(reason, http::clean(text, 240))
 }
 
@@ -149,11 +128,7 @@ pub(super) fn parse_found(status: u16, body: &[u8]) -> Result<Found, CouldNotLoo
     match parse_bus::<Node>(status, body)? {
         Ok(node) => Ok(Found::Known {
             seen_unix_s: node.seen,
-            identities: node
-                .identities
-                .iter()
-                .filter_map(|id| id.parse().ok())
-                .collect(),
+            identities: node.identities.iter().filter_map(|id| id.parse().ok()).collect(),
         }),
         Err(text) if says_not_known(&text) => Ok(Found::NotKnown),
         Err(text) => Err(net_fault(&text)),
@@ -172,9 +147,7 @@ pub(super) fn parse_relay_session(
     }
     let sessions: Vec<Session> = parse_bus(status, body)?.map_err(|text| net_fault(&text))?;
     // Should there be two for a moment, the younger one is what counts.
-    let relays = sessions
-        .into_iter()
-        .filter(|session| session.session_type == "relay");
+    let relays = sessions.into_iter().filter(|session| session.session_type == "relay");
     let ages: Option<Vec<Duration>> = relays.map(|session| session.duration).collect();
     match ages {
         Some(ages) => Ok(ages.into_iter().min()),

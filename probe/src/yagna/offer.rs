@@ -78,12 +78,7 @@ enum Item {
 
 impl Listing {
     pub(super) fn new(subnet: &str) -> Self {
-        Self {
-            subnet: subnet.to_owned(),
-            offers: Vec::new(),
-            bad: 0,
-            beside: 0,
-        }
+        Self { subnet: subnet.to_owned(), offers: Vec::new(), bad: 0, beside: 0 }
     }
 
     /// Takes in one page; returns how many items it had.
@@ -121,10 +116,7 @@ impl Listing {
         if self.bad > 0 {
             tracing::debug!(subnet = self.subnet, bad = self.bad, "offers that are none");
             if self.offers.is_empty() && self.beside == 0 {
-                return Err(http::malformed(format!(
-                    "none of {} offers is one",
-                    self.bad
-                )));
+                return Err(http::malformed(format!("none of {} offers is one", self.bad)));
             }
         }
         self.offers.sort_unstable();
@@ -136,9 +128,7 @@ fn read(form: Form, item: &str, subnet: &str) -> Item {
     match form {
         Form::Scan => read_offer(item, subnet),
         Form::Events => match serde_json::from_str::<RawEvent<'_>>(item) {
-            Ok(RawEvent {
-                proposal: Some(proposal),
-            }) => read_offer(proposal.get(), subnet),
+            Ok(RawEvent { proposal: Some(proposal) }) => read_offer(proposal.get(), subnet),
             // Rejections and the like.
             Ok(RawEvent { proposal: None }) => Item::Beside,
             Err(_) => Item::Bad,
@@ -175,9 +165,7 @@ fn read_offer(item: &str, subnet: &str) -> Item {
 /// The text of a property. Its key may carry the market's marks: `?` for a property told on
 /// demand, `@v` for a version.
 fn property(properties: &HashMap<String, &RawValue>, name: &str) -> Option<String> {
-    ["", "@v", "?"]
-        .iter()
-        .find_map(|mark| text(properties.get(&format!("{name}{mark}"))?))
+    ["", "@v", "?"].iter().find_map(|mark| text(properties.get(&format!("{name}{mark}"))?))
 }
 
 fn text(raw: &RawValue) -> Option<String> {
@@ -186,10 +174,7 @@ fn text(raw: &RawValue) -> Option<String> {
 
 fn networks<'a>(keys: impl Iterator<Item = &'a String>) -> Vec<String> {
     let mut networks: Vec<String> = keys
-        .filter_map(|key| {
-            key.strip_prefix("golem.com.payment.platform.")?
-                .strip_suffix(".address")
-        })
+        .filter_map(|key| key.strip_prefix("golem.com.payment.platform.")?.strip_suffix(".address"))
         .filter(|name| !name.is_empty())
         .map(|name| http::clean(name, TEXT_BYTES_MAX))
         .collect();

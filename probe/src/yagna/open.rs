@@ -70,11 +70,7 @@ impl Drop for Opened {
         let path = std::mem::take(&mut self.path);
         let delete = async move {
             let question = Question::delete(&path);
-            if let Err(fault) = openings
-                .http
-                .ask(question, openings.limit, parse_deleted)
-                .await
-            {
+            if let Err(fault) = openings.http.ask(question, openings.limit, parse_deleted).await {
                 tracing::debug!(%fault, "not deleted");
                 openings.may_be_lost(collection);
             }
@@ -85,12 +81,7 @@ impl Drop for Opened {
 
 impl Openings {
     pub(super) fn new(http: Arc<Http>, limit: Duration) -> Self {
-        Self {
-            http,
-            tracker: TaskTracker::new(),
-            limit,
-            demand_lost: Mutex::default(),
-        }
+        Self { http, tracker: TaskTracker::new(), limit, demand_lost: Mutex::default() }
     }
 
     /// Opens a scan or a demand. `None`: the daemon has no such collection.
@@ -107,10 +98,7 @@ impl Openings {
             drop(sender.send(opened));
         });
         receiver.await.unwrap_or_else(|_| {
-            Err(CouldNotLook::new(
-                Reason::Missed,
-                "the runtime is shutting down",
-            ))
+            Err(CouldNotLook::new(Reason::Missed, "the runtime is shutting down"))
         })
     }
 
@@ -121,15 +109,11 @@ impl Openings {
     ) -> Result<Option<Opened>, CouldNotLook> {
         let question = Question::post(collection.path(), &body);
         let parse = |status, body: &[u8]| parse_id(collection, status, body);
-        let (id, _) = self
-            .http
-            .ask(question, self.limit, parse)
-            .await
-            .inspect_err(|fault| {
-                if !matches!(fault.reason, Reason::Unauthorised | Reason::MarketError) {
-                    self.may_be_lost(collection);
-                }
-            })?;
+        let (id, _) = self.http.ask(question, self.limit, parse).await.inspect_err(|fault| {
+            if !matches!(fault.reason, Reason::Unauthorised | Reason::MarketError) {
+                self.may_be_lost(collection);
+            }
+        })?;
         Ok(id.map(|id| Opened {
             collection,
             path: format!("{}/{id}", collection.path()),
@@ -157,9 +141,7 @@ impl Openings {
     }
 
     fn lock_lost(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.demand_lost
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.demand_lost.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -174,19 +156,13 @@ pub(super) fn parse_id(
     }
     let body = http::answered(status, body, Reason::MarketError)?;
     let id: String = serde_json::from_slice(body).map_err(http::malformed)?;
-    if is_id(&id) {
-        Ok(Some(id))
-    } else {
-        Err(http::malformed(format!("{id:?} is no id")))
-    }
+    if is_id(&id) { Ok(Some(id)) } else { Err(http::malformed(format!("{id:?} is no id"))) }
 }
 
 /// Whether a text can be an id and stand in a path.
 pub(super) fn is_id(id: &str) -> bool {
     (1..=ID_BYTES_MAX).contains(&id.len())
-        && id
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
 /// Whether the thing is gone: true if this deleted it, false if it was gone before.

@@ -18,10 +18,7 @@ impl Pace {
     /// `per_s` slots a second; at least one.
     pub(super) fn new(per_s: u32) -> Self {
         let interval = Duration::from_secs(1) / per_s.max(1);
-        Self {
-            interval,
-            next: Mutex::new(None),
-        }
+        Self { interval, next: Mutex::new(None) }
     }
 
     /// Takes the next slot and waits for it. A caller that is cancelled meanwhile wastes its slot.

@@ -135,14 +135,8 @@ impl Yagna {
             let Some(scan) = self.peer_scan(id).await? else {
                 return Ok(None);
             };
-            let path = format!(
-                "{}/events?timeout={limit_s}&peerId={id}",
-                scan.opened.path()
-            );
-            let ask = self
-                .inner
-                .http
-                .ask(Question::get(&path), patience, parse_scan_reply);
+            let path = format!("{}/events?timeout={limit_s}&peerId={id}", scan.opened.path());
+            let ask = self.inner.http.ask(Question::get(&path), patience, parse_scan_reply);
             let answer = match ask.await? {
                 (ScanReply::Answered, took) => {
                     scan.lock_answered().insert(id);
@@ -158,10 +152,7 @@ impl Yagna {
             };
             return Ok(Some(answer));
         }
-        Err(CouldNotLook::new(
-            Reason::NetError,
-            "yagna forgot a scan that it had just opened",
-        ))
+        Err(CouldNotLook::new(Reason::NetError, "yagna forgot a scan that it had just opened"))
     }
 
     /// The scan to ask this node over, opened if need be. `None`: the daemon has no scan API.
@@ -185,11 +176,7 @@ impl Yagna {
         match inner.openings.open(Collection::Scans, body).await {
             Ok(Some(opened)) => {
                 let (since, answered) = (Instant::now(), Mutex::default());
-                let scan = Arc::new(PeerScan {
-                    opened,
-                    since,
-                    answered,
-                });
+                let scan = Arc::new(PeerScan { opened, since, answered });
                 scans.current = Some(scan.clone());
                 Ok(Some(scan))
             }

@@ -2,11 +2,7 @@
 //!
 //! A recording holds one exchange or several; `NAME#2` is the second of several.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test fails by panicking"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod market;
 
@@ -42,10 +38,7 @@ fn directory() -> PathBuf {
 
 fn exchanges(file: &Value) -> Vec<Recorded> {
     let one = vec![file.clone()];
-    let exchanges = file
-        .get("exchanges")
-        .and_then(Value::as_array)
-        .unwrap_or(&one);
+    let exchanges = file.get("exchanges").and_then(Value::as_array).unwrap_or(&one);
     let read = |exchange: &Value| {
         let response = exchange.get("response")?;
         Some(Recorded {
@@ -62,9 +55,7 @@ fn recorded(name: &str) -> Recorded {
     let path = directory().join(format!("{name}.json"));
     let file = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let all = exchanges(&serde_json::from_slice(&file).unwrap());
-    all.into_iter()
-        .nth(number.parse::<usize>().unwrap() - 1)
-        .unwrap()
+    all.into_iter().nth(number.parse::<usize>().unwrap() - 1).unwrap()
 }
 
 fn told<T: Debug>(result: Result<T, CouldNotLook>) -> String {
@@ -96,34 +87,13 @@ fn finding_a_node() {
             ("97c_nat_findnode", known(1_795_471_177, RELAYED)),
             ("97i_nat_frozen_findnode", known(1_795_471_177, RELAYED)),
             ("54_gsb_findnode_never", "NotKnown".to_owned()),
-            (
-                "55_gsb_findnode_malformed",
-                "could not look: net_error".to_owned(),
-            ),
-            (
-                "56_gsb_findnode_snake",
-                "could not look: net_error".to_owned(),
-            ),
-            (
-                "57_gsb_findnode_noauth",
-                "could not look: unauthorised".to_owned(),
-            ),
-            (
-                "58_gsb_unknown_service",
-                "could not look: net_error".to_owned(),
-            ),
-            (
-                "94b_gsb_findnode_relay_down",
-                "could not look: timed_out".to_owned(),
-            ),
-            (
-                "51_net_rest_find_missing",
-                "could not look: net_error".to_owned(),
-            ),
-            (
-                "59_gsb_ping_online",
-                "could not look: malformed_answer".to_owned(),
-            ),
+            ("55_gsb_findnode_malformed", "could not look: net_error".to_owned()),
+            ("56_gsb_findnode_snake", "could not look: net_error".to_owned()),
+            ("57_gsb_findnode_noauth", "could not look: unauthorised".to_owned()),
+            ("58_gsb_unknown_service", "could not look: net_error".to_owned()),
+            ("94b_gsb_findnode_relay_down", "could not look: timed_out".to_owned()),
+            ("51_net_rest_find_missing", "could not look: net_error".to_owned()),
+            ("59_gsb_ping_online", "could not look: malformed_answer".to_owned()),
         ],
     );
 }
@@ -166,22 +136,13 @@ fn asking_a_peer_over_a_scan() {
 fn what_looks_like_silence_but_is_none() {
     // A proxy before a frozen daemon.
     let proxy = b"<html><h1>504 Gateway Time-out</h1></html>";
-    assert_eq!(
-        told(parse_scan_reply(504, proxy)),
-        "could not look: net_error"
-    );
-    assert_eq!(
-        told(parse_scan_reply(504, b"")),
-        "could not look: net_error"
-    );
+    assert_eq!(told(parse_scan_reply(504, proxy)), "could not look: net_error");
+    assert_eq!(told(parse_scan_reply(504, b"")), "could not look: net_error");
     // The relay was asked for the node's address and did not answer.
     let relay_down = br#"{"message":"GSB failure: Net: error forwarding message: Fail to open
         reliable channel\n\nCaused by:\n    Failed to find Node on relay server: Request failed:
         Request timed out after 3000 ms"}"#;
-    assert_eq!(
-        told(parse_scan_reply(500, relay_down)),
-        "could not look: timed_out"
-    );
+    assert_eq!(told(parse_scan_reply(500, relay_down)), "could not look: timed_out");
 }
 
 #[test]
@@ -203,13 +164,7 @@ fn pinging_a_peer() {
             ("58_gsb_unknown_service", "could not look: net_error"),
         ],
     );
-    check(
-        ping(KILLED),
-        &[
-            ("5a_gsb_ping_killed", "Silent"),
-            ("5c_gsb_ping_mixed", "Silent"),
-        ],
-    );
+    check(ping(KILLED), &[("5a_gsb_ping_killed", "Silent"), ("5c_gsb_ping_mixed", "Silent")]);
     check(ping(UNKNOWN), &[("5b_gsb_ping_never", "NotKnown")]);
     check(ping(RELAYED), &[("97f_nat_frozen_gsbping", "Silent")]);
     let between = judge_ping(false, Duration::from_secs(3));
@@ -262,26 +217,11 @@ fn opening_and_deleting() {
         |answer| parse_id(Collection::Demands, answer.status, &answer.body),
         &[
             ("11_demand_post_subnet_and", format!("Some({id:?})")),
-            (
-                "1a_demand_post_noauth",
-                "could not look: unauthorised".to_owned(),
-            ),
-            (
-                "1b_demand_post_badkey",
-                "could not look: unauthorised".to_owned(),
-            ),
-            (
-                "1c_demand_post_malformed_json",
-                "could not look: market_error".to_owned(),
-            ),
-            (
-                "1f_demand_post_no_content_type",
-                "could not look: market_error".to_owned(),
-            ),
-            (
-                "1h_demand_put_405",
-                "could not look: market_error".to_owned(),
-            ),
+            ("1a_demand_post_noauth", "could not look: unauthorised".to_owned()),
+            ("1b_demand_post_badkey", "could not look: unauthorised".to_owned()),
+            ("1c_demand_post_malformed_json", "could not look: market_error".to_owned()),
+            ("1f_demand_post_no_content_type", "could not look: market_error".to_owned()),
+            ("1h_demand_put_405", "could not look: market_error".to_owned()),
         ],
     );
     check(
@@ -306,10 +246,7 @@ fn opening_and_deleting() {
         ],
     );
     for unfit in ["\"\"", "7", "\"../../me\"", "\"a b\"", "{}"] {
-        assert!(
-            parse_id(Collection::Scans, 201, unfit.as_bytes()).is_err(),
-            "{unfit}"
-        );
+        assert!(parse_id(Collection::Scans, 201, unfit.as_bytes()).is_err(), "{unfit}");
     }
 }
 

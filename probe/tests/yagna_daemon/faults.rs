@@ -19,23 +19,14 @@ fn cases() -> Vec<(FaultKind, Option<Reason>)> {
         (status(503, ""), None),
         (status(504, "<html>gateway timeout</html>"), None),
         (status(302, ""), None),
-        (
-            status(401, "Invalid application key"),
-            Some(Reason::Unauthorised),
-        ),
+        (status(401, "Invalid application key"), Some(Reason::Unauthorised)),
         (status(200, "{}"), Some(Reason::MalformedAnswer)),
         (FaultKind::MalformedJson, Some(Reason::MalformedAnswer)),
         (FaultKind::TruncatedJson, Some(Reason::MalformedAnswer)),
         (FaultKind::CloseWithoutByte, Some(Reason::YagnaUnreachable)),
         (FaultKind::CutShort, Some(Reason::YagnaUnreachable)),
-        (
-            FaultKind::SlowDrip(Duration::from_millis(400)),
-            Some(Reason::TimedOut),
-        ),
-        (
-            FaultKind::Latency(Duration::from_secs(60)),
-            Some(Reason::TimedOut),
-        ),
+        (FaultKind::SlowDrip(Duration::from_millis(400)), Some(Reason::TimedOut)),
+        (FaultKind::Latency(Duration::from_secs(60)), Some(Reason::TimedOut)),
         (FaultKind::Endless, Some(Reason::AnswerTooLarge)),
     ]
 }
@@ -43,12 +34,7 @@ fn cases() -> Vec<(FaultKind, Option<Reason>)> {
 fn small() -> Limits {
     let market_timeout = Duration::from_millis(800);
     let answer_timeout = Duration::from_millis(300);
-    Limits {
-        answer_bytes_max: 20_000,
-        market_timeout,
-        answer_timeout,
-        ..limits()
-    }
+    Limits { answer_bytes_max: 20_000, market_timeout, answer_timeout, ..limits() }
 }
 
 #[tokio::test]
@@ -67,11 +53,7 @@ async fn market_faults() {
     }
     daemon.set_fault(None);
     let patient = yagna_with(&daemon, limits());
-    assert_eq!(
-        patient.list_market("public").await.unwrap().len(),
-        1,
-        "and it passes"
-    );
+    assert_eq!(patient.list_market("public").await.unwrap().len(), 1, "and it passes");
 }
 
 #[tokio::test]
@@ -83,16 +65,8 @@ async fn net_faults() {
     for (kind, expected) in cases() {
         daemon.set_fault(Some(Fault::new("/", kind.clone())));
         let expected = expected.unwrap_or(Reason::NetError);
-        assert_eq!(
-            reason(yagna.find_node(id(&node)).await),
-            expected,
-            "find {kind:?}"
-        );
-        assert_eq!(
-            reason(yagna.relay_session_age().await),
-            expected,
-            "sessions {kind:?}"
-        );
+        assert_eq!(reason(yagna.find_node(id(&node)).await), expected, "find {kind:?}");
+        assert_eq!(reason(yagna.relay_session_age().await), expected, "sessions {kind:?}");
         assert_eq!(reason(yagna.identity().await), expected, "me {kind:?}");
         assert_eq!(reason(yagna.version().await), expected, "version {kind:?}");
     }
@@ -115,17 +89,10 @@ async fn direct_question_faults() {
     let quick = asked.filter(|(_, expected)| *expected != Reason::TimedOut);
     for (kind, expected) in quick {
         daemon.set_fault(Some(Fault::new("GET /market-api/v1/scan", kind.clone())));
-        assert_eq!(
-            reason(yagna.ask_peer(id(&node), LIMIT).await),
-            expected,
-            "{kind:?}"
-        );
+        assert_eq!(reason(yagna.ask_peer(id(&node), LIMIT).await), expected, "{kind:?}");
     }
     daemon.set_fault(None);
-    assert!(
-        yagna.ask_peer(id(&node), LIMIT).await.is_ok(),
-        "and it passes"
-    );
+    assert!(yagna.ask_peer(id(&node), LIMIT).await.is_ok(), "and it passes");
 }
 
 #[tokio::test]
@@ -133,19 +100,9 @@ async fn an_answer_without_end_ends() {
     let world = world();
     let daemon = daemon(&world).await;
     let answer_timeout = Duration::from_millis(300);
-    let yagna = yagna_with(
-        &daemon,
-        Limits {
-            answer_timeout,
-            ..limits()
-        },
-    );
+    let yagna = yagna_with(&daemon, Limits { answer_timeout, ..limits() });
     daemon.set_fault(Some(Fault::new("/me", FaultKind::Endless)));
-    assert_eq!(
-        reason(yagna.identity().await),
-        Reason::TimedOut,
-        "16 MiB take longer"
-    );
+    assert_eq!(reason(yagna.identity().await), Reason::TimedOut, "16 MiB take longer");
 }
 
 #[tokio::test]
@@ -161,18 +118,12 @@ async fn a_daemon_that_is_down_or_frozen() {
     assert!(yagna.identity().await.is_ok());
     daemon.stop_listening().await;
     assert_eq!(reason(yagna.identity().await), Reason::YagnaUnreachable);
-    assert_eq!(
-        reason(yagna.list_market("public").await),
-        Reason::YagnaUnreachable
-    );
+    assert_eq!(reason(yagna.list_market("public").await), Reason::YagnaUnreachable);
     assert_eq!(
         reason(yagna.ask_peer(id(daemon.identity()), LIMIT).await),
         Reason::YagnaUnreachable
     );
-    assert_eq!(
-        reason(yagna.delete_leftovers().await),
-        Reason::YagnaUnreachable
-    );
+    assert_eq!(reason(yagna.delete_leftovers().await), Reason::YagnaUnreachable);
     yagna.close().await;
     daemon.listen().await.unwrap();
     assert!(yagna.identity().await.is_ok());
@@ -187,10 +138,7 @@ async fn the_key_is_never_told() {
     daemon.set_fault(Some(Fault::new("/me", echo)));
     let fault = yagna.identity().await.unwrap_err();
     assert!(fault.detail.contains("bad header: Bearer ***"), "{fault}");
-    let shown = format!(
-        "{yagna:?} {fault:?} {fault} {:?} {0}",
-        AppKey::new(KEY.to_owned())
-    );
+    let shown = format!("{yagna:?} {fault:?} {fault} {:?} {0}", AppKey::new(KEY.to_owned()));
     assert!(!shown.contains(KEY), "{shown}");
 }
 
@@ -198,55 +146,25 @@ async fn the_key_is_never_told() {
 fn useless_options_are_refused() {
     let make = |base_url: &str, key: &str, limits: Limits| {
         let (base_url, app_key) = (base_url.to_owned(), AppKey::new(key.to_owned()));
-        Yagna::new(YagnaOptions {
-            base_url,
-            app_key,
-            limits,
-            now_unix_ms,
-        })
-        .map(|_| ())
+        Yagna::new(YagnaOptions { base_url, app_key, limits, now_unix_ms }).map(|_| ())
     };
     let url = "http://127.0.0.1:7465";
     assert!(make(url, "key", Limits::default()).is_ok());
     assert!(make("https://yagna.example/", "key", Limits::default()).is_ok());
     let fault = make("127.0.0.1:7465", "key", Limits::default());
-    assert!(
-        matches!(fault, Err(YagnaConfigError::BaseUrl { .. })),
-        "{fault:?}"
-    );
+    assert!(matches!(fault, Err(YagnaConfigError::BaseUrl { .. })), "{fault:?}");
     for key in ["", "a\nb"] {
         let fault = make(url, key, Limits::default());
-        assert!(
-            matches!(fault, Err(YagnaConfigError::AppKey(_))),
-            "{fault:?}"
-        );
+        assert!(matches!(fault, Err(YagnaConfigError::AppKey(_))), "{fault:?}");
     }
     for limits in [
-        Limits {
-            find_in_flight_max: 0,
-            ..Limits::default()
-        },
-        Limits {
-            direct_in_flight_max: usize::MAX,
-            ..Limits::default()
-        },
-        Limits {
-            finds_per_s_max: 0,
-            ..Limits::default()
-        },
-        Limits {
-            page_offers_max: 101,
-            ..Limits::default()
-        },
-        Limits {
-            answer_timeout: Duration::ZERO,
-            ..Limits::default()
-        },
+        Limits { find_in_flight_max: 0, ..Limits::default() },
+        Limits { direct_in_flight_max: usize::MAX, ..Limits::default() },
+        Limits { finds_per_s_max: 0, ..Limits::default() },
+        Limits { page_offers_max: 101, ..Limits::default() },
+        Limits { answer_timeout: Duration::ZERO, ..Limits::default() },
     ] {
         let fault = make(url, "key", limits);
-        assert!(
-            matches!(fault, Err(YagnaConfigError::Limits(_))),
-            "{fault:?}"
-        );
+        assert!(matches!(fault, Err(YagnaConfigError::Limits(_))), "{fault:?}");
     }
 }

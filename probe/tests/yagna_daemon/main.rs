@@ -3,11 +3,7 @@
 //! Time limits are short; nothing here waits for a fixed time. What is put to the stand-in is
 //! judged by what it counts: requests, and the scans and demands that are still open.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test fails by panicking"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod faults;
 mod market;
@@ -35,19 +31,12 @@ fn now_unix_ms() -> i64 {
 }
 
 fn limits() -> Limits {
-    Limits {
-        market_timeout: Duration::from_secs(4),
-        page_offers_max: 4,
-        ..Limits::default()
-    }
+    Limits { market_timeout: Duration::from_secs(4), page_offers_max: 4, ..Limits::default() }
 }
 
 /// For tests that wait for a time limit to pass.
 fn impatient() -> Limits {
-    Limits {
-        answer_timeout: Duration::from_millis(500),
-        ..limits()
-    }
+    Limits { answer_timeout: Duration::from_millis(500), ..limits() }
 }
 
 fn yagna_with(daemon: &Daemon, limits: Limits) -> Yagna {
@@ -65,16 +54,11 @@ fn yagna(daemon: &Daemon) -> Yagna {
 }
 
 async fn daemon(world: &World) -> Daemon {
-    Daemon::start(world.clone(), DaemonOptions::default())
-        .await
-        .unwrap()
+    Daemon::start(world.clone(), DaemonOptions::default()).await.unwrap()
 }
 
 async fn old_daemon(world: &World) -> Daemon {
-    let options = DaemonOptions {
-        has_scan_api: false,
-        ..DaemonOptions::default()
-    };
+    let options = DaemonOptions { has_scan_api: false, ..DaemonOptions::default() };
     Daemon::start(world.clone(), options).await.unwrap()
 }
 
@@ -94,7 +78,5 @@ async fn until(what: &str, condition: impl Fn() -> bool) {
             tick.tick().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(5), wait)
-        .await
-        .expect(what);
+    tokio::time::timeout(Duration::from_secs(5), wait).await.expect(what);
 }

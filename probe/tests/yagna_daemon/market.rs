@@ -20,19 +20,13 @@ fn populate(world: &World) {
         world.add_provider(ProviderSpec::in_subnet("public"));
     }
     let runtimes = ["vm", "wasmtime", "automatic"].map(str::to_owned).to_vec();
-    world.add_provider(ProviderSpec {
-        runtimes,
-        ..ProviderSpec::in_subnet("public")
-    });
+    world.add_provider(ProviderSpec { runtimes, ..ProviderSpec::in_subnet("public") });
     world.add_provider(ProviderSpec::in_subnet("testnet1"));
     world.add_provider(ProviderSpec::in_subnet("testnet1"));
 }
 
 fn ids(offers: &[Offer]) -> Vec<String> {
-    let mut ids: Vec<String> = offers
-        .iter()
-        .map(|offer| offer.node_id.to_string())
-        .collect();
+    let mut ids: Vec<String> = offers.iter().map(|offer| offer.node_id.to_string()).collect();
     ids.dedup();
     ids
 }
@@ -47,11 +41,7 @@ async fn post_demand(daemon: &Daemon, properties: Value) {
 }
 
 fn client() -> reqwest::Client {
-    reqwest::Client::builder()
-        .no_proxy()
-        .tls_certs_only([])
-        .build()
-        .unwrap()
+    reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap()
 }
 
 /// Nothing but what `foreign` demands there are is left, once everything has settled.
@@ -70,16 +60,8 @@ async fn a_scan_lists_the_subnet_page_by_page() {
     world.kill(&dead);
     let offers = yagna.list_market("public").await.unwrap();
     assert_eq!(offers.len(), 25);
-    assert_eq!(
-        ids(&offers),
-        world.subnet_ids("public"),
-        "the dead one's offer is served too"
-    );
-    assert!(
-        offers
-            .iter()
-            .all(|offer| offer.subnet == "public" && !offer.networks.is_empty())
-    );
+    assert_eq!(ids(&offers), world.subnet_ids("public"), "the dead one's offer is served too");
+    assert!(offers.iter().all(|offer| offer.subnet == "public" && !offer.networks.is_empty()));
     assert!(daemon.count(SCAN_EVENTS) >= 8, "{:?}", daemon.requests());
     assert_eq!(daemon.count(POST_DEMAND), 0);
     assert_clean(&daemon, &yagna, 0).await;
@@ -103,11 +85,7 @@ async fn without_the_scan_api_a_demand_lists_the_same() {
     assert_eq!(ids(&testnet.unwrap()), world.subnet_ids("testnet1"));
     let tried = daemon.count(POST_SCAN);
     yagna.list_market("public").await.unwrap();
-    assert_eq!(
-        daemon.count(POST_SCAN),
-        tried,
-        "it is known that there is none"
-    );
+    assert_eq!(daemon.count(POST_SCAN), tried, "it is known that there is none");
     assert_clean(&daemon, &yagna, 1).await;
 }
 
@@ -119,15 +97,9 @@ async fn the_scan_api_is_looked_for_again_after_a_restart() {
     let yagna = yagna(&daemon);
     yagna.list_market("testnet1").await.unwrap();
     daemon.stop_listening().await;
-    assert_eq!(
-        reason(yagna.list_market("testnet1").await),
-        Reason::YagnaUnreachable
-    );
+    assert_eq!(reason(yagna.list_market("testnet1").await), Reason::YagnaUnreachable);
     daemon.set_scan_api(true);
-    let restart = Restart {
-        relearn_after: Duration::ZERO,
-        blind_for: Duration::ZERO,
-    };
+    let restart = Restart { relearn_after: Duration::ZERO, blind_for: Duration::ZERO };
     daemon.restart(restart).await.unwrap();
     let demands = daemon.count(POST_DEMAND);
     assert_eq!(yagna.list_market("testnet1").await.unwrap().len(), 2);
@@ -182,9 +154,7 @@ async fn ids_in_upper_case_are_lowered() {
 async fn a_subnet_cannot_break_out_of_the_constraint() {
     let world = world();
     let daemon = daemon(&world).await;
-    let listing = yagna(&daemon)
-        .list_market("x)(golem.node.debug.subnet=*")
-        .await;
+    let listing = yagna(&daemon).list_market("x)(golem.node.debug.subnet=*").await;
     assert_eq!(reason(listing), Reason::MarketError);
     assert_eq!(daemon.requests().len(), 0);
 }
@@ -194,17 +164,8 @@ async fn too_many_offers_are_refused() {
     let world = world();
     populate(&world);
     let daemon = daemon(&world).await;
-    let yagna = yagna_with(
-        &daemon,
-        Limits {
-            offers_max: 10,
-            ..limits()
-        },
-    );
-    assert_eq!(
-        reason(yagna.list_market("public").await),
-        Reason::AnswerTooLarge
-    );
+    let yagna = yagna_with(&daemon, Limits { offers_max: 10, ..limits() });
+    assert_eq!(reason(yagna.list_market("public").await), Reason::AnswerTooLarge);
     assert_clean(&daemon, &yagna, 0).await;
 }
 
@@ -214,26 +175,14 @@ async fn what_was_opened_is_deleted_after_errors_and_time_limits() {
     populate(&world);
     let events = "GET /market-api/v1/";
     let cases = [
-        (
-            FaultKind::Status(500, "{\"message\":\"no\"}".to_owned()),
-            Reason::MarketError,
-        ),
+        (FaultKind::Status(500, "{\"message\":\"no\"}".to_owned()), Reason::MarketError),
         (FaultKind::MalformedJson, Reason::MalformedAnswer),
         (FaultKind::CloseWithoutByte, Reason::YagnaUnreachable),
-        (
-            FaultKind::Latency(Duration::from_secs(60)),
-            Reason::TimedOut,
-        ),
+        (FaultKind::Latency(Duration::from_secs(60)), Reason::TimedOut),
     ];
     for daemon in [daemon(&world).await, old_daemon(&world).await] {
         let market_timeout = Duration::from_millis(600);
-        let yagna = yagna_with(
-            &daemon,
-            Limits {
-                market_timeout,
-                ..limits()
-            },
-        );
+        let yagna = yagna_with(&daemon, Limits { market_timeout, ..limits() });
         for (kind, expected) in cases.clone() {
             daemon.set_fault(Some(Fault::new(events, kind)));
             assert_eq!(reason(yagna.list_market("public").await), expected);
@@ -248,10 +197,7 @@ async fn what_was_opened_is_deleted_after_cancellation() {
     let world = world();
     for (daemon, events) in [
         (daemon(&world).await, SCAN_EVENTS),
-        (
-            old_daemon(&world).await,
-            "GET /market-api/v1/demands/{id}/events",
-        ),
+        (old_daemon(&world).await, "GET /market-api/v1/demands/{id}/events"),
     ] {
         let yagna = yagna(&daemon);
         tokio::select! {
@@ -283,10 +229,7 @@ async fn a_demand_whose_answer_was_lost_is_deleted() {
     let yagna = yagna(&daemon);
     post_demand(&daemon, json!({ "golem.node.debug.subnet": "public" })).await;
     daemon.set_fault(Some(Fault::new(POST_DEMAND, FaultKind::CloseWithoutByte)));
-    assert_eq!(
-        reason(yagna.list_market("public").await),
-        Reason::YagnaUnreachable
-    );
+    assert_eq!(reason(yagna.list_market("public").await), Reason::YagnaUnreachable);
     daemon.set_fault(None);
     assert_eq!(daemon.open_demands(), 2);
     assert_clean(&daemon, &yagna, 1).await;
@@ -311,10 +254,7 @@ async fn lost_demands_are_deleted_once_they_are_old() {
     });
     let yagna = yagna.unwrap();
     daemon.set_fault(Some(Fault::new(POST_DEMAND, FaultKind::CloseWithoutByte)));
-    assert_eq!(
-        reason(yagna.list_market("public").await),
-        Reason::YagnaUnreachable
-    );
+    assert_eq!(reason(yagna.list_market("public").await), Reason::YagnaUnreachable);
     daemon.set_fault(None);
     // A listing takes a second; the demand may be in use for two.
     for _ in 0..4 {

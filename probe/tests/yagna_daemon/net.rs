@@ -24,10 +24,7 @@ async fn nodes_are_found_as_the_relay_knows_them() {
     let world = world();
     let add = || world.add_provider(ProviderSpec::in_subnet("public"));
     let (living, dead, purged) = (add(), add(), add());
-    let many = world.add_provider(ProviderSpec {
-        other_identities: 2,
-        ..ProviderSpec::default()
-    });
+    let many = world.add_provider(ProviderSpec { other_identities: 2, ..ProviderSpec::default() });
     world.kill(&dead);
     world.advance(Duration::from_secs(120));
     world.purge(&purged);
@@ -100,25 +97,12 @@ async fn flood(daemon: &Daemon, limits: Limits, count: u64) -> Duration {
 async fn questions_keep_to_their_rate_and_number() {
     let world = world();
     let daemon = daemon(&world).await;
-    let paced = Limits {
-        finds_per_s_max: 200,
-        ..limits()
-    };
+    let paced = Limits { finds_per_s_max: 200, ..limits() };
     let took = flood(&daemon, paced, 100).await;
-    assert!(
-        took >= Duration::from_millis(495),
-        "100 questions at 200/s in {took:?}"
-    );
+    assert!(took >= Duration::from_millis(495), "100 questions at 200/s in {took:?}");
     let late = FaultKind::Latency(Duration::from_millis(50));
     daemon.set_fault(Some(Fault::new(FIND, late)));
-    let few = Limits {
-        find_in_flight_max: 4,
-        finds_per_s_max: 10_000,
-        ..limits()
-    };
+    let few = Limits { find_in_flight_max: 4, finds_per_s_max: 10_000, ..limits() };
     let took = flood(&daemon, few, 20).await;
-    assert!(
-        took >= Duration::from_millis(250),
-        "20 questions of 50 ms, 4 at once, in {took:?}"
-    );
+    assert!(took >= Duration::from_millis(250), "20 questions of 50 ms, 4 at once, in {took:?}");
 }

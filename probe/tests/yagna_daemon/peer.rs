@@ -38,13 +38,7 @@ async fn only_the_living_answer() {
         let (yagna, id) = (yagna.clone(), id.parse().unwrap());
         async move { yagna.ask_peer(id, LIMIT).await.unwrap() }
     };
-    let answers = tokio::join!(
-        ask(&living),
-        ask(&dead),
-        ask(&frozen),
-        ask(NOBODY),
-        ask(&idle)
-    );
+    let answers = tokio::join!(ask(&living), ask(&dead), ask(&frozen), ask(NOBODY), ask(&idle));
     assert!(answered(answers.0));
     assert_eq!(answers.1, PeerAnswer::Silent);
     assert_eq!(answers.2, PeerAnswer::Silent);
@@ -53,17 +47,9 @@ async fn only_the_living_answer() {
     assert_eq!((daemon.count(POST_SCAN), daemon.count(ASK)), (1, 5));
     world.revive(&frozen);
     assert!(answered(ask(&frozen).await), "the second question counts");
-    assert_eq!(
-        daemon.count(POST_SCAN),
-        1,
-        "who was silent is asked over the same scan"
-    );
+    assert_eq!(daemon.count(POST_SCAN), 1, "who was silent is asked over the same scan");
     assert!(answered(ask(&living).await));
-    assert_eq!(
-        daemon.count(POST_SCAN),
-        2,
-        "who has answered is asked over another"
-    );
+    assert_eq!(daemon.count(POST_SCAN), 2, "who has answered is asked over another");
     until("the old scan's deletion", || daemon.open_scans() == 1).await;
     yagna.close().await;
     assert_eq!(daemon.open_scans(), 0);
@@ -77,10 +63,7 @@ async fn a_scan_the_daemon_forgot_is_opened_again() {
     let daemon = daemon(&world).await;
     let yagna = yagna(&daemon);
     assert!(answered(yagna.ask_peer(id(&one), LIMIT).await.unwrap()));
-    let restart = Restart {
-        relearn_after: Duration::ZERO,
-        blind_for: Duration::ZERO,
-    };
+    let restart = Restart { relearn_after: Duration::ZERO, blind_for: Duration::ZERO };
     daemon.restart(restart).await.unwrap();
     assert!(answered(yagna.ask_peer(id(&other), LIMIT).await.unwrap()));
     assert_eq!(daemon.open_scans(), 1);
@@ -96,10 +79,7 @@ async fn a_daemon_that_freezes_makes_nobody_silent() {
     let yagna = yagna(&daemon);
     assert!(answered(yagna.ask_peer(id(&one), LIMIT).await.unwrap()));
     daemon.freeze();
-    assert_eq!(
-        reason(yagna.ask_peer(id(&other), LIMIT).await),
-        Reason::TimedOut
-    );
+    assert_eq!(reason(yagna.ask_peer(id(&other), LIMIT).await), Reason::TimedOut);
 }
 
 #[tokio::test]
@@ -114,11 +94,7 @@ async fn all_who_wait_for_a_frozen_daemon_give_up_together() {
     for answer in futures_util::future::join_all(asked).await {
         assert_eq!(reason(answer), Reason::TimedOut);
     }
-    assert!(
-        begun.elapsed() < Duration::from_secs(5),
-        "{:?}",
-        begun.elapsed()
-    );
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
 }
 
 #[tokio::test]
@@ -127,13 +103,7 @@ async fn so_many_questions_at_once_and_no_more() {
     let nodes: Vec<String> = (0..6).map(|_| provider(&world)).collect();
     nodes.iter().for_each(|node| world.kill(node));
     let daemon = daemon(&world).await;
-    let yagna = yagna_with(
-        &daemon,
-        Limits {
-            direct_in_flight_max: 3,
-            ..limits()
-        },
-    );
+    let yagna = yagna_with(&daemon, Limits { direct_in_flight_max: 3, ..limits() });
     let begun = Instant::now();
     let asked = nodes.iter().map(|node| yagna.ask_peer(id(node), LIMIT));
     for answer in futures_util::future::join_all(asked).await {
@@ -149,22 +119,13 @@ async fn without_the_scan_api_a_ping_asks() {
     let world = world();
     let (living, dead) = (provider(&world), provider(&world));
     world.kill(&dead);
-    let mut options = DaemonOptions {
-        has_scan_api: false,
-        ..DaemonOptions::default()
-    };
+    let mut options = DaemonOptions { has_scan_api: false, ..DaemonOptions::default() };
     options.limits.ping = Duration::from_millis(1_200);
     let daemon = Daemon::start(world.clone(), options).await.unwrap();
     let yagna = yagna(&daemon);
     assert!(answered(yagna.ask_peer(id(&living), LIMIT).await.unwrap()));
-    assert_eq!(
-        yagna.ask_peer(id(NOBODY), LIMIT).await.unwrap(),
-        PeerAnswer::NotKnown
-    );
+    assert_eq!(yagna.ask_peer(id(NOBODY), LIMIT).await.unwrap(), PeerAnswer::NotKnown);
     // Pings are tried for ten seconds; one that failed sooner did not try to its end.
-    assert_eq!(
-        reason(yagna.ask_peer(id(&dead), LIMIT).await),
-        Reason::NetError
-    );
+    assert_eq!(reason(yagna.ask_peer(id(&dead), LIMIT).await), Reason::NetError);
     assert_eq!((daemon.count(POST_SCAN), daemon.count(PING)), (1, 3));
 }

@@ -52,12 +52,7 @@ impl Encoder {
         let base = if full { &empty.0 } else { base };
         let groups = Class::ALL
             .into_iter()
-            .map(|class| {
-                (
-                    class,
-                    sets[class.index()].symmetric_difference(&base[class.index()]),
-                )
-            })
+            .map(|class| (class, sets[class.index()].symmetric_difference(&base[class.index()])))
             .filter(|(_, toggled)| toggled.count() > 0)
             .map(|(class, toggled)| v1::CompactGroup {
                 evidence_class: class.to_wire() as i32,
@@ -74,10 +69,7 @@ impl Encoder {
             groups,
             digest_prefix: part.digest().0[..8].to_vec().into(),
         };
-        v1::Part {
-            evidence: Some(Evidence::Compact(compact)),
-            ..head_to_wire(part)
-        }
+        v1::Part { evidence: Some(Evidence::Compact(compact)), ..head_to_wire(part) }
     }
 }
 
@@ -117,17 +109,12 @@ impl Decoder {
         let known = u32::try_from(self.ids.len()).unwrap_or(u32::MAX);
         for group in &compact.groups {
             let class = Class::from_wire(group.evidence_class).ok_or_else(|| {
-                Refusal::new(
-                    RefusalReason::FieldMissing,
-                    "evidence class of a group not set",
-                )
+                Refusal::new(RefusalReason::FieldMissing, "evidence class of a group not set")
             })?;
-            sets[class.index()]
-                .toggle_runs(&group.toggled_runs, known)
-                .map_err(|_| {
-                    let detail = format!("runs beyond the {known} ids of this stream, or no runs");
-                    Refusal::new(RefusalReason::Resync, detail)
-                })?;
+            sets[class.index()].toggle_runs(&group.toggled_runs, known).map_err(|_| {
+                let detail = format!("runs beyond the {known} ids of this stream, or no runs");
+                Refusal::new(RefusalReason::Resync, detail)
+            })?;
         }
         let count = sets.iter().map(Bits::count).sum();
         let expanded = check_count(count, limits).map(|()| self.expand(&sets));

@@ -46,18 +46,13 @@ pub fn decode(bytes: &[u8], limit: u32) -> impl Iterator<Item = Result<Range<u32
 fn take_run(bytes: &mut &[u8], position: u32, limit: u32) -> Result<Range<u32>, BadRuns> {
     let start = position.checked_add(take_varint(bytes)?).ok_or(BadRuns)?;
     let length = take_varint(bytes)?.checked_add(1).ok_or(BadRuns)?;
-    let end = start
-        .checked_add(length)
-        .filter(|end| *end <= limit)
-        .ok_or(BadRuns)?;
+    let end = start.checked_add(length).filter(|end| *end <= limit).ok_or(BadRuns)?;
     Ok(start..end)
 }
 
 impl Bits {
     pub(super) fn contains(&self, number: u32) -> bool {
-        self.0
-            .get(number as usize / 64)
-            .is_some_and(|word| word >> (number % 64) & 1 == 1)
+        self.0.get(number as usize / 64).is_some_and(|word| word >> (number % 64) & 1 == 1)
     }
 
     pub(super) fn insert(&mut self, number: u32) {
@@ -80,11 +75,7 @@ impl Bits {
     pub(super) fn symmetric_difference(&self, other: &Self) -> Self {
         let longest = self.0.len().max(other.0.len());
         let word = |bits: &Self, index: usize| bits.0.get(index).copied().unwrap_or(0);
-        Self(
-            (0..longest)
-                .map(|index| word(self, index) ^ word(other, index))
-                .collect(),
-        )
+        Self((0..longest).map(|index| word(self, index) ^ word(other, index)).collect())
     }
 
     /// The set as runs.
@@ -92,9 +83,7 @@ impl Bits {
         let mut from = 0;
         encode(std::iter::from_fn(|| {
             let start = self.next_where(from, true)?;
-            from = self
-                .next_where(start, false)
-                .unwrap_or_else(|| self.bit_length());
+            from = self.next_where(start, false).unwrap_or_else(|| self.bit_length());
             Some(start..from)
         }))
     }
@@ -113,11 +102,7 @@ impl Bits {
         while at < end {
             let in_word = 64 - at % 64;
             let width = in_word.min(end - at);
-            let mask = if width == 64 {
-                u64::MAX
-            } else {
-                ((1 << width) - 1) << (at % 64)
-            };
+            let mask = if width == 64 { u64::MAX } else { ((1 << width) - 1) << (at % 64) };
             *self.word(at) ^= mask;
             at += width;
         }
@@ -210,9 +195,6 @@ mod tests {
         assert_eq!(bits.toggle_runs(&[0, 9], 10), Ok(()));
         assert_eq!(bits.toggle_runs(&[0, 10], 10), Err(BadRuns));
         assert_eq!(bits.toggle_runs(&[0x80], 10), Err(BadRuns));
-        assert_eq!(
-            bits.toggle_runs(&[0xff, 0xff, 0xff, 0xff, 0xff, 1], 10),
-            Err(BadRuns)
-        );
+        assert_eq!(bits.toggle_runs(&[0xff, 0xff, 0xff, 0xff, 0xff, 1], 10), Err(BadRuns));
     }
 }

@@ -37,19 +37,12 @@ fn lookup(round: u64, number: u16, seen: &[u32], unreachable: &[u32]) -> Part {
 fn refusal(change: impl FnOnce(&mut v1::Part)) -> RefusalReason {
     let mut wire = part_to_plain(&lookup(2, 0, &[1, 2, 3], &[4]));
     change(&mut wire);
-    part_from_wire(&wire, None, &PartLimits::default())
-        .unwrap_err()
-        .reason
+    part_from_wire(&wire, None, &PartLimits::default()).unwrap_err().reason
 }
 
 fn group(class: v1::EvidenceClass, node_ids: Vec<u8>) -> Option<Evidence> {
-    let group = v1::PlainGroup {
-        evidence_class: class as i32,
-        node_ids: node_ids.into(),
-    };
-    Some(Evidence::Plain(v1::PlainEvidence {
-        groups: vec![group],
-    }))
+    let group = v1::PlainGroup { evidence_class: class as i32, node_ids: node_ids.into() };
+    Some(Evidence::Plain(v1::PlainEvidence { groups: vec![group] }))
 }
 
 #[test]
@@ -63,14 +56,8 @@ fn each_fault_of_a_message_has_its_reason() {
     assert_eq!(refusal(|part| part.round_period_s = 31), R::PeriodInvalid);
     assert_eq!(refusal(|part| part.round_unix_s += 1), R::RoundOffGrid);
     assert_eq!(refusal(|part| part.number = 64), R::PartNumberTooLarge);
-    assert_eq!(
-        refusal(|part| part.number = u32::MAX),
-        R::PartNumberTooLarge
-    );
-    assert_eq!(
-        refusal(|part| part.subnet = "public".into()),
-        R::SubnetInvalid
-    );
+    assert_eq!(refusal(|part| part.number = u32::MAX), R::PartNumberTooLarge);
+    assert_eq!(refusal(|part| part.subnet = "public".into()), R::SubnetInvalid);
     assert_eq!(refusal(|part| part.kind = 1), R::SubnetInvalid);
     let long = |part: &mut v1::Part| (part.kind, part.subnet) = (1, "s".repeat(65));
     assert_eq!(refusal(long), R::SubnetInvalid);
@@ -117,9 +104,7 @@ fn a_reference_that_cannot_be_followed_asks_for_a_full_set() {
 fn a_set_that_expands_to_something_else_is_noticed() {
     let limits = PartLimits::default();
     let mut wire = Encoder::default().encode(&lookup(1, 0, &[1, 2, 3], &[]), &limits);
-    let Some(Evidence::Compact(compact)) = &mut wire.evidence else {
-        panic!("compact")
-    };
+    let Some(Evidence::Compact(compact)) = &mut wire.evidence else { panic!("compact") };
     compact.groups[0].toggled_runs = vec![0, 1].into();
     let refusal = part_from_wire(&wire, Some(&mut Decoder::default()), &limits).unwrap_err();
     assert_eq!(refusal.reason, RefusalReason::Resync);
@@ -130,12 +115,8 @@ fn unchanged_rounds_cost_a_few_dozen_bytes() {
     let limits = PartLimits::default();
     let everyone: Vec<u32> = (0..10_000).filter(|number| number % 7 != 0).collect();
     let mut encoder = Encoder::default();
-    let first = encoder
-        .encode(&lookup(1, 0, &everyone, &[]), &limits)
-        .encoded_len();
-    let second = encoder
-        .encode(&lookup(2, 0, &everyone, &[]), &limits)
-        .encoded_len();
+    let first = encoder.encode(&lookup(1, 0, &everyone, &[]), &limits).encoded_len();
+    let second = encoder.encode(&lookup(2, 0, &everyone, &[]), &limits).encoded_len();
     assert!(first > 170_000, "{first}");
     assert!(second < 60, "{second}");
 }

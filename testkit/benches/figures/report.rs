@@ -23,19 +23,22 @@ pub(crate) fn ratio(name: &str, value: f64, peer: &str) {
     println!("ratio {name} {} {peer}", number(value));
 }
 
-/// Four digits that mean something, or all before the point.
+/// Four digits that mean something; all before the point; whole numbers as such.
 fn number(value: f64) -> String {
-    if value >= 1_000.0 {
+    if value.fract() == 0.0 || value >= 1_000.0 {
         return format!("{value:.0}");
     }
-    let mut digits = 3;
-    let mut scale = 1.0;
-    while value < scale * 1.0 && value > 0.0 && digits < 12 {
-        scale /= 10.0;
-        digits += 1;
+    let mut decimals = 4;
+    let mut below = 1.0;
+    while decimals > 0 && value >= below {
+        decimals -= 1;
+        below *= 10.0;
     }
-    let before = if value >= 100.0 { 2 } else { usize::from(value >= 10.0) };
-    format!("{value:.*}", digits - before)
+    while value < below / 10.0 && decimals < 12 {
+        decimals += 1;
+        below /= 10.0;
+    }
+    format!("{value:.decimals$}")
 }
 
 /// The middle one of these, in milliseconds.

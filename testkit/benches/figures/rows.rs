@@ -22,7 +22,7 @@ fn publish(history: &History, path: &Path) -> anyhow::Result<Duration> {
 /// Fails unless the file has a full row for every node; answers the rows.
 fn read_rows(path: &Path, nodes: usize) -> anyhow::Result<Vec<csv::StringRecord>> {
     let mut reader = csv::Reader::from_path(path)?;
-    ensure!(reader.headers()? == &HEADER[..], "the header is another");
+    ensure!(*reader.headers()? == HEADER[..], "the header is another");
     let rows: Vec<csv::StringRecord> = reader.records().collect::<Result<_, _>>()?;
     ensure!(rows.len() == nodes, "{} rows for {nodes} nodes", rows.len());
     let full = |row: &csv::StringRecord| row.iter().all(|field| !field.is_empty());
@@ -107,9 +107,8 @@ pub(crate) fn round_write(extent: Extent) -> anyhow::Result<()> {
     })?;
     let rows = read_rows(&ours, NODES)?;
     let times = if extent == Extent::Quick { 1 } else { 3 };
-    let peer = (0..times)
-        .map(|_| csv_per_event(&theirs, &rows))
-        .collect::<anyhow::Result<Vec<_>>>()?;
+    let peer =
+        (0..times).map(|_| csv_per_event(&theirs, &rows)).collect::<anyhow::Result<Vec<_>>>()?;
     let same = std::fs::read(&ours)? == std::fs::read(&theirs)?;
     ensure!(same, "the two methods do not end with the same file");
     progress(&format!("round_write: ours {}; per event {}", spread(&took), spread(&peer)));

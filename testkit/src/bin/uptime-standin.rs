@@ -58,14 +58,8 @@ struct Options {
 #[tokio::main]
 async fn main() -> Result<()> {
     let options = Options::parse();
-    if options
-        .freeze_daemon
-        .is_some_and(|index| index >= options.daemons)
-    {
-        bail!(
-            "--freeze-daemon counts from 0 and must name one of {} daemons",
-            options.daemons
-        );
+    if options.freeze_daemon.is_some_and(|index| index >= options.daemons) {
+        bail!("--freeze-daemon counts from 0 and must name one of {} daemons", options.daemons);
     }
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -77,16 +71,11 @@ async fn main() -> Result<()> {
         app_key: app_key(&options)?,
         relay: options.relay,
     };
-    let network = Demonstration::start(&plan)
-        .await
-        .context("cannot listen on loopback")?;
+    let network = Demonstration::start(&plan).await.context("cannot listen on loopback")?;
     announce(&network, &options)?;
     let freezes = async {
         let delay = Duration::from_secs(options.freeze_after_s.unwrap_or_default());
-        match options
-            .freeze_daemon
-            .and_then(|index| network.daemons.get(index))
-        {
+        match options.freeze_daemon.and_then(|index| network.daemons.get(index)) {
             None => std::future::pending().await,
             Some(daemon) => {
                 tokio::time::sleep(delay).await;
@@ -108,10 +97,7 @@ fn app_key(options: &Options) -> Result<String> {
         Some(path) => std::fs::read_to_string(path)
             .with_context(|| format!("cannot read the application key in {}", path.display()))?,
         None => std::env::var(&options.app_key_env).with_context(|| {
-            format!(
-                "set {}, or name a file with --app-key-file",
-                options.app_key_env
-            )
+            format!("set {}, or name a file with --app-key-file", options.app_key_env)
         })?,
     };
     let key = key.trim();
@@ -135,11 +121,7 @@ fn announce(network: &Demonstration, options: &Options) -> Result<()> {
     if options.list {
         let alive = network.world.alive_ids();
         for (id, subnet) in network.world.providers() {
-            let state = if alive.binary_search(&id).is_ok() {
-                "alive"
-            } else {
-                "dead"
-            };
+            let state = if alive.binary_search(&id).is_ok() { "alive" } else { "dead" };
             lines.push_str(&format!("provider {id} {subnet} {state}\n"));
         }
     }

@@ -89,11 +89,7 @@ async fn ask_first(
 async fn answered_by(core: &Core, deadline: Instant) -> Asked {
     let arrives = clock::deadline(core.limits.peer);
     sleep_until(arrives.min(deadline)).await;
-    if arrives <= deadline {
-        Asked::Answered
-    } else {
-        Asked::Silent
-    }
+    if arrives <= deadline { Asked::Answered } else { Asked::Silent }
 }
 
 /// Asks the relay where an identity is: its newest session, or the daemon's words for why not.
@@ -101,10 +97,7 @@ async fn look_up(core: &Core, id: &str) -> Result<Registration, String> {
     if let Some(down) = core.world.relay_down_for() {
         sleep(core.limits.relay_down).await;
         let lost = down > core.world.timing().session_lost_after;
-        return Err(format!(
-            "{}{RELAY_SILENT}",
-            if lost { "Network error: " } else { "" }
-        ));
+        return Err(format!("{}{RELAY_SILENT}", if lost { "Network error: " } else { "" }));
     }
     sleep(core.limits.look_up).await;
     let (refused, blind) = {
@@ -178,11 +171,7 @@ async fn find_node(core: &Core, body: Value) -> Result<Value, String> {
     Ok(match look_up(core, &id).await {
         Err(text) => exception(&text),
         Ok(session) => {
-            let endpoints = if session.firewalled {
-                json!([])
-            } else {
-                json!([v4(session.port)])
-            };
+            let endpoints = if session.firewalled { json!([]) } else { json!([v4(session.port)]) };
             json!({"Ok": {
                 "encryption": [],
                 "endpoints": endpoints,
@@ -226,17 +215,10 @@ async fn ping_one(core: &Core, id: &str) -> Value {
         Asked::Silent => sleep_until(deadline).await,
     }
     let answered = asked == Asked::Answered;
-    let direct = core
-        .world
-        .contact(id)
-        .is_some_and(|contact| !contact.firewalled);
+    let direct = core.world.contact(id).is_some_and(|contact| !contact.firewalled);
     let trip = || {
         let micros = core.lock().rng.random_range(1500..5000);
-        if answered {
-            span(Duration::from_micros(micros))
-        } else {
-            Value::Null
-        }
+        if answered { span(Duration::from_micros(micros)) } else { Value::Null }
     };
     json!({
         "isP2p": answered && direct,
@@ -323,26 +305,12 @@ fn sessions(core: &Core) -> Value {
     if let Some(own) = relay_session(core) {
         let nobody = "0x0000000000000000000000000000000000000000";
         let age = now.saturating_sub(own.since);
-        entries.push(entry(
-            "relay",
-            &own.session_id,
-            nobody,
-            7477,
-            age,
-            own.seen.min(age),
-        ));
+        entries.push(entry("relay", &own.session_id, nobody, 7477, age, own.seen.min(age)));
     }
     for (id, peer, port) in connected(core) {
         let age = now.saturating_sub(peer.since);
         let session = &id[2..34];
-        entries.push(entry(
-            "p2p",
-            session,
-            &id,
-            port,
-            age,
-            age.min(Duration::from_secs(2)),
-        ));
+        entries.push(entry("p2p", session, &id, port, age, age.min(Duration::from_secs(2))));
     }
     json!({"Ok": entries})
 }
@@ -350,16 +318,9 @@ fn sessions(core: &Core) -> Value {
 /// How many sessions there are, the daemon's port, and whether it knows its public address.
 fn summary(core: &Core) -> (usize, u16, bool) {
     let own = relay_session(core);
-    let port = core
-        .world
-        .contact(&core.identity)
-        .map_or(0, |contact| contact.port);
+    let port = core.world.contact(&core.identity).map_or(0, |contact| contact.port);
     let refused = core.lock().relay_refuses;
-    (
-        connected(core).len() + usize::from(own.is_some()),
-        port,
-        !refused,
-    )
+    (connected(core).len() + usize::from(own.is_some()), port, !refused)
 }
 
 fn status(core: &Core) -> Value {

@@ -23,19 +23,13 @@ impl Clock {
     /// A clock that shows the machine's time.
     #[expect(clippy::disallowed_methods, reason = "the clock's home")]
     pub(crate) fn real() -> Clock {
-        let base = SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default();
+        let base = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         Clock::at(base)
     }
 
     /// A clock that shows `base` now.
     pub(crate) fn at(base: UnixTime) -> Clock {
-        Clock {
-            base,
-            started: Instant::now(),
-            pushed: Mutex::new(Duration::ZERO),
-        }
+        Clock { base, started: Instant::now(), pushed: Mutex::new(Duration::ZERO) }
     }
 
     pub(crate) fn now(&self) -> UnixTime {
@@ -52,8 +46,7 @@ impl Clock {
 pub(crate) fn deadline(limit: Duration) -> tokio::time::Instant {
     let now = tokio::time::Instant::now();
     // A limit beyond what an instant can hold is as good as a century.
-    now.checked_add(limit)
-        .unwrap_or(now + Duration::from_secs(3_153_600_000))
+    now.checked_add(limit).unwrap_or(now + Duration::from_secs(3_153_600_000))
 }
 
 fn civil(at: UnixTime) -> DateTime<Utc> {

@@ -78,11 +78,9 @@ impl Expression {
             Expression::Not(inner) => inner.evaluate(properties).map(|held| !held),
             Expression::All(parts) => decide(parts, properties, false),
             Expression::Any(parts) => decide(parts, properties, true),
-            Expression::Compare {
-                name,
-                relation,
-                value,
-            } => compare(properties.get(name)?, *relation, value),
+            Expression::Compare { name, relation, value } => {
+                compare(properties.get(name)?, *relation, value)
+            }
         }
     }
 }
@@ -105,11 +103,7 @@ fn compare(property: &Value, relation: Relation, literal: &str) -> Option<bool> 
         return Some(true);
     }
     if let Value::Array(items) = property {
-        return Some(
-            items
-                .iter()
-                .any(|item| compare(item, relation, literal) == Some(true)),
-        );
+        return Some(items.iter().any(|item| compare(item, relation, literal) == Some(true)));
     }
     let text = match property {
         Value::String(text) => text.clone(),
@@ -141,10 +135,7 @@ fn glob(pattern: &str, text: &str) -> bool {
     let Some(rest) = text.strip_prefix(head) else {
         return false;
     };
-    rest.char_indices()
-        .map(|(at, _)| at)
-        .chain([rest.len()])
-        .any(|at| glob(tail, &rest[at..]))
+    rest.char_indices().map(|(at, _)| at).chain([rest.len()]).any(|at| glob(tail, &rest[at..]))
 }
 
 struct Reader<'a> {
@@ -214,11 +205,7 @@ impl Reader<'_> {
             return None;
         }
         self.rest = rest;
-        Some(Expression::Compare {
-            name: name.to_owned(),
-            relation,
-            value: value.to_owned(),
-        })
+        Some(Expression::Compare { name: name.to_owned(), relation, value: value.to_owned() })
     }
 }
 
@@ -237,11 +224,7 @@ fn flatten_into(path: String, value: &Value, flat: &mut Map<String, Value>) {
     match value {
         Value::Object(fields) if !fields.is_empty() => {
             for (name, inner) in fields {
-                let path = if path.is_empty() {
-                    name.clone()
-                } else {
-                    format!("{path}.{name}")
-                };
+                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
                 flatten_into(path, inner, flat);
             }
         }

@@ -72,11 +72,7 @@ impl Daemon {
         let frozen = core.frozen.subscribe();
         let listening = Listening::open(options.port, core.clone(), frozen).await?;
         let port = listening.address.port();
-        Ok(Daemon {
-            core,
-            listening: tokio::sync::Mutex::new(Some(listening)),
-            port,
-        })
+        Ok(Daemon { core, listening: tokio::sync::Mutex::new(Some(listening)), port })
     }
 
     /// `http://127.0.0.1:PORT`.
@@ -172,12 +168,8 @@ impl Daemon {
     /// Opens a direct connection to a peer, as a first question would.
     pub fn connect(&self, id: &str) {
         let contact = self.core.world.contact(id);
-        let (now, since) = (
-            self.core.world.now(),
-            contact.map_or(0, |it| it.incarnation),
-        );
-        self.core
-            .change(|memory| memory.peers.insert(id.to_owned(), Peer::new(now, since)));
+        let (now, since) = (self.core.world.now(), contact.map_or(0, |it| it.incarnation));
+        self.core.change(|memory| memory.peers.insert(id.to_owned(), Peer::new(now, since)));
     }
 
     /// Injects a fault, or takes all faults away.
@@ -200,12 +192,7 @@ impl Daemon {
     /// How often this route was asked.
     #[must_use]
     pub fn count(&self, route: &str) -> u64 {
-        self.core
-            .lock()
-            .requests
-            .get(route)
-            .copied()
-            .unwrap_or_default()
+        self.core.lock().requests.get(route).copied().unwrap_or_default()
     }
 
     /// How many requests are being answered at this moment, long polls included. A client that
@@ -220,23 +207,14 @@ impl Daemon {
     pub fn open_demands(&self) -> usize {
         let (now, lifetime) = (self.core.world.now(), self.core.limits.demand_lifetime);
         let memory = self.core.lock();
-        memory
-            .demands
-            .values()
-            .filter(|demand| demand.created + lifetime > now)
-            .count()
+        memory.demands.values().filter(|demand| demand.created + lifetime > now).count()
     }
 
     /// Scans that were begun and neither deleted nor have run out.
     #[must_use]
     pub fn open_scans(&self) -> usize {
         let now = self.core.world.now();
-        self.core
-            .lock()
-            .scans
-            .values()
-            .filter(|scan| scan.ends > now)
-            .count()
+        self.core.lock().scans.values().filter(|scan| scan.ends > now).count()
     }
 
     /// Stops it for good.
@@ -247,9 +225,7 @@ impl Daemon {
 
 impl fmt::Debug for Daemon {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Daemon")
-            .field("port", &self.port)
-            .finish_non_exhaustive()
+        f.debug_struct("Daemon").field("port", &self.port).finish_non_exhaustive()
     }
 }
 
@@ -323,10 +299,7 @@ impl Core {
     /// Subscriptions to changes of the daemon and of the world. Take them before looking, so
     /// that nothing falls between looking and waiting.
     pub(crate) fn changes(&self) -> Changes {
-        Changes {
-            own: self.changed.subscribe(),
-            world: self.world.changes(),
-        }
+        Changes { own: self.changed.subscribe(), world: self.world.changes() }
     }
 
     pub(crate) fn known(&self, memory: &Memory) -> Known {
@@ -337,10 +310,7 @@ impl Core {
         let mut next: Option<UnixTime> = None;
         let mut offers = Vec::new();
         let in_view = |id: &str| memory.view.holds(id);
-        let nodes = state
-            .nodes
-            .iter()
-            .filter(|node| in_view(&node.identities[0]));
+        let nodes = state.nodes.iter().filter(|node| in_view(&node.identities[0]));
         for listing in nodes.flat_map(|node| &node.listings) {
             let learnt = (listing.offer.published + gossip).max(memory.knows_from);
             let withdrawn = listing.withdrawn.map(|at| at + gossip);
@@ -358,10 +328,7 @@ impl Core {
             (*learnt, hasher.finish())
         });
         let offers = offers.into_iter().map(|(_, offer)| offer).collect();
-        Known {
-            offers,
-            next: next.map(|at| at.saturating_sub(now)),
-        }
+        Known { offers, next: next.map(|at| at.saturating_sub(now)) }
     }
 }
 

@@ -86,12 +86,7 @@ impl Demonstration {
         } else {
             None
         };
-        Ok(Demonstration {
-            world,
-            daemons,
-            relay,
-            dead,
-        })
+        Ok(Demonstration { world, daemons, relay, dead })
     }
 }
 
@@ -120,11 +115,7 @@ fn views(
     for id in ids {
         order.shuffle(rng);
         let most = daemons.saturating_sub(2);
-        let blind = if dead == Some(id) {
-            0
-        } else {
-            rng.random_range(0..=most)
-        };
+        let blind = if dead == Some(id) { 0 } else { rng.random_range(0..=most) };
         for &at in &order[blind..] {
             views[at].insert(id.clone());
         }
@@ -154,9 +145,7 @@ mod tests {
     #[test]
     fn subnets_share_seventy_to_thirty() {
         let subnets = ["public".to_owned(), "testnet".to_owned()];
-        let first = (0..300)
-            .filter(|&at| subnet(&subnets, at, 300) == "public")
-            .count();
+        let first = (0..300).filter(|&at| subnet(&subnets, at, 300) == "public").count();
         assert_eq!(first, 210);
     }
 }

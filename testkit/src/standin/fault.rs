@@ -23,10 +23,7 @@ impl Fault {
     /// A fault of this kind on the routes that begin with `route_prefix`.
     #[must_use]
     pub fn new(route_prefix: &str, kind: FaultKind) -> Fault {
-        Fault {
-            route_prefix: route_prefix.to_owned(),
-            kind,
-        }
+        Fault { route_prefix: route_prefix.to_owned(), kind }
     }
 
     pub(crate) fn concerns(&self, method: &str, target: &str) -> bool {

@@ -34,10 +34,7 @@ pub(crate) struct Request {
 
 impl Request {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        let found = self
-            .headers
-            .iter()
-            .find(|(key, _)| key.eq_ignore_ascii_case(name));
+        let found = self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.as_str())
     }
 
@@ -48,12 +45,8 @@ impl Request {
     /// A query parameter, percent-decoded.
     pub(crate) fn query(&self, name: &str) -> Option<String> {
         let (_, query) = self.target.split_once('?')?;
-        let mut pairs = query
-            .split('&')
-            .map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-        pairs
-            .find(|(key, _)| *key == name)
-            .map(|(_, value)| percent_decoded(value))
+        let mut pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+        pairs.find(|(key, _)| *key == name).map(|(_, value)| percent_decoded(value))
     }
 }
 
@@ -61,9 +54,7 @@ fn percent_decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&first, tail)) = rest.split_first() {
-        let code = tail
-            .get(..2)
-            .and_then(|pair| std::str::from_utf8(pair).ok());
+        let code = tail.get(..2).and_then(|pair| std::str::from_utf8(pair).ok());
         match code.and_then(|pair| u8::from_str_radix(pair, 16).ok()) {
             Some(byte) if first == b'%' => {
                 bytes.push(byte);
@@ -119,28 +110,17 @@ impl Reply {
     pub(crate) fn json(status: u16, body: impl ToString) -> Reply {
         let body = Body::Bytes(body.to_string().into_bytes());
         let headers = vec![("content-type", "application/json".to_owned())];
-        Reply {
-            headers,
-            body,
-            ..Reply::empty(status)
-        }
+        Reply { headers, body, ..Reply::empty(status) }
     }
 
     pub(crate) fn text(status: u16, body: impl Into<String>) -> Reply {
         let body = Body::Bytes(body.into().into_bytes());
         let headers = vec![("content-type", "text/plain; charset=utf-8".to_owned())];
-        Reply {
-            headers,
-            body,
-            ..Reply::empty(status)
-        }
+        Reply { headers, body, ..Reply::empty(status) }
     }
 
     pub(crate) fn hangup() -> Reply {
-        Reply {
-            body: Body::Hangup,
-            ..Reply::empty(500)
-        }
+        Reply { body: Body::Hangup, ..Reply::empty(500) }
     }
 
     fn head(&self, close: bool, date: &str) -> String {
@@ -215,11 +195,7 @@ impl Listening {
         let accepting = accept(listener, site, frozen, stop.clone(), tasks.clone());
         tasks.spawn(accepting);
         tasks.close();
-        Ok(Listening {
-            stop,
-            tasks,
-            address,
-        })
+        Ok(Listening { stop, tasks, address })
     }
 
     /// Ends every connection where it stands; when this returns, new ones are refused.
@@ -254,11 +230,7 @@ async fn accept(
         };
         let (site, frozen, stop) = (Arc::clone(&site), frozen.clone(), stop.clone());
         tasks.spawn(async move {
-            let connection = Connection {
-                stream,
-                buffer: Vec::new(),
-                frozen,
-            };
+            let connection = Connection { stream, buffer: Vec::new(), frozen };
             tokio::select! {
                 () = stop.cancelled() => {}
                 // How a client went away is its own affair.
@@ -288,9 +260,7 @@ impl Connection {
                 gone = read_more(&mut self.stream, &mut self.buffer) => return gone,
             };
             self.thawed().await;
-            let more = self
-                .write_reply(reply, close, is_head, &site.date())
-                .await?;
+            let more = self.write_reply(reply, close, is_head, &site.date()).await?;
             if close || !more {
                 return self.stream.shutdown().await;
             }
@@ -405,11 +375,7 @@ async fn read_more(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> io::Result<(
 fn parse(buffer: &[u8]) -> io::Result<Option<(Request, usize)>> {
     let bad = || io::Error::from(io::ErrorKind::InvalidData);
     let Some(end) = buffer.windows(4).position(|window| window == b"\r\n\r\n") else {
-        return if buffer.len() > REQUEST_BYTES_MAX {
-            Err(bad())
-        } else {
-            Ok(None)
-        };
+        return if buffer.len() > REQUEST_BYTES_MAX { Err(bad()) } else { Ok(None) };
     };
     let head = std::str::from_utf8(&buffer[..end]).map_err(|_| bad())?;
     let mut lines = head.split("\r\n");
@@ -423,12 +389,7 @@ fn parse(buffer: &[u8]) -> io::Result<Option<(Request, usize)>> {
         headers.push((name.trim().to_owned(), value.trim().to_owned()));
     }
     let (method, target) = (method.to_owned(), target.to_owned());
-    let mut request = Request {
-        method,
-        target,
-        headers,
-        body: Vec::new(),
-    };
+    let mut request = Request { method, target, headers, body: Vec::new() };
     let length = match request.header("content-length") {
         Some(length) => length.parse::<usize>().map_err(|_| bad())?,
         // Bodies in chunks are not understood, and no client of ours sends them.

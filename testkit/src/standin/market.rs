@@ -73,12 +73,7 @@ impl Demand {
             self.next_slot = ready + limits.match_each;
             let date = now + ready.duration_since(instant);
             let proposal_id = format!("R-{}", offer::hex(rng, 64));
-            self.queue.push(Event {
-                ready,
-                date,
-                proposal_id,
-                offer,
-            });
+            self.queue.push(Event { ready, date, proposal_id, offer });
         }
     }
 
@@ -89,16 +84,13 @@ impl Demand {
 
     /// Takes up to `count` of the events that were ready at `at`, in random order.
     fn take(&mut self, at: Instant, count: usize, rng: &mut StdRng) -> Vec<Event> {
-        let mut ready: Vec<usize> = (0..self.queue.len())
-            .filter(|&index| self.queue[index].ready <= at)
-            .collect();
+        let mut ready: Vec<usize> =
+            (0..self.queue.len()).filter(|&index| self.queue[index].ready <= at).collect();
         let (chosen, _) = ready.partial_shuffle(rng, count);
         // From the back, so that removing one does not move the others.
         chosen.sort_unstable_by_key(|&index| std::cmp::Reverse(index));
-        let mut taken: Vec<Event> = chosen
-            .iter()
-            .map(|&index| self.queue.swap_remove(index))
-            .collect();
+        let mut taken: Vec<Event> =
+            chosen.iter().map(|&index| self.queue.swap_remove(index)).collect();
         taken.shuffle(rng);
         taken
     }
@@ -160,16 +152,11 @@ pub(crate) fn subscribe(core: &Core, request: &Request) -> Reply {
 pub(crate) fn list(core: &Core) -> Reply {
     let (now, lifetime) = (core.world.now(), core.limits.demand_lifetime);
     let memory = core.lock();
-    let mut standing: Vec<(&String, &Demand)> = memory
-        .demands
-        .iter()
-        .filter(|(_, demand)| demand.created + lifetime > now)
-        .collect();
+    let mut standing: Vec<(&String, &Demand)> =
+        memory.demands.iter().filter(|(_, demand)| demand.created + lifetime > now).collect();
     standing.sort_by_key(|(_, demand)| demand.created);
-    let bodies: Vec<String> = standing
-        .iter()
-        .map(|(id, demand)| demand.json(id, &core.identity))
-        .collect();
+    let bodies: Vec<String> =
+        standing.iter().map(|(id, demand)| demand.json(id, &core.identity)).collect();
     Reply::json(200, format!("[{}]", bodies.join(",")))
 }
 
@@ -219,16 +206,9 @@ pub(crate) async fn events(core: &Core, id: &str, request: &Request) -> Reply {
             return Reply::json(200, format!("[{}]", bodies.join(",")));
         }
         let learns = learns.map(clock::deadline);
-        let next = [wake, learns]
-            .into_iter()
-            .flatten()
-            .fold(deadline, Instant::min);
+        let next = [wake, learns].into_iter().flatten().fold(deadline, Instant::min);
         changes.wait_until(next).await;
-        at = if Instant::now() >= next {
-            next
-        } else {
-            Instant::now()
-        };
+        at = if Instant::now() >= next { next } else { Instant::now() };
     }
 }
 
@@ -239,9 +219,7 @@ fn learn(core: &Core, id: &str) -> Option<Duration> {
     let known = core.known(&memory);
     let next = known.next;
     let Memory { demands, rng, .. } = &mut *memory;
-    demands
-        .get_mut(id)?
-        .match_known(known, now, &core.limits, rng);
+    demands.get_mut(id)?.match_known(known, now, &core.limits, rng);
     next
 }
 
@@ -252,11 +230,7 @@ pub(crate) fn unsubscribe(core: &Core, id: &str) -> Reply {
     }
     let (now, lifetime) = (core.world.now(), core.limits.demand_lifetime);
     let removed = core.change(|memory| {
-        let standing = memory
-            .demands
-            .get(id)
-            .filter(|it| it.created + lifetime > now)
-            .is_some();
+        let standing = memory.demands.get(id).filter(|it| it.created + lifetime > now).is_some();
         standing.then(|| memory.demands.remove(id))
     });
     match removed {
@@ -273,10 +247,7 @@ pub(crate) fn withdraw_offer(core: &Core, id: &str) -> Reply {
     let now = core.world.now();
     let reply = {
         let mut state = core.world.lock();
-        let own = state
-            .nodes
-            .iter_mut()
-            .filter(|node| node.identities.contains(&core.identity));
+        let own = state.nodes.iter_mut().filter(|node| node.identities.contains(&core.identity));
         let mut listings = own.flat_map(|node| &mut node.listings);
         match listings.find(|listing| listing.offer.offer_id == id) {
             None => message(404, format!("Offer [{id}] not found.")),
@@ -297,10 +268,7 @@ pub(crate) fn withdraw_offer(core: &Core, id: &str) -> Reply {
 }
 
 fn gone(id: &str) -> Reply {
-    message(
-        404,
-        format!("Subscription [{id}] not found. Could be unsubscribed."),
-    )
+    message(404, format!("Subscription [{id}] not found. Could be unsubscribed."))
 }
 
 /// A demand past its hour is told apart, but only at the start of a poll: a poll over the expiry
@@ -320,9 +288,7 @@ fn malformed(id: &str) -> Option<Reply> {
     let part = |text: &str, length| {
         text.len() == length && text.bytes().all(|byte| byte.is_ascii_hexdigit())
     };
-    let well_formed = id
-        .split_once('-')
-        .is_some_and(|(a, b)| part(a, 32) && part(b, 64));
+    let well_formed = id.split_once('-').is_some_and(|(a, b)| part(a, 32) && part(b, 64));
     let text = format!("Path deserialize error: Subscription id [{id}] has invalid format.");
     // As recorded: the text is JSON and the content type says that it is not.
     (!well_formed).then(|| Reply::text(400, format!(r#"{{"message":{}}}"#, quoted(&text))))
@@ -340,10 +306,7 @@ impl Poll {
         let timeout = match request.query("timeout").map(|text| text.parse::<f32>()) {
             None => limits.poll_default,
             Some(Err(error)) => {
-                return Err(Reply::text(
-                    400,
-                    format!("Query deserialize error: {error}"),
-                ));
+                return Err(Reply::text(400, format!("Query deserialize error: {error}")));
             }
             Some(Ok(seconds)) => match Duration::try_from_secs_f32(seconds) {
                 Ok(timeout) => timeout,

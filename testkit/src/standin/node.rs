@@ -75,10 +75,7 @@ impl Session {
     /// The last ping: the newest point of the node's grid that it was there for.
     pub(crate) fn last_seen(&self, phase: f64, now: UnixTime, timing: &NetTiming) -> UnixTime {
         let until = self.silent_since.map_or(now, |end| end.min(now));
-        let interval = timing
-            .ping_interval
-            .max(Duration::from_millis(1))
-            .as_nanos();
+        let interval = timing.ping_interval.max(Duration::from_millis(1)).as_nanos();
         let offset = timing.ping_interval.mul_f64(phase).as_nanos();
         let steps = until.as_nanos().saturating_sub(offset) / interval;
         from_nanos(steps * interval + offset).max(self.since)
@@ -147,9 +144,7 @@ impl Node {
     ) -> impl Iterator<Item = &Session> {
         let (phase, timing) = (self.phase, *timing);
         self.sessions.iter().filter(move |session| {
-            let purged = session
-                .purged_at(phase, &timing)
-                .is_some_and(|at| at <= now);
+            let purged = session.purged_at(phase, &timing).is_some_and(|at| at <= now);
             session.since <= now && !purged
         })
     }
@@ -203,9 +198,7 @@ mod tests {
     fn seen_stands_on_the_grid() {
         let timing = NetTiming::default();
         let seen = |session: &Session, phase, now| {
-            session
-                .last_seen(phase, Duration::from_secs(now), &timing)
-                .as_secs()
+            session.last_seen(phase, Duration::from_secs(now), &timing).as_secs()
         };
         let living = session(0, None);
         assert_eq!(seen(&living, 0.0, 1000), 990);
@@ -222,10 +215,7 @@ mod tests {
     fn purge_counts_from_the_last_ping() {
         let timing = NetTiming::default();
         let dead = session(0, Some(1000));
-        assert_eq!(
-            dead.purged_at(0.0, &timing),
-            Some(Duration::from_secs(1590))
-        );
+        assert_eq!(dead.purged_at(0.0, &timing), Some(Duration::from_secs(1590)));
         assert_eq!(session(0, None).purged_at(0.0, &timing), None);
     }
 }

@@ -55,10 +55,7 @@ impl ProviderSpec {
     /// A provider with one `vm` offer in `subnet`.
     #[must_use]
     pub fn in_subnet(subnet: &str) -> ProviderSpec {
-        ProviderSpec {
-            subnet: subnet.to_owned(),
-            ..ProviderSpec::default()
-        }
+        ProviderSpec { subnet: subnet.to_owned(), ..ProviderSpec::default() }
     }
 }
 
@@ -83,9 +80,7 @@ pub(crate) struct Offer {
 impl Offer {
     /// Whether a demand with these flat properties satisfies the provider's own constraints.
     pub(crate) fn accepts(&self, demand: &Map<String, Value>) -> bool {
-        self.expression
-            .as_ref()
-            .is_some_and(|expression| expression.matches(demand))
+        self.expression.as_ref().is_some_and(|expression| expression.matches(demand))
     }
 
     /// `properties` and `constraints` as JSON fields, without braces: offers and proposals share
@@ -218,7 +213,5 @@ pub(crate) fn subscription_id(rng: &mut StdRng) -> String {
 
 pub(crate) fn hex(rng: &mut StdRng, digits: usize) -> String {
     const HEX: &[u8; 16] = b"0123456789abcdef";
-    (0..digits)
-        .map(|_| char::from(HEX[rng.random_range(0..16)]))
-        .collect()
+    (0..digits).map(|_| char::from(HEX[rng.random_range(0..16)])).collect()
 }

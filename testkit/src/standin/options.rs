@@ -128,9 +128,6 @@ pub struct Restart {
 
 impl Default for Restart {
     fn default() -> Self {
-        Restart {
-            relearn_after: Duration::from_secs(6),
-            blind_for: Duration::from_secs(3),
-        }
+        Restart { relearn_after: Duration::from_secs(6), blind_for: Duration::from_secs(3) }
     }
 }

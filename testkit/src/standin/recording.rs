@@ -56,10 +56,7 @@ impl Response {
     /// The first header of this name.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
-        let found = self
-            .headers
-            .iter()
-            .find(|(key, _)| key.eq_ignore_ascii_case(name));
+        let found = self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.as_str())
     }
 
@@ -80,27 +77,15 @@ impl Recording {
         let prefix = format!("{number}_");
         for entry in std::fs::read_dir(folder)? {
             let path = entry?.path();
-            let name = path
-                .file_stem()
-                .and_then(|name| name.to_str())
-                .unwrap_or_default();
-            let is_json = path
-                .extension()
-                .is_some_and(|extension| extension == "json");
+            let name = path.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
+            let is_json = path.extension().is_some_and(|extension| extension == "json");
             if is_json && (name == number || name.starts_with(&prefix)) {
                 let file: Value = serde_json::from_slice(&std::fs::read(&path)?)?;
                 let (name, exchanges) = (name.to_owned(), exchanges(&file));
-                return Ok(Recording {
-                    name,
-                    exchanges,
-                    file,
-                });
+                return Ok(Recording { name, exchanges, file });
             }
         }
-        Err(io::Error::new(
-            io::ErrorKind::NotFound,
-            format!("no recording {number}"),
-        ))
+        Err(io::Error::new(io::ErrorKind::NotFound, format!("no recording {number}")))
     }
 }
 
@@ -125,38 +110,22 @@ fn exchange(value: &Value) -> Option<Exchange> {
 }
 
 fn headers(value: &Value) -> Vec<(String, String)> {
-    let pairs = value
-        .get("headers")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten();
+    let pairs = value.get("headers").and_then(Value::as_array).into_iter().flatten();
     let text = |pair: &Value, at: usize| pair.get(at).and_then(Value::as_str).map(str::to_owned);
-    pairs
-        .filter_map(|pair| text(pair, 0).zip(text(pair, 1)))
-        .collect()
+    pairs.filter_map(|pair| text(pair, 0).zip(text(pair, 1))).collect()
 }
 
 fn response(value: &Value) -> Option<Response> {
-    let status = value
-        .get("status")?
-        .as_u64()
-        .and_then(|status| u16::try_from(status).ok())?;
+    let status = value.get("status")?.as_u64().and_then(|status| u16::try_from(status).ok())?;
     let body = value.get("body")?.as_str().unwrap_or_default().to_owned();
-    Some(Response {
-        status,
-        headers: headers(value),
-        body,
-    })
+    Some(Response { status, headers: headers(value), body })
 }
 
 impl Exchange {
     /// The same request for another target.
     #[must_use]
     pub fn to(&self, target: &str) -> Exchange {
-        Exchange {
-            target: target.to_owned(),
-            ..self.clone()
-        }
+        Exchange { target: target.to_owned(), ..self.clone() }
     }
 
     /// Sends the request over a new connection and waits for the answer to end, but no longer
@@ -181,11 +150,7 @@ impl Exchange {
         let mut received = Vec::new();
         let ended = tokio::time::timeout(patience, async {
             // A connection that breaks ends the answer as one that is closed does.
-            while stream
-                .read_buf(&mut received)
-                .await
-                .is_ok_and(|count| count > 0)
-            {}
+            while stream.read_buf(&mut received).await.is_ok_and(|count| count > 0) {}
         });
         let _in_time = ended.await;
         Ok((read(&received), started.elapsed()))
@@ -203,16 +168,8 @@ fn read(received: &[u8]) -> Option<Response> {
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect();
     let chunked = headers.iter().any(|(name, _)| name == "transfer-encoding");
-    let body = if chunked {
-        dechunked(body)
-    } else {
-        body.to_owned()
-    };
-    Some(Response {
-        status,
-        headers,
-        body,
-    })
+    let body = if chunked { dechunked(body) } else { body.to_owned() };
+    Some(Response { status, headers, body })
 }
 
 fn dechunked(mut rest: &str) -> String {

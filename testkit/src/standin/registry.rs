@@ -97,10 +97,7 @@ impl World {
     /// How long the relay has been down.
     pub(crate) fn relay_down_for(&self) -> Option<Duration> {
         let now = self.now();
-        self.lock()
-            .relay
-            .down_since
-            .map(|since| now.saturating_sub(since))
+        self.lock().relay.down_since.map(|since| now.saturating_sub(since))
     }
 
     /// Every identity the relay shows something for, in no order that means anything.
@@ -110,9 +107,7 @@ impl World {
         let shown = state.nodes.iter().filter(|node| {
             node.known(now, &state.timing).next().is_some() || node.nothing(now) != Nothing::Absent
         });
-        shown
-            .flat_map(|node| node.identities.iter().cloned())
-            .collect()
+        shown.flat_map(|node| node.identities.iter().cloned()).collect()
     }
 
     /// The relay's announcements after number `after`: the newest number, and `None` in place of
@@ -122,10 +117,7 @@ impl World {
         let mut state = self.lock();
         state.announce(now);
         let relay = &state.relay;
-        let oldest = relay
-            .events
-            .front()
-            .map_or(relay.next_event, |(number, _)| *number);
+        let oldest = relay.events.front().map_or(relay.next_event, |(number, _)| *number);
         let fresh = relay.events.iter().filter(|(number, _)| *number >= after);
         let fresh = fresh.map(|(_, event)| event.clone()).collect();
         (relay.next_event, (after >= oldest).then_some(fresh))
@@ -135,15 +127,9 @@ impl World {
     pub(crate) fn next_announcement(&self) -> Option<Duration> {
         let now = self.now();
         let state = self.lock();
-        let begins = state
-            .nodes
-            .iter()
-            .flat_map(|node| &node.sessions)
-            .map(|it| it.since);
+        let begins = state.nodes.iter().flat_map(|node| &node.sessions).map(|it| it.since);
         let ends = state.nodes.iter().flat_map(|node| {
-            node.sessions
-                .iter()
-                .filter_map(|it| it.purged_at(node.phase, &state.timing))
+            node.sessions.iter().filter_map(|it| it.purged_at(node.phase, &state.timing))
         });
         let next = begins.chain(ends).filter(|&at| at > now).min()?;
         Some(next.saturating_sub(now))

@@ -75,11 +75,7 @@ impl Relay {
         let frozen = core.frozen.subscribe();
         let listening = Listening::open(options.port, core.clone(), frozen).await?;
         let port = listening.address.port();
-        Ok(Relay {
-            core,
-            listening: tokio::sync::Mutex::new(Some(listening)),
-            port,
-        })
+        Ok(Relay { core, listening: tokio::sync::Mutex::new(Some(listening)), port })
     }
 
     /// `http://127.0.0.1:PORT`.
@@ -186,16 +182,9 @@ impl Core {
             _ => request.path(),
         };
         let mut memory = self.lock();
-        *memory
-            .requests
-            .entry(format!("{} {path}", request.method))
-            .or_default() += 1;
+        *memory.requests.entry(format!("{} {path}", request.method)).or_default() += 1;
         let concerned = |fault: &&Fault| fault.concerns(&request.method, &request.target);
-        memory
-            .faults
-            .iter()
-            .find(concerned)
-            .map(|fault| fault.kind.clone())
+        memory.faults.iter().find(concerned).map(|fault| fault.kind.clone())
     }
 
     fn dispatch(self: &Arc<Self>, request: &Request) -> Reply {
@@ -261,16 +250,8 @@ impl Core {
         } else {
             String::new()
         };
-        let encryptions = if pinned {
-            r#","supportedEncryptions":[]"#
-        } else {
-            ""
-        };
-        let verdict = if session.firewalled {
-            "invalid"
-        } else {
-            "valid"
-        };
+        let encryptions = if pinned { r#","supportedEncryptions":[]"# } else { "" };
+        let verdict = if session.firewalled { "invalid" } else { "valid" };
         let (peer, seen, checked) = (session.port, session.seen, session.checked);
         let address = format!(r#""addrStatus":"{verdict}({checked:?})""#);
         let times = format!(r#""peer":"127.0.0.1:{peer}","seen":"{seen:?}"{encryptions}"#);
@@ -288,24 +269,13 @@ impl Core {
 
     fn status(&self) -> Reply {
         let (sessions, nodes) = self.counts();
-        let auth = if self.trusts_caller {
-            r#","auth":true"#
-        } else {
-            ""
-        };
-        Reply::json(
-            200,
-            format!(r#"{{"sessions":{sessions},"nodes":{nodes}{auth}}}"#),
-        )
+        let auth = if self.trusts_caller { r#","auth":true"# } else { "" };
+        Reply::json(200, format!(r#"{{"sessions":{sessions},"nodes":{nodes}{auth}}}"#))
     }
 
     fn metrics(&self) -> Reply {
         let created = self.counts().0;
-        let lines = [
-            "# TYPE ya_relay_packet_ping counter",
-            "ya_relay_packet_ping 0",
-            "",
-        ];
+        let lines = ["# TYPE ya_relay_packet_ping counter", "ya_relay_packet_ping 0", ""];
         let slots =
             format!("# TYPE ya_relay_slot_created counter\nya_relay_slot_created {created}");
         Reply::text(200, format!("{}\n{slots}\n", lines.join("\n")))
@@ -321,9 +291,7 @@ impl Core {
         if id.len() % 2 == 1 {
             return Reply::text(400, "Odd number of digits");
         }
-        let found = self
-            .find_session(id)
-            .map(|session| self.session_json(&session));
+        let found = self.find_session(id).map(|session| self.session_json(&session));
         Reply::json(200, found.unwrap_or_else(|| "null".to_owned()))
     }
 
@@ -343,11 +311,7 @@ impl Core {
             ("cache-control", "no-cache".to_owned()),
             ("content-type", "text/event-stream".to_owned()),
         ];
-        Reply {
-            headers,
-            body: Body::Stream(chunks.boxed()),
-            ..Reply::empty(200)
-        }
+        Reply { headers, body: Body::Stream(chunks.boxed()), ..Reply::empty(200) }
     }
 }
 

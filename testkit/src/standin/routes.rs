@@ -144,21 +144,13 @@ impl Core {
         let mut memory = self.lock();
         *memory.requests.entry(route.label(request)).or_default() += 1;
         let concerned = |fault: &&super::Fault| fault.concerns(&request.method, &request.target);
-        memory
-            .faults
-            .iter()
-            .find(concerned)
-            .map(|fault| fault.kind.clone())
+        memory.faults.iter().find(concerned).map(|fault| fault.kind.clone())
     }
 
     /// The refusal, unless the request carries the key exactly as it must be written.
     fn unauthorised(&self, request: &Request) -> Option<Reply> {
-        let header = request
-            .header("authorization")
-            .and_then(|it| it.strip_prefix("Bearer "));
-        let key = header
-            .map(str::to_owned)
-            .or_else(|| request.query("authToken"));
+        let header = request.header("authorization").and_then(|it| it.strip_prefix("Bearer "));
+        let key = header.map(str::to_owned).or_else(|| request.query("authToken"));
         let Some(key) = key else {
             return Some(Reply::text(401, "Missing application key"));
         };
@@ -198,10 +190,7 @@ fn version(core: &Core) -> Reply {
     let dates = format!(
         r#""releaseTs":"2015-10-13T15:43:00","insertionTs":"{since}","updateTs":"{since}""#
     );
-    Reply::json(
-        200,
-        format!(r#"{{"current":{{{build},{dates}}},"pending":null}}"#),
-    )
+    Reply::json(200, format!(r#"{{"current":{{{build},{dates}}},"pending":null}}"#))
 }
 
 /// The way most errors are told.

@@ -56,9 +56,7 @@ enum Kind {
 
 impl Scan {
     fn wants(&self, offer: &Offer) -> bool {
-        self.expression
-            .as_ref()
-            .is_none_or(|it| it.matches(&offer.properties))
+        self.expression.as_ref().is_none_or(|it| it.matches(&offer.properties))
     }
 }
 
@@ -80,25 +78,12 @@ pub(crate) fn begin(core: &Core, request: &Request) -> Reply {
     };
     // Demands cannot be scanned; such a scan stays empty.
     let nothing = Expression::Any(Vec::new());
-    let expression = if new.kind == Kind::Demand {
-        Some(nothing)
-    } else {
-        expression
-    };
+    let expression = if new.kind == Kind::Demand { Some(nothing) } else { expression };
     let lifetime = Duration::from_secs(new.timeout.unwrap_or(SCAN_TIMEOUT_DEFAULT_S));
     let ends = core.world.now() + lifetime;
     core.change(|memory| {
         let (passed, left) = (BTreeSet::new(), BTreeMap::new());
-        memory.scans.insert(
-            id,
-            Scan {
-                expression,
-                passed,
-                left,
-                lifetime,
-                ends,
-            },
-        );
+        memory.scans.insert(id, Scan { expression, passed, left, lifetime, ends });
     });
     Reply::json(201, quoted(&id.to_string()))
 }
@@ -159,10 +144,7 @@ fn standing(core: &Core, id: &str) -> Result<u64, Reply> {
     let now = core.world.now();
     let mut memory = core.lock();
     memory.scans.retain(|_, scan| scan.ends > now);
-    let number = id
-        .parse()
-        .ok()
-        .filter(|number| memory.scans.contains_key(number));
+    let number = id.parse().ok().filter(|number| memory.scans.contains_key(number));
     let number: u64 = number.ok_or_else(|| not_found(id))?;
     if let Some(scan) = memory.scans.get_mut(&number) {
         scan.ends = now + scan.lifetime;
@@ -183,18 +165,14 @@ async fn collect(
             let mut memory = core.lock();
             let known = core.known(&memory);
             let scan = memory.scans.get_mut(&number)?;
-            let fresh = known
-                .offers
-                .into_iter()
-                .filter(|it| !scan.passed.contains(&it.offer_id));
+            let fresh = known.offers.into_iter().filter(|it| !scan.passed.contains(&it.offer_id));
             let mut rows = fresh.collect::<Vec<_>>().into_iter();
             loop {
                 let row: Vec<Arc<Offer>> = rows.by_ref().take(count).collect();
                 if row.is_empty() {
                     break;
                 }
-                scan.passed
-                    .extend(row.iter().map(|offer| offer.offer_id.clone()));
+                scan.passed.extend(row.iter().map(|offer| offer.offer_id.clone()));
                 let page: Vec<_> = row.into_iter().filter(|offer| scan.wants(offer)).collect();
                 if !page.is_empty() {
                     return Some(page);
@@ -206,9 +184,7 @@ async fn collect(
             return Some(Vec::new());
         }
         let until = clock::deadline(next.unwrap_or(Duration::MAX));
-        changes
-            .wait_until(deadline.map_or(until, |deadline| until.min(deadline)))
-            .await;
+        changes.wait_until(deadline.map_or(until, |deadline| until.min(deadline))).await;
     }
 }
 
@@ -229,20 +205,12 @@ fn stream_offers(core: Arc<Core>, number: u64) -> Reply {
         ("content-type", "text/event-stream".to_owned()),
         ("cache-control", "no-cache".to_owned()),
     ];
-    Reply {
-        headers,
-        body: Body::Stream(events.boxed()),
-        ..Reply::empty(200)
-    }
+    Reply { headers, body: Body::Stream(events.boxed()), ..Reply::empty(200) }
 }
 
 async fn direct(core: &Core, number: u64, peer: &str, count: usize, deadline: Instant) -> Reply {
     let deadline = deadline.min(clock::deadline(core.limits.direct));
-    let left = core
-        .lock()
-        .scans
-        .get_mut(&number)
-        .and_then(|scan| scan.left.remove(peer));
+    let left = core.lock().scans.get_mut(&number).and_then(|scan| scan.left.remove(peer));
     match ask(core, peer, deadline).await {
         Asked::Answered => {}
         Asked::Silent => {
@@ -255,19 +223,14 @@ async fn direct(core: &Core, number: u64, peer: &str, count: usize, deadline: In
     let standing: Vec<Arc<Offer>> = {
         let state = core.world.lock();
         let node = state.find(peer).filter(|node| node.identities[0] == peer);
-        node.map(|node| node.standing(now).cloned().collect())
-            .unwrap_or_default()
+        node.map(|node| node.standing(now).cloned().collect()).unwrap_or_default()
     };
     let mut memory = core.lock();
     let Some(scan) = memory.scans.get_mut(&number) else {
         return not_found(&number.to_string());
     };
-    let offers = left.unwrap_or_else(|| {
-        standing
-            .into_iter()
-            .filter(|offer| scan.wants(offer))
-            .collect()
-    });
+    let offers =
+        left.unwrap_or_else(|| standing.into_iter().filter(|offer| scan.wants(offer)).collect());
     let page = count.max(DIRECT_PAGE_MIN).min(offers.len());
     let (page, rest) = offers.split_at(page);
     if !rest.is_empty() {

@@ -60,10 +60,7 @@ impl State {
 
     pub(crate) fn index(&self, id: &str) -> usize {
         let at = self.by_id.get(id);
-        assert!(
-            at.is_some(),
-            "nobody in the stand-in network is called {id}"
-        );
+        assert!(at.is_some(), "nobody in the stand-in network is called {id}");
         at.copied().unwrap_or_default()
     }
 
@@ -83,19 +80,12 @@ impl State {
         let at = self.nodes.len();
         for identity in &identities {
             let before = self.by_id.insert(identity.clone(), at);
-            assert!(
-                before.is_none(),
-                "{identity} is in the stand-in network already"
-            );
+            assert!(before.is_none(), "{identity} is in the stand-in network already");
         }
         let recorded = spec.recorded.first();
         let recorded = |name: &str| recorded?.get("properties")?.get(name)?.as_str();
-        let subnet = recorded("golem.node.debug.subnet")
-            .unwrap_or(&spec.subnet)
-            .to_owned();
-        let name = recorded("golem.node.id.name")
-            .map(str::to_owned)
-            .or(spec.name);
+        let subnet = recorded("golem.node.debug.subnet").unwrap_or(&spec.subnet).to_owned();
+        let name = recorded("golem.node.id.name").map(str::to_owned).or(spec.name);
         let runtime = recorded("golem.runtime.name").map(|name| vec![name.to_owned()]);
         self.nodes.push(Node {
             name: name.unwrap_or_else(|| format!("provider-{}", &id[2..10])),
@@ -121,14 +111,8 @@ impl State {
         }
         for value in &spec.recorded {
             let offer = Offer::recorded(value, self.timing.offer_lifetime);
-            assert!(
-                offer.as_ref().is_some_and(|offer| offer.provider_id == id),
-                "{value}"
-            );
-            let listings = offer.map(|offer| Listing {
-                offer: Arc::new(offer),
-                withdrawn: None,
-            });
+            assert!(offer.as_ref().is_some_and(|offer| offer.provider_id == id), "{value}");
+            let listings = offer.map(|offer| Listing { offer: Arc::new(offer), withdrawn: None });
             self.nodes[at].listings.extend(listings);
         }
         id
@@ -145,10 +129,7 @@ impl State {
         for runtime in &node.runtimes {
             let lifetime = self.timing.offer_lifetime;
             let offer = Offer::generate(&mut self.rng, &provider, runtime, published, lifetime);
-            node.listings.push(Listing {
-                offer: Arc::new(offer),
-                withdrawn: None,
-            });
+            node.listings.push(Listing { offer: Arc::new(offer), withdrawn: None });
         }
     }
 
@@ -159,13 +140,7 @@ impl State {
         });
         self.next_slot += 1;
         let id = offer::hex(&mut self.rng, 32);
-        let session = Session {
-            id,
-            port,
-            slot: self.next_slot,
-            since,
-            silent_since: None,
-        };
+        let session = Session { id, port, slot: self.next_slot, since, silent_since: None };
         self.nodes[at].sessions.push(session);
     }
 
@@ -180,12 +155,9 @@ impl State {
         node.left = None;
         let port = node.sessions.last().map(|session| session.port);
         let phase = node.phase;
-        node.sessions
-            .retain(|session| session.purged_at(phase, &timing) > Some(now));
+        node.sessions.retain(|session| session.purged_at(phase, &timing) > Some(now));
         if matches!(life, Life::Frozen(_)) && !node.sessions.is_empty() {
-            node.sessions
-                .iter_mut()
-                .for_each(|session| session.silent_since = None);
+            node.sessions.iter_mut().for_each(|session| session.silent_since = None);
             return;
         }
         node.incarnation += 1;
@@ -205,11 +177,7 @@ impl State {
             let gap = self.timing.renewal_gap;
             loop {
                 let node = &self.nodes[at];
-                let ends = node
-                    .listings
-                    .iter()
-                    .map(|listing| listing.offer.expires + gap)
-                    .max();
+                let ends = node.listings.iter().map(|listing| listing.offer.expires + gap).max();
                 let due = ends.filter(|&due| due <= now && node.life == Life::Alive);
                 match due {
                     Some(due) if !node.withdrawn && gap + self.timing.offer_lifetime > gap => {

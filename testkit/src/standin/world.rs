@@ -44,14 +44,8 @@ impl World {
 
     fn with_clock(seed: u64, clock: Clock) -> World {
         let state = State::new(seed);
-        let shared = Shared {
-            clock,
-            state: Mutex::new(state),
-            changed: watch::Sender::new(0),
-        };
-        World {
-            shared: Arc::new(shared),
-        }
+        let shared = Shared { clock, state: Mutex::new(state), changed: watch::Sender::new(0) };
+        World { shared: Arc::new(shared) }
     }
 
     /// The world's time.
@@ -91,9 +85,7 @@ impl World {
     /// # Panics
     /// As [`World::add_provider`].
     pub fn add_recorded(&self, offers: &[serde_json::Value], port: u16) -> String {
-        let id = offers
-            .first()
-            .and_then(|offer| offer.get("providerId")?.as_str());
+        let id = offers.first().and_then(|offer| offer.get("providerId")?.as_str());
         assert!(id.is_some(), "a recorded offer names its provider");
         self.add_provider(ProviderSpec {
             id: id.map(str::to_owned),
@@ -105,10 +97,7 @@ impl World {
 
     /// Adds a requestor: known to the relay, without offers. Returns its id.
     pub fn add_requestor(&self) -> String {
-        self.add_provider(ProviderSpec {
-            runtimes: Vec::new(),
-            ..ProviderSpec::default()
-        })
+        self.add_provider(ProviderSpec { runtimes: Vec::new(), ..ProviderSpec::default() })
     }
 
     /// Every identity that ever was in the network, requestors too.
@@ -134,19 +123,15 @@ impl World {
     pub fn providers(&self) -> Vec<(String, String)> {
         let state = self.lock();
         let providers = state.nodes.iter().filter(|node| !node.listings.is_empty());
-        let mut pairs: Vec<_> = providers
-            .map(|node| (node.identities[0].clone(), node.subnet.clone()))
-            .collect();
+        let mut pairs: Vec<_> =
+            providers.map(|node| (node.identities[0].clone(), node.subnet.clone())).collect();
         pairs.sort();
         pairs
     }
 
     fn provider_ids(&self, keep: impl Fn(&Node) -> bool) -> Vec<String> {
         let state = self.lock();
-        let providers = state
-            .nodes
-            .iter()
-            .filter(|node| !node.listings.is_empty() && keep(node));
+        let providers = state.nodes.iter().filter(|node| !node.listings.is_empty() && keep(node));
         let mut ids: Vec<String> = providers.map(|node| node.identities[0].clone()).collect();
         ids.sort();
         ids
@@ -295,10 +280,7 @@ impl World {
     // What follows serves the stand-in servers.
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
-        self.shared
-            .state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Works on the state and wakes whoever waits for a change.

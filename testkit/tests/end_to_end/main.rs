@@ -43,8 +43,7 @@ async fn a_scripted_run_equals_the_oracle_to_the_byte() {
     let (facts, epochs, closed) = stage.facts().await;
     let csv = stage.csv();
     assert_eq!(csv, oracle::csv(&facts, &epochs, closed));
-    let offline: Vec<&str> =
-        csv.lines().skip(1).filter(|row| row.contains(",False,")).collect();
+    let offline: Vec<&str> = csv.lines().skip(1).filter(|row| row.contains(",False,")).collect();
     assert_eq!(offline.len(), 1, "{csv}");
     assert!(offline[0].starts_with(&dead), "{offline:?}");
     assert_eq!(csv.lines().count(), 25);

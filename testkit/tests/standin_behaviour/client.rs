@@ -20,55 +20,31 @@ impl Client {
         // Installed already if another test of the same process was first.
         let _installed = rustls::crypto::ring::default_provider().install_default();
         let builder = reqwest::Client::builder().tls_certs_only([]);
-        Client {
-            http: builder.build().unwrap(),
-            base: base.to_owned(),
-        }
+        Client { http: builder.build().unwrap(), base: base.to_owned() }
     }
 
     pub fn get(&self, path: &str) -> reqwest::RequestBuilder {
-        self.http
-            .get(format!("{}{path}", self.base))
-            .bearer_auth(KEY)
+        self.http.get(format!("{}{path}", self.base)).bearer_auth(KEY)
     }
 
     pub async fn post(&self, path: &str, body: Value) -> Value {
-        let request = self
-            .http
-            .post(format!("{}{path}", self.base))
-            .bearer_auth(KEY);
-        request
-            .json(&body)
-            .send()
-            .await
-            .unwrap()
-            .json()
-            .await
-            .unwrap()
+        let request = self.http.post(format!("{}{path}", self.base)).bearer_auth(KEY);
+        request.json(&body).send().await.unwrap().json().await.unwrap()
     }
 
     pub async fn delete(&self, path: &str) -> StatusCode {
-        let request = self
-            .http
-            .delete(format!("{}{path}", self.base))
-            .bearer_auth(KEY);
+        let request = self.http.delete(format!("{}{path}", self.base)).bearer_auth(KEY);
         request.send().await.unwrap().status()
     }
 
     pub async fn find(&self, id: &str) -> Value {
-        self.post("/_gsb/local/net/FindNode", json!({"nodeId": id}))
-            .await
+        self.post("/_gsb/local/net/FindNode", json!({"nodeId": id})).await
     }
 
     pub async fn ping(&self, ids: &[&str]) -> Vec<bool> {
-        let answer = self
-            .post("/_gsb/local/net/GsbPing", json!({"nodes": ids}))
-            .await;
+        let answer = self.post("/_gsb/local/net/GsbPing", json!({"nodes": ids})).await;
         let pings = answer["Ok"].as_array().unwrap();
-        pings
-            .iter()
-            .map(|ping| !ping["udpPing"].is_null())
-            .collect()
+        pings.iter().map(|ping| !ping["udpPing"].is_null()).collect()
     }
 
     /// The status of a direct question over a fresh scan.
@@ -80,11 +56,7 @@ impl Client {
     }
 
     pub async fn scan(&self, body: Value) -> String {
-        self.post("/market-api/v1/scan", body)
-            .await
-            .as_str()
-            .unwrap()
-            .to_owned()
+        self.post("/market-api/v1/scan", body).await.as_str().unwrap().to_owned()
     }
 
     /// Every provider in a fresh scan, page by page, deleted afterwards.
@@ -98,16 +70,9 @@ impl Client {
                 break;
             }
             assert!(offers.len() <= page);
-            found.extend(
-                offers
-                    .iter()
-                    .map(|it| it["providerId"].as_str().unwrap().to_owned()),
-            );
+            found.extend(offers.iter().map(|it| it["providerId"].as_str().unwrap().to_owned()));
         }
-        assert_eq!(
-            self.delete(&format!("/market-api/v1/scan/{scan}")).await,
-            204
-        );
+        assert_eq!(self.delete(&format!("/market-api/v1/scan/{scan}")).await, 204);
         found
     }
 
@@ -119,12 +84,7 @@ impl Client {
         });
         let constraints = format!("(golem.node.debug.subnet={subnet})");
         let body = json!({"properties": properties, "constraints": constraints});
-        let id = self
-            .post("/market-api/v1/demands", body)
-            .await
-            .as_str()
-            .unwrap()
-            .to_owned();
+        let id = self.post("/market-api/v1/demands", body).await.as_str().unwrap().to_owned();
         let path = format!("/market-api/v1/demands/{id}/events?timeout=0.1&maxEvents=100");
         let mut found = Vec::new();
         loop {
@@ -132,15 +92,10 @@ impl Client {
             if events.is_empty() {
                 break;
             }
-            let issuers = events
-                .iter()
-                .map(|it| it["proposal"]["issuerId"].as_str().unwrap());
+            let issuers = events.iter().map(|it| it["proposal"]["issuerId"].as_str().unwrap());
             found.extend(issuers.map(str::to_owned));
         }
-        assert_eq!(
-            self.delete(&format!("/market-api/v1/demands/{id}")).await,
-            204
-        );
+        assert_eq!(self.delete(&format!("/market-api/v1/demands/{id}")).await, 204);
         found
     }
 }
@@ -160,16 +115,11 @@ pub fn quick() -> DaemonOptions {
         relay_down_ping: Duration::ZERO,
         ..Limits::default()
     };
-    DaemonOptions {
-        limits,
-        ..DaemonOptions::default()
-    }
+    DaemonOptions { limits, ..DaemonOptions::default() }
 }
 
 pub fn populate(world: &World, count: usize, subnet: &str) -> Vec<String> {
-    (0..count)
-        .map(|_| world.add_provider(ProviderSpec::in_subnet(subnet)))
-        .collect()
+    (0..count).map(|_| world.add_provider(ProviderSpec::in_subnet(subnet))).collect()
 }
 
 pub fn sorted(mut ids: Vec<String>) -> Vec<String> {

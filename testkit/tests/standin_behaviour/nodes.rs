@@ -15,16 +15,9 @@ async fn each_offer_comes_once_whatever_the_page() {
     let public = populate(&world, 120, "public");
     let (daemon, client) = daemon(&world, DaemonOptions::default()).await;
     for page in [1, 7, 100, 500] {
-        assert_eq!(
-            sorted(client.market(page).await),
-            sorted(public.clone()),
-            "{page}"
-        );
+        assert_eq!(sorted(client.market(page).await), sorted(public.clone()), "{page}");
     }
-    assert_eq!(
-        sorted(client.demand("public", soon(&world)).await),
-        sorted(public)
-    );
+    assert_eq!(sorted(client.demand("public", soon(&world)).await), sorted(public));
     // It took many polls: events trickle.
     assert!(daemon.count("GET /market-api/v1/demands/{id}/events") > 2);
     assert_eq!((daemon.open_scans(), daemon.open_demands()), (0, 0));
@@ -38,20 +31,11 @@ async fn a_filtered_page_is_short_and_not_the_last() {
     }
     let (_daemon, client) = daemon(&world, DaemonOptions::default()).await;
     let constraints = "(golem.node.debug.subnet=testnet)";
-    let scan = client
-        .scan(json!({"type": "offer", "constraints": constraints}))
-        .await;
+    let scan = client.scan(json!({"type": "offer", "constraints": constraints})).await;
     let path = format!("/market-api/v1/scan/{scan}/events?timeout=0&maxEvents=2");
     let mut pages = Vec::new();
     for _ in 0..3 {
-        let page: Vec<Value> = client
-            .get(&path)
-            .send()
-            .await
-            .unwrap()
-            .json()
-            .await
-            .unwrap();
+        let page: Vec<Value> = client.get(&path).send().await.unwrap().json().await.unwrap();
         pages.push(page.len());
     }
     assert_eq!(pages, [1, 1, 0]);
@@ -68,19 +52,14 @@ async fn a_demand_that_ends_now_misses_what_is_published_later() {
     assert_eq!(client.demand("public", now).await, early);
     assert_eq!(client.demand("public", soon(&world)).await.len(), 2);
     // The scan has no demand, and no such trap.
-    assert_eq!(
-        sorted(client.market(10).await),
-        sorted([early, late].concat())
-    );
+    assert_eq!(sorted(client.market(10).await), sorted([early, late].concat()));
 }
 
 #[tokio::test]
 async fn the_dead_stay_on_the_market_and_with_the_relay() {
     let world = World::new(4);
     let ids = populate(&world, 2, "public");
-    let [dead, alive] = ids.as_slice() else {
-        unreachable!()
-    };
+    let [dead, alive] = ids.as_slice() else { unreachable!() };
     let (_daemon, client) = daemon(&world, quick()).await;
     world.advance(Duration::from_secs(60));
     world.kill(dead);
@@ -110,10 +89,7 @@ async fn the_dead_stay_on_the_market_and_with_the_relay() {
 #[tokio::test]
 async fn withdrawn_offers_leave_a_node_that_answers() {
     let world = World::new(5);
-    let timing = NetTiming {
-        gossip: Duration::from_secs(5),
-        ..NetTiming::default()
-    };
+    let timing = NetTiming { gossip: Duration::from_secs(5), ..NetTiming::default() };
     world.set_timing(timing);
     let id = populate(&world, 1, "public").remove(0);
     let (_daemon, client) = daemon(&world, quick()).await;
@@ -154,10 +130,7 @@ async fn views_differ_and_can_be_set() {
     let world = World::new(7);
     let ids = populate(&world, 3, "public");
     let view = |ids: &[String]| View::Only(ids.iter().cloned().collect::<BTreeSet<_>>());
-    let partial = DaemonOptions {
-        view: view(&ids[..2]),
-        ..DaemonOptions::default()
-    };
+    let partial = DaemonOptions { view: view(&ids[..2]), ..DaemonOptions::default() };
     let (first, client) = daemon(&world, partial).await;
     let (_second, everything) = daemon(&world, DaemonOptions::default()).await;
     assert_eq!(sorted(client.market(10).await), sorted(ids[..2].to_vec()));
@@ -171,10 +144,7 @@ async fn views_differ_and_can_be_set() {
 #[tokio::test]
 async fn several_identities_share_a_session() {
     let world = World::new(8);
-    let spec = ProviderSpec {
-        other_identities: 2,
-        ..ProviderSpec::default()
-    };
+    let spec = ProviderSpec { other_identities: 2, ..ProviderSpec::default() };
     let id = world.add_provider(spec);
     let all = world.identities_of(&id);
     let (_daemon, client) = daemon(&world, quick()).await;

@@ -45,12 +45,7 @@ async fn a_restarted_daemon_knows_nothing_and_finds_nobody() {
     assert!(relay_age_s().await < 3);
     assert_eq!(client.market(10).await.len(), 0);
     let not_found = client.find(&id).await;
-    assert!(
-        not_found["Err"]["RuntimeException"]
-            .as_str()
-            .unwrap()
-            .ends_with("404")
-    );
+    assert!(not_found["Err"]["RuntimeException"].as_str().unwrap().ends_with("404"));
     world.advance(Duration::from_secs(3));
     assert!(client.find(&id).await["Ok"].is_object());
     assert_eq!(client.market(10).await.len(), 0);
@@ -65,21 +60,12 @@ async fn a_restarted_relay_forgets_the_living() {
     let world = World::new(11);
     let ids = populate(&world, 20, "public");
     let (_daemon, client) = daemon(&world, quick()).await;
-    let relay = Relay::start(world.clone(), RelayOptions::default())
-        .await
-        .unwrap();
+    let relay = Relay::start(world.clone(), RelayOptions::default()).await.unwrap();
     relay.stop().await;
     let text = client.find(&ids[0]).await["Err"]["RuntimeException"].clone();
     assert_eq!(text, "Request failed: Request timed out after 3000 ms");
     let listing = Client::of(&relay.base_url());
-    assert!(
-        listing
-            .get("/nodes/all")
-            .send()
-            .await
-            .unwrap_err()
-            .is_connect()
-    );
+    assert!(listing.get("/nodes/all").send().await.unwrap_err().is_connect());
     relay.start_again().await.unwrap();
     let found = async || {
         let mut found = 0;
@@ -109,33 +95,13 @@ async fn refusals_by_key_relay_and_age() {
     daemon.refuse_key(false);
     daemon.refuse_by_relay(true);
     let text = client.find(&id).await["Err"]["RuntimeException"].clone();
-    assert_eq!(
-        text,
-        "Network error: Request failed: Request failed with code 400"
-    );
-    let status: Value = client
-        .get("/net-api/v2/net/status")
-        .send()
-        .await
-        .unwrap()
-        .json()
-        .await
-        .unwrap();
-    assert_eq!(
-        (&status["sessions"], &status["publicIp"]),
-        (&json!(0), &Value::Null)
-    );
+    assert_eq!(text, "Network error: Request failed: Request failed with code 400");
+    let status: Value =
+        client.get("/net-api/v2/net/status").send().await.unwrap().json().await.unwrap();
+    assert_eq!((&status["sessions"], &status["publicIp"]), (&json!(0), &Value::Null));
     daemon.refuse_by_relay(false);
     daemon.set_scan_api(false);
-    assert_eq!(
-        client
-            .get("/market-api/v1/scan/0/events")
-            .send()
-            .await
-            .unwrap()
-            .status(),
-        404
-    );
+    assert_eq!(client.get("/market-api/v1/scan/0/events").send().await.unwrap().status(), 404);
 }
 
 #[tokio::test]
@@ -155,35 +121,16 @@ async fn faults_damage_answers() {
     let on_me = |kind| Some(Fault::new("GET /me", kind));
     daemon.set_fault(on_me(FaultKind::Status(503, "{}".to_owned())));
     assert_eq!(client.get("/me").send().await.unwrap().status(), 503);
-    assert_eq!(
-        client.get("/version/get").send().await.unwrap().status(),
-        200
-    );
+    assert_eq!(client.get("/version/get").send().await.unwrap().status(), 200);
     for kind in [FaultKind::MalformedJson, FaultKind::TruncatedJson] {
         daemon.set_fault(on_me(kind));
-        let body = client
-            .get("/me")
-            .send()
-            .await
-            .unwrap()
-            .bytes()
-            .await
-            .unwrap();
+        let body = client.get("/me").send().await.unwrap().bytes().await.unwrap();
         assert!(serde_json::from_slice::<Value>(&body).is_err());
     }
     daemon.set_fault(on_me(FaultKind::CloseWithoutByte));
     assert!(client.get("/me").send().await.is_err());
     daemon.set_fault(on_me(FaultKind::CutShort));
-    assert!(
-        client
-            .get("/me")
-            .send()
-            .await
-            .unwrap()
-            .bytes()
-            .await
-            .is_err()
-    );
+    assert!(client.get("/me").send().await.unwrap().bytes().await.is_err());
     daemon.set_fault(on_me(FaultKind::SlowDrip(Duration::from_millis(5))));
     let dripping = client.get("/me").timeout(SHORT).send().await;
     assert!(dripping.is_err());
@@ -206,24 +153,13 @@ async fn faults_damage_answers() {
 async fn a_lost_answer_leaves_the_demand_behind() {
     let world = World::new(15);
     let (daemon, client) = daemon(&world, DaemonOptions::default()).await;
-    daemon.set_fault(Some(Fault::new(
-        "POST /market-api",
-        FaultKind::CloseWithoutByte,
-    )));
+    daemon.set_fault(Some(Fault::new("POST /market-api", FaultKind::CloseWithoutByte)));
     let body = json!({"properties": {}, "constraints": "()"});
-    let request = client
-        .http
-        .post(format!("{}/market-api/v1/demands", client.base));
+    let request = client.http.post(format!("{}/market-api/v1/demands", client.base));
     assert!(request.bearer_auth(KEY).json(&body).send().await.is_err());
     assert_eq!(daemon.open_demands(), 1);
-    let listed: Vec<Value> = client
-        .get("/market-api/v1/demands")
-        .send()
-        .await
-        .unwrap()
-        .json()
-        .await
-        .unwrap();
+    let listed: Vec<Value> =
+        client.get("/market-api/v1/demands").send().await.unwrap().json().await.unwrap();
     assert_eq!(listed.len(), 1);
 }
 
@@ -232,26 +168,13 @@ async fn the_relay_caps_its_listing_silently() {
     let world = World::new(16);
     let ids = populate(&world, 200, "public");
     for flavour in [Flavour::Main, Flavour::Pinned] {
-        let options = RelayOptions {
-            flavour,
-            ..RelayOptions::default()
-        };
+        let options = RelayOptions { flavour, ..RelayOptions::default() };
         let relay = Relay::start(world.clone(), options).await.unwrap();
         let client = Client::of(&relay.base_url());
         let mut listed = BTreeSet::new();
-        for prefix in ["all".to_owned()]
-            .into_iter()
-            .chain((0..256).map(|n| format!("{n:02x}")))
-        {
+        for prefix in ["all".to_owned()].into_iter().chain((0..256).map(|n| format!("{n:02x}"))) {
             let path = format!("/nodes/{prefix}");
-            let nodes: Value = client
-                .get(&path)
-                .send()
-                .await
-                .unwrap()
-                .json()
-                .await
-                .unwrap();
+            let nodes: Value = client.get(&path).send().await.unwrap().json().await.unwrap();
             let nodes = nodes.as_object().unwrap();
             assert!(prefix != "all" || nodes.len() == 50);
             listed.extend(nodes.keys().cloned());
@@ -280,9 +203,7 @@ async fn a_demonstration_is_as_planned() {
     for daemon in &network.daemons {
         let market = Client::of(&daemon.base_url()).market(500).await;
         assert!(market.len() < 50 && market.contains(&dead));
-        market
-            .into_iter()
-            .for_each(|id| *times.entry(id).or_default() += 1);
+        market.into_iter().for_each(|id| *times.entry(id).or_default() += 1);
     }
     assert!(times.len() == 50 && times.values().all(|&count| count >= 2));
     // The same seed draws the same network.

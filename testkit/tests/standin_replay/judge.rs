@@ -38,32 +38,17 @@ pub struct Row<'a> {
 
 /// The exchanges of a file, in order.
 pub const fn row(number: &str, body: Body) -> Row<'_> {
-    Row {
-        number,
-        only: None,
-        body,
-        waits_ms: 0,
-    }
+    Row { number, only: None, body, waits_ms: 0 }
 }
 
 /// One exchange of a file.
 pub const fn one(number: &str, only: usize, body: Body) -> Row<'_> {
-    Row {
-        number,
-        only: Some(only),
-        body,
-        waits_ms: 0,
-    }
+    Row { number, only: Some(only), body, waits_ms: 0 }
 }
 
 /// The exchanges of a file, whose waits are scaled to this.
 pub const fn waits(number: &str, body: Body, waits_ms: u64) -> Row<'_> {
-    Row {
-        number,
-        only: None,
-        body,
-        waits_ms,
-    }
+    Row { number, only: None, body, waits_ms }
 }
 
 /// A stand-in under comparison.
@@ -76,18 +61,12 @@ pub struct Scene {
 impl Scene {
     pub fn of(base_url: &str) -> Scene {
         let address = base_url.trim_start_matches("http://").parse().unwrap();
-        Scene {
-            address,
-            ids: Vec::new(),
-        }
+        Scene { address, ids: Vec::new() }
     }
 
     /// The same ids at another stand-in.
     pub fn at(&self, base_url: &str) -> Scene {
-        Scene {
-            ids: self.ids.clone(),
-            ..Scene::of(base_url)
-        }
+        Scene { ids: self.ids.clone(), ..Scene::of(base_url) }
     }
 
     pub fn map(&mut self, recorded: &str, ours: &str) {
@@ -104,10 +83,7 @@ impl Scene {
     /// Makes a demand as in this recording, to stand for one whose making was not recorded.
     pub async fn demand_for(&mut self, number: &str, recorded: &str) {
         self.table(&[row(number, Body::FreshId)]).await;
-        let made = Recording::load(number).unwrap().exchanges[0]
-            .response
-            .clone()
-            .unwrap();
+        let made = Recording::load(number).unwrap().exchanges[0].response.clone().unwrap();
         let ours = self.ours(made.body.trim_matches('"'));
         self.map(recorded, &ours);
     }
@@ -117,8 +93,7 @@ impl Scene {
             let recording = Recording::load(row.number).unwrap();
             for (at, exchange) in recording.exchanges.iter().enumerate() {
                 if row.only.is_none_or(|only| only == at) {
-                    self.check(&format!("{} [{at}]", recording.name), exchange, row)
-                        .await;
+                    self.check(&format!("{} [{at}]", recording.name), exchange, row).await;
                 }
             }
         }
@@ -128,29 +103,18 @@ impl Scene {
         let waits = Duration::from_millis(row.waits_ms);
         let (answer, elapsed) = self.send(exchange).await;
         self.judge(name, exchange, answer.as_ref(), row.body);
-        assert!(
-            exchange.elapsed >= waits,
-            "{name}: recorded {:?}",
-            exchange.elapsed
-        );
+        assert!(exchange.elapsed >= waits, "{name}: recorded {:?}", exchange.elapsed);
         assert!(elapsed >= waits, "{name}: answered after {elapsed:?}");
     }
 
     /// Sends an exchange's request with our ids in place of the recorded ones.
     pub async fn send(&self, exchange: &Exchange) -> (Option<Response>, Duration) {
         let ours = |text: &str| {
-            self.ids
-                .iter()
-                .fold(text.to_owned(), |text, (theirs, ours)| {
-                    text.replace(theirs, ours)
-                })
+            self.ids.iter().fold(text.to_owned(), |text, (theirs, ours)| text.replace(theirs, ours))
         };
         let mut request = exchange.to(&ours(&exchange.target));
         request.body = exchange.body.as_deref().map(ours);
-        let streams = exchange
-            .response
-            .as_ref()
-            .and_then(|it| it.header("content-type"));
+        let streams = exchange.response.as_ref().and_then(|it| it.header("content-type"));
         let patience = match streams {
             Some("text/event-stream") => Duration::from_millis(300),
             _ => Duration::from_secs(20),
@@ -161,10 +125,7 @@ impl Scene {
     /// Compares an answer with the recorded one.
     pub fn judge(&mut self, name: &str, asked: &Exchange, answer: Option<&Response>, how: Body) {
         let (Some(theirs), Some(ours)) = (asked.response.as_ref(), answer) else {
-            assert!(
-                asked.response.is_none() && answer.is_none(),
-                "{name}: {answer:?}"
-            );
+            assert!(asked.response.is_none() && answer.is_none(), "{name}: {answer:?}");
             return;
         };
         assert_eq!(ours.status, theirs.status, "{name}: {}", ours.body);
@@ -176,16 +137,11 @@ impl Scene {
             Body::Any => {}
             Body::Exact => {
                 assert_eq!(body, theirs.body, "{name}");
-                assert_eq!(
-                    ours.header("content-length"),
-                    theirs.header("content-length")
-                );
+                assert_eq!(ours.header("content-length"), theirs.header("content-length"));
             }
             Body::FreshId => {
                 let shape = |body: &str| {
-                    body.chars()
-                        .map(|c| if c.is_ascii_hexdigit() { 'h' } else { c })
-                        .collect()
+                    body.chars().map(|c| if c.is_ascii_hexdigit() { 'h' } else { c }).collect()
                 };
                 let (mine, recorded): (String, String) = (shape(&ours.body), shape(&theirs.body));
                 assert_eq!(mine, recorded, "{name}");
@@ -211,10 +167,7 @@ fn headers(response: &Response) -> Vec<(String, String)> {
         "content-length" => String::new(),
         _ => value.to_owned(),
     };
-    let pairs = response
-        .headers
-        .iter()
-        .map(|(name, text)| (name.clone(), value(name, text)));
+    let pairs = response.headers.iter().map(|(name, text)| (name.clone(), value(name, text)));
     let mut pairs: Vec<(String, String)> = pairs.collect();
     pairs.sort();
     pairs
@@ -227,19 +180,13 @@ pub fn blank(value: Value, fields: &[&str], sorted: bool) -> Value {
             .into_iter()
             .map(|(name, member)| {
                 let volatile = fields.contains(&name.as_str());
-                let member = if volatile {
-                    kind(&member)
-                } else {
-                    blank(member, fields, sorted)
-                };
+                let member = if volatile { kind(&member) } else { blank(member, fields, sorted) };
                 (name, member)
             })
             .collect(),
         Value::Array(items) => {
-            let mut items: Vec<Value> = items
-                .into_iter()
-                .map(|item| blank(item, fields, sorted))
-                .collect();
+            let mut items: Vec<Value> =
+                items.into_iter().map(|item| blank(item, fields, sorted)).collect();
             let lists = items.iter().all(|item| item.is_object() || is_id(item));
             if sorted && lists {
                 items.sort_by_key(Value::to_string);
@@ -251,9 +198,7 @@ pub fn blank(value: Value, fields: &[&str], sorted: bool) -> Value {
 }
 
 fn is_id(value: &Value) -> bool {
-    value
-        .as_str()
-        .is_some_and(|text| text.len() == 42 && text.starts_with("0x"))
+    value.as_str().is_some_and(|text| text.len() == 42 && text.starts_with("0x"))
 }
 
 /// What is left of a volatile value: its type, for texts the letters that are no hex digits, for
@@ -272,17 +217,11 @@ fn kind(value: &Value) -> Value {
                 }
             }
             // Rust prints as many decimals of a duration as it needs, small ones in ms or µs.
-            json!(
-                shape
-                    .replace("ms", "s")
-                    .replace("µs", "s")
-                    .replace("#.#s", "#s")
-            )
+            json!(shape.replace("ms", "s").replace("µs", "s").replace("#.#s", "#s"))
         }
         Value::Array(items) => items.iter().map(kind).collect(),
-        Value::Object(members) => members
-            .iter()
-            .map(|(name, member)| (name.clone(), kind(member)))
-            .collect(),
+        Value::Object(members) => {
+            members.iter().map(|(name, member)| (name.clone(), kind(member))).collect()
+        }
     }
 }

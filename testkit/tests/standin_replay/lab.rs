@@ -46,12 +46,7 @@ pub fn offers(number: &str, exchange: usize) -> Vec<Value> {
 
 pub fn bare(id: &str, port: u16) -> ProviderSpec {
     let id = Some(id.to_owned());
-    ProviderSpec {
-        id,
-        runtimes: Vec::new(),
-        port: Some(port),
-        ..ProviderSpec::default()
-    }
+    ProviderSpec { id, runtimes: Vec::new(), port: Some(port), ..ProviderSpec::default() }
 }
 
 /// The network at [`BEGIN`] plus `later`; nobody is dead yet.

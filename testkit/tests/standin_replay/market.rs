@@ -104,10 +104,7 @@ const DELETES: &[Row<'static>] = &[
 #[tokio::test]
 async fn demands_events_and_deletion() {
     let world = lab::network(0);
-    let limits = Limits {
-        poll_max: Duration::from_secs(20),
-        ..lab::scaled()
-    };
+    let limits = Limits { poll_max: Duration::from_secs(20), ..lab::scaled() };
     let patient = lab::daemon(&world, limits).await;
     let daemon = lab::daemon(&world, lab::scaled()).await;
     let mut scene = Scene::of(&daemon.base_url());
@@ -117,23 +114,14 @@ async fn demands_events_and_deletion() {
     let mut before = Recording::load("11").unwrap().exchanges[0].clone();
     before.body = Some(first.to_string());
     before.headers.retain(|(name, _)| name != "Content-Length");
-    before.headers.push((
-        "Content-Length".to_owned(),
-        first.to_string().len().to_string(),
-    ));
+    before.headers.push(("Content-Length".to_owned(), first.to_string().len().to_string()));
     let (made, _) = scene.send(&before).await;
-    scene.map(
-        first["demandId"].as_str().unwrap(),
-        made.unwrap().body.trim_matches('"'),
-    );
+    scene.map(first["demandId"].as_str().unwrap(), made.unwrap().body.trim_matches('"'));
     scene.table(DEMANDS).await;
     assert_eq!(daemon.open_demands(), 14);
     scene.table(EVENTS).await;
     let provider = lab::provider_daemon(&world).await;
-    scene
-        .at(&provider.base_url())
-        .table(&[row("2n", Body::Exact)])
-        .await;
+    scene.at(&provider.base_url()).table(&[row("2n", Body::Exact)]).await;
     scene.table(DELETES).await;
     assert_eq!(daemon.open_demands(), 13);
     delete_during_a_long_poll(&patient).await;
@@ -144,9 +132,7 @@ async fn delete_during_a_long_poll(daemon: &Daemon) {
     let mut scene = Scene::of(&daemon.base_url());
     scene.table(&[row("11", Body::FreshId)]).await;
     let recording = Recording::load("30").unwrap();
-    let [delete, poll] = recording.exchanges.as_slice() else {
-        panic!("two exchanges")
-    };
+    let [delete, poll] = recording.exchanges.as_slice() else { panic!("two exchanges") };
     let drain = poll.to(&poll.target.replace("timeout=20", "timeout=0.2"));
     let (drained, _) = scene.send(&drain).await;
     assert_eq!(drained.unwrap().json().as_array().unwrap().len(), 2);
@@ -162,17 +148,12 @@ async fn delete_during_a_long_poll(daemon: &Daemon) {
 #[tokio::test]
 async fn after_an_hour() {
     let world = lab::network(0);
-    let limits = Limits {
-        poll_max: Duration::from_millis(300),
-        ..lab::scaled()
-    };
+    let limits = Limits { poll_max: Duration::from_millis(300), ..lab::scaled() };
     let daemon = lab::daemon(&world, limits).await;
     let provider = lab::provider_daemon(&world).await;
     let mut scene = Scene::of(&daemon.base_url());
     let recording = Recording::load("37").unwrap();
-    let [poll, later @ ..] = recording.exchanges.as_slice() else {
-        panic!("five exchanges")
-    };
+    let [poll, later @ ..] = recording.exchanges.as_slice() else { panic!("five exchanges") };
     scene.demand_for("19", demand_in(&poll.target)).await;
     let (polled, ()) = tokio::join!(scene.send(poll), async {
         asked(&daemon, EVENTS_ROUTE, 1).await;
@@ -204,9 +185,7 @@ async fn after_an_hour() {
 
 /// All events of a recorded sequence, whichever poll they came with.
 fn union(answers: &[Response]) -> Value {
-    let events = answers
-        .iter()
-        .flat_map(|it| it.json().as_array().cloned().unwrap_or_default());
+    let events = answers.iter().flat_map(|it| it.json().as_array().cloned().unwrap_or_default());
     blank(events.collect(), EVENT, true)
 }
 
@@ -220,9 +199,7 @@ async fn sequence(daemon: &Daemon, number: &str) -> Vec<usize> {
     let recording = Recording::load(number).unwrap();
     let mut scene = Scene::of(&daemon.base_url());
     let (polls, others): (Vec<_>, Vec<_>) = recording.exchanges.iter().partition(|it| is_poll(it));
-    let [subscribe, rest @ ..] = others.as_slice() else {
-        panic!("{number}")
-    };
+    let [subscribe, rest @ ..] = others.as_slice() else { panic!("{number}") };
     let (made, _) = scene.send(subscribe).await;
     scene.judge(number, subscribe, made.as_ref(), Body::FreshId);
     let mut answers = Vec::new();
@@ -240,10 +217,7 @@ async fn sequence(daemon: &Daemon, number: &str) -> Vec<usize> {
         let (answer, _) = scene.send(delete).await;
         scene.judge(number, delete, answer.as_ref(), Body::Exact);
     }
-    answers
-        .iter()
-        .map(|it| it.json().as_array().unwrap().len())
-        .collect()
+    answers.iter().map(|it| it.json().as_array().unwrap().len()).collect()
 }
 
 /// The offers behind the events of these recordings, by provider, in scan form.
@@ -253,13 +227,7 @@ fn offers_behind(numbers: &[&str]) -> BTreeMap<String, Vec<Value>> {
         let recording = Recording::load(number).unwrap();
         let answers = recording.exchanges.iter().filter(|it| is_poll(it));
         for event in answers.flat_map(|it| {
-            it.response
-                .as_ref()
-                .unwrap()
-                .json()
-                .as_array()
-                .cloned()
-                .unwrap_or_default()
+            it.response.as_ref().unwrap().json().as_array().cloned().unwrap_or_default()
         }) {
             let proposal = &event["proposal"];
             let issuer = proposal["issuerId"].as_str().unwrap().to_owned();
@@ -271,17 +239,10 @@ fn offers_behind(numbers: &[&str]) -> BTreeMap<String, Vec<Value>> {
                 "providerId": issuer, "timestamp": "2026-11-23T21:30:00.000000000Z",
                 "offerId": format!("{count:032x}-{count:064x}"),
             });
-            found
-                .entry(issuer)
-                .or_default()
-                .entry(text)
-                .or_insert(offer);
+            found.entry(issuer).or_default().entry(text).or_insert(offer);
         }
     }
-    found
-        .into_iter()
-        .map(|(id, offers)| (id, offers.into_values().collect()))
-        .collect()
+    found.into_iter().map(|(id, offers)| (id, offers.into_values().collect())).collect()
 }
 
 fn world_behind(numbers: &[&str]) -> World {
@@ -331,25 +292,17 @@ async fn first_poll_is_partial() {
         sequence(&daemon, numbers[1]),
         sequence(&daemon, "81_parallel_subnets_nobody"),
     );
-    assert_eq!(
-        (public, testnet, nobody),
-        (vec![1, 1, 0], vec![1, 0], vec![0])
-    );
+    assert_eq!((public, testnet, nobody), (vec![1, 1, 0], vec![1, 0], vec![0]));
     // 80 begins with a demand already made, whose request was not recorded: that of 10.
     let mut scene = Scene::of(&daemon.base_url());
     let recording = Recording::load("80").unwrap();
-    scene
-        .demand_for("10", demand_in(&recording.exchanges[0].target))
-        .await;
+    scene.demand_for("10", demand_in(&recording.exchanges[0].target)).await;
     let mut answers = Vec::new();
     for exchange in &recording.exchanges {
         answers.extend(scene.send(exchange).await.0);
     }
-    let recorded: Vec<Response> = recording
-        .exchanges
-        .iter()
-        .filter_map(|it| it.response.clone())
-        .collect();
+    let recorded: Vec<Response> =
+        recording.exchanges.iter().filter_map(|it| it.response.clone()).collect();
     assert_eq!(union(&answers), union(&recorded));
     let count = |it: &Response| it.json().as_array().unwrap().len();
     assert_eq!(
@@ -364,21 +317,14 @@ async fn an_event_goes_to_one_poll() {
     let world = lab::network(0);
     world.withdraw_offers(lab::PROVIDER_1);
     world.withdraw_offers(lab::PROVIDER_2);
-    let limits = Limits {
-        poll_max: Duration::from_millis(400),
-        ..lab::scaled()
-    };
+    let limits = Limits { poll_max: Duration::from_millis(400), ..lab::scaled() };
     let daemon = lab::daemon(&world, limits).await;
     let mut scene = Scene::of(&daemon.base_url());
     let recording = Recording::load("82").unwrap();
     // The demand of 10 ends a moment after the recordings begin, and what is published later
     // would refuse it; that of 16 ends in an hour.
-    scene
-        .demand_for("16", demand_in(&recording.exchanges[0].target))
-        .await;
-    let [loser, winner] = recording.exchanges.as_slice() else {
-        panic!("two exchanges")
-    };
+    scene.demand_for("16", demand_in(&recording.exchanges[0].target)).await;
+    let [loser, winner] = recording.exchanges.as_slice() else { panic!("two exchanges") };
     let (first, second, ()) = tokio::join!(scene.send(loser), scene.send(winner), async {
         asked(&daemon, EVENTS_ROUTE, 2).await;
         world.publish_offers(lab::PROVIDER_2);
@@ -390,9 +336,7 @@ async fn an_event_goes_to_one_poll() {
     assert_eq!(got[1].json().as_array().unwrap().len(), 1);
 
     let recording = Recording::load("84").unwrap();
-    let [abandoned, next] = recording.exchanges.as_slice() else {
-        panic!("two exchanges")
-    };
+    let [abandoned, next] = recording.exchanges.as_slice() else { panic!("two exchanges") };
     scene.demand_for("16", demand_in(&abandoned.target)).await;
     let (drained, _) = scene.send(next).await;
     assert_eq!(drained.unwrap().json().as_array().unwrap().len(), 1);
@@ -427,20 +371,14 @@ async fn bulk_offers_come_in_pages() {
     world.add_recorded(&offers, 11_501);
     let daemon = lab::daemon(&world, lab::scaled()).await;
     let mut scene = Scene::of(&daemon.base_url());
-    scene
-        .demand_for("10", demand_in(&recording.exchanges[0].target))
-        .await;
+    scene.demand_for("10", demand_in(&recording.exchanges[0].target)).await;
     let mut order = Vec::new();
     for exchange in &recording.exchanges {
         let (answer, _) = scene.send(exchange).await;
         let events = answer.unwrap().json().as_array().unwrap().clone();
         let theirs = exchange.response.as_ref().unwrap().json();
         assert_eq!(events.len(), theirs.as_array().unwrap().len());
-        order.extend(
-            events
-                .iter()
-                .map(|it| it["proposal"]["properties"]["n"].as_u64().unwrap()),
-        );
+        order.extend(events.iter().map(|it| it["proposal"]["properties"]["n"].as_u64().unwrap()));
     }
     assert!(!order.is_sorted(), "{order:?}");
     order.sort_unstable();
@@ -451,10 +389,7 @@ async fn bulk_offers_come_in_pages() {
 #[tokio::test]
 async fn connections() {
     let world = lab::network(0);
-    let limits = Limits {
-        poll_max: Duration::from_secs(30),
-        ..lab::scaled()
-    };
+    let limits = Limits { poll_max: Duration::from_secs(30), ..lab::scaled() };
     let daemon = lab::daemon(&world, limits).await;
     let mut scene = Scene::of(&daemon.base_url());
     let poll = Recording::load("90").unwrap().exchanges[0].clone();
@@ -472,9 +407,7 @@ async fn connections() {
         },
         async {
             asked(&daemon, EVENTS_ROUTE, 2).await;
-            let me = scene
-                .send(&Recording::load("03").unwrap().exchanges[0])
-                .await;
+            let me = scene.send(&Recording::load("03").unwrap().exchanges[0]).await;
             daemon.stop_listening().await;
             me
         },

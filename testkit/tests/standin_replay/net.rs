@@ -11,16 +11,8 @@ use super::lab;
 
 const SCALED_MS: u64 = 60;
 /// What a session's entry has of its own.
-const SESSION: &[&str] = &[
-    "duration",
-    "id",
-    "metrics",
-    "ping",
-    "rxAvg",
-    "rxCurrent",
-    "txAvg",
-    "txCurrent",
-];
+const SESSION: &[&str] =
+    &["duration", "id", "metrics", "ping", "rxAvg", "rxCurrent", "txAvg", "txCurrent"];
 const FOUND: &[&str] = &["seen", "slot"];
 const TRIP: &[&str] = &["nanos"];
 
@@ -28,12 +20,7 @@ const TRIP: &[&str] = &["nanos"];
 async fn look_ups_pings_and_sessions() {
     let world = lab::network(0);
     let daemon = lab::daemon(&world, lab::scaled()).await;
-    for peer in [
-        lab::PROVIDER_1,
-        lab::PROVIDER_2,
-        lab::PROVIDER_3,
-        lab::FROZEN,
-    ] {
+    for peer in [lab::PROVIDER_1, lab::PROVIDER_2, lab::PROVIDER_3, lab::FROZEN] {
         daemon.connect(peer);
     }
     let mut scene = Scene::of(&daemon.base_url());
@@ -80,9 +67,7 @@ async fn sessions(scene: &mut Scene) {
         for entry in &mut entries {
             // The recorded averages are sometimes whole; the number's kind is all the same.
             for field in ["metrics", "duration", "ping", "seen", "id"] {
-                let names = entry[field]
-                    .as_object()
-                    .map(|it| it.keys().cloned().collect());
+                let names = entry[field].as_object().map(|it| it.keys().cloned().collect());
                 entry[field] = json!(names.unwrap_or_else(|| vec![field.to_owned()]));
             }
         }
@@ -103,10 +88,7 @@ async fn relay_down() {
     world.relay_down();
     let mut scene = Scene::of(&daemon.base_url());
     scene
-        .table(&[
-            waits("94b", Body::Exact, SCALED_MS),
-            waits("94c", Body::Except(TRIP), SCALED_MS),
-        ])
+        .table(&[waits("94b", Body::Exact, SCALED_MS), waits("94c", Body::Except(TRIP), SCALED_MS)])
         .await;
     world.advance(Duration::from_secs(30));
     scene.table(&[row("94e", Body::Exact)]).await;
@@ -124,17 +106,7 @@ async fn behind_a_firewall() {
     });
     let daemon = lab::daemon(&world, lab::scaled()).await;
     let mut scene = Scene::of(&daemon.base_url());
-    scene
-        .table(&[
-            row("97c", Body::Except(FOUND)),
-            row("97d", Body::Except(TRIP)),
-        ])
-        .await;
+    scene.table(&[row("97c", Body::Except(FOUND)), row("97d", Body::Except(TRIP))]).await;
     world.freeze(lab::PROVIDER_3);
-    scene
-        .table(&[
-            waits("97f", Body::Exact, SCALED_MS),
-            row("97i", Body::Except(FOUND)),
-        ])
-        .await;
+    scene.table(&[waits("97f", Body::Exact, SCALED_MS), row("97i", Body::Except(FOUND))]).await;
 }

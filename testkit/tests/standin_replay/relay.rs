@@ -11,11 +11,7 @@ use super::lab;
 const SESSION: &[&str] = &["sessionId", "seen", "addrStatus"];
 
 async fn relay(world: &World, flavour: Flavour, trusts_caller: bool) -> Relay {
-    let options = RelayOptions {
-        flavour,
-        trusts_caller,
-        ..RelayOptions::default()
-    };
+    let options = RelayOptions { flavour, trusts_caller, ..RelayOptions::default() };
     Relay::start(world.clone(), options).await.unwrap()
 }
 
@@ -53,14 +49,9 @@ async fn main_revision() {
             row("6i", Body::Exact),
         ])
         .await;
-    let (listed, _) = scene
-        .send(&Recording::load("63").unwrap().exchanges[0])
-        .await;
+    let (listed, _) = scene.send(&Recording::load("63").unwrap().exchanges[0]).await;
     let session = listed.unwrap().json()[lab::PROVIDER_1][0]["sessionId"].clone();
-    let recorded = Recording::load("63").unwrap().exchanges[0]
-        .response
-        .clone()
-        .unwrap();
+    let recorded = Recording::load("63").unwrap().exchanges[0].response.clone().unwrap();
     let theirs = recorded.json()[lab::PROVIDER_1][0]["sessionId"].clone();
     scene.map(theirs.as_str().unwrap(), session.as_str().unwrap());
     scene
@@ -79,9 +70,7 @@ async fn main_revision_seen_from_afar() {
     world.add_recorded(&lab::offers("49", 1)[..1], 11_501);
     let relay = relay(&world, Flavour::Main, false).await;
     let mut scene = Scene::of(&relay.base_url());
-    scene
-        .table(&[row("6n", Body::Except(SESSION)), row("6o", Body::Exact)])
-        .await;
+    scene.table(&[row("6n", Body::Except(SESSION)), row("6o", Body::Exact)]).await;
 }
 
 #[tokio::test]
@@ -123,25 +112,13 @@ async fn the_life_of_a_session() {
     // The recorded node came back on port 11999; ours takes the next free one.
     world.revive_elsewhere(lab::KILLED);
     let recording = Recording::load("6p").unwrap();
-    let [listing, look_up] = recording.exchanges.as_slice() else {
-        panic!("two exchanges")
-    };
+    let [listing, look_up] = recording.exchanges.as_slice() else { panic!("two exchanges") };
     scene.map("11999", "11501");
     let (answer, _) = scene.send(listing).await;
-    scene.judge(
-        "6p listing",
-        listing,
-        answer.as_ref(),
-        Body::Except(SESSION),
-    );
+    scene.judge("6p listing", listing, answer.as_ref(), Body::Except(SESSION));
     let mut at_daemon = scene.at(&daemon.base_url());
     let (answer, _) = at_daemon.send(look_up).await;
-    at_daemon.judge(
-        "6p",
-        look_up,
-        answer.as_ref(),
-        Body::Except(&["seen", "slot"]),
-    );
+    at_daemon.judge("6p", look_up, answer.as_ref(), Body::Except(&["seen", "slot"]));
     world.freeze(lab::FROZEN);
     world.advance(Duration::from_secs(601));
     scene.table(&[row("73f", Body::Exact)]).await;
@@ -159,9 +136,7 @@ async fn behind_a_firewall() {
         ..ProviderSpec::default()
     });
     let relay = relay(&world, Flavour::Main, true).await;
-    Scene::of(&relay.base_url())
-        .table(&[row("97b", Body::Except(SESSION))])
-        .await;
+    Scene::of(&relay.base_url()).table(&[row("97b", Body::Except(SESSION))]).await;
 }
 
 /// [98]: a graceful stop passes through the three shapes of nothing, with the recorded bodies.
@@ -171,11 +146,7 @@ async fn shapes_of_nothing() {
     let relay = relay(&world, Flavour::Main, true).await;
     let scene = Scene::of(&relay.base_url());
     let log = Recording::load("98").unwrap().file["log"].clone();
-    let bodies = log
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|it| it["relay_http_body"].as_str().unwrap());
+    let bodies = log.as_array().unwrap().iter().map(|it| it["relay_http_body"].as_str().unwrap());
     let mut recorded: Vec<&str> = bodies.skip_while(|body| body.contains("seen")).collect();
     recorded.dedup();
     let ask = Recording::load("73b").unwrap().exchanges[0].clone();
@@ -195,11 +166,7 @@ async fn event_stream() {
     let relay = relay(&world, Flavour::Main, true).await;
     let mut request = Recording::load("60").unwrap().exchanges[0].to("/events");
     request.headers.retain(|(name, _)| name != "Connection");
-    let address = relay
-        .base_url()
-        .trim_start_matches("http://")
-        .parse()
-        .unwrap();
+    let address = relay.base_url().trim_start_matches("http://").parse().unwrap();
     let (answer, ()) = tokio::join!(request.replay(address, Duration::from_millis(600)), async {
         while !relay.requests().contains_key("GET /events") {
             tokio::task::yield_now().await;
@@ -225,15 +192,9 @@ async fn event_stream() {
     let first = first.unwrap().lines().nth(1).unwrap().to_owned();
     let head: serde_json::Value = serde_json::from_str(&first).unwrap();
     let names = |text: &str| -> Vec<String> {
-        text.lines()
-            .filter_map(|line| Some(line.split_once(": ")?.0.to_owned()))
-            .collect()
+        text.lines().filter_map(|line| Some(line.split_once(": ")?.0.to_owned())).collect()
     };
-    let ours: Vec<String> = answer
-        .headers
-        .iter()
-        .map(|(name, _)| name.clone())
-        .collect();
+    let ours: Vec<String> = answer.headers.iter().map(|(name, _)| name.clone()).collect();
     assert_eq!(ours, names(head["raw"].as_str().unwrap()));
     let event = |kind: &str, data: &str| format!("event: {kind}\ndata: {data}\n\n");
     assert_eq!(

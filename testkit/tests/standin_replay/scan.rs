@@ -30,18 +30,13 @@ async fn scans() {
         ])
         .await;
     // The scan behind 4a was begun by a request that was not recorded: that of 49 again.
-    let (begun, _) = scene
-        .send(&Recording::load("49").unwrap().exchanges[0])
-        .await;
+    let (begun, _) = scene.send(&Recording::load("49").unwrap().exchanges[0]).await;
     assert_eq!(begun.unwrap().body, "\"3\"");
     scene.table(&[row("4a", Body::Exact)]).await;
     assert_eq!(daemon.open_scans(), 3);
     scene.table(&[row("4b", Body::Exact)]).await;
     assert_eq!(daemon.open_scans(), 2);
-    assert_eq!(
-        daemon.count("GET /market-api/v1/scan/{id}/events?peerId"),
-        6
-    );
+    assert_eq!(daemon.count("GET /market-api/v1/scan/{id}/events?peerId"), 6);
 }
 
 /// [2y]: the real agent's three offers, fetched from the peer itself.
@@ -54,9 +49,7 @@ async fn direct_question_to_a_real_agent() {
     let mut scene = Scene::of(&daemon.base_url());
     // Four scans had been begun before on that daemon.
     for _ in 0..4 {
-        scene
-            .send(&Recording::load("49").unwrap().exchanges[0])
-            .await;
+        scene.send(&Recording::load("49").unwrap().exchanges[0]).await;
     }
     scene.table(&[row("2y", Body::Exact)]).await;
 }
@@ -72,22 +65,14 @@ async fn direct_question_through_a_firewall() {
         port: Some(11_503),
         ..ProviderSpec::default()
     });
-    let limits = Limits {
-        direct: SCALED,
-        ..Limits::default()
-    };
+    let limits = Limits { direct: SCALED, ..Limits::default() };
     let daemon = lab::daemon(&world, limits).await;
     let mut scene = Scene::of(&daemon.base_url());
-    scene
-        .send(&Recording::load("49").unwrap().exchanges[0])
-        .await;
+    scene.send(&Recording::load("49").unwrap().exchanges[0]).await;
     scene.table(&[one("97e", 0, Body::Exact)]).await;
     world.freeze(lab::PROVIDER_3);
     // 97g ended at the client's 15 s, 97h at the daemon's own 30 s; here both at the latter.
     scene
-        .table(&[
-            waits("97g", Body::Exact, SCALED_MS),
-            waits("97h", Body::Exact, SCALED_MS),
-        ])
+        .table(&[waits("97g", Body::Exact, SCALED_MS), waits("97h", Body::Exact, SCALED_MS)])
         .await;
 }

@@ -23,21 +23,14 @@ fn names(offers: Result<Vec<Offer>, CouldNotLook>) -> String {
 
 #[test]
 fn offers_of_scans_and_demands() {
-    let offers = listing(
-        Form::Scan,
-        "public",
-        &["41_scan_collect", "42_scan_collect_again"],
-    );
+    let offers = listing(Form::Scan, "public", &["41_scan_collect", "42_scan_collect_again"]);
     let offers = offers.unwrap();
     let expected = Offer {
         node_id: LIVING.parse().unwrap(),
         name: "lab-provider-1".to_owned(),
         runtime: "vm".to_owned(),
         runtime_version: "0.5.3".to_owned(),
-        networks: vec![
-            "erc20-polygon-glm".to_owned(),
-            "erc20next-polygon-glm".to_owned(),
-        ],
+        networks: vec!["erc20-polygon-glm".to_owned(), "erc20next-polygon-glm".to_owned()],
         subnet: "public".to_owned(),
     };
     assert_eq!(offers[0], expected);
@@ -46,10 +39,8 @@ fn offers_of_scans_and_demands() {
 
 #[test]
 fn only_offers_of_the_subnet_asked_for() {
-    let (one_two, three) = (
-        r#"["lab-provider-1 vm", "lab-provider-2 vm"]"#,
-        r#"["lab-provider-3 vm"]"#,
-    );
+    let (one_two, three) =
+        (r#"["lab-provider-1 vm", "lab-provider-2 vm"]"#, r#"["lab-provider-3 vm"]"#);
     let malformed = "could not look: malformed_answer";
     let every_subnet = "49_scan_all_no_constraints#2";
     for (subnet, page, expected) in [
@@ -57,17 +48,9 @@ fn only_offers_of_the_subnet_asked_for() {
         ("testnet1", every_subnet, three),
         ("nobody", every_subnet, "[]"),
         ("public", "20_events_yapapi_scanner", malformed), // events are no offers
-        (
-            "public",
-            "48_scan_bad_requests#4",
-            "could not look: market_error",
-        ),
+        ("public", "48_scan_bad_requests#4", "could not look: market_error"),
     ] {
-        assert_eq!(
-            names(listing(Form::Scan, subnet, &[page])),
-            expected,
-            "{page} {subnet}"
-        );
+        assert_eq!(names(listing(Form::Scan, subnet, &[page])), expected, "{page} {subnet}");
     }
     for (subnet, page, expected) in [
         ("public", "20_events_yapapi_scanner", one_two),
@@ -77,54 +60,26 @@ fn only_offers_of_the_subnet_asked_for() {
         ("nobody", "29_events_none", "[]"),
         ("public", "41_scan_collect", "[]"), // no event in it brings an offer
         ("public", "2c_events_timeout_zero", "[]"),
-        (
-            "public",
-            "2f_events_maxevents_0",
-            "could not look: market_error",
-        ),
-        (
-            "public",
-            "2i_events_unknown_id",
-            "could not look: market_error",
-        ),
-        (
-            "public",
-            "2j_events_malformed_id",
-            "could not look: market_error",
-        ),
+        ("public", "2f_events_maxevents_0", "could not look: market_error"),
+        ("public", "2i_events_unknown_id", "could not look: market_error"),
+        ("public", "2j_events_malformed_id", "could not look: market_error"),
         ("public", "2k_events_noauth", "could not look: unauthorised"),
-        (
-            "public",
-            "33_events_after_delete",
-            "could not look: market_error",
-        ),
+        ("public", "33_events_after_delete", "could not look: market_error"),
         ("public", "40_scan_begin", malformed),
     ] {
-        assert_eq!(
-            names(listing(Form::Events, subnet, &[page])),
-            expected,
-            "{page} {subnet}"
-        );
+        assert_eq!(names(listing(Form::Events, subnet, &[page])), expected, "{page} {subnet}");
     }
 }
 
 #[test]
 fn offers_of_a_real_agent() {
-    let pages = [
-        "2z_real_ya_provider_offers#2",
-        "2z_real_ya_provider_offers#3",
-    ];
+    let pages = ["2z_real_ya_provider_offers#2", "2z_real_ya_provider_offers#3"];
     let offers = listing(Form::Events, "public", &pages).unwrap();
     assert!(offers.is_sorted());
-    let real: Vec<&Offer> = offers
-        .iter()
-        .filter(|offer| offer.runtime == "wasmtime")
-        .collect();
+    let real: Vec<&Offer> = offers.iter().filter(|offer| offer.runtime == "wasmtime").collect();
     assert_eq!(real.len(), 1, "{offers:?}");
     assert_eq!(real[0].networks, ["erc20-polygon-glm"]);
-    let of_node = offers
-        .iter()
-        .filter(|offer| offer.node_id == real[0].node_id);
+    let of_node = offers.iter().filter(|offer| offer.node_id == real[0].node_id);
     assert_eq!(of_node.count(), 3, "one node, several offers");
 }
 
@@ -211,19 +166,11 @@ fn only_our_own_demands_are_ours() {
 
 #[test]
 fn subnets() {
-    for good in [
-        "public",
-        "devnet-beta.2",
-        "a_b:c/d@e",
-        "zażółć",
-        &"a".repeat(64),
-    ] {
+    for good in ["public", "devnet-beta.2", "a_b:c/d@e", "zażółć", &"a".repeat(64)] {
         assert_eq!(valid_subnet(good), Ok(()), "{good}");
     }
     let long = "a".repeat(65);
-    for bad in [
-        "", "a)(b=c", "a(b", "pub*", "a\\b", "a b", "a\nb", "a&b", "a=b", "[a]", &long,
-    ] {
+    for bad in ["", "a)(b=c", "a(b", "pub*", "a\\b", "a b", "a\nb", "a&b", "a=b", "[a]", &long] {
         assert!(valid_subnet(bad).is_err(), "{bad:?}");
     }
 }

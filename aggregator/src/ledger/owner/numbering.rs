@@ -1,0 +1,138 @@
+//! From ids and names to the numbers of the store, for a batch about to be committed.
+//!
+//! What is numbered here is known to no stored fact until the batch is committed; if it is not, the
+//! owner takes the numbers back.
+
+use std::sync::Arc;
+
+use roaring::RoaringBitmap;
+use uptime_proto::v1::RefusalReason;
+use uptime_proto::{Class, Digest, NodeId, Part};
+
+use super::Owner;
+use crate::ledger::evidence::{Fact, FactKey};
+use crate::ledger::{PartOutcome, Submission};
+use crate::store::{Batch, Store};
+
+/// Distinct subnets a store takes; the network has a handful.
+const SUBNETS_MAX: usize = 1_000;
+
+impl<S: Store> Owner<S> {
+    /// Adds a submission's facts to the batch; `None` for each that is in, in order.
+    pub(super) fn number(
+        &mut self,
+        submission: &Submission,
+        batch: &mut Batch,
+        now_ms: i64,
+    ) -> Vec<Option<PartOutcome>> {
+        let probe = submission.probe;
+        let outcomes = submission
+            .parts
+            .iter()
+            .map(|part| match self.number_part(probe, part, batch, now_ms) {
+                Ok(fact) => {
+                    batch.facts.push(fact);
+                    None
+                }
+                Err((reason, detail)) => Some(PartOutcome::Refused(reason, detail)),
+            })
+            .collect();
+        for (id, details) in &submission.details {
+            // Of a node that nobody ever reported there is nothing to describe.
+            if let Some(number) = self.nodes.number(id)
+                && self.details.get(&number) != Some(details)
+            {
+                batch.details.insert(number, details.clone());
+            }
+        }
+        outcomes
+    }
+
+    pub(super) fn number_part(
+        &mut self,
+        probe: u32,
+        part: &Part,
+        batch: &mut Batch,
+        now_ms: i64,
+    ) -> Result<Fact, (RefusalReason, String)> {
+        self.check_unconfirmed(probe, part, batch)?;
+        let subnet = self.subnet_number(&part.key.subnet, batch)?;
+        let sets = Class::ALL.map(|class| {
+            let numbers = part.sets.of(class).iter().map(|id| self.intern(*id, probe, batch));
+            let mut numbers: Vec<u32> = numbers.collect();
+            numbers.sort_unstable();
+            let mut set = RoaringBitmap::new();
+            for number in numbers {
+                set.insert(number);
+            }
+            set
+        });
+        let key = FactKey { round: part.key.round, subnet, probe, number: part.key.number };
+        let digest: Digest = part.digest();
+        Ok(Fact {
+            key,
+            kind: part.kind,
+            outcome: part.outcome,
+            digest,
+            observed_at_ms: part.observed_at_ms,
+            received_at_ms: now_ms,
+            relay_session_age_s: part.relay_session_age_s,
+            sets: Arc::new(sets),
+        })
+    }
+
+    pub(super) fn intern(&mut self, id: NodeId, probe: u32, batch: &mut Batch) -> u32 {
+        let before = self.nodes.len();
+        let number = self.nodes.intern(id);
+        if self.nodes.len() > before {
+            batch.new_nodes.push((id, probe));
+        }
+        number
+    }
+
+    pub(super) fn check_unconfirmed(
+        &self,
+        probe: u32,
+        part: &Part,
+        batch: &Batch,
+    ) -> Result<(), (RefusalReason, String)> {
+        let ids = Class::ALL.into_iter().flat_map(|class| part.sets.of(class));
+        let unknown = ids.filter(|id| self.nodes.number(id).is_none()).count() as u64;
+        if unknown == 0 {
+            return Ok(());
+        }
+        let brought = self.brought.get(&probe).cloned().unwrap_or_default();
+        let on_the_way = batch.new_nodes.iter().filter(|(_, by)| *by == probe).count() as u64;
+        let unconfirmed = (brought - self.state.confirmed()).len() + on_the_way;
+        let most = self.unconfirmed_nodes_max;
+        if unconfirmed + unknown <= most {
+            return Ok(());
+        }
+        let detail = format!(
+            "{unknown} ids nobody reported before; this probe brought {unconfirmed} that were \
+             never confirmed and may bring {most}"
+        );
+        Err((RefusalReason::TooManyUnconfirmedNodes, detail))
+    }
+
+    pub(super) fn subnet_number(
+        &mut self,
+        name: &str,
+        batch: &mut Batch,
+    ) -> Result<u32, (RefusalReason, String)> {
+        let known = self.subnets.iter().position(|there| there == name);
+        let number = match known {
+            Some(number) => number,
+            None if self.subnets.len() >= SUBNETS_MAX => {
+                let detail = format!("this store has {SUBNETS_MAX} subnets already");
+                return Err((RefusalReason::SubnetInvalid, detail));
+            }
+            None => {
+                Arc::make_mut(&mut self.subnets).push(name.to_owned());
+                batch.new_subnets.push(name.to_owned());
+                self.subnets.len() - 1
+            }
+        };
+        Ok(u32::try_from(number).unwrap_or(u32::MAX))
+    }
+}

@@ -1,0 +1,77 @@
+//! The help texts, word for word, and the running of the command.
+
+use std::path::Path;
+use std::process::Stdio;
+
+use tokio::process::Command;
+
+use crate::DEADLINE;
+
+/// What came of a run.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) status: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+/// Runs the command in a clean environment.
+pub(crate) async fn run(arguments: &[&str]) -> Ran {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_uptimectl"));
+    command.args(arguments).env_clear().env("COLUMNS", "100").stdin(Stdio::null());
+    let output = command.kill_on_drop(true).output();
+    let output = tokio::time::timeout(DEADLINE, output).await.expect("it ends in time").unwrap();
+    Ran {
+        status: output.status.code().unwrap(),
+        out: String::from_utf8(output.stdout).unwrap(),
+        err: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+#[tokio::test]
+async fn help_is_what_was_agreed() {
+    let mut found = String::new();
+    for command in ["", "nodes", "node", "probes", "rounds", "csv"] {
+        let arguments: Vec<&str> =
+            [command, "--help"].into_iter().filter(|word| !word.is_empty()).collect();
+        let ran = run(&arguments).await;
+        assert_eq!((ran.status, ran.err.as_str()), (0, ""), "{command}");
+        // Without the blanks at line ends, which editors take away.
+        let lines: Vec<&str> = ran.out.lines().map(str::trim_end).collect();
+        found += &format!("$ uptimectl {}\n{}\n\n", arguments.join(" "), lines.join("\n"));
+    }
+    let agreed = include_str!("../snapshots/help.txt");
+    if found != agreed {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("uptimectl_help.txt");
+        std::fs::write(&path, &found).unwrap();
+        panic!(
+            "the help has changed; if it should, copy {} over client/tests/snapshots/help.txt",
+            path.display()
+        );
+    }
+    assert!(agreed.lines().all(|line| line.chars().count() <= 100));
+}
+
+#[tokio::test]
+async fn wrong_usage_is_64() {
+    for arguments in [
+        &["nonsense"][..],
+        &[],
+        &["node", "0x12"],
+        &["nodes", "--online", "--offline"],
+        &["nodes", "--id-prefix", "xyz"],
+        &["nodes", "--limit", "0"],
+        &["nodes", "--output", "xml"],
+        &["probes", "--address", "127.0.0.1:7640"],
+        &["probes", "--address", "https://127.0.0.1:7640"],
+        &["probes", "--address", ""],
+        // Of the contract, but not served yet.
+        &["explain", "0x0000000000000000000000000000000000000001", "0"],
+        &["watch"],
+    ] {
+        let ran = run(arguments).await;
+        assert_eq!((ran.status, ran.out.as_str()), (64, ""), "{arguments:?}: {}", ran.err);
+        assert!(!ran.err.is_empty(), "{arguments:?}");
+    }
+    assert_eq!(run(&["--version"]).await.status, 0);
+}
