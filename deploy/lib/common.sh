@@ -84,10 +84,26 @@ ensure_rust() {
         export PATH
     fi
     if have rustup && ! rustup run "$channel" cargo --version >/dev/null 2>&1; then
-        say "Installing the Rust toolchain $channel"
-        rustup toolchain install "$channel" --profile minimal ||
-            die "rustup could not install the toolchain $channel"
+        # The very version may be there by another name, such as `stable`: no need to fetch it.
+        same=$(toolchain_of_version "$channel")
+        if [ -n "$same" ]; then
+            RUSTUP_TOOLCHAIN=$same
+            export RUSTUP_TOOLCHAIN
+        else
+            say "Installing the Rust toolchain $channel"
+            rustup toolchain install "$channel" --profile minimal ||
+                die "rustup could not install the toolchain $channel"
+        fi
     fi
+}
+
+# The name of an installed toolchain with this rustc version; nothing if there is none.
+toolchain_of_version() {
+    rustup toolchain list | while read -r toolchain _; do
+        case $(rustup run "$toolchain" rustc --version 2>/dev/null) in
+            "rustc $1 "*) say "$toolchain"; break ;;
+        esac
+    done
 }
 
 # Whether a Rust that came without rustup is as new as Cargo.toml wants.

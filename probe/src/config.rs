@@ -20,8 +20,9 @@ use crate::yagna::{AppKey, Limits, YagnaOptions, valid_subnet};
 /// Settings are taken from a flag, else from the environment variable named beside it, else from
 /// the file given with --config (TOML, the flag's name with underscores), else the default. The
 /// application key comes from YAGNA_APPKEY or --app-key-file, the probe's token from UPTIME_TOKEN
-/// or --token-file. UPTIME_LOG chooses what is logged, as info or debug. Exit status: 0 done, 1 failed, 64 wrong usage or configuration, 75 (run
-/// --once) the round is on disk but not all of it was delivered yet.
+/// or --token-file. UPTIME_LOG chooses what is logged, as info or debug. Exit status: 0 done,
+/// 1 failed, 64 wrong usage or configuration, 75 (run --once) the round is on disk but not all of
+/// it was delivered yet.
 #[derive(Debug, Parser)]
 #[command(name = "uptime-probe", version, max_term_width = 100)]
 pub struct Cli {

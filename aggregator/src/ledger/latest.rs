@@ -26,6 +26,11 @@ impl Latest {
             return;
         }
         let place = self.recent.partition_point(|(there, _)| *there > instant);
+        if let Some((_, there)) = self.recent.get_mut(place).filter(|(there, _)| *there == instant)
+        {
+            *Arc::make_mut(there) |= nodes;
+            return;
+        }
         self.recent.insert(place, (instant, Arc::new(nodes)));
         if self.recent.len() > RECENT_MAX {
             self.settle();

@@ -375,17 +375,22 @@ impl<S: Store> Owner<S> {
     fn apply(&mut self, fact: Fact, put: Put) -> PartOutcome {
         match put {
             Put::Duplicate => return PartOutcome::Duplicate,
-            Put::New | Put::ConflictLarger | Put::ConflictSmallest => {}
+            // It never counts, whatever round either of the two falls into.
+            Put::ConflictLarger => return PartOutcome::Conflict,
+            // On an outdated grid the two may fall into different rounds.
+            Put::ConflictSmallest if !self.state.epochs().in_force(fact.key.round) => {
+                self.rebuild_wanted = true;
+                return PartOutcome::Conflict;
+            }
+            Put::New | Put::ConflictSmallest => {}
         }
         if let Err(late) = self.state.accept(fact) {
-            match put {
-                Put::New => {
-                    self.state.late(&late);
-                    mark_dirty(&mut self.dirty, &self.state, &late);
-                }
+            if put == Put::New {
+                self.state.late(&late);
+                mark_dirty(&mut self.dirty, &self.state, &late);
+            } else {
                 // What counted until now must be taken out again: only the facts know how.
-                Put::ConflictSmallest => self.rebuild_wanted = true,
-                Put::Duplicate | Put::ConflictLarger => {}
+                self.rebuild_wanted = true;
             }
         }
         if put == Put::New { PartOutcome::Accepted } else { PartOutcome::Conflict }

@@ -9,7 +9,7 @@ use uptime_proto::Round;
 use super::Owner;
 use crate::ledger::evidence::{Fact, Inserted, MASS_LOSS_ROUNDS};
 use crate::ledger::state::{State, Window};
-use crate::store::{Store, StoreError};
+use crate::store::{Read, Store, StoreError};
 
 /// How much of the past is read at once when the state is rebuilt.
 const REBUILD_CHUNK_S: u64 = 7_200;
@@ -27,7 +27,7 @@ impl<S: Store> Owner<S> {
             let mut from = first;
             while from <= last {
                 let to = from + REBUILD_CHUNK_S;
-                for fact in self.store.read(from, to).await? {
+                for fact in that_count(self.store.read(from, to).await?) {
                     match fact {
                         Ok(fact) => {
                             if let Err(late) = state.accept(fact) {
@@ -106,7 +106,7 @@ impl<S: Store> Owner<S> {
         let slack = if epochs.all().len() > 1 { u64::from(longest) } else { 0 };
         let from = earliest.start_s().saturating_sub(slack);
         let mut window = Window::new();
-        for fact in self.store.read(from, last.end_s() + slack).await? {
+        for fact in that_count(self.store.read(from, last.end_s() + slack).await?) {
             match fact {
                 Ok(fact) => {
                     let start = self.state.round_of(&fact).start_s();
@@ -117,6 +117,15 @@ impl<S: Store> Owner<S> {
         }
         Ok(window)
     }
+}
+
+/// Of the facts of one key only the one with the smallest digest, which a store answers first.
+fn that_count(facts: Vec<Read>) -> impl Iterator<Item = Read> {
+    let mut last = None;
+    facts.into_iter().filter(move |fact| match fact {
+        Ok(fact) => last.replace(fact.key) != Some(fact.key),
+        Err(_) => true,
+    })
 }
 
 /// A late fact's round, and the rounds whose mass-loss test looks back on it.

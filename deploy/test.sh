@@ -1,0 +1,223 @@
+#!/bin/sh
+# Installs what the tests need, then runs them all. See --help. POSIX sh.
+set -eu
+
+program=test.sh
+here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
+root=$(dirname -- "$here")
+# shellcheck source=deploy/lib/common.sh
+. "$here/lib/common.sh"
+
+# Pinned, so that a run next year does what this one does and takes the pinned Rust.
+nextest_version=0.9.143
+deny_version=0.20.2
+# A direct question takes up to 8 s, so a round of 10 s is the shortest that decides.
+quickstart_rounds=5
+quickstart_period_s=10
+# Histories the property tests try with --long; they say how many without.
+long_cases=10000
+
+usage() {
+    cat <<'HELP'
+Installs what the tests need and runs them all, in order, up to the first that fails.
+
+usage: sh deploy/test.sh [--quick | --long]
+
+  (nothing)  formatting, clippy, documentation, tests (nextest's profile `ci` when CI is set),
+             doctests, licences and sources of dependencies where cargo-deny is installed, the
+             systemd units, and the quickstart's demonstration
+  --quick    formatting, clippy and nextest's default profile only
+  --long     everything; also cargo-deny, the property tests with many more histories, and what
+             nextest's profile `long` holds
+  --help     this text
+
+On Debian and Ubuntu it installs what is missing: curl, ca-certificates, gcc, systemd (for
+systemd-analyze) and python3-venv by apt-get (as root or with sudo), Rust by rustup's own
+installer, cargo-nextest by cargo, and a Python environment in target/python.
+
+exit status: 0 all passed, 1 a step failed (the last line on standard error says which),
+             64 wrong usage
+HELP
+}
+
+mode=all
+for argument in "$@"; do
+    case $argument in
+        --quick) mode=quick ;;
+        --long) mode=long ;;
+        --help | -h) usage; exit 0 ;;
+        *)
+            warn "$program: unknown argument: $argument; see: sh deploy/test.sh --help"
+            exit 64
+            ;;
+    esac
+done
+if [ $# -gt 1 ]; then
+    warn "$program: one argument at most; see: sh deploy/test.sh --help"
+    exit 64
+fi
+
+# Tests bring their own daemons and their own settings: nothing here may reach a real yagna, or
+# take what is set for an aggregator on this machine.
+unset YAGNA_APPKEY YAGNA_API_URL
+for name in $(env | sed -n 's/^\(UPTIME_[A-Z_]*\)=.*/\1/p'); do
+    case $name in
+        UPTIME_LOG | UPTIME_PYTHON | UPTIME_TEST_CASES) ;;
+        *) unset "$name" ;;
+    esac
+done
+if [ -n "${CI:-}" ]; then
+    # What is built once is not built incrementally: less to write, and what users build.
+    export CARGO_INCREMENTAL=0
+fi
+
+cd "$root"
+scratch=$(mktemp -d "${TMPDIR:-/tmp}/golem-uptime-test.XXXXXX")
+# Read by apt_install.
+# shellcheck disable=SC2034
+apt_log=$scratch/apt.log
+trap 'rm -rf "$scratch"' EXIT
+trap 'exit 129' HUP
+trap 'exit 130' INT
+trap 'exit 143' TERM
+: >"$scratch/summary"
+
+# Runs a step, its output untouched, and stops everything when it fails.
+# Arguments: name, a command.
+step() {
+    step_name=$1
+    shift
+    say "==> $step_name"
+    step_started_s=$(date +%s)
+    step_status=0
+    # Not `if "$@"`: in a condition, set -e would be off inside a function.
+    set +e
+    (set -e; "$@")
+    step_status=$?
+    set -e
+    step_took_s=$(($(date +%s) - step_started_s))
+    if [ "$step_status" -eq 0 ]; then
+        printf '%-12s ok      %5s s\n' "$step_name" "$step_took_s" >>"$scratch/summary"
+        return 0
+    fi
+    printf '%-12s FAILED  %5s s\n' "$step_name" "$step_took_s" >>"$scratch/summary"
+    cat "$scratch/summary"
+    warn "$program: the step $step_name failed (exit status $step_status); later steps did not run"
+    exit 1
+}
+
+# ---- What the tests need -----------------------------------------------------------------------
+
+python=$root/target/python/bin/python
+
+install_packages() {
+    further=
+    have systemd-analyze || further="$further systemd"
+    python3 -c 'import ensurepip, venv' 2>/dev/null || further="$further python3 python3-venv"
+    # Meant to be split: a list of words.
+    # shellcheck disable=SC2086
+    ensure_packages $further
+}
+
+install_cargo_tools() {
+    if ! cargo fmt --version >/dev/null 2>&1 || ! cargo clippy --version >/dev/null 2>&1; then
+        have rustup || die "cargo fmt and cargo clippy are missing; install rustfmt and clippy"
+        rustup component add --toolchain "${RUSTUP_TOOLCHAIN:-$channel}" rustfmt clippy
+    fi
+    cargo nextest --version >/dev/null 2>&1 ||
+        cargo install cargo-nextest --locked --version "$nextest_version"
+    if [ "$mode" = long ]; then
+        cargo deny --version >/dev/null 2>&1 ||
+            cargo install cargo-deny --locked --version "$deny_version"
+    fi
+}
+
+# The environment is as good as the requirements it was made from; a copy of them is its stamp.
+install_python() {
+    stamp=$root/target/python/test-requirements.txt
+    if [ -x "$python" ] && "$python" -c 'import grpc' 2>/dev/null &&
+        cmp -s "$here/test-requirements.txt" "$stamp"; then
+        return 0
+    fi
+    rm -rf "$root/target/python"
+    mkdir -p "$root/target"
+    python3 -m venv "$root/target/python"
+    "$python" -m pip install --quiet --disable-pip-version-check \
+        -r "$here/test-requirements.txt" </dev/null
+    cp "$here/test-requirements.txt" "$stamp"
+}
+
+# ---- The steps ---------------------------------------------------------------------------------
+
+documentation() {
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+}
+
+tests() {
+    profile=default
+    if [ -n "${CI:-}" ] && [ "$mode" != quick ]; then profile=ci; fi
+    cargo nextest run --workspace --locked --profile "$profile"
+}
+
+# nextest does not run these. The output is held back where there are none: "0 passed" would read
+# as if nothing had been tested at all.
+doctests() {
+    cargo test --doc --workspace --locked >"$scratch/doctests" 2>&1 || {
+        cat "$scratch/doctests"
+        return 1
+    }
+    if grep -q '^test .* \.\.\. ok$' "$scratch/doctests"; then
+        cat "$scratch/doctests"
+    else
+        say "there are no doctests"
+    fi
+}
+
+dependencies() {
+    cargo deny --locked check bans licenses sources
+}
+
+long_tests() {
+    UPTIME_TEST_CASES=${UPTIME_TEST_CASES:-$long_cases} \
+        cargo nextest run --workspace --locked --profile long
+}
+
+# In target/, which may be emptied, so that no test run leaves anything in a temporary directory.
+demonstration() {
+    rm -rf "$root/target/quickstart"
+    sh "$here/quickstart.sh" --rounds "$quickstart_rounds" --period-s "$quickstart_period_s" \
+        --dir "$root/target/quickstart" </dev/null
+}
+
+all_started_s=$(date +%s)
+step packages install_packages
+# Not a step: it puts cargo on this script's own PATH.
+ensure_rust
+step tools install_cargo_tools
+if [ -z "${UPTIME_PYTHON:-}" ]; then
+    step python install_python
+    UPTIME_PYTHON=$python
+fi
+export UPTIME_PYTHON
+
+step format cargo fmt --all --check
+step clippy cargo clippy --workspace --all-targets --locked -- -D warnings
+if [ "$mode" != quick ]; then
+    step doc documentation
+fi
+step tests tests
+if [ "$mode" != quick ]; then
+    step doctests doctests
+    if [ -f "$root/deny.toml" ] && cargo deny --version >/dev/null 2>&1; then
+        step dependencies dependencies
+    else
+        printf '%-12s skipped: %s\n' dependencies 'cargo-deny is not installed' >>"$scratch/summary"
+    fi
+    [ "$mode" != long ] || step long long_tests
+    step units sh "$here/lib/verify_units.sh"
+    step quickstart demonstration
+fi
+
+say ""
+cat "$scratch/summary"
+say "All passed in $(($(date +%s) - all_started_s)) s."

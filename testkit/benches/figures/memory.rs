@@ -1,0 +1,151 @@
+//! What a ledger keeps in memory: `aggregator_memory`.
+//!
+//! The ledger and the receiving ends of ten streams live in a process of their own, which is this
+//! bench started again; what it is fed comes through a pipe, so that nothing of what makes the
+//! network is counted.
+
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, BufWriter, ErrorKind, Read, Write};
+use std::path::Path;
+use std::process::{ChildStdin, Command, Stdio};
+
+use anyhow::{Context, ensure};
+use prost::Message;
+use uptime_aggregator::ledger::{Owner, PartOutcome, Submission};
+use uptime_aggregator::store::SqliteStore;
+use uptime_proto::convert::{Decoder, Encoder, PartLimits, part_from_wire};
+use uptime_proto::{Epoch, Period, v1};
+
+use super::Extent;
+use super::history::{ROUND_S, enrol, first_round, options};
+use super::network::Network;
+use super::process::{Running, megabytes, resident_bytes};
+use super::report::{anywhere, figure, progress};
+
+/// The hidden word that makes this bench the process to measure.
+pub(crate) const KEEP_LEDGER: &str = "keep-ledger";
+
+const NODES: usize = 100_000;
+const PROBES: usize = 10;
+const ROUNDS: u64 = 100;
+
+/// One part for a probe, or, of no probe, the word to close what is over.
+struct Frame {
+    probe: u32,
+    now_ms: i64,
+    part: Vec<u8>,
+}
+
+impl Frame {
+    fn write(&self, out: &mut impl Write) -> anyhow::Result<()> {
+        out.write_all(&self.probe.to_le_bytes())?;
+        out.write_all(&self.now_ms.to_le_bytes())?;
+        out.write_all(&u32::try_from(self.part.len())?.to_le_bytes())?;
+        out.write_all(&self.part)?;
+        Ok(())
+    }
+
+    /// The next one; `None` at the end.
+    fn read(from: &mut impl Read) -> anyhow::Result<Option<Self>> {
+        let mut head = [0; 16];
+        match from.read_exact(&mut head) {
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(None),
+            other => other?,
+        }
+        let (probe, rest) = head.split_first_chunk::<4>().context("head")?;
+        let (now_ms, length) = rest.split_first_chunk::<8>().context("head")?;
+        let mut part = vec![0; u32::from_le_bytes(length.try_into()?) as usize];
+        from.read_exact(&mut part)?;
+        let probe = u32::from_le_bytes(*probe);
+        Ok(Some(Self { probe, now_ms: i64::from_le_bytes(*now_ms), part }))
+    }
+}
+
+/// What the process to measure does: takes frames, says what each closed round came to.
+pub(crate) fn keep_ledger(directory: &OsStr) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(Box::pin(keep(Path::new(directory))))
+}
+
+#[expect(clippy::print_stdout, reason = "whoever started this process reads it")]
+async fn keep(directory: &Path) -> anyhow::Result<()> {
+    let period = Period::new(ROUND_S)?;
+    let mut store = SqliteStore::open(directory).await?;
+    let probes = enrol(&mut store, PROBES).await?;
+    let start_ms = first_round(period)?.start_ms();
+    let (mut owner, _ledger) = Owner::open(store, options(period), start_ms).await?;
+    let mut decoders: Vec<Decoder> = probes.iter().map(|_| Decoder::default()).collect();
+    let mut input = BufReader::new(std::io::stdin().lock());
+    while let Some(frame) = Frame::read(&mut input)? {
+        let Some(at) = frame.probe.checked_sub(1) else {
+            owner.catch_up_at(frame.now_ms).await;
+            let snapshot = owner.snapshot();
+            let last = snapshot.rounds.last().context("no round")?;
+            println!("{} {} {}", last.round.start_s(), last.up, last.down);
+            continue;
+        };
+        let at = at as usize;
+        let wire = v1::Part::decode(frame.part.as_slice())?;
+        let decoder = decoders.get_mut(at).context("no such probe")?;
+        let part = part_from_wire(&wire, Some(decoder), &PartLimits::default())?;
+        let submission = Submission { probe: probes[at], parts: vec![part], details: Vec::new() };
+        let outcomes = owner.submit_at(submission, frame.now_ms).await?;
+        ensure!(outcomes == [PartOutcome::Accepted], "not accepted: {outcomes:?}");
+    }
+    Ok(())
+}
+
+/// `aggregator_memory`.
+pub(crate) fn aggregator(_: Extent) -> anyhow::Result<()> {
+    let directory = anywhere()?;
+    let mut running = Running(
+        Command::new(std::env::current_exe()?)
+            .arg(KEEP_LEDGER)
+            .arg(directory.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?,
+    );
+    let mut input = BufWriter::new(running.0.stdin.take().context("no pipe")?);
+    let output = BufReader::new(running.0.stdout.take().context("no pipe")?);
+    let rounds = feed(&mut input, output.lines())?;
+    let (now, most) = resident_bytes(running.0.id())?;
+    drop(input);
+    ensure!(running.0.wait()?.success(), "the process to measure failed at its end");
+    progress(&format!("{:.1} MB at most, over {rounds} rounds", megabytes(most)));
+    figure("aggregator_memory", megabytes(now), "MB");
+    Ok(())
+}
+
+/// Feeds it all rounds and checks each; answers how many.
+fn feed(
+    input: &mut BufWriter<ChildStdin>,
+    mut said: impl Iterator<Item = std::io::Result<String>>,
+) -> anyhow::Result<u64> {
+    let mut round = first_round(Period::new(ROUND_S)?)?;
+    let mut network = Network::new(51, NODES, PROBES, ROUND_S);
+    let mut encoders: Vec<Encoder> = (0..PROBES).map(|_| Encoder::default()).collect();
+    for at in 0..ROUNDS {
+        let seen = network.look();
+        for ((probe, view), encoder) in (1..).zip(seen.views).zip(&mut encoders) {
+            let stages = network.stages(view, round);
+            for piece in stages.all() {
+                let part = piece.part(&network.ids, round);
+                let part = encoder.encode(&part, &PartLimits::default()).encode_to_vec();
+                Frame { probe, now_ms: piece.observed_at_ms + 40, part }.write(input)?;
+            }
+        }
+        let now_ms = Epoch::with_defaults(round.period()).closes_at_ms(round);
+        Frame { probe: 0, now_ms, part: Vec::new() }.write(input)?;
+        input.flush()?;
+        let found = said.next().context("the process to measure ended")??;
+        let wanted = format!("{} {} {}", round.start_s(), seen.up, seen.down);
+        ensure!(found == wanted, "round, up and down are {found}, not {wanted}");
+        if at % 25 == 24 {
+            progress(&format!("round {} of {ROUNDS}", at + 1));
+        }
+        round = round.next();
+        network.advance();
+    }
+    Ok(ROUNDS)
+}
