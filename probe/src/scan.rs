@@ -27,6 +27,8 @@ use round::RoundScan;
 const REMEMBERED_S: u64 = 86_400;
 /// A round is begun late by at most this share of its period, else it is missed.
 const LATE_START_SHARE: i64 = 4;
+/// Look-ups end so long before their time is over, so that their part is still on time.
+const REPORT_MS: i64 = 500;
 /// The fixed jitter of a probe is below this share of the period, and below two seconds.
 const JITTER_SHARE: i64 = 20;
 
@@ -113,7 +115,11 @@ impl Scanner {
                 due = self.next_round(last) => {
                     last = Some(due.0);
                     let scanner = self.clone();
-                    rounds.spawn(async move { scanner.round(due.0, &due.1).await });
+                    rounds.spawn(async move {
+                        let (round, plan) = due;
+                        let end_ms = plan.epochs.at(round.start_s()).closes_at_ms(round);
+                        scanner.round(round, &plan, end_ms).await;
+                    });
                 }
                 Some(ended) = rounds.join_next() => {
                     if let Err(error) = ended {
@@ -129,7 +135,14 @@ impl Scanner {
     /// Scans the round that is due now or next, and answers which it was.
     pub async fn once(&self) -> Round {
         let (round, plan) = self.next_round(None).await;
-        self.round(round, &plan).await;
+        let epoch = plan.epochs.at(round.start_s());
+        // A timer starts the next one with the next round, and skips it while this one runs: so
+        // this one does not make use of the grace, unless the questions would not fit without.
+        let questions_ms = i64::from(epoch.direct_timeout_ms) * i64::from(epoch.direct_attempts);
+        let suspects_ms = i64::from(plan.schedule.suspects_offset_ms);
+        let asked_ms = round.start_ms() + suspects_ms + questions_ms + REPORT_MS;
+        let end_ms = round.end_ms().max(asked_ms + REPORT_MS).min(epoch.closes_at_ms(round));
+        self.round(round, &plan, end_ms).await;
         self.yagna.close().await;
         round
     }
@@ -174,10 +187,11 @@ impl Scanner {
         most * i64::from(self.jitter_permille) / 1000
     }
 
-    async fn round(&self, round: Round, plan: &Arc<Plan>) {
+    /// Scans a round; look-ups end shortly before `end_ms`, in aggregator time.
+    async fn round(&self, round: Round, plan: &Arc<Plan>, end_ms: i64) {
         let started_ms = now_unix_ms();
         let epoch: &Epoch = plan.epochs.at(round.start_s());
-        let counts = RoundScan::new(self, round, epoch, plan).run().await;
+        let counts = RoundScan::new(self, round, epoch, plan, end_ms).run().await;
         #[expect(clippy::cast_precision_loss, reason = "milliseconds")]
         histogram!("uptime_scan_round_seconds")
             .record((now_unix_ms() - started_ms) as f64 / 1000.0);

@@ -182,9 +182,8 @@ impl State {
     /// test looks back on them, must then be judged again: see [`State::judge_again`].
     pub fn late(&mut self, fact: &Fact) -> Inserted {
         let round = self.round_of(fact);
-        // A round outside the window is judged from the store, which has the fact already.
-        let oldest = self.window.keys().next().copied();
-        let inserted = if oldest.is_some_and(|oldest| oldest <= round.start_s()) {
+        // A round no longer kept is judged from the store, which has the fact already.
+        let inserted = if self.kept_from_s() <= round.start_s() {
             self.window.entry(round.start_s()).or_default().insert(fact.clone())
         } else {
             Inserted::New
@@ -230,7 +229,7 @@ impl State {
         for _ in 0..MASS_LOSS_ROUNDS {
             earliest = self.epochs.previous(earliest).unwrap_or(earliest);
         }
-        self.window.keys().next().is_some_and(|oldest| *oldest <= earliest.start_s())
+        self.kept_from_s() <= earliest.start_s()
     }
 
     fn set_verdict(&mut self, node: u32, round: Round, verdict: Verdict) {
@@ -301,14 +300,19 @@ impl State {
         }
     }
 
-    fn forget_old(&mut self) {
+    /// The start of the first round whose facts are all in memory, whether it has any or not.
+    fn kept_from_s(&self) -> u64 {
         let Some(mut oldest) = self.closed else {
-            return;
+            return 0;
         };
         for _ in 0..WINDOW_CLOSED {
             oldest = self.epochs.previous(oldest).unwrap_or(oldest);
         }
-        self.window = self.window.split_off(&oldest.start_s());
+        oldest.start_s()
+    }
+
+    fn forget_old(&mut self) {
+        self.window = self.window.split_off(&self.kept_from_s());
     }
 
     /// Nodes that appear in listings: they made an offer, and either gave positive evidence or

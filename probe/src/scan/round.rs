@@ -9,13 +9,11 @@ use metrics::counter;
 use tokio::time::{Instant, sleep_until};
 use uptime_proto::{Class, Epoch, Kind, NodeId, Outcome, Part, PartKey, Reason, Round, Sets};
 
-use super::{Findings, Fresh, Scanner, SuspectPlan, first_look_ups, suspects};
+use super::{Findings, Fresh, REPORT_MS, Scanner, SuspectPlan, first_look_ups, suspects};
 use crate::clock::now_unix_ms;
 use crate::orders::{CLOCK_OFFSET_MS_MAX, Plan, State};
 use crate::yagna::CouldNotLook;
 
-/// Look-ups end so long before the round's grace does, so that their part is still on time.
-const REPORT_MS: i64 = 500;
 /// How long after its time the list of suspects is waited for.
 const SUSPECTS_PATIENCE: Duration = Duration::from_millis(700);
 
@@ -38,6 +36,7 @@ pub(super) struct RoundScan<'a> {
     /// Ties the monotonic clock to aggregator time, once per round.
     anchor: (Instant, i64),
     offset_ms: i64,
+    end_ms: i64,
     counts: Counts,
 }
 
@@ -47,11 +46,12 @@ impl<'a> RoundScan<'a> {
         round: Round,
         epoch: &'a Epoch,
         plan: &'a Arc<Plan>,
+        end_ms: i64,
     ) -> Self {
         let state: State = scanner.orders.now();
         let anchor = (Instant::now(), state.now_ms());
         let offset_ms = state.clock_offset_ms;
-        Self { scanner, round, epoch, plan, anchor, offset_ms, counts: Counts::default() }
+        Self { scanner, round, epoch, plan, anchor, offset_ms, end_ms, counts: Counts::default() }
     }
 
     pub(super) async fn run(mut self) -> Counts {
@@ -85,7 +85,7 @@ impl<'a> RoundScan<'a> {
     }
 
     fn deadline(&self) -> Instant {
-        self.instant(self.epoch.closes_at_ms(self.round) - REPORT_MS)
+        self.instant(self.end_ms - REPORT_MS)
     }
 
     fn fresh(&self) -> Fresh {

@@ -1,0 +1,108 @@
+//! Small histories that random ones rarely come by, each written out.
+//!
+//! Owns one corner per test. What should come of it is the oracle's to say, and is said in words
+//! where it is the point.
+
+use uptime_proto::{Class, Kind, NodeId, Outcome, Part, PartKey, Period, Round, Sets};
+use uptime_testkit::oracle::OracleFact;
+
+use crate::drive::Driver;
+use crate::world::{BEGIN_S, Rules, node_id};
+
+const RULES: Rules =
+    Rules { announced_slot: 0, period_s: 30, k: 1, retire_after_s: 30 * 86_400 };
+
+fn ids(nodes: std::ops::Range<u64>) -> Vec<NodeId> {
+    nodes.map(node_id).collect()
+}
+
+fn round(slot: u64) -> Round {
+    Round::new(BEGIN_S + slot * 30, Period::new(30).unwrap()).unwrap()
+}
+
+/// A moment in a slot, milliseconds after it begins.
+fn moment(slot: u64, after_ms: i64) -> i64 {
+    round(slot).start_ms() + after_ms
+}
+
+fn fact(probe: u32, slot: u64, kind: Kind, sets: Sets) -> OracleFact {
+    let subnet = if kind == Kind::Market { "public" } else { "" };
+    let key = PartKey { subnet: subnet.to_owned(), round: round(slot), number: 0 };
+    let part = Part {
+        key,
+        kind,
+        outcome: Outcome::Looked,
+        observed_at_ms: moment(slot, 10_000),
+        relay_session_age_s: Some(600),
+        sets,
+    };
+    OracleFact { probe, part }
+}
+
+fn offers(probe: u32, slot: u64, nodes: std::ops::Range<u64>) -> OracleFact {
+    fact(probe, slot, Kind::Market, Sets::default().with(Class::Offer, ids(nodes)))
+}
+
+fn lookup(
+    probe: u32,
+    slot: u64,
+    seen: std::ops::Range<u64>,
+    unreachable: std::ops::Range<u64>,
+) -> OracleFact {
+    let sets = Sets::default().with(Class::Seen, ids(seen));
+    fact(probe, slot, Kind::Lookup, sets.with(Class::Unreachable, ids(unreachable)))
+}
+
+async fn driver() -> Driver {
+    Driver::new(&RULES.epoch(), 2, moment(0, 0)).await
+}
+
+/// What mass loss looks back on may have come after its round closed, while there was nothing yet
+/// in memory, or only later rounds were.
+#[tokio::test]
+async fn mass_loss_looks_back_on_late_rounds() {
+    for begins_with_another_round in [false, true] {
+        let mut driver = driver().await;
+        if begins_with_another_round {
+            driver.submit(&[offers(2, 2, 0..1)], moment(2, 11_000)).await;
+        }
+        driver.catch_up(moment(3, 10_000)).await;
+        driver.submit(&[offers(1, 1, 0..12), lookup(1, 1, 0..12, 0..0)], moment(3, 11_000)).await;
+        driver.catch_up(moment(3, 12_000)).await;
+        driver.compare(moment(3, 12_000), "late, but there");
+        driver.submit(&[lookup(1, 3, 0..0, 0..12)], moment(3, 13_000)).await;
+        driver.catch_up(moment(4, 10_000)).await;
+        driver.compare(moment(4, 10_000), "sight was lost: nobody is down");
+        assert!(driver.csv().lines().skip(1).all(|row| row.contains(",True,")), "{}", driver.csv());
+        driver.restart(true, moment(4, 11_000)).await;
+        driver.compare(moment(4, 11_000), "after a restart");
+    }
+}
+
+/// Of two facts with one key that fall into different rounds, the one with the smaller digest
+/// counts, in its own round, whichever came first and whatever has been closed meanwhile.
+#[tokio::test]
+async fn conflicting_facts_may_fall_into_different_rounds() {
+    for (first_after_ms, second_after_ms) in [(1_000, 17_000), (17_000, 1_000)] {
+        for close_between in [false, true] {
+            let mut driver = driver().await;
+            let rules = Rules { period_s: 15, ..RULES };
+            driver.submit(&[offers(1, 0, 0..3)], moment(0, 11_000)).await;
+            driver.reopen(&rules.epoch(), true, moment(1, 0)).await;
+            // Long after the change, from a probe that has not heard of it.
+            let version = |after_ms, seen: std::ops::Range<u64>| {
+                let mut fact = lookup(1, 20, seen, 0..0);
+                fact.part.observed_at_ms = moment(20, after_ms);
+                fact
+            };
+            let now_ms = if close_between { moment(22, 0) } else { moment(20, 18_000) };
+            driver.submit(&[version(first_after_ms, 0..2)], now_ms).await;
+            driver.catch_up(now_ms).await;
+            driver.submit(&[version(second_after_ms, 1..3)], now_ms).await;
+            driver.catch_up(moment(60, 0)).await;
+            driver.compare(moment(60, 0), "one of them counts");
+            driver.restart(true, moment(60, 1)).await;
+            driver.compare(moment(60, 1), "after a restart");
+        }
+    }
+}
