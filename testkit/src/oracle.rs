@@ -131,6 +131,12 @@ impl<'a> Oracle<'a> {
         Self { epochs, rounds }
     }
 
+    /// Every round in force from the first with a fact to the last closed one.
+    #[must_use]
+    pub fn rounds(&self) -> Vec<Round> {
+        self.rounds.iter().map(|book| book.round).collect()
+    }
+
     /// The verdict on a node in a round; `index` counts from the first round with a fact.
     #[must_use]
     pub fn verdict(&self, node: NodeId, index: usize) -> Verdict {
@@ -168,8 +174,9 @@ impl<'a> Oracle<'a> {
         sound && !self.mass_loss(probe, index)
     }
 
-    /// Whether it found less than half of its own best share in the rounds before.
-    fn mass_loss(&self, probe: u32, index: usize) -> bool {
+    /// Whether a probe found less than half of its own best share in the rounds before.
+    #[must_use]
+    pub fn mass_loss(&self, probe: u32, index: usize) -> bool {
         let share = |index: usize| {
             let share = self.rounds[index].shares.get(&probe).copied();
             share.filter(|(looked, _)| *looked >= MASS_LOSS_LOOKED_MIN)

@@ -3,10 +3,14 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 #![allow(unreachable_pub, reason = "the parts of one test binary")]
 
+#[path = "ledger_oracle/census.rs"]
+mod census;
 #[path = "ledger_oracle/corners.rs"]
 mod corners;
 #[path = "ledger_oracle/drive.rs"]
 mod drive;
+#[path = "ledger_oracle/story.rs"]
+mod story;
 #[path = "ledger_oracle/world.rs"]
 mod world;
 

@@ -3,14 +3,13 @@
 //! Owns one corner per test. What should come of it is the oracle's to say, and is said in words
 //! where it is the point.
 
-use uptime_proto::{Class, Kind, NodeId, Outcome, Part, PartKey, Period, Round, Sets};
+use uptime_proto::{Class, Epoch, Kind, NodeId, Outcome, Part, PartKey, Period, Round, Sets};
 use uptime_testkit::oracle::OracleFact;
 
 use crate::drive::Driver;
 use crate::world::{BEGIN_S, Rules, node_id};
 
-const RULES: Rules =
-    Rules { announced_slot: 0, period_s: 30, k: 1, retire_after_s: 30 * 86_400 };
+const RULES: Rules = Rules { announced_slot: 0, period_s: 30, k: 1, retire_after_s: 30 * 86_400 };
 
 fn ids(nodes: std::ops::Range<u64>) -> Vec<NodeId> {
     nodes.map(node_id).collect()
@@ -105,4 +104,24 @@ async fn conflicting_facts_may_fall_into_different_rounds() {
             driver.compare(moment(60, 1), "after a restart");
         }
     }
+}
+
+/// With a long grace, a part on an outdated grid may have been made many rounds after its own.
+#[tokio::test]
+async fn a_late_fact_on_an_outdated_grid_is_found_again() {
+    let with_grace = |period_s| {
+        let rules = Rules { period_s, ..RULES };
+        Epoch { grace_s: 900, ..rules.epoch() }
+    };
+    let mut driver = Driver::new(&with_grace(30), 2, moment(0, 0)).await;
+    driver.submit(&[offers(1, 0, 0..3)], moment(0, 11_000)).await;
+    driver.reopen(&with_grace(15), true, moment(1, 0)).await;
+    let mut made_late = lookup(1, 20, 0..2, 2..3);
+    made_late.part.observed_at_ms = moment(20, 920_000);
+    driver.catch_up(moment(120, 0)).await;
+    driver.submit(&[made_late], moment(120, 1)).await;
+    driver.catch_up(moment(120, 2)).await;
+    driver.compare(moment(120, 2), "late");
+    driver.restart(true, moment(120, 3)).await;
+    driver.compare(moment(120, 3), "after a restart");
 }

@@ -197,7 +197,9 @@ pub async fn run(world: &World, facts: &[OracleFact], delivery: &Delivery) -> St
         }
         // A probe's share of what comes together is committed together.
         let together = 1 + usize::try_from(dice.roll(&[2, at as u64]) % 16).unwrap();
+        let next_rules_ms = announced.first().map_or(i64::MAX, Rules::announced_ms);
         let batch = &arrivals[at..arrivals.len().min(at + together)];
+        let batch = &batch[..batch.partition_point(|(at_ms, _)| *at_ms < next_rules_ms)];
         at += batch.len();
         let now_ms = batch.last().map_or(now_ms, |last| last.0);
         before_ms = now_ms;

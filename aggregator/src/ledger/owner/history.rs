@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use metrics::counter;
-use uptime_proto::Round;
+use uptime_proto::{Epoch, Round};
 
 use super::Owner;
 use crate::ledger::evidence::{Fact, Inserted, MASS_LOSS_ROUNDS};
@@ -101,9 +101,11 @@ impl<S: Store> Owner<S> {
         for _ in 0..MASS_LOSS_ROUNDS {
             earliest = epochs.previous(earliest).unwrap_or(earliest);
         }
-        // Parts on an outdated grid lie under a key up to one of their periods earlier.
-        let longest = epochs.all().iter().map(|epoch| epoch.period.seconds()).max().unwrap_or(0);
-        let slack = if epochs.all().len() > 1 { u64::from(longest) } else { 0 };
+        // Parts on an outdated grid lie under a key up to one of their periods, and its grace,
+        // earlier.
+        let reach = |epoch: &Epoch| u64::from(epoch.period.seconds()) + u64::from(epoch.grace_s);
+        let longest = epochs.all().iter().map(reach).max().unwrap_or(0);
+        let slack = if epochs.all().len() > 1 { longest } else { 0 };
         let from = earliest.start_s().saturating_sub(slack);
         let mut window = Window::new();
         for fact in that_count(self.store.read(from, last.end_s() + slack).await?) {
