@@ -46,18 +46,30 @@ pub struct IngestOptions {
     pub schedule: v1::Schedule,
 }
 
+/// The last part of a round is on its way so long before the round closes.
+const REPORT_MS: u32 = 1_000;
+/// Suspects are asked for with `FindNode` first: at 400 a second this is time for 600 of them, and
+/// those not long dead are asked first.
+const SUSPECT_FINDS_MS: u32 = 1_500;
+/// First look-ups of a few nodes begin so long before suspects are named; see `Schedule`.
+const FIRST_STAGE_MS: u32 = 2_000;
+
 /// When in a round look-ups begin and suspects are named, for these rules.
 ///
-/// Look-ups begin at two fifths of the round, so that at 400 a second some 3,600 are done before
-/// suspects are named at 30 s rounds. Suspects are named so that the last direct question ends one
-/// second before the round does, or, in short rounds, at three fifths.
+/// As late as can be: a node that died is noticed in a round only if its `seen` is stale when it is
+/// asked for, so every second earlier is a second more until it is shown as down. Suspects are
+/// named so that the last direct question ends within the grace; in short rounds at three fifths,
+/// and never in the last tenth.
 #[must_use]
 pub fn schedule_for(epoch: &Epoch) -> v1::Schedule {
     let period_ms = epoch.period.seconds().saturating_mul(1000);
-    let questions_ms = epoch.direct_timeout_ms.saturating_mul(epoch.direct_attempts) + 1_000;
+    let closes_ms = period_ms.saturating_add(epoch.grace_s.saturating_mul(1000));
+    let questions_ms = epoch.direct_timeout_ms.saturating_mul(epoch.direct_attempts);
+    let latest_ms = closes_ms.saturating_sub(questions_ms + SUSPECT_FINDS_MS + REPORT_MS);
+    let suspects_ms = latest_ms.clamp(period_ms / 5 * 3, period_ms - period_ms / 10);
     v1::Schedule {
-        lookups_offset_ms: period_ms / 5 * 2,
-        suspects_offset_ms: (period_ms / 5 * 3).max(period_ms.saturating_sub(questions_ms)),
+        lookups_offset_ms: suspects_ms.saturating_sub(FIRST_STAGE_MS).max(suspects_ms / 3 * 2),
+        suspects_offset_ms: suspects_ms,
         lookups_per_s_max: 400,
         lookups_in_flight_max: 50,
     }
@@ -323,5 +335,31 @@ impl v1::collector_server::Collector for Ingest {
             server_time_unix_ms: now_ms,
             epoch: Some(self.ledger.epochs().at(now_s).into()),
         }))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use uptime_proto::Period;
+
+    use super::*;
+
+    #[test]
+    fn everything_in_a_round_fits_before_it_closes() {
+        let wanted =
+            [(1, 400, 600), (10, 4_000, 6_000), (30, 22_500, 24_500), (60, 52_000, 54_000)];
+        for (period_s, lookups_ms, suspects_ms) in wanted {
+            let epoch = Epoch::with_defaults(Period::new(period_s).unwrap());
+            let schedule = schedule_for(&epoch);
+            let found = (schedule.lookups_offset_ms, schedule.suspects_offset_ms);
+            assert_eq!(found, (lookups_ms, suspects_ms), "rounds of {period_s} s");
+        }
+        let quick = Epoch {
+            grace_s: 3_600,
+            direct_timeout_ms: 1,
+            ..Epoch::with_defaults(Period::new(30).unwrap())
+        };
+        assert_eq!(schedule_for(&quick).suspects_offset_ms, 27_000, "not after the round");
     }
 }

@@ -118,6 +118,7 @@ async fn check_aggregator(config: &Config, findings: &mut Vec<Finding>) {
         };
         let options = UplinkOptions {
             aggregators: vec![address.clone()],
+            tls: config.tls.clone(),
             token: config.token.clone(),
             subnets: config.subnets.clone(),
         };

@@ -6,12 +6,14 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use uptime_proto::settings::{Settings, Texts};
 
 use crate::clock::now_unix_ms;
-use crate::uplink::Token;
+use crate::scan::Enabled;
+use crate::uplink::{Tls, Token};
 use crate::yagna::{AppKey, Limits, YagnaOptions, valid_subnet};
 
 /// Scans the Golem network through one yagna daemon, once per round, and streams what it saw to
@@ -109,6 +111,14 @@ setting_args! {
     app_key_file = "app-key-file", "UPTIME_APP_KEY_FILE", "FILE";
     /// A file with this probe's token, instead of UPTIME_TOKEN
     token_file = "token-file", "UPTIME_TOKEN_FILE", "FILE";
+    /// The certificates (PEM) that an https aggregator's must come from [default: the system's]
+    ca_file = "ca-file", "UPTIME_CA_FILE", "FILE";
+    /// This probe's certificate chain (PEM), where the aggregator asks for one
+    cert_file = "cert-file", "UPTIME_CERT_FILE", "FILE";
+    /// The certificate's private key (PEM)
+    key_file = "key-file", "UPTIME_KEY_FILE", "FILE";
+    /// What is asked, by commas: market, find-node, direct, latency; all unless said
+    sources = "sources", "UPTIME_SOURCES", "LIST";
     /// Where parts wait until the aggregator has them [default: ./uptime-spool]
     spool_dir = "spool-dir", "UPTIME_SPOOL_DIR", "DIR";
     /// Bytes the spool may take; beyond them the oldest parts go and are reported as a gap
@@ -118,8 +128,16 @@ setting_args! {
     metrics_addr = "metrics-addr", "UPTIME_METRICS_ADDR", "ADDR:PORT";
     /// FindNode questions a second [default: 400]
     lookups_per_s_max = "lookups-per-s-max", "UPTIME_LOOKUPS_PER_S_MAX", "N";
-    /// FindNode questions, and direct questions, in flight [default: 50]
+    /// FindNode questions in flight [default: 50]
     lookups_in_flight_max = "lookups-in-flight-max", "UPTIME_LOOKUPS_IN_FLIGHT_MAX", "N";
+    /// Direct questions in flight [default: 50]
+    direct_in_flight_max = "direct-in-flight-max", "UPTIME_DIRECT_IN_FLIGHT_MAX", "N";
+    /// For a quick answer of yagna [default: 5000]
+    answer_timeout_ms = "answer-timeout-ms", "UPTIME_ANSWER_TIMEOUT_MS", "MS";
+    /// For the whole listing of one subnet's market [default: 10000]
+    market_timeout_ms = "market-timeout-ms", "UPTIME_MARKET_TIMEOUT_MS", "MS";
+    /// Bytes of one answer that are read [default: 16777216]
+    answer_bytes_max = "answer-bytes-max", "UPTIME_ANSWER_BYTES_MAX", "BYTES";
     /// How logs are written: text or json [default: text]
     log_format = "log-format", "UPTIME_LOG_FORMAT", "FORMAT";
 }
@@ -132,6 +150,8 @@ pub struct Config {
     pub subnets: Vec<String>,
     pub aggregators: Vec<String>,
     pub token: Option<Token>,
+    pub tls: Tls,
+    pub enabled: Enabled,
     pub spool_dir: PathBuf,
     pub spool_bytes_max: u64,
     pub metrics_addr: Option<SocketAddr>,
@@ -174,7 +194,6 @@ impl Config {
             Some(path) => read_file(path, around).map_err(|fault| vec![fault])?,
         };
         let mut settings = Settings::new(args.texts(), file);
-        let defaults = Limits::default();
         let base_url = settings.one("yagna-url", "http://127.0.0.1:7465".to_owned());
         let app_key =
             secret(&mut settings, around, "YAGNA_APPKEY", "app-key-file").unwrap_or_else(|| {
@@ -197,17 +216,9 @@ impl Config {
         let spool_dir = settings.one("spool-dir", PathBuf::from("uptime-spool"));
         let spool_bytes_max = settings.number("spool-bytes-max", 64 << 20, 1 << 20, 1 << 40);
         let metrics_addr = settings.optional("metrics-addr", loopback);
-        let limits = Limits {
-            finds_per_s_max: settings.number32(
-                "lookups-per-s-max",
-                defaults.finds_per_s_max,
-                1,
-                100_000,
-            ),
-            find_in_flight_max: in_flight(&mut settings, defaults.find_in_flight_max),
-            ..defaults
-        };
-        let limits = Limits { direct_in_flight_max: limits.find_in_flight_max, ..limits };
+        let tls = read_tls(&mut settings, around);
+        let enabled = settings.checked("sources", Enabled::ALL, read_sources);
+        let limits = read_limits(&mut settings);
         let log_json = settings.checked("log-format", false, |text| match text {
             "text" => Ok(false),
             "json" => Ok(true),
@@ -221,6 +232,8 @@ impl Config {
             subnets,
             aggregators,
             token,
+            tls,
+            enabled,
             spool_dir,
             spool_bytes_max,
             metrics_addr,
@@ -250,19 +263,86 @@ fn read_aggregators(settings: &mut Settings) -> Vec<String> {
         aggregators.push("http://127.0.0.1:7640".to_owned());
     }
     for aggregator in &aggregators {
-        if !aggregator.starts_with("http://") {
+        let host = aggregator.strip_prefix("http://").or(aggregator.strip_prefix("https://"));
+        if host.is_none_or(str::is_empty) {
             settings.fault(format!(
-                "--aggregator: {aggregator:?}: http://HOST:PORT is wanted; this version speaks \
-                 plaintext, so use a tunnel to an aggregator on another host"
+                "--aggregator: {aggregator:?}: https://HOST:PORT is wanted, or http://HOST:PORT \
+                 on this host or through a tunnel"
             ));
         }
     }
     aggregators
 }
 
-fn in_flight(settings: &mut Settings, default: usize) -> usize {
-    let default = u32::try_from(default).unwrap_or(50);
-    settings.number32("lookups-in-flight-max", default, 1, 10_000) as usize
+fn read_limits(settings: &mut Settings) -> Limits {
+    let defaults = Limits::default();
+    let mut in_flight = |name, default: usize| {
+        let default = u32::try_from(default).unwrap_or(50);
+        settings.number32(name, default, 1, 10_000) as usize
+    };
+    let find_in_flight_max = in_flight("lookups-in-flight-max", defaults.find_in_flight_max);
+    let direct_in_flight_max = in_flight("direct-in-flight-max", defaults.direct_in_flight_max);
+    let mut millis = |name, default: Duration, low, high| {
+        let default = u64::try_from(default.as_millis()).unwrap_or(low);
+        Duration::from_millis(settings.number(name, default, low, high))
+    };
+    let answer_timeout = millis("answer-timeout-ms", defaults.answer_timeout, 100, 60_000);
+    let market_timeout = millis("market-timeout-ms", defaults.market_timeout, 1_000, 600_000);
+    let bytes = settings.number32("answer-bytes-max", 16 << 20, 64 << 10, 1 << 30);
+    Limits {
+        find_in_flight_max,
+        direct_in_flight_max,
+        answer_timeout,
+        market_timeout,
+        answer_bytes_max: bytes as usize,
+        finds_per_s_max: settings.number32(
+            "lookups-per-s-max",
+            defaults.finds_per_s_max,
+            1,
+            100_000,
+        ),
+        ..defaults
+    }
+}
+
+fn read_sources(text: &str) -> Result<Enabled, String> {
+    let mut enabled = Enabled { market: false, find_node: false, direct: false, latency: false };
+    for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
+        match word {
+            "market" => enabled.market = true,
+            "find-node" => enabled.find_node = true,
+            "direct" => enabled.direct = true,
+            "latency" => enabled.latency = true,
+            other => {
+                return Err(format!(
+                    "{other:?}: a list of market, find-node, direct and latency is wanted"
+                ));
+            }
+        }
+    }
+    Ok(enabled)
+}
+
+fn read_tls(settings: &mut Settings, around: &impl Surroundings) -> Tls {
+    let mut read = |name: &str| {
+        let path = settings.optional(name, |text| Ok(PathBuf::from(text)))?;
+        match around.read(&path) {
+            Ok(text) if text.contains("-----BEGIN") => Some(text),
+            Ok(_) => {
+                settings.fault(format!("--{name}: {} has nothing in PEM form", path.display()));
+                None
+            }
+            Err(error) => {
+                settings.fault(format!("--{name}: {}: {error}", path.display()));
+                None
+            }
+        }
+    };
+    let (ca, cert, key) = (read("ca-file"), read("cert-file"), read("key-file"));
+    if cert.is_some() != key.is_some() {
+        settings.fault("--cert-file and --key-file are of use only together");
+    }
+    Tls::new(ca, cert.zip(key))
 }
 
 fn loopback(text: &str) -> Result<SocketAddr, String> {
@@ -353,6 +433,9 @@ mod tests {
             subnet_tag: vec!["a)(b".into()],
             aggregator: vec!["ftp://x".into()],
             metrics_addr: Some("0.0.0.0:1".into()),
+            sources: Some("market,moon".into()),
+            cert_file: Some("config".into()),
+            answer_timeout_ms: Some("0".into()),
             token_file: Some("absent".into()),
             ..SettingArgs::default()
         };
@@ -362,6 +445,9 @@ mod tests {
             "subnet-tag",
             "aggregator",
             "metrics-addr",
+            "moon",
+            "--cert-file: config has nothing",
+            "answer-timeout-ms",
             "token-file",
             "spool-bytes-max",
             "\"subnets\"",

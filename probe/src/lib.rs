@@ -6,6 +6,7 @@
 pub mod check;
 pub mod clock;
 pub mod config;
+pub mod daemon;
 pub mod orders;
 pub mod scan;
 pub mod spool;

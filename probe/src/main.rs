@@ -2,31 +2,21 @@
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 use uptime_probe::check::check;
 use uptime_probe::config::{Cli, Command, Config, Output, Real, SettingArgs};
-use uptime_probe::orders::Orders;
-use uptime_probe::scan::Scanner;
-use uptime_probe::spool::{Spool, SpoolLimits};
+use uptime_probe::daemon::{self, Ended};
 use uptime_probe::survey::{Progress, Row, Survey, survey};
 use uptime_probe::telemetry;
-use uptime_probe::uplink::{Uplink, UplinkOptions};
 use uptime_probe::yagna::Yagna;
 
 /// Wrong usage or configuration, as sysexits.h has it.
 const EXIT_USAGE: u8 = 64;
 /// The round is on disk; delivering it is left to a later run.
 const EXIT_NOT_DELIVERED: u8 = 75;
-/// How long the uplink may take to empty the spool when the probe stops, or did one round.
-const DRAIN_WITHIN: Duration = Duration::from_secs(10);
-
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -56,7 +46,7 @@ fn main() -> ExitCode {
 async fn command(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Run { once, settings } => match configured(&settings) {
-            Ok(config) => run(config, once).await,
+            Ok(config) => run(config, once, &settings).await,
             Err(code) => Ok(code),
         },
         Command::Scan { output, settings } => match configured(&settings) {
@@ -85,74 +75,12 @@ fn print_line(line: &str) {
     writeln!(std::io::stdout().lock(), "{line}").ok();
 }
 
-async fn run(config: Config, once: bool) -> anyhow::Result<ExitCode> {
+async fn run(config: Config, once: bool, args: &SettingArgs) -> anyhow::Result<ExitCode> {
     telemetry::start_logging(config.log_json, "info");
-    if let Some(addr) = config.metrics_addr {
-        telemetry::serve_metrics(addr)?;
-    }
-    let yagna = Yagna::new(config.yagna)?;
-    let limits = SpoolLimits { bytes_max: config.spool_bytes_max };
-    let (spool, found) = Spool::open(&config.spool_dir, limits)
-        .with_context(|| format!("cannot use the spool in {}", config.spool_dir.display()))?;
-    if found.damaged > 0 {
-        tracing::error!(damaged = found.damaged, "the spool was damaged; the rest is delivered");
-    }
-    let orders = Orders::open(&config.spool_dir);
-    if let Err(failure) = yagna.delete_leftovers().await {
-        tracing::warn!(%failure, "demands of an earlier run, if any, stay until they end");
-    }
-    let options = UplinkOptions {
-        aggregators: config.aggregators,
-        token: config.token,
-        subnets: config.subnets.clone(),
-    };
-    let name = config.spool_dir.display().to_string();
-    let uplink = Uplink::new(options.clone(), spool.clone(), orders.clone());
-    let scanner = Scanner::new(yagna, spool.clone(), orders.clone(), config.subnets, &name);
-    let shutdown = CancellationToken::new();
-    let mut tasks: JoinSet<()> = JoinSet::new();
-    tasks.spawn(uplink.run(shutdown.clone()));
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    if once {
-        let round = tokio::select! {
-            round = scanner.once() => round,
-            _ = terminate.recv() => return Ok(EXIT_NOT_DELIVERED.into()),
-            _ = interrupt.recv() => return Ok(EXIT_NOT_DELIVERED.into()),
-        };
-        tracing::info!(round = round.start_s(), "one round done");
-    } else {
-        let scan_stop = CancellationToken::new();
-        let mut scanning: JoinSet<()> = JoinSet::new();
-        scanning.spawn(scanner.run(scan_stop.clone()));
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-            Some(ended) = scanning.join_next() => ended.context("the scanner ended by itself")?,
-            Some(ended) = tasks.join_next() => ended.context("the uplink ended by itself")?,
-        }
-        // Stop scanning, then let the uplink send what is there.
-        scan_stop.cancel();
-        while scanning.join_next().await.is_some() {}
-    }
-    let waiting = wait_empty(&spool).await;
-    shutdown.cancel();
-    while tasks.join_next().await.is_some() {}
-    if waiting > 0 {
-        tracing::warn!(waiting, "parts wait in the spool for the next run");
-    }
-    Ok(if once && waiting > 0 { EXIT_NOT_DELIVERED.into() } else { ExitCode::SUCCESS })
-}
-
-/// Waits a bounded time for the spool to be empty; answers what still waits.
-async fn wait_empty(spool: &Spool) -> u64 {
-    let empty = async {
-        while spool.waiting() > 0 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(DRAIN_WITHIN, empty).await.ok();
-    spool.waiting()
+    Ok(match daemon::run(config, once, || Config::read(args, &Real)).await? {
+        Ended::Done => ExitCode::SUCCESS,
+        Ended::NotDelivered => EXIT_NOT_DELIVERED.into(),
+    })
 }
 
 async fn scan(config: Config, output: Output) -> anyhow::Result<ExitCode> {

@@ -1,13 +1,13 @@
 //! What the aggregator last told this probe.
 //!
 //! Owns the schedule, the measured clock offset and the lists of look-ups: the uplink writes them,
-//! the scanner reads them. The schedule is kept in a file, so that a probe that starts without a
-//! connection goes on with the rules it knew.
+//! the scanner reads them. Schedule and offset are kept in a file, so that a probe that starts
+//! without a connection goes on with the rules it knew.
 
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use prost::Message;
 use tokio::sync::watch;
@@ -16,6 +16,9 @@ use uptime_proto::v1::{self, LookupStage};
 use uptime_proto::{Epoch, Epochs, NodeId};
 
 use crate::clock::now_unix_ms;
+
+/// The kept offset is written anew when it is so far off; the way of a message is not worth a sync.
+const OFFSET_KEPT_WITHIN_MS: i64 = 100;
 
 /// More than so much between the two clocks is a reason not to look.
 pub const CLOCK_OFFSET_MS_MAX: i64 = 2_000;
@@ -60,7 +63,14 @@ impl State {
 #[derive(Debug, Clone)]
 pub struct Orders {
     state: Arc<watch::Sender<State>>,
-    file: Option<Arc<PathBuf>>,
+    file: Option<Arc<KeptFile>>,
+}
+
+/// Where the schedule is kept, and what was written there last by this process.
+#[derive(Debug)]
+struct KeptFile {
+    path: PathBuf,
+    kept: Mutex<Option<(v1::Welcome, i64)>>,
 }
 
 impl Plan {
@@ -94,12 +104,18 @@ impl Orders {
     /// Nothing told yet, but for the plan that an earlier run left in this directory.
     #[must_use]
     pub fn open(directory: &Path) -> Self {
-        let file = directory.join("schedule");
-        let plan = read_plan(&file).unwrap_or_else(|why| {
-            tracing::warn!(file = %file.display(), why, "the kept schedule is not used");
+        let path = directory.join("schedule");
+        let kept = read_plan(&path).unwrap_or_else(|why| {
+            tracing::warn!(file = %path.display(), why, "the kept schedule is not used");
             None
         });
-        let state = State { plan: plan.map(Arc::new), ..State::default() };
+        let state = match kept {
+            Some((plan, clock_offset_ms)) => {
+                State { plan: Some(Arc::new(plan)), clock_offset_ms, ..State::default() }
+            }
+            None => State::default(),
+        };
+        let file = KeptFile { path, kept: Mutex::default() };
         Self { state: Arc::new(watch::Sender::new(state)), file: Some(Arc::new(file)) }
     }
 
@@ -124,13 +140,7 @@ impl Orders {
 
     /// A stream began.
     pub(crate) fn connected(&self, plan: Plan, welcome: &v1::Welcome, clock_offset_ms: i64) {
-        let known = self.state.borrow().plan.as_deref() == Some(&plan);
-        if !known
-            && let Some(file) = &self.file
-            && let Err(error) = keep_plan(file, welcome)
-        {
-            tracing::warn!(%error, file = %file.display(), "the schedule is not kept");
-        }
+        self.keep(Some(welcome), clock_offset_ms);
         self.state.send_modify(|state| {
             *state = State {
                 plan: Some(Arc::new(plan)),
@@ -139,6 +149,40 @@ impl Orders {
                 ..State::default()
             };
         });
+    }
+
+    /// The clocks were compared again on a stream that lives: this host's may have been set.
+    pub(crate) fn clock_measured(&self, clock_offset_ms: i64) {
+        self.state.send_modify(|state| state.clock_offset_ms = clock_offset_ms);
+        self.keep(None, clock_offset_ms);
+    }
+
+    /// Writes what a restart goes on with, unless it stands there already.
+    fn keep(&self, welcome: Option<&v1::Welcome>, clock_offset_ms: i64) {
+        let Some(file) = &self.file else {
+            return;
+        };
+        let mut kept = file.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        // What differs in every greeting is of no interest after a restart.
+        let stripped =
+            |welcome: &v1::Welcome| v1::Welcome { server_time_unix_ms: 0, ..welcome.clone() };
+        let before = kept.as_ref();
+        let Some(welcome) = welcome.map(stripped).or(before.map(|(welcome, _)| welcome.clone()))
+        else {
+            return;
+        };
+        let same = before.is_some_and(|(there, offset_ms)| {
+            *there == welcome && (offset_ms - clock_offset_ms).abs() <= OFFSET_KEPT_WITHIN_MS
+        });
+        if same {
+            return;
+        }
+        match keep_plan(&file.path, &welcome, clock_offset_ms) {
+            Ok(()) => *kept = Some((welcome, clock_offset_ms)),
+            Err(error) => {
+                tracing::warn!(%error, file = %file.path.display(), "the schedule is not kept");
+            }
+        }
     }
 
     /// A stream ended; the offset and the plan hold on.
@@ -203,9 +247,11 @@ impl Orders {
     }
 }
 
-/// The file: a Welcome message, then the CRC-32 (u32, little-endian) of its bytes.
-fn keep_plan(file: &Path, welcome: &v1::Welcome) -> std::io::Result<()> {
-    let mut bytes = welcome.encode_to_vec();
+/// The file, integers little-endian: the clock offset in milliseconds (i64), a Welcome message, the
+/// CRC-32 (u32) of all before it.
+fn keep_plan(file: &Path, welcome: &v1::Welcome, clock_offset_ms: i64) -> std::io::Result<()> {
+    let mut bytes = clock_offset_ms.to_le_bytes().to_vec();
+    welcome.encode_raw(&mut bytes);
     bytes.extend(crc32fast::hash(&bytes).to_le_bytes());
     let fresh = file.with_extension("new");
     let mut out = std::fs::File::create(&fresh)?;
@@ -216,7 +262,7 @@ fn keep_plan(file: &Path, welcome: &v1::Welcome) -> std::io::Result<()> {
     std::fs::File::open(directory)?.sync_all()
 }
 
-fn read_plan(file: &Path) -> Result<Option<Plan>, String> {
+fn read_plan(file: &Path) -> Result<Option<(Plan, i64)>, String> {
     let bytes = match std::fs::read(file) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -226,8 +272,9 @@ fn read_plan(file: &Path) -> Result<Option<Plan>, String> {
     if crc32fast::hash(body) != u32::from_le_bytes(*checksum) {
         return Err("it is damaged".to_owned());
     }
-    let welcome = v1::Welcome::decode(body).map_err(|error| error.to_string())?;
-    Plan::from_welcome(&welcome).map(Some)
+    let (offset_ms, welcome) = body.split_first_chunk::<8>().ok_or("it is too short")?;
+    let welcome = v1::Welcome::decode(welcome).map_err(|error| error.to_string())?;
+    Ok(Some((Plan::from_welcome(&welcome)?, i64::from_le_bytes(*offset_ms))))
 }
 
 #[cfg(test)]
@@ -254,7 +301,11 @@ mod tests {
         orders.connected(Plan::from_welcome(&welcome()).unwrap(), &welcome(), 7);
         orders.disconnected();
         assert_eq!(orders.now().clock_offset_ms, 7);
-        assert!(Orders::open(directory.path()).now().plan.is_some());
+        let again = Orders::open(directory.path()).now();
+        assert!(again.plan.is_some());
+        assert_eq!(again.clock_offset_ms, 7);
+        orders.clock_measured(-2_500);
+        assert_eq!(Orders::open(directory.path()).now().clock_offset_ms, -2_500);
         let file = directory.path().join("schedule");
         let mut bytes = std::fs::read(&file).unwrap();
         bytes[3] ^= 1;

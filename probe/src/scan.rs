@@ -2,16 +2,20 @@
 //!
 //! Owns the course of a round: the market of each subnet at its start, first look-ups, then
 //! suspects. Every part goes to the spool and nowhere else. Refuses to judge: freshness of `seen`
-//! is all it decides. Whatever could not be looked at becomes a part that says so and why.
+//! is all it decides. Whatever could not be looked at becomes a part that says so and why; rounds
+//! that were not scanned at all are reported as a gap.
 
 mod lookup;
+mod memory;
 mod round;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use metrics::{counter, histogram};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uptime_proto::{Epoch, NodeId, Round, v1};
@@ -20,88 +24,112 @@ use crate::clock::now_unix_ms;
 use crate::orders::{Orders, Plan};
 use crate::spool::Spool;
 use crate::yagna::{Offer, Yagna};
-pub use lookup::{Findings, Fresh, SuspectPlan, first_look_ups, suspects};
+pub use lookup::{Aside, Findings, Fresh, SuspectPlan, first_look_ups, suspects};
+use memory::{Listing, Memory};
 use round::RoundScan;
 
-/// Nodes whose last offer is older are not looked up by a probe left to itself.
-const REMEMBERED_S: u64 = 86_400;
 /// A round is begun late by at most this share of its period, else it is missed.
 const LATE_START_SHARE: i64 = 4;
 /// Look-ups end so long before their time is over, so that their part is still on time.
 const REPORT_MS: i64 = 500;
 /// The fixed jitter of a probe is below this share of the period, and below two seconds.
 const JITTER_SHARE: i64 = 20;
+/// Rounds missed longer ago are not worth a report: the aggregator takes nothing so old.
+const MISSED_S_MAX: u64 = 35 * 86_400;
+
+/// What is asked, and how. Replaced as a whole when the settings are read anew; a round keeps to
+/// the one it began with.
+#[derive(Debug)]
+pub struct Sources {
+    /// The daemon.
+    pub yagna: Yagna,
+    /// The subnets whose markets are listed.
+    pub subnets: Vec<String>,
+    /// Which questions are put.
+    pub enabled: Enabled,
+    /// `FindNode` questions a second, by this host's settings.
+    pub finds_per_s_max: u32,
+}
+
+/// Which sources of evidence are used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Enabled {
+    /// The market listing.
+    pub market: bool,
+    /// Look-ups by `FindNode`.
+    pub find_node: bool,
+    /// The direct question.
+    pub direct: bool,
+    /// Pings for latency.
+    pub latency: bool,
+}
+
+impl Enabled {
+    /// Everything.
+    pub const ALL: Self = Self { market: true, find_node: true, direct: true, latency: true };
+
+    /// Whether nodes are looked up at all.
+    fn looks_up(self) -> bool {
+        self.find_node || self.direct
+    }
+}
+
+impl Sources {
+    /// The lower of this host's rate and the aggregator's.
+    fn finds_per_s(&self, schedule: &v1::Schedule) -> u32 {
+        match schedule.lookups_per_s_max {
+            0 => self.finds_per_s_max,
+            told => told.min(self.finds_per_s_max),
+        }
+    }
+}
 
 /// What a scanner works with.
 #[derive(Clone)]
 pub struct Scanner {
-    yagna: Yagna,
+    sources: watch::Receiver<Arc<Sources>>,
     spool: Spool,
     orders: Orders,
-    subnets: Arc<Vec<String>>,
     /// 0 to 999: where in the jitter this probe begins its rounds.
     jitter_permille: u16,
     memory: Arc<Mutex<Memory>>,
-}
-
-/// What a probe remembers of nodes between rounds.
-#[derive(Debug, Default)]
-struct Memory {
-    /// Round of the last offer, unix seconds.
-    offered_s: BTreeMap<NodeId, u64>,
-    /// Details as they were last left for sending.
-    details: BTreeMap<NodeId, v1::NodeDetails>,
-}
-
-impl Memory {
-    /// Notes offers and answers the details that are new or changed.
-    fn note(&mut self, offers: &[Offer], round_s: u64) -> Vec<v1::NodeDetails> {
-        let mut changed = Vec::new();
-        for offer in offers {
-            self.offered_s.insert(offer.node_id, round_s);
-            let details = v1::NodeDetails {
-                node_id: offer.node_id.as_bytes().to_vec().into(),
-                name: offer.name.clone(),
-                runtime: offer.runtime.clone(),
-                runtime_version: offer.runtime_version.clone(),
-                networks: offer.networks.clone(),
-                subnet: offer.subnet.clone(),
-            };
-            // A node with several offers has one set of details here: that of its first one.
-            let first =
-                changed.iter().any(|seen: &v1::NodeDetails| seen.node_id == details.node_id);
-            if !first && self.details.get(&offer.node_id) != Some(&details) {
-                self.details.insert(offer.node_id, details.clone());
-                changed.push(details);
-            }
-        }
-        let old = round_s.saturating_sub(REMEMBERED_S);
-        self.offered_s.retain(|_, offered| *offered >= old);
-        let offered = &self.offered_s;
-        self.details.retain(|id, _| offered.contains_key(id));
-        changed
-    }
+    /// When the last round began, or the scanner itself: unix milliseconds of this host.
+    begun_ms: Arc<AtomicI64>,
 }
 
 impl Scanner {
-    /// A scanner of these subnets. `name` only decides the probe's place in the jitter.
+    /// A scanner over these sources. `name` only decides the probe's place in the jitter.
     #[must_use]
     pub fn new(
-        yagna: Yagna,
+        sources: watch::Receiver<Arc<Sources>>,
         spool: Spool,
         orders: Orders,
-        subnets: Vec<String>,
         name: &str,
     ) -> Self {
         let jitter = crc32fast::hash(name.as_bytes()) % 1000;
         Self {
-            yagna,
+            sources,
             spool,
             orders,
-            subnets: Arc::new(subnets),
             jitter_permille: u16::try_from(jitter).unwrap_or(0),
             memory: Arc::default(),
+            begun_ms: Arc::new(AtomicI64::new(now_unix_ms())),
         }
+    }
+
+    /// For how many periods no round has begun; 0 while there is no schedule yet.
+    #[must_use]
+    pub fn behind_periods(&self) -> i64 {
+        let state = self.orders.now();
+        let Some(plan) = state.plan else {
+            return 0;
+        };
+        let period_ms = plan.epochs.round_at_ms(now_unix_ms()).period().millis();
+        (now_unix_ms() - self.begun_ms.load(Ordering::Relaxed)) / period_ms
+    }
+
+    fn sources(&self) -> Arc<Sources> {
+        self.sources.borrow().clone()
     }
 
     /// Scans round after round until told to stop. Rounds overlap by their grace, so that a slow
@@ -129,21 +157,21 @@ impl Scanner {
             }
         }
         rounds.shutdown().await;
-        self.yagna.close().await;
+        self.sources().yagna.close().await;
     }
 
     /// Scans the round that is due now or next, and answers which it was.
     pub async fn once(&self) -> Round {
         let (round, plan) = self.next_round(None).await;
         let epoch = plan.epochs.at(round.start_s());
-        // A timer starts the next one with the next round, and skips it while this one runs: so
-        // this one does not make use of the grace, unless the questions would not fit without.
+        // It ends with the round where its questions fit, else as early in the grace as they do:
+        // a timer starts the next one when this one has ended.
         let questions_ms = i64::from(epoch.direct_timeout_ms) * i64::from(epoch.direct_attempts);
         let suspects_ms = i64::from(plan.schedule.suspects_offset_ms);
         let asked_ms = round.start_ms() + suspects_ms + questions_ms + REPORT_MS;
         let end_ms = round.end_ms().max(asked_ms + REPORT_MS).min(epoch.closes_at_ms(round));
         self.round(round, &plan, end_ms).await;
-        self.yagna.close().await;
+        self.sources().yagna.close().await;
         round
     }
 
@@ -174,9 +202,8 @@ impl Scanner {
             let state = self.orders.now();
             let current = state.plan.as_ref().is_some_and(|there| **there == *plan);
             if current && state.now_ms() >= begins(round) - 5 {
-                if let Some(last) = last {
-                    count_missed(last, round);
-                }
+                self.report_missed(last, round, &plan);
+                self.begun_ms.store(now_unix_ms(), Ordering::Relaxed);
                 return (round, plan);
             }
         }
@@ -187,11 +214,36 @@ impl Scanner {
         most * i64::from(self.jitter_permille) / 1000
     }
 
+    /// Reports the rounds between the last one that was scanned, by this run or an earlier one, and
+    /// this.
+    fn report_missed(&self, last: Option<Round>, next: Round, plan: &Plan) {
+        let from_s = match last {
+            Some(last) => last.end_s(),
+            None => match self.spool.high_water_s() {
+                0 => return,
+                high_s => high_s + u64::from(plan.epochs.at(high_s).period.seconds()),
+            },
+        };
+        let from_s = from_s.max(next.start_s().saturating_sub(MISSED_S_MAX));
+        if from_s >= next.start_s() {
+            return;
+        }
+        let missed = plan.epochs.rounds_between(from_s, next.start_s());
+        tracing::warn!(missed, from = from_s, to = next.start_s(), "rounds were missed");
+        counter!("uptime_scan_rounds_missed_total").increment(missed);
+        self.spool.report_gap(v1::Gap {
+            from_round_unix_s: from_s,
+            to_round_unix_s: next.start_s(),
+            reason: v1::CouldNotLookReason::Missed as i32,
+        });
+    }
+
     /// Scans a round; look-ups end shortly before `end_ms`, in aggregator time.
     async fn round(&self, round: Round, plan: &Arc<Plan>, end_ms: i64) {
         let started_ms = now_unix_ms();
         let epoch: &Epoch = plan.epochs.at(round.start_s());
-        let counts = RoundScan::new(self, round, epoch, plan, end_ms).run().await;
+        let scan = RoundScan::new(self, round, epoch, plan, end_ms);
+        let counts = scan.run().await;
         #[expect(clippy::cast_precision_loss, reason = "milliseconds")]
         histogram!("uptime_scan_round_seconds")
             .record((now_unix_ms() - started_ms) as f64 / 1000.0);
@@ -207,25 +259,36 @@ impl Scanner {
         );
     }
 
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        // A leaf: nothing is awaited while it is held, and each change to it is whole.
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The nodes a probe left to itself looks up.
     fn remembered(&self) -> BTreeSet<NodeId> {
-        // A leaf: nothing is awaited while it is held, and each change to it is whole.
-        let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-        memory.offered_s.keys().copied().collect()
+        self.memory().nodes().collect()
     }
 
-    fn note_offers(&self, offers: &[Offer], round: Round) {
-        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-        let changed = memory.note(offers, round.start_s());
-        drop(memory);
+    fn take_offer(&self, listing: &mut Listing, offer: Offer, subnet: u16) {
+        listing.take(offer, subnet, &self.memory());
+    }
+
+    /// Remembers a whole listing; answers its nodes.
+    fn note_offers(&self, listing: Listing, subnet: u16, round: Round) -> Vec<NodeId> {
+        let (ids, changed) = listing.finish(subnet, round.start_s(), &mut self.memory());
         self.spool.leave_details(changed);
+        ids
     }
-}
 
-fn count_missed(last: Round, next: Round) {
-    let missed = (next.start_s() - last.end_s()) / u64::from(last.period().seconds());
-    if missed > 0 {
-        tracing::warn!(missed, from = last.end_s(), to = next.start_s(), "rounds were missed");
-        counter!("uptime_scan_rounds_missed_total").increment(missed);
+    fn note_unreachable(&self, ids: &[NodeId]) {
+        self.memory().unreachable = ids.iter().copied().collect();
+    }
+
+    /// These nodes, those first that were not found unreachable in the last round.
+    fn likely_slow_first(&self, ids: &BTreeSet<NodeId>) -> Vec<NodeId> {
+        let memory = self.memory();
+        let (known, new): (Vec<NodeId>, Vec<NodeId>) =
+            ids.iter().partition(|id| memory.unreachable.contains(id));
+        new.into_iter().chain(known).collect()
     }
 }

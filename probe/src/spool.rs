@@ -16,7 +16,7 @@
 mod cursor;
 mod segment;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -38,6 +38,8 @@ const SEGMENT_BYTES_IDLE: u64 = 1024 * 1024;
 const NUMBERS_KEPT_S: u64 = 2 * 86_400;
 /// Details of nodes that wait to be sent beside parts. Not durable: they are told again anyway.
 const DETAILS_MAX: usize = 50_000;
+/// Samples that wait to be sent beside parts: those of some rounds.
+const SAMPLES_MAX: usize = 5_000;
 
 /// How much may wait.
 #[derive(Debug, Clone, Copy)]
@@ -69,6 +71,7 @@ struct Inner {
     /// Of rounds up to this one it is not known which numbers were given out.
     unknown_through_s: u64,
     details: Vec<v1::NodeDetails>,
+    samples: VecDeque<v1::Sample>,
     gaps: Vec<v1::Gap>,
 }
 
@@ -160,6 +163,7 @@ impl Spool {
             numbers,
             unknown_through_s,
             details: Vec::new(),
+            samples: VecDeque::new(),
             gaps: Vec::new(),
         };
         inner.forget_old_numbers();
@@ -240,6 +244,34 @@ impl Spool {
         let mut inner = self.lock();
         let count = most.min(inner.details.len());
         inner.details.drain(..count).collect()
+    }
+
+    /// The highest round of which any run made a part: its start, unix seconds; 0: none yet.
+    #[must_use]
+    pub fn high_water_s(&self) -> u64 {
+        self.lock().high_water_s
+    }
+
+    /// Leaves samples to be sent beside the next part. Not durable, and the oldest go when there
+    /// are too many: they explain, and decide nothing.
+    pub fn leave_samples(&self, samples: Vec<v1::Sample>) {
+        let mut inner = self.lock();
+        inner.samples.extend(samples);
+        let over = inner.samples.len().saturating_sub(SAMPLES_MAX);
+        inner.samples.drain(..over);
+    }
+
+    /// Takes at most so many samples to send.
+    #[must_use]
+    pub fn take_samples(&self, most: usize) -> Vec<v1::Sample> {
+        let mut inner = self.lock();
+        let count = most.min(inner.samples.len());
+        inner.samples.drain(..count).collect()
+    }
+
+    /// Reports rounds of which there are no parts, beside the next part.
+    pub fn report_gap(&self, gap: v1::Gap) {
+        self.lock().gaps.push(gap);
     }
 
     /// Takes the gaps to report.

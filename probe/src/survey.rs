@@ -114,18 +114,20 @@ async fn look(yagna: &Yagna, ids: &BTreeSet<NodeId>, mut answered: impl FnMut())
     });
     let fresh = Fresh { freshness_s, now_ms: now_unix_ms, offset_ms: 0 };
     let deadline = Instant::now() + STAGE_MAX;
-    let mut first = first_look_ups(yagna, ids, fresh, deadline, &mut answered).await;
+    let mut first =
+        first_look_ups(yagna, ids.iter().copied(), fresh, deadline, &mut answered).await;
     let plan = SuspectPlan {
         direct_timeout: Duration::from_millis(u64::from(timeout_ms)),
         direct_attempts,
+        find_node: true,
     };
-    let not_fresh = first.not_fresh.iter().copied().collect();
+    let not_fresh = std::mem::take(&mut first.not_fresh);
     let deadline = Instant::now() + STAGE_MAX;
-    let second = suspects(yagna, &not_fresh, fresh, plan, deadline, || {}).await;
+    let second = suspects(yagna, not_fresh, fresh, plan, deadline, || {}).await;
     first.seen.extend(second.seen);
     first.answered = second.answered;
     first.unreachable = second.unreachable;
     first.failed.extend(second.failed);
-    first.unanswered += second.unanswered;
+    first.cut_off |= second.cut_off;
     first
 }

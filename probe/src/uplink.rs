@@ -13,7 +13,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::metadata::{Ascii, MetadataValue};
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Request, Status, Streaming};
 use uptime_proto::convert::{Encoder, PartLimits, part_to_plain};
 use uptime_proto::v1::collector_client::CollectorClient;
@@ -31,8 +31,12 @@ use crate::spool::{Cursor, Spool};
 const OUTBOUND_MAX: usize = 8;
 /// Details sent beside one part: with 256 bytes a text they stay below the limit of a message.
 const DETAILS_PER_REPORT: usize = 500;
+/// Samples sent beside one part: some 50 bytes each.
+const SAMPLES_PER_REPORT: usize = 500;
 /// A heartbeat goes out so often; the aggregator answers it.
 const HEARTBEAT: Duration = Duration::from_secs(10);
+/// An answer that took longer tells the time too roughly.
+const ANSWER_QUICK_MS: i64 = 1_000;
 /// Without a word for so long the stream is taken for dead.
 const SILENCE_MAX: Duration = Duration::from_secs(35);
 /// For the connection and for the answer to Hello.
@@ -42,7 +46,7 @@ const BACKOFF_FIRST: Duration = Duration::from_millis(500);
 const BACKOFF_LAST: Duration = Duration::from_secs(30);
 
 /// The probe's token; prints as `***`.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Token(MetadataValue<Ascii>);
 
 impl Token {
@@ -65,11 +69,47 @@ impl std::fmt::Debug for Token {
     }
 }
 
+/// How `https` addresses are spoken to; the private key prints as `***`.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Tls {
+    ca_pem: Option<String>,
+    /// Certificate chain and private key.
+    identity: Option<(String, String)>,
+}
+
+impl Tls {
+    /// These certificates to trust instead of the system's, and this chain and key of our own.
+    #[must_use]
+    pub fn new(ca_pem: Option<String>, identity: Option<(String, String)>) -> Self {
+        Self { ca_pem, identity }
+    }
+
+    fn config(&self) -> ClientTlsConfig {
+        let config = match &self.ca_pem {
+            Some(pem) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem)),
+            None => ClientTlsConfig::new().with_native_roots(),
+        };
+        match &self.identity {
+            Some((cert, key)) => config.identity(Identity::from_pem(cert, key)),
+            None => config,
+        }
+    }
+}
+
+impl std::fmt::Debug for Tls {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let own = self.identity.as_ref().map(|_| "***");
+        out.debug_struct("Tls").field("own_ca", &self.ca_pem.is_some()).field("own", &own).finish()
+    }
+}
+
 /// Where to, as whom.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UplinkOptions {
-    /// `http://HOST:PORT`, tried in turn.
+    /// `https://HOST:PORT` or `http://HOST:PORT`, tried in turn.
     pub aggregators: Vec<String>,
+    /// For `https`.
+    pub tls: Tls,
     /// This probe's identity.
     pub token: Option<Token>,
     /// The subnets this probe scans, for the aggregator's information.
@@ -210,7 +250,7 @@ impl Uplink {
     async fn open(&self, address: &str) -> Result<Session, UplinkError> {
         let unreachable =
             |detail: String| UplinkError::Unreachable { address: address.to_owned(), detail };
-        let channel = dial(address).await.map_err(unreachable)?;
+        let channel = dial(address, &self.options.tls).await.map_err(unreachable)?;
         let mut client = CollectorClient::new(channel)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
@@ -246,7 +286,7 @@ impl Uplink {
         let answered_ms = now_unix_ms();
         let plan = Plan::from_welcome(&welcome).map_err(UplinkError::Ended)?;
         // The server read its clock about half way between the question and the answer.
-        let clock_offset_ms = welcome.server_time_unix_ms - (asked_ms + answered_ms) / 2;
+        let clock_offset_ms = welcome.server_time_unix_ms - asked_ms.midpoint(answered_ms);
         Ok(Session { outbound, inbound, plan, welcome, clock_offset_ms })
     }
 
@@ -270,8 +310,7 @@ impl Uplink {
             );
         }
         gauge!("uptime_uplink_connected").set(1.0);
-        #[expect(clippy::cast_precision_loss, reason = "a gauge of milliseconds")]
-        gauge!("uptime_uplink_clock_offset_seconds").set(clock_offset_ms as f64 / 1000.0);
+        set_offset_gauge(clock_offset_ms);
         let limits = plan.part_limits();
         let in_flight_max = plan.limits.reports_in_flight_max.max(1) as usize;
         self.orders.connected(plan, &welcome, clock_offset_ms);
@@ -289,6 +328,8 @@ impl Uplink {
         let mut heartbeat = tokio::time::interval(HEARTBEAT);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut heard = Instant::now();
+        // When the last heartbeat went out that was not answered yet, by this host's clock.
+        let mut beat_ms = None;
         loop {
             while in_flight.len() < sending.in_flight_max {
                 match self.send_next(&mut sending, &mut cursor).await {
@@ -302,6 +343,9 @@ impl Uplink {
                     heard = Instant::now();
                     match received {
                         Ok(Some(v1::AggregatorMessage { message: Some(received) })) => {
+                            if let Message::Heartbeat(theirs) = &received {
+                                self.compare_clocks(beat_ms.take(), theirs.sent_unix_ms);
+                            }
                             if let Err(error) = self.receive(received, &mut in_flight) {
                                 return error;
                             }
@@ -313,13 +357,26 @@ impl Uplink {
                 }
                 () = self.spool.appended(), if in_flight.len() < sending.in_flight_max => {}
                 _ = heartbeat.tick() => {
-                    let beat = v1::Heartbeat { sent_unix_ms: now_unix_ms() };
-                    sending.outbound.try_send(message(ToAggregator::Heartbeat(beat))).ok();
+                    let now_ms = now_unix_ms();
+                    let beat = v1::Heartbeat { sent_unix_ms: now_ms };
+                    let beat = message(ToAggregator::Heartbeat(beat));
+                    beat_ms = sending.outbound.try_send(beat).is_ok().then_some(now_ms);
                 }
                 () = tokio::time::sleep_until(heard + SILENCE_MAX) => {
                     return UplinkError::Ended(format!("nothing was heard for {SILENCE_MAX:?}"));
                 }
             }
+        }
+    }
+
+    /// An answer to a heartbeat tells the aggregator's time, as Welcome did: this host's clock may
+    /// have been set since.
+    fn compare_clocks(&self, asked_ms: Option<i64>, server_ms: i64) {
+        let now_ms = now_unix_ms();
+        let quick = |asked_ms: &i64| (0..=ANSWER_QUICK_MS).contains(&(now_ms - asked_ms));
+        if let Some(asked_ms) = asked_ms.filter(quick) {
+            set_offset_gauge(server_ms - asked_ms.midpoint(now_ms));
+            self.orders.clock_measured(server_ms - asked_ms.midpoint(now_ms));
         }
     }
 
@@ -340,7 +397,7 @@ impl Uplink {
             report_id: sequence,
             parts: vec![part],
             details: self.spool.take_details(DETAILS_PER_REPORT),
-            samples: Vec::new(),
+            samples: self.spool.take_samples(SAMPLES_PER_REPORT),
             gaps: self.spool.take_gaps(),
         };
         let sent = sending.outbound.send(message(ToAggregator::Report(report))).await;
@@ -407,13 +464,22 @@ struct Sending {
     in_flight_max: usize,
 }
 
+#[expect(clippy::cast_precision_loss, reason = "a gauge of milliseconds")]
+fn set_offset_gauge(clock_offset_ms: i64) {
+    gauge!("uptime_uplink_clock_offset_seconds").set(clock_offset_ms as f64 / 1000.0);
+}
+
 fn message(message: ToAggregator) -> v1::ProbeMessage {
     v1::ProbeMessage { message: Some(message) }
 }
 
-async fn dial(address: &str) -> Result<Channel, String> {
-    Endpoint::from_shared(address.to_owned())
-        .map_err(|error| error.to_string())?
+async fn dial(address: &str, tls: &Tls) -> Result<Channel, String> {
+    let mut endpoint =
+        Endpoint::from_shared(address.to_owned()).map_err(|error| error.to_string())?;
+    if address.starts_with("https://") {
+        endpoint = endpoint.tls_config(tls.config()).map_err(|error| chain(&error))?;
+    }
+    endpoint
         .connect_timeout(CONNECT_WITHIN)
         .tcp_nodelay(true)
         .http2_keep_alive_interval(HEARTBEAT)

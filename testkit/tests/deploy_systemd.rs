@@ -41,7 +41,7 @@ fn systemd_takes_the_units_without_a_warning() {
 fn a_unit_that_is_wrong_is_found() {
     let breakages = [
         ("uptime-probe.service", "NoNewPrivileges=", "NoNewPriviledges=", "NoNewPriviledges"),
-        ("uptime-probe-once.timer", "*:*:00/30", "*:*:61/30", "calendar"),
+        ("uptime-probe-once.timer", "InactiveSec=100ms", "InactiveSec=100mz", "100mz"),
         ("uptime-aggregator.service", "@system-service", "@sytem-service", "@sytem-service"),
         ("uptime-aggregator.service", "/usr/bin/uptime-", "/nowhere/uptime-", "not executable"),
         ("uptime-probe-once.service", "Type=oneshot", "Type=onceshot", "onceshot"),

@@ -21,8 +21,9 @@ use crate::ledger::{Ledger, LookupState};
 const IDS_PER_MESSAGE: usize = 30_000;
 /// Suspects are asked by so many probes at least, as a node is down only when three looked.
 const SUSPECT_PROBES_MIN: u32 = 3;
-/// The standing lists go out so long before look-ups begin.
-const LEAD_MS: i64 = 200;
+/// The standing lists go out after so many fifths of a round: the markets have been listed, and no
+/// probe with fewer than some 5,000 nodes of 30 s rounds has begun to look them up.
+const STANDING_FIFTHS: i64 = 2;
 
 struct Told {
     serial: u64,
@@ -41,11 +42,9 @@ pub async fn run(ledger: Ledger, connections: Connections, shutdown: Cancellatio
         let now_ms = now_unix_ms();
         let round = ledger.epochs().round_at_ms(now_ms);
         let schedule = schedule_for(ledger.epochs().at(round.start_s()));
-        let standing_ms = round.start_ms() + i64::from(schedule.lookups_offset_ms) - LEAD_MS;
+        let standing_ms = standing_ms(round);
         let suspects_ms = round.start_ms() + i64::from(schedule.suspects_offset_ms);
-        let next_standing = ledger.epochs().next(round).start_ms()
-            + i64::from(schedule.lookups_offset_ms)
-            - LEAD_MS;
+        let next_standing = self::standing_ms(ledger.epochs().next(round));
         let (due_ms, suspects) = if now_ms < standing_ms {
             (standing_ms, false)
         } else if now_ms < suspects_ms {
@@ -75,6 +74,10 @@ pub async fn run(ledger: Ledger, connections: Connections, shutdown: Cancellatio
             send_suspects(&state, &live, &told, &ledger, round);
         }
     }
+}
+
+fn standing_ms(round: Round) -> i64 {
+    round.start_ms() + round.period().millis() / 5 * STANDING_FIFTHS
 }
 
 /// The probes that can look, or all where none is known to.

@@ -3,7 +3,7 @@
 //! Owns what an answer is evidence of. A question that failed is counted by its reason and is no
 //! evidence at all.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -37,8 +37,21 @@ impl Fresh {
 pub struct SuspectPlan {
     /// The limit of one direct question.
     pub direct_timeout: Duration,
-    /// How often it is put.
+    /// How often it is put; 0 where it is switched off, and then nobody is found unreachable.
     pub direct_attempts: u32,
+    /// Whether the relay is asked first. Where it is not, nobody is found unreachable.
+    pub find_node: bool,
+}
+
+/// What was learnt of one node beside its evidence, for explanations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Aside {
+    /// The node.
+    pub node_id: NodeId,
+    /// The age of `seen`, where the relay knew the node.
+    pub seen_age_s: Option<i64>,
+    /// How long the direct question took, where it was answered.
+    pub answered_in: Option<Duration>,
 }
 
 /// What look-ups found.
@@ -54,10 +67,13 @@ pub struct Findings {
     pub not_fresh: Vec<NodeId>,
     /// Questions that failed, by reason, with what one of them said.
     pub failed: BTreeMap<Reason, (u64, String)>,
-    /// Nodes whose question was still open at the deadline.
-    pub unanswered: u64,
+    /// Whether questions were still open at the deadline.
+    pub cut_off: bool,
     /// The smallest age of `seen`, and over how many nodes.
     pub youngest_s: Option<(i64, u64)>,
+    /// Of suspects: what else was learnt of them. Of the living each `seen` is fresh, and its exact
+    /// age says nothing more.
+    pub asides: Vec<Aside>,
 }
 
 /// The smallest age over fewer nodes says nothing about clocks.
@@ -66,11 +82,20 @@ const CLOCK_NODES_MIN: u64 = 10;
 const YOUNGEST_S: std::ops::RangeInclusive<i64> = -1..=15;
 
 impl Findings {
-    /// Whether the ages of `seen` cannot be right: the clocks disagree.
+    /// Whether the ages of `seen` cannot be right: the clocks disagree. Of first look-ups, which
+    /// ask for the living too.
     #[must_use]
     pub fn clocks_disagree(&self) -> bool {
         self.youngest_s
             .is_some_and(|(age, over)| over >= CLOCK_NODES_MIN && !YOUNGEST_S.contains(&age))
+    }
+
+    /// The same of suspects, who may all be dead: only that they were seen in the future cannot be.
+    /// (That a wrong clock makes the living look old does no harm here: they answer.)
+    #[must_use]
+    pub fn seen_in_future(&self) -> bool {
+        self.youngest_s
+            .is_some_and(|(age, over)| over >= CLOCK_NODES_MIN && age < *YOUNGEST_S.start())
     }
 
     /// The most frequent reason for which questions failed.
@@ -78,9 +103,9 @@ impl Findings {
     pub fn main_failure(&self) -> Option<(Reason, &str)> {
         let most = self.failed.iter().max_by_key(|(_, (count, _))| *count);
         match most {
-            Some((reason, (count, detail))) if *count >= self.unanswered => Some((*reason, detail)),
-            _ if self.unanswered > 0 => Some((Reason::TimedOut, "the round was over")),
-            _ => None,
+            Some((reason, (_, detail))) => Some((*reason, detail)),
+            None if self.cut_off => Some((Reason::TimedOut, "the round was over")),
+            None => None,
         }
     }
 
@@ -95,104 +120,126 @@ impl Findings {
     }
 }
 
-enum Looked {
-    Fresh(i64),
-    NotFresh(Option<i64>),
-    Answered,
+/// What came of asking for one node.
+struct Looked {
+    evidence: Evidence,
+    seen_age_s: Option<i64>,
+}
+
+enum Evidence {
+    Fresh,
+    NotFresh,
+    Answered(Duration),
     Unreachable,
     Failed(CouldNotLook),
+}
+
+impl Looked {
+    fn of(evidence: Evidence) -> Self {
+        Self { evidence, seen_age_s: None }
+    }
 }
 
 /// First stage: `FindNode` for each, until the deadline.
 pub async fn first_look_ups(
     yagna: &Yagna,
-    ids: &BTreeSet<NodeId>,
+    ids: impl IntoIterator<Item = NodeId>,
     fresh: Fresh,
     deadline: Instant,
-    mut progress: impl FnMut(),
+    progress: impl FnMut(),
 ) -> Findings {
-    let mut findings = Findings::default();
-    let questions = futures_util::stream::iter(ids.iter().copied())
+    let questions = futures_util::stream::iter(ids)
         .map(|id| async move { (id, find(yagna, id, fresh).await) })
         .buffer_unordered(ASKED_AT_ONCE);
-    collect(questions, ids.len(), deadline, &mut findings, &mut progress).await;
-    findings
+    collect(questions, deadline, progress).await
 }
 
-/// Second stage: `FindNode` again and, for those not fresh, the direct question.
+/// Second stage: `FindNode` again and, for those not fresh, the direct question. In the order
+/// given: those most likely to take long come first.
 pub async fn suspects(
     yagna: &Yagna,
-    ids: &BTreeSet<NodeId>,
+    ids: impl IntoIterator<Item = NodeId>,
     fresh: Fresh,
     plan: SuspectPlan,
     deadline: Instant,
-    mut progress: impl FnMut(),
+    progress: impl FnMut(),
 ) -> Findings {
-    let mut findings = Findings::default();
-    let questions = futures_util::stream::iter(ids.iter().copied())
+    let mut asides = Vec::new();
+    let questions = futures_util::stream::iter(ids)
         .map(|id| async move { (id, suspect(yagna, id, fresh, plan).await) })
         .buffer_unordered(ASKED_AT_ONCE);
-    collect(questions, ids.len(), deadline, &mut findings, &mut progress).await;
-    findings
+    let questions = questions.inspect(|(id, looked)| {
+        let answered_in = match looked.evidence {
+            Evidence::Answered(took) => Some(took),
+            _ => None,
+        };
+        if looked.seen_age_s.is_some() || answered_in.is_some() {
+            asides.push(Aside { node_id: *id, seen_age_s: looked.seen_age_s, answered_in });
+        }
+    });
+    let findings = collect(questions, deadline, progress).await;
+    Findings { asides, ..findings }
 }
 
 async fn collect(
     questions: impl futures_util::Stream<Item = (NodeId, Looked)>,
-    asked: usize,
     deadline: Instant,
-    findings: &mut Findings,
-    progress: &mut impl FnMut(),
-) {
+    mut progress: impl FnMut(),
+) -> Findings {
+    let mut findings = Findings::default();
     tokio::pin!(questions);
-    let mut answered = 0;
-    while let Ok(Some((id, looked))) = tokio::time::timeout_at(deadline, questions.next()).await {
-        answered += 1;
+    loop {
+        let (id, looked) = match tokio::time::timeout_at(deadline, questions.next()).await {
+            Ok(Some(next)) => next,
+            Ok(None) => return findings,
+            Err(_) => break,
+        };
         progress();
-        match looked {
-            Looked::Fresh(age_s) => {
-                findings.note_age(age_s);
-                findings.seen.push(id);
-            }
-            Looked::NotFresh(age_s) => {
-                if let Some(age_s) = age_s {
-                    findings.note_age(age_s);
-                }
-                findings.not_fresh.push(id);
-            }
-            Looked::Answered => findings.answered.push(id),
-            Looked::Unreachable => findings.unreachable.push(id),
-            Looked::Failed(failure) => findings.fail(failure),
+        if let Some(age_s) = looked.seen_age_s {
+            findings.note_age(age_s);
+        }
+        match looked.evidence {
+            Evidence::Fresh => findings.seen.push(id),
+            Evidence::NotFresh => findings.not_fresh.push(id),
+            Evidence::Answered(_) => findings.answered.push(id),
+            Evidence::Unreachable => findings.unreachable.push(id),
+            Evidence::Failed(failure) => findings.fail(failure),
         }
     }
-    findings.unanswered = (asked - answered) as u64;
+    findings.cut_off = true;
+    findings
 }
 
 async fn find(yagna: &Yagna, id: NodeId, fresh: Fresh) -> Looked {
     match yagna.find_node(id).await {
         Ok(Found::Known { seen_unix_s, .. }) => {
             let age_s = fresh.age_s(seen_unix_s);
-            if age_s <= fresh.freshness_s {
-                Looked::Fresh(age_s)
-            } else {
-                Looked::NotFresh(Some(age_s))
-            }
+            let is_fresh = age_s <= fresh.freshness_s;
+            let evidence = if is_fresh { Evidence::Fresh } else { Evidence::NotFresh };
+            Looked { evidence, seen_age_s: Some(age_s) }
         }
-        Ok(Found::NotKnown) => Looked::NotFresh(None),
-        Err(failure) => Looked::Failed(failure),
+        Ok(Found::NotKnown) => Looked::of(Evidence::NotFresh),
+        Err(failure) => Looked::of(Evidence::Failed(failure)),
     }
 }
 
 async fn suspect(yagna: &Yagna, id: NodeId, fresh: Fresh, plan: SuspectPlan) -> Looked {
-    match find(yagna, id, fresh).await {
-        Looked::NotFresh(_) => {}
-        other => return other,
+    let found =
+        if plan.find_node { find(yagna, id, fresh).await } else { Looked::of(Evidence::NotFresh) };
+    if !matches!(found.evidence, Evidence::NotFresh) {
+        return found;
     }
     for _ in 0..plan.direct_attempts {
         match yagna.ask_peer(id, plan.direct_timeout).await {
-            Ok(PeerAnswer::Answered { .. }) => return Looked::Answered,
+            Ok(PeerAnswer::Answered { took }) => {
+                return Looked { evidence: Evidence::Answered(took), ..found };
+            }
             Ok(PeerAnswer::Silent | PeerAnswer::NotKnown) => {}
-            Err(failure) => return Looked::Failed(failure),
+            Err(failure) => return Looked { evidence: Evidence::Failed(failure), ..found },
         }
     }
-    Looked::Unreachable
+    // Unreachable is said only when both were asked.
+    let asked = plan.find_node && plan.direct_attempts > 0;
+    let evidence = if asked { Evidence::Unreachable } else { Evidence::NotFresh };
+    Looked { evidence, ..found }
 }

@@ -4,18 +4,30 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use metrics::counter;
 use tokio::time::{Instant, sleep_until};
-use uptime_proto::{Class, Epoch, Kind, NodeId, Outcome, Part, PartKey, Reason, Round, Sets};
+use uptime_proto::{Class, Epoch, Kind, NodeId, Outcome, Part, PartKey, Reason, Round, Sets, v1};
 
-use super::{Findings, Fresh, REPORT_MS, Scanner, SuspectPlan, first_look_ups, suspects};
+use super::memory::Listing;
+use super::{
+    Aside, Findings, Fresh, REPORT_MS, Scanner, Sources, SuspectPlan, first_look_ups, suspects,
+};
 use crate::clock::now_unix_ms;
 use crate::orders::{CLOCK_OFFSET_MS_MAX, Plan, State};
 use crate::yagna::CouldNotLook;
 
 /// How long after its time the list of suspects is waited for.
 const SUSPECTS_PATIENCE: Duration = Duration::from_millis(700);
+/// So long before suspects are named the last first look-up is put, so that what came of it is
+/// known to the aggregator by then.
+const FIRST_STAGE_ENDS_MS: i64 = 700;
+/// Look-ups at the highest rate take so much longer than counted, in percent.
+const PACE_SPARE_PERCENT: i64 = 10;
+/// The standing list of a round is there after so many fifths of it, and a little.
+const STANDING_FIFTHS: i64 = 2;
+const STANDING_SPARE_MS: i64 = 300;
 
 /// What a round came to, for the log.
 #[derive(Debug, Default)]
@@ -30,6 +42,7 @@ pub(super) struct Counts {
 /// A round being scanned.
 pub(super) struct RoundScan<'a> {
     scanner: &'a Scanner,
+    sources: Arc<Sources>,
     round: Round,
     epoch: &'a Epoch,
     plan: &'a Arc<Plan>,
@@ -51,7 +64,9 @@ impl<'a> RoundScan<'a> {
         let state: State = scanner.orders.now();
         let anchor = (Instant::now(), state.now_ms());
         let offset_ms = state.clock_offset_ms;
-        Self { scanner, round, epoch, plan, anchor, offset_ms, end_ms, counts: Counts::default() }
+        let sources = scanner.sources();
+        let counts = Counts::default();
+        Self { scanner, sources, round, epoch, plan, anchor, offset_ms, end_ms, counts }
     }
 
     pub(super) async fn run(mut self) -> Counts {
@@ -60,9 +75,13 @@ impl<'a> RoundScan<'a> {
             self.could_not_look(Kind::Lookup, "", Reason::Clock, &detail, None);
             return self.counts;
         }
-        self.list_markets().await;
-        let lookups_ms = i64::from(self.plan.schedule.lookups_offset_ms);
-        sleep_until(self.instant(self.round.start_ms() + lookups_ms)).await;
+        if self.sources.enabled.market {
+            self.list_markets().await;
+        }
+        if !self.sources.enabled.looks_up() {
+            return self.counts;
+        }
+        self.wait_for_look_ups().await;
         let standing = self.standing();
         let Some(stage) = self.look_up(&standing).await else {
             return self.counts;
@@ -72,6 +91,27 @@ impl<'a> RoundScan<'a> {
         let suspects = self.suspects_of_round(stage.not_fresh).await;
         self.ask_suspects(&suspects, stage.session_age_s).await;
         self.counts
+    }
+
+    /// Waits until first look-ups are due. Their list may still change until shortly after the
+    /// aggregator sends it.
+    async fn wait_for_look_ups(&self) {
+        let told_ms = self.round.period().millis() / 5 * STANDING_FIFTHS + STANDING_SPARE_MS;
+        let begin_ms = self.look_ups_begin_ms(self.standing().len());
+        sleep_until(self.instant(self.round.start_ms() + begin_ms.min(told_ms))).await;
+        let begin_ms = self.look_ups_begin_ms(self.standing().len());
+        sleep_until(self.instant(self.round.start_ms() + begin_ms)).await;
+    }
+
+    /// When in the round so many look-ups begin: late, as a node that has died must look it, and
+    /// early enough that the last is put before the suspects are named.
+    fn look_ups_begin_ms(&self, count: usize) -> i64 {
+        let schedule = &self.plan.schedule;
+        let rate = i64::from(self.sources.finds_per_s(schedule)).max(1);
+        let count = i64::try_from(count).unwrap_or(i64::MAX / 1_000_000);
+        let takes_ms = count * 1_000 / rate * (100 + PACE_SPARE_PERCENT) / 100;
+        let latest_ms = i64::from(schedule.suspects_offset_ms) - FIRST_STAGE_ENDS_MS - takes_ms;
+        latest_ms.min(i64::from(schedule.lookups_offset_ms)).max(0)
     }
 
     fn now_ms(&self) -> i64 {
@@ -98,29 +138,25 @@ impl<'a> RoundScan<'a> {
 
     /// The market of every subnet, side by side; each part goes out as soon as it is there.
     async fn list_markets(&mut self) {
-        let yagna = &self.scanner.yagna;
+        let (scanner, sources) = (self.scanner, self.sources.clone());
         let end = self.instant(self.round.end_ms());
-        let listings = self.scanner.subnets.iter().map(|subnet| async move {
-            let listed = tokio::time::timeout_at(end, yagna.list_market(subnet)).await;
-            let listed = listed.unwrap_or_else(|_| {
-                let detail = "the round was over".to_owned();
-                Err(CouldNotLook { reason: Reason::TimedOut, detail })
-            });
-            (subnet.clone(), listed)
-        });
-        for (subnet, listed) in join_all(listings).await {
+        let mut listings: FuturesUnordered<_> = (0..sources.subnets.len())
+            .filter_map(|place| u16::try_from(place).ok())
+            .map(|place| list_market(scanner, &sources, place, end))
+            .collect();
+        while let Some((place, listed)) = listings.next().await {
+            let Some(subnet) = sources.subnets.get(usize::from(place)) else {
+                continue;
+            };
             match listed {
-                Ok(offers) => {
-                    self.scanner.note_offers(&offers, self.round);
-                    let ids: BTreeSet<NodeId> = offers.iter().map(|offer| offer.node_id).collect();
+                Ok(listing) => {
+                    let ids = self.scanner.note_offers(listing, place, self.round);
                     self.counts.offers += ids.len();
-                    let ids = ids.into_iter().collect();
                     let sets = Sets::default().with(Class::Offer, ids);
-                    self.keep(Kind::Market, &subnet, Outcome::Looked, None, sets);
+                    self.keep(Kind::Market, subnet, Outcome::Looked, None, sets);
                 }
-                Err(failure) => {
-                    let CouldNotLook { reason, detail } = failure;
-                    self.could_not_look(Kind::Market, &subnet, reason, &detail, None);
+                Err(CouldNotLook { reason, detail }) => {
+                    self.could_not_look(Kind::Market, subnet, reason, &detail, None);
                 }
             }
         }
@@ -150,13 +186,21 @@ impl<'a> RoundScan<'a> {
                 return None;
             }
         };
-        let deadline = self.deadline();
-        let findings =
-            first_look_ups(&self.scanner.yagna, ids, self.fresh(), deadline, || {}).await;
         self.counts.looked_up += ids.len();
+        if !self.sources.enabled.find_node {
+            return Some(FirstStage { not_fresh: ids.clone(), session_age_s });
+        }
+        let deadline = self.deadline();
+        let asked = ids.iter().copied();
+        let findings =
+            first_look_ups(&self.sources.yagna, asked, self.fresh(), deadline, || {}).await;
+        if findings.clocks_disagree() {
+            self.clocks_disagree(&findings, session_age_s);
+            return None;
+        }
         let not_fresh = findings.not_fresh.iter().copied().collect();
-        self.keep_findings(findings, session_age_s)
-            .then_some(FirstStage { not_fresh, session_age_s })
+        self.keep_findings(findings, session_age_s);
+        Some(FirstStage { not_fresh, session_age_s })
     }
 
     /// The aggregator's suspects for this round, or, left to itself, those not fresh just now.
@@ -192,32 +236,41 @@ impl<'a> RoundScan<'a> {
                 return;
             }
         };
+        let enabled = self.sources.enabled;
         let plan = SuspectPlan {
             direct_timeout: Duration::from_millis(u64::from(self.epoch.direct_timeout_ms)),
-            direct_attempts: self.epoch.direct_attempts,
+            direct_attempts: if enabled.direct { self.epoch.direct_attempts } else { 0 },
+            find_node: enabled.find_node,
         };
         let deadline = self.deadline();
+        // The long dead are known to nobody any more, which is said at once; those that died just
+        // now take the direct question to its end, so they come first.
+        let asked = self.scanner.likely_slow_first(ids);
         let findings =
-            suspects(&self.scanner.yagna, ids, self.fresh(), plan, deadline, || {}).await;
+            suspects(&self.sources.yagna, asked, self.fresh(), plan, deadline, || {}).await;
+        if findings.seen_in_future() {
+            self.clocks_disagree(&findings, session_age_s);
+            return;
+        }
+        self.scanner.note_unreachable(&findings.unreachable);
+        self.scanner.spool.leave_samples(samples(&findings.asides, self.round));
         self.keep_findings(findings, session_age_s);
     }
 
     async fn relay_session_age_s(&self) -> Result<Option<u32>, CouldNotLook> {
-        let age = self.scanner.yagna.relay_session_age().await?;
+        let age = self.sources.yagna.relay_session_age().await?;
         Ok(age.map(|age| u32::try_from(age.as_secs()).unwrap_or(u32::MAX)))
     }
 
-    /// Turns findings into parts; answers whether they were worth anything.
-    fn keep_findings(&mut self, findings: Findings, session_age_s: u32) -> bool {
-        if findings.clocks_disagree() {
-            let (age_s, over) = findings.youngest_s.unwrap_or_default();
-            let detail = format!(
-                "of {over} nodes the one seen last was seen {age_s} s ago: check the clock"
-            );
-            let age = Some(session_age_s);
-            self.could_not_look(Kind::Lookup, "", Reason::Clock, &detail, age);
-            return false;
-        }
+    fn clocks_disagree(&mut self, findings: &Findings, session_age_s: u32) {
+        let (age_s, over) = findings.youngest_s.unwrap_or_default();
+        let detail =
+            format!("of {over} nodes the one seen last was seen {age_s} s ago: check the clock");
+        self.could_not_look(Kind::Lookup, "", Reason::Clock, &detail, Some(session_age_s));
+    }
+
+    /// Turns findings into parts.
+    fn keep_findings(&mut self, findings: Findings, session_age_s: u32) {
         let nothing = findings.seen.is_empty()
             && findings.answered.is_empty()
             && findings.unreachable.is_empty()
@@ -236,7 +289,6 @@ impl<'a> RoundScan<'a> {
             let age = Some(session_age_s);
             self.could_not_look(Kind::Lookup, "", reason, &detail, age);
         }
-        true
     }
 
     fn could_not_look(
@@ -279,6 +331,43 @@ impl<'a> RoundScan<'a> {
             }
         }
     }
+}
+
+/// Lists one market, offer by offer.
+async fn list_market(
+    scanner: &Scanner,
+    sources: &Sources,
+    place: u16,
+    end: Instant,
+) -> (u16, Result<Listing, CouldNotLook>) {
+    let subnet = sources.subnets.get(usize::from(place)).map_or("", String::as_str);
+    let mut listing = Listing::default();
+    let listed = async {
+        let offers = sources.yagna.list_market(subnet).await?;
+        for offer in offers {
+            scanner.take_offer(&mut listing, offer, place);
+        }
+        Ok(())
+    };
+    let listed = tokio::time::timeout_at(end, listed).await.unwrap_or_else(|_| {
+        let detail = "the round was over".to_owned();
+        Err(CouldNotLook { reason: Reason::TimedOut, detail })
+    });
+    (place, listed.map(|()| listing))
+}
+
+/// What was learnt beside the evidence, for the wire.
+fn samples(asides: &[Aside], round: Round) -> Vec<v1::Sample> {
+    let sample = |aside: &Aside| v1::Sample {
+        node_id: aside.node_id.as_bytes().to_vec().into(),
+        round_unix_s: round.start_s(),
+        seen_age_ms: aside.seen_age_s.map(|age| i32::try_from(age * 1000).unwrap_or(i32::MAX)),
+        answered_in_ms: aside
+            .answered_in
+            .map(|took| u32::try_from(took.as_millis()).unwrap_or(u32::MAX)),
+        ..v1::Sample::default()
+    };
+    asides.iter().map(sample).collect()
 }
 
 struct FirstStage {

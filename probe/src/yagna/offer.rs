@@ -19,7 +19,7 @@ const TEXT_BYTES_MAX: usize = 128;
 const NETWORKS_MAX: usize = 32;
 
 /// One offer on the market: what a node says of itself.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Offer {
     /// The node that made it.
     pub node_id: NodeId,

@@ -554,7 +554,8 @@ pub struct Welcome {
 /// When in a round things happen. Changes no verdict by itself, hence not part of an epoch.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Schedule {
-    /// First look-ups begin so long after the round's start.
+    /// First look-ups begin so long after the round's start, or so much earlier that all of them can be
+    /// put, at the rate in force, before the suspects are named.
     #[prost(uint32, tag = "1")]
     pub lookups_offset_ms: u32,
     /// The aggregator names the suspects so long after the round's start.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusBuilder;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uptime_aggregator::access::{hash_token, new_token};
@@ -16,9 +17,9 @@ use uptime_aggregator::ledger::state::RoundSummary;
 use uptime_aggregator::server::Server;
 use uptime_aggregator::store::{SqliteStore, Store};
 use uptime_probe::orders::Orders;
-use uptime_probe::scan::Scanner;
+use uptime_probe::scan::{Enabled, Scanner, Sources};
 use uptime_probe::spool::{Spool, SpoolLimits};
-use uptime_probe::uplink::{Token, Uplink, UplinkOptions};
+use uptime_probe::uplink::{Tls, Token, Uplink, UplinkOptions};
 use uptime_probe::yagna::{AppKey, Limits, Yagna, YagnaOptions};
 use uptime_proto::{Class, Epochs, NodeId, Outcome, Part, PartKey, Reason, Round, Sets};
 use uptime_testkit::oracle::OracleFact;
@@ -142,11 +143,14 @@ impl Stage {
         let subnets: Vec<String> = SUBNETS.iter().map(|subnet| (*subnet).to_owned()).collect();
         let options = UplinkOptions {
             aggregators: vec![format!("http://{}", self.address)],
+            tls: Tls::default(),
             token: Some(Token::new(&self.tokens[number]).unwrap()),
             subnets: subnets.clone(),
         };
         let uplink = Uplink::new(options, spool.clone(), orders.clone());
-        let scanner = Scanner::new(yagna, spool.clone(), orders, subnets, &number.to_string());
+        let sources = Sources { yagna, subnets, enabled: Enabled::ALL, finds_per_s_max: 400 };
+        let (_, sources) = watch::channel(Arc::new(sources));
+        let scanner = Scanner::new(sources, spool.clone(), orders, &number.to_string());
         let mut tasks = JoinSet::new();
         tasks.spawn(uplink.run(CancellationToken::new()));
         tasks.spawn(scanner.run(CancellationToken::new()));
@@ -191,6 +195,7 @@ impl Stage {
             let (spool, _) = Spool::open(&directory, limits).unwrap();
             let options = UplinkOptions {
                 aggregators: vec![format!("http://{}", self.address)],
+                tls: Tls::default(),
                 token: Some(Token::new(&self.tokens[number]).unwrap()),
                 subnets: Vec::new(),
             };

@@ -1,7 +1,4 @@
-//! The probe's process killed without notice: what it had written is delivered by the next one,
-//! and no key is ever made with another content.
-
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+//! A collector that notes everything and answers only when told to, and the process that it hears.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,9 +6,11 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tonic::transport::{Server, ServerTlsConfig};
 use tonic::{Request, Response, Status, Streaming};
 use uptime_proto::convert::{Decoder, PartLimits, part_from_wire};
 use uptime_proto::v1::collector_server::{Collector, CollectorServer};
@@ -21,8 +20,14 @@ use uptime_testkit::standin::{Daemon, DaemonOptions, ProviderSpec, World};
 
 const PATIENCE: Duration = Duration::from_secs(40);
 
-/// What an aggregator would have got: the digest under each key, and how often it came.
-type Received = BTreeMap<PartKey, Vec<(Digest, Part)>>;
+/// What an aggregator would have got.
+#[derive(Debug, Default)]
+pub(crate) struct Received {
+    /// The digest under each key, and how often it came.
+    pub(crate) parts: BTreeMap<PartKey, Vec<(Digest, Part)>>,
+    pub(crate) gaps: Vec<v1::Gap>,
+    pub(crate) streams: u64,
+}
 
 /// A collector that notes everything and answers only when told to.
 #[derive(Clone)]
@@ -79,6 +84,7 @@ impl Collector for Notebook {
                 match message.message {
                     Some(probe_message::Message::Hello(hello)) => {
                         assert_eq!(hello.protocol_version, PROTOCOL_VERSION);
+                        notebook.received.send_modify(|received| received.streams += 1);
                         let welcome = aggregator_message::Message::Welcome(welcome());
                         outbound.send(says(welcome)).await.ok();
                     }
@@ -111,77 +117,82 @@ impl Collector for Notebook {
 
 impl Notebook {
     fn note(&self, report: &v1::Report, decoder: &mut Decoder) {
+        self.received.send_modify(|received| received.gaps.extend(report.gaps.iter().cloned()));
         for wire in &report.parts {
             let part = part_from_wire(wire, Some(decoder), &PartLimits::default()).unwrap();
             let (key, digest) = (part.key.clone(), part.digest());
             self.received.send_modify(|received| {
-                received.entry(key).or_default().push((digest, part));
+                received.parts.entry(key).or_default().push((digest, part));
             });
         }
     }
 }
 
-fn probe(daemon: &Daemon, address: &str, spool: &Path) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_uptime-probe"))
-        .args(["run", "--subnet-tag", "public", "--aggregator", address])
-        .args(["--yagna-url", &daemon.base_url()])
-        .arg("--spool-dir")
-        .arg(spool)
-        .env("YAGNA_APPKEY", "the-key")
-        .env("UPTIME_LOG", "error")
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap()
+/// A collector on a port of its own, and what it has received.
+pub(crate) struct Running {
+    pub(crate) address: String,
+    pub(crate) received: Arc<watch::Sender<Received>>,
+    pub(crate) answer: watch::Sender<bool>,
+    _tasks: JoinSet<Result<(), tonic::transport::Error>>,
 }
 
-async fn wait_for(received: &watch::Sender<Received>, so: impl FnMut(&Received) -> bool) {
-    let mut changes = received.subscribe();
-    let waited = tokio::time::timeout(PATIENCE, changes.wait_for(so)).await;
-    assert!(waited.is_ok(), "not within {PATIENCE:?}: {:?}", received.borrow().keys());
+pub(crate) async fn collector(answers: bool, tls: Option<ServerTlsConfig>) -> Running {
+    let received = Arc::new(watch::Sender::new(Received::default()));
+    let (answer, answers) = watch::channel(answers);
+    let notebook = Notebook { received: Arc::clone(&received), answers };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let address = match tls {
+        Some(_) => format!("https://localhost:{port}"),
+        None => format!("http://127.0.0.1:{port}"),
+    };
+    let mut server = Server::builder();
+    if let Some(tls) = tls {
+        server = server.tls_config(tls).unwrap();
+    }
+    let mut tasks = JoinSet::new();
+    tasks.spawn(
+        server
+            .add_service(CollectorServer::new(notebook))
+            .serve_with_incoming(TcpListenerStream::new(listener)),
+    );
+    Running { address, received, answer, _tasks: tasks }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_killed_probe_had_written_is_delivered_by_the_next() {
+/// A daemon of a network with some providers in the subnets `public` and `other`.
+pub(crate) async fn daemon() -> Daemon {
     let world = World::new(5);
     for _ in 0..8 {
         world.add_provider(ProviderSpec::in_subnet("public"));
     }
+    world.add_provider(ProviderSpec::in_subnet("other"));
     let options = DaemonOptions {
         app_key: "the-key".into(),
         relay_session_age: Duration::from_secs(3_600),
         ..DaemonOptions::default()
     };
-    let daemon = Daemon::start(world, options).await.unwrap();
-    let received = Arc::new(watch::Sender::new(Received::new()));
-    let (answer, answers) = watch::channel(false);
-    let notebook = Notebook { received: Arc::clone(&received), answers };
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = format!("http://{}", listener.local_addr().unwrap());
-    let mut tasks = tokio::task::JoinSet::new();
-    tasks.spawn(
-        tonic::transport::Server::builder()
-            .add_service(CollectorServer::new(notebook))
-            .serve_with_incoming(TcpListenerStream::new(listener)),
-    );
-    let spool = tempfile::tempdir().unwrap();
-    // Killed three times, each time with more in its spool, at moments that differ.
-    for (run, parts) in [3, 6, 10].into_iter().enumerate() {
-        let mut child = probe(&daemon, &address, spool.path());
-        wait_for(&received, |received| received.len() >= parts).await;
-        tokio::time::sleep(Duration::from_millis(170 * run as u64)).await;
-        child.kill().await.unwrap();
-    }
-    let before: BTreeMap<PartKey, usize> =
-        received.borrow().iter().map(|(key, copies)| (key.clone(), copies.len())).collect();
-    // The next one delivers all of it, and may then forget it.
-    answer.send_replace(true);
-    let mut child = probe(&daemon, &address, spool.path());
-    let again = |received: &Received| before.iter().all(|(key, n)| received[key].len() > *n);
-    wait_for(&received, again).await;
-    child.kill().await.unwrap();
-    for (key, copies) in received.borrow().iter() {
-        assert!(copies.iter().all(|copy| copy.0 == copies[0].0), "{key:?} has two contents");
-    }
-    assert!(received.borrow().values().any(|copies| copies[0].1.sets.count() > 0));
+    Daemon::start(world, options).await.unwrap()
+}
+
+/// `uptime-probe COMMAND` beside a daemon, for a collector.
+pub(crate) fn probe(command: &str, daemon: &Daemon, address: &str, spool: &Path) -> Command {
+    let mut probe = Command::new(env!("CARGO_BIN_EXE_uptime-probe"));
+    probe
+        .args([command, "--aggregator", address, "--yagna-url", &daemon.base_url()])
+        .arg("--spool-dir")
+        .arg(spool)
+        .env("YAGNA_APPKEY", "the-key")
+        .env("UPTIME_LOG", "error")
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    probe
+}
+
+pub(crate) async fn wait_for(
+    received: &watch::Sender<Received>,
+    so: impl FnMut(&Received) -> bool,
+) {
+    let mut changes = received.subscribe();
+    let waited = tokio::time::timeout(PATIENCE, changes.wait_for(so)).await;
+    assert!(waited.is_ok(), "not within {PATIENCE:?}: {:?}", received.borrow());
 }

@@ -1,0 +1,275 @@
+//! The life of a probe that runs: start, settings read anew, the service manager, the end.
+//!
+//! Owns which tasks there are and in what order they stop: first the scanner, then, when what it
+//! what waited is sent or the time for that is over. Refuses to decide what is scanned or sent.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use sd_notify::NotifyState;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::{JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::orders::Orders;
+use crate::scan::{Scanner, Sources};
+use crate::spool::{Spool, SpoolLimits};
+use crate::telemetry;
+use crate::uplink::{Uplink, UplinkOptions};
+use crate::yagna::{Yagna, YagnaConfigError};
+
+/// How long the uplink may take to empty the spool when the probe stops, or did one round.
+const DRAIN_WITHIN: Duration = Duration::from_secs(10);
+/// How often it is looked whether the spool is empty.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// Without a watchdog of the service manager, how often it is told how things stand.
+const STATUS_EVERY: Duration = Duration::from_secs(30);
+/// A scanner that has begun no round for so many periods has got stuck, and the watchdog is not
+/// comforted any more.
+const STUCK_PERIODS: i64 = 3;
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// As it was told to.
+    Done,
+    /// The one round asked for is on disk, or was cut short, and not all of it was delivered.
+    NotDelivered,
+}
+
+/// Everything that runs.
+struct Daemon {
+    config: Config,
+    spool: Spool,
+    orders: Orders,
+    sources: watch::Sender<Arc<Sources>>,
+    scanner: Scanner,
+    uplink: UplinkTask,
+}
+
+struct UplinkTask {
+    tasks: JoinSet<()>,
+    stop: CancellationToken,
+}
+
+/// The signals that are listened to.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    reload: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            reload: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// The next one: true to stop, false to read the settings anew.
+    async fn stop_or_reload(&mut self) -> bool {
+        tokio::select! {
+            _ = self.terminate.recv() => true,
+            _ = self.interrupt.recv() => true,
+            _ = self.reload.recv() => false,
+        }
+    }
+}
+
+/// Scans round after round until told to stop, or one round. `read_anew` reads the settings again
+/// when SIGHUP asks for it.
+///
+/// # Errors
+/// When it cannot start, or a part of it ended by itself.
+pub async fn run(
+    config: Config,
+    once: bool,
+    read_anew: impl Fn() -> Result<Config, Vec<String>>,
+) -> anyhow::Result<Ended> {
+    // Before anything else, so that a SIGHUP that comes early does not end the process.
+    let mut signals = Signals::new()?;
+    if let Some(addr) = config.metrics_addr {
+        telemetry::serve_metrics(addr)?;
+    }
+    let mut daemon = Daemon::start(config).await?;
+    if once {
+        let round = tokio::select! {
+            round = daemon.scanner.once() => round,
+            // One round is over before new settings could matter.
+            () = async { while !signals.stop_or_reload().await {} } => {
+                return Ok(Ended::NotDelivered);
+            }
+        };
+        tracing::info!(round = round.start_s(), "one round done");
+        return Ok(match daemon.stop().await {
+            0 => Ended::Done,
+            _ => Ended::NotDelivered,
+        });
+    }
+    let stop = CancellationToken::new();
+    let mut scanning: JoinSet<()> = JoinSet::new();
+    scanning.spawn(daemon.scanner.clone().run(stop.clone()));
+    tell(&[NotifyState::Ready]);
+    let comfort_every = sd_notify::watchdog_enabled().map_or(STATUS_EVERY, |within| within / 2);
+    let mut comfort = tokio::time::interval(comfort_every);
+    loop {
+        tokio::select! {
+            stops = signals.stop_or_reload() => match stops {
+                true => break,
+                false => daemon.read_anew(&read_anew),
+            },
+            ended = scanning.join_next() => return Err(by_itself(ended, "scanner")),
+            ended = daemon.uplink.tasks.join_next() => return Err(by_itself(ended, "uplink")),
+            _ = comfort.tick() => daemon.comfort(),
+        }
+    }
+    // Stop scanning, then let the uplink send what is there.
+    tell(&[NotifyState::Stopping]);
+    stop.cancel();
+    while scanning.join_next().await.is_some() {}
+    daemon.stop().await;
+    Ok(Ended::Done)
+}
+
+fn by_itself(ended: Option<Result<(), JoinError>>, what: &str) -> anyhow::Error {
+    match ended {
+        Some(Err(error)) => anyhow::Error::new(error).context(format!("the {what} broke down")),
+        _ => anyhow::anyhow!("the {what} ended by itself"),
+    }
+}
+
+/// Without a service manager there is nobody to tell, and that is fine.
+fn tell(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::warn!(%error, "the service manager was not told");
+    }
+}
+
+fn sources(config: &Config) -> Result<Sources, YagnaConfigError> {
+    let finds_per_s_max = config.yagna.limits.finds_per_s_max;
+    let yagna = Yagna::new(config.yagna.clone())?;
+    let (subnets, enabled) = (config.subnets.clone(), config.enabled);
+    Ok(Sources { yagna, subnets, enabled, finds_per_s_max })
+}
+
+fn uplink_options(config: &Config) -> UplinkOptions {
+    UplinkOptions {
+        aggregators: config.aggregators.clone(),
+        tls: config.tls.clone(),
+        token: config.token.clone(),
+        subnets: config.subnets.clone(),
+    }
+}
+
+impl UplinkTask {
+    fn start(config: &Config, spool: &Spool, orders: &Orders) -> Self {
+        let uplink = Uplink::new(uplink_options(config), spool.clone(), orders.clone());
+        let (mut tasks, stop) = (JoinSet::new(), CancellationToken::new());
+        tasks.spawn(uplink.run(stop.clone()));
+        Self { tasks, stop }
+    }
+}
+
+impl Daemon {
+    async fn start(config: Config) -> anyhow::Result<Self> {
+        let sources = sources(&config)?;
+        let limits = SpoolLimits { bytes_max: config.spool_bytes_max };
+        let (spool, found) = Spool::open(&config.spool_dir, limits)
+            .with_context(|| format!("cannot use the spool in {}", config.spool_dir.display()))?;
+        if found.damaged > 0 {
+            tracing::error!(
+                damaged = found.damaged,
+                "the spool was damaged; the rest is delivered"
+            );
+        }
+        if let Err(failure) = sources.yagna.delete_leftovers().await {
+            tracing::warn!(%failure, "demands of an earlier run, if any, stay until they end");
+        }
+        let orders = Orders::open(&config.spool_dir);
+        let (sources, receiver) = watch::channel(Arc::new(sources));
+        let name = config.spool_dir.display().to_string();
+        let scanner = Scanner::new(receiver, spool.clone(), orders.clone(), &name);
+        let uplink = UplinkTask::start(&config, &spool, &orders);
+        Ok(Self { config, spool, orders, sources, scanner, uplink })
+    }
+
+    fn read_anew(&mut self, read: &impl Fn() -> Result<Config, Vec<String>>) {
+        match read() {
+            Ok(config) => self.reload(config),
+            Err(faults) => {
+                for fault in faults {
+                    tracing::error!(fault, "the settings are not read anew");
+                }
+            }
+        }
+    }
+
+    /// Takes over new settings; rounds that have begun end with the old ones.
+    fn reload(&mut self, config: Config) {
+        let fixed = [
+            ("--spool-dir", config.spool_dir != self.config.spool_dir),
+            ("--spool-bytes-max", config.spool_bytes_max != self.config.spool_bytes_max),
+            ("--metrics-addr", config.metrics_addr != self.config.metrics_addr),
+            ("--log-format", config.log_json != self.config.log_json),
+        ];
+        for (setting, changed) in fixed {
+            if changed {
+                tracing::warn!(setting, "takes effect when the probe is started again");
+            }
+        }
+        let sources = match sources(&config) {
+            Ok(sources) => sources,
+            Err(error) => {
+                tracing::error!(%error, "the settings are not read anew");
+                return;
+            }
+        };
+        self.sources.send_replace(Arc::new(sources));
+        if uplink_options(&config) != uplink_options(&self.config) {
+            self.uplink.stop.cancel();
+            self.uplink = UplinkTask::start(&config, &self.spool, &self.orders);
+        }
+        self.config = config;
+        tracing::info!("the settings were read anew");
+    }
+
+    /// Tells the service manager how things stand, and that they stand well only if they do.
+    fn comfort(&self) {
+        let state = self.orders.now();
+        let waiting = self.spool.waiting();
+        let status = match (&state.plan, state.connected) {
+            (_, true) => format!("connected; {waiting} parts wait"),
+            (Some(_), false) => format!("not connected; {waiting} parts wait on disk"),
+            (None, false) => "waiting for the first connection to an aggregator".to_owned(),
+        };
+        tell(&[NotifyState::Status(&status)]);
+        let stuck = self.scanner.behind_periods() > STUCK_PERIODS;
+        if stuck {
+            tracing::error!("no round has begun for {STUCK_PERIODS} periods");
+        } else {
+            tell(&[NotifyState::Watchdog]);
+        }
+    }
+
+    /// Sends what waits, for a bounded time; answers what still waits.
+    async fn stop(mut self) -> u64 {
+        let empty = async {
+            while self.spool.waiting() > 0 {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        tokio::time::timeout(DRAIN_WITHIN, empty).await.ok();
+        let waiting = self.spool.waiting();
+        self.uplink.stop.cancel();
+        while self.uplink.tasks.join_next().await.is_some() {}
+        if waiting > 0 {
+            tracing::warn!(waiting, "parts wait in the spool for the next run");
+        }
+        waiting
+    }
+}

@@ -1,0 +1,144 @@
+//! What a probe remembers of nodes between rounds.
+//!
+//! Owns which nodes had an offer lately, which details were last told, and which nodes were not
+//! reached last time. Refuses to hold details themselves: a hash per node and subnet is enough to
+//! know that nothing changed, and 10,000 nodes' texts would weigh more than the rest of the probe.
+
+use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use uptime_proto::{NodeId, v1};
+
+use crate::yagna::Offer;
+
+/// Nodes whose last offer is older are not looked up by a probe left to itself.
+const REMEMBERED_S: u64 = 86_400;
+
+/// What is remembered.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    /// By node and subnet: the round of the last offer (start, unix seconds) and the hash of the
+    /// details last left for sending.
+    offers: HashMap<(NodeId, u16), Remembered>,
+    /// Found unreachable in the last round that asked.
+    pub(super) unreachable: HashSet<NodeId>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Remembered {
+    round_s: u64,
+    details: u64,
+}
+
+/// One listing as it comes in, offer by offer. Nothing is remembered of one that fails.
+#[derive(Debug, Default)]
+pub(super) struct Listing {
+    /// The smallest hash among a node's offers stands for it: offers come in any order, and a node
+    /// with two of them must not look changed in every round.
+    least: HashMap<NodeId, u64>,
+    /// Details that are new or changed, should their hash stay the smallest.
+    candidates: HashMap<NodeId, v1::NodeDetails>,
+}
+
+impl Listing {
+    /// Takes one offer of a subnet, known by its place in the configuration.
+    pub(super) fn take(&mut self, offer: Offer, subnet: u16, memory: &Memory) {
+        let id = offer.node_id;
+        let hash = details_hash(&offer);
+        if self.least.get(&id).is_some_and(|least| *least <= hash) {
+            return;
+        }
+        self.least.insert(id, hash);
+        let told = memory.offers.get(&(id, subnet)).map(|remembered| remembered.details);
+        if told == Some(hash) {
+            self.candidates.remove(&id);
+        } else {
+            self.candidates.insert(id, details(offer));
+        }
+    }
+
+    /// The listing is whole: remembers it, and answers its nodes, ascending, and the details that
+    /// are new or changed.
+    pub(super) fn finish(
+        self,
+        subnet: u16,
+        round_s: u64,
+        memory: &mut Memory,
+    ) -> (Vec<NodeId>, Vec<v1::NodeDetails>) {
+        for (id, details) in &self.least {
+            memory.offers.insert((*id, subnet), Remembered { round_s, details: *details });
+        }
+        let old = round_s.saturating_sub(REMEMBERED_S);
+        memory.offers.retain(|_, remembered| remembered.round_s >= old);
+        let mut ids: Vec<NodeId> = self.least.into_keys().collect();
+        ids.sort_unstable();
+        (ids, self.candidates.into_values().collect())
+    }
+}
+
+impl Memory {
+    /// The nodes with an offer in the last day.
+    pub(super) fn nodes(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.offers.keys().map(|(id, _)| *id)
+    }
+}
+
+fn details_hash(offer: &Offer) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    offer.hash(&mut hasher);
+    hasher.finish()
+}
+
+fn details(offer: Offer) -> v1::NodeDetails {
+    v1::NodeDetails {
+        node_id: offer.node_id.as_bytes().to_vec().into(),
+        name: offer.name,
+        runtime: offer.runtime,
+        runtime_version: offer.runtime_version,
+        networks: offer.networks,
+        subnet: offer.subnet,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn offer(node: u8, runtime: &str) -> Offer {
+        Offer {
+            node_id: NodeId::new([node; 20]),
+            name: "n".to_owned(),
+            runtime: runtime.to_owned(),
+            runtime_version: String::new(),
+            networks: Vec::new(),
+            subnet: "public".to_owned(),
+        }
+    }
+
+    fn told(memory: &mut Memory, round_s: u64, offers: Vec<Offer>) -> usize {
+        let mut listing = Listing::default();
+        for offer in offers {
+            listing.take(offer, 0, memory);
+        }
+        listing.finish(0, round_s, memory).1.len()
+    }
+
+    #[test]
+    fn details_are_told_once_whatever_the_order_of_offers() {
+        let mut memory = Memory::default();
+        assert_eq!(told(&mut memory, 30, vec![offer(1, "vm"), offer(1, "wasm")]), 1);
+        assert_eq!(told(&mut memory, 60, vec![offer(1, "wasm"), offer(1, "vm")]), 0);
+        assert_eq!(told(&mut memory, 90, vec![offer(1, "vm"), offer(1, "wasm"), offer(2, "x")]), 1);
+        assert_eq!(told(&mut memory, 120, vec![offer(2, "y")]), 1, "it changed");
+    }
+
+    #[test]
+    fn a_day_without_an_offer_is_forgotten() {
+        let mut memory = Memory::default();
+        told(&mut memory, 30, vec![offer(1, "vm")]);
+        told(&mut memory, 30 + REMEMBERED_S, vec![offer(2, "vm")]);
+        assert_eq!(memory.nodes().count(), 2);
+        told(&mut memory, 60 + REMEMBERED_S, vec![offer(2, "vm")]);
+        assert_eq!(memory.nodes().collect::<Vec<_>>(), [NodeId::new([2; 20])]);
+    }
+}

@@ -1,0 +1,9 @@
+//! The probe's process, as its host runs it: killed, told to read its settings anew, watched by a
+//! service manager, speaking TLS. Each test has a stand-in daemon and a collector of its own.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod killed;
+mod notebook;
+mod service;
+mod tls;
