@@ -81,7 +81,7 @@ fn command_lines(unit: &str) -> Vec<Vec<String>> {
     let joined = unit.replace("\\\n", " ");
     let lines = joined.lines().filter_map(|line| {
         let (key, value) = line.split_once('=')?;
-        key.starts_with("Exec").then(|| value.trim_start_matches('-').to_owned())
+        key.starts_with("ExecStart").then(|| value.trim_start_matches('-').to_owned())
     });
     lines.map(|line| line.split_whitespace().map(str::to_owned).collect()).collect()
 }
