@@ -24,7 +24,7 @@ pub struct Finding {
 /// Tries everything.
 pub async fn check(config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
-    match Yagna::new(config.yagna.clone()) {
+    match config.open_yagna() {
         Err(error) => findings.push(Finding { what: "yagna", said: Err(error.to_string()) }),
         Ok(yagna) => check_yagna(&yagna, config, &mut findings).await,
     }

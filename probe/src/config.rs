@@ -14,7 +14,10 @@ use uptime_proto::settings::{Settings, Texts};
 use crate::clock::now_unix_ms;
 use crate::scan::Enabled;
 use crate::uplink::{Tls, Token};
-use crate::yagna::{AppKey, Limits, YagnaOptions, valid_subnet};
+use crate::yagna::{
+    AppKey, CommandOptions, Limits, MarketForm, Relay, RelayLimits, RelayOptions, Yagna,
+    YagnaConfigError, YagnaOptions, valid_subnet,
+};
 
 /// Scans the Golem network through one yagna daemon, once per round, and streams what it saw to
 /// an aggregator. What cannot be sent is kept on disk and sent later.
@@ -117,6 +120,16 @@ setting_args! {
     cert_file = "cert-file", "UPTIME_CERT_FILE", "FILE";
     /// The certificate's private key (PEM)
     key_file = "key-file", "UPTIME_KEY_FILE", "FILE";
+    /// The yagna program, asked only where the daemon's REST API has no bridge to the net
+    yagna_command = "yagna-command", "UPTIME_YAGNA_COMMAND", "PATH";
+    /// How offers are fetched: poll or stream [default: poll]
+    market_form = "market-form", "UPTIME_MARKET_FORM", "FORM";
+    /// A relay's HTTP listing, to be asked too [default: none]
+    relay_url = "relay-url", "UPTIME_RELAY_URL", "URL";
+    /// Pages of the relay's listing a second [default: 100]
+    relay_requests_per_s_max = "relay-requests-per-s-max", "UPTIME_RELAY_REQUESTS_PER_S_MAX", "N";
+    /// For one whole listing of the relay [default: 10000]
+    relay_timeout_ms = "relay-timeout-ms", "UPTIME_RELAY_TIMEOUT_MS", "MS";
     /// What is asked, by commas: market, find-node, direct, latency; all unless said
     sources = "sources", "UPTIME_SOURCES", "LIST";
     /// Where parts wait until the aggregator has them [default: ./uptime-spool]
@@ -152,6 +165,8 @@ pub struct Config {
     pub token: Option<Token>,
     pub tls: Tls,
     pub enabled: Enabled,
+    pub command: Option<CommandOptions>,
+    pub relay: Option<RelayOptions>,
     pub spool_dir: PathBuf,
     pub spool_bytes_max: u64,
     pub metrics_addr: Option<SocketAddr>,
@@ -219,6 +234,8 @@ impl Config {
         let tls = read_tls(&mut settings, around);
         let enabled = settings.checked("sources", Enabled::ALL, read_sources);
         let limits = read_limits(&mut settings);
+        let command = settings.optional("yagna-command", |text| Ok(CommandOptions::new(text)));
+        let relay = read_relay(&mut settings);
         let log_json = settings.checked("log-format", false, |text| match text {
             "text" => Ok(false),
             "json" => Ok(true),
@@ -234,11 +251,27 @@ impl Config {
             token,
             tls,
             enabled,
+            command,
+            relay,
             spool_dir,
             spool_bytes_max,
             metrics_addr,
             log_json,
         })
+    }
+}
+
+impl Config {
+    /// A handle to the daemon.
+    ///
+    /// # Errors
+    /// When its address, key or limits are unusable.
+    pub fn open_yagna(&self) -> Result<Yagna, YagnaConfigError> {
+        let yagna = Yagna::new(self.yagna.clone())?;
+        match &self.command {
+            Some(command) => yagna.with_command(command.clone()),
+            None => Ok(yagna),
+        }
     }
 }
 
@@ -295,6 +328,11 @@ fn read_limits(settings: &mut Settings) -> Limits {
         answer_timeout,
         market_timeout,
         answer_bytes_max: bytes as usize,
+        market_form: settings.checked("market-form", MarketForm::Poll, |text| match text {
+            "poll" => Ok(MarketForm::Poll),
+            "stream" => Ok(MarketForm::Stream),
+            _ => Err("poll or stream is wanted".to_owned()),
+        }),
         finds_per_s_max: settings.number32(
             "lookups-per-s-max",
             defaults.finds_per_s_max,
@@ -303,6 +341,25 @@ fn read_limits(settings: &mut Settings) -> Limits {
         ),
         ..defaults
     }
+}
+
+fn read_relay(settings: &mut Settings) -> Option<RelayOptions> {
+    let defaults = RelayLimits::default();
+    let timeout_ms = settings.number("relay-timeout-ms", 10_000, 1_000, 600_000);
+    let limits = RelayLimits {
+        requests_per_s_max: settings.number32(
+            "relay-requests-per-s-max",
+            defaults.requests_per_s_max,
+            1,
+            100_000,
+        ),
+        listing_timeout: Duration::from_millis(timeout_ms),
+        ..defaults
+    };
+    settings.optional("relay-url", |text| {
+        let options = RelayOptions { base_url: text.to_owned(), limits: limits.clone() };
+        Relay::new(options.clone()).map(|_| options).map_err(|error| error.to_string())
+    })
 }
 
 fn read_sources(text: &str) -> Result<Enabled, String> {

@@ -19,7 +19,8 @@ use crate::scan::{Scanner, Sources};
 use crate::spool::{Spool, SpoolLimits};
 use crate::telemetry;
 use crate::uplink::{Uplink, UplinkOptions};
-use crate::yagna::{Yagna, YagnaConfigError};
+use crate::yagna::relay::{RelayConfigError, RelayWatch};
+use crate::yagna::{Relay, RelayOptions, YagnaConfigError};
 
 /// How long the uplink may take to empty the spool when the probe stops, or did one round.
 const DRAIN_WITHIN: Duration = Duration::from_secs(10);
@@ -48,6 +49,13 @@ struct Daemon {
     sources: watch::Sender<Arc<Sources>>,
     scanner: Scanner,
     uplink: UplinkTask,
+    relay: Option<RelayTask>,
+}
+
+/// The work of keeping up with a relay; it ends when this is dropped.
+struct RelayTask {
+    watch: RelayWatch,
+    _tasks: JoinSet<()>,
 }
 
 struct UplinkTask {
@@ -150,11 +158,11 @@ fn tell(states: &[NotifyState<'_>]) {
     }
 }
 
-fn sources(config: &Config) -> Result<Sources, YagnaConfigError> {
+fn sources(config: &Config, relay: Option<RelayWatch>) -> Result<Sources, YagnaConfigError> {
     let finds_per_s_max = config.yagna.limits.finds_per_s_max;
-    let yagna = Yagna::new(config.yagna.clone())?;
+    let yagna = config.open_yagna()?;
     let (subnets, enabled) = (config.subnets.clone(), config.enabled);
-    Ok(Sources { yagna, subnets, enabled, finds_per_s_max })
+    Ok(Sources { yagna, relay, subnets, enabled, finds_per_s_max })
 }
 
 fn uplink_options(config: &Config) -> UplinkOptions {
@@ -163,6 +171,15 @@ fn uplink_options(config: &Config) -> UplinkOptions {
         tls: config.tls.clone(),
         token: config.token.clone(),
         subnets: config.subnets.clone(),
+    }
+}
+
+impl RelayTask {
+    fn start(options: &RelayOptions) -> Result<Self, RelayConfigError> {
+        let (watch, work) = Relay::new(options.clone())?.watch(CancellationToken::new());
+        let mut tasks = JoinSet::new();
+        tasks.spawn(work);
+        Ok(Self { watch, _tasks: tasks })
     }
 }
 
@@ -177,7 +194,8 @@ impl UplinkTask {
 
 impl Daemon {
     async fn start(config: Config) -> anyhow::Result<Self> {
-        let sources = sources(&config)?;
+        let relay = config.relay.as_ref().map(RelayTask::start).transpose()?;
+        let sources = sources(&config, relay.as_ref().map(|relay| relay.watch.clone()))?;
         let limits = SpoolLimits { bytes_max: config.spool_bytes_max };
         let (spool, found) = Spool::open(&config.spool_dir, limits)
             .with_context(|| format!("cannot use the spool in {}", config.spool_dir.display()))?;
@@ -195,7 +213,7 @@ impl Daemon {
         let name = config.spool_dir.display().to_string();
         let scanner = Scanner::new(receiver, spool.clone(), orders.clone(), &name);
         let uplink = UplinkTask::start(&config, &spool, &orders);
-        Ok(Self { config, spool, orders, sources, scanner, uplink })
+        Ok(Self { config, spool, orders, sources, scanner, uplink, relay })
     }
 
     fn read_anew(&mut self, read: &impl Fn() -> Result<Config, Vec<String>>) {
@@ -222,20 +240,25 @@ impl Daemon {
                 tracing::warn!(setting, "takes effect when the probe is started again");
             }
         }
-        let sources = match sources(&config) {
-            Ok(sources) => sources,
-            Err(error) => {
-                tracing::error!(%error, "the settings are not read anew");
-                return;
-            }
-        };
-        self.sources.send_replace(Arc::new(sources));
+        if let Err(error) = self.reload_sources(&config) {
+            tracing::error!(error = format!("{error:#}"), "the settings are not read anew");
+            return;
+        }
         if uplink_options(&config) != uplink_options(&self.config) {
             self.uplink.stop.cancel();
             self.uplink = UplinkTask::start(&config, &self.spool, &self.orders);
         }
         self.config = config;
         tracing::info!("the settings were read anew");
+    }
+
+    fn reload_sources(&mut self, config: &Config) -> anyhow::Result<()> {
+        if config.relay != self.config.relay {
+            self.relay = config.relay.as_ref().map(RelayTask::start).transpose()?;
+        }
+        let watch = self.relay.as_ref().map(|relay| relay.watch.clone());
+        self.sources.send_replace(Arc::new(sources(config, watch)?));
+        Ok(())
     }
 
     /// Tells the service manager how things stand, and that they stand well only if they do.

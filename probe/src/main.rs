@@ -11,7 +11,6 @@ use uptime_probe::config::{Cli, Command, Config, Output, Real, SettingArgs};
 use uptime_probe::daemon::{self, Ended};
 use uptime_probe::survey::{Progress, Row, Survey, survey};
 use uptime_probe::telemetry;
-use uptime_probe::yagna::Yagna;
 
 /// Wrong usage or configuration, as sysexits.h has it.
 const EXIT_USAGE: u8 = 64;
@@ -85,7 +84,7 @@ async fn run(config: Config, once: bool, args: &SettingArgs) -> anyhow::Result<E
 
 async fn scan(config: Config, output: Output) -> anyhow::Result<ExitCode> {
     telemetry::start_logging(config.log_json, "error");
-    let yagna = Yagna::new(config.yagna)?;
+    let yagna = config.open_yagna()?;
     let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} nodes looked up, {eta} left")?;
     bar.set_style(style);

@@ -23,6 +23,7 @@ use uptime_proto::{Epoch, NodeId, Round, v1};
 use crate::clock::now_unix_ms;
 use crate::orders::{Orders, Plan};
 use crate::spool::Spool;
+use crate::yagna::relay::RelayWatch;
 use crate::yagna::{Offer, Yagna};
 pub use lookup::{Aside, Findings, Fresh, SuspectPlan, first_look_ups, suspects};
 use memory::{Listing, Memory};
@@ -34,6 +35,8 @@ const LATE_START_SHARE: i64 = 4;
 const REPORT_MS: i64 = 500;
 /// The fixed jitter of a probe is below this share of the period, and below two seconds.
 const JITTER_SHARE: i64 = 20;
+/// How long the relay's first listing is expected to take: 500 pages at 100 a second.
+const RELAY_TAKES: Duration = Duration::from_secs(5);
 /// Rounds missed longer ago are not worth a report: the aggregator takes nothing so old.
 const MISSED_S_MAX: u64 = 35 * 86_400;
 
@@ -43,6 +46,8 @@ const MISSED_S_MAX: u64 = 35 * 86_400;
 pub struct Sources {
     /// The daemon.
     pub yagna: Yagna,
+    /// The relay's own listing, where one is configured.
+    pub relay: Option<RelayWatch>,
     /// The subnets whose markets are listed.
     pub subnets: Vec<String>,
     /// Which questions are put.
@@ -278,6 +283,16 @@ impl Scanner {
         let (ids, changed) = listing.finish(subnet, round.start_s(), &mut self.memory());
         self.spool.leave_details(changed);
         ids
+    }
+
+    fn note_relay_took(&self, took: Duration) {
+        self.memory().relay_took = Some(took);
+    }
+
+    /// How long the relay's listing takes: as the last one did, and a quarter more.
+    fn relay_takes_ms(&self) -> i64 {
+        let took = self.memory().relay_took.unwrap_or(RELAY_TAKES) * 5 / 4;
+        i64::try_from(took.as_millis()).unwrap_or(i64::MAX / 2)
     }
 
     fn note_unreachable(&self, ids: &[NodeId]) {

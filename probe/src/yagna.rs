@@ -1,9 +1,10 @@
-//! The only room that knows yagna's REST API.
+//! The only room that knows yagna's REST API, its command line where that has to stand in, and
+//! the relay's listing.
 //!
 //! Owns: how the daemon is asked (one shared HTTP client, limits on everything), what its answers
-//! mean, and the clearing away of every scan and demand that was opened to ask. Refuses to decide
-//! when to ask, how often to repeat a question and what an answer is worth as evidence: that is
-//! the scan's. Reads no wall clock.
+//! mean, and the clearing away of every scan and demand that was opened to ask. `relay` asks the
+//! relay itself, past the daemon. Refuses to decide when to ask, how often to repeat a question
+//! and what an answer is worth as evidence: that is the scan's. Reads no wall clock.
 //!
 //! Invariants:
 //! * "Could not look" is an error with a reason of the closed list; it is never turned into "not
@@ -13,6 +14,8 @@
 //! * The application key is in no error, log or debug output.
 //! * What the daemon or a provider says is bounded in bytes, items and time before it is believed.
 
+mod absence;
+mod command;
 mod http;
 pub mod market;
 pub mod net;
@@ -20,8 +23,13 @@ mod offer;
 mod open;
 mod pace;
 pub mod peer;
+pub mod ping;
 #[cfg(test)]
 mod recordings;
+pub mod relay;
+mod sse;
+mod stream;
+mod time_text;
 
 use std::fmt;
 use std::sync::Arc;
@@ -29,20 +37,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
-use tokio::time::Instant;
 use uptime_proto::Reason;
 
-pub use market::{Offer, valid_subnet};
+pub use command::CommandOptions;
+pub use market::{MarketForm, Offer, valid_subnet};
 pub use net::Found;
 pub use peer::PeerAnswer;
+pub use ping::RoundTrip;
+pub use relay::{Relay, RelayLimits, RelayOptions};
 
+use absence::Absence;
+use command::CommandLine;
 use http::Http;
 use open::Openings;
 use pace::Pace;
-
-/// After this long an absent scan API is looked for again: a daemon may have been replaced
-/// without one connection failing in between.
-const SCAN_API_RETRY: Duration = Duration::from_secs(600);
 
 /// The property by which this program knows its own demands.
 const MARKER_PROPERTY: &str = "golem.uptime.probe";
@@ -100,6 +108,9 @@ pub struct Limits {
     pub offers_max: usize,
     /// Offers in one page, 1 to 100: the daemon refuses more for demands.
     pub page_offers_max: u32,
+    /// How the offers of a scan are fetched: by polls, of which most is known. A stream is one
+    /// request where polls are one per page.
+    pub market_form: MarketForm,
     /// `FindNode` questions under way at once: 50. Half of what was measured to be no burden.
     pub find_in_flight_max: usize,
     /// `FindNode` questions begun per second: 400. The load falls on the public relay; 10,000
@@ -108,6 +119,12 @@ pub struct Limits {
     /// Direct questions under way at once: 50. Each may last four seconds; each opens a
     /// connection at the daemon.
     pub direct_in_flight_max: usize,
+    /// Nodes in one call that measures round trips: 32. They are asked in parallel, and each may
+    /// open a session of the daemon with that node.
+    pub ping_batch_max: usize,
+    /// For such a call: 12 s. The daemon gives up on a node after 10 s and says so; that answer
+    /// must be able to arrive.
+    pub ping_timeout: Duration,
 }
 
 impl Default for Limits {
@@ -119,9 +136,12 @@ impl Default for Limits {
             market_timeout: Duration::from_secs(10),
             offers_max: 200_000,
             page_offers_max: 100,
+            market_form: MarketForm::Poll,
             find_in_flight_max: 50,
             finds_per_s_max: 400,
             direct_in_flight_max: 50,
+            ping_batch_max: 32,
+            ping_timeout: Duration::from_secs(12),
         }
     }
 }
@@ -139,6 +159,8 @@ impl Limits {
             (!places(self.find_in_flight_max), "find_in_flight_max is zero or too large"),
             (!places(self.direct_in_flight_max), "direct_in_flight_max is zero or too large"),
             (self.finds_per_s_max == 0, "finds_per_s_max is zero"),
+            (self.ping_batch_max == 0, "ping_batch_max is zero"),
+            (self.ping_timeout.is_zero(), "ping_timeout is zero"),
         ];
         faults.into_iter().find_map(|(wrong, what)| wrong.then_some(what))
     }
@@ -166,9 +188,21 @@ pub enum YagnaConfigError {
     /// A limit makes no sense.
     #[error("yagna limits: {0}")]
     Limits(&'static str),
+    /// The command line cannot be used so.
+    #[error("the yagna command: {0}")]
+    Command(&'static str),
     /// The HTTP client could not be made.
     #[error("cannot make the HTTP client for yagna")]
     Client(#[source] reqwest::Error),
+}
+
+impl From<http::Unfit> for YagnaConfigError {
+    fn from(unfit: http::Unfit) -> Self {
+        match unfit {
+            http::Unfit::BaseUrl { url, fault } => Self::BaseUrl { url, fault },
+            http::Unfit::Client(error) => Self::Client(error),
+        }
+    }
 }
 
 /// A failure to look. Says nothing about any node.
@@ -193,13 +227,15 @@ pub struct Yagna {
     inner: Arc<Inner>,
     /// The value of [`MARKER_PROPERTY`] in our demands.
     marker: Arc<str>,
+    command: Option<Arc<CommandLine>>,
 }
 
 struct Inner {
     http: Arc<Http>,
     limits: Limits,
     now_unix_ms: fn() -> i64,
-    scan_api: ScanApi,
+    scan_api: Absence,
+    bridge: Absence,
     peers: Mutex<peer::PeerScans>,
     finds: Semaphore,
     find_pace: Pace,
@@ -230,14 +266,15 @@ impl Yagna {
             openings: Arc::new(Openings::new(http.clone(), limits.answer_timeout)),
             http,
             now_unix_ms,
-            scan_api: ScanApi::default(),
+            scan_api: Absence::of("no scan API: demands and pings are used instead"),
+            bridge: Absence::of("no bridge to its bus: look-ups need its command line"),
             peers: Mutex::default(),
             finds: Semaphore::new(limits.find_in_flight_max),
             find_pace: Pace::new(limits.finds_per_s_max),
             directs: Semaphore::new(limits.direct_in_flight_max),
             limits,
         };
-        Ok(Self { inner: Arc::new(inner), marker: Arc::from("default") })
+        Ok(Self { inner: Arc::new(inner), marker: Arc::from("default"), command: None })
     }
 
     /// This handle with its demands marked as those of this instance. Needed where several probes
@@ -247,6 +284,23 @@ impl Yagna {
     pub fn with_instance(mut self, instance: &str) -> Self {
         self.marker = Arc::from(http::clean(instance, 64).as_str());
         self
+    }
+
+    /// This handle with the command line as a way to look nodes up, for daemons that have no
+    /// bridge to their bus. Without it such a daemon's look-ups fail.
+    ///
+    /// # Errors
+    /// When a limit makes no sense or the program has no name.
+    pub fn with_command(mut self, options: CommandOptions) -> Result<Self, YagnaConfigError> {
+        let command = CommandLine::new(options).map_err(YagnaConfigError::Command)?;
+        self.command = Some(Arc::new(command));
+        Ok(self)
+    }
+
+    /// The limits in force.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.inner.limits
     }
 
     /// Deletes whatever is still open at the daemon, as well as it can within `answer_timeout`.
@@ -266,33 +320,6 @@ impl Yagna {
             Ok(Ok(())) => {}
             Ok(Err(fault)) => tracing::warn!(%fault, "a demand may be left behind at yagna"),
             Err(_) => tracing::warn!(?limit, "yagna did not confirm all deletions in time"),
-        }
-    }
-}
-
-/// What is remembered about the scan API, which yagna has from 0.15 on.
-#[derive(Default)]
-struct ScanApi(std::sync::Mutex<Option<Absent>>);
-
-struct Absent {
-    since: Instant,
-    /// How many connections had failed by then: another failure may mean another daemon.
-    failures: u64,
-}
-
-impl ScanApi {
-    fn is_absent(&self, http: &Http) -> bool {
-        let state = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        state.as_ref().is_some_and(|absent| {
-            absent.failures == http.failures() && absent.since.elapsed() < SCAN_API_RETRY
-        })
-    }
-
-    fn found_absent(&self, http: &Http) {
-        let absent = Absent { since: Instant::now(), failures: http.failures() };
-        let mut state = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if state.replace(absent).is_none() {
-            tracing::info!("this yagna has no scan API: demands and pings are used instead");
         }
     }
 }

@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
 
 use uptime_proto::{NodeId, v1};
 
@@ -22,6 +23,8 @@ pub(super) struct Memory {
     offers: HashMap<(NodeId, u16), Remembered>,
     /// Found unreachable in the last round that asked.
     pub(super) unreachable: HashSet<NodeId>,
+    /// How long the relay's last listing took.
+    pub(super) relay_took: Option<Duration>,
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use metrics::counter;
 use tokio::time::{Instant, sleep_until};
@@ -25,6 +26,10 @@ const SUSPECTS_PATIENCE: Duration = Duration::from_millis(700);
 const FIRST_STAGE_ENDS_MS: i64 = 700;
 /// Look-ups at the highest rate take so much longer than counted, in percent.
 const PACE_SPARE_PERCENT: i64 = 10;
+/// A node's latency is measured so often.
+const PING_EVERY_S: u32 = 3_600;
+/// Pings of one round at most: a thirtieth of 10,000 nodes is due in a round of two minutes.
+const PINGS_PER_ROUND_MAX: usize = 320;
 /// The standing list of a round is there after so many fifths of it, and a little.
 const STANDING_FIFTHS: i64 = 2;
 const STANDING_SPARE_MS: i64 = 300;
@@ -83,14 +88,55 @@ impl<'a> RoundScan<'a> {
         }
         self.wait_for_look_ups().await;
         let standing = self.standing();
-        let Some(stage) = self.look_up(&standing).await else {
+        let listed = self.list_relay(&standing).await;
+        let Some(stage) = self.look_up(&standing, listed).await else {
             return self.counts;
         };
         let suspects_ms = i64::from(self.plan.schedule.suspects_offset_ms);
         sleep_until(self.instant(self.round.start_ms() + suspects_ms)).await;
-        let suspects = self.suspects_of_round(stage.not_fresh).await;
-        self.ask_suspects(&suspects, stage.session_age_s).await;
+        // The living are pinged beside the suspects, and never in one call with them.
+        let pings = ping(self.scanner, self.sources.clone(), stage.to_ping, self.round);
+        let suspects = async {
+            let suspects = self.suspects_of_round(stage.not_fresh).await;
+            self.ask_suspects(&suspects, stage.session_age_s).await;
+        };
+        tokio::join!(pings, suspects);
         self.counts
+    }
+
+    /// What the relay's own listing says, where one is configured: the nodes of the list that are
+    /// fresh by it. Other nodes this probe knows go into a part of their own. That a node is not
+    /// listed says nothing: the relay may have been restarted.
+    async fn list_relay(&mut self, standing: &BTreeSet<NodeId>) -> BTreeSet<NodeId> {
+        let Some(relay) = self.sources.relay.clone() else {
+            return BTreeSet::new();
+        };
+        let begun = Instant::now();
+        let listing = tokio::time::timeout_at(self.deadline(), relay.fresh_view()).await;
+        self.scanner.note_relay_took(begun.elapsed());
+        let listing = listing.unwrap_or_else(|_| {
+            let detail = "the round was over".to_owned();
+            Err(CouldNotLook { reason: Reason::TimedOut, detail })
+        });
+        match listing {
+            Ok(listing) => {
+                let fresh = Duration::from_secs(u64::from(self.epoch.freshness_s));
+                let fresh = listing.iter().filter(|listed| listed.seen_ago <= fresh);
+                // The relay knows requestors too; only what was known as a node is told.
+                let known = self.scanner.remembered();
+                let (asked, others): (BTreeSet<NodeId>, BTreeSet<NodeId>) = fresh
+                    .map(|listed| listed.node_id)
+                    .filter(|id| standing.contains(id) || known.contains(id))
+                    .partition(|id| standing.contains(id));
+                let sets = Sets::default().with(Class::Seen, others.into_iter().collect());
+                self.keep(Kind::Relay, "", Outcome::Looked, None, sets);
+                asked
+            }
+            Err(CouldNotLook { reason, detail }) => {
+                self.could_not_look(Kind::Relay, "", reason, &detail, None);
+                BTreeSet::new()
+            }
+        }
     }
 
     /// Waits until first look-ups are due. Their list may still change until shortly after the
@@ -110,7 +156,12 @@ impl<'a> RoundScan<'a> {
         let rate = i64::from(self.sources.finds_per_s(schedule)).max(1);
         let count = i64::try_from(count).unwrap_or(i64::MAX / 1_000_000);
         let takes_ms = count * 1_000 / rate * (100 + PACE_SPARE_PERCENT) / 100;
-        let latest_ms = i64::from(schedule.suspects_offset_ms) - FIRST_STAGE_ENDS_MS - takes_ms;
+        let listing_ms = match self.sources.relay {
+            Some(_) => self.scanner.relay_takes_ms(),
+            None => 0,
+        };
+        let latest_ms =
+            i64::from(schedule.suspects_offset_ms) - FIRST_STAGE_ENDS_MS - takes_ms - listing_ms;
         latest_ms.min(i64::from(schedule.lookups_offset_ms)).max(0)
     }
 
@@ -172,7 +223,12 @@ impl<'a> RoundScan<'a> {
     }
 
     /// First stage. `None` when there is no sense in a second one.
-    async fn look_up(&mut self, ids: &BTreeSet<NodeId>) -> Option<FirstStage> {
+    /// Those the relay's listing showed to be fresh are asked for no more.
+    async fn look_up(
+        &mut self,
+        ids: &BTreeSet<NodeId>,
+        listed: BTreeSet<NodeId>,
+    ) -> Option<FirstStage> {
         let session_age_s = match self.relay_session_age_s().await {
             Ok(Some(age)) => age,
             Ok(None) => {
@@ -187,20 +243,25 @@ impl<'a> RoundScan<'a> {
             }
         };
         self.counts.looked_up += ids.len();
-        if !self.sources.enabled.find_node {
-            return Some(FirstStage { not_fresh: ids.clone(), session_age_s });
-        }
-        let deadline = self.deadline();
-        let asked = ids.iter().copied();
-        let findings =
-            first_look_ups(&self.sources.yagna, asked, self.fresh(), deadline, || {}).await;
+        let mut findings = if self.sources.enabled.find_node {
+            let asked = ids.difference(&listed).copied();
+            first_look_ups(&self.sources.yagna, asked, self.fresh(), self.deadline(), || {}).await
+        } else {
+            let not_fresh = ids.difference(&listed).copied().collect();
+            Findings { not_fresh, ..Findings::default() }
+        };
         if findings.clocks_disagree() {
             self.clocks_disagree(&findings, session_age_s);
             return None;
         }
+        findings.seen.extend(listed);
         let not_fresh = findings.not_fresh.iter().copied().collect();
+        let to_ping = match self.sources.enabled.latency {
+            true => due_for_ping(&findings.seen, self.round),
+            false => Vec::new(),
+        };
         self.keep_findings(findings, session_age_s);
-        Some(FirstStage { not_fresh, session_age_s })
+        Some(FirstStage { not_fresh, session_age_s, to_ping })
     }
 
     /// The aggregator's suspects for this round, or, left to itself, those not fresh just now.
@@ -343,17 +404,51 @@ async fn list_market(
     let subnet = sources.subnets.get(usize::from(place)).map_or("", String::as_str);
     let mut listing = Listing::default();
     let listed = async {
-        let offers = sources.yagna.list_market(subnet).await?;
-        for offer in offers {
-            scanner.take_offer(&mut listing, offer, place);
-        }
-        Ok(())
+        let take = |offer| scanner.take_offer(&mut listing, offer, place);
+        sources.yagna.list_market_into(subnet, take).await
     };
     let listed = tokio::time::timeout_at(end, listed).await.unwrap_or_else(|_| {
         let detail = "the round was over".to_owned();
         Err(CouldNotLook { reason: Reason::TimedOut, detail })
     });
     (place, listed.map(|()| listing))
+}
+
+/// Which of the living are pinged in this round: each has a round of its own in every hour.
+fn due_for_ping(living: &[NodeId], round: Round) -> Vec<NodeId> {
+    let period_s = round.period().seconds();
+    let rounds = (PING_EVERY_S / period_s).max(1);
+    let slot = round.start_s() / u64::from(period_s) % u64::from(rounds);
+    let is_due = |id: &&NodeId| u64::from(crc32fast::hash(id.as_bytes()) % rounds) == slot;
+    living.iter().filter(is_due).copied().take(PINGS_PER_ROUND_MAX).collect()
+}
+
+/// Pings the living for their latency, in calls side by side: one that died just now holds up its
+/// own call only. That one does not come back says nothing.
+async fn ping(scanner: &Scanner, sources: Arc<Sources>, ids: Vec<NodeId>, round: Round) {
+    let yagna = &sources.yagna;
+    let calls = ids.chunks(yagna.limits().ping_batch_max).map(|batch| yagna.round_trips(batch));
+    for trips in join_all(calls).await {
+        let trips = match trips {
+            Ok(trips) => trips,
+            Err(fault) => {
+                tracing::debug!(%fault, "no latency was measured");
+                continue;
+            }
+        };
+        let samples = trips.iter().map(|trip| v1::Sample {
+            node_id: trip.node_id.as_bytes().to_vec().into(),
+            round_unix_s: round.start_s(),
+            tcp_round_trip_us: trip.tcp.map(micros),
+            udp_round_trip_us: trip.udp.map(micros),
+            ..v1::Sample::default()
+        });
+        scanner.spool.leave_samples(samples.collect());
+    }
+}
+
+fn micros(duration: Duration) -> u32 {
+    u32::try_from(duration.as_micros()).unwrap_or(u32::MAX)
 }
 
 /// What was learnt beside the evidence, for the wire.
@@ -373,6 +468,7 @@ fn samples(asides: &[Aside], round: Round) -> Vec<v1::Sample> {
 struct FirstStage {
     not_fresh: BTreeSet<NodeId>,
     session_age_s: u32,
+    to_ping: Vec<NodeId>,
 }
 
 /// Splits sets so that no piece has more observations than this. At least one piece.

@@ -1,18 +1,28 @@
 //! One question and its answer over HTTP.
 //!
-//! Owns the client, the key, and the mapping of everything that can go wrong below the level of
-//! meaning: connections, time limits, sizes, status codes. Refuses to know any route.
+//! Owns the client, the key where there is one, and the mapping of everything that can go wrong
+//! below the level of meaning: connections, time limits, sizes, status codes. Also opens answers
+//! that have no end. Refuses to know any route.
 
 use std::error::Error;
 use std::fmt::Write;
 use std::time::Duration;
 
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
-use reqwest::{Client, Method, Url};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use reqwest::{Client, Method, Response, Url};
 use tokio::time::Instant;
 use uptime_proto::Reason;
 
 use super::{AppKey, CouldNotLook, Failures, Limits, YagnaConfigError};
+
+/// What no client can be made for.
+#[derive(Debug)]
+pub(super) enum Unfit {
+    /// An address that is none, without what may be a password in it, and what is wrong with it.
+    BaseUrl { url: String, fault: &'static str },
+    /// The client itself.
+    Client(reqwest::Error),
+}
 
 /// An idle connection is dropped after this long. The daemon's HTTP server closes its own after
 /// five seconds; a question put at that very moment would fail for nothing.
@@ -21,14 +31,16 @@ const IDLE_CONNECTION_MAX: Duration = Duration::from_secs(3);
 /// Bytes of foreign text that enter an error's detail; enough for every message recorded.
 const DETAIL_BYTES_MAX: usize = 240;
 
-/// The client for one daemon.
+/// The client for one daemon or relay.
 pub(super) struct Http {
     client: Client,
     /// Without a slash at its end.
     base: String,
-    key: AppKey,
-    authorization: HeaderValue,
+    /// The key and the header that shows it. A relay is asked without.
+    key: Option<(AppKey, HeaderValue)>,
     answer_bytes_max: usize,
+    /// The reason when there is no connection, or it ends without a whole answer.
+    unreachable: Reason,
     failures: Failures,
 }
 
@@ -38,19 +50,34 @@ pub(super) struct Question<'a> {
     /// With the leading slash and the query.
     pub(super) path: &'a str,
     pub(super) body: Option<String>,
+    /// The form of answer that is asked for; `None`: whatever the daemon gives.
+    accept: Option<&'static str>,
+}
+
+/// An answer of which the head has come, and whose body may go on for ever. Dropping it ends the
+/// connection.
+pub(super) struct Streaming<'a> {
+    http: &'a Http,
+    path: &'a str,
+    response: Response,
 }
 
 impl<'a> Question<'a> {
     pub(super) fn get(path: &'a str) -> Self {
-        Self { method: Method::GET, path, body: None }
+        Self { method: Method::GET, path, body: None, accept: None }
+    }
+
+    /// A question whose answer may be a stream of this type, to be read piece by piece.
+    pub(super) fn get_stream(path: &'a str, accept: &'static str) -> Self {
+        Self { accept: Some(accept), ..Self::get(path) }
     }
 
     pub(super) fn post(path: &'a str, body: &serde_json::Value) -> Self {
-        Self { method: Method::POST, path, body: Some(body.to_string()) }
+        Self { method: Method::POST, path, body: Some(body.to_string()), accept: None }
     }
 
     pub(super) fn delete(path: &'a str) -> Self {
-        Self { method: Method::DELETE, path, body: None }
+        Self { method: Method::DELETE, path, body: None, accept: None }
     }
 }
 
@@ -60,13 +87,26 @@ impl Http {
         key: &AppKey,
         limits: &Limits,
     ) -> Result<Self, YagnaConfigError> {
-        let base = parse_base(base_url)?;
         let mut authorization = HeaderValue::from_str(&format!("Bearer {}", key.0))
             .map_err(|_| YagnaConfigError::AppKey("has characters that no key has"))?;
         if key.0.trim().is_empty() {
             return Err(YagnaConfigError::AppKey("is empty"));
         }
         authorization.set_sensitive(true);
+        let unreachable = Reason::YagnaUnreachable;
+        let (connect_timeout, bytes_max) = (limits.connect_timeout, limits.answer_bytes_max);
+        let keyless = Self::keyless(base_url, connect_timeout, bytes_max, unreachable)?;
+        Ok(Self { key: Some((key.clone(), authorization)), ..keyless })
+    }
+
+    /// A client that shows no key. `unreachable` is the reason when there is no connection.
+    pub(super) fn keyless(
+        base_url: &str,
+        connect_timeout: Duration,
+        answer_bytes_max: usize,
+        unreachable: Reason,
+    ) -> Result<Self, Unfit> {
+        let base = parse_base(base_url)?;
         if rustls::crypto::CryptoProvider::get_default().is_none() {
             // Losing the race against another installer is as good as winning it.
             rustls::crypto::ring::default_provider().install_default().ok();
@@ -76,19 +116,18 @@ impl Http {
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .referer(false)
-            .connect_timeout(limits.connect_timeout)
+            .connect_timeout(connect_timeout)
             .pool_idle_timeout(IDLE_CONNECTION_MAX);
         if base.scheme() == "http" {
             // On a machine without CA certificates the client could not be made otherwise.
             builder = builder.tls_certs_only([]);
         }
-        let client = builder.build().map_err(YagnaConfigError::Client)?;
         Ok(Self {
-            client,
+            client: builder.build().map_err(Unfit::Client)?,
             base: base.as_str().trim_end_matches('/').to_owned(),
-            key: key.clone(),
-            authorization,
-            answer_bytes_max: limits.answer_bytes_max,
+            key: None,
+            answer_bytes_max,
+            unreachable,
             failures: Failures::default(),
         })
     }
@@ -113,58 +152,136 @@ impl Http {
         let begun = Instant::now();
         let path = question.path.to_owned();
         let exchange = tokio::time::timeout(limit, self.exchange(question));
-        let answer = exchange.await.unwrap_or_else(|_| {
-            let detail = format!("no complete answer within {limit:?}");
-            Err(CouldNotLook::new(Reason::TimedOut, detail))
-        });
+        let answer = exchange.await.unwrap_or_else(|_| Err(out_of_time(limit)));
         let took = begun.elapsed();
         let parsed = answer.and_then(|(status, body)| parse(status, &body));
-        parsed.map(|parsed| (parsed, took)).map_err(|fault| {
-            if fault.reason == Reason::YagnaUnreachable {
-                self.failures.add();
-            }
-            self.described(&path, fault)
-        })
+        parsed.map(|parsed| (parsed, took)).map_err(|fault| self.failed(&path, fault))
     }
 
-    async fn exchange(&self, question: Question<'_>) -> Result<(u16, Vec<u8>), CouldNotLook> {
+    /// Puts a question and waits for the head of the answer, for so long at most.
+    pub(super) async fn begin<'a>(
+        &'a self,
+        question: Question<'a>,
+        limit: Duration,
+    ) -> Result<Streaming<'a>, CouldNotLook> {
+        let path = question.path;
+        let answer = tokio::time::timeout(limit, self.send(question)).await.unwrap_or_else(|_| {
+            let detail = format!("no answer began within {limit:?}");
+            Err(CouldNotLook::new(Reason::TimedOut, detail))
+        });
+        match answer {
+            Ok(response) => Ok(Streaming { http: self, path, response }),
+            Err(fault) => Err(self.failed(path, fault)),
+        }
+    }
+
+    async fn send(&self, question: Question<'_>) -> Result<Response, CouldNotLook> {
         let url = format!("{}{}", self.base, question.path);
-        let mut request = self
-            .client
-            .request(question.method, url)
-            .header(AUTHORIZATION, self.authorization.clone());
+        let mut request = self.client.request(question.method, url);
+        if let Some((_, authorization)) = &self.key {
+            request = request.header(AUTHORIZATION, authorization.clone());
+        }
+        if let Some(accept) = question.accept {
+            request = request.header(ACCEPT, accept);
+        }
         if let Some(body) = question.body {
             request = request.header(CONTENT_TYPE, "application/json").body(body);
         }
-        let mut response = request.send().await.map_err(transport_fault)?;
-        let too_large = || {
-            let detail = format!("the answer has more than {} bytes", self.answer_bytes_max);
-            CouldNotLook::new(Reason::AnswerTooLarge, detail)
-        };
+        request.send().await.map_err(|error| transport_fault(error, self.unreachable))
+    }
+
+    async fn exchange(&self, question: Question<'_>) -> Result<(u16, Vec<u8>), CouldNotLook> {
+        let mut response = self.send(question).await?;
+        let body = self.body(&mut response).await?;
+        Ok((response.status().as_u16(), body))
+    }
+
+    async fn body(&self, response: &mut Response) -> Result<Vec<u8>, CouldNotLook> {
         let mut body = Vec::new();
+        let transport_fault = |error| transport_fault(error, self.unreachable);
         while let Some(chunk) = response.chunk().await.map_err(transport_fault)? {
             if body.len() + chunk.len() > self.answer_bytes_max {
-                return Err(too_large());
+                let detail = format!("the answer has more than {} bytes", self.answer_bytes_max);
+                return Err(CouldNotLook::new(Reason::AnswerTooLarge, detail));
             }
             body.extend_from_slice(&chunk);
         }
-        Ok((response.status().as_u16(), body))
+        Ok(body)
+    }
+
+    /// Counts a failure of the connection, by whatever way the daemon was asked.
+    pub(super) fn failed(&self, path: &str, fault: CouldNotLook) -> CouldNotLook {
+        if fault.reason == self.unreachable {
+            self.failures.add();
+        }
+        self.described(path, fault)
     }
 
     /// The fault with the route it happened on, and without the key, should anything between us
     /// and the daemon have echoed it.
     fn described(&self, path: &str, fault: CouldNotLook) -> CouldNotLook {
         let route = path.split('?').next().unwrap_or_default();
-        let detail = format!("{route}: {}", fault.detail).replace(&self.key.0, "***");
+        let mut detail = format!("{route}: {}", fault.detail);
+        if let Some((key, _)) = &self.key {
+            detail = detail.replace(&key.0, "***");
+        }
         CouldNotLook { detail, ..fault }
     }
 }
 
-fn parse_base(base_url: &str) -> Result<Url, YagnaConfigError> {
+fn out_of_time(limit: Duration) -> CouldNotLook {
+    CouldNotLook::new(Reason::TimedOut, format!("no complete answer within {limit:?}"))
+}
+
+impl Streaming<'_> {
+    pub(super) fn status(&self) -> u16 {
+        self.response.status().as_u16()
+    }
+
+    /// Whether the answer is of this media type, whatever parameters it has.
+    pub(super) fn is(&self, media_type: &str) -> bool {
+        let header = self.response.headers().get(CONTENT_TYPE);
+        let text = header.and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let said = text.split(';').next().unwrap_or_default().trim();
+        said.eq_ignore_ascii_case(media_type)
+    }
+
+    /// Lets `read` see the next bytes, waiting for them until then at most; `None` when the time
+    /// is over. The end of the answer is an error: whoever reads piece by piece expects none.
+    pub(super) async fn next<T>(
+        &mut self,
+        until: Instant,
+        read: impl FnOnce(&[u8]) -> T,
+    ) -> Result<Option<T>, CouldNotLook> {
+        let Ok(chunk) = tokio::time::timeout_at(until, self.response.chunk()).await else {
+            return Ok(None);
+        };
+        let fault = match chunk.map_err(|error| transport_fault(error, self.http.unreachable)) {
+            Ok(Some(chunk)) => return Ok(Some(read(&chunk))),
+            Ok(None) => CouldNotLook::new(self.http.unreachable, "the stream ended by itself"),
+            Err(fault) => fault,
+        };
+        Err(self.failed(fault))
+    }
+
+    /// The whole rest of the answer, within so long.
+    pub(super) async fn rest(&mut self, limit: Duration) -> Result<Vec<u8>, CouldNotLook> {
+        let body = tokio::time::timeout(limit, self.http.body(&mut self.response));
+        let body = body.await.unwrap_or_else(|_| Err(out_of_time(limit)));
+        body.map_err(|fault| self.failed(fault))
+    }
+
+    /// A fault of this answer, told like those of others.
+    pub(super) fn failed(&self, fault: CouldNotLook) -> CouldNotLook {
+        self.http.failed(self.path, fault)
+    }
+}
+
+fn parse_base(base_url: &str) -> Result<Url, Unfit> {
     let refuse = |fault| {
         // What stands before an @ may be a password.
         let url = base_url.rsplit('@').next().unwrap_or_default().to_owned();
-        Err(YagnaConfigError::BaseUrl { url, fault })
+        Err(Unfit::BaseUrl { url, fault })
     };
     let Ok(url) = Url::parse(base_url.trim()) else {
         return refuse("is not a URL");
@@ -181,7 +298,7 @@ fn parse_base(base_url: &str) -> Result<Url, YagnaConfigError> {
     Ok(url)
 }
 
-fn transport_fault(error: reqwest::Error) -> CouldNotLook {
+fn transport_fault(error: reqwest::Error, unreachable: Reason) -> CouldNotLook {
     let error = error.without_url();
     let mut detail = error.to_string();
     let mut malformed = false;
@@ -198,7 +315,7 @@ fn transport_fault(error: reqwest::Error) -> CouldNotLook {
     } else if malformed {
         Reason::MalformedAnswer
     } else {
-        Reason::YagnaUnreachable
+        unreachable
     };
     CouldNotLook::new(reason, clean(&detail, DETAIL_BYTES_MAX))
 }
@@ -272,7 +389,7 @@ mod tests {
         {
             assert!(parse_base(bad).is_err(), "{bad}");
         }
-        let error = parse_base("http://user:secret@host").unwrap_err().to_string();
+        let error = format!("{:?}", parse_base("http://user:secret@host").unwrap_err());
         assert!(!error.contains("secret"), "{error}");
     }
 

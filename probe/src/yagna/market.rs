@@ -1,7 +1,8 @@
 //! Listing the market of a subnet.
 //!
-//! Owns the two ways to list (a scan; on daemons without the scan API a demand) and the deleting
-//! of demands that a crash left behind. An offer proves nothing about life: the daemon serves
+//! Owns the ways to list (a scan, polled here or read as a stream in `stream.rs`; on daemons
+//! without the scan API a demand), when a listing is complete, and the deleting of demands that a
+//! crash left behind. An offer proves nothing about life: the daemon serves
 //! those of the dead for up to an hour.
 
 use std::time::Duration;
@@ -20,7 +21,7 @@ use http::Question;
 
 /// How long one poll waits for offers, in seconds. Polls with offers in stock return at once, so
 /// this is what the last, empty one costs. Whole seconds are what the scan API is known to take.
-const POLL_S: u64 = 1;
+pub(super) const POLL_S: u64 = 1;
 
 /// What is new on the market is told from its stock by how fast it comes: over this long …
 const NEWS_WINDOW: Duration = Duration::from_secs(1);
@@ -68,6 +69,63 @@ pub fn valid_subnet(subnet: &str) -> Result<(), String> {
     }
 }
 
+/// In which form the offers of a scan are fetched. Daemons without the scan API are polled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum MarketForm {
+    /// Page by page.
+    #[default]
+    Poll,
+    /// As one stream of events. A daemon that answers otherwise is polled.
+    Stream,
+}
+
+/// A listing under way: what it gathers, and where that goes.
+pub(super) struct Gathering<'a> {
+    pub(super) listing: Listing,
+    pub(super) stock: Stock,
+    take: &'a mut (dyn FnMut(Offer) + Send),
+}
+
+impl Gathering<'_> {
+    /// Passes on what has come.
+    pub(super) fn pass_on(&mut self) {
+        self.listing.drain().for_each(&mut *self.take);
+    }
+
+    fn finish(mut self) -> Result<(), CouldNotLook> {
+        self.pass_on();
+        self.listing.finish().map(|_| ())
+    }
+}
+
+/// Tells the market's stock from its news. A large network may never come to rest: once there was
+/// time enough for the stock, a trickle ends a listing too. What still comes in numbers means
+/// that it is incomplete.
+pub(super) struct Stock {
+    begun: Instant,
+    enough_after: Duration,
+    window_begun: Instant,
+    window_offers: usize,
+}
+
+impl Stock {
+    fn new(enough_after: Duration) -> Self {
+        let now = Instant::now();
+        Self { begun: now, enough_after, window_begun: now, window_offers: 0 }
+    }
+
+    /// Whether, with so many more offers, the stock is complete.
+    pub(super) fn is_complete_with(&mut self, came: usize) -> bool {
+        self.window_offers += came;
+        if self.window_begun.elapsed() < NEWS_WINDOW {
+            return false;
+        }
+        let trickle = self.window_offers < NEWS_OFFERS_MAX;
+        (self.window_begun, self.window_offers) = (Instant::now(), 0);
+        trickle && self.begun.elapsed() >= self.enough_after
+    }
+}
+
 impl Yagna {
     /// Lists the offers of a subnet, ascending by node id; a node may have several.
     ///
@@ -75,18 +133,37 @@ impl Yagna {
     /// When the listing did not come to its end. [`Reason::MarketError`] also for a subnet that
     /// [`valid_subnet`] refuses.
     pub async fn list_market(&self, subnet: &str) -> Result<Vec<Offer>, CouldNotLook> {
+        let mut offers = Vec::new();
+        self.list_market_into(subnet, |offer| offers.push(offer)).await?;
+        offers.sort_unstable();
+        Ok(offers)
+    }
+
+    /// Lists the offers of a subnet one by one, in no order, as they come; never holds more than
+    /// a page of them. A node may have several.
+    ///
+    /// # Errors
+    /// As [`Yagna::list_market`]. What was taken until then is part of a listing and must be
+    /// discarded: whoever is not in it may well be on the market.
+    pub async fn list_market_into(
+        &self,
+        subnet: &str,
+        mut take: impl FnMut(Offer) + Send,
+    ) -> Result<(), CouldNotLook> {
         if let Err(fault) = valid_subnet(subnet) {
             let detail = format!("the subnet {subnet:?} {fault}");
             return Err(CouldNotLook::new(Reason::MarketError, detail));
         }
         let limit = self.inner.limits.market_timeout;
-        tokio::time::timeout(limit, self.list(subnet)).await.unwrap_or_else(|_| {
+        let (listing, stock) = (Listing::new(subnet), Stock::new(limit / 2));
+        let gathering = Gathering { listing, stock, take: &mut take };
+        tokio::time::timeout(limit, self.list(subnet, gathering)).await.unwrap_or_else(|_| {
             let detail = format!("the listing of {subnet:?} did not end within {limit:?}");
             Err(CouldNotLook::new(Reason::TimedOut, detail))
         })
     }
 
-    async fn list(&self, subnet: &str) -> Result<Vec<Offer>, CouldNotLook> {
+    async fn list(&self, subnet: &str, mut gathering: Gathering<'_>) -> Result<(), CouldNotLook> {
         let inner = &self.inner;
         if !inner.scan_api.is_absent(&inner.http) {
             let lives = inner.limits.market_timeout + SCAN_SPARE;
@@ -96,7 +173,11 @@ impl Yagna {
                 "timeout": lives.as_secs(),
             });
             if let Some(scan) = inner.openings.open(Collection::Scans, body).await? {
-                return self.drain(&scan, Form::Scan, subnet).await;
+                let streams = inner.limits.market_form == MarketForm::Stream;
+                if !streams || !self.read_stream(&scan, &mut gathering).await? {
+                    self.drain(&scan, Form::Scan, &mut gathering).await?;
+                }
+                return gathering.finish();
             }
             inner.scan_api.found_absent(&inner.http);
         }
@@ -105,7 +186,8 @@ impl Yagna {
         let Some(demand) = inner.openings.open(Collection::Demands, body).await? else {
             return Err(CouldNotLook::new(Reason::MarketError, "this yagna takes no demands"));
         };
-        self.drain(&demand, Form::Events, subnet).await
+        self.drain(&demand, Form::Events, &mut gathering).await?;
+        gathering.finish()
     }
 
     /// Polls until there is nothing more.
@@ -113,34 +195,22 @@ impl Yagna {
         &self,
         opened: &Opened,
         form: Form,
-        subnet: &str,
-    ) -> Result<Vec<Offer>, CouldNotLook> {
+        gathering: &mut Gathering<'_>,
+    ) -> Result<(), CouldNotLook> {
         let limits = &self.inner.limits;
         let page = limits.page_offers_max;
         let path = format!("{}/events?timeout={POLL_S}&maxEvents={page}", opened.path());
         let limit = Duration::from_secs(POLL_S) + limits.answer_timeout;
-        let begun = Instant::now();
-        let (mut window_begun, mut window_offers) = (begun, 0);
-        let mut listing = Listing::new(subnet);
         loop {
+            let listing = &mut gathering.listing;
             let take =
                 |status, body: &[u8]| listing.take_page(form, limits.offers_max, status, body);
             let (count, _) = self.inner.http.ask(Question::get(&path), limit, take).await?;
+            gathering.pass_on();
             // A short page says nothing: pages are cut before they are filtered.
-            if count == 0 {
-                return listing.finish();
+            if count == 0 || gathering.stock.is_complete_with(count) {
+                return Ok(());
             }
-            window_offers += count;
-            if window_begun.elapsed() < NEWS_WINDOW {
-                continue;
-            }
-            // A large network may never give an empty page. Once there was time enough for the
-            // stock, a trickle ends the listing too; a stream still means that it is incomplete.
-            let trickle = window_offers < NEWS_OFFERS_MAX;
-            if trickle && begun.elapsed() >= limits.market_timeout / 2 {
-                return listing.finish();
-            }
-            (window_begun, window_offers) = (Instant::now(), 0);
         }
     }
 

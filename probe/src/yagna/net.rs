@@ -1,12 +1,13 @@
 //! Asking the network: through the daemon's bridge to its bus, and who the daemon is.
 //!
-//! Owns `FindNode`, `Sessions`, `/me` and `/version/get`. Refuses to judge ages: that a node is
-//! known to the relay is no proof of life, only the age of `seen` tells.
+//! Owns `FindNode`, `Sessions`, `/me` and `/version/get`, and noticing that a daemon has no
+//! bridge, in which case the command line is asked instead (`command.rs`). Refuses to judge ages:
+//! that a node is known to the relay is no proof of life, only the age of `seen` tells.
 
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::json;
 use uptime_proto::{NodeId, Reason};
 
@@ -36,8 +37,11 @@ impl Yagna {
     pub async fn find_node(&self, id: NodeId) -> Result<Found, CouldNotLook> {
         let _place = place(&self.inner.finds).await?;
         self.inner.find_pace.wait().await;
-        self.ask_bus("/_gsb/local/net/FindNode", &json!({ "nodeId": id.to_string() }), parse_found)
-            .await
+        let body = json!({ "nodeId": id.to_string() });
+        match self.ask_bus("/_gsb/local/net/FindNode", &body, parse_found).await? {
+            Some(found) => Ok(found),
+            None => self.find_by_command(id).await,
+        }
     }
 
     /// How long the daemon has had its session with the relay; `None`: it has none.
@@ -45,7 +49,10 @@ impl Yagna {
     /// # Errors
     /// When the daemon could not be asked.
     pub async fn relay_session_age(&self) -> Result<Option<Duration>, CouldNotLook> {
-        self.ask_bus("/_gsb/local/net/Sessions", &json!({}), parse_relay_session).await
+        match self.ask_bus("/_gsb/local/net/Sessions", &json!({}), parse_relay_session).await? {
+            Some(age) => Ok(age),
+            None => self.relay_session_age_by_command().await,
+        }
     }
 
     /// The identity that the application key belongs to. The quickest way to see that daemon and
@@ -69,16 +76,33 @@ impl Yagna {
         answer.map(|(version, _)| version)
     }
 
+    /// `None`: the daemon has no bridge.
     async fn ask_bus<T>(
         &self,
         path: &str,
         body: &serde_json::Value,
         parse: impl FnOnce(u16, &[u8]) -> Result<T, CouldNotLook>,
-    ) -> Result<T, CouldNotLook> {
-        let limit = self.inner.limits.answer_timeout;
-        let answer = self.inner.http.ask(Question::post(path, body), limit, parse).await;
-        answer.map(|(answer, _)| answer)
+    ) -> Result<Option<T>, CouldNotLook> {
+        let inner = &self.inner;
+        if inner.bridge.is_absent(&inner.http) {
+            return Ok(None);
+        }
+        let parse = |status, body: &[u8]| {
+            if says_no_bridge(status, body) { Ok(None) } else { parse(status, body).map(Some) }
+        };
+        let limit = inner.limits.answer_timeout;
+        let (answer, _) = inner.http.ask(Question::post(path, body), limit, parse).await?;
+        if answer.is_none() {
+            inner.bridge.found_absent(&inner.http);
+        }
+        Ok(answer)
     }
+}
+
+/// Whether an answer says that there is no bridge. The bridge answers with 200 or 500; should a
+/// version put 404 over the words of the bus, those are what counts.
+pub(super) fn says_no_bridge(status: u16, body: &[u8]) -> bool {
+    status == 404 && parse_bus::<IgnoredAny>(200, body).is_err()
 }
 
 /// What the bus says: its own answer, or its own error as text.

@@ -1,4 +1,4 @@
-//! From a page of JSON to offers.
+//! From a page of JSON, or an event of a stream, to offers.
 //!
 //! Owns the shape of offers and proposal events. Everything in them was written by strangers: a
 //! page is split into items without looking inside, so that one bad offer costs only itself, and
@@ -17,6 +17,9 @@ const TEXT_BYTES_MAX: usize = 128;
 
 /// Payment networks taken from one offer; real ones have one or two.
 const NETWORKS_MAX: usize = 32;
+
+/// The name under which a stream brings offers.
+const OFFER_EVENT: &str = "offer";
 
 /// One offer on the market: what a node says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -44,11 +47,12 @@ pub(super) enum Form {
     Events,
 }
 
-/// The offers gathered so far, and what was left out.
+/// The offers gathered and not yet passed on, how many there were, and what was left out.
 #[derive(Debug)]
 pub(super) struct Listing {
     subnet: String,
     offers: Vec<Offer>,
+    good: usize,
     /// Items that were no offer at all.
     bad: usize,
     /// Offers of other subnets, and events that bring no offer.
@@ -78,7 +82,7 @@ enum Item {
 
 impl Listing {
     pub(super) fn new(subnet: &str) -> Self {
-        Self { subnet: subnet.to_owned(), offers: Vec::new(), bad: 0, beside: 0 }
+        Self { subnet: subnet.to_owned(), offers: Vec::new(), good: 0, bad: 0, beside: 0 }
     }
 
     /// Takes in one page; returns how many items it had.
@@ -94,28 +98,67 @@ impl Listing {
     ) -> Result<usize, CouldNotLook> {
         let body = http::answered(status, body, Reason::MarketError)?;
         let items: Vec<&RawValue> = serde_json::from_slice(body).map_err(http::malformed)?;
-        if self.offers.len() + self.bad + self.beside + items.len() > offers_max {
-            let detail = format!("the listing has more than {offers_max} offers");
-            return Err(CouldNotLook::new(Reason::AnswerTooLarge, detail));
-        }
+        self.expect(items.len(), offers_max)?;
         for item in &items {
-            match read(form, item.get(), &self.subnet) {
-                Item::Offer(offer) => self.offers.push(offer),
-                Item::Beside => self.beside += 1,
-                Item::Bad => self.bad += 1,
-            }
+            self.take(read(form, item.get(), &self.subnet));
         }
         Ok(items.len())
     }
 
-    /// The offers, by node.
+    /// Takes in one event of a stream; returns how many offers it brought, of any subnet. Events
+    /// of another name than `offer` bring none.
+    ///
+    /// # Errors
+    /// When its data is no JSON, which the daemon itself writes, or there are more than
+    /// `offers_max` events.
+    pub(super) fn take_event(
+        &mut self,
+        offers_max: usize,
+        name: &str,
+        data: &[u8],
+    ) -> Result<usize, CouldNotLook> {
+        self.expect(1, offers_max)?;
+        if name != OFFER_EVENT {
+            self.beside += 1;
+            return Ok(0);
+        }
+        let item: &RawValue = serde_json::from_slice(data).map_err(http::malformed)?;
+        self.take(read_offer(item.get(), &self.subnet));
+        Ok(1)
+    }
+
+    fn expect(&self, more: usize, offers_max: usize) -> Result<(), CouldNotLook> {
+        if self.good + self.bad + self.beside + more > offers_max {
+            let detail = format!("the listing has more than {offers_max} offers");
+            return Err(CouldNotLook::new(Reason::AnswerTooLarge, detail));
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, item: Item) {
+        match item {
+            Item::Offer(offer) => {
+                self.good += 1;
+                self.offers.push(offer);
+            }
+            Item::Beside => self.beside += 1,
+            Item::Bad => self.bad += 1,
+        }
+    }
+
+    /// Passes on what has been gathered so far.
+    pub(super) fn drain(&mut self) -> std::vec::Drain<'_, Offer> {
+        self.offers.drain(..)
+    }
+
+    /// The offers that were not passed on, by node.
     ///
     /// # Errors
     /// When there were items and none of them was an offer.
     pub(super) fn finish(mut self) -> Result<Vec<Offer>, CouldNotLook> {
         if self.bad > 0 {
             tracing::debug!(subnet = self.subnet, bad = self.bad, "offers that are none");
-            if self.offers.is_empty() && self.beside == 0 {
+            if self.good == 0 && self.beside == 0 {
                 return Err(http::malformed(format!("none of {} offers is one", self.bad)));
             }
         }

@@ -11,15 +11,12 @@
 //!   node's offers per scan, and an answer from that store would prove nothing. Since a node that
 //!   answered is not asked again in the same round, this comes to about one scan per round.
 //!
-//! Daemons without the scan API are asked for a ping of the one node instead. A ping always takes
-//! the daemon's own ten seconds to fail, whatever limit was given; nothing (`null`) at once means
-//! that the relay did not know the node, so that it was never asked.
+//! Daemons without the scan API are asked for a ping of the one node instead (`ping.rs`).
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::json;
 use tokio::time::Instant;
@@ -31,7 +28,7 @@ use super::{CouldNotLook, Yagna, net, place};
 
 /// How much longer than the daemon we wait: its answer, that the node is silent, must win over
 /// our own giving up, which says nothing about the node.
-const MARGIN: Duration = Duration::from_secs(2);
+pub(super) const MARGIN: Duration = Duration::from_secs(2);
 
 /// The daemon gives up on a node after this long, whatever it is told.
 const LIMIT_S_MAX: u64 = 30;
@@ -41,17 +38,6 @@ const SCAN_LIVES_S: u64 = 120;
 
 /// After this long the shared scan is replaced.
 const SCAN_USED_MAX: Duration = Duration::from_secs(60);
-
-/// How long the daemon tries a ping.
-const PING_TRIES: Duration = Duration::from_secs(10);
-
-/// A ping that failed sooner than this after [`PING_TRIES`] did not try to its end; timers are
-/// not this wrong.
-const PING_TRIES_SPARE: Duration = Duration::from_millis(500);
-
-/// A ping that failed within this time was not put at all: the relay, asked for the node's
-/// address, answered that it does not know it. (5 ms on loopback; the relay may be far away.)
-const PING_NOT_PUT: Duration = Duration::from_secs(1);
 
 /// What came of a direct question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -191,15 +177,6 @@ impl Yagna {
             }
         }
     }
-
-    async fn ping(&self, id: NodeId, limit: Duration) -> Result<PeerAnswer, CouldNotLook> {
-        let patience = limit.max(PING_TRIES) + MARGIN;
-        let body = json!({ "nodes": [id.to_string()] });
-        let question = Question::post("/_gsb/local/net/GsbPing", &body);
-        let parse = |status, body: &[u8]| parse_ping(status, body, id);
-        let (answered, took) = self.inner.http.ask(question, patience, parse).await?;
-        judge_ping(answered, took)
-    }
 }
 
 /// A limit as the scan API is known to take it.
@@ -225,34 +202,5 @@ pub(super) fn parse_scan_reply(status: u16, body: &[u8]) -> Result<ScanReply, Co
             let _: Vec<IgnoredAny> = serde_json::from_slice(body).map_err(http::malformed)?;
             Ok(ScanReply::Answered)
         }
-    }
-}
-
-/// Whether the ping of this node came back.
-pub(super) fn parse_ping(status: u16, body: &[u8], id: NodeId) -> Result<bool, CouldNotLook> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Ping {
-        node_id: String,
-        tcp_ping: Option<Duration>,
-        udp_ping: Option<Duration>,
-    }
-    let pings: Vec<Ping> = net::parse_bus(status, body)?.map_err(|text| net::net_fault(&text))?;
-    let ping = pings.iter().find(|ping| ping.node_id.parse() == Ok(id));
-    let ping = ping.ok_or_else(|| http::malformed("the ping of another node"))?;
-    Ok(ping.tcp_ping.is_some() || ping.udp_ping.is_some())
-}
-
-pub(super) fn judge_ping(answered: bool, took: Duration) -> Result<PeerAnswer, CouldNotLook> {
-    if answered {
-        Ok(PeerAnswer::Answered { took })
-    } else if took + PING_TRIES_SPARE >= PING_TRIES {
-        Ok(PeerAnswer::Silent)
-    } else if took < PING_NOT_PUT {
-        Ok(PeerAnswer::NotKnown)
-    } else {
-        // The relay did not answer in its three seconds, or the like.
-        let detail = format!("the ping failed after {took:?}, before it was tried to its end");
-        Err(CouldNotLook::new(Reason::NetError, detail))
     }
 }

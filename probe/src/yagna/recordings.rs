@@ -4,8 +4,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod command;
 mod market;
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,27 +18,28 @@ use uptime_proto::NodeId;
 
 use super::CouldNotLook;
 use super::market::parse_own;
-use super::net::{parse_found, parse_identity, parse_relay_session, parse_version};
+use super::net::{parse_found, parse_identity, parse_relay_session, parse_version, says_no_bridge};
 use super::offer::{Form, Listing};
 use super::open::{Collection, parse_deleted, parse_id};
-use super::peer::{judge_ping, parse_ping, parse_scan_reply};
+use super::peer::parse_scan_reply;
+use super::ping::{judge_ping, parse_ping, parse_round_trips};
 
 const LIVING: &str = "0x85f06344fde97d390e87b0840b0325212f26eba7";
 const KILLED: &str = "0x73ad8b57b198631d45e2372581115c0602384f11";
 const UNKNOWN: &str = "0x0000000000000000000000000000000000000001";
 const RELAYED: &str = "0xa6d47feac05940d1ea806facf9513b0c6ddd5c0c";
 
-struct Recorded {
-    status: u16,
-    body: Vec<u8>,
+pub(super) struct Recorded {
+    pub(super) status: u16,
+    pub(super) body: Vec<u8>,
     took: Duration,
 }
 
-fn directory() -> PathBuf {
+pub(super) fn directory() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../testkit/recordings")
 }
 
-fn exchanges(file: &Value) -> Vec<Recorded> {
+pub(super) fn exchanges(file: &Value) -> Vec<Recorded> {
     let one = vec![file.clone()];
     let exchanges = file.get("exchanges").and_then(Value::as_array).unwrap_or(&one);
     let read = |exchange: &Value| {
@@ -50,7 +53,7 @@ fn exchanges(file: &Value) -> Vec<Recorded> {
     exchanges.iter().filter_map(read).collect()
 }
 
-fn recorded(name: &str) -> Recorded {
+pub(super) fn recorded(name: &str) -> Recorded {
     let (name, number) = name.split_once('#').unwrap_or((name, "1"));
     let path = directory().join(format!("{name}.json"));
     let file = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
@@ -58,7 +61,7 @@ fn recorded(name: &str) -> Recorded {
     all.into_iter().nth(number.parse::<usize>().unwrap() - 1).unwrap()
 }
 
-fn told<T: Debug>(result: Result<T, CouldNotLook>) -> String {
+pub(super) fn told<T: Debug>(result: Result<T, CouldNotLook>) -> String {
     match result {
         Ok(value) => format!("{value:?}"),
         Err(fault) => format!("could not look: {}", fault.reason),
@@ -66,7 +69,7 @@ fn told<T: Debug>(result: Result<T, CouldNotLook>) -> String {
 }
 
 /// Every recording means what the table says.
-fn check<T: Debug>(
+pub(super) fn check<T: Debug>(
     parse: impl Fn(&Recorded) -> Result<T, CouldNotLook>,
     table: &[(&str, impl AsRef<str>)],
 ) {
@@ -171,6 +174,108 @@ fn pinging_a_peer() {
     assert_eq!(told(between), "could not look: net_error");
 }
 
+/// The round trips that an answer to a ping of these two gives, in microseconds.
+fn round_trips(status: u16, body: &[u8], asked: [&str; 2]) -> String {
+    let asked: BTreeSet<NodeId> = asked.into_iter().map(|id| id.parse().unwrap()).collect();
+    told(parse_round_trips(status, body, asked).map(|trips| {
+        let micros = |trip: Option<Duration>| trip.map(|trip| trip.as_micros());
+        let line = |trip: &super::RoundTrip| {
+            (trip.node_id.to_string(), micros(trip.tcp), micros(trip.udp))
+        };
+        trips.iter().map(line).collect::<Vec<_>>()
+    }))
+}
+
+#[test]
+fn round_trips_of_the_living() {
+    let one = |id: &str, tcp: u32, udp: u32| format!("[({id:?}, Some({tcp}), Some({udp}))]");
+    for (name, expected) in [
+        ("59_gsb_ping_online", one(LIVING, 4_083, 4_019)),
+        ("5a_gsb_ping_killed", "[]".to_owned()),
+        ("5b_gsb_ping_never", "[]".to_owned()),
+        ("5c_gsb_ping_mixed", one(LIVING, 2_743, 2_173)),
+        ("97f_nat_frozen_gsbping", "[]".to_owned()),
+        ("58_gsb_unknown_service", "could not look: net_error".to_owned()),
+        ("57_gsb_findnode_noauth", "could not look: unauthorised".to_owned()),
+        ("54_gsb_findnode_never", "could not look: net_error".to_owned()),
+        ("94b_gsb_findnode_relay_down", "could not look: timed_out".to_owned()),
+        ("5d_gsb_net_status", "could not look: malformed_answer".to_owned()),
+        ("5e_gsb_net_sessions", "[]".to_owned()), // of nobody who was asked for
+    ] {
+        let answer = recorded(name);
+        assert_eq!(round_trips(answer.status, &answer.body, [LIVING, KILLED]), expected, "{name}");
+    }
+    for (name, tcp, udp) in [("97d_nat_gsbping", 3_460, 3_279), ("97d_nat_gsbping#2", 3_390, 2_999)]
+    {
+        let answer = recorded(name);
+        let asked = [RELAYED, LIVING];
+        let expected = one(RELAYED, tcp, udp);
+        assert_eq!(round_trips(answer.status, &answer.body, asked), expected, "{name}");
+    }
+    let answer = recorded("59_gsb_ping_online");
+    assert_eq!(round_trips(200, &answer.body, [KILLED, UNKNOWN]), "[]", "not asked for");
+}
+
+#[test]
+fn round_trips_that_are_not_believed() {
+    let line = |id: &str, tcp: &str, udp: &str| {
+        format!(r#"{{"nodeId":"{id}","tcpPing":{tcp},"udpPing":{udp}}}"#)
+    };
+    let ms = |ms: u32| format!(r#"{{"secs":0,"nanos":{}}}"#, ms * 1_000_000);
+    let shouted = LIVING.to_uppercase().replace("0X", "0x");
+    let over = r#"{"secs":60,"nanos":1}"#;
+    for (lines, expected) in [
+        (vec![], "[]".to_owned()),
+        (vec![line(&shouted, &ms(1), "null")], format!("[({LIVING:?}, Some(1000), None)]")),
+        // Once each: the first one counts.
+        (
+            vec![line(LIVING, &ms(1), &ms(2)), line(LIVING, &ms(3), &ms(4))],
+            format!("[({LIVING:?}, Some(1000), Some(2000))]"),
+        ),
+        (vec![line(LIVING, over, &ms(2))], format!("[({LIVING:?}, None, Some(2000))]")),
+        (
+            vec![line(LIVING, r#"{"secs":60,"nanos":0}"#, over)],
+            format!("[({LIVING:?}, Some(60000000), None)]"),
+        ),
+        (vec![line(LIVING, over, over)], "[]".to_owned()),
+        // A line that is none costs only itself.
+        (
+            vec![
+                "7".to_owned(),
+                line(KILLED, "-1", "null"),
+                line(KILLED, r#"{"secs":18446744073709551615,"nanos":4294967295}"#, "null"),
+                line(LIVING, "null", &ms(5)),
+            ],
+            format!("[({LIVING:?}, None, Some(5000))]"),
+        ),
+        (vec!["7".to_owned()], "could not look: malformed_answer".to_owned()),
+        (vec![line("zzz", &ms(1), &ms(1))], "[]".to_owned()),
+    ] {
+        let body = format!(r#"{{"Ok":[{}]}}"#, lines.join(","));
+        assert_eq!(round_trips(200, body.as_bytes(), [LIVING, KILLED]), expected, "{body}");
+    }
+}
+
+#[test]
+fn a_daemon_without_a_bridge() {
+    for (name, expected) in [
+        ("09_unknown_path", true),
+        ("51_net_rest_find_missing", true),
+        ("2i_events_unknown_id", true), // JSON, but not the bus's
+        ("52_gsb_findnode_online", false),
+        ("54_gsb_findnode_never", false),
+        ("56_gsb_findnode_snake", false),
+        ("58_gsb_unknown_service", false),
+        ("57_gsb_findnode_noauth", false),
+    ] {
+        let answer = recorded(name);
+        assert_eq!(says_no_bridge(answer.status, &answer.body), expected, "{name}");
+    }
+    let words = recorded("54_gsb_findnode_never").body;
+    assert!(!says_no_bridge(404, &words), "the words of the bus count");
+    assert!(says_no_bridge(404, b""));
+}
+
 #[test]
 fn the_daemon_itself() {
     check(
@@ -259,6 +364,9 @@ fn every_parser(status: u16, body: &[u8]) {
     let _ = told(parse_version(status, body));
     let _ = told(parse_scan_reply(status, body));
     let _ = told(parse_ping(status, body, id));
+    let _ = round_trips(status, body, [LIVING, KILLED]);
+    let _ = says_no_bridge(status, body);
+    command::every_parser(body);
     let _ = told(parse_id(Collection::Scans, status, body));
     let _ = told(parse_id(Collection::Demands, status, body));
     let _ = told(parse_deleted(status, body));
@@ -266,6 +374,11 @@ fn every_parser(status: u16, body: &[u8]) {
     for form in [Form::Scan, Form::Events] {
         let mut listing = Listing::new("public");
         let _ = told(listing.take_page(form, 10, status, body));
+        let _ = told(listing.finish());
+    }
+    for name in ["offer", "message"] {
+        let mut listing = Listing::new("public");
+        let _ = told(listing.take_event(10, name, body));
         let _ = told(listing.finish());
     }
 }

@@ -5,5 +5,6 @@
 
 mod killed;
 mod notebook;
+mod relay;
 mod service;
 mod tls;

@@ -26,6 +26,7 @@ pub(crate) struct Received {
     /// The digest under each key, and how often it came.
     pub(crate) parts: BTreeMap<PartKey, Vec<(Digest, Part)>>,
     pub(crate) gaps: Vec<v1::Gap>,
+    pub(crate) samples: Vec<v1::Sample>,
     pub(crate) streams: u64,
 }
 
@@ -117,7 +118,10 @@ impl Collector for Notebook {
 
 impl Notebook {
     fn note(&self, report: &v1::Report, decoder: &mut Decoder) {
-        self.received.send_modify(|received| received.gaps.extend(report.gaps.iter().cloned()));
+        self.received.send_modify(|received| {
+            received.gaps.extend(report.gaps.iter().cloned());
+            received.samples.extend(report.samples.iter().cloned());
+        });
         for wire in &report.parts {
             let part = part_from_wire(wire, Some(decoder), &PartLimits::default()).unwrap();
             let (key, digest) = (part.key.clone(), part.digest());
@@ -161,7 +165,10 @@ pub(crate) async fn collector(answers: bool, tls: Option<ServerTlsConfig>) -> Ru
 
 /// A daemon of a network with some providers in the subnets `public` and `other`.
 pub(crate) async fn daemon() -> Daemon {
-    let world = World::new(5);
+    daemon_of(&World::new(5)).await
+}
+
+pub(crate) async fn daemon_of(world: &World) -> Daemon {
     for _ in 0..8 {
         world.add_provider(ProviderSpec::in_subnet("public"));
     }
@@ -171,7 +178,7 @@ pub(crate) async fn daemon() -> Daemon {
         relay_session_age: Duration::from_secs(3_600),
         ..DaemonOptions::default()
     };
-    Daemon::start(world, options).await.unwrap()
+    Daemon::start(world.clone(), options).await.unwrap()
 }
 
 /// `uptime-probe COMMAND` beside a daemon, for a collector.

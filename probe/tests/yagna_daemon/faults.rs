@@ -10,7 +10,7 @@ use super::*;
 
 const LIMIT: Duration = Duration::from_secs(1);
 
-fn cases() -> Vec<(FaultKind, Option<Reason>)> {
+pub(super) fn cases() -> Vec<(FaultKind, Option<Reason>)> {
     let status = |status, text: &str| FaultKind::Status(status, text.to_owned());
     vec![
         // `None`: the reason of the route itself, market or net.
@@ -31,7 +31,7 @@ fn cases() -> Vec<(FaultKind, Option<Reason>)> {
     ]
 }
 
-fn small() -> Limits {
+pub(super) fn small() -> Limits {
     let market_timeout = Duration::from_millis(800);
     let answer_timeout = Duration::from_millis(300);
     Limits { answer_bytes_max: 20_000, market_timeout, answer_timeout, ..limits() }
@@ -163,6 +163,8 @@ fn useless_options_are_refused() {
         Limits { finds_per_s_max: 0, ..Limits::default() },
         Limits { page_offers_max: 101, ..Limits::default() },
         Limits { answer_timeout: Duration::ZERO, ..Limits::default() },
+        Limits { ping_batch_max: 0, ..Limits::default() },
+        Limits { ping_timeout: Duration::ZERO, ..Limits::default() },
     ] {
         let fault = make(url, "key", limits);
         assert!(matches!(fault, Err(YagnaConfigError::Limits(_))), "{fault:?}");

@@ -5,10 +5,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod command;
 mod faults;
 mod market;
 mod net;
 mod peer;
+mod ping;
+mod stream;
 
 use std::fmt::Debug;
 use std::time::Duration;

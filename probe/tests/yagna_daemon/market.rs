@@ -15,7 +15,7 @@ const POST_DEMAND: &str = "POST /market-api/v1/demands";
 const SCAN_EVENTS: &str = "GET /market-api/v1/scan/{id}/events";
 
 /// 23 providers with 25 offers in `public`, two in `testnet1`.
-fn populate(world: &World) {
+pub(super) fn populate(world: &World) {
     for _ in 0..22 {
         world.add_provider(ProviderSpec::in_subnet("public"));
     }
@@ -25,7 +25,7 @@ fn populate(world: &World) {
     world.add_provider(ProviderSpec::in_subnet("testnet1"));
 }
 
-fn ids(offers: &[Offer]) -> Vec<String> {
+pub(super) fn ids(offers: &[Offer]) -> Vec<String> {
     let mut ids: Vec<String> = offers.iter().map(|offer| offer.node_id.to_string()).collect();
     ids.dedup();
     ids
@@ -45,7 +45,7 @@ fn client() -> reqwest::Client {
 }
 
 /// Nothing but what `foreign` demands there are is left, once everything has settled.
-async fn assert_clean(daemon: &Daemon, yagna: &Yagna, foreign: usize) {
+pub(super) async fn assert_clean(daemon: &Daemon, yagna: &Yagna, foreign: usize) {
     yagna.close().await;
     assert_eq!((daemon.open_scans(), daemon.open_demands()), (0, foreign));
 }
@@ -66,6 +66,26 @@ async fn a_scan_lists_the_subnet_page_by_page() {
     assert_eq!(daemon.count(POST_DEMAND), 0);
     assert_clean(&daemon, &yagna, 0).await;
     assert_eq!(yagna.list_market("nobody").await.unwrap(), []);
+    assert_clean(&daemon, &yagna, 0).await;
+}
+
+#[tokio::test]
+async fn a_listing_is_passed_on_page_by_page() {
+    let world = world();
+    populate(&world);
+    let daemon = daemon(&world).await;
+    let yagna = yagna(&daemon);
+    let polls_at = std::sync::Mutex::new(Vec::new());
+    let mut offers = Vec::new();
+    let take = |offer| {
+        offers.push(offer);
+        polls_at.lock().unwrap().push(daemon.count(SCAN_EVENTS));
+    };
+    yagna.list_market_into("public", take).await.unwrap();
+    offers.sort();
+    assert_eq!(offers, yagna.list_market("public").await.unwrap());
+    let polls_at = polls_at.into_inner().unwrap();
+    assert_eq!((polls_at.first(), polls_at.len()), (Some(&1), 25), "not kept to the end");
     assert_clean(&daemon, &yagna, 0).await;
 }
 

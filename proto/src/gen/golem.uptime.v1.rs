@@ -486,9 +486,11 @@ pub struct Sample {
     /// How long the direct question took, if it was answered.
     #[prost(uint32, optional, tag = "4")]
     pub answered_in_ms: ::core::option::Option<u32>,
-    /// A latency sample, one per node and hour at most.
+    /// A latency sample, one per node and hour at most, by the daemon's two kinds of channel.
     #[prost(uint32, optional, tag = "5")]
-    pub round_trip_us: ::core::option::Option<u32>,
+    pub tcp_round_trip_us: ::core::option::Option<u32>,
+    #[prost(uint32, optional, tag = "6")]
+    pub udp_round_trip_us: ::core::option::Option<u32>,
 }
 /// Rounds of which parts were lost before they could be sent.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

@@ -57,6 +57,8 @@ impl Daemon {
             key_refused: false,
             relay_refuses: false,
             has_scan_api: options.has_scan_api,
+            streams_offers: options.streams_offers,
+            has_bridge: options.has_bridge,
         };
         let core = Arc::new(Core {
             started: world.now(),
@@ -152,6 +154,11 @@ impl Daemon {
     /// Whether it has the scan API.
     pub fn set_scan_api(&self, present: bool) {
         self.core.change(|memory| memory.has_scan_api = present);
+    }
+
+    /// Whether it has the REST bridge to its bus.
+    pub fn set_bridge(&self, present: bool) {
+        self.core.change(|memory| memory.has_bridge = present);
     }
 
     /// Sets which providers' offers it knows.
@@ -260,6 +267,8 @@ pub(crate) struct Memory {
     pub(crate) key_refused: bool,
     pub(crate) relay_refuses: bool,
     pub(crate) has_scan_api: bool,
+    pub(crate) streams_offers: bool,
+    pub(crate) has_bridge: bool,
 }
 
 /// A direct connection to a peer.

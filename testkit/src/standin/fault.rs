@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
 
-use super::http::{Body, Delivery, Reply};
+use super::http::{Body, Delivery, Reply, Request};
 
 /// A fault on the routes that begin with a prefix.
 #[derive(Clone, Debug)]
@@ -39,17 +39,20 @@ impl Fault {
 pub enum FaultKind {
     /// This status with this body; the request is not carried out.
     Status(u16, String),
-    /// The true answer with a byte in it that makes it no JSON.
+    /// The true answer with a byte in it that makes it no JSON; in a stream, every event so.
     MalformedJson,
-    /// The true answer ends half way, and its length says so: valid HTTP, half a document.
+    /// The true answer ends half way, and its length says so: valid HTTP, half a document. A
+    /// stream ends after its first event.
     TruncatedJson,
     /// The connection ends without a byte; the request was carried out.
     CloseWithoutByte,
-    /// The head and half of the body, then the connection ends.
+    /// The head and half of the body, then the connection ends; in a stream, half way through
+    /// its second event.
     CutShort,
     /// The true answer, one byte per interval.
     SlowDrip(Duration),
-    /// An answer that streams white space for ever; the request is not carried out.
+    /// An answer that streams white space for ever, as an event without end to whoever wants
+    /// events; the request is not carried out.
     Endless,
     /// The true answer, that much later.
     Latency(Duration),
@@ -57,10 +60,10 @@ pub enum FaultKind {
 
 impl FaultKind {
     /// An answer that needs no request to be carried out.
-    pub(crate) fn instead(&self) -> Option<Reply> {
+    pub(crate) fn instead(&self, request: &Request) -> Option<Reply> {
         match self {
             FaultKind::Status(status, body) => Some(Reply::text(*status, body.as_str())),
-            FaultKind::Endless => Some(endless()),
+            FaultKind::Endless => Some(endless(request)),
             _ => None,
         }
     }
@@ -73,9 +76,20 @@ impl FaultKind {
             (FaultKind::CutShort, _) => reply.delivery = Delivery::CutShort,
             (FaultKind::SlowDrip(every), _) => reply.delivery = Delivery::Drip(*every),
             (FaultKind::MalformedJson, Body::Bytes(body)) => {
-                let middle = body.len() / 2;
-                body.insert(middle, b'\x01');
+                body.insert(body.len() / 2, b'\x01');
                 body.insert(0, b'}');
+            }
+            (FaultKind::MalformedJson, Body::Stream(events)) => {
+                let true_ones = std::mem::replace(events, stream::empty().boxed());
+                let damaged = true_ones.map(|mut event| {
+                    event.insert(event.len() / 2, b'\x01');
+                    event
+                });
+                *events = damaged.boxed();
+            }
+            (FaultKind::TruncatedJson, Body::Stream(events)) => {
+                let true_ones = std::mem::replace(events, stream::empty().boxed());
+                *events = true_ones.take(1).boxed();
             }
             (FaultKind::TruncatedJson, Body::Bytes(body)) => body.truncate(body.len() / 2),
             _ => {}
@@ -84,7 +98,7 @@ impl FaultKind {
     }
 }
 
-fn endless() -> Reply {
+fn endless(request: &Request) -> Reply {
     // Fast enough to fill a careless client, slow enough to leave the machine to others.
     let pause = Duration::from_millis(1);
     let chunks = stream::repeat(()).then(move |()| async move {
@@ -93,5 +107,8 @@ fn endless() -> Reply {
     });
     let mut reply = Reply::json(200, "");
     reply.body = Body::Stream(chunks.boxed());
+    if request.wants_events() {
+        reply.headers = vec![("content-type", "text/event-stream".to_owned())];
+    }
     reply
 }

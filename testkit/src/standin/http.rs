@@ -42,6 +42,11 @@ impl Request {
         self.target.split('?').next().unwrap_or_default()
     }
 
+    /// Whether the answer may be a stream of events.
+    pub(crate) fn wants_events(&self) -> bool {
+        self.header("accept").is_some_and(|types| types.contains("text/event-stream"))
+    }
+
     /// A query parameter, percent-decoded.
     pub(crate) fn query(&self, name: &str) -> Option<String> {
         let (_, query) = self.target.split_once('?')?;
@@ -91,7 +96,8 @@ pub(crate) enum Body {
 pub(crate) enum Delivery {
     #[default]
     Whole,
-    /// Head and half the body, then the connection ends.
+    /// Head and half the body, of a stream its first chunk and half the second; then the
+    /// connection ends.
     CutShort,
     /// One byte at a time.
     Drip(Duration),
@@ -300,7 +306,7 @@ impl Connection {
             Body::Hangup => Ok(false),
             Body::Stream(chunks) => {
                 self.stream.write_all(head.as_bytes()).await?;
-                self.write_stream(chunks).await
+                self.write_stream(chunks, reply.delivery).await
             }
             Body::Bytes(_) if is_head => {
                 self.stream.write_all(head.as_bytes()).await?;
@@ -340,8 +346,12 @@ impl Connection {
         }
     }
 
-    async fn write_stream(&mut self, mut chunks: BoxStream<'static, Vec<u8>>) -> io::Result<bool> {
-        loop {
+    async fn write_stream(
+        &mut self,
+        mut chunks: BoxStream<'static, Vec<u8>>,
+        delivery: Delivery,
+    ) -> io::Result<bool> {
+        for number in 0_u64.. {
             let chunk = tokio::select! {
                 chunk = chunks.next() => chunk,
                 gone = read_more(&mut self.stream, &mut self.buffer) => return gone.map(|()| false),
@@ -351,12 +361,33 @@ impl Connection {
                 self.stream.write_all(b"0\r\n\r\n").await?;
                 return Ok(true);
             };
-            let mut bytes = format!("{:X}\r\n", chunk.len()).into_bytes();
-            bytes.extend_from_slice(&chunk);
-            bytes.extend_from_slice(b"\r\n");
-            self.stream.write_all(&bytes).await?;
+            match delivery {
+                Delivery::CutShort if number == 1 => {
+                    let whole = chunked(&chunk);
+                    self.stream.write_all(&whole[..whole.len() / 2]).await?;
+                    return Ok(false);
+                }
+                Delivery::Drip(every) => {
+                    for byte in chunk {
+                        self.stream.write_all(&chunked(&[byte])).await?;
+                        tokio::time::sleep(every).await;
+                    }
+                }
+                Delivery::Whole | Delivery::CutShort => {
+                    self.stream.write_all(&chunked(&chunk)).await?;
+                }
+            }
         }
+        Ok(false)
     }
+}
+
+/// Bytes as one chunk.
+fn chunked(bytes: &[u8]) -> Vec<u8> {
+    let mut chunk = format!("{:X}\r\n", bytes.len()).into_bytes();
+    chunk.extend_from_slice(bytes);
+    chunk.extend_from_slice(b"\r\n");
+    chunk
 }
 
 /// Keeps what the client sends ahead; returns only when it is gone.

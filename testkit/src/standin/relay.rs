@@ -154,7 +154,7 @@ impl Site for Core {
     fn answer(self: Arc<Self>, request: Request) -> BoxFuture<'static, Reply> {
         async move {
             let fault = self.admit(&request);
-            if let Some(reply) = fault.as_ref().and_then(FaultKind::instead) {
+            if let Some(reply) = fault.as_ref().and_then(|fault| fault.instead(&request)) {
                 return reply;
             }
             let reply = self.dispatch(&request);

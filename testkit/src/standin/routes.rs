@@ -94,7 +94,7 @@ impl Site for Core {
             let _counted = Answering::begin(&self);
             let route = Route::of(&request);
             let fault = self.admit(&route, &request);
-            if let Some(reply) = fault.as_ref().and_then(FaultKind::instead) {
+            if let Some(reply) = fault.as_ref().and_then(|fault| fault.instead(&request)) {
                 return reply;
             }
             let reply = if route == Route::Version {
@@ -159,7 +159,10 @@ impl Core {
     }
 
     async fn dispatch(self: Arc<Self>, route: Route, request: Request) -> Reply {
-        let has_scan_api = self.lock().has_scan_api;
+        let (has_scan_api, has_bridge) = {
+            let memory = self.lock();
+            (memory.has_scan_api, memory.has_bridge)
+        };
         match route {
             Route::Me => me(&self),
             Route::SubscribeDemand => market::subscribe(&self, &request),
@@ -170,7 +173,7 @@ impl Core {
             Route::BeginScan if has_scan_api => scan::begin(&self, &request),
             Route::ScanEvents(id) if has_scan_api => scan::events(&self, &id, &request).await,
             Route::DeleteScan(id) if has_scan_api => scan::end(&self, &id),
-            Route::Bus(address) => bridge::call(&self, &address, &request).await,
+            Route::Bus(address) if has_bridge => bridge::call(&self, &address, &request).await,
             Route::NetStatus => bridge::net_status(&self),
             Route::NetworkNotFound => message(404, "Network not found"),
             _ => Reply::empty(404),

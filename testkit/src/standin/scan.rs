@@ -120,8 +120,7 @@ pub(crate) async fn events(core: &Arc<Core>, id: &str, request: &Request) -> Rep
             Err(_) => Reply::text(400, "Query deserialize error: invalid format"),
         };
     }
-    let accept = request.header("accept").unwrap_or_default();
-    if accept.contains("text/event-stream") {
+    if request.wants_events() && core.lock().streams_offers {
         return stream_offers(Arc::clone(core), number);
     }
     match collect(core, number, count, Some(deadline)).await {

@@ -185,6 +185,74 @@ async fn the_relay_caps_its_listing_silently() {
 }
 
 #[tokio::test]
+async fn a_daemon_without_a_bridge_knows_no_such_route() {
+    let world = World::new(21);
+    let id = populate(&world, 1, "public").remove(0);
+    let options = DaemonOptions { has_bridge: false, ..quick() };
+    let (daemon, client) = daemon(&world, options).await;
+    let find = async |key: &str| {
+        let request = client.http.post(format!("{}/_gsb/local/net/FindNode", client.base));
+        let answer = request.bearer_auth(key).json(&json!({"nodeId": id})).send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    };
+    assert_eq!(find(KEY).await, (404, String::new()));
+    assert_eq!(find("wrong").await.0, 401, "the key comes first");
+    assert_eq!(client.market(10).await.len(), 1, "the rest is there");
+    daemon.set_bridge(true);
+    assert_eq!(find(KEY).await.0, 200);
+}
+
+/// What a scan answers to one who accepts events, within a moment: its type and its bytes.
+async fn events(client: &Client) -> (String, String) {
+    let scan = client.scan(json!({"type": "offer"})).await;
+    let path = format!("/market-api/v1/scan/{scan}/events");
+    let request = client.get(&path).header("accept", "text/event-stream");
+    let mut answer = request.send().await.unwrap();
+    let media_type = answer.headers()["content-type"].to_str().unwrap().to_owned();
+    let mut body = Vec::new();
+    let read = async {
+        while let Ok(Some(chunk)) = answer.chunk().await {
+            body.extend_from_slice(&chunk);
+        }
+    };
+    let ended = tokio::time::timeout(Duration::from_millis(500), read).await.is_ok();
+    body.extend_from_slice(if ended { b"(end)" } else { b"(open)" });
+    (media_type, String::from_utf8(body).unwrap())
+}
+
+#[tokio::test]
+async fn streams_of_offers_and_their_faults() {
+    let world = World::new(22);
+    populate(&world, 3, "public");
+    let (daemon, client) = daemon(&world, quick()).await;
+    let offers = |body: &str| body.matches("\"}\n\n").count();
+    let (media_type, body) = events(&client).await;
+    assert_eq!((media_type.as_str(), offers(&body)), ("text/event-stream", 3));
+    assert!(body.ends_with("}\n\n(open)"), "{body}");
+    let fault = |kind| daemon.set_fault(Some(Fault::new("GET /market-api/v1/scan", kind)));
+    fault(FaultKind::CutShort);
+    let (_, body) = events(&client).await;
+    assert!(offers(&body) == 1 && !body.contains("(open)"), "one and a half: {body}");
+    fault(FaultKind::TruncatedJson);
+    let (_, body) = events(&client).await;
+    assert!(offers(&body) == 1 && body.ends_with("}\n\n(end)"), "{body}");
+    fault(FaultKind::MalformedJson);
+    let (_, body) = events(&client).await;
+    assert!(body.matches('\u{1}').count() == 3 && body.ends_with("(open)"), "{body}");
+    fault(FaultKind::SlowDrip(Duration::from_millis(1)));
+    let (_, body) = events(&client).await;
+    assert!(body.starts_with("event: offer") && body.ends_with("(open)"), "{body}");
+    fault(FaultKind::Endless);
+    let (media_type, body) = events(&client).await;
+    assert!(media_type == "text/event-stream" && body.starts_with("    "), "{media_type}");
+    let options = DaemonOptions { streams_offers: false, ..quick() };
+    let (_older, client) = super::client::daemon(&world, options).await;
+    let (media_type, body) = events(&client).await;
+    assert_eq!(media_type, "application/json");
+    assert!(body.starts_with('[') && body.ends_with("](end)"), "{body}");
+}
+
+#[tokio::test]
 async fn a_demonstration_is_as_planned() {
     let plan = Plan {
         seed: 7,

@@ -1,0 +1,275 @@
+//! Look-ups by yagna's command line, for daemons whose REST API has no bridge to the bus.
+//!
+//! Owns running `yagna net find` and `yagna net sessions`, within limits on number, time and
+//! output, and what they say. It is the second-best way: a process per question, an answer in
+//! words. Only the words of the error that ends the program are believed, and only where they
+//! were recorded; the daemon's log lines before them may say anything.
+//!
+//! The program finds its daemon by itself, through `GSB_URL` or `YAGNA_DATADIR`. It gets nothing
+//! of this process's environment but what [`ENVIRONMENT`] lists, and no key: it needs none.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use serde::Deserialize;
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::process::{Child, Command};
+use tokio::sync::Semaphore;
+use uptime_proto::{NodeId, Reason};
+
+use super::time_text::{parse_span, parse_utc};
+use super::{CouldNotLook, Found, Yagna, http, net, place, places};
+
+/// What the program gets to see of the environment: where to find things, and its daemon.
+const ENVIRONMENT: [&str; 7] =
+    ["PATH", "HOME", "XDG_DATA_HOME", "LD_LIBRARY_PATH", "TMPDIR", "GSB_URL", "YAGNA_DATADIR"];
+
+/// A killed program is waited for this long at most. One that is stuck in the kernel is left to
+/// the runtime, which collects it whenever it ends.
+const KILLED_WITHIN: Duration = Duration::from_secs(1);
+
+/// Bytes of the list of sessions: one has 250, and a daemon that asks around may have one with
+/// every node of a network of 10,000.
+const SESSIONS_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// The exit code of `yagna` after an error of its own.
+const EXIT_ERROR: i32 = 1;
+
+/// The `yagna` program, and how hard it may be used.
+#[derive(Debug, Clone)]
+pub struct CommandOptions {
+    /// The program, a path or a name to be found in `PATH`.
+    pub program: PathBuf,
+    /// Programs running at once: 4. Each lives for 20 ms, so that makes 200 look-ups a second.
+    pub in_flight_max: usize,
+    /// For one run, start to end: 5 s. It gives up on the relay after 3 s and says so.
+    pub timeout: Duration,
+    /// Bytes of each of its two outputs: 64 KiB. An answer has 300 bytes. (The list of sessions
+    /// grows with the daemon's peers and has a limit of its own, 4 MiB.)
+    pub output_bytes_max: usize,
+}
+
+impl CommandOptions {
+    /// This program, with the usual limits.
+    #[must_use]
+    pub fn new(program: impl Into<PathBuf>) -> Self {
+        Self {
+            program: program.into(),
+            in_flight_max: 4,
+            timeout: Duration::from_secs(5),
+            output_bytes_max: 64 * 1024,
+        }
+    }
+
+    fn fault(&self) -> Option<&'static str> {
+        let faults = [
+            (self.program.as_os_str().is_empty(), "the program has no name"),
+            (!places(self.in_flight_max), "in_flight_max is zero or too large"),
+            (self.timeout.is_zero(), "timeout is zero"),
+            (self.output_bytes_max == 0, "output_bytes_max is zero"),
+        ];
+        faults.into_iter().find_map(|(wrong, what)| wrong.then_some(what))
+    }
+}
+
+/// The command line, ready to be asked.
+pub(super) struct CommandLine {
+    options: CommandOptions,
+    environment: Vec<(&'static str, OsString)>,
+    running: Semaphore,
+}
+
+/// What a program left behind when it ended.
+#[derive(Debug)]
+pub(super) struct Ended {
+    /// `None`: a signal ended it.
+    pub(super) exit_code: Option<i32>,
+    pub(super) stdout: Vec<u8>,
+    pub(super) stderr: Vec<u8>,
+}
+
+impl Yagna {
+    pub(super) async fn find_by_command(&self, id: NodeId) -> Result<Found, CouldNotLook> {
+        let id = id.to_string();
+        self.run("net find", &["net", "find", &id, "--json"], 0, parse_find).await
+    }
+
+    pub(super) async fn relay_session_age_by_command(
+        &self,
+    ) -> Result<Option<Duration>, CouldNotLook> {
+        let arguments = ["net", "sessions", "--json"];
+        self.run("net sessions", &arguments, SESSIONS_BYTES_MAX, parse_sessions).await
+    }
+
+    /// Runs the program; each output may have so many bytes, or what the options say if more.
+    async fn run<T>(
+        &self,
+        what: &str,
+        arguments: &[&str],
+        bytes_max: usize,
+        parse: impl FnOnce(&Ended) -> Result<T, CouldNotLook>,
+    ) -> Result<T, CouldNotLook> {
+        let Some(command) = &self.command else {
+            let detail = "this yagna has no bridge to its bus (/_gsb); with --yagna-command its \
+                command line would be asked instead";
+            return Err(CouldNotLook::new(Reason::NetError, detail));
+        };
+        let ended = command.run(arguments, bytes_max).await;
+        let parsed = ended.and_then(|ended| parse(&ended));
+        parsed.map_err(|fault| self.inner.http.failed(&format!("yagna {what}"), fault))
+    }
+}
+
+impl CommandLine {
+    /// Reads the environment; runs nothing.
+    pub(super) fn new(options: CommandOptions) -> Result<Self, &'static str> {
+        if let Some(fault) = options.fault() {
+            return Err(fault);
+        }
+        let environment =
+            ENVIRONMENT.iter().filter_map(|name| Some((*name, std::env::var_os(name)?))).collect();
+        let running = Semaphore::new(options.in_flight_max);
+        Ok(Self { options, environment, running })
+    }
+
+    /// Runs the program to its end. However this ends, the program has ended before or is killed.
+    async fn run(&self, arguments: &[&str], bytes_max: usize) -> Result<Ended, CouldNotLook> {
+        let _place = place(&self.running).await?;
+        let mut command = Command::new(&self.options.program);
+        command
+            .args(arguments)
+            .env_clear()
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        let mut child = command.spawn().map_err(|error| self.not_run(&error))?;
+        let limit = self.options.timeout;
+        let collected = tokio::time::timeout(limit, self.collect(&mut child, bytes_max)).await;
+        let collected = collected.unwrap_or_else(|_| {
+            let detail = format!("did not end within {limit:?} and was killed");
+            Err(CouldNotLook::new(Reason::TimedOut, detail))
+        });
+        if collected.is_err() {
+            kill(&mut child).await;
+        }
+        collected
+    }
+
+    /// Reads both outputs at once, so that neither holds the program up, then waits for its end.
+    async fn collect(&self, child: &mut Child, bytes_max: usize) -> Result<Ended, CouldNotLook> {
+        let bytes_max = bytes_max.max(self.options.output_bytes_max);
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let (stdout, stderr) =
+            tokio::try_join!(self.read(stdout, bytes_max), self.read(stderr, bytes_max))?;
+        let status: ExitStatus = child.wait().await.map_err(|error| self.not_run(&error))?;
+        Ok(Ended { exit_code: status.code(), stdout, stderr })
+    }
+
+    async fn read(
+        &self,
+        output: Option<impl AsyncRead + Unpin>,
+        bytes_max: usize,
+    ) -> Result<Vec<u8>, CouldNotLook> {
+        let mut bytes = Vec::new();
+        if let Some(output) = output {
+            // One more shows that there is too much, without reading it.
+            let limit = u64::try_from(bytes_max).unwrap_or(u64::MAX).saturating_add(1);
+            let read = output.take(limit).read_to_end(&mut bytes).await;
+            read.map_err(|error| self.not_run(&error))?;
+        }
+        if bytes.len() > bytes_max {
+            let detail = format!("it wrote more than {bytes_max} bytes and was killed");
+            return Err(CouldNotLook::new(Reason::AnswerTooLarge, detail));
+        }
+        Ok(bytes)
+    }
+
+    fn not_run(&self, error: &io::Error) -> CouldNotLook {
+        let detail = format!("cannot run {}: {error}", self.options.program.display());
+        CouldNotLook::new(Reason::NetError, http::clean(&detail, 240))
+    }
+}
+
+/// Kills the program and collects it, so that no dead process is left standing.
+async fn kill(child: &mut Child) {
+    match tokio::time::timeout(KILLED_WITHIN, child.kill()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "yagna's command line could not be killed"),
+        Err(_) => tracing::warn!("yagna's command line is stuck and was left behind"),
+    }
+}
+
+/// What `yagna net find ID --json` found.
+pub(super) fn parse_find(ended: &Ended) -> Result<Found, CouldNotLook> {
+    #[derive(Deserialize)]
+    struct Node {
+        seen: String,
+        #[serde(default)]
+        identities: Vec<String>,
+    }
+    if ended.exit_code != Some(0) {
+        let text = last_error(ended);
+        let fault = fault(ended);
+        // All that was recorded of those whom the relay does not know is code 1 and these words;
+        // should a fault speak of the same code, it is a fault.
+        let not_known = ended.exit_code == Some(EXIT_ERROR)
+            && fault.reason == Reason::NetError
+            && text.is_some_and(|text| net::says_not_known(&text));
+        return if not_known { Ok(Found::NotKnown) } else { Err(fault) };
+    }
+    let node: Node = serde_json::from_slice(&ended.stdout).map_err(http::malformed)?;
+    let seen = parse_utc(&node.seen);
+    let seen_unix_s = seen.ok_or_else(|| http::malformed(format!("seen {:?}", node.seen)))?;
+    let identities = node.identities.iter().filter_map(|id| id.parse().ok()).collect();
+    Ok(Found::Known { seen_unix_s, identities })
+}
+
+/// The age of the relay's session in what `yagna net sessions --json` lists.
+pub(super) fn parse_sessions(ended: &Ended) -> Result<Option<Duration>, CouldNotLook> {
+    #[derive(Deserialize)]
+    struct Session {
+        #[serde(rename = "type")]
+        kind: String,
+        #[serde(rename = "time")]
+        age: Option<String>,
+    }
+    if ended.exit_code != Some(0) {
+        return Err(fault(ended));
+    }
+    let sessions: Vec<Session> = serde_json::from_slice(&ended.stdout).map_err(http::malformed)?;
+    let relays = sessions.into_iter().filter(|session| session.kind == "relay");
+    let ages: Option<Vec<Duration>> =
+        relays.map(|session| session.age.as_deref().and_then(parse_span)).collect();
+    // Should there be two for a moment, the younger one is what counts.
+    let youngest = ages.map(|ages| ages.into_iter().min());
+    youngest.ok_or_else(|| http::malformed("a relay session without its duration"))
+}
+
+/// The error that ended the program: from the last line that begins with `Error:` to the end.
+fn last_error(ended: &Ended) -> Option<String> {
+    let text = String::from_utf8_lossy(&ended.stderr);
+    let begin = text.rfind("\nError:").map(|at| at + 1);
+    let begin = begin.or_else(|| text.starts_with("Error:").then_some(0))?;
+    text.get(begin..).map(|error| error.trim_end().to_owned())
+}
+
+/// The fault of a run that did not succeed.
+fn fault(ended: &Ended) -> CouldNotLook {
+    let text = last_error(ended);
+    let text = text.unwrap_or_else(|| String::from_utf8_lossy(&ended.stderr).trim().to_owned());
+    let said = |words: &str| text.contains(words);
+    let reason = if said("is unavailable") {
+        Reason::YagnaUnreachable
+    } else if said("expected length") {
+        Reason::MalformedAnswer
+    } else {
+        net::net_fault(&text).reason
+    };
+    let how = ended.exit_code.map_or("ended by a signal".to_owned(), |code| format!("exit {code}"));
+    CouldNotLook::new(reason, format!("{how}: {}", http::clean(&text, 240)))
+}

@@ -1,0 +1,250 @@
+//! The relay's news, between listings.
+//!
+//! Owns the connection to `/events`: when it is made again, what its events change, and when a
+//! listing must mend what was missed. The relay sends no snapshot and no heartbeat, and says so
+//! when a slow reader missed something; hence a listing after every connection and every such
+//! word. The older revision has no events: then only listings count.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use metrics::counter;
+use rand::Rng;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use uptime_proto::{NodeId, Reason};
+
+use super::super::http::{self, Question, Streaming};
+use super::super::sse::{SseEvent, SseParser};
+use super::view::{News, View};
+use super::{CouldNotLook, Listed, Relay};
+
+/// A relay without events is asked for them again after this long: it may have been replaced.
+const EVENTS_RETRY: Duration = Duration::from_secs(600);
+
+/// A cheap handle to what is known of the relay's nodes; clones share it.
+#[derive(Debug, Clone)]
+pub struct RelayWatch {
+    relay: Relay,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    view: Mutex<View>,
+    /// Wakes whoever makes the listings that missed news call for.
+    missed: Notify,
+}
+
+/// How a connection to the events ended.
+enum Ended {
+    /// The relay has no events.
+    NoEvents,
+    /// Otherwise, and why.
+    Broken(CouldNotLook),
+}
+
+impl Relay {
+    /// A handle to what is known of the nodes, and the work of keeping up with the relay's news,
+    /// which the caller runs; it ends when told to. The handle works without it too: then it knows
+    /// what its own listings say.
+    pub fn watch(
+        self,
+        shutdown: CancellationToken,
+    ) -> (RelayWatch, impl Future<Output = ()> + Send + 'static) {
+        let view = Mutex::new(View::new(self.inner.limits.nodes_max));
+        let shared = Arc::new(Shared { view, missed: Notify::new() });
+        let watch = RelayWatch { relay: self, shared };
+        let follower = Follower { watch: watch.clone(), last_listing: None };
+        let run = async move {
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                () = follower.run() => {}
+            }
+        };
+        (watch, run)
+    }
+}
+
+impl RelayWatch {
+    /// Makes a listing now and brings it together with the news that came meanwhile: a node
+    /// announced after its page was asked for was seen at that moment, one that was lost is gone.
+    /// By ascending id, nobody twice.
+    ///
+    /// # Errors
+    /// As [`Relay::list`]; what was known stays.
+    pub async fn fresh_view(&self) -> Result<Vec<Listed>, CouldNotLook> {
+        let _under_way = UnderWay::begin(self);
+        let listing = self.relay.inner.listing().await?;
+        let now = self.relay.inner.now();
+        Ok(self.view().take_listing(listing, now))
+    }
+
+    /// What is known without asking, by ascending id; `None` before the first listing. An age
+    /// here grows from listing to listing however often the relay hears of the node, so a great
+    /// one means nothing.
+    #[must_use]
+    pub fn known(&self) -> Option<Vec<Listed>> {
+        let now = self.relay.inner.now();
+        self.view().known(now)
+    }
+
+    fn view(&self) -> MutexGuard<'_, View> {
+        self.shared.view.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn news_missed(&self) {
+        let now = self.relay.inner.now();
+        self.view().news_missed(now);
+        self.shared.missed.notify_one();
+    }
+
+    fn take_event(&self, event: &SseEvent) {
+        let (label, news) = match event.event.as_str() {
+            "new-node" => ("new-node", Some(News::New)),
+            "lost-node" => ("lost-node", Some(News::Lost)),
+            "drop" => ("drop", None),
+            // The names are the relay's own choice, labels are ours.
+            _ => ("other", None),
+        };
+        counter!("uptime_relay_events_total", "event" => label).increment(1);
+        let Some(news) = news else {
+            if label == "drop" {
+                tracing::debug!(missed = %http::clean(&event.data, 20), "missed news of the relay");
+                self.news_missed();
+            }
+            return;
+        };
+        let Ok(id) = event.data.trim().parse::<NodeId>() else {
+            tracing::debug!(data = %http::clean(&event.data, 64), label, "not a node");
+            return;
+        };
+        let now = self.relay.inner.now();
+        let kept = self.view().take_news(id, news, now);
+        if !kept {
+            self.news_missed();
+        }
+    }
+}
+
+/// A listing under way: news are kept for it, until it is over or given up.
+struct UnderWay<'a>(&'a RelayWatch);
+
+impl<'a> UnderWay<'a> {
+    fn begin(watch: &'a RelayWatch) -> Self {
+        watch.view().begin_listing();
+        Self(watch)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.view().end_listing();
+    }
+}
+
+/// Keeps up with the relay's news.
+struct Follower {
+    watch: RelayWatch,
+    /// When it last began a listing of its own.
+    last_listing: Option<Instant>,
+}
+
+impl Follower {
+    async fn run(mut self) {
+        let limits = self.watch.relay.inner.limits.clone();
+        let mut backoff = limits.reconnect_first;
+        let mut told_no_events = false;
+        loop {
+            let begun = Instant::now();
+            let wait = match self.connection().await {
+                Ended::NoEvents => {
+                    if !std::mem::replace(&mut told_no_events, true) {
+                        tracing::info!("this relay has no event stream: only listings are used");
+                    }
+                    EVENTS_RETRY
+                }
+                Ended::Broken(fault) => {
+                    told_no_events = false;
+                    if begun.elapsed() > limits.reconnect_last {
+                        backoff = limits.reconnect_first;
+                    }
+                    let wait = rand::rng().random_range(backoff / 2..=backoff);
+                    backoff = (backoff * 2).min(limits.reconnect_last);
+                    tracing::warn!(%fault, ?wait, "no news from the relay");
+                    wait
+                }
+            };
+            tokio::time::sleep(wait).await;
+            counter!("uptime_relay_reconnects_total").increment(1);
+        }
+    }
+
+    /// Connects, and keeps up for as long as the connection stands.
+    async fn connection(&mut self) -> Ended {
+        let inner = self.watch.relay.inner.clone();
+        let events = Question::get_stream("/events", "text/event-stream");
+        let mut opened = match inner.http.begin(events, inner.limits.answer_timeout).await {
+            Ok(opened) => opened,
+            Err(fault) => return Ended::Broken(fault),
+        };
+        match opened.status() {
+            200..=299 => {}
+            404 => return Ended::NoEvents,
+            status => return Ended::Broken(broken(&format!("status {status}"))),
+        }
+        self.watch.news_missed();
+        let watch = self.watch.clone();
+        tokio::select! {
+            fault = read(&watch, &mut opened) => Ended::Broken(fault),
+            never = self.list_when_missed() => match never {},
+        }
+    }
+
+    /// Makes a listing whenever news were missed, with a pause between. Never ends.
+    async fn list_when_missed(&mut self) -> Infallible {
+        let pause = self.watch.relay.inner.limits.relist_pause;
+        loop {
+            self.watch.shared.missed.notified().await;
+            if let Some(last) = self.last_listing {
+                tokio::time::sleep_until(last + pause).await;
+            }
+            // Somebody else's listing may have mended it meanwhile.
+            if !self.watch.view().is_stale() {
+                continue;
+            }
+            self.last_listing = Some(Instant::now());
+            if let Err(fault) = self.watch.fresh_view().await {
+                tracing::warn!(%fault, "cannot list the relay");
+                self.watch.shared.missed.notify_one();
+            }
+        }
+    }
+}
+
+/// Any long time.
+const LISTEN_AGAIN: Duration = Duration::from_secs(3_600);
+
+/// Takes events until the stream ends, and answers why it did.
+async fn read(watch: &RelayWatch, opened: &mut Streaming<'_>) -> CouldNotLook {
+    let mut parser = SseParser::new(watch.relay.inner.limits.event_bytes_max);
+    loop {
+        // There is no heartbeat: silence says nothing, so it is listened to for ever.
+        let until = Instant::now() + LISTEN_AGAIN;
+        match opened.next(until, |bytes| parser.push(bytes)).await {
+            Ok(Some(Ok(events))) => events.iter().for_each(|event| watch.take_event(event)),
+            Ok(Some(Err(too_long))) => {
+                return CouldNotLook::new(Reason::AnswerTooLarge, format!("/events: {too_long}"));
+            }
+            Ok(None) => {}
+            Err(fault) => return fault,
+        }
+    }
+}
+
+fn broken(why: &str) -> CouldNotLook {
+    CouldNotLook::new(Reason::RelayError, format!("/events: {why}"))
+}
