@@ -3,14 +3,26 @@
 //! Owns the order of the tries and the advice. Goes on after a fault, so that all are seen.
 
 use std::path::Path;
+use std::time::Duration;
 
-use uptime_proto::Reason;
+use tokio::time::Instant;
+use uptime_proto::{NodeId, Reason};
 
+use crate::clock::now_unix_ms;
 use crate::config::Config;
 use crate::orders::{CLOCK_OFFSET_MS_MAX, Orders};
+use crate::scan::{Fresh, first_look_ups};
 use crate::spool::{Spool, SpoolLimits};
 use crate::uplink::{Uplink, UplinkError, UplinkOptions};
-use crate::yagna::{CouldNotLook, Yagna};
+use crate::yagna::{CouldNotLook, PeerAnswer, Relay, RelayOptions, Yagna};
+
+/// Nodes of each subnet that are looked up.
+const SAMPLE: usize = 20;
+/// For all of them.
+const LOOK_UPS_WITHIN: Duration = Duration::from_secs(10);
+/// For one direct question, and the greatest age that is fresh: as in the default rules.
+const DIRECT_WITHIN: Duration = Duration::from_secs(4);
+const FRESHNESS_S: i64 = 20;
 
 /// What came of one try.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +39,9 @@ pub async fn check(config: &Config) -> Vec<Finding> {
     match config.open_yagna() {
         Err(error) => findings.push(Finding { what: "yagna", said: Err(error.to_string()) }),
         Ok(yagna) => check_yagna(&yagna, config, &mut findings).await,
+    }
+    if let Some(relay) = &config.relay {
+        check_listing(relay, &mut findings).await;
     }
     findings.push(Finding { what: "spool", said: check_spool(&config.spool_dir, config) });
     check_aggregator(config, &mut findings).await;
@@ -59,8 +74,13 @@ async fn check_yagna(yagna: &Yagna, config: &Config, findings: &mut Vec<Finding>
         Err(error) => Err(mend(&error, url)),
     };
     findings.push(Finding { what: "relay", said });
+    let mut sample = Vec::new();
     for subnet in &config.subnets {
-        let said = match yagna.list_market(subnet).await {
+        let listed = yagna.list_market(subnet).await;
+        if let Ok(offers) = &listed {
+            sample.extend(offers.iter().map(|offer| offer.node_id).take(SAMPLE));
+        }
+        let said = match listed {
             Ok(offers) if offers.is_empty() => Err(format!(
                 "no offer in subnet {subnet}: a fresh daemon needs some minutes to learn them; \
                  else see that the tag is spelt as providers spell it"
@@ -70,7 +90,54 @@ async fn check_yagna(yagna: &Yagna, config: &Config, findings: &mut Vec<Finding>
         };
         findings.push(Finding { what: "market", said });
     }
+    check_look_ups(yagna, &sample, url, findings).await;
     yagna.close().await;
+}
+
+/// Asks for some nodes as a round would, and some of those the relay sees for an answer.
+async fn check_look_ups(yagna: &Yagna, sample: &[NodeId], url: &str, findings: &mut Vec<Finding>) {
+    let fresh = Fresh { freshness_s: FRESHNESS_S, now_ms: now_unix_ms, offset_ms: 0 };
+    let deadline = Instant::now() + LOOK_UPS_WITHIN;
+    let found = first_look_ups(yagna, sample.iter().copied(), fresh, deadline, || {}).await;
+    let said = match found.main_failure() {
+        Some((reason, detail)) => Err(mend(&CouldNotLook { reason, detail: detail.into() }, url)),
+        None if found.clocks_disagree() => Err(format!(
+            "the node the relay saw last was seen {} s ago by this host's clock: run an NTP client",
+            found.youngest_s.map_or(0, |(age, _)| age)
+        )),
+        None => Ok(format!("the relay sees {} of {} nodes", found.seen.len(), sample.len())),
+    };
+    findings.push(Finding { what: "look-up", said });
+    let Some(node) = found.seen.first() else {
+        return;
+    };
+    let said = match yagna.ask_peer(*node, DIRECT_WITHIN).await {
+        Ok(PeerAnswer::Answered { took }) => {
+            Ok(format!("{node} answered within {} ms", took.as_millis()))
+        }
+        Ok(PeerAnswer::Silent | PeerAnswer::NotKnown) => Ok(format!(
+            "{node} did not answer; it may have gone just now, or accept no connections from here"
+        )),
+        Err(error) => Err(mend(&error, url)),
+    };
+    findings.push(Finding { what: "direct", said });
+}
+
+/// The relay's own listing, where one is configured.
+async fn check_listing(options: &RelayOptions, findings: &mut Vec<Finding>) {
+    let url = &options.base_url;
+    let said = match Relay::new(options.clone()) {
+        Err(error) => Err(error.to_string()),
+        Ok(relay) => match relay.list().await {
+            Ok(nodes) => Ok(format!("{url} lists {} nodes", nodes.len())),
+            Err(error) => Err(format!(
+                "{}: {}; is {url} the address of a relay's HTTP listing (--relay-url)? Without it \
+                 the daemon is asked for every node",
+                error.reason, error.detail
+            )),
+        },
+    };
+    findings.push(Finding { what: "listing", said });
 }
 
 fn mend(failure: &CouldNotLook, url: &str) -> String {

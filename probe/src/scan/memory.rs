@@ -15,6 +15,12 @@ use crate::yagna::Offer;
 /// Nodes whose last offer is older are not looked up by a probe left to itself.
 const REMEMBERED_S: u64 = 86_400;
 
+/// Details told after one listing; the others are told after the next ones. Texts of 10,000 nodes
+/// at once would be the largest thing in this process, for a moment that comes once.
+const TOLD_PER_LISTING_MAX: usize = 1_000;
+/// The hash of details that were not told yet.
+const NOT_TOLD: u64 = 0;
+
 /// What is remembered.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
@@ -55,7 +61,8 @@ impl Listing {
         let told = memory.offers.get(&(id, subnet)).map(|remembered| remembered.details);
         if told == Some(hash) {
             self.candidates.remove(&id);
-        } else {
+        } else if self.candidates.len() < TOLD_PER_LISTING_MAX || self.candidates.contains_key(&id)
+        {
             self.candidates.insert(id, details(offer));
         }
     }
@@ -69,7 +76,10 @@ impl Listing {
         memory: &mut Memory,
     ) -> (Vec<NodeId>, Vec<v1::NodeDetails>) {
         for (id, details) in &self.least {
-            memory.offers.insert((*id, subnet), Remembered { round_s, details: *details });
+            let told = memory.offers.get(&(*id, subnet)).map_or(NOT_TOLD, |before| before.details);
+            let is_told = self.candidates.contains_key(id) || told == *details;
+            let details = if is_told { *details } else { NOT_TOLD };
+            memory.offers.insert((*id, subnet), Remembered { round_s, details });
         }
         let old = round_s.saturating_sub(REMEMBERED_S);
         memory.offers.retain(|_, remembered| remembered.round_s >= old);
@@ -89,7 +99,7 @@ impl Memory {
 fn details_hash(offer: &Offer) -> u64 {
     let mut hasher = DefaultHasher::new();
     offer.hash(&mut hasher);
-    hasher.finish()
+    hasher.finish().max(NOT_TOLD + 1)
 }
 
 fn details(offer: Offer) -> v1::NodeDetails {
@@ -133,6 +143,22 @@ mod tests {
         assert_eq!(told(&mut memory, 60, vec![offer(1, "wasm"), offer(1, "vm")]), 0);
         assert_eq!(told(&mut memory, 90, vec![offer(1, "vm"), offer(1, "wasm"), offer(2, "x")]), 1);
         assert_eq!(told(&mut memory, 120, vec![offer(2, "y")]), 1, "it changed");
+    }
+
+    #[test]
+    fn many_new_nodes_are_told_over_several_listings() {
+        let mut memory = Memory::default();
+        let many = || {
+            (0..2_500u16).map(|number| {
+                let mut id = [0; 20];
+                id[..2].copy_from_slice(&number.to_be_bytes());
+                Offer { node_id: NodeId::new(id), ..offer(0, "vm") }
+            })
+        };
+        let told: Vec<usize> =
+            (1..=4).map(|round| told(&mut memory, round * 30, many().collect())).collect();
+        assert_eq!(told, [1_000, 1_000, 500, 0]);
+        assert_eq!(memory.nodes().count(), 2_500);
     }
 
     #[test]
