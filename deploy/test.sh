@@ -16,6 +16,8 @@ quickstart_rounds=5
 quickstart_period_s=10
 # Histories the property tests try with --long; they say how many without.
 long_cases=10000
+# With --long, each fuzz target runs so long.
+fuzz_s=20
 
 usage() {
     cat <<'HELP'
@@ -27,8 +29,9 @@ usage: sh deploy/test.sh [--quick | --long]
              doctests, licences and sources of dependencies where cargo-deny is installed, the
              systemd units, and the quickstart's demonstration
   --quick    formatting, clippy and nextest's default profile only
-  --long     everything; also cargo-deny, the property tests with many more histories, and what
-             nextest's profile `long` holds
+  --long     everything; also cargo-deny, the property tests with many more histories, what
+             nextest's profile `long` holds, and the fuzz targets for a short while each where
+             nightly Rust and cargo-fuzz are installed (see deploy/fuzz.sh)
   --help     this text
 
 On Debian and Ubuntu it installs what is missing: curl, ca-certificates, gcc, systemd (for
@@ -182,6 +185,17 @@ long_tests() {
         cargo nextest run --workspace --locked --profile long
 }
 
+# What it needs is not installed here: a second Rust is too much for a test. Then it is skipped.
+fuzzing() {
+    fuzz_status=0
+    sh "$here/fuzz.sh" "$fuzz_s" || fuzz_status=$?
+    if [ "$fuzz_status" -eq 69 ]; then
+        warn "$program: the fuzz targets ran over their corpus only"
+        return 0
+    fi
+    return "$fuzz_status"
+}
+
 # In target/, which may be emptied, so that no test run leaves anything in a temporary directory.
 demonstration() {
     rm -rf "$root/target/quickstart"
@@ -214,6 +228,7 @@ if [ "$mode" != quick ]; then
         printf '%-12s skipped: %s\n' dependencies 'cargo-deny is not installed' >>"$scratch/summary"
     fi
     [ "$mode" != long ] || step long long_tests
+    [ "$mode" != long ] || step fuzz fuzzing
     step units sh "$here/lib/verify_units.sh"
     step quickstart demonstration
 fi

@@ -7,6 +7,9 @@ pub mod check;
 pub mod clock;
 pub mod config;
 pub mod daemon;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod orders;
 pub mod scan;
 pub mod spool;

@@ -14,6 +14,12 @@
 //! this or an earlier segment. A segment is only ever appended to by the process that made it.
 
 mod cursor;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing {
+    //! Whole frames for a fuzz target to put into a segment.
+
+    pub(crate) use super::segment::{frame, header};
+}
 mod segment;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -28,7 +34,7 @@ use uptime_proto::convert::{Encoder, PartLimits};
 use uptime_proto::{Part, Round, v1};
 
 pub use cursor::Cursor;
-use segment::{ACK, ENTRY, Writer};
+use segment::{ACK, ENTRY, SEQUENCE_MAX, Writer};
 
 /// A segment beyond this is closed and the next one begun: after a day or so of 10,000 nodes.
 const SEGMENT_BYTES_MAX: u64 = 4 * 1024 * 1024;
@@ -305,7 +311,8 @@ impl Inner {
     fn take_number(&mut self, part: &Part, limits: &PartLimits) -> Result<u16, SpoolError> {
         let round_s = part.key.round.start_s();
         let next = self.numbers.entry((round_s, part.key.subnet.clone())).or_default();
-        if round_s <= self.unknown_through_s || *next >= limits.part_numbers_max {
+        let none_left = *next >= limits.part_numbers_max || self.next_sequence > SEQUENCE_MAX;
+        if round_s <= self.unknown_through_s || none_left {
             return Err(SpoolError::NoKey { round_s });
         }
         *next += 1;
@@ -393,7 +400,7 @@ impl Inner {
             counter!("uptime_spool_parts_given_up_total").increment(lost as u64);
             self.gaps.push(v1::Gap {
                 from_round_unix_s: first,
-                to_round_unix_s: last + 1,
+                to_round_unix_s: last.saturating_add(1),
                 reason: v1::CouldNotLookReason::SpoolFull as i32,
             });
             oldest.into_mut().waiting.clear();

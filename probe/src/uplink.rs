@@ -33,7 +33,7 @@ const OUTBOUND_MAX: usize = 8;
 const DETAILS_PER_REPORT: usize = 500;
 /// Samples sent beside one part: some 50 bytes each.
 const SAMPLES_PER_REPORT: usize = 500;
-/// A heartbeat goes out so often; the aggregator answers it.
+/// A heartbeat goes out when nothing else did for so long; the aggregator answers it.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 /// An answer that took longer tells the time too roughly.
 const ANSWER_QUICK_MS: i64 = 1_000;
@@ -314,7 +314,7 @@ impl Uplink {
         let limits = plan.part_limits();
         let in_flight_max = plan.limits.reports_in_flight_max.max(1) as usize;
         self.orders.connected(plan, &welcome, clock_offset_ms);
-        let sending = Sending { outbound, encoder: Encoder::default(), limits, in_flight_max };
+        let sending = Sending { outbound, encoder: Encoder::for_stream(), limits, in_flight_max };
         self.exchange(sending, inbound).await
     }
 
@@ -325,7 +325,7 @@ impl Uplink {
     ) -> UplinkError {
         let mut cursor = self.spool.cursor();
         let mut in_flight: BTreeSet<u64> = BTreeSet::new();
-        let mut heartbeat = tokio::time::interval(HEARTBEAT);
+        let mut heartbeat = tokio::time::interval_at(Instant::now() + HEARTBEAT, HEARTBEAT);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut heard = Instant::now();
         // When the last heartbeat went out that was not answered yet, by this host's clock.
@@ -333,10 +333,13 @@ impl Uplink {
         loop {
             while in_flight.len() < sending.in_flight_max {
                 match self.send_next(&mut sending, &mut cursor).await {
-                    Ok(Some(sequence)) => in_flight.insert(sequence),
+                    Ok(Some(sequence)) => {
+                        heartbeat.reset();
+                        in_flight.insert(sequence);
+                    }
                     Ok(None) => break,
                     Err(error) => return error,
-                };
+                }
             }
             tokio::select! {
                 received = inbound.message() => {
@@ -357,10 +360,9 @@ impl Uplink {
                 }
                 () = self.spool.appended(), if in_flight.len() < sending.in_flight_max => {}
                 _ = heartbeat.tick() => {
-                    let now_ms = now_unix_ms();
-                    let beat = v1::Heartbeat { sent_unix_ms: now_ms };
-                    let beat = message(ToAggregator::Heartbeat(beat));
-                    beat_ms = sending.outbound.try_send(beat).is_ok().then_some(now_ms);
+                    let beat = message(ToAggregator::Heartbeat(v1::Heartbeat::default()));
+                    let sent = sending.outbound.try_send(beat).is_ok();
+                    beat_ms = sent.then(now_unix_ms);
                 }
                 () = tokio::time::sleep_until(heard + SILENCE_MAX) => {
                     return UplinkError::Ended(format!("nothing was heard for {SILENCE_MAX:?}"));

@@ -16,6 +16,8 @@
 
 mod absence;
 mod command;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod http;
 pub mod market;
 pub mod net;

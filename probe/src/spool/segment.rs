@@ -18,6 +18,9 @@ const FRAME_HEAD_BYTES: usize = 7;
 /// A part fits a message, so no frame is larger by more than its own head.
 const BODY_BYTES_MAX: usize = uptime_proto::MESSAGE_BYTES_MAX + 64;
 
+/// The highest sequence number: beyond what any number of parts a second comes to.
+pub(super) const SEQUENCE_MAX: u64 = 1 << 62;
+
 /// Kind of a frame: a part.
 pub(super) const ENTRY: u8 = 1;
 /// Kind of a frame: an acknowledgement.
@@ -59,11 +62,7 @@ impl Writer {
     pub(super) fn create(directory: &Path, number: u64, high_water_s: u64) -> io::Result<Self> {
         let mut file =
             OpenOptions::new().append(true).create_new(true).open(path(directory, number))?;
-        let mut header = MAGIC.to_vec();
-        header.extend(high_water_s.to_le_bytes());
-        let checksum = crc32fast::hash(&header);
-        header.extend(checksum.to_le_bytes());
-        file.write_all(&header)?;
+        file.write_all(&header(high_water_s))?;
         file.sync_all()?;
         File::open(directory)?.sync_all()?;
         Ok(Self { number, file, bytes: HEADER_BYTES as u64 })
@@ -88,14 +87,10 @@ impl Writer {
 
     /// Appends a frame; not synced.
     pub(super) fn frame(&mut self, kind: u8, body: &[u8]) -> io::Result<()> {
-        let length = u32::try_from(body.len()).map_err(io::Error::other)?;
-        let mut frame = Vec::with_capacity(FRAME_HEAD_BYTES + body.len() + 4);
-        frame.extend(MARK);
-        frame.push(kind);
-        frame.extend(length.to_le_bytes());
-        frame.extend(body);
-        let checksum = crc32fast::hash(&frame[MARK.len()..]);
-        frame.extend(checksum.to_le_bytes());
+        if body.len() > BODY_BYTES_MAX {
+            return Err(io::Error::other("a frame larger than any reader takes"));
+        }
+        let frame = frame(kind, body);
         self.file.write_all(&frame)?;
         self.bytes += frame.len() as u64;
         Ok(())
@@ -104,6 +99,28 @@ impl Writer {
     pub(super) fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
     }
+}
+
+/// The first bytes of a segment.
+pub(crate) fn header(high_water_s: u64) -> Vec<u8> {
+    let mut header = MAGIC.to_vec();
+    header.extend(high_water_s.to_le_bytes());
+    let checksum = crc32fast::hash(&header);
+    header.extend(checksum.to_le_bytes());
+    header
+}
+
+/// A frame; its body is no longer than [`BODY_BYTES_MAX`].
+pub(crate) fn frame(kind: u8, body: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
+    let mut frame = Vec::with_capacity(FRAME_HEAD_BYTES + body.len() + 4);
+    frame.extend(MARK);
+    frame.push(kind);
+    frame.extend(length.to_le_bytes());
+    frame.extend(body);
+    let checksum = crc32fast::hash(&frame[MARK.len()..]);
+    frame.extend(checksum.to_le_bytes());
+    frame
 }
 
 /// A whole frame, and where the next one may begin.
@@ -137,10 +154,12 @@ pub(super) fn next_frame(bytes: &[u8], at: usize) -> Option<(Frame<'_>, bool)> {
     (at + 1..bytes.len()).find_map(|at| frame_at(bytes, at)).map(|frame| (frame, true))
 }
 
-/// The sequence number of a frame's body, and what follows it.
+/// The sequence number of a frame's body, and what follows it. `None` also for zero and for a
+/// number that no spool gets to: believed, it would leave none for the parts to come.
 pub(super) fn sequence(body: &[u8]) -> Option<(u64, &[u8])> {
     let (sequence, rest) = body.split_first_chunk::<8>()?;
-    Some((u64::from_le_bytes(*sequence), rest))
+    let sequence = u64::from_le_bytes(*sequence);
+    (1..=SEQUENCE_MAX).contains(&sequence).then_some((sequence, rest))
 }
 
 /// Where frames begin.
@@ -180,6 +199,11 @@ pub(super) fn scan(path: &Path) -> io::Result<(Held, Scanned)> {
         scanned.last_sequence = scanned.last_sequence.max(number);
         if frame.kind == ACK {
             scanned.acknowledged.insert(number);
+            continue;
+        }
+        // Entries ascend. One that does not is a piece of this file in the wrong place.
+        if held.waiting.last().is_some_and(|last| *last >= number) {
+            scanned.damaged += 1;
             continue;
         }
         held.waiting.insert(number);

@@ -247,3 +247,33 @@ fn parts_that_could_not_look_keep_their_reason() {
     append(&spool, blind.clone());
     assert_eq!(drain(&spool)[0].1, blind);
 }
+
+#[test]
+fn a_frame_that_stands_twice_is_damage_and_its_part_is_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = written(directory.path());
+    let bytes = std::fs::read(&path).unwrap();
+    let first = usize::try_from(segment::first_frame()).unwrap();
+    let second = segment::next_frame(&bytes, first).unwrap().0.end;
+    let end = segment::next_frame(&bytes, second).unwrap().0.end;
+    let torn = [&bytes[..end], &bytes[second..end], &bytes[end..]].concat();
+    std::fs::write(&path, torn).unwrap();
+    let (spool, found) = open(directory.path());
+    assert_eq!(found, Found { waiting: 6, damaged: 1 });
+    assert_eq!(drain(&spool).iter().map(|(at, _)| *at).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6]);
+}
+
+#[test]
+fn numbers_that_no_spool_gets_to_are_not_believed() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = written(directory.path());
+    let mut bytes = std::fs::read(&path).unwrap();
+    for number in [0, segment::SEQUENCE_MAX + 1, u64::MAX] {
+        bytes.extend(segment::frame(ACK, &number.to_le_bytes()));
+        bytes.extend(segment::frame(ENTRY, &number.to_le_bytes()));
+    }
+    std::fs::write(&path, bytes).unwrap();
+    let (spool, found) = open(directory.path());
+    assert_eq!(found.waiting, 6);
+    assert_eq!(append(&spool, part(9, 0..3)), 7);
+}

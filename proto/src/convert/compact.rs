@@ -5,8 +5,9 @@
 
 use std::collections::HashMap;
 
+use super::head::Head;
 use super::runs::Bits;
-use super::{PartLimits, Refusal, check_count, head_to_wire};
+use super::{PartLimits, Refusal, check_count, head_from_wire, head_to_wire};
 use crate::evidence::{Class, Part, Sets};
 use crate::node_id::NodeId;
 use crate::v1::{self, RefusalReason, part::Evidence};
@@ -14,17 +15,39 @@ use crate::v1::{self, RefusalReason, part::Evidence};
 type Slot = (String, u32);
 type SlotSets = [Bits; 4];
 
+/// Bytes of the digest that travel along.
+pub(super) const DIGEST_PREFIX_BYTES: usize = 4;
+
 /// The sending end.
 #[derive(Debug, Default)]
 pub struct Encoder {
     numbers: HashMap<NodeId, u32>,
-    bases: HashMap<Slot, (SlotSets, u32)>,
+    sequences: HashMap<Slot, Sent>,
+    for_stream: bool,
 }
 
-/// After so many differences a full set is sent, so that a reader who lost one finds its feet.
+/// The last part of a sequence, as the far end has it, too.
+#[derive(Debug)]
+struct Sent {
+    number: u32,
+    last: Head,
+    sets: SlotSets,
+    /// Parts since a full one.
+    age: u32,
+}
+
+/// After so many parts a full one is written, so that a reader who lost one finds its feet.
 const FULL_EVERY: u32 = 120;
 
 impl Encoder {
+    /// An encoder for what arrives whole and in order, such as a connection: heads are left out
+    /// where they can be told, and full sets are sent only where there is nothing to differ from.
+    /// The default is for what may be damaged, such as a file.
+    #[must_use]
+    pub fn for_stream() -> Self {
+        Self { for_stream: true, ..Self::default() }
+    }
+
     /// Encodes a part as the next one of this stream. Falls back to the plain form when the
     /// stream's numbers are used up.
     pub fn encode(&mut self, part: &Part, limits: &PartLimits) -> v1::Part {
@@ -33,6 +56,39 @@ impl Encoder {
         if self.numbers.len() + unknown > limits.compact_nodes_max as usize {
             return super::part_to_plain(part);
         }
+        let mut compact = v1::CompactEvidence {
+            digest_prefix: part.digest().0[..DIGEST_PREFIX_BYTES].to_vec().into(),
+            ..v1::CompactEvidence::default()
+        };
+        let sets = self.numbered(part, unknown, &mut compact);
+        let slot = (part.key.subnet.clone(), u32::from(part.key.number));
+        let before = self.sequences.get(&slot);
+        let base = before.filter(|sent| self.for_stream || sent.age < FULL_EVERY);
+        compact.full = base.is_none();
+        for class in Class::ALL {
+            difference(class, &sets[class.index()], base, &mut compact);
+        }
+        let mut head = v1::Part::default();
+        match before.filter(|_| self.for_stream) {
+            Some(sent) if sent.last.shorten(part, &mut compact) => compact.sequence = sent.number,
+            _ => head = head_to_wire(part),
+        }
+        let age = base.map_or(1, |sent| sent.age.saturating_add(1));
+        let room = self.sequences.len() < limits.compact_bases_max;
+        let next = u32::try_from(self.sequences.len() + 1).unwrap_or(u32::MAX);
+        if let Some(number) = before.map(|sent| sent.number).or(room.then_some(next)) {
+            self.sequences.insert(slot, Sent { number, last: Head::of(part), sets, age });
+        }
+        v1::Part { evidence: Some(Evidence::Compact(compact)), ..head }
+    }
+
+    /// The sets of a part as numbers; ids without one get theirs.
+    fn numbered(
+        &mut self,
+        part: &Part,
+        unknown: usize,
+        compact: &mut v1::CompactEvidence,
+    ) -> SlotSets {
         let mut new_ids = Vec::with_capacity(unknown * crate::node_id::NODE_ID_BYTES);
         let mut sets = SlotSets::default();
         for class in Class::ALL {
@@ -45,31 +101,37 @@ impl Encoder {
                 sets[class.index()].insert(number);
             }
         }
-        let slot = (part.key.subnet.clone(), u32::from(part.key.number));
-        let empty = (SlotSets::default(), FULL_EVERY);
-        let (base, age) = self.bases.get(&slot).unwrap_or(&empty);
-        let full = *age >= FULL_EVERY;
-        let base = if full { &empty.0 } else { base };
-        let groups = Class::ALL
-            .into_iter()
-            .map(|class| (class, sets[class.index()].symmetric_difference(&base[class.index()])))
-            .filter(|(_, toggled)| toggled.count() > 0)
-            .map(|(class, toggled)| v1::CompactGroup {
-                evidence_class: class.to_wire() as i32,
-                toggled_runs: toggled.to_runs().into(),
-            })
-            .collect();
-        let age = if full { 1 } else { age + 1 };
-        if self.bases.contains_key(&slot) || self.bases.len() < limits.compact_bases_max {
-            self.bases.insert(slot, (sets, age));
+        compact.new_node_ids = new_ids.into();
+        sets
+    }
+}
+
+/// Writes what changed in one class, or the whole class where that is less.
+fn difference(class: Class, set: &Bits, base: Option<&Sent>, compact: &mut v1::CompactEvidence) {
+    let toggled = base.map(|sent| set.symmetric_difference(&sent.sets[class.index()]));
+    let coded = match toggled {
+        None => set.to_runs(),
+        Some(toggled) if toggled.count() <= set.count() => toggled.to_runs(),
+        Some(_) => {
+            compact.whole.push(class.to_wire() as i32);
+            set.to_runs()
         }
-        let compact = v1::CompactEvidence {
-            new_node_ids: new_ids.into(),
-            full,
-            groups,
-            digest_prefix: part.digest().0[..8].to_vec().into(),
-        };
-        v1::Part { evidence: Some(Evidence::Compact(compact)), ..head_to_wire(part) }
+    };
+    let field = match class {
+        Class::Offer => &mut compact.offer,
+        Class::Seen => &mut compact.seen,
+        Class::Answered => &mut compact.answered,
+        Class::Unreachable => &mut compact.unreachable,
+    };
+    *field = coded.into();
+}
+
+fn coded(class: Class, compact: &v1::CompactEvidence) -> &[u8] {
+    match class {
+        Class::Offer => &compact.offer,
+        Class::Seen => &compact.seen,
+        Class::Answered => &compact.answered,
+        Class::Unreachable => &compact.unreachable,
     }
 }
 
@@ -79,7 +141,18 @@ pub struct Decoder {
     ids: Vec<NodeId>,
     /// The numbers in the order of their ids, so that sets come out sorted without sorting.
     by_id: Vec<u32>,
-    bases: HashMap<Slot, SlotSets>,
+    sequences: Vec<Received>,
+    /// The places of the sequences in the list.
+    places: HashMap<Slot, usize>,
+}
+
+/// The last part of a sequence, as the sender has it, too; `None`: it cannot be followed.
+#[derive(Debug)]
+struct Received {
+    subnet: String,
+    last: Option<Head>,
+    number: u16,
+    sets: Option<SlotSets>,
 }
 
 impl Decoder {
@@ -89,39 +162,80 @@ impl Decoder {
         self.ids.len()
     }
 
+    /// The next part of this stream. What it says of the stream is kept even when the part is
+    /// refused, as the sender keeps it.
     pub(super) fn decode(
         &mut self,
-        subnet: &str,
-        number: u32,
+        wire: &v1::Part,
         compact: &v1::CompactEvidence,
         limits: &PartLimits,
-    ) -> Result<Sets, Refusal> {
+    ) -> Result<Part, Refusal> {
         self.number_new(&compact.new_node_ids, limits)?;
-        let slot = (subnet.to_owned(), number);
-        let mut sets = match (compact.full, self.bases.remove(&slot)) {
-            (true, _) => SlotSets::default(),
-            (false, Some(base)) => base,
-            (false, None) => {
-                let detail = format!("no base for part {number} of subnet {subnet:?}");
-                return Err(Refusal::new(RefusalReason::Resync, detail));
-            }
+        let (place, head) = if compact.sequence == 0 {
+            let head = head_from_wire(wire, limits);
+            (self.place(wire, limits), head)
+        } else {
+            let place = self.named_place(compact.sequence)?;
+            (Some(place), self.short_head(place, wire, compact))
         };
         let known = u32::try_from(self.ids.len()).unwrap_or(u32::MAX);
-        for group in &compact.groups {
-            let class = Class::from_wire(group.evidence_class).ok_or_else(|| {
-                Refusal::new(RefusalReason::FieldMissing, "evidence class of a group not set")
-            })?;
-            sets[class.index()].toggle_runs(&group.toggled_runs, known).map_err(|_| {
-                let detail = format!("runs beyond the {known} ids of this stream, or no runs");
-                Refusal::new(RefusalReason::Resync, detail)
-            })?;
+        let base = place.and_then(|place| self.sequences[place].sets.take());
+        let sets = toggled(compact, base, known);
+        let expanded = sets.as_ref().map_err(Clone::clone).and_then(|sets| {
+            let count = sets.iter().map(Bits::count).sum();
+            check_count(count, limits).map(|()| self.expand(sets))
+        });
+        if let Some(sequence) = place.map(|place| &mut self.sequences[place]) {
+            sequence.last = head.as_ref().ok().map(Head::of);
+            sequence.sets = sets.ok();
         }
-        let count = sets.iter().map(Bits::count).sum();
-        let expanded = check_count(count, limits).map(|()| self.expand(&sets));
-        if self.bases.len() < limits.compact_bases_max {
-            self.bases.insert(slot, sets);
+        let head = head?;
+        Ok(Part { sets: expanded?, ..head })
+    }
+
+    /// The place of a part's sequence, a new one if need be; `None` when there is no room.
+    fn place(&mut self, wire: &v1::Part, limits: &PartLimits) -> Option<usize> {
+        let slot = (wire.subnet.clone(), wire.number);
+        if let Some(place) = self.places.get(&slot) {
+            return Some(*place);
         }
-        expanded
+        let place = self.sequences.len();
+        if place >= limits.compact_bases_max {
+            return None;
+        }
+        // A number too large for a part is refused with its head, which is then not kept.
+        let number = u16::try_from(wire.number).unwrap_or(u16::MAX);
+        let subnet = wire.subnet.clone();
+        self.sequences.push(Received { subnet, number, last: None, sets: None });
+        self.places.insert(slot, place);
+        Some(place)
+    }
+
+    fn named_place(&self, sequence: u32) -> Result<usize, Refusal> {
+        let place = usize::try_from(sequence).ok().and_then(|sequence| sequence.checked_sub(1));
+        place.filter(|place| *place < self.sequences.len()).ok_or_else(|| {
+            let detail = format!("this stream has no sequence {sequence}");
+            Refusal::new(RefusalReason::Resync, detail)
+        })
+    }
+
+    fn short_head(
+        &self,
+        place: usize,
+        wire: &v1::Part,
+        compact: &v1::CompactEvidence,
+    ) -> Result<Part, Refusal> {
+        let bare = v1::Part { evidence: None, ..wire.clone() };
+        if bare != v1::Part::default() {
+            let detail = "a part that names its sequence has a head of its own, too";
+            return Err(Refusal::new(RefusalReason::Contradiction, detail));
+        }
+        let Received { subnet, number, last, .. } = &self.sequences[place];
+        let last = last.as_ref().ok_or_else(|| {
+            let detail = format!("no head before it in sequence {}", compact.sequence);
+            Refusal::new(RefusalReason::Resync, detail)
+        })?;
+        last.lengthen(subnet, *number, compact)
     }
 
     fn number_new(&mut self, bytes: &[u8], limits: &PartLimits) -> Result<(), Refusal> {
@@ -147,6 +261,9 @@ impl Decoder {
         self.by_id.sort_by_key(|number| ids[*number as usize]);
         let twice = |pair: &[u32]| ids[pair[0] as usize] == ids[pair[1] as usize];
         if self.by_id.windows(2).any(twice) {
+            // Not kept: no set may ever hold an id twice.
+            self.by_id.retain(|number| *number < first);
+            self.ids.truncate(first as usize);
             let detail = "an id was numbered twice on this stream";
             return Err(Refusal::new(RefusalReason::Resync, detail));
         }
@@ -166,4 +283,33 @@ impl Decoder {
         }
         expanded
     }
+}
+
+/// The sets of a part over those before it.
+fn toggled(
+    compact: &v1::CompactEvidence,
+    base: Option<SlotSets>,
+    known: u32,
+) -> Result<SlotSets, Refusal> {
+    let mut sets = if compact.full {
+        SlotSets::default()
+    } else {
+        base.ok_or_else(|| {
+            let detail = "a difference to a part that is not known here";
+            Refusal::new(RefusalReason::Resync, detail)
+        })?
+    };
+    for class in &compact.whole {
+        let class = Class::from_wire(*class).ok_or_else(|| {
+            Refusal::new(RefusalReason::FieldMissing, "evidence class of a whole set not set")
+        })?;
+        sets[class.index()] = Bits::default();
+    }
+    for class in Class::ALL {
+        sets[class.index()].toggle_runs(coded(class, compact), known).map_err(|_| {
+            let detail = format!("no set of numbers below the {known} ids of this stream");
+            Refusal::new(RefusalReason::Resync, detail)
+        })?;
+    }
+    Ok(sets)
 }

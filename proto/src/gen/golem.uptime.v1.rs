@@ -347,7 +347,7 @@ pub mod probe_message {
         Hello(super::Hello),
         #[prost(message, tag = "2")]
         Report(super::Report),
-        /// Sent when nothing else was for a while.
+        /// Sent when nothing else was for 10 s.
         #[prost(message, tag = "3")]
         Heartbeat(super::Heartbeat),
     }
@@ -366,8 +366,10 @@ pub struct Hello {
     #[prost(string, repeated, tag = "4")]
     pub subnets: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
+/// Answered with another one.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Heartbeat {
+    /// For people who look at a stream; native probes leave it out.
     #[prost(int64, tag = "1")]
     pub sent_unix_ms: i64,
 }
@@ -447,32 +449,60 @@ pub struct PlainGroup {
     #[prost(bytes = "bytes", tag = "2")]
     pub node_ids: ::prost::bytes::Bytes,
 }
-/// The compact form. Node ids are sent once per stream and numbered 0, 1, 2, … in the order in
-/// which they were sent. The set of each class is the symmetric difference with the set of the same
-/// class in the last accepted-or-not part of the same (subnet, number) on this stream, or with the
-/// empty set when `full`.
-#[derive(Clone, PartialEq, ::prost::Message)]
+/// The compact form, for one stream: a connection, or a segment of a probe's spool. Both ends keep
+/// count of what went over the stream so far, and only what is new is sent.
+///
+/// Node ids are sent once per stream and numbered 0, 1, 2, … in the order in which they were sent.
+///
+/// Parts of one (subnet, part number) follow each other. The set of each class is sent as the
+/// numbers that are in one of the two but not in both: this set, and the set of the same class in
+/// the part before it, accepted or not. These differences are coded as sets of numbers, see
+/// `proto/src/convert/runs.rs`.
+///
+/// A stream keeps the last part of at most `compact_bases_max` such sequences. They are numbered
+/// 1, 2, 3, … in the order of their first parts.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CompactEvidence {
     /// Ids that take the next numbers of this stream, 20 bytes each.
     #[prost(bytes = "bytes", tag = "1")]
     pub new_node_ids: ::prost::bytes::Bytes,
-    /// Start from empty sets, and become the new base.
+    /// Every class starts from the empty set, whatever was before: always so in the first part of a
+    /// sequence, and in those beyond the limit.
     #[prost(bool, tag = "2")]
     pub full: bool,
-    #[prost(message, repeated, tag = "3")]
-    pub groups: ::prost::alloc::vec::Vec<CompactGroup>,
-    /// The first 8 bytes of the part's digest: proof that both ends expanded to the same set.
+    /// These classes start from the empty set, too: those of which less is there than changed.
+    #[prost(enumeration = "EvidenceClass", repeated, tag = "3")]
+    pub whole: ::prost::alloc::vec::Vec<i32>,
+    /// The coded differences. No bytes: nothing changed.
     #[prost(bytes = "bytes", tag = "4")]
+    pub offer: ::prost::bytes::Bytes,
+    #[prost(bytes = "bytes", tag = "5")]
+    pub seen: ::prost::bytes::Bytes,
+    #[prost(bytes = "bytes", tag = "6")]
+    pub answered: ::prost::bytes::Bytes,
+    #[prost(bytes = "bytes", tag = "7")]
+    pub unreachable: ::prost::bytes::Bytes,
+    /// The first 4 bytes of the part's digest: proof that both ends expanded to the same part. It
+    /// guards against faults, not against attackers, who may send what they like anyway; a fault goes
+    /// unnoticed once in four thousand million times.
+    #[prost(bytes = "bytes", tag = "8")]
     pub digest_prefix: ::prost::bytes::Bytes,
-}
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct CompactGroup {
-    #[prost(enumeration = "EvidenceClass", tag = "1")]
-    pub evidence_class: i32,
-    /// Runs of node numbers whose membership changes: varint pairs (numbers skipped since the end of
-    /// the run before, length of the run less one).
-    #[prost(bytes = "bytes", tag = "2")]
-    pub toggled_runs: ::prost::bytes::Bytes,
+    /// The head of most parts follows from the part before it. Such a part has none of the fields 1
+    /// to 9 of `Part` and names its sequence here instead. Its subnet, number, kind and period are
+    /// those of the part before it, its outcome is OUTCOME_LOOKED, and what differs stands below. A
+    /// part that this cannot say has its whole head, and no sequence.
+    #[prost(uint32, tag = "9")]
+    pub sequence: u32,
+    /// How many rounds lie between the two parts; next to each other: none.
+    #[prost(uint32, tag = "10")]
+    pub rounds_between: u32,
+    /// How much later in its round than the part before it this one was observed.
+    #[prost(sint64, tag = "11")]
+    pub observed_later_ms: i64,
+    /// How much older the relay session is than the time between the two rounds has made it. Where
+    /// the part before it had no session, this one has none.
+    #[prost(sint64, tag = "12")]
+    pub relay_session_older_s: i64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Sample {
@@ -492,7 +522,8 @@ pub struct Sample {
     #[prost(uint32, optional, tag = "6")]
     pub udp_round_trip_us: ::core::option::Option<u32>,
 }
-/// Rounds of which parts were lost before they could be sent.
+/// Rounds of which parts were lost before they could be sent, or which were never scanned (reason
+/// MISSED).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Gap {
     #[prost(uint64, tag = "1")]

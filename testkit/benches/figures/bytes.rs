@@ -20,8 +20,8 @@ const GRPC_HEAD: usize = 5;
 const FRAME_HEAD: usize = 9;
 /// Longer messages travel in several frames.
 const FRAME_MAX: usize = 16_384;
-/// A native probe sends a heartbeat so often.
-const HEARTBEAT_S: u32 = 10;
+/// A native probe sends a heartbeat when it sent nothing else for so long.
+const HEARTBEAT_MS: i64 = 10_000;
 const HOUR_S: u32 = 3_600;
 
 fn framed(message: &v1::ProbeMessage) -> u64 {
@@ -30,18 +30,41 @@ fn framed(message: &v1::ProbeMessage) -> u64 {
 }
 
 /// What a native probe puts on the wire, and the far end that must understand it.
-#[derive(Default)]
 struct Wire {
     encoder: Encoder,
     decoder: Decoder,
     bytes: u64,
+    heartbeats: u64,
+    last_sent_ms: Option<i64>,
     observations: u64,
     reports: u64,
 }
 
 impl Wire {
+    fn new() -> Self {
+        Self {
+            encoder: Encoder::for_stream(),
+            decoder: Decoder::default(),
+            bytes: 0,
+            heartbeats: 0,
+            last_sent_ms: None,
+            observations: 0,
+            reports: 0,
+        }
+    }
+
+    /// The heartbeats until then: a part is sent as soon as it was observed.
+    fn keep_alive(&mut self, until_ms: i64) {
+        let beat = ToAggregator::Heartbeat(v1::Heartbeat::default());
+        let beat = framed(&v1::ProbeMessage { message: Some(beat) });
+        let silent_ms = until_ms - self.last_sent_ms.unwrap_or(until_ms);
+        self.heartbeats += u64::try_from(silent_ms / HEARTBEAT_MS).unwrap_or(0) * beat;
+        self.last_sent_ms = Some(until_ms);
+    }
+
     fn send(&mut self, part: &Part) -> anyhow::Result<()> {
         let limits = PartLimits::default();
+        self.keep_alive(part.observed_at_ms);
         self.reports += 1;
         let report = v1::Report {
             report_id: self.reports,
@@ -66,12 +89,13 @@ impl Wire {
 /// `wire_bytes`.
 pub(crate) fn wire(_: Extent) -> anyhow::Result<()> {
     let mut network = Network::new(11, 10_000, 3, ROUND_S);
-    let mut wires: Vec<Wire> = (0..3).map(|_| Wire::default()).collect();
+    let mut wires: Vec<Wire> = (0..3).map(|_| Wire::new()).collect();
     let mut round = first_round(Period::new(ROUND_S)?)?;
-    let mut begin = (0, 0);
+    let mut begin = [0; 3];
     let totals = |wires: &[Wire]| {
-        wires.iter().fold((0, 0), |(bytes, observations), wire| {
-            (bytes + wire.bytes, observations + wire.observations)
+        wires.iter().fold([0; 3], |[bytes, heartbeats, observations], wire| {
+            let heartbeats = heartbeats + wire.heartbeats;
+            [bytes + wire.bytes, heartbeats, observations + wire.observations]
         })
     };
     let rounds = HOUR_S / ROUND_S;
@@ -90,14 +114,12 @@ pub(crate) fn wire(_: Extent) -> anyhow::Result<()> {
         network.advance();
     }
     let end = totals(&wires);
-    let beat = v1::Heartbeat { sent_unix_ms: round.start_ms() };
-    let beat = v1::ProbeMessage { message: Some(ToAggregator::Heartbeat(beat)) };
-    let heartbeats = framed(&beat) * u64::from(HOUR_S / HEARTBEAT_S) * wires.len() as u64;
-    let (bytes, observations) = (end.0 - begin.0 + heartbeats, end.1 - begin.1);
+    let (heartbeats, observations) = (end[1] - begin[1], end[2] - begin[2]);
+    let bytes = end[0] - begin[0] + heartbeats;
     progress(&format!(
         "{bytes} bytes, {heartbeats} of them heartbeats, for {observations} observations of 3 \
          probes in an hour; the first round with all ids took {} bytes",
-        begin.0
+        begin[0]
     ));
     figure("wire_bytes", bytes as f64 / observations as f64, "bytes/observation");
     Ok(())

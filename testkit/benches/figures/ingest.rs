@@ -57,7 +57,7 @@ impl Source {
         // One network for all probes: the same ids, seen at moments of their own.
         let mut network = Network::new(seed, NODES, PROBES, ROUND_S);
         (0..probe).for_each(|_| network.advance());
-        let encoder = native.then(Encoder::default);
+        let encoder = native.then(Encoder::for_stream);
         Self { network, encoder, plain: Vec::new(), first, made: 0, observations: 0 }
     }
 

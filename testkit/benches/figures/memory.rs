@@ -124,7 +124,7 @@ fn feed(
 ) -> anyhow::Result<u64> {
     let mut round = first_round(Period::new(ROUND_S)?)?;
     let mut network = Network::new(51, NODES, PROBES, ROUND_S);
-    let mut encoders: Vec<Encoder> = (0..PROBES).map(|_| Encoder::default()).collect();
+    let mut encoders: Vec<Encoder> = (0..PROBES).map(|_| Encoder::for_stream()).collect();
     for at in 0..ROUNDS {
         let seen = network.look();
         for ((probe, view), encoder) in (1..).zip(seen.views).zip(&mut encoders) {
