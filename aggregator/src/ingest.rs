@@ -272,8 +272,11 @@ fn part_status(outcome: &PartOutcome) -> (ReportStatus, RefusalReason) {
 }
 
 fn report_result(report_id: u64, outcomes: &[PartOutcome]) -> v1::ReportResult {
-    // An empty report is trivially there already.
-    let mut status = ReportStatus::Duplicate;
+    // A report without parts, as one that only tells of a gap, is taken.
+    let mut status = match outcomes {
+        [] => ReportStatus::Accepted,
+        _ => ReportStatus::Duplicate,
+    };
     for outcome in outcomes {
         status = match (status, part_status(outcome).0) {
             (ReportStatus::Refused, _) | (_, ReportStatus::Refused) => ReportStatus::Refused,

@@ -122,8 +122,10 @@ pub async fn run(
             }
         }
         tokio::select! {
-            () = shutdown.cancelled() => break,
+            // A round that closed before the stop is written before it.
+            biased;
             changed = snapshots.changed() => if changed.is_err() { break },
+            () = shutdown.cancelled() => break,
         }
     }
 }

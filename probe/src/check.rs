@@ -12,7 +12,7 @@ use crate::clock::now_unix_ms;
 use crate::config::Config;
 use crate::orders::{CLOCK_OFFSET_MS_MAX, Orders};
 use crate::scan::{Fresh, first_look_ups};
-use crate::spool::{Spool, SpoolLimits};
+use crate::spool::{Spool, inspect};
 use crate::uplink::{Uplink, UplinkError, UplinkOptions};
 use crate::yagna::{CouldNotLook, PeerAnswer, Relay, RelayOptions, Yagna};
 
@@ -43,7 +43,7 @@ pub async fn check(config: &Config) -> Vec<Finding> {
     if let Some(relay) = &config.relay {
         check_listing(relay, &mut findings).await;
     }
-    findings.push(Finding { what: "spool", said: check_spool(&config.spool_dir, config) });
+    findings.push(Finding { what: "spool", said: check_spool(&config.spool_dir) });
     check_aggregator(config, &mut findings).await;
     findings
 }
@@ -157,39 +157,35 @@ fn mend(failure: &CouldNotLook, url: &str) -> String {
     format!("{}: {}; {advice}", failure.reason, failure.detail)
 }
 
-fn check_spool(directory: &Path, config: &Config) -> Result<String, String> {
-    let limits = SpoolLimits { bytes_max: config.spool_bytes_max };
-    match Spool::open(directory, limits) {
-        Ok((_, found)) if found.damaged > 0 => Err(format!(
-            "{} has {} damaged stretches; the rest, {} parts, will be delivered",
-            directory.display(),
-            found.damaged,
-            found.waiting
+fn check_spool(directory: &Path) -> Result<String, String> {
+    let name = directory.display();
+    match inspect::check(directory) {
+        Ok(listing) if listing.damaged_stretches() > 0 => Err(format!(
+            "{name} has {} damaged stretches; the rest, {} parts, will be delivered; see \
+             `uptime-probe spool verify`",
+            listing.damaged_stretches(),
+            listing.waiting()
         )),
-        Ok((_, found)) => {
-            Ok(format!("{} can be written; {} parts wait", directory.display(), found.waiting))
+        Ok(listing) => {
+            let how = if listing.in_use { "is used by a running probe" } else { "can be written" };
+            Ok(format!("{name} {how}; {} parts wait", listing.waiting()))
         }
         Err(error) => Err(format!(
-            "{}: {error}; give a directory this user may write with --spool-dir",
-            directory.display()
+            "{name}: {error}; make room on its disk, or give a directory this user may write \
+             with --spool-dir"
         )),
     }
 }
 
 async fn check_aggregator(config: &Config, findings: &mut Vec<Finding>) {
     for address in &config.aggregators {
-        let limits = SpoolLimits { bytes_max: config.spool_bytes_max };
-        // The uplink wants a spool; greeting alone sends nothing from it.
-        let Ok((spool, _)) = Spool::open(&config.spool_dir, limits) else {
-            return;
-        };
         let options = UplinkOptions {
             aggregators: vec![address.clone()],
             tls: config.tls.clone(),
             token: config.token.clone(),
             subnets: config.subnets.clone(),
         };
-        let uplink = Uplink::new(options, spool, Orders::open(&config.spool_dir));
+        let uplink = Uplink::new(options, Spool::none(), Orders::open(&config.spool_dir));
         match uplink.greet().await {
             Ok(greeting) => {
                 let period = greeting.plan.epochs.all().last().map_or(0, |e| e.period.seconds());

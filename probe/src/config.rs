@@ -60,6 +60,68 @@ pub enum Command {
     },
     /// Try everything the probe needs and say what is wrong and how to mend it
     Check(SettingArgs),
+    /// Look into the spool, or mend it
+    #[command(subcommand)]
+    Spool(SpoolCommand),
+}
+
+/// What to do with a spool.
+#[derive(Debug, Subcommand)]
+pub enum SpoolCommand {
+    /// List its segments: bytes, what waits, rounds, damage
+    List(SpoolArgs),
+    /// Read everything in it and name every damaged stretch; exit status 1 if there is one
+    Verify(SpoolArgs),
+    /// Write damaged segments anew with all that can be read, and set the damaged ones aside; not
+    /// while a probe has the spool open
+    Repair(SpoolArgs),
+}
+
+/// Which spool, and how to answer.
+#[derive(Debug, Args)]
+pub struct SpoolArgs {
+    /// A TOML file with settings, of which only those of the spool are used
+    #[arg(long, env = "UPTIME_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where the spool is [default: ./uptime-spool]
+    #[arg(long, env = "UPTIME_SPOOL_DIR", value_name = "DIR")]
+    pub spool_dir: Option<String>,
+    /// How to print it
+    #[arg(long, value_enum, default_value = "table")]
+    pub output: SpoolOutput,
+}
+
+/// How `spool` prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SpoolOutput {
+    /// For people
+    Table,
+    /// JSON
+    Json,
+}
+
+impl SpoolArgs {
+    /// The spool's directory and the bytes it may take.
+    ///
+    /// # Errors
+    /// Every fault of these settings.
+    pub fn read(&self, around: &impl Surroundings) -> Result<(PathBuf, u64), Vec<String>> {
+        let mut file = match &self.config {
+            None => Texts::new(),
+            Some(path) => read_file(path, around).map_err(|fault| vec![fault])?,
+        };
+        file.retain(|name, _| name.replace('_', "-").starts_with("spool-"));
+        let said = self.spool_dir.iter().map(|dir| ("spool-dir".to_owned(), vec![dir.clone()]));
+        let mut settings = Settings::new(said.collect(), file);
+        let directory = settings.one("spool-dir", PathBuf::from("uptime-spool"));
+        let bytes_max = spool_bytes_max(&mut settings);
+        settings.finish()?;
+        Ok((directory, bytes_max))
+    }
+}
+
+fn spool_bytes_max(settings: &mut Settings) -> u64 {
+    settings.number("spool-bytes-max", 64 << 20, 1 << 20, 1 << 40)
 }
 
 /// How `scan` prints.
@@ -229,7 +291,7 @@ impl Config {
         let subnets = read_subnets(&mut settings);
         let aggregators = read_aggregators(&mut settings);
         let spool_dir = settings.one("spool-dir", PathBuf::from("uptime-spool"));
-        let spool_bytes_max = settings.number("spool-bytes-max", 64 << 20, 1 << 20, 1 << 40);
+        let spool_bytes_max = spool_bytes_max(&mut settings);
         let metrics_addr = settings.optional("metrics-addr", loopback);
         let tls = read_tls(&mut settings, around);
         let enabled = settings.checked("sources", Enabled::ALL, read_sources);

@@ -196,7 +196,7 @@ impl Daemon {
     async fn start(config: Config) -> anyhow::Result<Self> {
         let relay = config.relay.as_ref().map(RelayTask::start).transpose()?;
         let sources = sources(&config, relay.as_ref().map(|relay| relay.watch.clone()))?;
-        let limits = SpoolLimits { bytes_max: config.spool_bytes_max };
+        let limits = SpoolLimits::of_bytes(config.spool_bytes_max);
         let (spool, found) = Spool::open(&config.spool_dir, limits)
             .with_context(|| format!("cannot use the spool in {}", config.spool_dir.display()))?;
         if found.damaged > 0 {

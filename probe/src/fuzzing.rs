@@ -85,7 +85,7 @@ fn spool_frames(bytes: &[u8]) {
     while let Some(([kind, length], after)) = rest.split_first_chunk::<2>() {
         let (body, after) = after.split_at(usize::from(*length).min(after.len()));
         rest = after;
-        segment.extend(crate::spool::fuzzing::frame(*kind, body));
+        segment.extend(crate::spool::fuzzing::frame(*kind, body).unwrap_or_default());
     }
     spool_with(&segment);
 }
@@ -98,14 +98,14 @@ fn spool_with(segment: &[u8]) {
     let directory = memory.map_or_else(tempfile::tempdir, tempfile::tempdir_in);
     let directory = directory.expect("a directory");
     std::fs::write(directory.path().join("00000001.spool"), segment).expect("a segment");
-    let limits = SpoolLimits { bytes_max: 1 << 20 };
+    let limits = SpoolLimits::of_bytes(1 << 20);
     let (spool, found) = Spool::open(directory.path(), limits).expect("damage is no error");
     assert_eq!(spool.waiting(), found.waiting);
     let fresh = new_part();
     let kept = spool.may_make(fresh.key.round).then(|| spool.append(fresh, &PartLimits::default()));
     let mut cursor = spool.cursor();
     let mut delivered = Vec::new();
-    while let Some((sequence, _)) = cursor.next_part() {
+    while let Some((sequence, _)) = cursor.next_item() {
         delivered.push(sequence);
         assert!(delivered.len() as u64 <= found.waiting + 1, "a part was delivered twice");
     }
@@ -115,6 +115,8 @@ fn spool_with(segment: &[u8]) {
     assert_eq!(spool.waiting(), delivered.len() as u64);
     delivered.iter().for_each(|sequence| spool.acknowledge(*sequence));
     assert_eq!(spool.waiting(), 0);
+    // Both hold the lock.
+    drop(cursor);
     drop(spool);
     let (_, found) = Spool::open(directory.path(), limits).expect("damage is no error");
     assert_eq!(found.waiting, 0, "an acknowledged part waits again");
@@ -122,7 +124,8 @@ fn spool_with(segment: &[u8]) {
 
 #[expect(clippy::expect_used, reason = "a target that cannot work has failed")]
 fn new_part() -> Part {
-    // Far from now, so that it can be made whatever rounds a segment speaks of, but for absurd ones.
+    // Far from now, so that it can be made whatever rounds a segment speaks of, but for absurd
+    // ones.
     let period = Period::new(30).expect("a period");
     let round = Round::new(u64::from(u32::MAX) / 30 * 30, period).expect("a round");
     Part {

@@ -7,8 +7,11 @@ use anyhow::Context;
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use uptime_probe::check::check;
-use uptime_probe::config::{Cli, Command, Config, Output, Real, SettingArgs};
+use uptime_probe::config::{
+    Cli, Command, Config, Output, Real, SettingArgs, SpoolArgs, SpoolCommand, SpoolOutput,
+};
 use uptime_probe::daemon::{self, Ended};
+use uptime_probe::spool::{SpoolLimits, inspect};
 use uptime_probe::survey::{Progress, Row, Survey, survey};
 use uptime_probe::telemetry;
 
@@ -56,16 +59,19 @@ async fn command(command: Command) -> anyhow::Result<ExitCode> {
             Ok(config) => Ok(report_check(&config).await),
             Err(code) => Ok(code),
         },
+        Command::Spool(command) => spool(&command),
     }
 }
 
 fn configured(args: &SettingArgs) -> Result<Config, ExitCode> {
-    Config::read(args, &Real).map_err(|faults| {
-        for fault in &faults {
-            eprintln!("uptime-probe: {fault}");
-        }
-        ExitCode::from(EXIT_USAGE)
-    })
+    Config::read(args, &Real).map_err(|faults| usage(&faults))
+}
+
+fn usage(faults: &[String]) -> ExitCode {
+    for fault in faults {
+        eprintln!("uptime-probe: {fault}");
+    }
+    ExitCode::from(EXIT_USAGE)
 }
 
 /// The one place that answers on standard output. Whoever reads it may have gone; that ends no
@@ -142,6 +148,48 @@ fn print_survey(survey: &Survey, output: Output) -> anyhow::Result<()> {
                 count("could not look")
             ));
         }
+    }
+    Ok(())
+}
+
+fn spool(command: &SpoolCommand) -> anyhow::Result<ExitCode> {
+    let (SpoolCommand::List(args) | SpoolCommand::Verify(args) | SpoolCommand::Repair(args)) =
+        command;
+    let (directory, bytes_max) = match args.read(&Real) {
+        Ok(read) => read,
+        Err(faults) => return Ok(usage(&faults)),
+    };
+    let within = || format!("the spool in {}", directory.display());
+    let mut well = true;
+    match command {
+        SpoolCommand::List(_) => {
+            let listing = inspect::list(&directory).with_context(within)?;
+            print_found(args, &listing, listing.lines())?;
+        }
+        SpoolCommand::Verify(_) => {
+            let verified = inspect::verify(&directory).with_context(within)?;
+            well = verified.faults.is_empty();
+            print_found(args, &verified, verified.lines())?;
+        }
+        SpoolCommand::Repair(_) => {
+            let limits = SpoolLimits::of_bytes(bytes_max);
+            let repaired = inspect::repair(&directory, limits).with_context(within)?;
+            let mut lines: Vec<String> = repaired.iter().flat_map(|it| it.lines()).collect();
+            lines.push(format!("{} segments written anew", repaired.len()));
+            print_found(args, &repaired, lines)?;
+        }
+    }
+    Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn print_found(
+    args: &SpoolArgs,
+    found: &impl serde::Serialize,
+    lines: Vec<String>,
+) -> anyhow::Result<()> {
+    match args.output {
+        SpoolOutput::Json => print_line(&serde_json::to_string_pretty(found)?),
+        SpoolOutput::Table => lines.iter().for_each(|line| print_line(line)),
     }
     Ok(())
 }

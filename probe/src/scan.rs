@@ -88,6 +88,8 @@ impl Sources {
         }
     }
 }
+/// A spool that cannot be read is asked again after so long.
+const SPOOL_AGAIN: Duration = Duration::from_secs(1);
 
 /// What a scanner works with.
 #[derive(Clone)]
@@ -190,6 +192,12 @@ impl Scanner {
             };
             let now_ms = state.now_ms();
             let current = plan.epochs.round_at_ms(now_ms);
+            if !self.spool.is_readable() {
+                // Which keys were made before is not known, so none can be made.
+                self.spool.report_gap(missed(current.start_s(), current.end_s()));
+                tokio::time::sleep(SPOOL_AGAIN).await;
+                continue;
+            }
             let begins = |round: Round| round.start_ms() + self.jitter_ms(round);
             let late_ms = current.period().millis() / LATE_START_SHARE;
             let fits = now_ms <= begins(current) + late_ms
@@ -233,14 +241,10 @@ impl Scanner {
         if from_s >= next.start_s() {
             return;
         }
-        let missed = plan.epochs.rounds_between(from_s, next.start_s());
-        tracing::warn!(missed, from = from_s, to = next.start_s(), "rounds were missed");
-        counter!("uptime_scan_rounds_missed_total").increment(missed);
-        self.spool.report_gap(v1::Gap {
-            from_round_unix_s: from_s,
-            to_round_unix_s: next.start_s(),
-            reason: v1::CouldNotLookReason::Missed as i32,
-        });
+        let count = plan.epochs.rounds_between(from_s, next.start_s());
+        tracing::warn!(missed = count, from = from_s, to = next.start_s(), "rounds were missed");
+        counter!("uptime_scan_rounds_missed_total").increment(count);
+        self.spool.report_gap(missed(from_s, next.start_s()));
     }
 
     /// Scans a round; look-ups end shortly before `end_ms`, in aggregator time.
@@ -306,4 +310,10 @@ impl Scanner {
             ids.iter().partition(|id| memory.unreachable.contains(id));
         new.into_iter().chain(known).collect()
     }
+}
+
+/// Rounds that were not scanned: from the start of the first to the end of the last.
+fn missed(from_s: u64, to_s: u64) -> v1::Gap {
+    let reason = v1::CouldNotLookReason::Missed as i32;
+    v1::Gap { from_round_unix_s: from_s, to_round_unix_s: to_s, reason }
 }

@@ -1,18 +1,49 @@
-//! The durable outbox: parts on disk until the aggregator has them.
+//! The durable outbox: parts and gaps on disk until the aggregator has them.
 //!
 //! Owns a directory of segments, append-only files of checksummed frames. A part is on disk,
 //! synced, before it is sent, and leaves when it is acknowledged. Refuses to make a key twice,
-//! also across restarts. Damage never stops it: what cannot be read is counted and passed over,
-//! the rest is delivered.
+//! also across restarts. Damage never stops it: what cannot be read is named in the log, counted
+//! and passed over, the rest is delivered. Nor does a disk that takes nothing: what is lost
+//! meanwhile is reported as a gap when it can be.
 //!
-//! Format, version 1, integers little-endian. A segment is named by its number, `00000001.spool`:
-//! the 8 bytes `GUSPOOL1`; the highest round (start, u64) that earlier segments held; CRC-32 (u32)
-//! of these 16 bytes; then frames: the bytes `A5 5A`, kind (u8), length of the body (u32), body,
-//! CRC-32 (u32) of kind, length and body. Kind 1 is an entry: sequence number (u64), then a `Part`
-//! (types of `collector.proto`) in the compact form, for which each segment is a stream of its own,
-//! so that it reads alone. Kind 2 is an acknowledgement: the sequence number (u64) of an entry in
-//! this or an earlier segment. A segment is only ever appended to by the process that made it.
+//! # Format, version 1
+//!
+//! Integers are little-endian, checksums CRC-32 (u32) as in zlib, messages those of
+//! `collector.proto`.
+//!
+//! A **segment** is named by its number, `00000001.spool`. It is the 8 bytes `GUSPOOL1`; the high
+//! water, that is the highest round (start, u64) of a part made before this segment; the checksum
+//! of these 16 bytes; then frames. Only the process that made it appends to it. A segment is closed
+//! at 4 MiB, at 1 MiB when nothing waits, and at an eighth of the bytes the spool may take.
+//!
+//! A **frame** is the bytes `A5 5A`; its kind (u8); the length of its body (u32), at most 64 more
+//! than a message may have; the body; the checksum of kind, length and body. Kinds:
+//!
+//! 1. An entry: sequence number (u64), then a `Part` in the compact form, for which each segment is
+//!    a stream of its own, so that it reads alone. An entry that brings new node ids stands twice
+//!    in a row, unless it takes more than a sixteenth of the bytes the spool may take: the entries
+//!    after it cannot be read without those ids. Of two entries with one number the first counts.
+//! 2. An acknowledgement: the sequence number (u64) of an entry or gap in this or an earlier
+//!    segment.
+//! 3. A gap: sequence number (u64), then a `Gap`. It waits and is acknowledged like an entry.
+//!
+//! Sequence numbers ascend over all segments and are never given out twice; those of writes that
+//! failed are missing. Bytes that are no frame are damage, except what may be the beginning of a
+//! frame at the end of a file: a write that did not end.
+//!
+//! `spool.lock` is locked by the process that has the spool open. Its content is the mark: the 8
+//! bytes `GUSPMRK1`, the last sequence number (u64), the highest round (start, u64) of a part, the
+//! checksum of these 24 bytes. It is overwritten after each entry and gap, and not synced.
+//!
+//! Which keys were made before: those of the entries. Of rounds up to a segment's high water that
+//! is not known when the segments before it tell of no such round; where something is damaged,
+//! where a sequence number is missing, or where the mark is ahead of the segments, it is not known
+//! of any round up to the highest. Such rounds are not scanned again.
+//!
+//! `NAME.damaged` was a segment in which something was damaged. At most 8 such files are kept, and
+//! of them at most an eighth of the bytes the spool may take; nothing reads them.
 
+mod aside;
 mod cursor;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing {
@@ -20,28 +51,33 @@ pub(crate) mod fuzzing {
 
     pub(crate) use super::segment::{frame, header};
 }
+mod gaps;
+pub mod inspect;
+mod lock;
+mod numbers;
+mod opening;
+mod reading;
+mod repair;
 mod segment;
+mod sequences;
+mod state;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use metrics::{counter, gauge};
-use prost::Message;
+use metrics::counter;
 use tokio::sync::Notify;
-use uptime_proto::convert::{Encoder, PartLimits};
+use uptime_proto::convert::PartLimits;
 use uptime_proto::{Part, Round, v1};
 
-pub use cursor::Cursor;
-use segment::{ACK, ENTRY, SEQUENCE_MAX, Writer};
+pub use cursor::{Cursor, Item};
+use opening::NotOpen;
+use reading::Stretch;
+use state::{Inner, Switches};
 
-/// A segment beyond this is closed and the next one begun: after a day or so of 10,000 nodes.
-const SEGMENT_BYTES_MAX: u64 = 4 * 1024 * 1024;
-/// A segment of which nothing is waiting is closed beyond this, so that it can be deleted.
-const SEGMENT_BYTES_IDLE: u64 = 1024 * 1024;
-/// Keys of rounds this long ago are not made any more.
-const NUMBERS_KEPT_S: u64 = 2 * 86_400;
+/// Parts of rounds so long before the newest, in seconds, are refused by the aggregator: 35 days.
+pub const AGE_MAX_S: u64 = 35 * 86_400;
 /// Details of nodes that wait to be sent beside parts. Not durable: they are told again anyway.
 const DETAILS_MAX: usize = 50_000;
 /// Samples that wait to be sent beside parts: those of some rounds.
@@ -52,6 +88,16 @@ const SAMPLES_MAX: usize = 5_000;
 pub struct SpoolLimits {
     /// Bytes on disk; beyond them the oldest segments go.
     pub bytes_max: u64,
+    /// Segments of which every round is so many seconds older than the newest go.
+    pub age_max_s: u64,
+}
+
+impl SpoolLimits {
+    /// So many bytes, and the age at which the aggregator refuses.
+    #[must_use]
+    pub const fn of_bytes(bytes_max: u64) -> Self {
+        Self { bytes_max, age_max_s: AGE_MAX_S }
+    }
 }
 
 /// A cheap handle to the outbox.
@@ -61,41 +107,32 @@ pub struct Spool {
     appended: Arc<Notify>,
 }
 
-#[derive(Debug)]
-struct Inner {
-    directory: PathBuf,
-    limits: SpoolLimits,
-    /// Closed segments that still hold what waits, and the open one, by number.
-    segments: BTreeMap<u64, Held>,
-    writer: Writer,
-    encoder: Encoder,
-    next_sequence: u64,
-    /// The highest round of which a part was made, by any run of this spool.
-    high_water_s: u64,
-    /// Part numbers given out, by round and subnet: the next free one.
-    numbers: Numbers,
-    /// Of rounds up to this one it is not known which numbers were given out.
-    unknown_through_s: u64,
-    details: Vec<v1::NodeDetails>,
-    samples: VecDeque<v1::Sample>,
-    gaps: Vec<v1::Gap>,
+/// A stretch of rounds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Rounds {
+    /// The start of the first, unix seconds.
+    first_s: u64,
+    /// The start of the last.
+    last_s: u64,
+    /// The end of the last.
+    end_s: u64,
 }
 
-/// The next free part number, by round start and subnet.
-type Numbers = BTreeMap<(u64, String), u16>;
-
-/// A segment and what waits in it.
-#[derive(Debug, Default)]
-struct Held {
-    bytes: u64,
-    waiting: BTreeSet<u64>,
-    rounds: Option<(u64, u64)>,
+impl Rounds {
+    fn join(into: &mut Option<Self>, other: Self) {
+        let there = into.unwrap_or(other);
+        *into = Some(Self {
+            first_s: there.first_s.min(other.first_s),
+            last_s: there.last_s.max(other.last_s),
+            end_s: there.end_s.max(other.end_s),
+        });
+    }
 }
 
 /// What was found when a spool was opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Found {
-    /// Parts that wait to be sent.
+    /// Parts and gaps that wait to be sent.
     pub waiting: u64,
     /// Stretches of bytes that are no frames.
     pub damaged: u64,
@@ -112,7 +149,8 @@ pub enum SpoolError {
         /// What the system said.
         source: io::Error,
     },
-    /// A part of this round was made before by an earlier run, or too many were made.
+    /// A part of this round was made before by an earlier run, or too many were made, or it is
+    /// not known which were.
     #[error("no key is left for another part of round {round_s}")]
     NoKey {
         /// The round's start.
@@ -121,109 +159,101 @@ pub enum SpoolError {
 }
 
 impl Spool {
-    /// Opens the spool of a directory, making both where missing.
+    /// Opens the spool of a directory, making both where missing. When the directory cannot be
+    /// used now, as on a full disk, the spool opens all the same and tries again by itself; until
+    /// then nothing may be made.
     ///
     /// # Errors
-    /// When the directory cannot be used at all. Damaged files are no error.
+    /// When the path can never be used, or another process uses it. Damaged files are no error.
     pub fn open(directory: &Path, limits: SpoolLimits) -> io::Result<(Self, Found)> {
-        std::fs::create_dir_all(directory)?;
-        let mut found = Found::default();
-        let mut segments: BTreeMap<u64, Held> = BTreeMap::new();
-        let (mut next_sequence, mut high_water_s) = (1, 0);
-        let (mut numbers, mut unknown_through_s) = (Numbers::new(), None);
-        for (number, path) in segment::list(directory)? {
-            let (held, scanned) = segment::scan(&path)?;
-            found.damaged += scanned.damaged;
-            unknown_through_s = unknown_through_s.or(scanned.earlier_high_water_s);
-            high_water_s = high_water_s
-                .max(scanned.earlier_high_water_s.unwrap_or(0))
-                .max(held.rounds.map_or(0, |(_, last)| last));
-            next_sequence = next_sequence.max(scanned.last_sequence + 1);
-            for (key, next) in scanned.numbers {
-                let slot = numbers.entry(key).or_default();
-                *slot = next.max(*slot);
+        Self::open_with(directory, limits, Switches::default())
+    }
+
+    fn open_with(
+        directory: &Path,
+        limits: SpoolLimits,
+        switches: Switches,
+    ) -> io::Result<(Self, Found)> {
+        let mut inner = Inner::new(Some(directory.to_owned()), limits, switches);
+        let found = match inner.read() {
+            Ok(found) => found,
+            Err(NotOpen::Never(error)) => return Err(error),
+            Err(NotOpen::NotNow(error)) => {
+                inner.failed(error);
+                Found::default()
             }
-            segments.insert(number, held);
-            for sequence in scanned.acknowledged {
-                next_sequence = next_sequence.max(sequence + 1);
-                for held in segments.values_mut() {
-                    held.waiting.remove(&sequence);
-                }
-            }
-        }
-        // Where something was damaged, numbers may have been lost with it.
-        let unknown_through_s =
-            if found.damaged > 0 { high_water_s } else { unknown_through_s.unwrap_or(0) };
-        found.waiting = segments.values().map(|held| held.waiting.len() as u64).sum();
-        let number = segments.keys().next_back().map_or(1, |last| last + 1);
-        let writer = Writer::create(directory, number, high_water_s)?;
-        segments.insert(number, Held { bytes: writer.bytes(), ..Held::default() });
-        let mut inner = Inner {
-            directory: directory.to_owned(),
-            limits,
-            segments,
-            writer,
-            encoder: Encoder::default(),
-            next_sequence,
-            high_water_s,
-            numbers,
-            unknown_through_s,
-            details: Vec::new(),
-            samples: VecDeque::new(),
-            gaps: Vec::new(),
         };
-        inner.forget_old_numbers();
-        inner.drop_finished();
-        inner.report();
         let spool = Self { inner: Arc::new(Mutex::new(inner)), appended: Arc::default() };
         Ok((spool, found))
     }
 
+    /// A spool without a directory: nothing waits in it and nothing can be put in. For an uplink
+    /// that only greets.
+    #[must_use]
+    pub fn none() -> Self {
+        let limits = SpoolLimits::of_bytes(0);
+        let inner = Inner::new(None, limits, Switches::default());
+        Self { inner: Arc::new(Mutex::new(inner)), appended: Arc::default() }
+    }
+
+    /// The state, read from disk first if that could not be done before.
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // Every change is complete or will be found torn on disk; a panic leaves nothing worse.
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        if inner.locked.is_none() && inner.directory.is_some() && inner.may_try().is_ok() {
+            match inner.read() {
+                Ok(found) => {
+                    tracing::info!(waiting = found.waiting, "the spool can be read now");
+                    self.appended.notify_one();
+                }
+                Err(NotOpen::Never(error) | NotOpen::NotNow(error)) => {
+                    inner.failed(error);
+                }
+            }
+        }
+        inner
+    }
+
+    /// Whether it is known which keys were made before. While not, no round may be made.
+    #[must_use]
+    pub fn is_readable(&self) -> bool {
+        self.lock().locked.is_some()
     }
 
     /// Whether parts of a round may be made: it is known which of its keys were made before.
     #[must_use]
     pub fn may_make(&self, round: Round) -> bool {
-        round.start_s() > self.lock().unknown_through_s
+        let inner = self.lock();
+        inner.locked.is_some() && inner.numbers.known(round.start_s())
     }
 
     /// Gives the part the next free number of its subnet and round and writes it, synced.
     ///
     /// # Errors
-    /// When no key is left or the disk will not take it; the part is then not kept.
-    pub fn append(&self, mut part: Part, limits: &PartLimits) -> Result<u64, SpoolError> {
-        let mut inner = self.lock();
-        part.key.number = inner.take_number(&part, limits)?;
-        let sequence = inner.write(&part, limits)?;
-        inner.keep_within_limits();
-        inner.report();
-        drop(inner);
+    /// When no key is left or the disk will not take it; the part is then not kept, and if it was
+    /// for the disk, its round will be reported as a gap.
+    pub fn append(&self, part: Part, limits: &PartLimits) -> Result<u64, SpoolError> {
+        let sequence = self.lock().append(part, limits)?;
         self.appended.notify_one();
         Ok(sequence)
     }
 
-    /// The aggregator has it, or will never take it.
-    pub fn acknowledge(&self, sequence: u64) {
-        let mut inner = self.lock();
-        let known = inner.segments.values_mut().any(|held| held.waiting.remove(&sequence));
-        if !known {
-            return;
-        }
-        // Not synced: an acknowledgement lost to a power cut costs one duplicate.
-        if let Err(error) = inner.writer.frame(ACK, &sequence.to_le_bytes()) {
-            tracing::warn!(%error, "an acknowledgement was not written; it may be sent again");
-        }
-        inner.drop_finished();
-        inner.report();
+    /// Leaves a gap to be sent: rounds that are lost. Written, synced, and waiting like a part;
+    /// kept in memory while the disk will not take it.
+    pub fn report_gap(&self, gap: v1::Gap) {
+        self.lock().report_gap(gap);
+        self.appended.notify_one();
     }
 
-    /// How many parts wait.
+    /// The aggregator has it, or will never take it.
+    pub fn acknowledge(&self, sequence: u64) {
+        self.lock().acknowledge(sequence);
+    }
+
+    /// How many parts and gaps wait.
     #[must_use]
     pub fn waiting(&self) -> u64 {
-        self.lock().segments.values().map(|held| held.waiting.len() as u64).sum()
+        self.lock().waiting()
     }
 
     /// Reads what waits from the oldest on.
@@ -249,13 +279,11 @@ impl Spool {
     pub fn take_details(&self, most: usize) -> Vec<v1::NodeDetails> {
         let mut inner = self.lock();
         let count = most.min(inner.details.len());
-        inner.details.drain(..count).collect()
-    }
-
-    /// The highest round of which any run made a part: its start, unix seconds; 0: none yet.
-    #[must_use]
-    pub fn high_water_s(&self) -> u64 {
-        self.lock().high_water_s
+        let taken = inner.details.drain(..count).collect();
+        // The first round brings details of every node, later ones of hardly any.
+        let left = inner.details.len();
+        inner.details.shrink_to(2 * left);
+        taken
     }
 
     /// Leaves samples to be sent beside the next part. Not durable, and the oldest go when there
@@ -275,149 +303,70 @@ impl Spool {
         inner.samples.drain(..count).collect()
     }
 
-    /// Reports rounds of which there are no parts, beside the next part.
-    pub fn report_gap(&self, gap: v1::Gap) {
-        self.lock().gaps.push(gap);
-    }
-
-    /// Takes the gaps to report.
+    /// The highest round of which any run made a part: its start, unix seconds; 0: none yet.
     #[must_use]
-    pub fn take_gaps(&self) -> Vec<v1::Gap> {
-        std::mem::take(&mut self.lock().gaps)
+    pub fn high_water_s(&self) -> u64 {
+        self.lock().high_water_s
     }
 
-    /// The number and path of the first segment from `number` on that has something waiting, and
-    /// what waits in it.
-    fn next_waiting(&self, number: u64) -> Option<(u64, PathBuf, BTreeSet<u64>)> {
+    /// The first segment from `number` on that has something waiting.
+    fn next_waiting(&self, number: u64) -> Option<Waiting> {
         let inner = self.lock();
+        let directory = inner.directory.as_ref()?;
         let (number, held) =
             inner.segments.range(number..).find(|(_, held)| !held.waiting.is_empty())?;
-        Some((*number, segment::path(&inner.directory, *number), held.waiting.clone()))
+        let path = segment::path(directory, *number);
+        Some(Waiting { number: *number, path, last_sequence: held.waiting.last()? })
     }
 
     fn is_waiting(&self, number: u64, sequence: u64) -> bool {
-        self.lock().segments.get(&number).is_some_and(|held| held.waiting.contains(&sequence))
+        self.lock().segments.get(&number).is_some_and(|held| held.waiting.contains(sequence))
     }
 
-    /// What waits in a segment cannot be read: it will never be sent.
-    fn give_up(&self, number: u64, sequence: u64) {
-        counter!("uptime_spool_parts_damaged_total").increment(1);
-        tracing::error!(segment = number, sequence, "a spooled part is damaged and is left out");
-        self.acknowledge(sequence);
+    fn damaged(&self, number: u64, stretch: Stretch) {
+        self.lock().damaged(number, stretch);
+    }
+
+    /// What waits in a segment with numbers from one to another, both included, was not found.
+    fn give_up_between(&self, number: u64, first: u64, last: u64) {
+        if first > last {
+            return;
+        }
+        let lost: Vec<u64> = {
+            let inner = self.lock();
+            let held = inner.segments.get(&number);
+            held.map(|held| held.waiting.between(first, last)).unwrap_or_default()
+        };
+        self.give_up(number, lost);
+    }
+
+    /// What waits in a segment with these numbers cannot be read: it will never be sent.
+    fn give_up(&self, number: u64, sequences: impl IntoIterator<Item = u64>) {
+        let mut inner = self.lock();
+        let waits = |inner: &Inner, sequence| {
+            inner.segments.get(&number).is_some_and(|held| held.waiting.contains(sequence))
+        };
+        let mut lost = 0;
+        for sequence in sequences {
+            if waits(&inner, sequence) {
+                inner.acknowledge(sequence);
+                lost += 1;
+            }
+        }
+        if lost > 0 {
+            counter!("uptime_spool_parts_damaged_total").increment(lost);
+            let file = segment::name(number);
+            tracing::error!(file, lost, "what waited there is damaged and is left out");
+        }
     }
 }
 
-impl Inner {
-    fn take_number(&mut self, part: &Part, limits: &PartLimits) -> Result<u16, SpoolError> {
-        let round_s = part.key.round.start_s();
-        let next = self.numbers.entry((round_s, part.key.subnet.clone())).or_default();
-        let none_left = *next >= limits.part_numbers_max || self.next_sequence > SEQUENCE_MAX;
-        if round_s <= self.unknown_through_s || none_left {
-            return Err(SpoolError::NoKey { round_s });
-        }
-        *next += 1;
-        Ok(*next - 1)
-    }
-
-    /// Rounds overlap by their grace, and no more than so much is ever still going on.
-    fn forget_old_numbers(&mut self) {
-        let old = self.high_water_s.saturating_sub(NUMBERS_KEPT_S);
-        self.numbers = self.numbers.split_off(&(old, String::new()));
-        self.unknown_through_s = self.unknown_through_s.max(old.saturating_sub(1));
-    }
-
-    fn write(&mut self, part: &Part, limits: &PartLimits) -> Result<u64, SpoolError> {
-        let round_s = part.key.round.start_s();
-        self.high_water_s = self.high_water_s.max(round_s);
-        self.forget_old_numbers();
-        self.rotate_if_large()?;
-        let sequence = self.next_sequence;
-        let mut body = sequence.to_le_bytes().to_vec();
-        self.encoder.encode(part, limits).encode_raw(&mut body);
-        let written = self.writer.frame(ENTRY, &body).and_then(|()| self.writer.sync());
-        if let Err(source) = written {
-            // What was half written is passed over when the segment is read; as the encoder has
-            // counted on it, a new segment begins.
-            counter!("uptime_spool_writes_failed_total").increment(1);
-            self.rotate().ok();
-            return Err(SpoolError::Write { directory: self.directory.clone(), source });
-        }
-        self.next_sequence += 1;
-        let bytes = self.writer.bytes();
-        if let Some(held) = self.segments.get_mut(&self.writer.number()) {
-            held.bytes = bytes;
-            held.waiting.insert(sequence);
-            let (first, last) = held.rounds.unwrap_or((round_s, round_s));
-            held.rounds = Some((first.min(round_s), last.max(round_s)));
-        }
-        Ok(sequence)
-    }
-
-    fn rotate_if_large(&mut self) -> Result<(), SpoolError> {
-        let idle = self.segments.values().all(|held| held.waiting.is_empty());
-        let most = if idle { SEGMENT_BYTES_IDLE } else { SEGMENT_BYTES_MAX };
-        if self.writer.bytes() < most {
-            return Ok(());
-        }
-        let directory = self.directory.clone();
-        self.rotate().map_err(|source| SpoolError::Write { directory, source })
-    }
-
-    fn rotate(&mut self) -> io::Result<()> {
-        let number = self.writer.number() + 1;
-        self.writer = Writer::create(&self.directory, number, self.high_water_s)?;
-        self.encoder = Encoder::default();
-        self.segments.insert(number, Held { bytes: self.writer.bytes(), ..Held::default() });
-        self.drop_finished();
-        Ok(())
-    }
-
-    /// Deletes closed segments of which nothing waits, the oldest first: a later one may hold the
-    /// acknowledgements of an earlier one.
-    fn drop_finished(&mut self) {
-        while let Some(oldest) = self.segments.first_entry()
-            && *oldest.key() != self.writer.number()
-            && oldest.get().waiting.is_empty()
-        {
-            let path = segment::path(&self.directory, *oldest.key());
-            if let Err(error) = std::fs::remove_file(&path) {
-                tracing::warn!(%error, path = %path.display(), "a finished segment stays");
-            }
-            oldest.remove();
-        }
-    }
-
-    /// Lets the oldest segments go while there are too many bytes, and notes what went as a gap.
-    fn keep_within_limits(&mut self) {
-        while self.segments.values().map(|held| held.bytes).sum::<u64>() > self.limits.bytes_max
-            && let Some(oldest) = self.segments.first_entry()
-            && *oldest.key() != self.writer.number()
-        {
-            let held = oldest.get();
-            let lost = held.waiting.len();
-            let (first, last) = held.rounds.unwrap_or_default();
-            tracing::error!(lost, first, last, "the spool is full: the oldest parts are given up");
-            counter!("uptime_spool_parts_given_up_total").increment(lost as u64);
-            self.gaps.push(v1::Gap {
-                from_round_unix_s: first,
-                to_round_unix_s: last.saturating_add(1),
-                reason: v1::CouldNotLookReason::SpoolFull as i32,
-            });
-            oldest.into_mut().waiting.clear();
-            self.drop_finished();
-        }
-    }
-
-    #[expect(clippy::cast_precision_loss, reason = "a gauge")]
-    fn report(&self) {
-        let (mut bytes, mut waiting) = (0, 0);
-        for held in self.segments.values() {
-            bytes += held.bytes;
-            waiting += held.waiting.len();
-        }
-        gauge!("uptime_spool_bytes").set(bytes as f64);
-        gauge!("uptime_spool_parts_waiting").set(waiting as f64);
-    }
+/// A segment in which something waits.
+struct Waiting {
+    number: u64,
+    path: PathBuf,
+    /// The last that waits in it now; more may be appended at any time.
+    last_sequence: u64,
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ use uptime_proto::{MESSAGE_BYTES_MAX, PROTOCOL_VERSION};
 
 use crate::clock::now_unix_ms;
 use crate::orders::{CLOCK_OFFSET_MS_MAX, Orders, Plan};
-use crate::spool::{Cursor, Spool};
+use crate::spool::{Cursor, Item, Spool};
 
 /// Messages on their way to the transport.
 const OUTBOUND_MAX: usize = 8;
@@ -387,21 +387,22 @@ impl Uplink {
         sending: &mut Sending,
         cursor: &mut Cursor,
     ) -> Result<Option<u64>, UplinkError> {
-        let Some((sequence, part)) = cursor.next_part() else {
+        let Some((sequence, item)) = cursor.next_item() else {
             return Ok(None);
         };
-        let part = if self.send_plain.contains(&sequence) {
-            part_to_plain(&part)
-        } else {
-            sending.encoder.encode(&part, &sending.limits)
-        };
-        let report = v1::Report {
-            report_id: sequence,
-            parts: vec![part],
-            details: self.spool.take_details(DETAILS_PER_REPORT),
-            samples: self.spool.take_samples(SAMPLES_PER_REPORT),
-            gaps: self.spool.take_gaps(),
-        };
+        let mut report = v1::Report { report_id: sequence, ..v1::Report::default() };
+        match item {
+            Item::Gap(gap) => report.gaps.push(gap),
+            Item::Part(part) => {
+                report.parts.push(if self.send_plain.contains(&sequence) {
+                    part_to_plain(&part)
+                } else {
+                    sending.encoder.encode(&part, &sending.limits)
+                });
+                report.details = self.spool.take_details(DETAILS_PER_REPORT);
+                report.samples = self.spool.take_samples(SAMPLES_PER_REPORT);
+            }
+        }
         let sent = sending.outbound.send(message(ToAggregator::Report(report))).await;
         sent.map_err(|_| UplinkError::Ended("the connection was lost".to_owned()))?;
         counter!("uptime_uplink_reports_sent_total").increment(1);

@@ -57,7 +57,7 @@ fn part(round: u64, seen: std::ops::Range<u8>) -> Part {
 /// A segment as a spool writes it: four parts, of which one was acknowledged.
 fn segment() -> Vec<u8> {
     let directory = tempfile::tempdir().unwrap();
-    let (spool, _) = Spool::open(directory.path(), SpoolLimits { bytes_max: 1 << 20 }).unwrap();
+    let (spool, _) = Spool::open(directory.path(), SpoolLimits::of_bytes(1 << 20)).unwrap();
     for round in 1..=4u8 {
         spool.append(part(u64::from(round), round..9 + round), &PartLimits::default()).unwrap();
     }

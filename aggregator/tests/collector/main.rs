@@ -50,6 +50,23 @@ async fn a_part_is_taken_once_and_another_content_is_a_conflict() {
 }
 
 #[tokio::test]
+async fn a_report_of_a_gap_alone_is_taken() {
+    let directory = tempfile::tempdir().unwrap();
+    let token = enrol(directory.path(), "alpha", &[]).await;
+    let aggregator = Aggregator::start(directory.path(), &[]).await;
+    let mut collector = aggregator.collector().await;
+    let gap = v1::Gap {
+        from_round_unix_s: round_now_s() - 10 * PERIOD_S,
+        to_round_unix_s: round_now_s(),
+        reason: v1::CouldNotLookReason::SpoolFull as i32,
+    };
+    let told = v1::Report { gaps: vec![gap], ..report(vec![]) };
+    let result = submit(&mut collector, &token, told).await;
+    assert_eq!((status(&result), result.report_id), (ReportStatus::Accepted, 1));
+    aggregator.stop().await;
+}
+
+#[tokio::test]
 async fn bad_parts_are_refused_with_their_reason_and_good_ones_beside_them_are_taken() {
     use RefusalReason as R;
     let directory = tempfile::tempdir().unwrap();

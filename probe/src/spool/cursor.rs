@@ -1,34 +1,43 @@
 //! Reading what waits, in order, for one stream.
 
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
-use std::path::PathBuf;
+use std::io;
 
 use prost::Message;
 use uptime_proto::convert::{Decoder, PartLimits, part_from_wire};
 use uptime_proto::{Part, v1};
 
-use super::Spool;
-use super::segment::{ENTRY, first_frame, next_frame, sequence};
+use super::reading::{Frames, Step};
+use super::segment::{ENTRY, GAP, sequence};
+use super::{Spool, lock};
 
-/// A place in the spool. Passes every waiting part once, the oldest first.
+/// What waits.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Item {
+    /// A part.
+    Part(Part),
+    /// Rounds that are lost.
+    Gap(v1::Gap),
+}
+
+/// A place in the spool. Passes everything that waits once, the oldest first.
 #[derive(Debug)]
 pub struct Cursor {
     spool: Spool,
     segment: u64,
     /// A later segment has something waiting, so this one will not grow.
     done: bool,
-    path: PathBuf,
-    /// The bytes of the segment that were read and not passed yet, and where they begin.
-    read: Vec<u8>,
-    read_from: u64,
-    at: usize,
+    frames: Option<Frames>,
+    /// The last that passed the decoder.
+    decoded: u64,
+    /// The last that was passed on or left out.
     last_sequence: u64,
     decoder: Decoder,
+    /// Parts of this segment that could not be expanded.
+    lost: Vec<u64>,
 }
 
 /// Limits for reading back what this program wrote itself: those of the format, not of a peer.
-fn own_limits() -> PartLimits {
+pub(super) fn own_limits() -> PartLimits {
     PartLimits {
         observations_per_part_max: usize::MAX,
         part_numbers_max: u16::MAX,
@@ -38,114 +47,116 @@ fn own_limits() -> PartLimits {
     }
 }
 
+/// The part of an entry as the next one of its segment; `None` when it cannot be expanded.
+pub(super) fn expand(bytes: &[u8], decoder: &mut Decoder) -> Option<Part> {
+    let wire = v1::Part::decode(bytes).ok()?;
+    part_from_wire(&wire, Some(decoder), &own_limits()).ok()
+}
+
 impl Cursor {
     pub(super) fn new(spool: Spool) -> Self {
         Self {
             spool,
             segment: 0,
             done: false,
-            path: PathBuf::new(),
-            read: Vec::new(),
-            read_from: 0,
-            at: 0,
+            frames: None,
+            decoded: 0,
             last_sequence: 0,
             decoder: Decoder::default(),
+            lost: Vec::new(),
         }
     }
 
-    /// The next waiting part and its sequence number; `None` when there is none now.
-    pub fn next_part(&mut self) -> Option<(u64, Part)> {
+    /// What waits next, and its sequence number; `None` when there is nothing now.
+    pub fn next_item(&mut self) -> Option<(u64, Item)> {
         loop {
             let from = if self.done { self.segment + 1 } else { self.segment };
-            let (number, path, waiting) = self.spool.next_waiting(from)?;
+            let waiting = self.spool.next_waiting(from)?;
+            let number = waiting.number;
             if number != self.segment {
-                self.done = false;
-                self.segment = number;
-                self.path = path;
-                self.read = Vec::new();
-                self.read_from = first_frame();
-                self.at = 0;
-                self.last_sequence = 0;
-                self.decoder = Decoder::default();
+                *self = Self { segment: number, ..Self::new(self.spool.clone()) };
             }
-            if let Some(found) = self.next_in_segment() {
-                return Some(found);
+            let found = self.next_in_segment(&waiting.path);
+            let lost = std::mem::take(&mut self.lost);
+            self.spool.give_up(number, lost);
+            match found {
+                Ok(Some(found)) => return Some(found),
+                // What still waits here and lies behind us is on its way; what lies before us and
+                // was not found is damaged.
+                Ok(None) => self.spool.give_up_between(
+                    number,
+                    self.last_sequence.saturating_add(1),
+                    waiting.last_sequence,
+                ),
+                // It stays, for another stream or another day.
+                Err(error) => {
+                    let path = waiting.path.display();
+                    tracing::error!(%error, %path, "the spool cannot be read here");
+                    self.frames = None;
+                }
             }
-            // What still waits here and lies behind us is on its way; what lies before us and was
-            // not found is damaged.
-            let lost = waiting.range(self.last_sequence + 1..).copied().collect::<Vec<_>>();
-            let open = self.spool.next_waiting(number + 1).is_none();
-            if open && lost.is_empty() {
-                return None;
-            }
-            for sequence in lost {
-                self.spool.give_up(number, sequence);
-            }
-            if open {
-                return None;
-            }
+            // While nothing waits later, this one may still grow.
+            self.spool.next_waiting(number.saturating_add(1))?;
             self.done = true;
         }
     }
 
-    fn next_in_segment(&mut self) -> Option<(u64, Part)> {
-        loop {
-            let Some((frame, _)) = next_frame(&self.read, self.at) else {
-                if self.refill() {
+    fn next_in_segment(&mut self, path: &std::path::Path) -> io::Result<Option<(u64, Item)>> {
+        if self.frames.is_none() {
+            match Frames::open(path) {
+                Ok((frames, _)) => self.frames = Some(frames),
+                // It was taken away; unless the whole directory is, which may come back.
+                Err(error)
+                    if error.kind() == io::ErrorKind::NotFound
+                        && path.with_file_name(lock::name()).exists() =>
+                {
+                    return Ok(None);
+                }
+                Err(error) => return Err(error),
+            }
+            // From its beginning again, for the ids; what was passed is not passed again.
+            self.decoder = Decoder::default();
+            self.decoded = 0;
+        }
+        let Some(frames) = &mut self.frames else {
+            return Ok(None);
+        };
+        while let Some(step) = frames.next()? {
+            let (kind, body) = match step {
+                Step::Frame { kind, body, .. } => (kind, body),
+                Step::Damage(stretch) => {
+                    self.spool.damaged(self.segment, stretch);
                     continue;
                 }
-                return None;
             };
-            self.at = frame.end;
-            if frame.kind != ENTRY {
+            let Some((number, rest)) = sequence(body) else {
+                continue;
+            };
+            // An entry that stands twice passes the decoder once.
+            if !(kind == ENTRY || kind == GAP) || number <= self.decoded {
                 continue;
             }
-            let Some((number, body)) = sequence(frame.body) else {
-                continue;
+            self.decoded = number;
+            // Every entry passes the decoder, since later ones build on it.
+            let item = match kind {
+                ENTRY => expand(rest, &mut self.decoder).map(Item::Part),
+                _ => v1::Gap::decode(rest).ok().map(Item::Gap),
             };
-            // Entries ascend; what does not is no entry of this stream, see `segment::scan`.
             if number <= self.last_sequence {
                 continue;
             }
-            // Every entry passes the decoder, since later ones build on it.
-            let part = v1::Part::decode(body).ok().and_then(|wire| {
-                part_from_wire(&wire, Some(&mut self.decoder), &own_limits()).ok()
-            });
+            // What should stand between was not found.
+            let after = self.last_sequence.saturating_add(1);
+            self.spool.give_up_between(self.segment, after, number.saturating_sub(1));
             self.last_sequence = number;
             if !self.spool.is_waiting(self.segment, number) {
                 continue;
             }
-            match part {
-                Some(part) => return Some((number, part)),
-                None => self.spool.give_up(self.segment, number),
+            match item {
+                Some(item) => return Ok(Some((number, item))),
+                None => self.lost.push(number),
             }
         }
-    }
-
-    /// Reads what the file has beyond what was read; answers whether there was anything.
-    fn refill(&mut self) -> bool {
-        let reach = self.read_from + self.read.len() as u64;
-        let rest = || -> io::Result<Vec<u8>> {
-            let mut file = File::open(&self.path)?;
-            file.seek(SeekFrom::Start(reach))?;
-            let mut rest = Vec::new();
-            file.read_to_end(&mut rest)?;
-            Ok(rest)
-        };
-        let rest = match rest() {
-            Ok(rest) => rest,
-            Err(error) => {
-                tracing::error!(%error, path = %self.path.display(), "the spool cannot be read");
-                return false;
-            }
-        };
-        if rest.is_empty() {
-            return false;
-        }
-        self.read.drain(..self.at);
-        self.read_from += self.at as u64;
-        self.at = 0;
-        self.read.extend(rest);
-        true
+        Ok(None)
     }
 }

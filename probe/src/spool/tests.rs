@@ -1,4 +1,5 @@
-//! The outbox against a plain list, and against every kind of damage.
+//! The outbox against a plain list, its limits, and a disk that takes nothing. Damage, golden
+//! files, commands and size have files of their own.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -10,7 +11,12 @@ use uptime_proto::{Class, Kind, NodeId, Outcome, Part, PartKey, Period, Reason, 
 
 use super::*;
 
-const LIMITS: SpoolLimits = SpoolLimits { bytes_max: 64 << 20 };
+mod commands;
+mod damage;
+mod golden;
+mod size;
+
+const LIMITS: SpoolLimits = SpoolLimits::of_bytes(64 << 20);
 
 fn round(number: u64) -> Round {
     Round::new(number * 30, Period::new(30).unwrap()).unwrap()
@@ -32,19 +38,52 @@ fn open(directory: &Path) -> (Spool, Found) {
     Spool::open(directory, LIMITS).unwrap()
 }
 
+/// As `open`, without syncing, and trying again at once.
+fn open_quick(directory: &Path, disk_takes: bool) -> (Spool, Found) {
+    let switches = Switches { synced: false, disk_takes, try_again: std::time::Duration::ZERO };
+    Spool::open_with(directory, LIMITS, switches).unwrap()
+}
+
+fn gap(first: u64, end: u64, reason: Reason) -> v1::Gap {
+    v1::Gap {
+        from_round_unix_s: round(first).start_s(),
+        to_round_unix_s: round(end).start_s(),
+        reason: reason.to_wire() as i32,
+    }
+}
+
 fn append(spool: &Spool, part: Part) -> u64 {
     spool.append(part, &PartLimits::default()).unwrap()
 }
 
 /// Everything that waits, in the order in which it would be sent.
-fn drain(spool: &Spool) -> Vec<(u64, Part)> {
+fn drain_all(spool: &Spool) -> Vec<(u64, Item)> {
     let mut cursor = spool.cursor();
-    std::iter::from_fn(|| cursor.next_part()).collect()
+    std::iter::from_fn(|| cursor.next_item()).collect()
+}
+
+/// The parts that wait.
+fn drain(spool: &Spool) -> Vec<(u64, Part)> {
+    let parts = drain_all(spool).into_iter().filter_map(|(sequence, item)| match item {
+        Item::Part(part) => Some((sequence, part)),
+        Item::Gap(_) => None,
+    });
+    parts.collect()
+}
+
+/// The gaps that wait.
+fn drain_gaps(spool: &Spool) -> Vec<v1::Gap> {
+    let gaps = drain_all(spool).into_iter().filter_map(|(_, item)| match item {
+        Item::Gap(gap) => Some(gap),
+        Item::Part(_) => None,
+    });
+    gaps.collect()
 }
 
 #[derive(Debug, Clone)]
 enum Step {
     Append(u64, Vec<u8>),
+    Gap,
     /// Of what waits, the one at this place.
     Acknowledge(prop::sample::Index),
     /// The process ends without notice and starts again.
@@ -55,6 +94,7 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => (0u64..3, prop::collection::vec(0u8..40, 0..30)).prop_map(|(r, s)| Step::Append(r, s)),
+        1 => Just(Step::Gap),
         3 => any::<prop::sample::Index>().prop_map(Step::Acknowledge),
         1 => Just(Step::Crash),
         1 => Just(Step::Drain),
@@ -70,7 +110,7 @@ proptest! {
     fn the_outbox_is_a_list(steps in prop::collection::vec(step(), 1..40)) {
         let directory = tempfile::tempdir().unwrap();
         let (mut spool, _) = open(directory.path());
-        let mut list: BTreeMap<u64, Part> = BTreeMap::new();
+        let mut list: BTreeMap<u64, Item> = BTreeMap::new();
         let mut keys = std::collections::BTreeSet::new();
         let mut now = 1_000;
         for step in steps {
@@ -85,7 +125,14 @@ proptest! {
                     let kept = drain(&spool).into_iter().find(|(s, _)| *s == sequence).unwrap().1;
                     prop_assert!(keys.insert(kept.key.clone()), "a key made twice: {:?}", kept.key);
                     prop_assert_eq!(&kept.sets, &wanted.sets);
-                    list.insert(sequence, kept);
+                    list.insert(sequence, Item::Part(kept));
+                }
+                Step::Gap => {
+                    let wanted = gap(now, now + 1, Reason::Missed);
+                    spool.report_gap(wanted);
+                    let (sequence, kept) = drain_all(&spool).pop().unwrap();
+                    prop_assert_eq!(&kept, &Item::Gap(wanted));
+                    prop_assert!(list.insert(sequence, kept).is_none());
                 }
                 Step::Acknowledge(at) if !list.is_empty() => {
                     let sequence = *list.keys().nth(at.index(list.len())).unwrap();
@@ -101,71 +148,11 @@ proptest! {
                 }
                 Step::Drain => {
                     let wanted: Vec<_> = list.clone().into_iter().collect();
-                    prop_assert_eq!(drain(&spool), wanted);
+                    prop_assert_eq!(drain_all(&spool), wanted);
                 }
             }
         }
         prop_assert_eq!(spool.waiting(), list.len() as u64);
-    }
-}
-
-/// A spool of a few rounds, closed; the path of its only segment with entries.
-fn written(directory: &Path) -> std::path::PathBuf {
-    let (spool, _) = open(directory);
-    for number in 1..=6 {
-        append(&spool, part(number, 0..4 + u8::try_from(number).unwrap()));
-    }
-    segment::path(directory, 1)
-}
-
-/// What is left of `written` after its bytes became these: the parts, and that going on works.
-fn left(bytes: &[u8]) -> (Vec<Part>, Found) {
-    let directory = tempfile::tempdir().unwrap();
-    std::fs::write(segment::path(directory.path(), 1), bytes).unwrap();
-    let (spool, found) = open(directory.path());
-    let parts = drain(&spool).into_iter().map(|(_, part)| part).collect();
-    // Damage never stops it.
-    append(&spool, part(100, [1]));
-    assert_eq!(drain(&spool).last().unwrap().1.key.round, round(100));
-    (parts, found)
-}
-
-#[test]
-fn a_file_cut_at_any_length_loses_only_what_was_cut() {
-    let directory = tempfile::tempdir().unwrap();
-    let whole = std::fs::read(written(directory.path())).unwrap();
-    let (all, _) = left(&whole);
-    assert_eq!(all.len(), 6);
-    let mut before = 0;
-    for length in 0..=whole.len() {
-        let (parts, _) = left(&whole[..length]);
-        assert_eq!(parts, all[..parts.len()], "cut at {length}");
-        assert!(parts.len() >= before);
-        before = parts.len();
-    }
-    assert_eq!(before, 6);
-}
-
-#[test]
-fn any_flipped_bit_is_noticed_and_no_wrong_part_is_ever_sent() {
-    let directory = tempfile::tempdir().unwrap();
-    let whole = std::fs::read(written(directory.path())).unwrap();
-    let (all, _) = left(&whole);
-    for at in 0..whole.len() {
-        let mut bytes = whole.clone();
-        bytes[at] ^= 1 << (at % 8);
-        let (parts, found) = left(&bytes);
-        assert!(parts.iter().all(|part| all.contains(part)), "a wrong part, flip at {at}");
-        // The last frame with a flipped bit looks like one that was never finished.
-        assert!(found.damaged > 0 || parts.len() == 5, "flip at {at} went unnoticed");
-    }
-}
-
-#[test]
-fn a_file_replaced_by_garbage_is_passed_over() {
-    for garbage in [vec![], vec![0; 5_000], b"not a spool at all".repeat(100), vec![0xa5; 999]] {
-        let (parts, _) = left(&garbage);
-        assert_eq!(parts, []);
     }
 }
 
@@ -180,10 +167,14 @@ fn a_round_of_which_keys_may_be_lost_is_not_made_again() {
     assert!(spool.may_make(round(7)), "the file still tells which numbers were used");
     let sequence = append(&spool, part(7, [2]));
     assert_eq!(drain(&spool)[0].1.key.number, 1);
+    assert_eq!(segment::list(directory.path()).unwrap().len(), 1, "the first one went");
     spool.acknowledge(sequence);
-    // Everything is delivered and deleted; only the highest round is still known.
+    // Everything is delivered; a write by the next run lets the rest go.
     drop(spool);
-    drop(open(directory.path()));
+    let (spool, _) = open(directory.path());
+    spool.report_gap(gap(1, 2, Reason::Missed));
+    drop(spool);
+    // Only the highest round is still known.
     let (spool, _) = open(directory.path());
     assert!(!spool.may_make(round(7)));
     assert!(spool.append(part(7, [3]), &PartLimits::default()).is_err());
@@ -191,37 +182,102 @@ fn a_round_of_which_keys_may_be_lost_is_not_made_again() {
 }
 
 #[test]
-fn a_full_spool_gives_up_the_oldest_and_says_so() {
+fn runs_that_write_nothing_leave_nothing() {
     let directory = tempfile::tempdir().unwrap();
-    let limits = SpoolLimits { bytes_max: 9 << 20 };
-    let (spool, _) = Spool::open(directory.path(), limits).unwrap();
-    let many = |number: u64| {
-        let ids = (0..30_000u32).map(|node| {
-            let mut bytes = [0; 20];
-            bytes[..4].copy_from_slice(&node.to_be_bytes());
-            bytes[4..12].copy_from_slice(&number.to_be_bytes());
-            NodeId::new(bytes)
-        });
-        let sets = Sets::default().with(Class::Seen, ids.collect());
-        Part { sets, ..part(number, []) }
-    };
-    for number in 1..=30 {
-        append(&spool, many(number));
+    for _ in 0..5 {
+        drop(open(directory.path()));
     }
-    let held: u64 = segment::list(directory.path())
-        .unwrap()
-        .iter()
-        .map(|(_, path)| path.metadata().unwrap().len())
-        .sum();
-    assert!(held <= limits.bytes_max, "{held}");
+    assert_eq!(segment::list(directory.path()).unwrap(), []);
+}
+
+#[test]
+fn a_spool_has_one_process() {
+    let directory = tempfile::tempdir().unwrap();
+    let (spool, _) = open(directory.path());
+    let refused = Spool::open(directory.path(), LIMITS).unwrap_err();
+    assert!(refused.to_string().contains("another probe uses this spool"), "{refused}");
+    // Another handle or a place in it keeps it.
+    let cursor = spool.cursor();
+    drop(spool);
+    assert!(Spool::open(directory.path(), LIMITS).is_err());
+    drop(cursor);
+    assert!(Spool::open(directory.path(), LIMITS).is_ok());
+}
+
+/// A part of a round with so many nodes that no other round has.
+fn many(number: u64, count: u32) -> Part {
+    let ids = (0..count).map(|node| {
+        let mut bytes = [0; 20];
+        bytes[..4].copy_from_slice(&node.to_be_bytes());
+        bytes[4..12].copy_from_slice(&number.to_be_bytes());
+        NodeId::new(bytes)
+    });
+    let sets = Sets::default().with(Class::Seen, ids.collect());
+    Part { sets, ..part(number, []) }
+}
+
+fn bytes_of(directory: &Path) -> u64 {
+    let files = std::fs::read_dir(directory).unwrap();
+    files.map(|file| file.unwrap().metadata().unwrap().len()).sum()
+}
+
+#[test]
+fn a_full_spool_gives_up_the_oldest_and_says_so_durably() {
+    let directory = tempfile::tempdir().unwrap();
+    let limits = SpoolLimits::of_bytes(2 << 20);
+    let (spool, _) = Spool::open(directory.path(), limits).unwrap();
+    let first = append(&spool, many(1, 3_000));
+    spool.acknowledge(first);
+    for number in 2..=60 {
+        append(&spool, many(number, 3_000));
+        let held = bytes_of(directory.path());
+        assert!(held <= limits.bytes_max + 28, "{held} bytes");
+    }
+    drop(spool);
+    let (spool, _) = Spool::open(directory.path(), limits).unwrap();
     let waiting = drain(&spool);
-    assert!(waiting.last().unwrap().1 == many(30), "the newest stays");
-    let first_kept = waiting[0].1.key.round.start_s();
-    let gaps = spool.take_gaps();
-    assert!(!gaps.is_empty());
-    assert_eq!(gaps[0].from_round_unix_s, round(1).start_s());
-    assert!(gaps.last().unwrap().to_round_unix_s <= first_kept + 1);
-    assert_eq!(spool.take_gaps(), []);
+    assert!(waiting.last().unwrap().1 == many(60, 3_000), "the newest stays");
+    // The gaps tell of every round that went and of none that stayed; of none that was delivered.
+    let kept: Vec<u64> = waiting.iter().map(|(_, part)| part.key.round.start_s()).collect();
+    let gaps = drain_gaps(&spool);
+    assert!(gaps.iter().all(|gap| gap.reason == Reason::SpoolFull.to_wire() as i32));
+    for number in 1..=60 {
+        let start_s = round(number).start_s();
+        let told =
+            gaps.iter().any(|gap| (gap.from_round_unix_s..gap.to_round_unix_s).contains(&start_s));
+        assert_eq!(told, number > 1 && !kept.contains(&start_s), "round {number}");
+    }
+}
+
+#[test]
+fn a_gap_is_given_up_only_as_a_gap() {
+    let directory = tempfile::tempdir().unwrap();
+    let limits = SpoolLimits::of_bytes(1 << 20);
+    let (spool, _) = Spool::open(directory.path(), limits).unwrap();
+    append(&spool, part(5, [1]));
+    let missed = gap(2, 4, Reason::Missed);
+    spool.report_gap(missed);
+    for number in 10..40 {
+        append(&spool, many(number, 2_000));
+    }
+    let gaps = drain_gaps(&spool);
+    assert!(gaps.contains(&missed), "{gaps:?}");
+    assert!(gaps.iter().any(|gap| gap.from_round_unix_s == round(5).start_s()), "{gaps:?}");
+}
+
+#[test]
+fn what_is_too_old_goes_as_a_gap() {
+    let directory = tempfile::tempdir().unwrap();
+    let limits = SpoolLimits { bytes_max: 2 << 20, age_max_s: 3_000 };
+    let (spool, _) = Spool::open(directory.path(), limits).unwrap();
+    // More than an eighth of what it may take, so that the next one begins another segment.
+    append(&spool, many(1, 15_000));
+    append(&spool, part(100, [1]));
+    assert_eq!(drain(&spool).len(), 2, "old by 2,970 s");
+    append(&spool, part(102, [1]));
+    let rounds: Vec<_> = drain(&spool).iter().map(|(_, part)| part.key.round).collect();
+    assert_eq!(rounds, [round(100), round(102)]);
+    assert_eq!(drain_gaps(&spool), [gap(1, 2, Reason::SpoolFull)]);
 }
 
 #[test]
@@ -230,13 +286,124 @@ fn a_disk_that_takes_nothing_is_an_error_and_no_end() {
     let (spool, _) = open(directory.path());
     append(&spool, part(1, [1]));
     // The open segment's file is replaced by one that cannot be written.
-    spool.lock().writer = Writer::full(directory.path());
+    spool.lock().writer.as_mut().unwrap().fill_disk();
     let refused = spool.append(part(2, [2]), &PartLimits::default());
     assert!(matches!(refused, Err(SpoolError::Write { .. })), "{refused:?}");
-    // A new segment was begun, and the next part is kept.
+    // A new segment is begun, the next part is kept, and what was lost is told.
     append(&spool, part(3, [3]));
     let rounds: Vec<_> = drain(&spool).iter().map(|(_, part)| part.key.round).collect();
     assert_eq!(rounds, [round(1), round(3)]);
+    assert_eq!(drain_gaps(&spool), [gap(2, 3, Reason::SpoolFull)]);
+}
+
+#[test]
+fn on_a_full_disk_it_opens_and_goes_on_when_there_is_room() {
+    let directory = tempfile::tempdir().unwrap();
+    let (spool, _) = open_quick(directory.path(), true);
+    let first = append(&spool, part(1, [1]));
+    drop(spool);
+    let (spool, found) = open_quick(directory.path(), false);
+    assert_eq!(found, Found { waiting: 1, damaged: 0 });
+    for number in 2..200 {
+        assert!(spool.may_make(round(number)));
+        let refused = spool.append(part(number, [1]), &PartLimits::default());
+        assert!(matches!(refused, Err(SpoolError::Write { .. })), "{refused:?}");
+    }
+    spool.report_gap(gap(200, 201, Reason::Missed));
+    assert_eq!(drain(&spool).len(), 1, "what waited is sent all the same");
+    spool.lock().switches.disk_takes = true;
+    append(&spool, part(201, [1]));
+    assert_eq!(drain_gaps(&spool), [gap(2, 200, Reason::SpoolFull), gap(200, 201, Reason::Missed)]);
+    // Space that gives out in the middle leaves no heap of empty files.
+    for number in 202..300 {
+        append(&spool, part(number, [1]));
+        spool.lock().writer.as_mut().unwrap().fill_disk();
+        spool.append(part(number, [2]), &PartLimits::default()).unwrap_err();
+    }
+    spool.lock().switches.disk_takes = false;
+    spool.append(part(300, [1]), &PartLimits::default()).unwrap_err();
+    spool.acknowledge(first);
+    for (sequence, _) in drain_all(&spool) {
+        spool.acknowledge(sequence);
+    }
+    assert_eq!(spool.waiting(), 0);
+    assert_eq!(segment::list(directory.path()).unwrap().len(), 1);
+}
+
+/// Tests run as root, whom permissions do not bind: a directory that cannot be reached stands for
+/// one that may not be.
+#[test]
+fn a_directory_that_cannot_be_read_makes_nothing_until_it_can() {
+    let place = tempfile::tempdir().unwrap();
+    let (directory, away) = (place.path().join("spool"), place.path().join("away"));
+    let (spool, _) = open_quick(&directory, true);
+    append(&spool, part(5, [1]));
+    drop(spool);
+    std::fs::rename(&directory, &away).unwrap();
+    // A link to nowhere: neither can be made, nor is it something else for good.
+    std::os::unix::fs::symlink(place.path().join("nowhere/at/all"), &directory).unwrap();
+    let refused = Spool::open(&directory, LIMITS);
+    assert!(refused.is_err(), "what is no directory can never work: {refused:?}");
+    std::fs::remove_file(&directory).unwrap();
+    std::fs::write(&directory, "a file").unwrap();
+    assert!(Spool::open(&directory, LIMITS).is_err());
+    std::fs::remove_file(&directory).unwrap();
+    // A lock that cannot be opened: nothing of the directory is believed.
+    std::fs::create_dir_all(directory.join("spool.lock")).unwrap();
+    let (spool, found) = open_quick(&directory, true);
+    assert_eq!(found, Found::default());
+    assert!(!spool.is_readable() && !spool.may_make(round(6)));
+    let refused = spool.append(part(6, [1]), &PartLimits::default());
+    assert!(matches!(refused, Err(SpoolError::NoKey { .. })), "{refused:?}");
+    assert_eq!(drain_all(&spool), []);
+    std::fs::remove_dir_all(&directory).unwrap();
+    std::fs::rename(&away, &directory).unwrap();
+    // Read in full before anything is made.
+    assert!(spool.is_readable() && spool.may_make(round(5)));
+    append(&spool, part(5, [2]));
+    let numbers: Vec<u16> = drain(&spool).iter().map(|(_, part)| part.key.number).collect();
+    assert_eq!(numbers, [0, 1]);
+    assert_eq!(drain_gaps(&spool), [gap(6, 7, Reason::SpoolFull)]);
+}
+
+#[test]
+fn a_directory_taken_away_and_given_back_loses_only_what_came_between() {
+    let place = tempfile::tempdir().unwrap();
+    let (directory, away) = (place.path().join("spool"), place.path().join("away"));
+    let (spool, _) = open_quick(&directory, true);
+    append(&spool, part(1, [1]));
+    std::fs::rename(&directory, &away).unwrap();
+    assert_eq!(drain(&spool), [], "a directory that is gone may come back");
+    std::fs::write(&directory, "a file in its place").unwrap();
+    spool.lock().writer.as_mut().unwrap().fill_disk();
+    for number in 2..5 {
+        spool.append(part(number, [1]), &PartLimits::default()).unwrap_err();
+    }
+    assert_eq!(drain(&spool), [], "it cannot be read, and is not given up");
+    assert_eq!(spool.waiting(), 1);
+    std::fs::remove_file(&directory).unwrap();
+    std::fs::rename(&away, &directory).unwrap();
+    append(&spool, part(5, [1]));
+    let rounds: Vec<_> = drain(&spool).iter().map(|(_, part)| part.key.round).collect();
+    assert_eq!(rounds, [round(1), round(5)]);
+    assert_eq!(drain_gaps(&spool), [gap(2, 5, Reason::SpoolFull)]);
+}
+
+#[test]
+fn details_are_handed_out_and_take_no_room_afterwards() {
+    let directory = tempfile::tempdir().unwrap();
+    let (spool, _) = open(directory.path());
+    spool.leave_details(vec![v1::NodeDetails::default(); DETAILS_MAX + 10]);
+    let mut taken = 0;
+    loop {
+        let some = spool.take_details(500).len();
+        taken += some;
+        if some == 0 {
+            break;
+        }
+    }
+    assert_eq!(taken, DETAILS_MAX);
+    assert_eq!(spool.lock().details.capacity(), 0);
 }
 
 #[test]
@@ -246,34 +413,4 @@ fn parts_that_could_not_look_keep_their_reason() {
     let blind = Part { outcome: Outcome::CouldNotLook(Reason::Unauthorised), ..part(1, []) };
     append(&spool, blind.clone());
     assert_eq!(drain(&spool)[0].1, blind);
-}
-
-#[test]
-fn a_frame_that_stands_twice_is_damage_and_its_part_is_kept() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = written(directory.path());
-    let bytes = std::fs::read(&path).unwrap();
-    let first = usize::try_from(segment::first_frame()).unwrap();
-    let second = segment::next_frame(&bytes, first).unwrap().0.end;
-    let end = segment::next_frame(&bytes, second).unwrap().0.end;
-    let torn = [&bytes[..end], &bytes[second..end], &bytes[end..]].concat();
-    std::fs::write(&path, torn).unwrap();
-    let (spool, found) = open(directory.path());
-    assert_eq!(found, Found { waiting: 6, damaged: 1 });
-    assert_eq!(drain(&spool).iter().map(|(at, _)| *at).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6]);
-}
-
-#[test]
-fn numbers_that_no_spool_gets_to_are_not_believed() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = written(directory.path());
-    let mut bytes = std::fs::read(&path).unwrap();
-    for number in [0, segment::SEQUENCE_MAX + 1, u64::MAX] {
-        bytes.extend(segment::frame(ACK, &number.to_le_bytes()));
-        bytes.extend(segment::frame(ENTRY, &number.to_le_bytes()));
-    }
-    std::fs::write(&path, bytes).unwrap();
-    let (spool, found) = open(directory.path());
-    assert_eq!(found.waiting, 6);
-    assert_eq!(append(&spool, part(9, 0..3)), 7);
 }

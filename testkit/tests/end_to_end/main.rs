@@ -29,13 +29,13 @@ async fn a_scripted_run_equals_the_oracle_to_the_byte() {
 
     // The aggregator is away for two rounds; probes go on and spool.
     stage.stop_aggregator().await;
-    stage.kill_probe(1);
+    stage.kill_probe(1).await;
     stage.start_probe(1);
     tokio::time::sleep(Duration::from_secs(2 * PERIOD_S)).await;
     stage.start_aggregator().await;
     stage.rounds_closed_with(3, |summary| summary.down == 1 && summary.up == 23).await;
     for probe in 0..3 {
-        stage.kill_probe(probe);
+        stage.kill_probe(probe).await;
     }
     stage.all_delivered().await;
     stage.stop_aggregator().await;
@@ -77,7 +77,7 @@ async fn whatever_is_wrong_with_a_daemon_nobody_becomes_down() {
     stage.daemons[0].set_fault(None);
     stage.daemons[0].refuse_key(false);
     stage.rounds_closed_with(1, |summary| summary.up == 12).await;
-    stage.kill_probe(0);
+    stage.kill_probe(0).await;
     stage.stop_aggregator().await;
     let csv = stage.csv();
     assert!(!csv.contains("False"), "{csv}");
@@ -85,4 +85,16 @@ async fn whatever_is_wrong_with_a_daemon_nobody_becomes_down() {
     assert_eq!(csv, oracle::csv(&facts, &epochs, closed));
     // Scans whose deletion a fault swallowed end by their own timeout; demands would live an hour.
     assert_eq!(stage.daemons[0].open_demands(), 0);
+}
+
+/// A gap waits in the spool like a part, is sent alone, and leaves it when it is answered.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gap_is_delivered_without_any_part() {
+    let mut stage = Stage::open(1).await;
+    stage.start_aggregator().await;
+    let reason = uptime_proto::v1::CouldNotLookReason::Missed as i32;
+    let gap = uptime_proto::v1::Gap { from_round_unix_s: 8_000, to_round_unix_s: 8_008, reason };
+    stage.leave_gap(0, gap);
+    stage.all_drained().await;
+    stage.stop_aggregator().await;
 }

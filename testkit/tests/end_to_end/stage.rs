@@ -136,7 +136,7 @@ impl Stage {
         })
         .unwrap();
         let directory = self.directory.path().join(format!("spool-{number}"));
-        let limits = SpoolLimits { bytes_max: 64 << 20 };
+        let limits = SpoolLimits::of_bytes(64 << 20);
         let (spool, found) = Spool::open(&directory, limits).unwrap();
         assert_eq!(found.damaged, 0);
         let orders = Orders::open(&directory);
@@ -159,8 +159,26 @@ impl Stage {
     }
 
     /// Ends a probe without notice, wherever it is.
-    pub(crate) fn kill_probe(&mut self, number: usize) {
-        drop(self.probes.remove(&number).expect("it runs"));
+    pub(crate) async fn kill_probe(&mut self, number: usize) {
+        let (mut tasks, spool) = self.probes.remove(&number).expect("it runs");
+        tasks.shutdown().await;
+        drop(spool);
+        // Rounds that were going on let go of the spool a moment later.
+        let directory = self.directory.path().join(format!("spool-{number}"));
+        let free = async {
+            while Spool::open(&directory, SpoolLimits::of_bytes(64 << 20)).is_err() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, free).await.expect("the spool is let go of");
+    }
+
+    /// Leaves a gap in a probe's spool, for whoever delivers it.
+    pub(crate) fn leave_gap(&self, number: usize, gap: uptime_proto::v1::Gap) {
+        let directory = self.directory.path().join(format!("spool-{number}"));
+        let (spool, _) = Spool::open(&directory, SpoolLimits::of_bytes(64 << 20)).unwrap();
+        spool.report_gap(gap);
+        assert_eq!(spool.waiting(), 1);
     }
 
     fn ledger(&self) -> &Ledger {
@@ -190,9 +208,17 @@ impl Stage {
 
     /// Starts an uplink alone for every spool that was left, until nothing waits in any.
     pub(crate) async fn all_delivered(&self) {
+        self.all_drained().await;
+        // What came late is judged when nothing else is to be done: with the next close at the
+        // latest.
+        self.rounds_closed_with(1, |_| true).await;
+    }
+
+    /// The same, without waiting for what was delivered to be judged.
+    pub(crate) async fn all_drained(&self) {
         for number in 0..3 {
             let directory = self.directory.path().join(format!("spool-{number}"));
-            let limits = SpoolLimits { bytes_max: 64 << 20 };
+            let limits = SpoolLimits::of_bytes(64 << 20);
             let (spool, _) = Spool::open(&directory, limits).unwrap();
             let options = UplinkOptions {
                 aggregators: vec![format!("http://{}", self.address)],
@@ -203,9 +229,6 @@ impl Stage {
             let uplink = Uplink::new(options, spool, Orders::open(&directory));
             assert_eq!(uplink.drain(Duration::from_secs(20)).await, 0);
         }
-        // What came late is judged when nothing else is to be done: with the next close at the
-        // latest.
-        self.rounds_closed_with(1, |_| true).await;
     }
 
     /// Every stored fact, in the oracle's words, with the rules and the last closed round.

@@ -1,0 +1,85 @@
+//! Part numbers given out: no key is made twice.
+//!
+//! Owns what is known of keys made before. Refuses a round of which that is not known.
+
+use std::collections::BTreeMap;
+
+/// Slots (round and subnet) of which the next free number is kept; the oldest go. Rounds overlap
+/// by their grace only, so even of sixty subnets this is far more than is ever going on.
+const SLOTS_MAX: usize = 1_024;
+
+/// The next free part number of each slot, and how far back that is known.
+#[derive(Debug, Default)]
+pub(super) struct Numbers {
+    next: BTreeMap<(u64, String), u16>,
+    /// Of rounds up to this start it is not known which numbers were given out.
+    unknown_through_s: u64,
+}
+
+impl Numbers {
+    /// Whether it is known which numbers of a round were given out.
+    pub(super) fn known(&self, round_s: u64) -> bool {
+        round_s > self.unknown_through_s
+    }
+
+    /// Of rounds up to this start it is not known.
+    pub(super) fn unknown_through(&mut self, round_s: u64) {
+        self.unknown_through_s = self.unknown_through_s.max(round_s);
+        self.next = self.next.split_off(&(self.unknown_through_s.saturating_add(1), String::new()));
+    }
+
+    /// Gives out the next number of a slot; `None` when there is none below `most`.
+    pub(super) fn take(&mut self, round_s: u64, subnet: &str, most: u16) -> Option<u16> {
+        if !self.known(round_s) {
+            return None;
+        }
+        let next = self.next.get(&(round_s, subnet.to_owned())).copied().unwrap_or(0);
+        if next >= most {
+            return None;
+        }
+        self.used_up_to(round_s, subnet.to_owned(), next + 1);
+        Some(next)
+    }
+
+    /// Numbers of a slot below this one were given out.
+    pub(super) fn used_up_to(&mut self, round_s: u64, subnet: String, next: u16) {
+        if !self.known(round_s) {
+            return;
+        }
+        let slot = self.next.entry((round_s, subnet)).or_default();
+        *slot = next.max(*slot);
+        if self.next.len() > SLOTS_MAX
+            && let Some(((oldest_s, _), _)) = self.next.pop_first()
+        {
+            self.unknown_through(oldest_s);
+        }
+    }
+
+    /// Adds what a later segment says.
+    pub(super) fn join(&mut self, other: Self) {
+        self.unknown_through(other.unknown_through_s);
+        for ((round_s, subnet), next) in other.next {
+            self.used_up_to(round_s, subnet, next);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_given_out_once_and_old_rounds_become_unknown() {
+        let mut numbers = Numbers::default();
+        numbers.used_up_to(30, "public".to_owned(), 3);
+        assert_eq!(numbers.take(30, "public", 64), Some(3));
+        assert_eq!(numbers.take(30, "public", 4), None);
+        assert_eq!(numbers.take(30, "", 64), Some(0));
+        for round in 2..=SLOTS_MAX as u64 {
+            numbers.take(round * 30, "", 64).expect("there is one");
+        }
+        assert!(!numbers.known(30) && numbers.known(60));
+        assert_eq!(numbers.take(30, "", 64), None);
+        assert_eq!(numbers.next.len(), SLOTS_MAX - 1);
+    }
+}

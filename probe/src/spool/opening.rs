@@ -1,0 +1,135 @@
+//! Opening a spool: the lock, and everything that earlier runs left, read once.
+//!
+//! Owns the question which keys were made before. Whatever in the directory is damaged or cannot
+//! be read is passed over.
+
+use std::io;
+use std::path::Path;
+
+use metrics::counter;
+
+use super::Found;
+use super::lock::{self, Lock, NoLock};
+use super::reading::{Contents, Damage, Stretch, contents};
+use super::segment;
+use super::sequences::Sequences;
+use super::state::{Held, Inner, log_stretch};
+
+/// Damaged stretches of one file that are named in the log.
+const LINES_MAX: usize = 8;
+
+/// Why a spool is not open.
+#[derive(Debug)]
+pub(super) enum NotOpen {
+    /// It can never work so.
+    Never(io::Error),
+    /// It may work another time.
+    NotNow(io::Error),
+}
+
+/// What is gathered from segment to segment.
+#[derive(Default)]
+struct Gathered {
+    found: Found,
+    seen: Sequences,
+    acknowledged: Sequences,
+    high_water_s: u64,
+}
+
+impl Inner {
+    /// Takes the lock and reads what is there. Nothing is written but the directory and the lock,
+    /// so that a full disk does not stop it.
+    pub(super) fn read(&mut self) -> Result<Found, NotOpen> {
+        let Some(directory) = self.directory.clone() else {
+            return Err(NotOpen::NotNow(io::ErrorKind::NotFound.into()));
+        };
+        make(&directory)?;
+        let lock = Lock::take(&directory).map_err(|no_lock| match no_lock {
+            NoLock::Held(error) => NotOpen::Never(error),
+            NoLock::NotNow(error) => NotOpen::NotNow(error),
+        })?;
+        let segments = segment::list(&directory).map_err(NotOpen::NotNow)?;
+        let last_number = segments.last().map_or(0, |(number, _)| *number);
+        let mut gathered = Gathered::default();
+        for (number, path) in segments {
+            self.read_segment(number, &path, &mut gathered);
+        }
+        let Gathered { mut found, seen, acknowledged, high_water_s } = gathered;
+        for number in acknowledged.iter() {
+            for held in self.segments.values_mut() {
+                held.waiting.remove(number);
+            }
+        }
+        let mark = lock::read_mark(&directory).unwrap_or_else(|error| {
+            tracing::error!(error, file = lock::name(), "it cannot be read and is made anew");
+            found.damaged += 1;
+            lock::Mark::default()
+        });
+        self.high_water_s = self.high_water_s.max(high_water_s).max(mark.high_water_s);
+        let last = seen.last().unwrap_or(0);
+        // Where something was damaged or is missing, part numbers may have been lost with it.
+        if found.damaged > 0 || seen.has_holes() || mark.sequence > last {
+            self.numbers.unknown_through(self.high_water_s);
+        }
+        let last = last.max(mark.sequence).max(acknowledged.last().unwrap_or(0));
+        self.next_sequence = self.next_sequence.max(last.saturating_add(1));
+        let last_number = last_number.max(super::aside::last_number(&directory));
+        self.next_segment = self.next_segment.max(last_number.saturating_add(1));
+        self.locked = Some(lock);
+        found.waiting = self.waiting();
+        counter!("uptime_spool_damaged_stretches_total").increment(found.damaged);
+        self.drop_finished();
+        self.report();
+        Ok(found)
+    }
+
+    fn read_segment(&mut self, number: u64, path: &Path, gathered: &mut Gathered) {
+        let file = segment::name(number);
+        let contents = contents(path, |_, _, _| {}).unwrap_or_else(|error| {
+            tracing::error!(%error, file, "this part of the spool cannot be read");
+            let bytes = path.metadata().map_or(0, |of| of.len());
+            let mut damage = Damage::default();
+            damage.note(Stretch { offset: 0, length: bytes });
+            Contents { bytes, damage, ..Contents::default() }
+        });
+        let damage = &contents.damage;
+        for stretch in damage.stretches.iter().take(LINES_MAX) {
+            log_stretch(&file, *stretch);
+        }
+        if damage.count > LINES_MAX as u64 {
+            tracing::error!(file, stretches = damage.count, "there are more damaged stretches");
+        }
+        gathered.found.damaged += damage.count;
+        // Rounds that earlier segments held, and of which they do not tell now.
+        let earlier_s = contents.earlier_high_water_s.unwrap_or(0);
+        if earlier_s > gathered.high_water_s {
+            self.numbers.unknown_through(earlier_s);
+        }
+        gathered.high_water_s = gathered.high_water_s.max(earlier_s).max(contents.high_water_s);
+        for sequence in contents.sequences.iter() {
+            gathered.seen.insert(sequence);
+        }
+        for sequence in contents.acknowledged.iter() {
+            gathered.acknowledged.insert(sequence);
+        }
+        self.numbers.join(contents.numbers);
+        let held = Held {
+            bytes: contents.bytes,
+            waiting: contents.sequences,
+            rounds: contents.rounds,
+            damage: contents.damage,
+        };
+        self.segments.insert(number, held);
+    }
+}
+
+fn make(directory: &Path) -> Result<(), NotOpen> {
+    use io::ErrorKind::{AlreadyExists, InvalidFilename, InvalidInput, NotADirectory};
+    let made = std::fs::create_dir_all(directory);
+    made.map_err(|error| match error.kind() {
+        AlreadyExists | NotADirectory | InvalidFilename | InvalidInput => {
+            NotOpen::Never(io::Error::new(error.kind(), format!("it is no directory: {error}")))
+        }
+        _ => NotOpen::NotNow(error),
+    })
+}

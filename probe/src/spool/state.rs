@@ -1,0 +1,497 @@
+//! What is behind a handle: the open segment, what waits in the closed ones, and what goes when.
+//!
+//! Owns every write. A disk that takes nothing ends nothing: the round is noted as lost, and the
+//! next write tries again.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use metrics::{counter, gauge};
+use prost::Message;
+use tokio::time::Instant;
+use uptime_proto::convert::{Encoder, PartLimits};
+use uptime_proto::{Part, Reason, v1};
+
+use super::gaps::{self, Gaps};
+use super::lock::{Lock, Mark};
+use super::numbers::Numbers;
+use super::reading::{self, Damage, Stretch};
+use super::segment::{self, ACK, ENTRY, GAP, Writer};
+use super::sequences::Sequences;
+use super::{Rounds, SpoolError, SpoolLimits, aside};
+
+/// A segment beyond this is closed and the next one begun: after some days of 10,000 nodes.
+const SEGMENT_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Nor does it take more than this share of the whole, so that little goes at a time.
+const SEGMENT_SHARE: u64 = 8;
+/// A segment of which nothing is waiting is closed beyond this, so that it can be deleted.
+const SEGMENT_BYTES_IDLE: u64 = 1024 * 1024;
+/// An entry stands twice only if it takes no more than this share of the whole.
+const TWICE_SHARE: u64 = 16;
+/// A disk that takes nothing is tried again after so long.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+
+/// A segment and what waits in it.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    pub(super) bytes: u64,
+    pub(super) waiting: Sequences,
+    pub(super) rounds: Option<Rounds>,
+    pub(super) damage: Damage,
+}
+
+/// What only tests set otherwise.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Switches {
+    /// Files are synced.
+    pub(super) synced: bool,
+    /// New segments can be made.
+    pub(super) disk_takes: bool,
+    /// How long to wait before trying again.
+    pub(super) try_again: Duration,
+}
+
+impl Default for Switches {
+    fn default() -> Self {
+        Self { synced: true, disk_takes: true, try_again: TRY_AGAIN }
+    }
+}
+
+/// What does not work, and when it is tried again.
+#[derive(Debug)]
+struct Trouble {
+    kind: io::ErrorKind,
+    text: String,
+    again_at: Instant,
+}
+
+/// The spool itself.
+#[derive(Debug)]
+pub(super) struct Inner {
+    /// `None`: this spool has none, knows nothing and keeps nothing.
+    pub(super) directory: Option<PathBuf>,
+    pub(super) limits: SpoolLimits,
+    pub(super) switches: Switches,
+    /// `None`: the directory could not be read yet, so no keys are known and none are made.
+    pub(super) locked: Option<Lock>,
+    /// Closed segments that still hold what waits, and the open one, by number.
+    pub(super) segments: BTreeMap<u64, Held>,
+    /// Made when it is first needed.
+    pub(super) writer: Option<Writer>,
+    encoder: Encoder,
+    pub(super) next_segment: u64,
+    pub(super) next_sequence: u64,
+    /// The highest round of which a part was made, by any run of this spool.
+    pub(super) high_water_s: u64,
+    pub(super) numbers: Numbers,
+    pub(super) details: Vec<v1::NodeDetails>,
+    pub(super) samples: VecDeque<v1::Sample>,
+    /// Gaps the disk did not take yet.
+    unwritten: Gaps,
+    trouble: Option<Trouble>,
+}
+
+impl Inner {
+    pub(super) fn new(directory: Option<PathBuf>, limits: SpoolLimits, switches: Switches) -> Self {
+        Self {
+            directory,
+            limits,
+            switches,
+            locked: None,
+            segments: BTreeMap::new(),
+            writer: None,
+            encoder: Encoder::default(),
+            next_segment: 1,
+            next_sequence: 1,
+            high_water_s: 0,
+            numbers: Numbers::default(),
+            details: Vec::new(),
+            samples: VecDeque::new(),
+            unwritten: Gaps::default(),
+            trouble: None,
+        }
+    }
+
+    pub(super) fn waiting(&self) -> u64 {
+        self.segments.values().map(|held| held.waiting.len()).sum()
+    }
+
+    // === when the disk fails ===
+
+    /// Fails while it is too early to try again.
+    pub(super) fn may_try(&self) -> io::Result<()> {
+        match &self.trouble {
+            Some(trouble) if Instant::now() < trouble.again_at => {
+                Err(io::Error::new(trouble.kind, trouble.text.clone()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Notes a failure. The first of several is tried again at once: another file may do.
+    pub(super) fn failed(&mut self, error: io::Error) -> io::Error {
+        counter!("uptime_spool_writes_failed_total").increment(1);
+        let directory = self.directory.clone().unwrap_or_default();
+        let directory = directory.display();
+        let mut again_at = Instant::now();
+        if self.trouble.is_some() {
+            tracing::debug!(%error, %directory, "the spool still cannot be used");
+            again_at += self.switches.try_again;
+        } else {
+            tracing::error!(
+                %error,
+                %directory,
+                "the spool cannot be used: make room on its disk, see that this user may read \
+                 and write it, or choose another with --spool-dir. Scanning goes on and this is \
+                 tried again; rounds that cannot be kept are reported as a gap"
+            );
+        }
+        self.trouble = Some(Trouble { kind: error.kind(), text: error.to_string(), again_at });
+        error
+    }
+
+    fn worked(&mut self) {
+        if self.trouble.take().is_some() {
+            tracing::info!("the spool can be written again");
+        }
+    }
+
+    // === writing ===
+
+    /// Gives the part the next free number of its subnet and round and writes it, synced.
+    pub(super) fn append(
+        &mut self,
+        mut part: Part,
+        limits: &PartLimits,
+    ) -> Result<u64, SpoolError> {
+        let round = part.key.round;
+        let round_s = round.start_s();
+        let lost = gaps::of_round(round, Reason::SpoolFull);
+        if self.locked.is_none() {
+            self.unwritten.add(lost);
+            return Err(SpoolError::NoKey { round_s });
+        }
+        let number = self.numbers.take(round_s, &part.key.subnet, limits.part_numbers_max);
+        part.key.number = number.ok_or(SpoolError::NoKey { round_s })?;
+        let written = self.write_part(&part, limits);
+        let sequence = written.map_err(|source| {
+            self.unwritten.add(lost);
+            SpoolError::Write { directory: self.directory.clone().unwrap_or_default(), source }
+        })?;
+        self.worked();
+        self.write_unwritten();
+        self.report();
+        Ok(sequence)
+    }
+
+    fn write_part(&mut self, part: &Part, limits: &PartLimits) -> io::Result<u64> {
+        self.close_if_large();
+        self.ensure_writer()?;
+        // Not before: the header tells of earlier parts.
+        self.high_water_s = self.high_water_s.max(part.key.round.start_s());
+        let wire = self.encoder.encode(part, limits);
+        let message = wire.encode_to_vec();
+        let bytes = segment::frame_bytes(message.len() + size_of::<u64>()) as u64;
+        let twice = segment::brings_ids(&wire) && bytes <= self.limits.bytes_max / TWICE_SHARE;
+        self.make_room(if twice { 2 * bytes } else { bytes });
+        self.put(ENTRY, &message, twice, Some(reading::rounds_of(&wire)))
+    }
+
+    /// Reports rounds that are lost: on disk and synced, or, while that cannot be, in memory.
+    pub(super) fn report_gap(&mut self, gap: v1::Gap) {
+        self.unwritten.add(gap);
+        if self.locked.is_none() {
+            return;
+        }
+        self.close_if_large();
+        if self.ensure_writer().is_ok() {
+            self.write_unwritten();
+        }
+        self.report();
+    }
+
+    fn write_unwritten(&mut self) {
+        while let Some(gap) = self.unwritten.first() {
+            if self.put_gap(&gap).is_err() {
+                return;
+            }
+            self.unwritten.forget_first();
+        }
+        self.worked();
+    }
+
+    fn put_gap(&mut self, gap: &v1::Gap) -> io::Result<u64> {
+        self.put(GAP, &gap.encode_to_vec(), false, reading::gap_rounds(gap))
+    }
+
+    /// Writes an entry or a gap, synced, to the open segment.
+    fn put(
+        &mut self,
+        kind: u8,
+        message: &[u8],
+        twice: bool,
+        rounds: Option<Rounds>,
+    ) -> io::Result<u64> {
+        let sequence = self.next_sequence;
+        if sequence > segment::SEQUENCE_MAX {
+            return Err(io::Error::other("there is no sequence number left"));
+        }
+        // Never given out again, even if the write fails: part of it may be on disk.
+        self.next_sequence = self.next_sequence.saturating_add(1);
+        let mut body = sequence.to_le_bytes().to_vec();
+        body.extend(message);
+        self.put_frame(kind, &body, twice, true)?;
+        if let Some(number) = self.writer.as_ref().map(Writer::number)
+            && let Some(held) = self.segments.get_mut(&number)
+        {
+            held.waiting.insert(sequence);
+            if let Some(rounds) = rounds {
+                Rounds::join(&mut held.rounds, rounds);
+            }
+        }
+        if let Some(lock) = &self.locked {
+            lock.write_mark(Mark { sequence, high_water_s: self.high_water_s });
+        }
+        Ok(sequence)
+    }
+
+    fn put_frame(&mut self, kind: u8, body: &[u8], twice: bool, sync: bool) -> io::Result<()> {
+        let frame = segment::frame(kind, body)?;
+        let Some(writer) = &mut self.writer else {
+            return Err(io::Error::other("no segment is open"));
+        };
+        let mut written = writer.put(&frame);
+        if twice {
+            written = written.and_then(|()| writer.put(&frame));
+        }
+        if sync {
+            written = written.and_then(|()| writer.sync());
+        }
+        let (number, bytes) = (writer.number(), writer.bytes());
+        if let Some(held) = self.segments.get_mut(&number) {
+            held.bytes = bytes;
+        }
+        written.map_err(|error| {
+            // The encoder has counted on what is not there: a new segment begins.
+            self.close_writer();
+            self.failed(error)
+        })
+    }
+
+    fn ensure_writer(&mut self) -> io::Result<()> {
+        if self.writer.is_some() {
+            return Ok(());
+        }
+        self.may_try()?;
+        let made = match (&self.directory, &self.locked) {
+            (Some(directory), Some(_)) if self.switches.disk_takes => {
+                let (number, synced) = (self.next_segment, self.switches.synced);
+                Writer::create(directory, number, self.high_water_s, synced)
+            }
+            _ => Err(io::ErrorKind::StorageFull.into()),
+        };
+        match made {
+            Ok(writer) => {
+                let held = Held { bytes: writer.bytes(), ..Held::default() };
+                self.segments.insert(writer.number(), held);
+                self.next_segment = writer.number() + 1;
+                self.writer = Some(writer);
+                self.encoder = Encoder::default();
+                self.drop_finished();
+                Ok(())
+            }
+            Err(error) => {
+                if error.kind() == io::ErrorKind::AlreadyExists {
+                    self.next_segment += 1;
+                }
+                Err(self.failed(error))
+            }
+        }
+    }
+
+    fn close_if_large(&mut self) {
+        let idle = self.segments.values().all(|held| held.waiting.is_empty());
+        let most = if idle { SEGMENT_BYTES_IDLE } else { SEGMENT_BYTES_MAX };
+        let most = most.min(self.limits.bytes_max / SEGMENT_SHARE);
+        if self.writer.as_ref().is_some_and(|writer| writer.bytes() >= most) {
+            self.close_writer();
+        }
+    }
+
+    fn close_writer(&mut self) {
+        self.encoder = Encoder::default();
+        let Some(writer) = self.writer.take() else {
+            return;
+        };
+        // A full disk must not fill up with headers.
+        if writer.is_empty()
+            && let Some(directory) = &self.directory
+            && std::fs::remove_file(segment::path(directory, writer.number())).is_ok()
+        {
+            self.segments.remove(&writer.number());
+            self.next_segment = writer.number();
+        }
+    }
+
+    // === going ===
+
+    /// It is on disk elsewhere, or will never be taken there.
+    pub(super) fn acknowledge(&mut self, sequence: u64) {
+        if !self.segments.values_mut().any(|held| held.waiting.remove(sequence)) {
+            return;
+        }
+        // Not synced: an acknowledgement lost to a power cut costs one duplicate.
+        let written = self
+            .ensure_writer()
+            .and_then(|()| self.put_frame(ACK, &sequence.to_le_bytes(), false, false));
+        if let Err(error) = written {
+            tracing::debug!(%error, "an acknowledgement was not written; it may be sent again");
+        }
+        self.drop_finished();
+        self.report();
+    }
+
+    /// Deletes closed segments of which nothing waits, the oldest first: a later one may hold the
+    /// acknowledgements of an earlier one. The last one stays, for its keys, until there is a
+    /// newer one.
+    pub(super) fn drop_finished(&mut self) {
+        let open = self.writer.as_ref().map(Writer::number);
+        while self.segments.len() > 1
+            && let Some(oldest) = self.segments.first_entry()
+            && Some(*oldest.key()) != open
+            && oldest.get().waiting.is_empty()
+        {
+            let (number, held) = oldest.remove_entry();
+            let Some(directory) = &self.directory else {
+                return;
+            };
+            let path = segment::path(directory, number);
+            let gone = if held.damage.count > 0 {
+                aside::set_aside(&path, self.limits.bytes_max).map(|_| ())
+            } else {
+                std::fs::remove_file(&path)
+            };
+            if let Err(error) = gone {
+                tracing::warn!(%error, path = %path.display(), "a finished segment stays");
+            }
+        }
+    }
+
+    /// Lets the oldest go while so many bytes more would be too many, or they are too old.
+    fn make_room(&mut self, bytes: u64) {
+        let Some(directory) = self.directory.clone() else {
+            return;
+        };
+        let old_s = self.high_water_s.saturating_sub(self.limits.age_max_s);
+        while let Some((number, held)) = self.segments.first_key_value()
+            && self.writer.as_ref().is_some_and(|writer| writer.number() != *number)
+        {
+            let (number, too_old) =
+                (*number, held.rounds.is_some_and(|rounds| rounds.last_s < old_s));
+            let held: u64 = self.segments.values().map(|held| held.bytes).sum();
+            let total = held + aside::bytes(&directory) + bytes;
+            let too_many = total > self.limits.bytes_max;
+            if too_many && aside::remove_oldest(&directory) {
+                continue;
+            }
+            if !(too_old || too_many) || !self.give_up(number) {
+                return;
+            }
+        }
+    }
+
+    /// Lets a segment go, after what it still held is written down as gaps. Answers whether it
+    /// did: what cannot be written down stays.
+    fn give_up(&mut self, number: u64) -> bool {
+        let (Some(directory), Some(held)) = (&self.directory, self.segments.get(&number)) else {
+            return false;
+        };
+        let lost = held.waiting.len();
+        let mut given_up = given_up(&segment::path(directory, number), held);
+        tracing::error!(
+            lost,
+            segment = number,
+            first = held.rounds.map(|rounds| rounds.first_s),
+            last = held.rounds.map(|rounds| rounds.last_s),
+            "the spool is full or its parts too old: the oldest are given up"
+        );
+        while let Some(gap) = given_up.first() {
+            if self.put_gap(&gap).is_err() {
+                return false;
+            }
+            given_up.forget_first();
+        }
+        counter!("uptime_spool_parts_given_up_total").increment(lost);
+        if let Some(held) = self.segments.get_mut(&number) {
+            held.waiting = Sequences::default();
+        }
+        self.drop_finished();
+        true
+    }
+
+    /// A damaged stretch was met while reading.
+    pub(super) fn damaged(&mut self, number: u64, stretch: Stretch) {
+        let Some(held) = self.segments.get_mut(&number) else {
+            return;
+        };
+        if held.damage.note(stretch) {
+            counter!("uptime_spool_damaged_stretches_total").increment(1);
+            if held.damage.stretches.contains(&stretch) {
+                log_stretch(&segment::name(number), stretch);
+            }
+        }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a gauge")]
+    pub(super) fn report(&self) {
+        let bytes: u64 = self.segments.values().map(|held| held.bytes).sum();
+        gauge!("uptime_spool_bytes").set(bytes as f64);
+        gauge!("uptime_spool_parts_waiting").set(self.waiting() as f64);
+    }
+}
+
+/// Names a damaged stretch in the log.
+pub(super) fn log_stretch(file: &str, stretch: Stretch) {
+    let Stretch { offset, length } = stretch;
+    tracing::error!(file, offset, length, "the spool is damaged here; the rest is delivered");
+}
+
+/// What still waits in a segment, as gaps. Where that cannot be read: all its rounds.
+fn given_up(path: &std::path::Path, held: &Held) -> Gaps {
+    let mut gaps = Gaps::default();
+    let full = Reason::SpoolFull.to_wire() as i32;
+    let gap = |rounds: Rounds, reason| v1::Gap {
+        from_round_unix_s: rounds.first_s,
+        to_round_unix_s: rounds.end_s,
+        reason,
+    };
+    let mut found = 0;
+    let read = reading::contents(path, |kind, number, rest| {
+        if !held.waiting.contains(number) {
+            return;
+        }
+        match kind {
+            ENTRY => {
+                if let Some((_, rounds)) = reading::part_rounds(rest) {
+                    found += 1;
+                    gaps.add(gap(rounds, full));
+                }
+            }
+            GAP => {
+                if let Ok(waiting) = v1::Gap::decode(rest) {
+                    found += 1;
+                    gaps.add(waiting);
+                }
+            }
+            _ => {}
+        }
+    });
+    if (read.is_err() || found < held.waiting.len())
+        && let Some(rounds) = held.rounds
+    {
+        gaps.add(gap(rounds, full));
+    }
+    gaps
+}
