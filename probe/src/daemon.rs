@@ -159,10 +159,9 @@ fn tell(states: &[NotifyState<'_>]) {
 }
 
 fn sources(config: &Config, relay: Option<RelayWatch>) -> Result<Sources, YagnaConfigError> {
-    let finds_per_s_max = config.yagna.limits.finds_per_s_max;
     let yagna = config.open_yagna()?;
     let (subnets, enabled) = (config.subnets.clone(), config.enabled);
-    Ok(Sources { yagna, relay, subnets, enabled, finds_per_s_max })
+    Ok(Sources { yagna, relay, subnets, enabled })
 }
 
 fn uplink_options(config: &Config) -> UplinkOptions {

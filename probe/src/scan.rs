@@ -5,6 +5,7 @@
 //! is all it decides. Whatever could not be looked at becomes a part that says so and why; rounds
 //! that were not scanned at all are reported as a gap.
 
+mod grid;
 mod lookup;
 mod memory;
 mod round;
@@ -25,16 +26,13 @@ use crate::orders::{Orders, Plan};
 use crate::spool::Spool;
 use crate::yagna::relay::RelayWatch;
 use crate::yagna::{Offer, Yagna};
+use grid::Grid;
 pub use lookup::{Aside, Findings, Fresh, SuspectPlan, first_look_ups, suspects};
 use memory::{Listing, Memory};
 use round::RoundScan;
 
-/// A round is begun late by at most this share of its period, else it is missed.
-const LATE_START_SHARE: i64 = 4;
 /// Look-ups end so long before their time is over, so that their part is still on time.
 const REPORT_MS: i64 = 500;
-/// The fixed jitter of a probe is below this share of the period, and below two seconds.
-const JITTER_SHARE: i64 = 20;
 /// How long the relay's first listing is expected to take: 500 pages at 100 a second.
 const RELAY_TAKES: Duration = Duration::from_secs(5);
 /// Rounds missed longer ago are not worth a report: the aggregator takes nothing so old.
@@ -52,8 +50,6 @@ pub struct Sources {
     pub subnets: Vec<String>,
     /// Which questions are put.
     pub enabled: Enabled,
-    /// `FindNode` questions a second, by this host's settings.
-    pub finds_per_s_max: u32,
 }
 
 /// Which sources of evidence are used.
@@ -82,9 +78,10 @@ impl Enabled {
 impl Sources {
     /// The lower of this host's rate and the aggregator's.
     fn finds_per_s(&self, schedule: &v1::Schedule) -> u32 {
+        let own = self.yagna.limits().finds_per_s_max;
         match schedule.lookups_per_s_max {
-            0 => self.finds_per_s_max,
-            told => told.min(self.finds_per_s_max),
+            0 => own,
+            told => told.min(own),
         }
     }
 }
@@ -198,33 +195,28 @@ impl Scanner {
                 tokio::time::sleep(SPOOL_AGAIN).await;
                 continue;
             }
-            let begins = |round: Round| round.start_ms() + self.jitter_ms(round);
-            let late_ms = current.period().millis() / LATE_START_SHARE;
-            let fits = now_ms <= begins(current) + late_ms
-                && last.is_none_or(|last| current > last)
-                && self.spool.may_make(current);
-            let mut round = if fits { current } else { plan.epochs.next(current) };
-            while last.is_some_and(|last| round <= last) || !self.spool.may_make(round) {
-                round = plan.epochs.next(round);
+            if state.connected {
+                self.spool.settle_clock(current.start_s());
             }
-            let wait = Duration::from_millis(
-                u64::try_from(begins(round).saturating_sub(now_ms)).unwrap_or(0),
-            );
+            let grid = Grid { epochs: &plan.epochs, jitter_permille: self.jitter_permille };
+            let Some(round) = grid.due(now_ms, last, |round| self.spool.may_make(round)) else {
+                tracing::error!("no round may be scanned for long: was this clock set back?");
+                tokio::time::sleep(SPOOL_AGAIN).await;
+                continue;
+            };
+            let begins_ms = grid.begins_ms(round);
+            let wait = u64::try_from(begins_ms.saturating_sub(now_ms)).unwrap_or(0);
+            let wait = Duration::from_millis(wait);
             tokio::time::sleep(wait).await;
             // The clock, its offset or the plan may have changed meanwhile.
             let state = self.orders.now();
             let current = state.plan.as_ref().is_some_and(|there| **there == *plan);
-            if current && state.now_ms() >= begins(round) - 5 {
+            if current && state.now_ms() >= begins_ms - 5 {
                 self.report_missed(last, round, &plan);
                 self.begun_ms.store(now_unix_ms(), Ordering::Relaxed);
                 return (round, plan);
             }
         }
-    }
-
-    fn jitter_ms(&self, round: Round) -> i64 {
-        let most = (round.period().millis() / JITTER_SHARE).min(2_000);
-        most * i64::from(self.jitter_permille) / 1000
     }
 
     /// Reports the rounds between the last one that was scanned, by this run or an earlier one, and

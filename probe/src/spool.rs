@@ -80,6 +80,8 @@ use state::{Inner, Switches};
 pub const AGE_MAX_S: u64 = 35 * 86_400;
 /// Details of nodes that wait to be sent beside parts. Not durable: they are told again anyway.
 const DETAILS_MAX: usize = 50_000;
+/// No two clocks are so far apart, and the grace of no round is so long: a day.
+const FUTURE_S_MAX: u64 = 86_400;
 /// Samples that wait to be sent beside parts: those of some rounds.
 const SAMPLES_MAX: usize = 5_000;
 
@@ -307,6 +309,23 @@ impl Spool {
     #[must_use]
     pub fn high_water_s(&self) -> u64 {
         self.lock().high_water_s
+    }
+
+    /// Tells the spool which round it is, by a clock that is known to be right. Rounds of the far
+    /// future that it has seen came of a clock that was wrong; without this, none before them
+    /// could be scanned once it is not known which of their keys were made.
+    pub fn settle_clock(&self, round_s: u64) {
+        let mut inner = self.lock();
+        if inner.high_water_s > round_s.saturating_add(FUTURE_S_MAX) {
+            let seen_s = inner.high_water_s;
+            tracing::error!(
+                seen_s,
+                round_s,
+                "this clock was once far ahead; rounds go on from now"
+            );
+            inner.high_water_s = round_s;
+            inner.numbers.forget_future(round_s);
+        }
     }
 
     /// The first segment from `number` on that has something waiting.

@@ -305,6 +305,12 @@ impl Yagna {
         &self.inner.limits
     }
 
+    /// From now on at most so many `FindNode` questions a second, and never more than the limits
+    /// say: an aggregator may ask its probes to be gentler.
+    pub fn pace_finds(&self, per_s: u32) {
+        self.inner.find_pace.set(per_s.min(self.inner.limits.finds_per_s_max));
+    }
+
     /// Deletes whatever is still open at the daemon, as well as it can within `answer_timeout`.
     /// Cancel the questions first; those that go on asking may open something anew.
     pub async fn close(&self) {

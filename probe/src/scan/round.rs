@@ -70,6 +70,7 @@ impl<'a> RoundScan<'a> {
         let anchor = (Instant::now(), state.now_ms());
         let offset_ms = state.clock_offset_ms;
         let sources = scanner.sources();
+        sources.yagna.pace_finds(sources.finds_per_s(&plan.schedule));
         let counts = Counts::default();
         Self { scanner, sources, round, epoch, plan, anchor, offset_ms, end_ms, counts }
     }

@@ -28,6 +28,15 @@ impl Numbers {
         self.next = self.next.split_off(&(self.unknown_through_s.saturating_add(1), String::new()));
     }
 
+    /// It is this round now: what is unknown of rounds to come is so of this one and those before
+    /// it. No part of a round to come was ever taken by an aggregator, so no key of it counts.
+    pub(super) fn forget_future(&mut self, round_s: u64) {
+        if self.unknown_through_s > round_s {
+            self.unknown_through_s = round_s;
+        }
+        self.next.retain(|(slot_s, _), _| *slot_s <= round_s);
+    }
+
     /// Gives out the next number of a slot; `None` when there is none below `most`.
     pub(super) fn take(&mut self, round_s: u64, subnet: &str, most: u16) -> Option<u16> {
         if !self.known(round_s) {

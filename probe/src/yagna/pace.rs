@@ -3,6 +3,7 @@
 //! Owns the time of the next free slot. Never lets a burst through: slots are an interval apart,
 //! and slots nobody used are gone.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,15 +11,20 @@ use tokio::time::Instant;
 
 /// Hands out slots, so many a second.
 pub(super) struct Pace {
-    interval: Duration,
+    /// Between two slots, nanoseconds.
+    interval_ns: AtomicU64,
     next: Mutex<Option<Instant>>,
 }
 
 impl Pace {
     /// `per_s` slots a second; at least one.
     pub(super) fn new(per_s: u32) -> Self {
-        let interval = Duration::from_secs(1) / per_s.max(1);
-        Self { interval, next: Mutex::new(None) }
+        Self { interval_ns: AtomicU64::new(interval_ns(per_s)), next: Mutex::new(None) }
+    }
+
+    /// From the next slot on, so many a second.
+    pub(super) fn set(&self, per_s: u32) {
+        self.interval_ns.store(interval_ns(per_s), Ordering::Relaxed);
     }
 
     /// Takes the next slot and waits for it. A caller that is cancelled meanwhile wastes its slot.
@@ -30,9 +36,13 @@ impl Pace {
     fn take(&self, now: Instant) -> Instant {
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         let slot = next.map_or(now, |next| next.max(now));
-        *next = Some(slot + self.interval);
+        *next = Some(slot + Duration::from_nanos(self.interval_ns.load(Ordering::Relaxed)));
         slot
     }
+}
+
+fn interval_ns(per_s: u32) -> u64 {
+    1_000_000_000 / u64::from(per_s.max(1))
 }
 
 #[cfg(test)]
@@ -50,5 +60,8 @@ mod tests {
         let later = start + Duration::from_secs(1);
         assert_eq!(millis(pace.take(later)), 1_000_000);
         assert_eq!(millis(pace.take(later)), 1_002_500);
+        pace.set(1_000);
+        assert_eq!(millis(pace.take(later)), 1_005_000);
+        assert_eq!(millis(pace.take(later)), 1_006_000);
     }
 }

@@ -148,8 +148,7 @@ impl Stage {
             subnets: subnets.clone(),
         };
         let uplink = Uplink::new(options, spool.clone(), orders.clone());
-        let sources =
-            Sources { yagna, relay: None, subnets, enabled: Enabled::ALL, finds_per_s_max: 400 };
+        let sources = Sources { yagna, relay: None, subnets, enabled: Enabled::ALL };
         let (_, sources) = watch::channel(Arc::new(sources));
         let scanner = Scanner::new(sources, spool.clone(), orders, &number.to_string());
         let mut tasks = JoinSet::new();

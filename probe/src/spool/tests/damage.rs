@@ -310,3 +310,29 @@ fn numbers_that_no_spool_gets_to_are_not_believed() {
     assert_eq!(now.waiting, found.waiting);
     assert_eq!(append(&spool, part(9, 0..3)), last + 1);
 }
+
+#[test]
+fn a_clock_that_was_once_far_ahead_does_not_stop_the_rounds_of_today() {
+    let directory = tempfile::tempdir().unwrap();
+    let (spool, _) = open_quick(directory.path(), true);
+    append(&spool, part(5, [1]));
+    append(&spool, part(1_000_000, [1]));
+    drop(spool);
+    // Something is damaged, so it is not known which keys of rounds up to the highest were made.
+    let path = segment::path(directory.path(), 1);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let (spool, _) = open_quick(directory.path(), true);
+    assert!(!spool.may_make(round(8)));
+    spool.settle_clock(round(7).start_s());
+    assert!(!spool.may_make(round(7)), "this one may have been begun");
+    assert!(spool.may_make(round(8)));
+    append(&spool, part(8, [1]));
+    spool.settle_clock(round(9).start_s());
+    assert!(
+        spool.append(part(8, [2]), &PartLimits::default()).is_ok(),
+        "a right clock changes nothing"
+    );
+}
