@@ -13,16 +13,17 @@ pub use dispatch::run as dispatch;
 
 use std::sync::Arc;
 
+use metrics::counter;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use uptime_proto::convert::{Decoder, PartLimits, Refusal, part_from_wire};
 use uptime_proto::v1::{self, RefusalReason, ReportStatus};
-use uptime_proto::{Epoch, Epochs, NodeId, Part};
+use uptime_proto::{Epoch, Epochs, NodeId, Part, Reason};
 
 use crate::access;
 use crate::clock::now_unix_ms;
 use crate::ledger::{Ledger, PartOutcome, Submission, Unavailable};
-use crate::store::{Details, ProbeRecord};
+use crate::store::{Details, Gap, ProbeRecord};
 
 /// Rounds that began longer ago are refused: 35 days, the age limit of a probe's spool.
 pub const LATENESS_S_MAX: u64 = 35 * 86_400;
@@ -46,6 +47,10 @@ pub struct IngestOptions {
     pub schedule: v1::Schedule,
 }
 
+/// Gaps taken from one report; a probe sends one.
+const GAPS_PER_REPORT_MAX: usize = 16;
+/// The end of the year 9999: whatever is beyond is no time.
+const GAP_END_MAX_S: u64 = 253_402_300_800;
 /// The last part of a round is on its way so long before the round closes.
 const REPORT_MS: u32 = 1_000;
 /// Suspects are asked for with `FindNode` first: at 400 a second this is time for 600 of them, and
@@ -120,6 +125,7 @@ impl Ingest {
             probe: probe.number,
             parts: parts.into_iter().flatten().collect(),
             details,
+            gaps: read_gaps(probe, &report.gaps),
         };
         let outcomes = self.ledger.submit(submission).await?;
         let (report_id, name) = (report.report_id, probe.name.clone());
@@ -230,6 +236,27 @@ fn check_time(part: &Part, epochs: &Epochs, now_ms: i64) -> Result<(), Refusal> 
         return Err(Refusal::new(RefusalReason::ObservedOutsideRound, detail));
     }
     Ok(())
+}
+
+/// The gaps of a report. They decide nothing, so one that makes no sense is left out.
+fn read_gaps(probe: &ProbeRecord, wire: &[v1::Gap]) -> Vec<Gap> {
+    let read = |wire: &v1::Gap| {
+        let reason = Reason::from_wire(wire.reason)?;
+        let (from_s, to_s) = (wire.from_round_unix_s, wire.to_round_unix_s);
+        let sane = from_s < to_s && to_s <= GAP_END_MAX_S;
+        sane.then_some(Gap { probe: probe.number, from_s, to_s, reason })
+    };
+    let gaps: Vec<Gap> = wire.iter().take(GAPS_PER_REPORT_MAX).filter_map(read).collect();
+    for Gap { from_s, to_s, reason, .. } in &gaps {
+        let (name, reason) = (&probe.name, reason.as_str());
+        tracing::warn!(probe = name, from_s, to_s, reason, "a probe has nothing of these rounds");
+        counter!("uptime_ingest_gaps_total", "reason" => reason).increment(1);
+    }
+    if gaps.len() < wire.len() {
+        let left_out = wire.len() - gaps.len();
+        tracing::warn!(probe = probe.name, left_out, "gaps that are none, or too many of them");
+    }
+    gaps
 }
 
 fn read_details(wire: &[v1::NodeDetails]) -> Result<Vec<(NodeId, Details)>, Refusal> {

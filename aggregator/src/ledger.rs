@@ -23,7 +23,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use uptime_proto::v1::RefusalReason;
 use uptime_proto::{Epochs, NodeId, Part};
 
-use crate::store::{Details, ProbeRecord, StoreError};
+use crate::store::{Details, Gap, ProbeRecord, StoreError};
 use nodes::NodeNames;
 pub use owner::{LedgerOptions, Owner};
 use snapshot::Snapshot;
@@ -41,6 +41,8 @@ pub struct Submission {
     pub parts: Vec<Part>,
     /// New or changed details.
     pub details: Vec<(NodeId, Details)>,
+    /// Rounds of which the probe has nothing.
+    pub gaps: Vec<Gap>,
 }
 
 /// What became of a part.

@@ -11,7 +11,7 @@ pub use sqlite::SqliteStore;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use uptime_proto::{Epoch, NodeId};
+use uptime_proto::{Epoch, NodeId, Reason};
 
 use crate::ledger::evidence::Fact;
 
@@ -88,6 +88,20 @@ pub struct Catalogue {
     pub details: BTreeMap<u32, Details>,
 }
 
+/// Rounds of which a probe says that it has nothing to hand in. No verdict looks at them; they tell
+/// why nothing came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Gap {
+    /// The probe's number.
+    pub probe: u32,
+    /// The start of the first round, unix seconds.
+    pub from_s: u64,
+    /// The end of the last.
+    pub to_s: u64,
+    /// Why.
+    pub reason: Reason,
+}
+
 /// What one commit writes, all or nothing.
 #[derive(Debug, Default)]
 pub struct Batch {
@@ -99,13 +113,15 @@ pub struct Batch {
     pub facts: Vec<Fact>,
     /// Details that are new or changed, by node number.
     pub details: BTreeMap<u32, Details>,
+    /// Gaps; one that is there already changes nothing.
+    pub gaps: Vec<Gap>,
 }
 
 impl Batch {
     /// Whether there is nothing to write.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.facts.is_empty() && self.details.is_empty()
+        self.facts.is_empty() && self.details.is_empty() && self.gaps.is_empty()
     }
 }
 
@@ -140,6 +156,13 @@ pub trait Store: Send {
         from_s: u64,
         to_s: u64,
     ) -> impl Future<Output = Result<Vec<Read>, StoreError>> + Send;
+
+    /// The gaps that have a part in `[from_s, to_s)`, ascending.
+    fn gaps(
+        &mut self,
+        from_s: u64,
+        to_s: u64,
+    ) -> impl Future<Output = Result<Vec<Gap>, StoreError>> + Send;
 
     /// The starts of the first and last round that has a fact.
     fn extent(&mut self) -> impl Future<Output = Result<Option<(u64, u64)>, StoreError>> + Send;

@@ -21,13 +21,13 @@ use uptime_proto::round::DAY_S;
 use uptime_proto::{Digest, Epoch, Kind, NodeId, Outcome, Period, Reason, Round, v1};
 
 use super::blob::{self, BlobError};
-use super::{Batch, Catalogue, Details, ProbeRecord, Put, Read, Store, StoreError};
+use super::{Batch, Catalogue, Details, Gap, ProbeRecord, Put, Read, Store, StoreError};
 use crate::ledger::evidence::{Fact, FactKey};
 
 /// The file in the data directory.
 pub(super) const FILE_NAME: &str = "uptime.sqlite3";
 /// Of the tables below.
-const SCHEMA_VERSION: i64 = 1;
+const SCHEMA_VERSION: i64 = 2;
 /// A difference builds on at most so many others.
 const CHAIN_MAX: u32 = 120;
 /// How long another process (`probe add`) may hold the file.
@@ -55,6 +55,14 @@ CREATE TABLE part (
     kind INTEGER NOT NULL, reason INTEGER NOT NULL, observed_ms INTEGER NOT NULL,
     received_ms INTEGER NOT NULL, relay_session_age_s INTEGER, sets BLOB NOT NULL,
     PRIMARY KEY (round, subnet, period, probe, number, digest)
+) WITHOUT ROWID, STRICT;
+";
+
+/// What version 2 added.
+const SCHEMA_GAPS: &str = "
+CREATE TABLE gap (
+    probe INTEGER NOT NULL, from_s INTEGER NOT NULL, to_s INTEGER NOT NULL, reason INTEGER NOT NULL,
+    PRIMARY KEY (probe, from_s, to_s, reason)
 ) WITHOUT ROWID, STRICT;
 ";
 
@@ -127,7 +135,10 @@ impl SqliteStore {
                 .bind(1u64.to_le_bytes().as_slice())
                 .execute(&mut *transaction)
                 .await?;
-            sqlx::raw_sql("PRAGMA user_version = 1").execute(&mut *transaction).await?;
+        }
+        if found < SCHEMA_VERSION {
+            sqlx::raw_sql(SCHEMA_GAPS).execute(&mut *transaction).await?;
+            sqlx::raw_sql("PRAGMA user_version = 2").execute(&mut *transaction).await?;
         }
         transaction.commit().await?;
         Ok(())
@@ -211,6 +222,15 @@ impl SqliteStore {
                 .bind(&details.runtime)
                 .bind(&details.runtime_version)
                 .bind(details.networks.join("\n"))
+                .execute(&mut *connection)
+                .await?;
+        }
+        for gap in &batch.gaps {
+            sqlx::query("INSERT OR IGNORE INTO gap VALUES (?, ?, ?, ?)")
+                .bind(i64::from(gap.probe))
+                .bind(signed(gap.from_s))
+                .bind(signed(gap.to_s))
+                .bind(i64::from(gap.reason.to_wire() as i32))
                 .execute(&mut *connection)
                 .await?;
         }
@@ -426,6 +446,24 @@ impl Store for SqliteStore {
             }
         }
         Ok(facts)
+    }
+
+    async fn gaps(&mut self, from_s: u64, to_s: u64) -> Result<Vec<Gap>, StoreError> {
+        let select = "SELECT probe, from_s, to_s, reason FROM gap WHERE to_s > ? AND from_s < ?
+             ORDER BY probe, from_s, to_s, reason";
+        let rows: Vec<(i64, i64, i64, i64)> = sqlx::query_as(select)
+            .bind(signed(from_s))
+            .bind(signed(to_s))
+            .fetch_all(&mut self.connection)
+            .await?;
+        let gap = |(probe, from_s, to_s, reason): (i64, i64, i64, i64)| {
+            let reason = i32::try_from(reason).ok().and_then(Reason::from_wire)?;
+            let second = |value: i64| u64::try_from(value).ok();
+            let probe = u32::try_from(probe).ok()?;
+            Some(Gap { probe, from_s: second(from_s)?, to_s: second(to_s)?, reason })
+        };
+        let damaged = || StoreError::Damaged("a gap that is none".to_owned());
+        rows.into_iter().map(|row| gap(row).ok_or_else(damaged)).collect()
     }
 
     async fn extent(&mut self) -> Result<Option<(u64, u64)>, StoreError> {

@@ -9,12 +9,13 @@ mod support;
 use support::{Aggregator, PERIOD_S, enrol, ids, market, report, round_now_s, submit, with_token};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
-use uptime_proto::PROTOCOL_VERSION;
+use uptime_aggregator::store::{Gap, SqliteStore, Store};
 use uptime_proto::v1::collector_client::CollectorClient;
 use uptime_proto::v1::uptime_query_client::UptimeQueryClient;
 use uptime_proto::v1::{
     self, GoodbyeReason, RefusalReason, ReportStatus, aggregator_message, probe_message,
 };
+use uptime_proto::{PROTOCOL_VERSION, Reason};
 
 fn status(result: &v1::ReportResult) -> ReportStatus {
     ReportStatus::try_from(result.status).unwrap()
@@ -50,7 +51,7 @@ async fn a_part_is_taken_once_and_another_content_is_a_conflict() {
 }
 
 #[tokio::test]
-async fn a_report_of_a_gap_alone_is_taken() {
+async fn a_report_of_a_gap_alone_is_taken_and_kept() {
     let directory = tempfile::tempdir().unwrap();
     let token = enrol(directory.path(), "alpha", &[]).await;
     let aggregator = Aggregator::start(directory.path(), &[]).await;
@@ -60,10 +61,24 @@ async fn a_report_of_a_gap_alone_is_taken() {
         to_round_unix_s: round_now_s(),
         reason: v1::CouldNotLookReason::SpoolFull as i32,
     };
-    let told = v1::Report { gaps: vec![gap], ..report(vec![]) };
-    let result = submit(&mut collector, &token, told).await;
-    assert_eq!((status(&result), result.report_id), (ReportStatus::Accepted, 1));
+    let nonsense = v1::Gap { to_round_unix_s: 0, ..gap };
+    let told = v1::Report { gaps: vec![gap, nonsense], ..report(vec![]) };
+    for _ in 0..2 {
+        let result = submit(&mut collector, &token, told.clone()).await;
+        assert_eq!((status(&result), result.report_id), (ReportStatus::Accepted, 1));
+    }
     aggregator.stop().await;
+    // What was acknowledged is on disk, once.
+    let mut store = SqliteStore::open(directory.path()).await.unwrap();
+    let kept = store.gaps(0, u64::from(u32::MAX)).await.unwrap();
+    let wanted = Gap {
+        probe: kept[0].probe,
+        from_s: gap.from_round_unix_s,
+        to_s: gap.to_round_unix_s,
+        reason: Reason::SpoolFull,
+    };
+    assert_eq!(kept, [wanted]);
+    assert!(store.gaps(0, gap.from_round_unix_s).await.unwrap().is_empty());
 }
 
 #[tokio::test]

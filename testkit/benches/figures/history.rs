@@ -119,7 +119,7 @@ impl History {
             parts.push(piece.part(&self.network.ids, self.round));
         }
         self.parts += parts.len() as u64;
-        let submission = Submission { probe, parts, details: Vec::new() };
+        let submission = Submission { probe, parts, details: Vec::new(), gaps: Vec::new() };
         let outcomes = self.owner.submit_at(submission, now_ms).await?;
         let good = outcomes.iter().all(|outcome| *outcome == PartOutcome::Accepted);
         ensure!(good, "not all were accepted: {outcomes:?}");

@@ -37,6 +37,7 @@ impl<S: Store> Owner<S> {
                 Err((reason, detail)) => Some(PartOutcome::Refused(reason, detail)),
             })
             .collect();
+        batch.gaps.extend(&submission.gaps);
         for (id, details) in &submission.details {
             // Of a node that nobody ever reported there is nothing to describe.
             if let Some(number) = self.nodes.number(id)
