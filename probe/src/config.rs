@@ -16,7 +16,7 @@ use crate::scan::Enabled;
 use crate::uplink::{Tls, Token};
 use crate::yagna::{
     AppKey, CommandOptions, Limits, MarketForm, Relay, RelayLimits, RelayOptions, Yagna,
-    YagnaConfigError, YagnaOptions, valid_subnet,
+    YagnaConfigError, YagnaOptions, valid_subnet, valid_url,
 };
 
 /// Scans the Golem network through one yagna daemon, once per round, and streams what it saw to
@@ -271,7 +271,9 @@ impl Config {
             Some(path) => read_file(path, around).map_err(|fault| vec![fault])?,
         };
         let mut settings = Settings::new(args.texts(), file);
-        let base_url = settings.one("yagna-url", "http://127.0.0.1:7465".to_owned());
+        let base_url = settings.checked("yagna-url", "http://127.0.0.1:7465".to_owned(), |text| {
+            valid_url(text).map(|()| text.to_owned())
+        });
         let app_key =
             secret(&mut settings, around, "YAGNA_APPKEY", "app-key-file").unwrap_or_else(|| {
                 settings.fault(
@@ -433,9 +435,7 @@ fn read_sources(text: &str) -> Result<Enabled, String> {
             "direct" => enabled.direct = true,
             "latency" => enabled.latency = true,
             other => {
-                return Err(format!(
-                    "{other:?}: a list of market, find-node, direct and latency is wanted"
-                ));
+                return Err(format!("{other} is none of market, find-node, direct and latency"));
             }
         }
     }
@@ -553,6 +553,7 @@ mod tests {
             aggregator: vec!["ftp://x".into()],
             metrics_addr: Some("0.0.0.0:1".into()),
             sources: Some("market,moon".into()),
+            yagna_url: Some("ftp://x".into()),
             cert_file: Some("config".into()),
             answer_timeout_ms: Some("0".into()),
             token_file: Some("absent".into()),
@@ -565,6 +566,7 @@ mod tests {
             "aggregator",
             "metrics-addr",
             "moon",
+            "yagna-url",
             "--cert-file: config has nothing",
             "answer-timeout-ms",
             "token-file",

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use serde::Serialize;
 use tokio::time::Instant;
 use uptime_proto::{Epoch, NodeId, Period};
@@ -53,8 +54,10 @@ pub async fn survey(
     let mut failures = Vec::new();
     let mut nodes: BTreeMap<(NodeId, String), (String, String)> = BTreeMap::new();
     let mut last_failure = None;
-    for subnet in subnets {
-        match yagna.list_market(subnet).await {
+    let listings =
+        subnets.iter().map(|subnet| async move { (subnet, yagna.list_market(subnet).await) });
+    for (subnet, listed) in join_all(listings).await {
+        match listed {
             Ok(offers) => {
                 for offer in offers {
                     let runtime = format!("{} {}", offer.runtime, offer.runtime_version);

@@ -168,6 +168,17 @@ impl Limits {
     }
 }
 
+/// Whether this can be the address of a daemon.
+///
+/// # Errors
+/// What is wrong with it, as the end of a sentence about it.
+pub fn valid_url(url: &str) -> Result<(), String> {
+    match http::parse_base(url) {
+        Err(http::Unfit::BaseUrl { fault, .. }) => Err(fault.to_owned()),
+        _ => Ok(()),
+    }
+}
+
 /// Whether a semaphore can have so many places and lets anybody in.
 fn places(count: usize) -> bool {
     (1..=Semaphore::MAX_PERMITS).contains(&count)

@@ -277,7 +277,7 @@ impl Streaming<'_> {
     }
 }
 
-fn parse_base(base_url: &str) -> Result<Url, Unfit> {
+pub(super) fn parse_base(base_url: &str) -> Result<Url, Unfit> {
     let refuse = |fault| {
         // What stands before an @ may be a password.
         let url = base_url.rsplit('@').next().unwrap_or_default().to_owned();
