@@ -8,3 +8,4 @@ mod notebook;
 mod relay;
 mod service;
 mod tls;
+mod uplink;

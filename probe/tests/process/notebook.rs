@@ -18,6 +18,8 @@ use uptime_proto::v1::{self, aggregator_message, probe_message};
 use uptime_proto::{Digest, Epoch, PROTOCOL_VERSION, Part, PartKey, Period};
 use uptime_testkit::standin::{Daemon, DaemonOptions, ProviderSpec, World};
 
+/// Reports that this collector lets be on their way.
+pub(crate) const IN_FLIGHT_MAX: usize = 64;
 const PATIENCE: Duration = Duration::from_secs(40);
 
 /// What an aggregator would have got.
@@ -28,6 +30,7 @@ pub(crate) struct Received {
     pub(crate) gaps: Vec<v1::Gap>,
     pub(crate) samples: Vec<v1::Sample>,
     pub(crate) streams: u64,
+    pub(crate) heartbeats: u64,
 }
 
 /// A collector that notes everything and answers only when told to.
@@ -35,6 +38,7 @@ pub(crate) struct Received {
 struct Notebook {
     received: Arc<watch::Sender<Received>>,
     answers: watch::Receiver<bool>,
+    closed: watch::Receiver<bool>,
 }
 
 fn welcome() -> v1::Welcome {
@@ -48,7 +52,7 @@ fn welcome() -> v1::Welcome {
         limits: Some(v1::Limits {
             observations_per_part_max: 40_000,
             part_numbers_max: 64,
-            reports_in_flight_max: 64,
+            reports_in_flight_max: u32::try_from(IN_FLIGHT_MAX).unwrap(),
             compact_bases_max: 64,
             compact_nodes_max: limits.compact_nodes_max,
             subnet_bytes_max: 64,
@@ -75,13 +79,22 @@ impl Collector for Notebook {
         &self,
         request: Request<Streaming<v1::ProbeMessage>>,
     ) -> Result<Response<Self::ConnectStream>, Status> {
+        if *self.closed.borrow() {
+            return Err(Status::unavailable("closed"));
+        }
         let mut inbound = request.into_inner();
         let (outbound, messages) = mpsc::channel(256);
         let notebook = self.clone();
         #[expect(clippy::disallowed_methods, reason = "ends with its stream")]
         tokio::spawn(async move {
             let mut decoder = Decoder::default();
-            while let Ok(Some(message)) = inbound.message().await {
+            let mut closed = notebook.closed.clone();
+            loop {
+                let message = tokio::select! {
+                    _ = closed.wait_for(|closed| *closed) => break,
+                    message = inbound.message() => message,
+                };
+                let Ok(Some(message)) = message else { break };
                 match message.message {
                     Some(probe_message::Message::Hello(hello)) => {
                         assert_eq!(hello.protocol_version, PROTOCOL_VERSION);
@@ -101,7 +114,10 @@ impl Collector for Notebook {
                             outbound.send(says(result)).await.ok();
                         }
                     }
-                    _ => {}
+                    Some(probe_message::Message::Heartbeat(_)) => {
+                        notebook.received.send_modify(|received| received.heartbeats += 1);
+                    }
+                    None => {}
                 }
             }
         });
@@ -137,13 +153,16 @@ pub(crate) struct Running {
     pub(crate) address: String,
     pub(crate) received: Arc<watch::Sender<Received>>,
     pub(crate) answer: watch::Sender<bool>,
+    /// Ends its streams and takes no new ones.
+    pub(crate) closed: watch::Sender<bool>,
     _tasks: JoinSet<Result<(), tonic::transport::Error>>,
 }
 
 pub(crate) async fn collector(answers: bool, tls: Option<ServerTlsConfig>) -> Running {
     let received = Arc::new(watch::Sender::new(Received::default()));
     let (answer, answers) = watch::channel(answers);
-    let notebook = Notebook { received: Arc::clone(&received), answers };
+    let (close, closed) = watch::channel(false);
+    let notebook = Notebook { received: Arc::clone(&received), answers, closed };
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let address = match tls {
@@ -160,7 +179,7 @@ pub(crate) async fn collector(answers: bool, tls: Option<ServerTlsConfig>) -> Ru
             .add_service(CollectorServer::new(notebook))
             .serve_with_incoming(TcpListenerStream::new(listener)),
     );
-    Running { address, received, answer, _tasks: tasks }
+    Running { address, received, answer, closed: close, _tasks: tasks }
 }
 
 /// A daemon of a network with some providers in the subnets `public` and `other`.

@@ -1,0 +1,93 @@
+//! The uplink over connections that come and go.
+
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use uptime_probe::orders::Orders;
+use uptime_probe::spool::{Spool, SpoolLimits};
+use uptime_probe::uplink::{Tls, Uplink, UplinkOptions};
+use uptime_proto::convert::PartLimits;
+use uptime_proto::{Class, Kind, NodeId, Outcome, Part, PartKey, Period, Round, Sets};
+
+use super::notebook::{IN_FLIGHT_MAX, Received, collector, wait_for};
+
+const PARTS: u64 = 100;
+
+fn part(number: u64) -> Part {
+    let round = Round::new(number * 30, Period::new(30).unwrap()).unwrap();
+    Part {
+        key: PartKey { subnet: String::new(), round, number: 0 },
+        kind: Kind::Lookup,
+        outcome: Outcome::Looked,
+        observed_at_ms: round.start_ms() + 20_000,
+        relay_session_age_s: Some(600),
+        sets: Sets::default().with(Class::Seen, vec![NodeId::new([7; 20])]),
+    }
+}
+
+fn spool(directory: &Path) -> Spool {
+    let (spool, _) = Spool::open(directory, SpoolLimits::of_bytes(64 << 20)).unwrap();
+    for number in 1..=PARTS {
+        spool.append(part(number), &PartLimits::default()).unwrap();
+    }
+    spool
+}
+
+fn uplink(spool: &Spool, aggregators: Vec<String>) -> Uplink {
+    let (tls, subnets) = (Tls::default(), Vec::new());
+    let options = UplinkOptions { aggregators, tls, token: None, subnets };
+    let epoch = Orders::open(Path::new("/nonexistent"));
+    Uplink::new(options, spool.clone(), epoch)
+}
+
+fn copies(received: &Received) -> usize {
+    received.parts.values().map(Vec::len).sum()
+}
+
+#[tokio::test]
+async fn no_more_is_on_its_way_than_the_aggregator_wants() {
+    let directory = tempfile::tempdir().unwrap();
+    let spool = spool(directory.path());
+    let collector = collector(false, None).await;
+    let stop = CancellationToken::new();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(uplink(&spool, vec![collector.address.clone()]).run(stop.clone()));
+    wait_for(&collector.received, |received| copies(received) >= IN_FLIGHT_MAX).await;
+    // A heartbeat comes after ten seconds without a report: nothing followed for so long.
+    wait_for(&collector.received, |received| received.heartbeats > 0).await;
+    assert_eq!(copies(&collector.received.borrow()), IN_FLIGHT_MAX);
+    stop.cancel();
+    tasks.join_next().await;
+    assert_eq!(spool.waiting(), PARTS);
+}
+
+#[tokio::test]
+async fn the_next_address_is_tried_and_what_one_has_acknowledged_is_not_sent_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let spool = spool(directory.path());
+    let (first, second) = (collector(true, None).await, collector(true, None).await);
+    let nobody = "http://127.0.0.1:1".to_owned();
+    let addresses = vec![nobody, first.address.clone(), second.address.clone()];
+    let stop = CancellationToken::new();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(uplink(&spool, addresses).run(stop.clone()));
+    wait_for(&first.received, |received| copies(received) as u64 >= PARTS).await;
+    tokio::time::timeout(Duration::from_secs(20), async {
+        while spool.waiting() > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .unwrap();
+    // It goes away; what comes now goes to the other one, and nothing else does.
+    first.closed.send_replace(true);
+    wait_for(&second.received, |received| received.streams > 0).await;
+    spool.append(part(PARTS + 1), &PartLimits::default()).unwrap();
+    wait_for(&second.received, |received| copies(received) > 0).await;
+    assert_eq!(copies(&first.received.borrow()) as u64, PARTS);
+    assert_eq!(copies(&second.received.borrow()), 1);
+    stop.cancel();
+    tasks.join_next().await;
+}
