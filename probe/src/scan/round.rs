@@ -487,8 +487,22 @@ fn in_pieces(sets: Sets, most: usize) -> Vec<Sets> {
 }
 
 #[cfg(test)]
+#[allow(clippy::expect_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_node_is_pinged_once_an_hour() {
+        let period = uptime_proto::Period::new(30).expect("it divides a day");
+        let ids: Vec<NodeId> = (0..200u8).map(|byte| NodeId::new([byte; 20])).collect();
+        let mut pinged = Vec::new();
+        for number in 0..120 {
+            let round = Round::new(1_800_000_000 + number * 30, period).expect("on the grid");
+            pinged.extend(due_for_ping(&ids, round));
+        }
+        pinged.sort_unstable();
+        assert_eq!(pinged, ids);
+    }
 
     #[test]
     fn pieces_hold_everything_once() {

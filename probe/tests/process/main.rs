@@ -7,5 +7,6 @@ mod killed;
 mod notebook;
 mod relay;
 mod service;
+mod sources;
 mod tls;
 mod uplink;

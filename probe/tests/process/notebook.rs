@@ -45,6 +45,8 @@ fn welcome() -> v1::Welcome {
     let mut epoch = Epoch::with_defaults(Period::new(2).unwrap());
     epoch.grace_s = 2;
     epoch.direct_timeout_ms = 1_000;
+    // Two would not fit after the wait for a list of suspects that this collector never sends.
+    epoch.direct_attempts = 1;
     let limits = PartLimits::default();
     v1::Welcome {
         server_time_unix_ms: uptime_probe::clock::now_unix_ms(),
@@ -59,8 +61,8 @@ fn welcome() -> v1::Welcome {
             ..v1::Limits::default()
         }),
         schedule: Some(v1::Schedule {
-            lookups_offset_ms: 1_300,
-            suspects_offset_ms: 1_500,
+            lookups_offset_ms: 1_000,
+            suspects_offset_ms: 1_200,
             ..v1::Schedule::default()
         }),
         ..v1::Welcome::default()
@@ -220,5 +222,12 @@ pub(crate) async fn wait_for(
 ) {
     let mut changes = received.subscribe();
     let waited = tokio::time::timeout(PATIENCE, changes.wait_for(so)).await;
-    assert!(waited.is_ok(), "not within {PATIENCE:?}: {:?}", received.borrow());
+    let received = received.borrow();
+    let Received { parts, gaps, samples, streams, heartbeats } = &*received;
+    let (parts, gaps, samples) = (parts.keys().collect::<Vec<_>>(), gaps.len(), samples.len());
+    assert!(
+        waited.is_ok(),
+        "not within {PATIENCE:?}: {streams} streams, {heartbeats} heartbeats, {gaps} gaps, \
+         {samples} samples, {parts:?}"
+    );
 }
