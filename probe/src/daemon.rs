@@ -11,6 +11,7 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
@@ -24,6 +25,8 @@ use crate::yagna::{Relay, RelayOptions, YagnaConfigError};
 
 /// How long the uplink may take to empty the spool when the probe stops, or did one round.
 const DRAIN_WITHIN: Duration = Duration::from_secs(10);
+/// The same while there is no connection.
+const CONNECT_WITHIN: Duration = Duration::from_secs(1);
 /// How often it is looked whether the spool is empty.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Without a watchdog of the service manager, how often it is told how things stand.
@@ -280,12 +283,15 @@ impl Daemon {
 
     /// Sends what waits, for a bounded time; answers what still waits.
     async fn stop(mut self) -> u64 {
-        let empty = async {
-            while self.spool.waiting() > 0 {
-                tokio::time::sleep(LOOK_EVERY).await;
+        let begun = Instant::now();
+        while self.spool.waiting() > 0 {
+            // Where there is no aggregator to be had, nothing is gained by waiting for one.
+            let within = if self.orders.now().connected { DRAIN_WITHIN } else { CONNECT_WITHIN };
+            if begun.elapsed() > within {
+                break;
             }
-        };
-        tokio::time::timeout(DRAIN_WITHIN, empty).await.ok();
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
         let waiting = self.spool.waiting();
         self.uplink.stop.cancel();
         while self.uplink.tasks.join_next().await.is_some() {}

@@ -31,8 +31,6 @@ pub use lookup::{Aside, Findings, Fresh, SuspectPlan, first_look_ups, suspects};
 use memory::{Listing, Memory};
 use round::RoundScan;
 
-/// Look-ups end so long before their time is over, so that their part is still on time.
-const REPORT_MS: i64 = 500;
 /// How long the relay's first listing is expected to take: 500 pages at 100 a second.
 const RELAY_TAKES: Duration = Duration::from_secs(5);
 /// Rounds missed longer ago are not worth a report: the aggregator takes nothing so old.
@@ -149,8 +147,7 @@ impl Scanner {
                     let scanner = self.clone();
                     rounds.spawn(async move {
                         let (round, plan) = due;
-                        let end_ms = plan.epochs.at(round.start_s()).closes_at_ms(round);
-                        scanner.round(round, &plan, end_ms).await;
+                        scanner.round(round, &plan).await;
                     });
                 }
                 Some(ended) = rounds.join_next() => {
@@ -167,14 +164,7 @@ impl Scanner {
     /// Scans the round that is due now or next, and answers which it was.
     pub async fn once(&self) -> Round {
         let (round, plan) = self.next_round(None).await;
-        let epoch = plan.epochs.at(round.start_s());
-        // It ends with the round where its questions fit, else as early in the grace as they do:
-        // a timer starts the next one when this one has ended.
-        let questions_ms = i64::from(epoch.direct_timeout_ms) * i64::from(epoch.direct_attempts);
-        let suspects_ms = i64::from(plan.schedule.suspects_offset_ms);
-        let asked_ms = round.start_ms() + suspects_ms + questions_ms + REPORT_MS;
-        let end_ms = round.end_ms().max(asked_ms + REPORT_MS).min(epoch.closes_at_ms(round));
-        self.round(round, &plan, end_ms).await;
+        self.round(round, &plan).await;
         self.sources().yagna.close().await;
         round
     }
@@ -239,12 +229,11 @@ impl Scanner {
         self.spool.report_gap(missed(from_s, next.start_s()));
     }
 
-    /// Scans a round; look-ups end shortly before `end_ms`, in aggregator time.
-    async fn round(&self, round: Round, plan: &Arc<Plan>, end_ms: i64) {
+    /// Scans a round.
+    async fn round(&self, round: Round, plan: &Arc<Plan>) {
         let started_ms = now_unix_ms();
         let epoch: &Epoch = plan.epochs.at(round.start_s());
-        let scan = RoundScan::new(self, round, epoch, plan, end_ms);
-        let counts = scan.run().await;
+        let counts = RoundScan::new(self, round, epoch, plan).run().await;
         #[expect(clippy::cast_precision_loss, reason = "milliseconds")]
         histogram!("uptime_scan_round_seconds")
             .record((now_unix_ms() - started_ms) as f64 / 1000.0);

@@ -12,15 +12,15 @@ use tokio::time::{Instant, sleep_until};
 use uptime_proto::{Class, Epoch, Kind, NodeId, Outcome, Part, PartKey, Reason, Round, Sets, v1};
 
 use super::memory::Listing;
-use super::{
-    Aside, Findings, Fresh, REPORT_MS, Scanner, Sources, SuspectPlan, first_look_ups, suspects,
-};
+use super::{Aside, Findings, Fresh, Scanner, Sources, SuspectPlan, first_look_ups, suspects};
 use crate::clock::now_unix_ms;
 use crate::orders::{CLOCK_OFFSET_MS_MAX, Plan, State};
 use crate::yagna::CouldNotLook;
 
 /// How long after its time the list of suspects is waited for.
 const SUSPECTS_PATIENCE: Duration = Duration::from_millis(700);
+/// Look-ups end so long before the round closes.
+const REPORT_MS: i64 = 500;
 /// So long before suspects are named the last first look-up is put, so that what came of it is
 /// known to the aggregator by then.
 const FIRST_STAGE_ENDS_MS: i64 = 700;
@@ -54,7 +54,6 @@ pub(super) struct RoundScan<'a> {
     /// Ties the monotonic clock to aggregator time, once per round.
     anchor: (Instant, i64),
     offset_ms: i64,
-    end_ms: i64,
     counts: Counts,
 }
 
@@ -64,7 +63,6 @@ impl<'a> RoundScan<'a> {
         round: Round,
         epoch: &'a Epoch,
         plan: &'a Arc<Plan>,
-        end_ms: i64,
     ) -> Self {
         let state: State = scanner.orders.now();
         let anchor = (Instant::now(), state.now_ms());
@@ -72,7 +70,7 @@ impl<'a> RoundScan<'a> {
         let sources = scanner.sources();
         sources.yagna.pace_finds(sources.finds_per_s(&plan.schedule));
         let counts = Counts::default();
-        Self { scanner, sources, round, epoch, plan, anchor, offset_ms, end_ms, counts }
+        Self { scanner, sources, round, epoch, plan, anchor, offset_ms, counts }
     }
 
     pub(super) async fn run(mut self) -> Counts {
@@ -176,8 +174,9 @@ impl<'a> RoundScan<'a> {
         self.anchor.0 + Duration::from_millis(ahead)
     }
 
+    /// Look-ups end so early that their part is still on time.
     fn deadline(&self) -> Instant {
-        self.instant(self.end_ms - REPORT_MS)
+        self.instant(self.epoch.closes_at_ms(self.round) - REPORT_MS)
     }
 
     fn fresh(&self) -> Fresh {
