@@ -30,8 +30,9 @@ usage: sh deploy/test.sh [--quick | --long]
              systemd units, and the quickstart's demonstration
   --quick    formatting, clippy and nextest's default profile only
   --long     everything; also cargo-deny, the property tests with many more histories, what
-             nextest's profile `long` holds, and the fuzz targets for a short while each where
-             nightly Rust and cargo-fuzz are installed (see deploy/fuzz.sh)
+             nextest's profile `long` holds (a soak of 35 minutes among it; UPTIME_SOAK_ROUNDS
+             says otherwise), and the fuzz targets for a short while each where nightly Rust and
+             cargo-fuzz are installed (see deploy/fuzz.sh)
   --help     this text
 
 On Debian and Ubuntu it installs what is missing: curl, ca-certificates, gcc, systemd (for
@@ -66,6 +67,7 @@ unset YAGNA_APPKEY YAGNA_API_URL
 for name in $(env | sed -n 's/^\(UPTIME_[A-Z_]*\)=.*/\1/p'); do
     case $name in
         UPTIME_LOG | UPTIME_PYTHON | UPTIME_TEST_CASES) ;;
+        UPTIME_SOAK_ROUNDS | UPTIME_SOAK_SEED) ;;
         *) unset "$name" ;;
     esac
 done

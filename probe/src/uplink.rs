@@ -44,6 +44,8 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// Waits between attempts double from the first to the last of these, each with full jitter.
 const BACKOFF_FIRST: Duration = Duration::from_millis(500);
 const BACKOFF_LAST: Duration = Duration::from_secs(30);
+/// A session that lasted so long was one: an aggregator that was only started again is soon back.
+const STABLE_AFTER: Duration = Duration::from_secs(5);
 
 /// The probe's token; prints as `***`.
 #[derive(Clone, PartialEq, Eq)]
@@ -196,7 +198,7 @@ impl Uplink {
             self.orders.disconnected();
             gauge!("uptime_uplink_connected").set(0.0);
             counter!("uptime_uplink_sessions_ended_total").increment(1);
-            if began.elapsed() > BACKOFF_LAST {
+            if began.elapsed() > STABLE_AFTER {
                 backoff = BACKOFF_FIRST;
             }
             let wait = rand::rng().random_range(BACKOFF_FIRST / 5..backoff);

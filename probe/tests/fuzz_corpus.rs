@@ -13,6 +13,18 @@ use uptime_proto::v1::{self, aggregator_message::Message as FromAggregator};
 use uptime_proto::{Class, Epoch, Kind, NodeId, Outcome, Part, PartKey, Period, Round, Sets};
 use uptime_testkit::corpus;
 
+/// Recorded runs of the command line, for the target `net_find`.
+const RUNS: &[&str] = &[
+    "70_net_find_online_json",
+    "74_net_find_never_json",
+    "7c_net_sessions_json",
+    "7j_net_find_daemon_down_tcp",
+    "94a_net_find_relay_down_0s",
+];
+
+/// Ages in every unit the relay prints them in, for the target `relay_page`.
+const AGES: &str = "14.97s\n955.292116ms\n12.5µs\n80ns\n18446744073709551615.999999999s\n";
+
 /// Bodies of recorded answers of a real daemon, by target; `NAME#2` is the second exchange.
 const RECORDED: &[(&str, &[&str])] = &[
     (
@@ -23,9 +35,15 @@ const RECORDED: &[(&str, &[&str])] = &[
     ("bus_sessions", &["5e_gsb_net_sessions"]),
     ("demands", &["1i_demands_list"]),
     ("identity", &["01_version_get_noauth", "03_me_auth", "04_me_noauth"]),
+    ("market_stream", &["4a_scan_sse"]),
     ("offers_events", &["20_events_yapapi_scanner", "28_events_testnet1", "29_events_none"]),
     ("offers_scan", &["41_scan_collect", "42_scan_collect_again", "97e_nat_scan_direct"]),
     ("opened", &["11_demand_post_subnet_and", "31_delete_ok", "40_scan_begin"]),
+    (
+        "relay_page",
+        &["61_relay_nodes_2hex", "6p_relay_nodes_two_sessions", "73f_relay_nodes_purged"],
+    ),
+    ("round_trips", &["59_gsb_ping_online", "5a_gsb_ping_killed", "5c_gsb_ping_mixed"]),
     ("scan_reply", &["43_scan_direct_online", "45_scan_direct_killed", "46_scan_direct_never"]),
 ];
 
@@ -33,12 +51,35 @@ fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz")
 }
 
-fn recorded(name: &str) -> Vec<u8> {
+fn recording(file: &str) -> Vec<u8> {
     let recordings = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testkit/recordings");
-    let file = std::fs::read(recordings.join(format!("{name}.json"))).unwrap();
-    let file: Value = serde_json::from_slice(&file).unwrap();
+    std::fs::read(recordings.join(file)).unwrap()
+}
+
+fn recorded(name: &str) -> Vec<u8> {
+    let file: Value = serde_json::from_slice(&recording(&format!("{name}.json"))).unwrap();
     let exchange = file.get("exchanges").and_then(|all| all.get(0)).unwrap_or(&file);
     exchange["response"]["body"].as_str().unwrap().as_bytes().to_vec()
+}
+
+/// A recorded run as the target `net_find` takes it.
+fn run_of_command(name: &str) -> Vec<u8> {
+    let file: Value = serde_json::from_slice(&recording(&format!("{name}.json"))).unwrap();
+    let code = u8::try_from(file["exit_code"].as_u64().unwrap()).unwrap();
+    let [stdout, stderr] = ["stdout", "stderr"].map(|name| file[name].as_str().unwrap());
+    let length = u16::try_from(stdout.len()).unwrap().to_le_bytes();
+    [&[code], length.as_slice(), stdout.as_bytes(), stderr.as_bytes()].concat()
+}
+
+/// The relay's recorded events, out of the chunks they came in.
+fn relay_events() -> Vec<u8> {
+    let file = String::from_utf8(recording("6j_relay_events_sse.jsonl")).unwrap();
+    let lines = file.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let raw: Vec<String> =
+        lines.filter_map(|line| line["raw"].as_str().map(str::to_owned)).collect();
+    // The first is the head of the answer. A chunk is its length, its bytes, an empty line.
+    let chunks = raw.iter().skip(1).map(|chunk| chunk.split("\r\n").nth(1).unwrap());
+    chunks.collect::<String>().into_bytes()
 }
 
 fn part(round: u64, seen: std::ops::Range<u8>) -> Part {
@@ -116,10 +157,13 @@ fn orders() -> Vec<u8> {
 #[test]
 fn the_corpus_is_fresh() {
     let mut files = vec![
+        ("events", "6j_relay_events_sse", relay_events()),
         ("orders", "told", orders()),
+        ("relay_page", "ages", AGES.into()),
         ("spool_file", "four_parts", segment()),
         ("spool_frames", "four_parts", frames()),
     ];
+    files.extend(RUNS.iter().map(|name| ("net_find", *name, run_of_command(name))));
     for (target, names) in RECORDED {
         files.extend(names.iter().map(|name| (*target, *name, recorded(name))));
     }

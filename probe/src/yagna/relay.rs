@@ -10,6 +10,8 @@
 //! * An age may be too great by as much as the answer took, never too small.
 //! * What a failed listing saw changes nothing of what is remembered.
 
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod listing;
 mod page;
 mod prefix;

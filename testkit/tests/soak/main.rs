@@ -1,0 +1,63 @@
+//! The soak: the shipped programs as processes, round after round, while everything around them
+//! goes wrong by a seeded dice. In the end what the aggregator says is what really happened.
+//!
+//! Rounds of two seconds are the shortest there are: listing a market takes one, because a pause
+//! of a second is what ends it. `UPTIME_SOAK_ROUNDS` says how many rounds of trouble `long_soak`
+//! has, `UPTIME_SOAK_SEED` repeats a run's dice.
+//!
+//! The programs are those that lie beside this test: `cargo nextest run --workspace` builds them,
+//! testing this crate alone does not.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod children;
+mod judge;
+mod network;
+mod script;
+
+use std::time::Duration;
+
+use script::Soak;
+
+/// Seconds of a round.
+const PERIOD_S: u64 = 2;
+/// What a condition may take before the test gives up: much more than it ever takes, for machines
+/// that do other things too.
+const PATIENCE: Duration = Duration::from_secs(90);
+/// Rounds of trouble in the ordinary suite: with starting, healing and the last close well below a
+/// minute.
+const ROUNDS_SHORT: u64 = 10;
+/// Rounds of trouble in the profile `long`: 35 minutes.
+const ROUNDS_LONG: u64 = 1_000;
+/// The dice of the ordinary suite: the aggregator and a probe are killed, a daemon is restarted.
+const SEED_SHORT: u64 = 7;
+
+fn number(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{variable}: a number is wanted, not {text:?}")))
+}
+
+async fn soak(rounds: u64, seed: u64) {
+    // Metrics come in plain text, but their client cannot be made without. An error means that the
+    // other test of this process has done it.
+    rustls::crypto::ring::default_provider().install_default().ok();
+    eprintln!("{rounds} rounds of trouble, seed {seed} (UPTIME_SOAK_SEED)");
+    let mut soak = Box::pin(Soak::open(seed)).await;
+    for round in 0..rounds {
+        soak.round(round, rounds).await;
+    }
+    soak.heal().await;
+    soak.settle().await;
+    judge::judge(soak, rounds).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_or_made_up_whatever_goes_wrong() {
+    soak(ROUNDS_SHORT, number("UPTIME_SOAK_SEED").unwrap_or(SEED_SHORT)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn long_soak_stays_right_and_does_not_grow() {
+    let rounds = number("UPTIME_SOAK_ROUNDS").unwrap_or(ROUNDS_LONG);
+    soak(rounds, number("UPTIME_SOAK_SEED").unwrap_or_else(rand::random)).await;
+}

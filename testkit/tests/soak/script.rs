@@ -1,0 +1,261 @@
+//! The course of a soak: what goes wrong in which round, and how it ends.
+//!
+//! Owns the dice. Refuses to judge what came of it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use tempfile::TempDir;
+use tokio::time::{Interval, MissedTickBehavior};
+use tonic::transport::{Channel, Endpoint};
+use uptime_aggregator::access::{hash_token, new_token};
+use uptime_aggregator::store::{SqliteStore, Store};
+use uptime_proto::v1;
+use uptime_proto::v1::uptime_query_client::UptimeQueryClient;
+
+use super::children::{self, PROBES, Program};
+use super::network::{Network, now_ms};
+use super::{PATIENCE, PERIOD_S};
+
+/// So often something is asked that is not there yet.
+const AGAIN: Duration = Duration::from_millis(200);
+/// Trouble lasts so many rounds at most.
+const TROUBLE_ROUNDS_MAX: u64 = 3;
+
+/// Where trouble can be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    Aggregator,
+    Relay,
+    Daemon(usize),
+    Probe(usize),
+}
+
+/// Every place, and how likely trouble begins there in a round. The first probe is never killed:
+/// its memory is that of one process from beginning to end.
+const PLACES: [(Place, f64); 7] = [
+    (Place::Aggregator, 0.08),
+    (Place::Relay, 0.15),
+    (Place::Daemon(0), 0.15),
+    (Place::Daemon(1), 0.15),
+    (Place::Daemon(2), 0.15),
+    (Place::Probe(1), 0.1),
+    (Place::Probe(2), 0.1),
+];
+
+/// Resident bytes, the greatest of the rounds between a tenth and a fifth of all, and of the last
+/// tenth.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Resident {
+    pub(crate) early: u64,
+    pub(crate) late: u64,
+}
+
+/// Everything that runs, and what has been noted of it.
+pub(crate) struct Soak {
+    pub(crate) network: Network,
+    pub(crate) directory: TempDir,
+    pub(crate) aggregator: Program,
+    pub(crate) probes: Vec<Program>,
+    dice: StdRng,
+    pace: Interval,
+    /// Until which round there is trouble.
+    troubled: BTreeMap<Place, u64>,
+    pub(crate) troubles: BTreeMap<&'static str, u64>,
+    pub(crate) resident: BTreeMap<String, Resident>,
+    /// What the aggregator said at the very end.
+    pub(crate) nodes: Vec<v1::Node>,
+}
+
+impl Soak {
+    /// Starts everything and waits until all nodes are up.
+    pub(crate) async fn open(seed: u64) -> Self {
+        let network = Network::open(seed).await;
+        let directory = tempfile::tempdir().unwrap();
+        let mut store = SqliteStore::open(&directory.path().join("data")).await.unwrap();
+        let mut probes = Vec::new();
+        for number in 0..PROBES {
+            let token = new_token();
+            let name = format!("probe-{number}");
+            store.add_probe(&name, &hash_token(&token), &[], 0).await.unwrap().unwrap();
+            let (daemon, relay) = (network.daemons[number].base_url(), network.relay.base_url());
+            probes.push(Program::probe(number, directory.path(), &daemon, &relay, &token));
+        }
+        drop(store);
+        let aggregator = Program::aggregator(directory.path());
+        let mut pace = tokio::time::interval(Duration::from_secs(PERIOD_S));
+        pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut soak = Self {
+            network,
+            directory,
+            aggregator,
+            probes,
+            dice: StdRng::seed_from_u64(seed),
+            pace,
+            troubled: BTreeMap::new(),
+            troubles: BTreeMap::new(),
+            resident: BTreeMap::new(),
+            nodes: Vec::new(),
+        };
+        soak.aggregator.start();
+        soak.probes.iter_mut().for_each(Program::start);
+        soak.all_decided().await;
+        soak
+    }
+
+    /// One round of trouble: old trouble ends, new trouble begins, somebody dies or comes back.
+    pub(crate) async fn round(&mut self, round: u64, rounds: u64) {
+        self.pace.tick().await;
+        let over: Vec<Place> = self
+            .troubled
+            .iter()
+            .filter(|(_, end)| **end <= round)
+            .map(|(place, _)| *place)
+            .collect();
+        for place in over {
+            self.heal_at(place).await;
+        }
+        for (place, likely) in PLACES {
+            if !self.troubled.contains_key(&place) && self.dice.random_bool(likely) {
+                let what = self.trouble_at(place).await;
+                *self.troubles.entry(what).or_default() += 1;
+                // In the same round already, for a program: ended and started at once.
+                let lasts = self.dice.random_range(0..=TROUBLE_ROUNDS_MAX);
+                self.troubled.insert(place, round + lasts);
+                if lasts == 0 && matches!(place, Place::Aggregator | Place::Probe(_)) {
+                    self.heal_at(place).await;
+                }
+            }
+        }
+        self.network.live_on(&mut self.dice);
+        self.measure(round, rounds);
+        self.no_conflicts(false).await;
+    }
+
+    async fn trouble_at(&mut self, place: Place) -> &'static str {
+        match place {
+            Place::Aggregator if self.dice.random_bool(0.5) => {
+                self.aggregator.kill().await;
+                "aggregator killed"
+            }
+            Place::Aggregator => {
+                self.aggregator.terminate(true).await;
+                "aggregator stopped"
+            }
+            Place::Probe(number) => {
+                self.probes[number].kill().await;
+                "probe killed"
+            }
+            Place::Daemon(number) => self.network.trouble_daemon(number, &mut self.dice).await,
+            Place::Relay => self.network.trouble_relay(&mut self.dice),
+        }
+    }
+
+    async fn heal_at(&mut self, place: Place) {
+        self.troubled.remove(&place);
+        match place {
+            Place::Aggregator => self.aggregator.start(),
+            Place::Probe(number) => self.probes[number].start(),
+            Place::Daemon(number) => self.network.heal_daemon(number).await,
+            Place::Relay => self.network.heal_relay(),
+        }
+    }
+
+    /// Ends all trouble; waits until every node is again what it is.
+    pub(crate) async fn heal(&mut self) {
+        for place in self.troubled.keys().copied().collect::<Vec<_>>() {
+            self.heal_at(place).await;
+        }
+        self.all_decided().await;
+        self.no_conflicts(true).await;
+    }
+
+    /// Ends the probes as a service manager does; waits until all they had is delivered and judged.
+    pub(crate) async fn settle(&mut self) {
+        for number in 0..PROBES {
+            self.probes[number].terminate(false).await;
+            let waiting = children::waiting(self.directory.path(), number).await;
+            assert_eq!(waiting, 0, "parts and gaps in the spool of probe {number}");
+        }
+        let delivered_ms = now_ms(&self.network.world);
+        self.round_closed_since(delivered_ms, |_| true).await;
+        self.nodes = self.list_nodes().await;
+        self.aggregator.terminate(false).await;
+    }
+
+    /// Waits for a closed round that began after this, in which the living are up and the dead are
+    /// down.
+    async fn all_decided(&self) {
+        let (up, down) = self.network.count();
+        let now_ms = now_ms(&self.network.world);
+        self.round_closed_since(now_ms, |round| round.up == up && round.down == down).await;
+    }
+
+    /// Waits for a closed round that began after this and of which this holds.
+    async fn round_closed_since(&self, unix_ms: i64, so: impl Fn(&v1::Round) -> bool) {
+        let mut last: Option<v1::Round> = None;
+        let wait = async {
+            loop {
+                if let Some(round) = newest_round().await {
+                    let began_ms = i64::try_from(round.start_unix_s * 1_000).unwrap();
+                    if began_ms >= unix_ms && so(&round) {
+                        return;
+                    }
+                    last = Some(round);
+                }
+                tokio::time::sleep(AGAIN).await;
+            }
+        };
+        let patient = tokio::time::timeout(PATIENCE, wait).await;
+        let (up, down) = self.network.count();
+        assert!(patient.is_ok(), "{up} are alive, {down} dead; the last round: {last:#?}");
+    }
+
+    async fn list_nodes(&self) -> Vec<v1::Node> {
+        let mut client = client().await.expect("the aggregator runs");
+        let request = v1::ListNodesRequest { page_size: 1_000, ..Default::default() };
+        let answer = client.list_nodes(request).await.unwrap().into_inner();
+        assert_eq!(answer.total, answer.nodes.len() as u64, "all on one page");
+        answer.nodes
+    }
+
+    fn measure(&mut self, round: u64, rounds: u64) {
+        let programs = self.probes.iter_mut().chain([&mut self.aggregator]);
+        for program in programs {
+            let Some(bytes) = program.resident_bytes() else { continue };
+            let noted = self.resident.entry(program.name.clone()).or_default();
+            if (rounds / 10..=rounds / 5).contains(&round) {
+                noted.early = noted.early.max(bytes);
+            } else if round >= rounds - rounds.div_ceil(10) {
+                noted.late = noted.late.max(bytes);
+            }
+        }
+    }
+
+    /// Nobody ever sent two contents under one key, as far as can be asked now; `all` must answer.
+    async fn no_conflicts(&self, all: bool) {
+        let asked = self.probes.iter().map(|probe| (probe, "uptime_uplink_conflicts_total", ""));
+        let aggregator = (&self.aggregator, "uptime_ingest_parts_total", "\"conflict\"");
+        for (program, name, label) in asked.chain([aggregator]) {
+            if program.is_running() {
+                let found = program.metric(name, label).await;
+                assert!(found.is_some() || !all, "{} has no metrics", program.name);
+                assert_eq!(found.unwrap_or(0.0), 0.0, "{name} of {}", program.name);
+            }
+        }
+    }
+}
+
+async fn client() -> Option<UptimeQueryClient<Channel>> {
+    let address = format!("http://{}", children::grpc_address());
+    let channel = Endpoint::from_shared(address).unwrap().connect().await;
+    channel.ok().map(UptimeQueryClient::new)
+}
+
+async fn newest_round() -> Option<v1::Round> {
+    let request = v1::ListRoundsRequest { page_size: 1, page_token: String::new() };
+    let answer = client().await?.list_rounds(request).await.ok()?.into_inner();
+    answer.rounds.into_iter().next()
+}
