@@ -18,8 +18,11 @@ usage: sh deploy/bench.sh [NAME...] [--quick] [--full]
 
   NAME      only this figure; repeatable (an unknown name prints the list)
   --quick   a smoke run: short, and without the figures that cannot be had shortly
-  --full    the long ones too
+  --full    the long ones too, in the size they are meant for
   --help    this text
+
+Some names bring several figures: detect_down_p99 also detect_down_median, probe_memory also
+probe_cpu_per_round, spool_35_days also spool_drain and spool_drain_35_days.
 
 Standard output gets lines of two kinds, and nothing else:
   figure NAME VALUE UNIT

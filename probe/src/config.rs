@@ -205,7 +205,7 @@ setting_args! {
     lookups_per_s_max = "lookups-per-s-max", "UPTIME_LOOKUPS_PER_S_MAX", "N";
     /// FindNode questions in flight [default: 50]
     lookups_in_flight_max = "lookups-in-flight-max", "UPTIME_LOOKUPS_IN_FLIGHT_MAX", "N";
-    /// Direct questions in flight [default: 50]
+    /// Direct questions in flight [default: 500]
     direct_in_flight_max = "direct-in-flight-max", "UPTIME_DIRECT_IN_FLIGHT_MAX", "N";
     /// For a quick answer of yagna [default: 5000]
     answer_timeout_ms = "answer-timeout-ms", "UPTIME_ANSWER_TIMEOUT_MS", "MS";
@@ -374,7 +374,7 @@ fn read_aggregators(settings: &mut Settings) -> Vec<String> {
 fn read_limits(settings: &mut Settings) -> Limits {
     let defaults = Limits::default();
     let mut in_flight = |name, default: usize| {
-        let default = u32::try_from(default).unwrap_or(50);
+        let default = u32::try_from(default).unwrap_or(1);
         settings.number32(name, default, 1, 10_000) as usize
     };
     let find_in_flight_max = in_flight("lookups-in-flight-max", defaults.find_in_flight_max);

@@ -59,7 +59,11 @@ impl NodeId {
 
     /// Concatenates ids, the inverse of [`NodeId::split`].
     pub fn concatenate<'a>(ids: impl IntoIterator<Item = &'a Self>) -> Vec<u8> {
-        ids.into_iter().flat_map(|id| id.0).collect()
+        let ids = ids.into_iter();
+        let mut bytes = Vec::with_capacity(ids.size_hint().0 * NODE_ID_BYTES);
+        // By whole ids: byte by byte takes many times as long.
+        ids.for_each(|id| bytes.extend_from_slice(&id.0));
+        bytes
     }
 }
 

@@ -6,6 +6,8 @@
 
 #[path = "figures/bytes.rs"]
 mod bytes;
+#[path = "figures/detect.rs"]
+mod detect;
 #[path = "figures/history.rs"]
 mod history;
 #[path = "figures/ingest.rs"]
@@ -14,6 +16,8 @@ mod ingest;
 mod memory;
 #[path = "figures/network.rs"]
 mod network;
+#[path = "figures/outbox.rs"]
+mod outbox;
 #[path = "figures/probe.rs"]
 mod probe;
 #[path = "figures/process.rs"]
@@ -59,7 +63,7 @@ const fn figure(
     Figure { name, from, measure }
 }
 
-const FIGURES: [Figure; 14] = [
+const FIGURES: [Figure; 16] = [
     figure("ingest_rate", Extent::Quick, ingest::native),
     figure("ingest_rate_plain", Extent::Quick, ingest::plain),
     figure("wire_bytes", Extent::Quick, bytes::wire),
@@ -72,6 +76,8 @@ const FIGURES: [Figure; 14] = [
     figure("round_write", Extent::Quick, rows::round_write),
     figure("probe_binary", Extent::Quick, probe::binary),
     figure("probe_memory", Extent::Quick, probe::memory),
+    figure("spool_35_days", Extent::Quick, outbox::weeks),
+    figure("detect_down_p99", Extent::Usual, detect::down),
     figure("aggregator_memory", Extent::Usual, memory::aggregator),
     figure("stored_bytes_hour", Extent::Quick, bytes::stored_hour),
 ];

@@ -12,8 +12,11 @@ use uptime_proto::{NodeId, Reason};
 
 use crate::yagna::{CouldNotLook, Found, PeerAnswer, Yagna};
 
-/// Questions prepared at a time; how many are really asked at once is the daemon room's limit.
+/// Look-ups prepared at a time; how many are really asked at once is the daemon room's limit.
 const ASKED_AT_ONCE: usize = 256;
+/// Beyond those who are asked directly, so many suspects are under way: most of them are long dead,
+/// which the relay says at once, and must not stand in line behind the silent.
+const SUSPECTS_BESIDE: usize = 100;
 
 /// How `seen` is judged.
 #[derive(Debug, Clone, Copy)]
@@ -167,7 +170,7 @@ pub async fn suspects(
     let mut asides = Vec::new();
     let questions = futures_util::stream::iter(ids)
         .map(|id| async move { (id, suspect(yagna, id, fresh, plan).await) })
-        .buffer_unordered(ASKED_AT_ONCE);
+        .buffer_unordered(yagna.limits().direct_in_flight_max + SUSPECTS_BESIDE);
     let questions = questions.inspect(|(id, looked)| {
         let answered_in = match looked.evidence {
             Evidence::Answered(took) => Some(took),
@@ -229,17 +232,15 @@ async fn suspect(yagna: &Yagna, id: NodeId, fresh: Fresh, plan: SuspectPlan) -> 
     if !matches!(found.evidence, Evidence::NotFresh) {
         return found;
     }
-    for _ in 0..plan.direct_attempts {
-        match yagna.ask_peer(id, plan.direct_timeout).await {
-            Ok(PeerAnswer::Answered { took }) => {
-                return Looked { evidence: Evidence::Answered(took), ..found };
-            }
-            Ok(PeerAnswer::Silent | PeerAnswer::NotKnown) => {}
-            Err(failure) => return Looked { evidence: Evidence::Failed(failure), ..found },
-        }
+    if plan.direct_attempts == 0 {
+        return found;
     }
-    // Unreachable is said only when both were asked.
-    let asked = plan.find_node && plan.direct_attempts > 0;
-    let evidence = if asked { Evidence::Unreachable } else { Evidence::NotFresh };
+    let evidence = match yagna.ask_peer_times(id, plan.direct_timeout, plan.direct_attempts).await {
+        Ok(PeerAnswer::Answered { took }) => Evidence::Answered(took),
+        Err(failure) => Evidence::Failed(failure),
+        // Unreachable is said only when both were asked.
+        Ok(PeerAnswer::Silent | PeerAnswer::NotKnown) if plan.find_node => Evidence::Unreachable,
+        Ok(PeerAnswer::Silent | PeerAnswer::NotKnown) => Evidence::NotFresh,
+    };
     Looked { evidence, ..found }
 }

@@ -101,11 +101,33 @@ impl Yagna {
     /// # Errors
     /// When the daemon did not ask, or does not say what came of it.
     pub async fn ask_peer(&self, id: NodeId, limit: Duration) -> Result<PeerAnswer, CouldNotLook> {
+        self.ask_peer_times(id, limit, 1).await
+    }
+
+    /// The same, put so often until it is answered; what came of the last one. It waits for its
+    /// turn once: with a turn for each, the second question of the first nodes would stand in line
+    /// behind the first of all others, and of many silent ones nobody would be asked to the end.
+    ///
+    /// # Errors
+    /// As [`Yagna::ask_peer`].
+    pub async fn ask_peer_times(
+        &self,
+        id: NodeId,
+        limit: Duration,
+        times: u32,
+    ) -> Result<PeerAnswer, CouldNotLook> {
         let _place = place(&self.inner.directs).await?;
-        match self.ask_over_scan(id, limit).await? {
-            Some(answer) => Ok(answer),
-            None => self.ping(id, limit).await,
+        let mut last = PeerAnswer::Silent;
+        for _ in 0..times.max(1) {
+            last = match self.ask_over_scan(id, limit).await? {
+                Some(answer) => answer,
+                None => self.ping(id, limit).await?,
+            };
+            if let PeerAnswer::Answered { .. } = last {
+                break;
+            }
         }
+        Ok(last)
     }
 
     /// `None`: the daemon has no scan API.

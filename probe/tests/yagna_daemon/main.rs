@@ -12,6 +12,7 @@ mod net;
 mod peer;
 mod ping;
 mod stream;
+mod suspects;
 
 use std::fmt::Debug;
 use std::time::Duration;

@@ -21,7 +21,7 @@ pub(super) const DIGEST_PREFIX_BYTES: usize = 4;
 /// The sending end.
 #[derive(Debug, Default)]
 pub struct Encoder {
-    numbers: HashMap<NodeId, u32>,
+    numbers: Numbers,
     sequences: HashMap<Slot, Sent>,
     for_stream: bool,
 }
@@ -51,16 +51,18 @@ impl Encoder {
     /// Encodes a part as the next one of this stream. Falls back to the plain form when the
     /// stream's numbers are used up.
     pub fn encode(&mut self, part: &Part, limits: &PartLimits) -> v1::Part {
-        let ids = || Class::ALL.into_iter().flat_map(|class| part.sets.of(class));
-        let unknown = ids().filter(|id| !self.numbers.contains_key(id)).count();
-        if self.numbers.len() + unknown > limits.compact_nodes_max as usize {
+        let mut sets = SlotSets::default();
+        let new = Class::ALL
+            .map(|class| self.numbers.insert_known(part.sets.of(class), &mut sets[class.index()]));
+        let unknown: usize = new.iter().map(Vec::len).sum();
+        if self.numbers.0.len() + unknown > limits.compact_nodes_max as usize {
             return super::part_to_plain(part);
         }
         let mut compact = v1::CompactEvidence {
             digest_prefix: part.digest().0[..DIGEST_PREFIX_BYTES].to_vec().into(),
+            new_node_ids: self.numbers.insert_new(&new, &mut sets).into(),
             ..v1::CompactEvidence::default()
         };
-        let sets = self.numbered(part, unknown, &mut compact);
         let slot = (part.key.subnet.clone(), u32::from(part.key.number));
         let before = self.sequences.get(&slot);
         let base = before.filter(|sent| self.for_stream || sent.age < FULL_EVERY);
@@ -81,29 +83,69 @@ impl Encoder {
         }
         v1::Part { evidence: Some(Evidence::Compact(compact)), ..head }
     }
+}
 
-    /// The sets of a part as numbers; ids without one get theirs.
-    fn numbered(
-        &mut self,
-        part: &Part,
-        unknown: usize,
-        compact: &mut v1::CompactEvidence,
-    ) -> SlotSets {
-        let mut new_ids = Vec::with_capacity(unknown * crate::node_id::NODE_ID_BYTES);
-        let mut sets = SlotSets::default();
-        for class in Class::ALL {
-            for id in part.sets.of(class) {
-                let next = u32::try_from(self.numbers.len()).unwrap_or(u32::MAX);
-                let number = *self.numbers.entry(*id).or_insert_with(|| {
-                    new_ids.extend_from_slice(id.as_bytes());
-                    next
-                });
-                sets[class.index()].insert(number);
+/// The ids of a stream with their numbers, ascending by id. Parts are sorted, too, and mostly hold
+/// nearly all ids, so both are walked side by side: strangers choose the ids, and nothing here
+/// depends on how.
+#[derive(Debug, Default)]
+struct Numbers(Vec<(NodeId, u32)>);
+
+impl Numbers {
+    /// Puts the numbers of ascending ids into a set; answers the ids that have none.
+    fn insert_known(&self, ids: &[NodeId], set: &mut Bits) -> Vec<NodeId> {
+        let mut new = Vec::new();
+        let mut rest = self.0.as_slice();
+        for id in ids {
+            if rest.first().is_none_or(|(there, _)| there != id) {
+                rest = from(rest, id);
+            }
+            match rest.split_first() {
+                Some(((there, number), after)) if there == id => {
+                    set.insert(*number);
+                    rest = after;
+                }
+                _ => new.push(*id),
             }
         }
-        compact.new_node_ids = new_ids.into();
-        sets
+        new
     }
+
+    /// Numbers the ids of each class that had no number and puts them into the sets; answers the
+    /// newly numbered, as they travel.
+    fn insert_new(&mut self, classes: &[Vec<NodeId>; 4], sets: &mut SlotSets) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for (ids, set) in classes.iter().zip(sets) {
+            if ids.is_empty() {
+                continue;
+            }
+            // The class before may have brought some of them.
+            let new = self.insert_known(ids, set);
+            let first = u32::try_from(self.0.len()).unwrap_or(u32::MAX);
+            for (id, number) in new.iter().zip(first..) {
+                set.insert(number);
+                self.0.push((*id, number));
+            }
+            // Adaptive: these are two sorted runs.
+            self.0.sort_by_key(|(id, _)| *id);
+            bytes.extend(NodeId::concatenate(&new));
+        }
+        bytes
+    }
+}
+
+/// What is left of ascending ids from this one on. Looks near the beginning first and strides on
+/// from there, so that few ids among many are found as quickly as many.
+fn from<'a>(ids: &'a [(NodeId, u32)], id: &NodeId) -> &'a [(NodeId, u32)] {
+    let mut stride = 1;
+    while ids.get(stride - 1).is_some_and(|(there, _)| there < id) {
+        stride *= 2;
+    }
+    // All before the half of the stride are less; the one at its end is not, or there is none.
+    let (low, high) = (stride / 2, stride.min(ids.len()));
+    let within = ids.get(low..high).unwrap_or_default();
+    let skipped = low + within.partition_point(|(there, _)| there < id);
+    ids.get(skipped..).unwrap_or_default()
 }
 
 /// Writes what changed in one class, or the whole class where that is less.
@@ -312,4 +354,68 @@ fn toggled(
         })?;
     }
     Ok(sets)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Ids that differ late and early.
+    fn id(number: u32) -> NodeId {
+        let mut bytes = [0; 20];
+        bytes[0] = number.to_le_bytes()[0] % 3;
+        bytes[16..].copy_from_slice(&number.to_be_bytes());
+        NodeId::new(bytes)
+    }
+
+    proptest! {
+        /// Numbers are given in the order of classes, then of ids, and never given again.
+        #[test]
+        fn numbers_are_those_a_map_would_give(
+            parts in prop::collection::vec(
+                prop::array::uniform4(prop::collection::btree_set(0u32..300, 0..60)), 1..12,
+            ),
+        ) {
+            let mut numbers = Numbers::default();
+            let mut model: HashMap<NodeId, u32> = HashMap::new();
+            for classes in parts {
+                let (mut sets, mut wanted) = (SlotSets::default(), SlotSets::default());
+                let mut wanted_bytes: Vec<u8> = Vec::new();
+                let classes = classes.map(|class| {
+                    let mut ids: Vec<NodeId> = class.into_iter().map(id).collect();
+                    ids.sort_unstable();
+                    ids
+                });
+                for (ids, set) in classes.iter().zip(&mut wanted) {
+                    for id in ids {
+                        let next = u32::try_from(model.len()).unwrap_or(u32::MAX);
+                        set.insert(*model.entry(*id).or_insert_with(|| {
+                            wanted_bytes.extend(id.as_bytes());
+                            next
+                        }));
+                    }
+                }
+                let mut each = classes.iter().zip(&mut sets);
+                let new = [(); 4].map(|()| {
+                    each.next().map_or_else(Vec::new, |(ids, set)| numbers.insert_known(ids, set))
+                });
+                prop_assert_eq!(numbers.insert_new(&new, &mut sets), wanted_bytes);
+                prop_assert_eq!(&sets, &wanted);
+            }
+        }
+
+        #[test]
+        fn what_is_left_begins_where_a_search_says(
+            there in prop::collection::btree_set(0u32..1_000, 0..200),
+            wanted in 0u32..1_000,
+        ) {
+            let mut ids: Vec<(NodeId, u32)> = there.into_iter().map(|n| (id(n), n)).collect();
+            ids.sort_unstable();
+            let wanted = id(wanted);
+            let at = ids.partition_point(|(there, _)| *there < wanted);
+            prop_assert_eq!(from(&ids, &wanted), &ids[at..]);
+        }
+    }
 }

@@ -1,4 +1,5 @@
-//! What a probe weighs: `probe_binary` on disk, `probe_memory` while it works.
+//! What a probe weighs: `probe_binary` on disk, `probe_memory` and `probe_cpu_per_round` while it
+//! works.
 
 use std::time::{Duration, Instant};
 
@@ -8,14 +9,26 @@ use uptime_proto::v1;
 use uptime_proto::v1::uptime_query_client::UptimeQueryClient;
 
 use super::Extent;
-use super::process::{Aggregator, Running, await_file, binary as binary_path};
-use super::process::{megabytes, resident_bytes};
+use super::process::{APP_KEY, Aggregator, Running, await_file, binary as binary_path};
+use super::process::{megabytes, probe_log, processor_time, resident_bytes, start_probe};
 use super::report::{figure, on_disk, progress};
 
 const PROVIDERS: u64 = 10_000;
-const PERIOD_S: u64 = 10;
-/// A key that only the stand-in network takes.
-const APP_KEY: &str = "figures";
+
+/// How many rounds, and how long they are. In ten seconds less than half of the nodes can be looked
+/// up at the default pace, in thirty all of them.
+struct Plan {
+    rounds: u64,
+    period_s: u64,
+}
+
+/// What a probe took.
+struct Taken {
+    rounds: u64,
+    resident_bytes: u64,
+    processor_rounds: u64,
+    processor: Duration,
+}
 
 /// `probe_binary`.
 pub(crate) fn binary(_: Extent) -> anyhow::Result<()> {
@@ -29,21 +42,23 @@ pub(crate) fn binary(_: Extent) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// `probe_memory`, and the number of rounds it was after.
+/// `probe_memory`, the number of rounds it was after, and `probe_cpu_per_round`.
 pub(crate) fn memory(extent: Extent) -> anyhow::Result<()> {
-    let rounds = match extent {
-        Extent::Quick => 3,
-        Extent::Usual => 6,
-        Extent::Full => 100,
+    let plan = match extent {
+        Extent::Quick => Plan { rounds: 3, period_s: 10 },
+        Extent::Usual => Plan { rounds: 6, period_s: 10 },
+        Extent::Full => Plan { rounds: 100, period_s: 30 },
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let (rounds, bytes) = runtime.block_on(Box::pin(measure(rounds)))?;
-    figure("probe_memory", megabytes(bytes), "MB");
-    figure("probe_memory_rounds", rounds as f64, "rounds");
+    let taken = runtime.block_on(Box::pin(measure(&plan)))?;
+    let processor_ms = taken.processor.as_secs_f64() * 1_000.0;
+    figure("probe_memory", megabytes(taken.resident_bytes), "MB");
+    figure("probe_memory_rounds", taken.rounds as f64, "rounds");
+    figure("probe_cpu_per_round", processor_ms / taken.processor_rounds as f64, "ms");
     Ok(())
 }
 
-async fn measure(rounds: u64) -> anyhow::Result<(u64, u64)> {
+async fn measure(plan: &Plan) -> anyhow::Result<Taken> {
     let directory = on_disk()?;
     let announced = directory.path().join("standin");
     let (place, providers) = (announced.display().to_string(), PROVIDERS.to_string());
@@ -54,17 +69,12 @@ async fn measure(rounds: u64) -> anyhow::Result<(u64, u64)> {
     let text = await_file(&announced, &mut standin)?;
     let yagna = text.lines().find_map(|line| line.strip_prefix("daemon 0 "));
     let yagna = yagna.context("the stand-in network has no daemon")?;
-    let period = PERIOD_S.to_string();
+    let period = plan.period_s.to_string();
     let settings = ["--round-period-s", period.as_str()];
     let aggregator = Aggregator::serve(on_disk()?, 1, &settings).await?;
-    let spool = directory.path().join("spool").display().to_string();
-    let arguments =
-        ["run", "--aggregator", &aggregator.address, "--yagna-url", yagna, "--spool-dir", &spool];
-    let token = aggregator.tokens.first().context("no token")?;
-    let secrets = [("YAGNA_APPKEY", APP_KEY), ("UPTIME_TOKEN", token.as_str())];
-    let log = directory.path().join("probe.log");
-    let mut probe = Running::start("uptime-probe", &arguments, &secrets, &log)?;
-    let watched = watch(&aggregator, &mut probe, rounds).await;
+    let mut probe = start_probe(&aggregator, 0, yagna, directory.path())?;
+    let watched = watch(&aggregator, &mut probe, plan).await;
+    let log = probe_log(directory.path(), 0);
     let watched = watched.with_context(|| std::fs::read_to_string(&log).unwrap_or_default())?;
     probe.terminate()?;
     aggregator.terminate()?;
@@ -72,18 +82,17 @@ async fn measure(rounds: u64) -> anyhow::Result<(u64, u64)> {
     Ok(watched)
 }
 
-/// Waits for so many full rounds; answers how many there were and what the probe then held.
-async fn watch(
-    aggregator: &Aggregator,
-    probe: &mut Running,
-    rounds: u64,
-) -> anyhow::Result<(u64, u64)> {
+/// Waits for so many full rounds; answers what the probe took for them and then held. Its work is
+/// counted from the close of the first of them to that of the last.
+async fn watch(aggregator: &Aggregator, probe: &mut Running, plan: &Plan) -> anyhow::Result<Taken> {
     let endpoint = Endpoint::from_shared(aggregator.address.clone())?;
     let mut client = UptimeQueryClient::new(endpoint.connect().await?);
-    let deadline = Instant::now() + Duration::from_secs((rounds + 6) * PERIOD_S);
+    let periods = plan.rounds + 6;
+    let deadline = Instant::now() + Duration::from_secs(periods * plan.period_s);
     let (mut full, mut last, mut highest) = (0, 0, 0);
-    while full < rounds {
-        ensure!(Instant::now() < deadline, "only {full} full rounds in {:?}", rounds + 6);
+    let (mut first, mut processor) = (None, Duration::ZERO);
+    while full < plan.rounds {
+        ensure!(Instant::now() < deadline, "only {full} full rounds in {periods}");
         tokio::time::sleep(Duration::from_millis(500)).await;
         ensure!(probe.0.try_wait()?.is_none(), "the probe ended");
         highest = highest.max(resident_bytes(probe.0.id())?.0);
@@ -92,6 +101,7 @@ async fn watch(
             continue;
         };
         last = round.start_unix_s;
+        processor = processor_time(probe.0.id())?;
         let Some(found) = round.probes.first() else {
             continue;
         };
@@ -104,9 +114,18 @@ async fn watch(
             megabytes(highest)
         ));
         // The first round may have begun before the probe.
-        full += u64::from(found.offers >= PROVIDERS * 99 / 100 && found.looked > 0);
+        if found.offers >= PROVIDERS * 99 / 100 && found.looked > 0 {
+            full += 1;
+            first = first.or(Some((last, processor)));
+        }
     }
-    Ok((full, resident_bytes(probe.0.id())?.0))
+    let (first, before) = first.context("no full round")?;
+    Ok(Taken {
+        rounds: full,
+        resident_bytes: resident_bytes(probe.0.id())?.0,
+        processor_rounds: (last - first) / plan.period_s,
+        processor: processor.saturating_sub(before),
+    })
 }
 
 async fn newest(client: &mut UptimeQueryClient<Channel>) -> anyhow::Result<Option<v1::Round>> {

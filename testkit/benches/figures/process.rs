@@ -1,4 +1,4 @@
-//! The shipped programs as children: found, started, asked for their memory, and ended.
+//! The shipped programs as children: found, started, asked for what they use, and ended.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -14,6 +14,17 @@ use uptime_aggregator::store::{SqliteStore, Store};
 const READY_WITHIN: Duration = Duration::from_secs(60);
 /// How long it may take to end when asked to.
 const END_WITHIN: Duration = Duration::from_secs(15);
+/// Ticks a second in which Linux tells what processor time a process took, on every architecture
+/// that this runs on.
+const TICKS_A_SECOND: u64 = 100;
+/// A key that only the stand-in network takes.
+pub(crate) const APP_KEY: &str = "figures";
+/// What the units in deploy/systemd set for a probe besides its settings.
+const PROBE_ENVIRONMENT: [(&str, &str); 3] = [
+    ("MALLOC_ARENA_MAX", "1"),
+    ("MALLOC_MMAP_THRESHOLD_", "65536"),
+    ("MALLOC_TRIM_THRESHOLD_", "65536"),
+];
 
 /// A release binary beside this bench.
 pub(crate) fn binary(name: &str) -> anyhow::Result<PathBuf> {
@@ -82,6 +93,18 @@ pub(crate) fn resident_bytes(process: u32) -> anyhow::Result<(u64, u64)> {
     Ok((field("VmRSS:")?, field("VmHWM:")?))
 }
 
+/// Processor time a process has taken so far, its own and the system's for it.
+pub(crate) fn processor_time(process: u32) -> anyhow::Result<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
+    // The second field is the name in brackets, which may hold anything.
+    let (_, after) = stat.rsplit_once(')').context("a process without a name")?;
+    // The fields 14 and 15 of all.
+    let fields = after.split_ascii_whitespace().skip(11).take(2);
+    let ticks: Vec<u64> = fields.map(str::parse).collect::<Result<_, _>>()?;
+    ensure!(ticks.len() == 2, "process {process} does not tell its times");
+    Ok(Duration::from_millis(ticks.iter().sum::<u64>() * 1_000 / TICKS_A_SECOND))
+}
+
 /// Bytes as the megabytes of figures.
 pub(crate) fn megabytes(bytes: u64) -> f64 {
     bytes as f64 / 1e6
@@ -137,6 +160,11 @@ impl Aggregator {
         Ok(Self { running, _output: output, directory, address, tokens })
     }
 
+    /// Where it writes the CSV.
+    pub(crate) fn csv(&self) -> PathBuf {
+        self.directory.path().join("data").join("nodes_status.csv")
+    }
+
     /// Ends it without notice and opens what it has on disk.
     pub(crate) async fn kill_and_open(self) -> anyhow::Result<(SqliteStore, TempDir)> {
         drop(self.running);
@@ -148,6 +176,28 @@ impl Aggregator {
     pub(crate) fn terminate(self) -> anyhow::Result<()> {
         self.running.terminate()
     }
+}
+
+/// Starts the probe of this number beside a yagna, as its unit does. Its spool and its log are in
+/// `directory`.
+pub(crate) fn start_probe(
+    aggregator: &Aggregator,
+    number: usize,
+    yagna: &str,
+    directory: &Path,
+) -> anyhow::Result<Running> {
+    let spool = directory.join(format!("spool-{number}")).display().to_string();
+    let arguments =
+        ["run", "--aggregator", &aggregator.address, "--yagna-url", yagna, "--spool-dir", &spool];
+    let token = aggregator.tokens.get(number).context("no token")?;
+    let secrets = [("YAGNA_APPKEY", APP_KEY), ("UPTIME_TOKEN", token.as_str())];
+    let environment = [&secrets[..], &PROBE_ENVIRONMENT].concat();
+    Running::start("uptime-probe", &arguments, &environment, &probe_log(directory, number))
+}
+
+/// Where the probe of this number writes its log.
+pub(crate) fn probe_log(directory: &Path, number: usize) -> PathBuf {
+    directory.join(format!("probe-{number}.log"))
 }
 
 /// Waits until a file is there and answers its text.

@@ -47,6 +47,14 @@ pub(crate) fn median_ms(mut durations: Vec<Duration>) -> f64 {
     durations.get(durations.len() / 2).map_or(f64::NAN, |middle| middle.as_secs_f64() * 1000.0)
 }
 
+/// The shortest time, in seconds, that so many of a hundred do not exceed.
+pub(crate) fn percentile_s(durations: &[Duration], percent: usize) -> f64 {
+    let mut sorted = durations.to_vec();
+    sorted.sort_unstable();
+    let place = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
+    sorted.get(place).map_or(f64::NAN, Duration::as_secs_f64)
+}
+
 /// Shortest, middle and longest, for whoever wants to know how steady a figure is.
 pub(crate) fn spread(durations: &[Duration]) -> String {
     let mut sorted = durations.to_vec();

@@ -1,0 +1,212 @@
+//! How long a death takes to reach the CSV: `detect_down_p99` and `detect_down_median`.
+//!
+//! Everything runs as it would in the field, in real time and in rounds of 30 s: an aggregator and
+//! three probes as processes of their own, each beside a stand-in daemon. Providers die one by one,
+//! without a word, and the relay goes on to know them. Refuses a figure where a living provider was
+//! ever shown as down, or a dead one as up again.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+use rand::{Rng, SeedableRng};
+use uptime_testkit::standin::{Daemon, DaemonOptions, ProviderSpec, World};
+
+use super::Extent;
+use super::process::{APP_KEY, Aggregator, Running, probe_log, start_probe};
+use super::report::{figure, on_disk, percentile_s, progress};
+
+const PERIOD_S: u32 = 30;
+const PROBES: usize = 3;
+const SEED: u64 = 61;
+/// How often the file is looked at. So much later than it was replaced may a death be noted.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// Within so many rounds all providers must be up, and the last death must be noticed.
+const PATIENCE_ROUNDS: u32 = 6;
+
+/// How much of it.
+struct Plan {
+    providers: usize,
+    deaths: u32,
+    /// Over so many rounds deaths are spread.
+    rounds: u32,
+}
+
+/// `detect_down_p99` and `detect_down_median`.
+pub(crate) fn down(extent: Extent) -> anyhow::Result<()> {
+    let plan = match extent {
+        Extent::Quick => Plan { providers: 300, deaths: 30, rounds: 2 },
+        Extent::Usual => Plan { providers: 1_500, deaths: 120, rounds: 4 },
+        Extent::Full => Plan { providers: 10_000, deaths: 600, rounds: 20 },
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let took = runtime.block_on(Box::pin(measure(&plan)))?;
+    progress(&format!(
+        "{} deaths among {} providers, noticed after {:.1} s to {:.1} s",
+        took.len(),
+        plan.providers,
+        percentile_s(&took, 0),
+        percentile_s(&took, 100)
+    ));
+    figure("detect_down_p99", percentile_s(&took, 99), "s");
+    figure("detect_down_median", percentile_s(&took, 50), "s");
+    Ok(())
+}
+
+async fn measure(plan: &Plan) -> anyhow::Result<Vec<Duration>> {
+    let world = World::new(SEED);
+    for _ in 0..plan.providers {
+        world.add_provider(ProviderSpec::in_subnet("public"));
+    }
+    let period = PERIOD_S.to_string();
+    let settings = ["--round-period-s", period.as_str()];
+    let aggregator = Aggregator::serve(on_disk()?, PROBES, &settings).await?;
+    let directory = on_disk()?;
+    let (mut daemons, mut probes) = (Vec::new(), Vec::new());
+    for number in 0..PROBES {
+        let options = DaemonOptions { app_key: APP_KEY.to_owned(), ..DaemonOptions::default() };
+        let daemon = Daemon::start(world.clone(), options).await?;
+        probes.push(start_probe(&aggregator, number, &daemon.base_url(), directory.path())?);
+        daemons.push(daemon);
+    }
+    let mut file = Csv::new(&aggregator.csv());
+    let watched = async {
+        all_up(&mut file, plan.providers, &mut probes).await?;
+        kill_and_watch(&world, plan, &mut file, &mut probes).await
+    };
+    // The probes say the same in turn.
+    let log = probe_log(directory.path(), 0);
+    let log = || std::fs::read_to_string(&log).unwrap_or_default();
+    let took = watched.await.with_context(log)?;
+    for probe in probes {
+        probe.terminate()?;
+    }
+    aggregator.terminate()?;
+    Ok(took)
+}
+
+/// Waits until the file shows every provider, and all of them up.
+async fn all_up(file: &mut Csv, providers: usize, probes: &mut [Running]) -> anyhow::Result<()> {
+    let deadline = Instant::now() + Duration::from_secs((PATIENCE_ROUNDS * PERIOD_S).into());
+    let mut up = 0;
+    while up < providers {
+        ensure!(Instant::now() < deadline, "only {up} of {providers} providers came up");
+        tokio::time::sleep(LOOK_EVERY).await;
+        if let Some(rows) = file.replaced()? {
+            up = rows.iter().filter(|(_, is_online)| *is_online).count();
+            progress(&format!("{up} of {providers} providers are up"));
+            all_running(probes)?;
+        }
+    }
+    Ok(())
+}
+
+/// Kills providers at random moments, one in each of equal stretches of time; answers how long each
+/// took to be shown as down.
+async fn kill_and_watch(
+    world: &World,
+    plan: &Plan,
+    file: &mut Csv,
+    probes: &mut [Running],
+) -> anyhow::Result<Vec<Duration>> {
+    let mut dice = StdRng::seed_from_u64(SEED);
+    let mut ids = world.alive_ids();
+    ids.shuffle(&mut dice);
+    let stretch = Duration::from_secs((plan.rounds * PERIOD_S).into()) / plan.deaths;
+    let began = Instant::now();
+    let moments = (0..plan.deaths)
+        .map(|number| began + stretch * number + stretch.mul_f64(dice.random()))
+        .collect::<Vec<Instant>>();
+    let patience = Duration::from_secs((PATIENCE_ROUNDS * PERIOD_S).into());
+    let deadline = began + stretch * plan.deaths + patience;
+    let mut to_come = ids.into_iter().zip(moments).peekable();
+    let mut dead: HashMap<String, Death> = HashMap::new();
+    let mut noticed = 0;
+    while noticed < plan.deaths as usize {
+        let now = Instant::now();
+        ensure!(now < deadline, "only {noticed} of {} deaths were noticed", dead.len());
+        while let Some((id, _)) = to_come.next_if(|(_, moment)| *moment <= now) {
+            world.kill(&id);
+            dead.insert(id, Death { at: Instant::now(), noticed_after: None });
+        }
+        if let Some(rows) = file.replaced()? {
+            noticed += note(&rows, &mut dead)?;
+            progress(&format!("{} are dead, {noticed} of them shown as down", dead.len()));
+            all_running(probes)?;
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    Ok(dead.into_values().filter_map(|death| death.noticed_after).collect())
+}
+
+struct Death {
+    at: Instant,
+    noticed_after: Option<Duration>,
+}
+
+/// Holds the file to what is true; answers how many deaths it shows for the first time.
+fn note(rows: &[(String, bool)], dead: &mut HashMap<String, Death>) -> anyhow::Result<usize> {
+    let mut new = 0;
+    for (id, is_online) in rows {
+        match (dead.get_mut(id), *is_online) {
+            (None, false) => anyhow::bail!("{id} lives and was shown as down"),
+            (Some(Death { noticed_after: Some(_), .. }), true) => {
+                anyhow::bail!("{id} is dead and was shown as up again")
+            }
+            (Some(Death { at, noticed_after: noticed_after @ None }), false) => {
+                *noticed_after = Some(at.elapsed());
+                new += 1;
+            }
+            _ => {}
+        }
+    }
+    Ok(new)
+}
+
+fn all_running(probes: &mut [Running]) -> anyhow::Result<()> {
+    for probe in probes {
+        ensure!(probe.0.try_wait()?.is_none(), "a probe ended");
+    }
+    Ok(())
+}
+
+/// The CSV, as somebody sees it who only looks at the file.
+struct Csv {
+    path: PathBuf,
+    /// Inode and time of the last change, seconds and nanoseconds.
+    seen: Option<(u64, i64, i64)>,
+}
+
+impl Csv {
+    fn new(path: &Path) -> Self {
+        Self { path: path.to_owned(), seen: None }
+    }
+
+    /// Ids and whether they are up, if the file is another than when last looked at.
+    fn replaced(&mut self) -> anyhow::Result<Option<Vec<(String, bool)>>> {
+        let Ok(mut file) = File::open(&self.path) else {
+            return Ok(None);
+        };
+        let about = file.metadata()?;
+        let seen = Some((about.ino(), about.mtime(), about.mtime_nsec()));
+        if self.seen == seen {
+            return Ok(None);
+        }
+        self.seen = seen;
+        let mut text = String::new();
+        file.read_to_string(&mut text)?;
+        let rows = text.lines().skip(1).map(|line| {
+            let mut columns = line.split(',');
+            let id = columns.next().context("a row without an id")?;
+            let is_online = columns.next().context("a row without a state")?;
+            Ok((id.to_owned(), is_online == "True"))
+        });
+        Ok(Some(rows.collect::<anyhow::Result<_>>()?))
+    }
+}
