@@ -60,9 +60,11 @@ trap 'exit 143' TERM
 ensure_packages >&2
 ensure_rust >&2
 cd "$root"
-# As quickstart.sh builds them, so that what is measured is what is shipped.
-cargo build --release --locked --bin uptime-aggregator --bin uptime-probe --bin uptime-standin \
-    </dev/null >&2 || die "the build failed; see above"
+# What is measured is what is shipped.
+cargo build --release --locked --bin uptime-aggregator --bin uptime-standin </dev/null >&2 ||
+    die "the build failed; see above"
+cargo build --profile small --locked --bin uptime-probe </dev/null >&2 ||
+    die "the build failed; see above"
 cargo bench --locked -p uptime-testkit --bench figures --no-run </dev/null >&2 ||
     die "the build failed; see above"
 warn "load before the first figure: $(cut -d' ' -f1-3 /proc/loadavg), $(nproc) processors"

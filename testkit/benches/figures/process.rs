@@ -26,11 +26,14 @@ const PROBE_ENVIRONMENT: [(&str, &str); 3] = [
     ("MALLOC_TRIM_THRESHOLD_", "65536"),
 ];
 
-/// A release binary beside this bench.
+/// A binary as it is shipped: the probe of the profile `small`, the others beside this bench.
 pub(crate) fn binary(name: &str) -> anyhow::Result<PathBuf> {
     let own = std::env::current_exe()?;
     let release = own.parent().and_then(Path::parent).context("this bench lies nowhere")?;
-    let path = release.join(name);
+    let path = match name {
+        "uptime-probe" => release.with_file_name("small").join(name),
+        _ => release.join(name),
+    };
     ensure!(path.is_file(), "{} is not built; use: sh deploy/bench.sh", path.display());
     Ok(path)
 }
