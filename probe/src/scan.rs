@@ -31,6 +31,8 @@ pub use lookup::{Aside, Findings, Fresh, SuspectPlan, first_look_ups, suspects};
 use memory::{Listing, Memory};
 use round::RoundScan;
 
+/// Fewer look-ups do not tell how quickly many would go.
+const PACE_TOLD_BY: usize = 100;
 /// How long the relay's first listing is expected to take: 500 pages at 100 a second.
 const RELAY_TAKES: Duration = Duration::from_secs(5);
 /// Rounds missed longer ago are not worth a report: the aggregator takes nothing so old.
@@ -278,6 +280,15 @@ impl Scanner {
     fn relay_takes_ms(&self) -> i64 {
         let took = self.memory().relay_took.unwrap_or(RELAY_TAKES) * 5 / 4;
         i64::try_from(took.as_millis()).unwrap_or(i64::MAX / 2)
+    }
+
+    /// Remembers how quickly look-ups went: the relay may be far away.
+    fn note_pace(&self, asked: usize, took: Duration) {
+        if asked < PACE_TOLD_BY {
+            return;
+        }
+        let per_s = asked as u128 * 1_000 / took.as_millis().max(1);
+        self.memory().found_per_s = Some(u32::try_from(per_s).unwrap_or(u32::MAX).max(1));
     }
 
     fn note_unreachable(&self, ids: &[NodeId]) {

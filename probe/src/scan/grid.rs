@@ -1,9 +1,9 @@
-//! Which round is due, by the clock alone.
+//! Which round is due, by the clock alone, and when in it look-ups begin.
 //!
 //! Owns the grid as one probe sees it: its fixed jitter, how late a round may be begun, and that no
 //! round is begun twice. Pure: the time is passed in.
 
-use uptime_proto::{Epochs, Round};
+use uptime_proto::{Epochs, Round, v1};
 
 /// A round is begun late by at most this share of its period, else it is missed.
 const LATE_START_SHARE: i64 = 4;
@@ -12,6 +12,28 @@ const JITTER_SHARE: i64 = 20;
 const JITTER_MS_MAX: i64 = 2_000;
 /// A round further ahead than so many is not looked for: something is wrong that time may mend.
 const AHEAD_MAX: usize = 10_000;
+
+/// So long before suspects are named the last first look-up is put, so that what came of it is
+/// known to the aggregator by then.
+const FIRST_STAGE_ENDS_MS: i64 = 700;
+/// Look-ups take so much longer than counted, in percent.
+const PACE_SPARE_PERCENT: i64 = 10;
+
+/// When in a round so many look-ups begin, at `per_s` a second and after a listing of the relay that
+/// takes `listing_ms`: late, as a node that has died must look it, and early enough that the last
+/// is put before the suspects are named. Milliseconds from the round's start.
+pub(super) fn look_ups_begin_ms(
+    schedule: &v1::Schedule,
+    count: usize,
+    per_s: u32,
+    listing_ms: i64,
+) -> i64 {
+    let count = i64::try_from(count).unwrap_or(i64::MAX / 1_000_000);
+    let takes_ms = count * 1_000 / i64::from(per_s.max(1)) * (100 + PACE_SPARE_PERCENT) / 100;
+    let suspects_ms = i64::from(schedule.suspects_offset_ms);
+    let latest_ms = suspects_ms - FIRST_STAGE_ENDS_MS - takes_ms - listing_ms;
+    latest_ms.min(i64::from(schedule.lookups_offset_ms)).max(0)
+}
 
 /// The grid of one probe.
 #[derive(Debug, Clone, Copy)]
@@ -68,6 +90,23 @@ mod tests {
     fn times() -> impl Strategy<Value = i64> {
         let around = 86_400_000 * 20_001;
         around - 10_000_000..around + 10_000_000i64
+    }
+
+    #[test]
+    fn look_ups_begin_late_and_end_before_suspects_are_named() {
+        let schedule = v1::Schedule {
+            lookups_offset_ms: 22_500,
+            suspects_offset_ms: 24_500,
+            ..v1::Schedule::default()
+        };
+        let begins =
+            |count, per_s, listing_ms| look_ups_begin_ms(&schedule, count, per_s, listing_ms);
+        assert_eq!(begins(10, 400, 0), 22_500, "a few: as late as the schedule says");
+        // A third of 10,000 nodes, as quick as allowed, then over a relay far away.
+        assert_eq!(begins(3_334, 400, 0), 24_500 - 700 - 9_168);
+        assert_eq!(begins(3_334, 200, 0), 24_500 - 700 - 18_337);
+        assert_eq!(begins(3_334, 400, 5_000), 24_500 - 700 - 9_168 - 5_000);
+        assert_eq!(begins(100_000, 400, 0), 0, "too many for a round: from its start");
     }
 
     proptest! {

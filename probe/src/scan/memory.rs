@@ -31,6 +31,8 @@ pub(super) struct Memory {
     pub(super) unreachable: HashSet<NodeId>,
     /// How long the relay's last listing took.
     pub(super) relay_took: Option<Duration>,
+    /// How many look-ups a second the last first stage came to, where it was long enough to tell.
+    pub(super) found_per_s: Option<u32>,
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -11,6 +11,7 @@ use metrics::counter;
 use tokio::time::{Instant, sleep_until};
 use uptime_proto::{Class, Epoch, Kind, NodeId, Outcome, Part, PartKey, Reason, Round, Sets, v1};
 
+use super::grid::look_ups_begin_ms;
 use super::memory::Listing;
 use super::{Aside, Findings, Fresh, Scanner, Sources, SuspectPlan, first_look_ups, suspects};
 use crate::clock::now_unix_ms;
@@ -21,11 +22,6 @@ use crate::yagna::CouldNotLook;
 const SUSPECTS_PATIENCE: Duration = Duration::from_millis(700);
 /// Look-ups end so long before the round closes.
 const REPORT_MS: i64 = 500;
-/// So long before suspects are named the last first look-up is put, so that what came of it is
-/// known to the aggregator by then.
-const FIRST_STAGE_ENDS_MS: i64 = 700;
-/// Look-ups at the highest rate take so much longer than counted, in percent.
-const PACE_SPARE_PERCENT: i64 = 10;
 /// A node's latency is measured so often.
 const PING_EVERY_S: u32 = 3_600;
 /// Pings of one round at most: a thirtieth of 10,000 nodes is due in a round of two minutes.
@@ -148,20 +144,15 @@ impl<'a> RoundScan<'a> {
         sleep_until(self.instant(self.round.start_ms() + begin_ms)).await;
     }
 
-    /// When in the round so many look-ups begin: late, as a node that has died must look it, and
-    /// early enough that the last is put before the suspects are named.
     fn look_ups_begin_ms(&self, count: usize) -> i64 {
         let schedule = &self.plan.schedule;
-        let rate = i64::from(self.sources.finds_per_s(schedule)).max(1);
-        let count = i64::try_from(count).unwrap_or(i64::MAX / 1_000_000);
-        let takes_ms = count * 1_000 / rate * (100 + PACE_SPARE_PERCENT) / 100;
+        let allowed = self.sources.finds_per_s(schedule);
+        let reached = self.scanner.memory().found_per_s.unwrap_or(allowed);
         let listing_ms = match self.sources.relay {
             Some(_) => self.scanner.relay_takes_ms(),
             None => 0,
         };
-        let latest_ms =
-            i64::from(schedule.suspects_offset_ms) - FIRST_STAGE_ENDS_MS - takes_ms - listing_ms;
-        latest_ms.min(i64::from(schedule.lookups_offset_ms)).max(0)
+        look_ups_begin_ms(schedule, count, allowed.min(reached), listing_ms)
     }
 
     fn now_ms(&self) -> i64 {
@@ -245,7 +236,11 @@ impl<'a> RoundScan<'a> {
         self.counts.looked_up += ids.len();
         let mut findings = if self.sources.enabled.find_node {
             let asked = ids.difference(&listed).copied();
-            first_look_ups(&self.sources.yagna, asked, self.fresh(), self.deadline(), || {}).await
+            let (begun, mut count) = (Instant::now(), 0);
+            let (yagna, fresh, deadline) = (&self.sources.yagna, self.fresh(), self.deadline());
+            let findings = first_look_ups(yagna, asked, fresh, deadline, || count += 1).await;
+            self.scanner.note_pace(count, begun.elapsed());
+            findings
         } else {
             let not_fresh = ids.difference(&listed).copied().collect();
             Findings { not_fresh, ..Findings::default() }
