@@ -28,7 +28,7 @@ usage: sh deploy/test.sh [--quick | --long]
   (nothing)  formatting, clippy, documentation, tests (nextest's profile `ci` when CI is set),
              doctests, licences and sources of dependencies where cargo-deny is installed, the
              systemd units, and the quickstart's demonstration
-  --quick    formatting, clippy and nextest's default profile only
+  --quick    formatting, clippy and nextest's profile `quick` only
   --long     everything; also cargo-deny, the property tests with many more histories, what
              nextest's profile `long` holds (a soak of 35 minutes among it; UPTIME_SOAK_ROUNDS
              says otherwise), and the fuzz targets for a short while each where nightly Rust and
@@ -160,7 +160,11 @@ documentation() {
 
 tests() {
     profile=default
-    if [ -n "${CI:-}" ] && [ "$mode" != quick ]; then profile=ci; fi
+    if [ -n "${CI:-}" ]; then profile=ci; fi
+    if [ "$mode" = quick ]; then profile=quick; fi
+    # Most of the time tests wait, for rounds and time limits: two to a processor.
+    NEXTEST_TEST_THREADS=${NEXTEST_TEST_THREADS:-$((2 * $(nproc)))}
+    export NEXTEST_TEST_THREADS
     cargo nextest run --workspace --locked --profile "$profile"
 }
 
