@@ -19,9 +19,9 @@ const FIRST_STAGE_ENDS_MS: i64 = 700;
 /// Look-ups take so much longer than counted, in percent.
 const PACE_SPARE_PERCENT: i64 = 10;
 
-/// When in a round so many look-ups begin, at `per_s` a second and after a listing of the relay that
-/// takes `listing_ms`: late, as a node that has died must look it, and early enough that the last
-/// is put before the suspects are named. Milliseconds from the round's start.
+/// When in a round so many look-ups begin, at `per_s` a second and after a listing of the relay
+/// that takes `listing_ms`: late, as a node that has died must look it, and early enough that the
+/// last is put before the suspects are named. Milliseconds from the round's start.
 pub(super) fn look_ups_begin_ms(
     schedule: &v1::Schedule,
     count: usize,
