@@ -8,11 +8,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 use uptime_proto::{NodeId, Reason};
 
-use crate::clock::now_unix_ms;
 use crate::config::Config;
 use crate::orders::{CLOCK_OFFSET_MS_MAX, Orders};
-use crate::scan::{Fresh, first_look_ups};
+use crate::scan::first_look_ups;
 use crate::spool::{Spool, inspect};
+use crate::survey::default_rules;
 use crate::uplink::{Uplink, UplinkError, UplinkOptions};
 use crate::yagna::{CouldNotLook, PeerAnswer, Relay, RelayOptions, Yagna};
 
@@ -20,9 +20,6 @@ use crate::yagna::{CouldNotLook, PeerAnswer, Relay, RelayOptions, Yagna};
 const SAMPLE: usize = 20;
 /// For all of them.
 const LOOK_UPS_WITHIN: Duration = Duration::from_secs(10);
-/// For one direct question, and the greatest age that is fresh: as in the default rules.
-const DIRECT_WITHIN: Duration = Duration::from_secs(4);
-const FRESHNESS_S: i64 = 20;
 
 /// What came of one try.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,7 +93,7 @@ async fn check_yagna(yagna: &Yagna, config: &Config, findings: &mut Vec<Finding>
 
 /// Asks for some nodes as a round would, and some of those the relay sees for an answer.
 async fn check_look_ups(yagna: &Yagna, sample: &[NodeId], url: &str, findings: &mut Vec<Finding>) {
-    let fresh = Fresh { freshness_s: FRESHNESS_S, now_ms: now_unix_ms, offset_ms: 0 };
+    let (fresh, plan) = default_rules();
     let deadline = Instant::now() + LOOK_UPS_WITHIN;
     let found = first_look_ups(yagna, sample.iter().copied(), fresh, deadline, || {}).await;
     let said = match found.main_failure() {
@@ -111,7 +108,7 @@ async fn check_look_ups(yagna: &Yagna, sample: &[NodeId], url: &str, findings: &
     let Some(node) = found.seen.first() else {
         return;
     };
-    let said = match yagna.ask_peer(*node, DIRECT_WITHIN).await {
+    let said = match yagna.ask_peer(*node, plan.direct_timeout).await {
         Ok(PeerAnswer::Answered { took }) => {
             Ok(format!("{node} answered within {} ms", took.as_millis()))
         }

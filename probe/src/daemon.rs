@@ -1,6 +1,6 @@
 //! The life of a probe that runs: start, settings read anew, the service manager, the end.
 //!
-//! Owns which tasks there are and in what order they stop: first the scanner, then, when what it
+//! Owns which tasks there are and in what order they stop: first the scanner, then the uplink, when
 //! what waited is sent or the time for that is over. Refuses to decide what is scanned or sent.
 
 use std::sync::Arc;

@@ -23,7 +23,7 @@ use uptime_proto::{Epoch, NodeId, Round, v1};
 
 use crate::clock::now_unix_ms;
 use crate::orders::{Orders, Plan};
-use crate::spool::Spool;
+use crate::spool::{AGE_MAX_S, Spool};
 use crate::yagna::relay::RelayWatch;
 use crate::yagna::{Offer, Yagna};
 use grid::Grid;
@@ -35,8 +35,8 @@ use round::RoundScan;
 const PACE_TOLD_BY: usize = 100;
 /// How long the relay's first listing is expected to take: 500 pages at 100 a second.
 const RELAY_TAKES: Duration = Duration::from_secs(5);
-/// Rounds missed longer ago are not worth a report: the aggregator takes nothing so old.
-const MISSED_S_MAX: u64 = 35 * 86_400;
+/// A spool that cannot be read is asked again after so long.
+const SPOOL_AGAIN: Duration = Duration::from_secs(1);
 
 /// What is asked, and how. Replaced as a whole when the settings are read anew; a round keeps to
 /// the one it began with.
@@ -85,8 +85,6 @@ impl Sources {
         }
     }
 }
-/// A spool that cannot be read is asked again after so long.
-const SPOOL_AGAIN: Duration = Duration::from_secs(1);
 
 /// What a scanner works with.
 #[derive(Clone)]
@@ -128,8 +126,9 @@ impl Scanner {
         let Some(plan) = state.plan else {
             return 0;
         };
-        let period_ms = plan.epochs.round_at_ms(now_unix_ms()).period().millis();
-        (now_unix_ms() - self.begun_ms.load(Ordering::Relaxed)) / period_ms
+        let now_ms = now_unix_ms();
+        let period_ms = plan.epochs.round_at_ms(now_ms).period().millis();
+        (now_ms - self.begun_ms.load(Ordering::Relaxed)) / period_ms
     }
 
     fn sources(&self) -> Arc<Sources> {
@@ -221,7 +220,8 @@ impl Scanner {
                 high_s => high_s + u64::from(plan.epochs.at(high_s).period.seconds()),
             },
         };
-        let from_s = from_s.max(next.start_s().saturating_sub(MISSED_S_MAX));
+        // The aggregator takes nothing of older rounds.
+        let from_s = from_s.max(next.start_s().saturating_sub(AGE_MAX_S));
         if from_s >= next.start_s() {
             return;
         }

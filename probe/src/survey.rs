@@ -110,20 +110,24 @@ pub enum Progress {
     Answered,
 }
 
-async fn look(yagna: &Yagna, ids: &BTreeSet<NodeId>, mut answered: impl FnMut()) -> Findings {
+/// How to look without an aggregator: by the default rules.
+pub(crate) fn default_rules() -> (Fresh, SuspectPlan) {
     let rules = Period::new(30).map(Epoch::with_defaults);
     let (freshness_s, timeout_ms, direct_attempts) = rules.map_or((20, 4_000, 2), |rules| {
         (i64::from(rules.freshness_s), rules.direct_timeout_ms, rules.direct_attempts)
     });
-    let fresh = Fresh { freshness_s, now_ms: now_unix_ms, offset_ms: 0 };
+    let direct_timeout = Duration::from_millis(u64::from(timeout_ms));
+    (
+        Fresh { freshness_s, now_ms: now_unix_ms, offset_ms: 0 },
+        SuspectPlan { direct_timeout, direct_attempts, find_node: true },
+    )
+}
+
+async fn look(yagna: &Yagna, ids: &BTreeSet<NodeId>, mut answered: impl FnMut()) -> Findings {
+    let (fresh, plan) = default_rules();
     let deadline = Instant::now() + STAGE_MAX;
     let mut first =
         first_look_ups(yagna, ids.iter().copied(), fresh, deadline, &mut answered).await;
-    let plan = SuspectPlan {
-        direct_timeout: Duration::from_millis(u64::from(timeout_ms)),
-        direct_attempts,
-        find_node: true,
-    };
     let not_fresh = std::mem::take(&mut first.not_fresh);
     let deadline = Instant::now() + STAGE_MAX;
     let second = suspects(yagna, not_fresh, fresh, plan, deadline, || {}).await;

@@ -220,19 +220,8 @@ impl<'a> RoundScan<'a> {
         ids: &BTreeSet<NodeId>,
         listed: BTreeSet<NodeId>,
     ) -> Option<FirstStage> {
-        let session_age_s = match self.relay_session_age_s().await {
-            Ok(Some(age)) => age,
-            Ok(None) => {
-                let detail = "the daemon has no session with the relay";
-                let reason = Reason::RelaySessionMissing;
-                self.could_not_look(Kind::Lookup, "", reason, detail, None);
-                return None;
-            }
-            Err(CouldNotLook { reason, detail }) => {
-                self.could_not_look(Kind::Lookup, "", reason, &detail, None);
-                return None;
-            }
-        };
+        let missing = "the daemon has no session with the relay";
+        let session_age_s = self.relay_session_age_s(missing).await?;
         self.counts.looked_up += ids.len();
         let mut findings = if self.sources.enabled.find_node {
             let asked = ids.difference(&listed).copied();
@@ -279,19 +268,11 @@ impl<'a> RoundScan<'a> {
             return;
         }
         // The session may have been lost since the first stage: the younger age counts.
-        let session_age_s = match self.relay_session_age_s().await {
-            Ok(Some(age)) => age.min(first_age_s.saturating_add(self.round.period().seconds())),
-            Ok(None) => {
-                let detail = "the daemon lost its session with the relay";
-                let reason = Reason::RelaySessionMissing;
-                self.could_not_look(Kind::Lookup, "", reason, detail, None);
-                return;
-            }
-            Err(CouldNotLook { reason, detail }) => {
-                self.could_not_look(Kind::Lookup, "", reason, &detail, None);
-                return;
-            }
+        let missing = "the daemon lost its session with the relay";
+        let Some(age_s) = self.relay_session_age_s(missing).await else {
+            return;
         };
+        let session_age_s = age_s.min(first_age_s.saturating_add(self.round.period().seconds()));
         let enabled = self.sources.enabled;
         let plan = SuspectPlan {
             direct_timeout: Duration::from_millis(u64::from(self.epoch.direct_timeout_ms)),
@@ -313,9 +294,16 @@ impl<'a> RoundScan<'a> {
         self.keep_findings(findings, session_age_s);
     }
 
-    async fn relay_session_age_s(&self) -> Result<Option<u32>, CouldNotLook> {
-        let age = self.sources.yagna.relay_session_age().await?;
-        Ok(age.map(|age| u32::try_from(age.as_secs()).unwrap_or(u32::MAX)))
+    /// The age of the daemon's session with the relay. `None`: nobody can be looked up, and a part
+    /// says why; `missing` are its words where there is no session.
+    async fn relay_session_age_s(&mut self, missing: &str) -> Option<u32> {
+        let (reason, detail) = match self.sources.yagna.relay_session_age().await {
+            Ok(Some(age)) => return Some(u32::try_from(age.as_secs()).unwrap_or(u32::MAX)),
+            Ok(None) => (Reason::RelaySessionMissing, missing.to_owned()),
+            Err(CouldNotLook { reason, detail }) => (reason, detail),
+        };
+        self.could_not_look(Kind::Lookup, "", reason, &detail, None);
+        None
     }
 
     fn clocks_disagree(&mut self, findings: &Findings, session_age_s: u32) {

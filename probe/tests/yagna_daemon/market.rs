@@ -132,7 +132,11 @@ async fn a_market_that_never_rests_is_listed_all_the_same() {
     let world = world();
     populate(&world);
     let daemon = daemon(&world).await;
-    let yagna = yagna(&daemon);
+    list_while_offers_come(&world, &daemon, &yagna(&daemon)).await;
+}
+
+/// Lists a market on which something is new all the time, in whatever form this client asks.
+pub(crate) async fn list_while_offers_come(world: &World, daemon: &Daemon, yagna: &Yagna) {
     let busy = world.subnet_ids("public")[0].clone();
     let mut tick = tokio::time::interval(Duration::from_millis(100));
     let publish = async {
@@ -146,7 +150,7 @@ async fn a_market_that_never_rests_is_listed_all_the_same() {
         () = publish => unreachable!(),
     };
     assert_eq!(ids(&offers), world.subnet_ids("public"));
-    assert_clean(&daemon, &yagna, 0).await;
+    assert_clean(daemon, yagna, 0).await;
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use uptime_probe::yagna::{Limits, MarketForm, Offer};
 use uptime_proto::Reason;
 use uptime_testkit::standin::{DaemonOptions, Fault, FaultKind, ProviderSpec};
 
-use super::market::{assert_clean, ids, populate};
+use super::market::{assert_clean, list_while_offers_come, populate};
 use super::*;
 
 const SCAN_EVENTS: &str = "GET /market-api/v1/scan/{id}/events";
@@ -79,21 +79,7 @@ async fn a_market_that_never_rests_is_streamed_all_the_same() {
     let world = world();
     populate(&world);
     let daemon = daemon(&world).await;
-    let yagna = streaming(&daemon);
-    let busy = world.subnet_ids("public")[0].clone();
-    let mut tick = tokio::time::interval(Duration::from_millis(100));
-    let publish = async {
-        loop {
-            tick.tick().await;
-            world.publish_offers(&busy);
-        }
-    };
-    let offers = tokio::select! {
-        offers = yagna.list_market("public") => offers.unwrap(),
-        () = publish => unreachable!(),
-    };
-    assert_eq!(ids(&offers), world.subnet_ids("public"));
-    assert_clean(&daemon, &yagna, 0).await;
+    list_while_offers_come(&world, &daemon, &streaming(&daemon)).await;
 }
 
 #[tokio::test]

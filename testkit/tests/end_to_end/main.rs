@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod stage;
+#[path = "../shared/stored.rs"]
+mod stored;
 
 use std::time::Duration;
 

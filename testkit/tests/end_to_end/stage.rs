@@ -21,9 +21,11 @@ use uptime_probe::scan::{Enabled, Scanner, Sources};
 use uptime_probe::spool::{Spool, SpoolLimits};
 use uptime_probe::uplink::{Tls, Token, Uplink, UplinkOptions};
 use uptime_probe::yagna::{AppKey, Limits, Yagna, YagnaOptions};
-use uptime_proto::{Class, Epochs, NodeId, Outcome, Part, PartKey, Reason, Round, Sets};
+use uptime_proto::{Epochs, Outcome, Reason, Round};
 use uptime_testkit::oracle::OracleFact;
 use uptime_testkit::standin::{Daemon, DaemonOptions, NetTiming, ProviderSpec, View, World};
+
+use super::stored::stored;
 
 pub(crate) type Summary = RoundSummary;
 
@@ -232,31 +234,8 @@ impl Stage {
 
     /// Every stored fact, in the oracle's words, with the rules and the last closed round.
     pub(crate) async fn facts(&self) -> (Vec<OracleFact>, Epochs, Option<Round>) {
-        let mut store = SqliteStore::open(&self.data_dir()).await.unwrap();
-        let catalogue = store.catalogue().await.unwrap();
-        let ids: Vec<NodeId> = catalogue.nodes.iter().map(|(id, _)| *id).collect();
-        let stored = store.read(0, u64::from(u32::MAX)).await.unwrap();
-        let facts = stored.into_iter().map(|fact| {
-            let fact = fact.unwrap();
-            let mut sets = Sets::default();
-            for class in Class::ALL {
-                let members = fact.of(class).iter().map(|number| ids[number as usize]);
-                sets.set(class, members.collect());
-            }
-            let subnet = catalogue.subnets[fact.key.subnet as usize].clone();
-            let part = Part {
-                key: PartKey { subnet, round: fact.key.round, number: fact.key.number },
-                kind: fact.kind,
-                outcome: fact.outcome,
-                observed_at_ms: fact.observed_at_ms,
-                relay_session_age_s: fact.relay_session_age_s,
-                sets,
-            };
-            assert_eq!(part.digest(), fact.digest, "what is stored is what was sent");
-            OracleFact { probe: fact.key.probe, part }
-        });
-        let facts = facts.collect();
-        (facts, Epochs::new(catalogue.epochs).unwrap(), self.last_closed)
+        let (facts, epochs) = stored(&self.data_dir()).await;
+        (facts, epochs, self.last_closed)
     }
 
     pub(crate) fn csv(&self) -> String {

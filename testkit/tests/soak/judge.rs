@@ -3,15 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
 
-use uptime_aggregator::store::{SqliteStore, Store};
 use uptime_proto::v1::Verdict as Said;
-use uptime_proto::{Class, Epochs, NodeId, Part, PartKey, Round, Sets};
+use uptime_proto::{Epochs, NodeId, Round};
 use uptime_testkit::oracle::{self, Oracle, OracleFact, Verdict};
 
 use super::PERIOD_S;
 use super::children::Program;
 use super::network::Stretch;
 use super::script::{Resident, Soak};
+use super::stored::stored;
 
 /// How long after its death a node may still be found fresh: the freshness of 3 s, and a second
 /// each for the whole seconds that `seen` and the clock are told in.
@@ -27,7 +27,7 @@ const GROWTH_BYTES_MAX: u64 = 6 << 20;
 /// Panics where something is not as it should be; prints the figures.
 pub(crate) async fn judge(soak: Soak, rounds: u64) {
     eprintln!("trouble: {:?}", soak.troubles);
-    let (facts, epochs) = stored(&soak).await;
+    let (facts, epochs) = stored(&soak.directory.path().join("data")).await;
     // The last round that was closed is the one the aggregator answered by.
     let end_s = soak.nodes.iter().filter_map(|node| node.all.as_ref()?.window);
     let end_s = end_s.map(|window| window.to_unix_s).max().expect("there are nodes");
@@ -38,34 +38,6 @@ pub(crate) async fn judge(soak: Soak, rounds: u64) {
     as_it_was(&soak, &Oracle::new(&facts, &epochs, last_closed));
     said_is_what_was(&soak);
     memory_is_flat(&soak.resident, rounds);
-}
-
-/// Every stored fact, in the oracle's words, and the rules.
-async fn stored(soak: &Soak) -> (Vec<OracleFact>, Epochs) {
-    let mut store = SqliteStore::open(&soak.directory.path().join("data")).await.unwrap();
-    let catalogue = store.catalogue().await.unwrap();
-    let ids: Vec<NodeId> = catalogue.nodes.iter().map(|(id, _)| *id).collect();
-    let stored = store.read(0, u64::from(u32::MAX)).await.unwrap();
-    let facts = stored.into_iter().map(|fact| {
-        let fact = fact.unwrap();
-        let mut sets = Sets::default();
-        for class in Class::ALL {
-            let members = fact.of(class).iter().map(|number| ids[number as usize]);
-            sets.set(class, members.collect());
-        }
-        let subnet = catalogue.subnets[fact.key.subnet as usize].clone();
-        let part = Part {
-            key: PartKey { subnet, round: fact.key.round, number: fact.key.number },
-            kind: fact.kind,
-            outcome: fact.outcome,
-            observed_at_ms: fact.observed_at_ms,
-            relay_session_age_s: fact.relay_session_age_s,
-            sets,
-        };
-        assert_eq!(part.digest(), fact.digest, "what is stored is what was sent");
-        OracleFact { probe: fact.key.probe, part }
-    });
-    (facts.collect(), Epochs::new(catalogue.epochs).unwrap())
 }
 
 /// A store keeps both contents of a key that came with two.

@@ -14,6 +14,8 @@ mod children;
 mod judge;
 mod network;
 mod script;
+#[path = "../shared/stored.rs"]
+mod stored;
 
 use std::time::Duration;
 
