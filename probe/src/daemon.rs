@@ -246,12 +246,18 @@ impl Daemon {
             tracing::error!(error = format!("{error:#}"), "the settings are not read anew");
             return;
         }
-        if uplink_options(&config) != uplink_options(&self.config) {
-            self.uplink.stop.cancel();
-            self.uplink = UplinkTask::start(&config, &self.spool, &self.orders);
-        }
+        let elsewhere = uplink_options(&config) != uplink_options(&self.config);
         self.config = config;
+        if elsewhere {
+            self.restart_uplink();
+        }
         tracing::info!("the settings were read anew");
+    }
+
+    /// Ends the stream, or the wait for the next attempt, and begins anew.
+    fn restart_uplink(&mut self) {
+        self.uplink.stop.cancel();
+        self.uplink = UplinkTask::start(&self.config, &self.spool, &self.orders);
     }
 
     fn reload_sources(&mut self, config: &Config) -> anyhow::Result<()> {
@@ -283,6 +289,10 @@ impl Daemon {
 
     /// Sends what waits, for a bounded time; answers what still waits.
     async fn stop(mut self) -> u64 {
+        if self.spool.waiting() > 0 && !self.orders.now().connected {
+            // It may be waiting for its next attempt: the last one is now.
+            self.restart_uplink();
+        }
         let begun = Instant::now();
         while self.spool.waiting() > 0 {
             // Where there is no aggregator to be had, nothing is gained by waiting for one.

@@ -24,6 +24,9 @@ const AGAIN: Duration = Duration::from_millis(200);
 /// Trouble lasts so many rounds at most.
 const TROUBLE_ROUNDS_MAX: u64 = 3;
 
+/// So often the memory of everything is told on the way.
+const TOLD_TIMES: u64 = 20;
+
 /// Where trouble can be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Place {
@@ -174,6 +177,7 @@ impl Soak {
 
     /// Ends the probes as a service manager does; waits until all they had is delivered and judged.
     pub(crate) async fn settle(&mut self) {
+        self.all_connected().await;
         for number in 0..PROBES {
             self.probes[number].terminate(false).await;
             let waiting = children::waiting(self.directory.path(), number).await;
@@ -213,6 +217,20 @@ impl Soak {
         assert!(patient.is_ok(), "{up} are alive, {down} dead; the last round: {last:#?}");
     }
 
+    /// Waits until every probe has a stream: two see all there is, and the third may still wait for
+    /// its next attempt, up to half a minute after the last of many ends of the aggregator.
+    async fn all_connected(&self) {
+        for probe in &self.probes {
+            let wait = async {
+                while probe.metric("uptime_uplink_connected", "").await != Some(1.0) {
+                    tokio::time::sleep(AGAIN).await;
+                }
+            };
+            let patient = tokio::time::timeout(PATIENCE, wait).await;
+            assert!(patient.is_ok(), "{} does not connect", probe.name);
+        }
+    }
+
     async fn list_nodes(&self) -> Vec<v1::Node> {
         let mut client = client().await.expect("the aggregator runs");
         let request = v1::ListNodesRequest { page_size: 1_000, ..Default::default() };
@@ -225,6 +243,9 @@ impl Soak {
         let programs = self.probes.iter_mut().chain([&mut self.aggregator]);
         for program in programs {
             let Some(bytes) = program.resident_bytes() else { continue };
+            if round % rounds.div_ceil(TOLD_TIMES) == 0 {
+                eprintln!("round {round}: {} has {bytes} bytes resident", program.name);
+            }
             let noted = self.resident.entry(program.name.clone()).or_default();
             if (rounds / 10..=rounds / 5).contains(&round) {
                 noted.early = noted.early.max(bytes);
