@@ -27,7 +27,7 @@ use crate::ledger::evidence::{Fact, FactKey};
 /// The file in the data directory.
 pub(super) const FILE_NAME: &str = "uptime.sqlite3";
 /// Of the tables below.
-const SCHEMA_VERSION: i64 = 2;
+const SCHEMA_VERSION: i64 = 3;
 /// A difference builds on at most so many others.
 const CHAIN_MAX: u32 = 120;
 /// How long another process (`probe add`) may hold the file.
@@ -64,6 +64,44 @@ CREATE TABLE gap (
     probe INTEGER NOT NULL, from_s INTEGER NOT NULL, to_s INTEGER NOT NULL, reason INTEGER NOT NULL,
     PRIMARY KEY (probe, from_s, to_s, reason)
 ) WITHOUT ROWID, STRICT;
+";
+
+/// What version 3 added. `segment` holds packed parts, `state` what is derived from them,
+/// `late_part` the keys of parts that came after their round was part of a kept state. `sample` is
+/// what travels beside parts, for some rounds only; `latency_day` what is left of round trips;
+/// `opening` the totals of an imported CSV, one row per node.
+const SCHEMA_LEDGER: &str = "
+CREATE TABLE segment (
+    from_s INTEGER PRIMARY KEY, to_s INTEGER NOT NULL, parts INTEGER NOT NULL,
+    digest BLOB NOT NULL, body BLOB NOT NULL
+) STRICT;
+CREATE TABLE state (
+    name TEXT NOT NULL, piece INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (name, piece)
+) STRICT;
+CREATE TABLE late_part (
+    round INTEGER NOT NULL, subnet INTEGER NOT NULL, period INTEGER NOT NULL,
+    probe INTEGER NOT NULL, number INTEGER NOT NULL,
+    PRIMARY KEY (round, subnet, period, probe, number)
+) WITHOUT ROWID, STRICT;
+CREATE TABLE retraction (
+    number INTEGER PRIMARY KEY, probe INTEGER NOT NULL, from_s INTEGER NOT NULL,
+    to_s INTEGER NOT NULL, reason TEXT NOT NULL, made_at_ms INTEGER NOT NULL,
+    undone_at_ms INTEGER
+) STRICT;
+CREATE TABLE sample (
+    round INTEGER NOT NULL, node INTEGER NOT NULL, probe INTEGER NOT NULL, seen_age_ms INTEGER,
+    answered_in_ms INTEGER, round_trip_us INTEGER, PRIMARY KEY (round, node, probe)
+) WITHOUT ROWID, STRICT;
+CREATE TABLE latency_day (
+    node INTEGER NOT NULL, day INTEGER NOT NULL, samples INTEGER NOT NULL,
+    min_us INTEGER NOT NULL, max_us INTEGER NOT NULL, sum_us INTEGER NOT NULL,
+    last_us INTEGER NOT NULL, last_at_ms INTEGER NOT NULL, PRIMARY KEY (node, day)
+) WITHOUT ROWID, STRICT;
+CREATE TABLE opening (
+    id BLOB PRIMARY KEY, is_online INTEGER NOT NULL, last_seen_ms INTEGER,
+    online_scans INTEGER NOT NULL
+) WITHOUT ROWID, STRICT;
+ALTER TABLE node ADD COLUMN forgotten_at_ms INTEGER;
 ";
 
 type Sets = Arc<[RoaringBitmap; 4]>;
@@ -136,9 +174,12 @@ impl SqliteStore {
                 .execute(&mut *transaction)
                 .await?;
         }
-        if found < SCHEMA_VERSION {
-            sqlx::raw_sql(SCHEMA_GAPS).execute(&mut *transaction).await?;
-            sqlx::raw_sql("PRAGMA user_version = 2").execute(&mut *transaction).await?;
+        for (version, added) in [(2, SCHEMA_GAPS), (3, SCHEMA_LEDGER)] {
+            if found < version {
+                sqlx::raw_sql(added).execute(&mut *transaction).await?;
+                let raise = format!("PRAGMA user_version = {version}");
+                sqlx::raw_sql(sqlx::AssertSqlSafe(raise)).execute(&mut *transaction).await?;
+            }
         }
         transaction.commit().await?;
         Ok(())
@@ -207,7 +248,7 @@ impl SqliteStore {
                 .fetch_one(&mut *connection)
                 .await?;
             for (number, (id, brought_by)) in (next..).zip(&batch.new_nodes) {
-                sqlx::query("INSERT INTO node VALUES (?, ?, ?)")
+                sqlx::query("INSERT INTO node (number, id, brought_by) VALUES (?, ?, ?)")
                     .bind(number)
                     .bind(id.as_bytes().as_slice())
                     .bind(i64::from(*brought_by))
