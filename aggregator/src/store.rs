@@ -4,16 +4,19 @@
 //! a store knows nothing of verdicts. Only the ledger talks to a store.
 
 mod blob;
+mod kept;
+mod packing;
+mod segment;
 mod sqlite;
 
 pub use sqlite::SqliteStore;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use uptime_proto::{Epoch, NodeId, Reason};
 
-use crate::ledger::evidence::Fact;
+use crate::ledger::evidence::{Fact, FactKey};
 
 /// Why a store could not do what it was asked to.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +45,28 @@ pub enum StoreError {
     /// Something stored does not read back.
     #[error("damaged: {0}")]
     Damaged(String),
+    /// A file could not be written.
+    #[error("cannot write: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+impl From<segment::SegmentError> for StoreError {
+    fn from(error: segment::SegmentError) -> Self {
+        Self::Damaged(format!("a packed day: {error}"))
+    }
+}
+
+/// A day that was packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PackedDay {
+    /// Its start, unix seconds.
+    pub day_s: u64,
+    /// Parts it holds.
+    pub parts: u64,
+    /// What its segments take.
+    pub bytes: u64,
+    /// What the sets of its rows took before.
+    pub before_bytes: u64,
 }
 
 /// Who a probe is.
@@ -102,6 +127,43 @@ pub struct Gap {
     pub reason: Reason,
 }
 
+/// A probe's evidence of an interval that does not count. Stored and reversible; nothing is deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retraction {
+    /// Names it.
+    pub number: u64,
+    /// The probe's number.
+    pub probe: u32,
+    /// Rounds that start in `[from_s, to_s)`, by the grid the probe knew; unix seconds.
+    pub from_s: u64,
+    /// See `from_s`.
+    pub to_s: u64,
+    /// In the words of whoever made it.
+    pub reason: String,
+    /// Unix milliseconds.
+    pub made_at_ms: i64,
+    /// When it was undone; `None`: it holds. Unix milliseconds.
+    pub undone_at_ms: Option<i64>,
+}
+
+impl Retraction {
+    /// Whether it takes a fact out of the count.
+    #[must_use]
+    pub fn covers(&self, key: &FactKey) -> bool {
+        let holds = self.undone_at_ms.is_none() && self.probe == key.probe;
+        holds && (self.from_s..self.to_s).contains(&key.round.start_s())
+    }
+}
+
+/// Which state is kept: what a rebuild from facts would make, for a start without rebuilding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// Of a closed round not long ago.
+    Latest,
+    /// Of the last round whose facts are not all kept any more: where any rebuild begins.
+    Base,
+}
+
 /// What one commit writes, all or nothing.
 #[derive(Debug, Default)]
 pub struct Batch {
@@ -115,6 +177,8 @@ pub struct Batch {
     pub details: BTreeMap<u32, Details>,
     /// Gaps; one that is there already changes nothing.
     pub gaps: Vec<Gap>,
+    /// Those facts whose round is closed already: a kept state does not know them.
+    pub late: BTreeSet<FactKey>,
 }
 
 impl Batch {
@@ -166,6 +230,49 @@ pub trait Store: Send {
 
     /// The starts of the first and last round that has a fact.
     fn extent(&mut self) -> impl Future<Output = Result<Option<(u64, u64)>, StoreError>> + Send;
+
+    /// Packs the first day that ends at or before this and is not packed; `None`: there is none.
+    /// Nothing that can be read changes by it, but how much it takes on disk.
+    fn pack(
+        &mut self,
+        before_s: u64,
+    ) -> impl Future<Output = Result<Option<PackedDay>, StoreError>> + Send;
+
+    /// Keeps a state in place of the one kept before. With [`Kept::Latest`] the notes of late facts
+    /// end: this state knows them.
+    fn keep(
+        &mut self,
+        which: Kept,
+        pieces: &[Vec<u8>],
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// The kept state; no pieces: there is none.
+    fn kept(
+        &mut self,
+        which: Kept,
+    ) -> impl Future<Output = Result<Vec<Vec<u8>>, StoreError>> + Send;
+
+    /// Keys of late facts that the latest kept state does not know, ascending.
+    fn late_keys(&mut self) -> impl Future<Output = Result<Vec<FactKey>, StoreError>> + Send;
+
+    /// Drops all facts and gaps of rounds before this. The caller has kept a base that knows them.
+    fn prune(&mut self, before_s: u64) -> impl Future<Output = Result<u64, StoreError>> + Send;
+
+    /// All retractions, the undone ones included, by number.
+    fn retractions(&mut self) -> impl Future<Output = Result<Vec<Retraction>, StoreError>> + Send;
+
+    /// Adds a retraction; its number is ignored and the one it got is answered.
+    fn retract(
+        &mut self,
+        retraction: &Retraction,
+    ) -> impl Future<Output = Result<u64, StoreError>> + Send;
+
+    /// Undoes a retraction; answers whether there was one that held.
+    fn undo_retraction(
+        &mut self,
+        number: u64,
+        now_ms: i64,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
     /// Adds an epoch.
     fn add_epoch(&mut self, epoch: &Epoch) -> impl Future<Output = Result<(), StoreError>> + Send;

@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use roaring::RoaringBitmap;
-use uptime_proto::{Class, Digest, Epoch, Kind, Outcome, Reason, Round};
+use uptime_proto::{
+    Class, Digest, Epoch, Kind, NodeId, Outcome, Part, PartKey, Reason, Round, Sets,
+};
 
 use super::verdict::Ballot;
 
@@ -20,8 +22,9 @@ pub struct Fact {
     pub kind: Kind,
     /// Whether the probe could look.
     pub outcome: Outcome,
-    /// Of the canonical expanded form.
-    pub digest: Digest,
+    /// Of the canonical expanded form. `None`: it stood alone under its key when its day was packed,
+    /// and packed days keep none.
+    pub digest: Option<Digest>,
     /// Aggregator time, unix milliseconds.
     pub observed_at_ms: i64,
     /// When it was accepted, unix milliseconds. Enters no verdict.
@@ -56,6 +59,33 @@ impl Fact {
     #[must_use]
     pub fn positive(&self) -> RoaringBitmap {
         self.of(Class::Seen) | self.of(Class::Answered)
+    }
+
+    /// Whether both say the same, whenever they came: what equal digests mean.
+    #[must_use]
+    pub fn same_content(&self, other: &Self) -> bool {
+        let told = |fact: &Self| {
+            (fact.key, fact.kind, fact.outcome, fact.observed_at_ms, fact.relay_session_age_s)
+        };
+        told(self) == told(other) && self.sets == other.sets
+    }
+
+    /// The part as the probe made it; `None` when `id` does not know a number.
+    #[must_use]
+    pub fn to_part(&self, subnet: &str, id: impl Fn(u32) -> Option<NodeId>) -> Option<Part> {
+        let mut sets = Sets::default();
+        for class in Class::ALL {
+            sets.set(class, self.of(class).iter().map(&id).collect::<Option<_>>()?);
+        }
+        let FactKey { round, number, .. } = self.key;
+        Some(Part {
+            key: PartKey { subnet: subnet.to_owned(), round, number },
+            kind: self.kind,
+            outcome: self.outcome,
+            observed_at_ms: self.observed_at_ms,
+            relay_session_age_s: self.relay_session_age_s,
+            sets,
+        })
     }
 }
 
@@ -135,11 +165,15 @@ impl RoundFacts {
     /// Puts a fact; of two with one key the smaller digest counts.
     pub fn insert(&mut self, fact: Fact) -> Inserted {
         let probe = fact.key.probe;
-        let inserted = match self.facts.get(&fact.key).map(|there| there.digest.cmp(&fact.digest)) {
+        let inserted = match self.facts.get(&fact.key).map(|there| (there.digest, fact.digest)) {
             None => Inserted::New,
-            Some(std::cmp::Ordering::Equal) => return Inserted::Same,
-            Some(std::cmp::Ordering::Less) => return Inserted::Outranked,
-            Some(std::cmp::Ordering::Greater) => Inserted::Replaced,
+            // One without a digest stood alone; a store answers both of a conflict with theirs.
+            Some((None, _) | (_, None)) => return Inserted::Same,
+            Some((Some(there), Some(here))) => match there.cmp(&here) {
+                std::cmp::Ordering::Equal => return Inserted::Same,
+                std::cmp::Ordering::Less => return Inserted::Outranked,
+                std::cmp::Ordering::Greater => Inserted::Replaced,
+            },
         };
         self.facts.insert(fact.key, fact);
         let tallied = self.tally(probe);
@@ -257,7 +291,7 @@ mod tests {
             key: FactKey { round, subnet: 0, probe, number },
             kind: Kind::Lookup,
             outcome: Outcome::Looked,
-            digest: Digest([u8::try_from(number).unwrap(); 16]),
+            digest: Some(Digest([u8::try_from(number).unwrap(); 16])),
             observed_at_ms: 75_000,
             received_at_ms: 75_001,
             relay_session_age_s: age,
@@ -321,12 +355,12 @@ mod tests {
     #[test]
     fn of_two_facts_with_one_key_the_smaller_digest_counts() {
         let (small, large) = (Digest([1; 16]), Digest([2; 16]));
-        let with = |digest| Fact { digest, ..fact(1, 0, Some(600), &[1], &[]) };
+        let with = |digest| Fact { digest: Some(digest), ..fact(1, 0, Some(600), &[1], &[]) };
         let mut round = RoundFacts::default();
         assert_eq!(round.insert(with(large)), Inserted::New);
         assert_eq!(round.insert(with(large)), Inserted::Same);
         assert_eq!(round.insert(with(small)), Inserted::Replaced);
         assert_eq!(round.insert(with(large)), Inserted::Outranked);
-        assert_eq!(round.facts().next().unwrap().digest, small);
+        assert_eq!(round.facts().next().unwrap().digest, Some(small));
     }
 }

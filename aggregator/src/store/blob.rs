@@ -91,7 +91,7 @@ pub(super) fn decode<'a>(
 }
 
 /// The members of a set as ranges.
-fn ranges(set: &RoaringBitmap) -> impl Iterator<Item = std::ops::Range<u32>> + '_ {
+pub(super) fn ranges(set: &RoaringBitmap) -> impl Iterator<Item = std::ops::Range<u32>> + '_ {
     let mut members = set.iter().peekable();
     std::iter::from_fn(move || {
         let start = members.next()?;

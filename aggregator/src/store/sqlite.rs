@@ -14,14 +14,19 @@ use futures_util::TryStreamExt;
 use prost::Message;
 use roaring::RoaringBitmap;
 use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteRow, SqliteSynchronous,
+    SqliteAutoVacuum, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteRow,
+    SqliteSynchronous,
 };
 use sqlx::{Connection, Row};
 use uptime_proto::round::DAY_S;
 use uptime_proto::{Digest, Epoch, Kind, NodeId, Outcome, Period, Reason, Round, v1};
 
 use super::blob::{self, BlobError};
-use super::{Batch, Catalogue, Details, Gap, ProbeRecord, Put, Read, Store, StoreError};
+use super::packing::{Packed, merged};
+use super::{
+    Batch, Catalogue, Details, Gap, Kept, PackedDay, ProbeRecord, Put, Read, Retraction, Store,
+    StoreError,
+};
 use crate::ledger::evidence::{Fact, FactKey};
 
 /// The file in the data directory.
@@ -101,14 +106,28 @@ CREATE TABLE opening (
     id BLOB PRIMARY KEY, is_online INTEGER NOT NULL, last_seen_ms INTEGER,
     online_scans INTEGER NOT NULL
 ) WITHOUT ROWID, STRICT;
-ALTER TABLE node ADD COLUMN forgotten_at_ms INTEGER;
+-- Without the index over ids: the ledger sees to it that each has one number.
+CREATE TABLE named (
+    number INTEGER PRIMARY KEY, id BLOB NOT NULL, brought_by INTEGER NOT NULL,
+    forgotten_at_ms INTEGER
+) STRICT;
+INSERT INTO named SELECT number, id, brought_by, NULL FROM node;
+DROP TABLE node;
+ALTER TABLE named RENAME TO node;
 ";
 
-type Sets = Arc<[RoaringBitmap; 4]>;
-/// What a difference can build on: the parts of one probe under one number.
-type Slot = (u32, Period, u32, u16);
+/// Facts in rows, by key.
+pub(super) const SELECT_ROWS: &str = "
+    SELECT round, subnet, period, probe, number, digest, kind, reason, observed_ms, received_ms,
+        relay_session_age_s, sets
+    FROM part WHERE round >= ? AND round < ?
+    ORDER BY round, subnet, period, probe, number, digest";
 
-struct Base {
+pub(super) type Sets = Arc<[RoaringBitmap; 4]>;
+/// What a difference can build on: the parts of one probe under one number.
+pub(super) type Slot = (u32, Period, u32, u16);
+
+pub(super) struct Base {
     round_s: u64,
     digest: Digest,
     chain: u32,
@@ -117,16 +136,17 @@ struct Base {
 
 /// The store.
 pub struct SqliteStore {
-    connection: SqliteConnection,
+    pub(super) connection: SqliteConnection,
     path: PathBuf,
-    bases: HashMap<Slot, Base>,
+    pub(super) bases: HashMap<Slot, Base>,
+    pub(super) packed: Packed,
 }
 
 fn slot(key: &FactKey) -> Slot {
     (key.subnet, key.round.period(), key.probe, key.number)
 }
 
-fn signed(value: u64) -> i64 {
+pub(super) fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
@@ -146,12 +166,15 @@ impl SqliteStore {
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
+            .auto_vacuum(SqliteAutoVacuum::Incremental)
             .busy_timeout(BUSY_TIMEOUT);
         let connection = SqliteConnection::connect_with(&options)
             .await
             .map_err(|error| StoreError::Path { path: path.clone(), detail: error.to_string() })?;
-        let mut store = Self { connection, path, bases: HashMap::new() };
+        let (bases, packed) = (HashMap::new(), Packed::default());
+        let mut store = Self { connection, path, bases, packed };
         store.prepare().await?;
+        store.learn_packed().await?;
         Ok(store)
     }
 
@@ -218,6 +241,27 @@ impl SqliteStore {
         Ok(u64::from(longest.unwrap_or(DAY_S)))
     }
 
+    /// The facts that stand in rows of their own.
+    async fn read_rows(&mut self, from_s: u64, to_s: u64) -> Result<Vec<Read>, StoreError> {
+        // Far enough back for the full set that every difference in the range goes back to.
+        let period = self.period_max().await?;
+        let day = from_s - from_s % u64::from(DAY_S);
+        let start = from_s.saturating_sub(u64::from(CHAIN_MAX) * period).max(day);
+        let mut rows = sqlx::query(SELECT_ROWS)
+            .bind(signed(start))
+            .bind(signed(to_s))
+            .fetch(&mut self.connection);
+        let (mut facts, mut bases) = (Vec::new(), HashMap::new());
+        while let Some(row) = rows.try_next().await? {
+            let fact = read_fact(&row, &mut bases);
+            let wanted = row.get::<i64, _>(0) >= signed(from_s);
+            if wanted {
+                facts.push(fact);
+            }
+        }
+        Ok(facts)
+    }
+
     async fn write(&mut self, batch: &Batch) -> Result<Vec<Put>, StoreError> {
         let mut outcomes = Vec::with_capacity(batch.facts.len());
         sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut self.connection).await?;
@@ -276,13 +320,20 @@ impl SqliteStore {
                 .await?;
         }
         for fact in &batch.facts {
-            outcomes.push(self.write_fact(fact).await?);
+            let late = batch.late.contains(&fact.key);
+            outcomes.push(self.write_fact(fact, late).await?);
         }
         Ok(())
     }
 
-    async fn write_fact(&mut self, fact: &Fact) -> Result<Put, StoreError> {
+    async fn write_fact(&mut self, fact: &Fact, late: bool) -> Result<Put, StoreError> {
         let key = &fact.key;
+        let digest = fact.digest.ok_or_else(|| {
+            StoreError::Damaged("a fact without a digest was put into the store".to_owned())
+        })?;
+        if let Some(put) = self.settle_with_packed(fact).await? {
+            return Ok(put);
+        }
         let find = "SELECT digest FROM part WHERE round = ? AND subnet = ? AND period = ?
              AND probe = ? AND number = ? ORDER BY digest";
         let there: Vec<Vec<u8>> = sqlx::query_scalar(find)
@@ -293,10 +344,34 @@ impl SqliteStore {
             .bind(i64::from(key.number))
             .fetch_all(&mut self.connection)
             .await?;
-        if there.iter().any(|digest| digest.as_slice() == fact.digest.0) {
+        if there.iter().any(|there| there.as_slice() == digest.0) {
             return Ok(Put::Duplicate);
         }
         let (blob, chain) = self.encode(fact);
+        self.insert_row(fact, digest, blob).await?;
+        match there.first() {
+            None if late => self.note_late(key).await?,
+            Some(smallest) if late && digest.0.as_slice() < smallest.as_slice() => {
+                self.drop_latest().await?;
+            }
+            _ => {}
+        }
+        let (round_s, sets) = (key.round.start_s(), Arc::clone(&fact.sets));
+        self.bases.insert(slot(key), Base { round_s, digest, chain, sets });
+        Ok(match there.first() {
+            None => Put::New,
+            Some(smallest) if smallest.as_slice() < digest.0.as_slice() => Put::ConflictLarger,
+            Some(_) => Put::ConflictSmallest,
+        })
+    }
+
+    pub(super) async fn insert_row(
+        &mut self,
+        fact: &Fact,
+        digest: Digest,
+        blob: Vec<u8>,
+    ) -> Result<(), StoreError> {
+        let key = &fact.key;
         let reason = match fact.outcome {
             Outcome::Looked => 0,
             Outcome::CouldNotLook(reason) => reason.to_wire() as i64,
@@ -307,7 +382,7 @@ impl SqliteStore {
             .bind(i64::from(key.round.period().seconds()))
             .bind(i64::from(key.probe))
             .bind(i64::from(key.number))
-            .bind(fact.digest.0.as_slice())
+            .bind(digest.0.as_slice())
             .bind(fact.kind.to_wire() as i64)
             .bind(reason)
             .bind(fact.observed_at_ms.saturating_sub(key.round.start_ms()))
@@ -316,14 +391,7 @@ impl SqliteStore {
             .bind(blob)
             .execute(&mut self.connection)
             .await?;
-        let (digest, sets) = (fact.digest, Arc::clone(&fact.sets));
-        let base = Base { round_s: key.round.start_s(), digest, chain, sets };
-        self.bases.insert(slot(key), base);
-        Ok(match there.first() {
-            None => Put::New,
-            Some(smallest) if smallest.as_slice() < fact.digest.0.as_slice() => Put::ConflictLarger,
-            Some(_) => Put::ConflictSmallest,
-        })
+        Ok(())
     }
 
     /// The blob of a fact, and the length of the chain of differences it ends.
@@ -340,7 +408,10 @@ impl SqliteStore {
     }
 }
 
-fn read_fact(row: &SqliteRow, bases: &mut HashMap<Slot, Vec<(u64, Digest, Sets)>>) -> Read {
+pub(super) fn read_fact(
+    row: &SqliteRow,
+    bases: &mut HashMap<Slot, Vec<(u64, Digest, Sets)>>,
+) -> Read {
     let number = |index: usize| u32::try_from(row.get::<i64, _>(index)).unwrap_or(u32::MAX);
     let round_s = u64::try_from(row.get::<i64, _>(0)).unwrap_or(u64::MAX);
     let name = || {
@@ -389,7 +460,7 @@ fn read_fact(row: &SqliteRow, bases: &mut HashMap<Slot, Vec<(u64, Digest, Sets)>
             .and_then(Kind::from_wire)
             .ok_or_else(|| damaged("its kind is not known"))?,
         outcome,
-        digest,
+        digest: Some(digest),
         observed_at_ms,
         received_at_ms: observed_at_ms.saturating_add(row.get::<i64, _>(9)),
         relay_session_age_s: row
@@ -463,30 +534,15 @@ impl Store for SqliteStore {
         if outcomes.is_err() {
             // Nothing was stored, so nothing learnt on the way may be built upon.
             self.bases.clear();
+            self.packed.forget_keys();
         }
         outcomes
     }
 
     async fn read(&mut self, from_s: u64, to_s: u64) -> Result<Vec<Read>, StoreError> {
-        // Far enough back for the full set that every difference in the range goes back to.
-        let period = self.period_max().await?;
-        let day = from_s - from_s % u64::from(DAY_S);
-        let start = from_s.saturating_sub(u64::from(CHAIN_MAX) * period).max(day);
-        let select = "SELECT round, subnet, period, probe, number, digest, kind, reason,
-             observed_ms, received_ms, relay_session_age_s, sets
-             FROM part WHERE round >= ? AND round < ?
-             ORDER BY round, subnet, period, probe, number, digest";
-        let mut rows =
-            sqlx::query(select).bind(signed(start)).bind(signed(to_s)).fetch(&mut self.connection);
-        let (mut facts, mut bases) = (Vec::new(), HashMap::new());
-        while let Some(row) = rows.try_next().await? {
-            let fact = read_fact(&row, &mut bases);
-            let wanted = row.get::<i64, _>(0) >= signed(from_s);
-            if wanted {
-                facts.push(fact);
-            }
-        }
-        Ok(facts)
+        let packed = self.read_packed(from_s, to_s).await?;
+        let rows = self.read_rows(from_s, to_s).await?;
+        Ok(merged(packed, rows))
     }
 
     async fn gaps(&mut self, from_s: u64, to_s: u64) -> Result<Vec<Gap>, StoreError> {
@@ -508,13 +564,46 @@ impl Store for SqliteStore {
     }
 
     async fn extent(&mut self) -> Result<Option<(u64, u64)>, StoreError> {
-        let row = sqlx::query("SELECT min(round), max(round) FROM part")
-            .fetch_one(&mut self.connection)
-            .await?;
+        let select = "SELECT min(first), max(last) FROM (
+             SELECT min(round) AS first, max(round) AS last FROM part
+             UNION ALL SELECT min(from_s), max(to_s) - 1 FROM segment)";
+        let row = sqlx::query(select).fetch_one(&mut self.connection).await?;
         let second = |index: usize| {
             row.get::<Option<i64>, _>(index).and_then(|second| u64::try_from(second).ok())
         };
         Ok(second(0).zip(second(1)))
+    }
+
+    async fn pack(&mut self, before_s: u64) -> Result<Option<PackedDay>, StoreError> {
+        self.pack_day(before_s).await
+    }
+
+    async fn keep(&mut self, which: Kept, pieces: &[Vec<u8>]) -> Result<(), StoreError> {
+        self.keep_state(which, pieces).await
+    }
+
+    async fn kept(&mut self, which: Kept) -> Result<Vec<Vec<u8>>, StoreError> {
+        self.kept_state(which).await
+    }
+
+    async fn late_keys(&mut self) -> Result<Vec<FactKey>, StoreError> {
+        self.noted_late().await
+    }
+
+    async fn prune(&mut self, before_s: u64) -> Result<u64, StoreError> {
+        self.prune_before(before_s).await
+    }
+
+    async fn retractions(&mut self) -> Result<Vec<Retraction>, StoreError> {
+        self.all_retractions().await
+    }
+
+    async fn retract(&mut self, retraction: &Retraction) -> Result<u64, StoreError> {
+        self.add_retraction(retraction).await
+    }
+
+    async fn undo_retraction(&mut self, number: u64, now_ms: i64) -> Result<bool, StoreError> {
+        self.undo(number, now_ms).await
     }
 
     async fn add_epoch(&mut self, epoch: &Epoch) -> Result<(), StoreError> {

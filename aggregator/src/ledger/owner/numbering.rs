@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use roaring::RoaringBitmap;
 use uptime_proto::v1::RefusalReason;
-use uptime_proto::{Class, Digest, NodeId, Part};
+use uptime_proto::{Class, NodeId, Part};
 
 use super::Owner;
 use crate::ledger::evidence::{Fact, FactKey};
@@ -62,19 +62,15 @@ impl<S: Store> Owner<S> {
             let numbers = part.sets.of(class).iter().map(|id| self.intern(*id, probe, batch));
             let mut numbers: Vec<u32> = numbers.collect();
             numbers.sort_unstable();
-            let mut set = RoaringBitmap::new();
-            for number in numbers {
-                set.insert(number);
-            }
-            set
+            // Distinct ids have distinct numbers, so this never fails.
+            RoaringBitmap::from_sorted_iter(numbers).unwrap_or_default()
         });
         let key = FactKey { round: part.key.round, subnet, probe, number: part.key.number };
-        let digest: Digest = part.digest();
         Ok(Fact {
             key,
             kind: part.kind,
             outcome: part.outcome,
-            digest,
+            digest: Some(part.digest()),
             observed_at_ms: part.observed_at_ms,
             received_at_ms: now_ms,
             relay_session_age_s: part.relay_session_age_s,

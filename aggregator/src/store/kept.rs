@@ -1,0 +1,139 @@
+//! Kept states, notes of late facts, retractions and pruning, in the embedded store.
+//!
+//! Owns the tables `state`, `late_part` and `retraction`. Refuses to look into a state: its pieces are
+//! bytes, checked by whoever made them.
+
+use sqlx::Connection;
+use uptime_proto::{Period, Round};
+
+use super::sqlite::{SqliteStore, signed};
+use super::{Kept, Retraction, StoreError};
+use crate::ledger::evidence::FactKey;
+
+impl Kept {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Latest => "latest",
+            Self::Base => "base",
+        }
+    }
+}
+
+fn unsigned(value: i64) -> u64 {
+    u64::try_from(value).unwrap_or(0)
+}
+
+impl SqliteStore {
+    pub(super) async fn keep_state(
+        &mut self,
+        which: Kept,
+        pieces: &[Vec<u8>],
+    ) -> Result<(), StoreError> {
+        let mut transaction = self.connection.begin_with("BEGIN IMMEDIATE").await?;
+        sqlx::query("DELETE FROM state WHERE name = ?")
+            .bind(which.name())
+            .execute(&mut *transaction)
+            .await?;
+        for (piece, body) in (0i64..).zip(pieces) {
+            sqlx::query("INSERT INTO state VALUES (?, ?, ?)")
+                .bind(which.name())
+                .bind(piece)
+                .bind(body.as_slice())
+                .execute(&mut *transaction)
+                .await?;
+        }
+        if which == Kept::Latest {
+            sqlx::query("DELETE FROM late_part").execute(&mut *transaction).await?;
+        }
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// A fact that counted in it counts no more: only a rebuild can take it out.
+    pub(super) async fn drop_latest(&mut self) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM state WHERE name = ?")
+            .bind(Kept::Latest.name())
+            .execute(&mut self.connection)
+            .await?;
+        Ok(())
+    }
+
+    pub(super) async fn kept_state(&mut self, which: Kept) -> Result<Vec<Vec<u8>>, StoreError> {
+        let select = "SELECT body FROM state WHERE name = ? ORDER BY piece";
+        let pieces = sqlx::query_scalar(select).bind(which.name());
+        Ok(pieces.fetch_all(&mut self.connection).await?)
+    }
+
+    pub(super) async fn noted_late(&mut self) -> Result<Vec<FactKey>, StoreError> {
+        let select = "SELECT round, subnet, period, probe, number FROM late_part
+             ORDER BY round, subnet, period, probe, number";
+        let rows: Vec<(i64, i64, i64, i64, i64)> =
+            sqlx::query_as(select).fetch_all(&mut self.connection).await?;
+        let key = |(round, subnet, period, probe, number): (i64, i64, i64, i64, i64)| {
+            let period = Period::new(u32::try_from(period).ok()?).ok()?;
+            let round = Round::new(u64::try_from(round).ok()?, period).ok()?;
+            let (subnet, probe) = (u32::try_from(subnet).ok()?, u32::try_from(probe).ok()?);
+            Some(FactKey { round, subnet, probe, number: u16::try_from(number).ok()? })
+        };
+        let damaged = || StoreError::Damaged("a note of a late part that is none".to_owned());
+        rows.into_iter().map(|row| key(row).ok_or_else(damaged)).collect()
+    }
+
+    pub(super) async fn prune_before(&mut self, before_s: u64) -> Result<u64, StoreError> {
+        let mut transaction = self.connection.begin_with("BEGIN IMMEDIATE").await?;
+        let mut gone = 0;
+        for delete in [
+            "DELETE FROM part WHERE round < ?",
+            "DELETE FROM segment WHERE to_s <= ?",
+            "DELETE FROM gap WHERE to_s <= ?",
+            "DELETE FROM sample WHERE round < ?",
+        ] {
+            let done =
+                sqlx::query(delete).bind(signed(before_s)).execute(&mut *transaction).await?;
+            gone += done.rows_affected();
+        }
+        transaction.commit().await?;
+        self.bases.clear();
+        self.learn_packed().await?;
+        sqlx::raw_sql(super::packing::VACUUM).execute(&mut self.connection).await?;
+        Ok(gone)
+    }
+
+    pub(super) async fn all_retractions(&mut self) -> Result<Vec<Retraction>, StoreError> {
+        type Row = (i64, i64, i64, i64, String, i64, Option<i64>);
+        let select = "SELECT number, probe, from_s, to_s, reason, made_at_ms, undone_at_ms
+             FROM retraction ORDER BY number";
+        let rows: Vec<Row> = sqlx::query_as(select).fetch_all(&mut self.connection).await?;
+        let read = |(number, probe, from_s, to_s, reason, made_at_ms, undone_at_ms): Row| {
+            let probe = u32::try_from(probe).unwrap_or(u32::MAX);
+            let (number, from_s, to_s) = (unsigned(number), unsigned(from_s), unsigned(to_s));
+            Retraction { number, probe, from_s, to_s, reason, made_at_ms, undone_at_ms }
+        };
+        Ok(rows.into_iter().map(read).collect())
+    }
+
+    pub(super) async fn add_retraction(&mut self, it: &Retraction) -> Result<u64, StoreError> {
+        let insert = "INSERT INTO retraction (probe, from_s, to_s, reason, made_at_ms)
+             VALUES (?, ?, ?, ?, ?)";
+        let done = sqlx::query(insert)
+            .bind(i64::from(it.probe))
+            .bind(signed(it.from_s))
+            .bind(signed(it.to_s))
+            .bind(&it.reason)
+            .bind(it.made_at_ms)
+            .execute(&mut self.connection)
+            .await?;
+        Ok(unsigned(done.last_insert_rowid()))
+    }
+
+    pub(super) async fn undo(&mut self, number: u64, now_ms: i64) -> Result<bool, StoreError> {
+        let update = "UPDATE retraction SET undone_at_ms = ?
+             WHERE number = ? AND undone_at_ms IS NULL";
+        let done = sqlx::query(update)
+            .bind(now_ms)
+            .bind(signed(number))
+            .execute(&mut self.connection)
+            .await?;
+        Ok(done.rows_affected() > 0)
+    }
+}

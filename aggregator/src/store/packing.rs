@@ -1,0 +1,505 @@
+//! Packing closed days in the embedded store, and reading them again.
+//!
+//! Owns which parts stand in rows and which in segments. A day is packed whole, in one transaction.
+//! Parts that share a key stay in rows, with their digests; a row wins over the copy of it that a
+//! segment may still hold. What is damaged is not packed: it stays where it can be looked at.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+
+use futures_util::TryStreamExt;
+use sqlx::Row;
+use uptime_proto::round::DAY_S;
+use uptime_proto::{Digest, NodeId};
+
+use super::segment::{Packer, SegmentError, Unpacker};
+use super::sqlite::{SELECT_ROWS, SqliteStore, read_fact, signed};
+use super::{PackedDay, Put, Read, StoreError, blob};
+use crate::ledger::evidence::{Fact, FactKey};
+
+/// A segment is closed with the round in which it grows beyond this, so that reading one round of a
+/// large network does not mean unpacking a day of it.
+const SEGMENT_BYTES: usize = 8 * 1024 * 1024;
+/// Of so many segments the keys are kept in memory while late parts come in.
+const KEYS_OF_SEGMENTS_MAX: usize = 4;
+/// Pages given back to the file system after a day was packed, at a time.
+pub(super) const VACUUM: &str = "PRAGMA incremental_vacuum";
+
+/// What is known in memory of segments.
+#[derive(Debug, Default)]
+pub(super) struct Packed {
+    /// Ends by beginnings.
+    spans: BTreeMap<u64, u64>,
+    keys: HashMap<u64, HashSet<FactKey>>,
+    /// Days that hold something damaged, or had an error: not tried again by this process.
+    left: HashSet<u64>,
+}
+
+impl Packed {
+    pub(super) fn forget_keys(&mut self) {
+        self.keys.clear();
+    }
+
+    /// The beginning of the segment a round lies in.
+    fn span_of(&self, start_s: u64) -> Option<u64> {
+        let (from_s, to_s) = self.spans.range(..=start_s).next_back()?;
+        (start_s < *to_s).then_some(*from_s)
+    }
+}
+
+/// Sums digests: the order does not matter, and one can be taken out again.
+fn add(sum: &mut u128, digest: Digest) {
+    *sum = sum.wrapping_add(u128::from_le_bytes(digest.0));
+}
+
+/// Both, ascending by key; where a row has the key of a packed fact, the row counts.
+pub(super) fn merged(packed: Vec<Read>, rows: Vec<Read>) -> Vec<Read> {
+    if packed.is_empty() {
+        return rows;
+    }
+    let keys: HashSet<FactKey> =
+        rows.iter().filter_map(|row| row.as_ref().ok().map(|fact| fact.key)).collect();
+    let mut all: Vec<Read> = packed
+        .into_iter()
+        .filter(|fact| fact.as_ref().map_or(true, |fact| !keys.contains(&fact.key)))
+        .chain(rows)
+        .collect();
+    // Stable: what cannot be read has no key and comes first, conflicting rows keep their order.
+    all.sort_by_key(|fact| fact.as_ref().ok().map(|fact| fact.key));
+    all
+}
+
+/// Packs one day.
+struct DayPacker {
+    day_s: u64,
+    from_s: u64,
+    packer: Packer,
+    approximate: usize,
+    parts: u64,
+    all_parts: u64,
+    digests: u128,
+    last_round_s: u64,
+    /// From, to, parts, body.
+    finished: Vec<(u64, u64, u64, Vec<u8>)>,
+    conflicting: Vec<Fact>,
+}
+
+impl DayPacker {
+    fn new(day_s: u64) -> Self {
+        Self {
+            day_s,
+            from_s: day_s,
+            packer: Packer::new(day_s),
+            approximate: 0,
+            parts: 0,
+            all_parts: 0,
+            digests: 0,
+            last_round_s: 0,
+            finished: Vec::new(),
+            conflicting: Vec::new(),
+        }
+    }
+
+    fn push(&mut self, fact: &Fact) -> std::io::Result<()> {
+        let start_s = fact.key.round.start_s();
+        if start_s != self.last_round_s && self.approximate > SEGMENT_BYTES {
+            self.cut(start_s)?;
+        }
+        self.last_round_s = start_s;
+        self.approximate += self.packer.push(fact);
+        self.parts += 1;
+        self.all_parts += 1;
+        Ok(())
+    }
+
+    fn cut(&mut self, to_s: u64) -> std::io::Result<()> {
+        let packer = std::mem::replace(&mut self.packer, Packer::new(to_s));
+        if self.parts > 0 {
+            self.finished.push((self.from_s, to_s, self.parts, packer.finish()?));
+        }
+        (self.from_s, self.parts, self.approximate) = (to_s, 0, 0);
+        Ok(())
+    }
+
+    /// Takes the rows of one key, and the packed fact with that key, if there is one.
+    fn take(&mut self, rows: Vec<Fact>, packed: Option<Fact>) -> std::io::Result<()> {
+        match (rows.as_slice(), packed) {
+            ([], None) => {}
+            ([], Some(packed)) => self.push(&packed)?,
+            ([alone], packed) => {
+                let counted = packed.is_some_and(|packed| packed.same_content(alone));
+                if let Some(digest) = alone.digest.filter(|_| !counted) {
+                    add(&mut self.digests, digest);
+                }
+                self.push(alone)?;
+            }
+            (rows, packed) => {
+                // The packed copy is one of them, and its digest leaves the sum with it.
+                let same = packed.and_then(|packed| {
+                    rows.iter().find(|row| row.same_content(&packed)).and_then(|row| row.digest)
+                });
+                if let Some(digest) = same {
+                    self.digests = self.digests.wrapping_sub(u128::from_le_bytes(digest.0));
+                }
+                self.conflicting.extend(rows.iter().cloned());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What was packed of a day before, one part after another.
+struct Before {
+    segments: VecDeque<Unpacker>,
+    ahead: Option<Fact>,
+}
+
+impl Before {
+    fn new(segments: Vec<Unpacker>) -> Result<Self, SegmentError> {
+        let mut before = Self { segments: segments.into(), ahead: None };
+        before.step()?;
+        Ok(before)
+    }
+
+    fn step(&mut self) -> Result<(), SegmentError> {
+        self.ahead = None;
+        while let Some(segment) = self.segments.front_mut() {
+            if let Some(next) = segment.next(|_| true) {
+                self.ahead = next?.1;
+                break;
+            }
+            self.segments.pop_front();
+        }
+        Ok(())
+    }
+
+    /// The next part, if this holds of its key.
+    fn next_if(&mut self, wanted: impl Fn(&FactKey) -> bool) -> Result<Option<Fact>, SegmentError> {
+        let next = self.ahead.take_if(|fact| wanted(&fact.key));
+        if next.is_some() {
+            self.step()?;
+        }
+        Ok(next)
+    }
+}
+
+impl SqliteStore {
+    /// Learns which spans are packed.
+    pub(super) async fn learn_packed(&mut self) -> Result<(), StoreError> {
+        let rows: Vec<(i64, i64)> = sqlx::query_as("SELECT from_s, to_s FROM segment")
+            .fetch_all(&mut self.connection)
+            .await?;
+        let second = |value: i64| u64::try_from(value).unwrap_or(0);
+        self.packed.spans = rows.iter().map(|(from, to)| (second(*from), second(*to))).collect();
+        self.packed.keys.clear();
+        Ok(())
+    }
+
+    async fn segment(&mut self, from_s: u64) -> Result<Result<Unpacker, String>, StoreError> {
+        let body: Vec<u8> = sqlx::query_scalar("SELECT body FROM segment WHERE from_s = ?")
+            .bind(signed(from_s))
+            .fetch_one(&mut self.connection)
+            .await?;
+        Ok(Unpacker::open(&body).map_err(|error| format!("the segment from {from_s}: {error}")))
+    }
+
+    /// The packed facts of rounds in `[from_s, to_s)`.
+    pub(super) async fn read_packed(
+        &mut self,
+        from_s: u64,
+        to_s: u64,
+    ) -> Result<Vec<Read>, StoreError> {
+        let spans = self.packed.spans.range(..to_s).filter(|(_, end)| **end > from_s);
+        let spans: Vec<u64> = spans.map(|(begin, _)| *begin).collect();
+        let mut facts = Vec::new();
+        for begin in spans {
+            let mut unpacker = match self.segment(begin).await? {
+                Ok(unpacker) => unpacker,
+                Err(damaged) => {
+                    facts.push(Err(damaged));
+                    continue;
+                }
+            };
+            let wanted = |key: &FactKey| (from_s..to_s).contains(&key.round.start_s());
+            while let Some(next) = unpacker.next(wanted) {
+                match next {
+                    Ok((_, fact)) => facts.extend(fact.map(Ok)),
+                    Err(error) => {
+                        facts.push(Err(format!("the segment from {begin}: {error}")));
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(facts)
+    }
+
+    /// Whether a fact about to be written is packed already. One that is there with another content
+    /// goes back to a row of its own, so that the two stand side by side.
+    pub(super) async fn settle_with_packed(
+        &mut self,
+        fact: &Fact,
+    ) -> Result<Option<Put>, StoreError> {
+        let Some(begin) = self.packed.span_of(fact.key.round.start_s()) else {
+            return Ok(None);
+        };
+        if !self.packed.keys.contains_key(&begin) {
+            let Ok(mut unpacker) = self.segment(begin).await? else {
+                // Damaged, and named when it is read: what comes now is taken.
+                return Ok(None);
+            };
+            let mut keys = HashSet::new();
+            while let Some(Ok((key, _))) = unpacker.next(|_| false) {
+                keys.insert(key);
+            }
+            if self.packed.keys.len() >= KEYS_OF_SEGMENTS_MAX {
+                self.packed.keys.clear();
+            }
+            self.packed.keys.insert(begin, keys);
+        }
+        if !self.packed.keys.get(&begin).is_some_and(|keys| keys.contains(&fact.key)) {
+            return Ok(None);
+        }
+        let Ok(mut unpacker) = self.segment(begin).await? else {
+            return Ok(None);
+        };
+        while let Some(Ok((_, there))) = unpacker.next(|key| *key == fact.key) {
+            let Some(there) = there else { continue };
+            if there.same_content(fact) {
+                return Ok(Some(Put::Duplicate));
+            }
+            let digest = self.digest_of(&there).await?;
+            let select = "SELECT count(*) FROM part WHERE round = ? AND subnet = ? AND period = ?
+                 AND probe = ? AND number = ?";
+            let rows: i64 = sqlx::query_scalar(select)
+                .bind(signed(there.key.round.start_s()))
+                .bind(i64::from(there.key.subnet))
+                .bind(i64::from(there.key.round.period().seconds()))
+                .bind(i64::from(there.key.probe))
+                .bind(i64::from(there.key.number))
+                .fetch_one(&mut self.connection)
+                .await?;
+            if rows == 0 {
+                self.insert_row(&there, digest, blob::encode(&there.sets, None)).await?;
+            }
+            break;
+        }
+        Ok(None)
+    }
+
+    /// The digest of a packed fact, from the ids of its nodes.
+    pub(super) async fn digest_of(&mut self, fact: &Fact) -> Result<Digest, StoreError> {
+        let subnet: String = sqlx::query_scalar("SELECT name FROM subnet WHERE number = ?")
+            .bind(i64::from(fact.key.subnet))
+            .fetch_one(&mut self.connection)
+            .await?;
+        let mut ids: HashMap<u32, NodeId> = HashMap::new();
+        for number in fact.sets.iter().flatten() {
+            let id: Vec<u8> = sqlx::query_scalar("SELECT id FROM node WHERE number = ?")
+                .bind(i64::from(number))
+                .fetch_one(&mut self.connection)
+                .await?;
+            let id = NodeId::from_slice(&id)
+                .map_err(|error| StoreError::Damaged(format!("node {number}: {error}")))?;
+            ids.insert(number, id);
+        }
+        let part = fact.to_part(&subnet, |number| ids.get(&number).copied());
+        let part = part.ok_or_else(|| StoreError::Damaged("a node without id".to_owned()))?;
+        Ok(part.digest())
+    }
+
+    /// Notes that a kept state does not know this fact.
+    pub(super) async fn note_late(&mut self, key: &FactKey) -> Result<(), StoreError> {
+        sqlx::query("INSERT OR IGNORE INTO late_part VALUES (?, ?, ?, ?, ?)")
+            .bind(signed(key.round.start_s()))
+            .bind(i64::from(key.subnet))
+            .bind(i64::from(key.round.period().seconds()))
+            .bind(i64::from(key.probe))
+            .bind(i64::from(key.number))
+            .execute(&mut self.connection)
+            .await?;
+        Ok(())
+    }
+
+    /// Packs the first day that ends at or before this and has parts in rows that need not be there.
+    pub(super) async fn pack_day(
+        &mut self,
+        before_s: u64,
+    ) -> Result<Option<PackedDay>, StoreError> {
+        let day_bytes = u64::from(DAY_S);
+        let mut from_s = 0;
+        let day_s = loop {
+            let first: Option<i64> =
+                sqlx::query_scalar("SELECT min(round) FROM part WHERE round >= ?")
+                    .bind(signed(from_s))
+                    .fetch_one(&mut self.connection)
+                    .await?;
+            let Some(first) = first.and_then(|first| u64::try_from(first).ok()) else {
+                return Ok(None);
+            };
+            let day_s = first - first % day_bytes;
+            if day_s + day_bytes > before_s {
+                return Ok(None);
+            }
+            from_s = day_s + day_bytes;
+            if !self.packed.left.contains(&day_s) && self.has_loose(day_s).await? {
+                break day_s;
+            }
+        };
+        sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut self.connection).await?;
+        let packed = self.pack_into(day_s).await;
+        let good = matches!(packed, Ok(Some(_)));
+        let end = if good { "COMMIT" } else { "ROLLBACK" };
+        let ended = sqlx::raw_sql(end).execute(&mut self.connection).await;
+        // Differences must not build on rows that are gone.
+        self.bases.clear();
+        if !good {
+            self.packed.left.insert(day_s);
+        }
+        if let Err(error) = ended {
+            sqlx::raw_sql("ROLLBACK").execute(&mut self.connection).await.ok();
+            self.packed.left.insert(day_s);
+            return Err(error.into());
+        }
+        self.learn_packed().await?;
+        if good {
+            sqlx::raw_sql(VACUUM).execute(&mut self.connection).await?;
+        }
+        packed
+    }
+
+    /// Whether a day has rows that share their key with no other.
+    async fn has_loose(&mut self, day_s: u64) -> Result<bool, StoreError> {
+        let select = "SELECT 1 FROM part WHERE round >= ? AND round < ?
+             GROUP BY round, subnet, period, probe, number HAVING count(*) = 1 LIMIT 1";
+        let loose: Option<i64> = sqlx::query_scalar(select)
+            .bind(signed(day_s))
+            .bind(signed(day_s + u64::from(DAY_S)))
+            .fetch_optional(&mut self.connection)
+            .await?;
+        Ok(loose.is_some())
+    }
+
+    async fn pack_into(&mut self, day_s: u64) -> Result<Option<PackedDay>, StoreError> {
+        let end_s = day_s + u64::from(DAY_S);
+        let mut day = DayPacker::new(day_s);
+        let spans: Vec<u64> =
+            self.packed.spans.range(day_s..end_s).map(|(from, _)| *from).collect();
+        let mut old = Vec::new();
+        for begin in &spans {
+            match self.segment(*begin).await? {
+                Ok(unpacker) => old.push(unpacker),
+                Err(damaged) => {
+                    tracing::error!(damaged, day_s, "a day is not packed anew");
+                    return Ok(None);
+                }
+            }
+        }
+        if let Some(first) = spans.first() {
+            day.digests = self.digest_sum(*first).await?;
+        }
+        let Some(before_bytes) = self.merge_day(&mut day, old).await? else {
+            return Ok(None);
+        };
+        day.cut(end_s)?;
+        for (table, column) in [("part", "round"), ("segment", "from_s")] {
+            let delete = format!("DELETE FROM {table} WHERE {column} >= ? AND {column} < ?");
+            sqlx::query(sqlx::AssertSqlSafe(delete))
+                .bind(signed(day_s))
+                .bind(signed(end_s))
+                .execute(&mut self.connection)
+                .await?;
+        }
+        for fact in std::mem::take(&mut day.conflicting) {
+            if let Some(digest) = fact.digest {
+                self.insert_row(&fact, digest, blob::encode(&fact.sets, None)).await?;
+            }
+        }
+        let mut bytes = 0;
+        for (from_s, to_s, parts, body) in std::mem::take(&mut day.finished) {
+            bytes += body.len() as u64;
+            sqlx::query("INSERT INTO segment VALUES (?, ?, ?, ?, ?)")
+                .bind(signed(from_s))
+                .bind(signed(to_s))
+                .bind(signed(parts))
+                .bind(day.digests.to_le_bytes().as_slice())
+                .bind(body)
+                .execute(&mut self.connection)
+                .await?;
+        }
+        Ok(Some(PackedDay { day_s: day.day_s, parts: day.all_parts, bytes, before_bytes }))
+    }
+
+    async fn digest_sum(&mut self, from_s: u64) -> Result<u128, StoreError> {
+        let sum: Vec<u8> = sqlx::query_scalar("SELECT digest FROM segment WHERE from_s = ?")
+            .bind(signed(from_s))
+            .fetch_one(&mut self.connection)
+            .await?;
+        let sum = <[u8; 16]>::try_from(sum.as_slice()).map_err(|_| {
+            StoreError::Damaged(format!("the digests of the segment from {from_s}"))
+        })?;
+        Ok(u128::from_le_bytes(sum))
+    }
+
+    /// Leads the rows of a day and what was packed of it together; answers the bytes of the rows'
+    /// sets, or `None` when something cannot be read.
+    async fn merge_day(
+        &mut self,
+        day: &mut DayPacker,
+        old: Vec<Unpacker>,
+    ) -> Result<Option<u64>, StoreError> {
+        let mut before = Before::new(old)?;
+        let mut rows = sqlx::query(SELECT_ROWS)
+            .bind(signed(day.day_s))
+            .bind(signed(day.day_s + u64::from(DAY_S)))
+            .fetch(&mut self.connection);
+        let mut bases = HashMap::new();
+        let mut alike: Vec<Fact> = Vec::new();
+        let mut bytes = 0u64;
+        loop {
+            let row = rows.try_next().await?;
+            let fact = match row.as_ref().map(|row| read_fact(row, &mut bases)).transpose() {
+                Ok(fact) => fact,
+                Err(damaged) => {
+                    tracing::error!(damaged, day_s = day.day_s, "a day is not packed");
+                    return Ok(None);
+                }
+            };
+            bytes += row.map_or(0, |row| row.get::<&[u8], _>(11).len() as u64);
+            let ended = fact.is_none();
+            let same = alike.first().zip(fact.as_ref()).is_some_and(|(a, b)| a.key == b.key);
+            if !same && let Some(key) = alike.first().map(|fact| fact.key) {
+                while let Some(earlier) = before.next_if(|there| *there < key)? {
+                    day.take(Vec::new(), Some(earlier))?;
+                }
+                let there = before.next_if(|there| *there == key)?;
+                day.take(std::mem::take(&mut alike), there)?;
+            }
+            alike.extend(fact);
+            if ended {
+                break;
+            }
+        }
+        while let Some(later) = before.next_if(|_| true)? {
+            day.take(Vec::new(), Some(later))?;
+        }
+        Ok(Some(bytes))
+    }
+
+    /// The sum of the digests that a packed day must have, and the facts it holds, for `verify`.
+    pub(super) async fn packed_days(&mut self) -> Result<Vec<(u64, u128)>, StoreError> {
+        let rows: Vec<(i64, Vec<u8>)> =
+            sqlx::query_as("SELECT from_s, digest FROM segment ORDER BY from_s")
+                .fetch_all(&mut self.connection)
+                .await?;
+        let mut days: Vec<(u64, u128)> = Vec::new();
+        for (from_s, digest) in rows {
+            let from_s = u64::try_from(from_s).unwrap_or(0);
+            let day_s = from_s - from_s % u64::from(DAY_S);
+            let sum = <[u8; 16]>::try_from(digest.as_slice()).map_or(0, u128::from_le_bytes);
+            if days.last().is_none_or(|(last, _)| *last != day_s) {
+                days.push((day_s, sum));
+            }
+        }
+        Ok(days)
+    }
+}
