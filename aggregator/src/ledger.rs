@@ -7,9 +7,11 @@
 
 mod chunked;
 pub mod evidence;
+pub mod kept;
 mod latest;
 pub mod nodes;
 mod owner;
+pub mod seed;
 pub mod snapshot;
 pub mod state;
 pub mod timeline;

@@ -128,6 +128,23 @@ pub enum Ineligibility {
     DidNotLook,
 }
 
+impl Ineligibility {
+    const ALL: [Self; 4] =
+        [Self::RelaySessionYoung, Self::RelaySessionMissing, Self::MassLoss, Self::DidNotLook];
+
+    /// Its number in a kept state.
+    #[must_use]
+    pub fn code(self) -> u32 {
+        self as u32
+    }
+
+    /// The one with this number.
+    #[must_use]
+    pub fn from_code(code: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|it| it.code() == code)
+    }
+}
+
 /// Fewer nodes than this say nothing about a probe's sight.
 const MASS_LOSS_LOOKED_MIN: u64 = 10;
 /// A probe is compared with its own best share of so many rounds before.

@@ -20,6 +20,12 @@ pub struct Latest {
 }
 
 impl Latest {
+    /// Of instants per node number, `i64::MIN` for never.
+    #[must_use]
+    pub fn of_all(instants: Vec<i64>) -> Self {
+        Self { settled: Arc::new(instants), recent: Vec::new() }
+    }
+
     /// Notes that these nodes were in the set at that instant.
     pub fn note(&mut self, instant: i64, nodes: RoaringBitmap) {
         if nodes.is_empty() {

@@ -13,9 +13,11 @@ use uptime_proto::{Class, Epochs, Round};
 use super::chunked::Chunked;
 use super::evidence::{Fact, Inserted, MASS_LOSS_ROUNDS, ProbeRound, RoundFacts};
 use super::latest::Latest;
+use super::seed::Seed;
 use super::timeline::Timeline;
 use super::uptime::Tally;
 use super::verdict::{Decision, Verdict, decide};
+use crate::store::Retraction;
 
 /// Closed rounds whose facts stay in memory: what mass loss looks back on, and then some for parts
 /// that come a little late.
@@ -37,6 +39,9 @@ pub struct Node {
     pub timeline: Timeline,
     /// The sums from first seen to the start of the timeline's last run.
     settled: Tally,
+    /// The sums of rounds that the timeline has forgotten, and where they end.
+    carried: Tally,
+    carried_to_s: u64,
 }
 
 impl Node {
@@ -47,6 +52,7 @@ impl Node {
             return Tally::default();
         };
         let mut tally = self.settled;
+        let first = first.max(self.carried_to_s);
         let from = self.timeline.last_start_s().unwrap_or(first).max(first);
         if from < closed_end_s {
             let rounds = epochs.rounds_between(from, closed_end_s);
@@ -55,10 +61,45 @@ impl Node {
         tally
     }
 
+    /// The sums over its rounds that start in `[from_s, to_s)`, no earlier than first seen and than
+    /// what the timeline still knows.
+    #[must_use]
+    pub fn tally_between(&self, from_s: u64, to_s: u64, epochs: &Epochs) -> Tally {
+        let first = self.first_seen_s.unwrap_or(u64::MAX).max(self.carried_to_s);
+        let from_s = from_s.max(first);
+        if from_s < to_s { self.timeline.tally(from_s, to_s, epochs) } else { Tally::default() }
+    }
+
+    pub(super) fn of(
+        first_seen_s: Option<u64>,
+        subnets: Vec<u32>,
+        timeline: Timeline,
+        (carried, carried_to_s): (Tally, u64),
+        epochs: &Epochs,
+    ) -> Self {
+        let settled = Tally::default();
+        let mut node = Self { first_seen_s, subnets, timeline, settled, carried, carried_to_s };
+        node.resettle(epochs);
+        node
+    }
+
+    pub(super) fn carried(&self) -> Tally {
+        self.carried
+    }
+
     fn resettle(&mut self, epochs: &Epochs) {
-        let first = self.first_seen_s.unwrap_or(u64::MAX);
+        let first = self.first_seen_s.unwrap_or(u64::MAX).max(self.carried_to_s);
         let last = self.timeline.last_start_s().unwrap_or(0);
         self.settled = self.timeline.tally(first, last.max(first), epochs);
+        self.settled.merge(&self.carried);
+    }
+
+    /// Forgets the rounds before this one, but for their sums.
+    fn carry(&mut self, to_s: u64, epochs: &Epochs) {
+        self.carried.merge(&self.tally_between(0, to_s, epochs));
+        self.timeline.trim(to_s);
+        self.carried_to_s = to_s;
+        self.resettle(epochs);
     }
 }
 
@@ -93,6 +134,36 @@ pub struct State {
     seen: Latest,
     last_offer: Latest,
     summaries: VecDeque<Arc<RoundSummary>>,
+    retractions: Arc<Vec<Retraction>>,
+    seed: Option<Seed>,
+    /// Rounds before this are known by their sums only.
+    carried_to_s: u64,
+}
+
+/// What was kept of a state.
+pub(super) struct Restored {
+    pub(super) closed: Round,
+    pub(super) carried_to_s: u64,
+    pub(super) nodes: Chunked<Arc<Node>>,
+    pub(super) offered: RoaringBitmap,
+    pub(super) offered_by_two: RoaringBitmap,
+    pub(super) ever_positive: RoaringBitmap,
+    pub(super) offered_to_probe: BTreeMap<u32, RoaringBitmap>,
+    pub(super) offered_in_subnet: BTreeMap<u32, RoaringBitmap>,
+    pub(super) last: Decision,
+    pub(super) seen: Latest,
+    pub(super) last_offer: Latest,
+    pub(super) summaries: VecDeque<Arc<RoundSummary>>,
+    pub(super) seed: Option<Seed>,
+}
+
+/// What only a keeper of states wants to see of one.
+pub(super) struct Derived<'a> {
+    pub(super) offered: &'a RoaringBitmap,
+    pub(super) offered_by_two: &'a RoaringBitmap,
+    pub(super) ever_positive: &'a RoaringBitmap,
+    pub(super) offered_to_probe: &'a BTreeMap<u32, RoaringBitmap>,
+    pub(super) offered_in_subnet: &'a BTreeMap<u32, RoaringBitmap>,
 }
 
 impl State {
@@ -113,7 +184,87 @@ impl State {
             seen: Latest::default(),
             last_offer: Latest::default(),
             summaries: VecDeque::new(),
+            retractions: Arc::default(),
+            seed: None,
+            carried_to_s: 0,
         }
+    }
+
+    /// With these retractions: facts they cover are passed over as if they had never come.
+    #[must_use]
+    pub fn with_retractions(mut self, retractions: Arc<Vec<Retraction>>) -> Self {
+        self.retractions = retractions;
+        self
+    }
+
+    /// With `seed-v1` beside the method in force.
+    #[must_use]
+    pub fn with_seed(mut self) -> Self {
+        self.seed = Some(Seed::default());
+        self
+    }
+
+    pub(super) fn restore(&mut self, kept: Restored) {
+        self.closed = Some(kept.closed);
+        self.carried_to_s = kept.carried_to_s;
+        self.nodes = kept.nodes;
+        self.offered = kept.offered;
+        self.offered_by_two = kept.offered_by_two;
+        self.ever_positive = kept.ever_positive;
+        self.offered_to_probe = kept.offered_to_probe;
+        self.offered_in_subnet = kept.offered_in_subnet;
+        self.last = kept.last;
+        self.seen = kept.seen;
+        self.last_offer = kept.last_offer;
+        self.summaries = kept.summaries;
+        self.seed = kept.seed;
+    }
+
+    pub(super) fn derived(&self) -> Derived<'_> {
+        Derived {
+            offered: &self.offered,
+            offered_by_two: &self.offered_by_two,
+            ever_positive: &self.ever_positive,
+            offered_to_probe: &self.offered_to_probe,
+            offered_in_subnet: &self.offered_in_subnet,
+        }
+    }
+
+    /// Puts a fact of a closed round that this state knows already where mass loss looks for it.
+    pub(super) fn recall(&mut self, fact: Fact) {
+        let round = self.round_of(&fact);
+        if !self.is_retracted(&fact) && self.kept_from_s() <= round.start_s() {
+            let _: Inserted = self.window.entry(round.start_s()).or_default().insert(fact);
+        }
+    }
+
+    /// Forgets the rounds before this moment, the start of a round, but for their sums.
+    pub(super) fn carry(&mut self, to_s: u64) {
+        let epochs = Arc::clone(&self.epochs);
+        for number in 0..self.nodes.len() {
+            if let Some(node) = self.nodes.get_mut(number) {
+                Arc::make_mut(node).carry(to_s, &epochs);
+            }
+        }
+        self.carried_to_s = to_s;
+    }
+
+    /// Rounds before this are known by their sums only; 0: all are known. Unix seconds.
+    #[must_use]
+    pub fn carried_to_s(&self) -> u64 {
+        self.carried_to_s
+    }
+
+    /// `seed-v1`, where it is wanted.
+    #[must_use]
+    pub fn seed(&self) -> Option<&Seed> {
+        self.seed.as_ref()
+    }
+
+    /// Whether a fact counts no more.
+    #[must_use]
+    pub fn is_retracted(&self, fact: &Fact) -> bool {
+        self.retractions.iter().any(|retraction| retraction.covers(&fact.key))
     }
 
     /// The round in force a fact falls into: its own, or, if its grid is outdated, the one in
@@ -133,6 +284,9 @@ impl State {
         let round = self.round_of(&fact);
         if self.closed.is_some_and(|closed| round <= closed) {
             return Err(fact);
+        }
+        if self.is_retracted(&fact) {
+            return Ok(Inserted::Outranked);
         }
         Ok(self.window.entry(round.start_s()).or_default().insert(fact))
     }
@@ -173,6 +327,9 @@ impl State {
         for node in &changed {
             self.set_verdict(node, round, decision.of(node));
         }
+        if let Some(seed) = &mut self.seed {
+            seed.close(round, self.window.get(&round.start_s()));
+        }
         self.last = decision;
         self.summarise(round, probes);
         self.forget_old();
@@ -182,6 +339,9 @@ impl State {
     /// test looks back on them, must then be judged again: see [`State::judge_again`].
     pub fn late(&mut self, fact: &Fact) -> Inserted {
         let round = self.round_of(fact);
+        if self.is_retracted(fact) {
+            return Inserted::Outranked;
+        }
         // A round no longer kept is judged from the store, which has the fact already.
         let inserted = if self.kept_from_s() <= round.start_s() {
             self.window.entry(round.start_s()).or_default().insert(fact.clone())
@@ -189,26 +349,41 @@ impl State {
             Inserted::New
         };
         if inserted == Inserted::New {
-            let mut alone = RoundFacts::default();
-            alone.insert(fact.clone());
-            self.discover(&alone, round);
+            self.discover_late(fact);
         }
         inserted
+    }
+
+    /// Takes what a late fact says besides verdicts, as [`State::late`] does with one that is new.
+    pub(super) fn discover_late(&mut self, fact: &Fact) {
+        if !self.is_retracted(fact) {
+            let mut alone = RoundFacts::default();
+            alone.insert(fact.clone());
+            self.discover(&alone, self.round_of(fact));
+        }
     }
 
     /// Judges a closed round again. `window` has its facts and those of the rounds that mass loss
     /// looks back on; `None` takes the facts in memory.
     pub fn judge_again(&mut self, round: Round, window: Option<&Window>) {
-        let window = window.unwrap_or(&self.window);
-        let (decision, probes) = judge(&self.epochs, window, round);
+        let facts_of = window.unwrap_or(&self.window);
+        let (decision, probes) = judge(&self.epochs, facts_of, round);
         let mut touched = &decision.up | &decision.down;
-        if let Some(facts) = window.get(&round.start_s()) {
+        if let Some(facts) = facts_of.get(&round.start_s()) {
             for fact in facts.facts() {
                 touched |= fact.positive() | fact.of(Class::Unreachable);
             }
         }
         for node in &touched {
             self.set_verdict(node, round, decision.of(node));
+        }
+        let closed_end_s = self.closed_end_s();
+        if let Some(seed) = &mut self.seed {
+            let facts = window.map_or_else(
+                || self.window.get(&round.start_s()),
+                |window| window.get(&round.start_s()),
+            );
+            seed.again(round, facts, closed_end_s);
         }
         let listed = self.confirmed();
         if let Some(summary) = self.summaries.iter_mut().find(|there| there.round == round) {
@@ -301,7 +476,7 @@ impl State {
     }
 
     /// The start of the first round whose facts are all in memory, whether it has any or not.
-    fn kept_from_s(&self) -> u64 {
+    pub(super) fn kept_from_s(&self) -> u64 {
         let Some(mut oldest) = self.closed else {
             return 0;
         };

@@ -113,6 +113,52 @@ impl Timeline {
         None
     }
 
+    /// Forgets what was before this moment, but for what still speaks of it: the verdict then, and
+    /// the last decided one before if that is unknown.
+    pub fn trim(&mut self, from_s: u64) {
+        let after = self.0.partition_point(|run| u64::from(run.start_s) <= from_s);
+        let Some(at) = after.checked_sub(1) else { return };
+        let unknown = self.0.get(at).is_some_and(|run| run.verdict == Verdict::Unknown);
+        self.0.drain(..at.saturating_sub(usize::from(unknown)));
+    }
+
+    /// The runs as numbers: seconds since the start of the run before, times four, plus the verdict.
+    pub fn coded(&self) -> impl Iterator<Item = u64> + '_ {
+        let mut before = 0;
+        self.0.iter().map(move |run| {
+            let verdict = match run.verdict {
+                Verdict::Unknown => 0,
+                Verdict::Up => 1,
+                Verdict::Down => 2,
+            };
+            let coded = u64::from(run.start_s - before) << 2 | verdict;
+            before = run.start_s;
+            coded
+        })
+    }
+
+    /// The timeline of these numbers; `None`: they are none.
+    #[must_use]
+    pub fn from_coded(coded: &[u64]) -> Option<Self> {
+        let mut runs: Vec<Run> = Vec::with_capacity(coded.len());
+        let mut start_s = 0u32;
+        for coded in coded {
+            let verdict = match coded & 3 {
+                0 => Verdict::Unknown,
+                1 => Verdict::Up,
+                2 => Verdict::Down,
+                _ => return None,
+            };
+            start_s = start_s.checked_add(u32::try_from(coded >> 2).ok()?)?;
+            let grows = runs.last().is_none_or(|last| last.start_s < start_s);
+            if !grows || runs.last().is_some_and(|last| last.verdict == verdict) {
+                return None;
+            }
+            runs.push(Run { start_s, verdict });
+        }
+        Some(Self(runs))
+    }
+
     /// Since when the last verdict has stood; `None` while nothing was ever decided.
     #[must_use]
     pub fn last_start_s(&self) -> Option<u64> {

@@ -29,6 +29,16 @@ impl Tally {
         *sum_rounds += rounds;
     }
 
+    /// Adds another's sums.
+    pub fn merge(&mut self, other: &Self) {
+        self.up_s += other.up_s;
+        self.down_s += other.down_s;
+        self.unknown_s += other.unknown_s;
+        self.up_rounds += other.up_rounds;
+        self.down_rounds += other.down_rounds;
+        self.unknown_rounds += other.unknown_rounds;
+    }
+
     /// `100 · up_s / (up_s + down_s)`; `None` while nothing was decided.
     #[must_use]
     pub fn uptime_percent(&self) -> Option<f64> {

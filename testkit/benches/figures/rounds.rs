@@ -40,7 +40,7 @@ fn fact(piece: &Piece, round: Round, probe: u32) -> Fact {
         key: FactKey { round, subnet: u32::from(market), probe, number: piece.number },
         kind: piece.kind,
         outcome: Outcome::Looked,
-        digest: Digest(digest),
+        digest: Some(Digest(digest)),
         observed_at_ms: piece.observed_at_ms,
         received_at_ms: piece.observed_at_ms + 40,
         relay_session_age_s: (!market).then(|| session_age_s(round)),

@@ -1,0 +1,473 @@
+//! A state as bytes, and back: so that a start need not fold all facts again.
+//!
+//! Pure. Owns the format, version 1: pieces, each a protobuf message and its CRC-32 (u32,
+//! little-endian); the first is the head, the others hold [`NODES_PER_PIECE`] nodes each. Refuses a
+//! state that was made by other rules or retractions: it says nothing of what they would make.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use prost::Message;
+use roaring::RoaringBitmap;
+use uptime_proto::{Epochs, Period, Reason, Round, v1};
+
+use super::chunked::Chunked;
+use super::evidence::{Ineligibility, ProbeRound, Tallied};
+use super::latest::Latest;
+use super::seed::Seed;
+use super::state::{Node, RoundSummary, State};
+use super::timeline::Timeline;
+use super::uptime::Tally;
+use super::verdict::{Ballot, Decision};
+use crate::store::Retraction;
+
+const VERSION: u32 = 1;
+/// A year of so many nodes is some megabytes.
+const NODES_PER_PIECE: usize = 1_024;
+/// No state has more nodes: a hundred times the network this is made for.
+const NODES_MAX: usize = 1 << 27;
+
+/// Why bytes are not taken for a state.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KeptError {
+    /// The checksum does not match.
+    #[error("damaged on disk")]
+    Checksum,
+    /// Another version of the format.
+    #[error("written in version {0} of the format, this program reads version 1")]
+    Version(u32),
+    /// Made under other rules, or with other retractions.
+    #[error("the rules or the retractions are others now")]
+    Rules,
+    /// Anything else.
+    #[error("not laid out as a state: {0}")]
+    Layout(&'static str),
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Head {
+    #[prost(uint32, tag = "1")]
+    version: u32,
+    #[prost(bytes = "vec", tag = "2")]
+    rules: Vec<u8>,
+    #[prost(uint64, tag = "3")]
+    closed_s: u64,
+    #[prost(uint32, tag = "4")]
+    period_s: u32,
+    #[prost(uint64, tag = "5")]
+    carried_to_s: u64,
+    #[prost(uint64, tag = "6")]
+    nodes: u64,
+    #[prost(bytes = "vec", tag = "7")]
+    offered: Vec<u8>,
+    #[prost(bytes = "vec", tag = "8")]
+    offered_by_two: Vec<u8>,
+    #[prost(bytes = "vec", tag = "9")]
+    ever_positive: Vec<u8>,
+    #[prost(message, repeated, tag = "10")]
+    offered_to_probe: Vec<Numbered>,
+    #[prost(message, repeated, tag = "11")]
+    offered_in_subnet: Vec<Numbered>,
+    #[prost(bytes = "vec", tag = "12")]
+    last_up: Vec<u8>,
+    #[prost(bytes = "vec", tag = "13")]
+    last_down: Vec<u8>,
+    /// Differences of instants plus one; 0 stands for never.
+    #[prost(sint64, repeated, tag = "14")]
+    seen: Vec<i64>,
+    #[prost(sint64, repeated, tag = "15")]
+    last_offer: Vec<i64>,
+    #[prost(message, repeated, tag = "16")]
+    summaries: Vec<Summary>,
+    #[prost(message, optional, tag = "17")]
+    seed: Option<KeptSeed>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Numbered {
+    #[prost(uint32, tag = "1")]
+    number: u32,
+    #[prost(bytes = "vec", tag = "2")]
+    set: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct KeptSeed {
+    #[prost(bytes = "vec", tag = "1")]
+    last_up: Vec<u8>,
+    #[prost(message, repeated, tag = "2")]
+    covered: Vec<Covered>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Covered {
+    #[prost(uint32, tag = "1")]
+    subnet: u32,
+    #[prost(uint64, repeated, tag = "2")]
+    runs: Vec<u64>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Summary {
+    #[prost(uint64, tag = "1")]
+    start_s: u64,
+    #[prost(uint32, tag = "2")]
+    period_s: u32,
+    #[prost(uint64, tag = "3")]
+    up: u64,
+    #[prost(uint64, tag = "4")]
+    down: u64,
+    #[prost(uint64, tag = "5")]
+    unknown: u64,
+    #[prost(message, repeated, tag = "6")]
+    probes: Vec<Probe>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Probe {
+    #[prost(uint32, tag = "1")]
+    number: u32,
+    #[prost(bool, tag = "2")]
+    eligible: bool,
+    #[prost(uint32, repeated, tag = "3")]
+    ineligibilities: Vec<u32>,
+    #[prost(int32, repeated, tag = "4")]
+    could_not_look: Vec<i32>,
+    #[prost(uint64, tag = "5")]
+    offers: u64,
+    #[prost(uint64, tag = "6")]
+    looked: u64,
+    #[prost(uint64, tag = "7")]
+    found: u64,
+}
+
+/// Columns over the nodes of a piece.
+#[derive(Clone, PartialEq, Message)]
+struct Nodes {
+    /// Plus one; 0: it never made an offer.
+    #[prost(uint64, repeated, tag = "1")]
+    first_seen_s: Vec<u64>,
+    #[prost(uint32, repeated, tag = "2")]
+    subnet_counts: Vec<u32>,
+    #[prost(uint32, repeated, tag = "3")]
+    subnets: Vec<u32>,
+    #[prost(uint32, repeated, tag = "4")]
+    run_counts: Vec<u32>,
+    #[prost(uint64, repeated, tag = "5")]
+    runs: Vec<u64>,
+    /// Six per node, where anything is carried.
+    #[prost(uint64, repeated, tag = "6")]
+    carried: Vec<u64>,
+    #[prost(uint32, repeated, tag = "7")]
+    seed_run_counts: Vec<u32>,
+    #[prost(uint64, repeated, tag = "8")]
+    seed_runs: Vec<u64>,
+}
+
+/// Names the rules and retractions a state depends on.
+fn rules(epochs: &Epochs, retractions: &[Retraction], closed: Round, seed: bool) -> Vec<u8> {
+    let mut hasher = blake3::Hasher::new();
+    // An epoch that begins later changes nothing yet.
+    for epoch in epochs.all().iter().filter(|epoch| epoch.start_s < closed.end_s()) {
+        hasher.update(&v1::Epoch::from(epoch).encode_length_delimited_to_vec());
+    }
+    hasher.update(&[u8::from(seed)]);
+    for retraction in retractions.iter().filter(|it| it.undone_at_ms.is_none()) {
+        for number in [u64::from(retraction.probe), retraction.from_s, retraction.to_s] {
+            hasher.update(&number.to_le_bytes());
+        }
+    }
+    hasher.finalize().as_bytes()[..16].to_vec()
+}
+
+fn set_bytes(set: &RoaringBitmap) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(set.serialized_size());
+    // Writing to memory does not fail.
+    set.serialize_into(&mut bytes).ok();
+    bytes
+}
+
+fn set(bytes: &[u8]) -> Result<RoaringBitmap, KeptError> {
+    RoaringBitmap::deserialize_from(bytes).map_err(|_| KeptError::Layout("a set"))
+}
+
+fn numbered(sets: &BTreeMap<u32, RoaringBitmap>) -> Vec<Numbered> {
+    sets.iter().map(|(number, set)| Numbered { number: *number, set: set_bytes(set) }).collect()
+}
+
+fn by_number(sets: &[Numbered]) -> Result<BTreeMap<u32, RoaringBitmap>, KeptError> {
+    sets.iter().map(|numbered| Ok((numbered.number, set(&numbered.set)?))).collect()
+}
+
+fn instants(latest: &Latest, nodes: usize) -> Vec<i64> {
+    let mut before = 0;
+    let coded = latest.all(nodes).into_iter().map(|instant| {
+        let value = if instant == i64::MIN { 0 } else { instant.saturating_add(1) };
+        let difference = value.wrapping_sub(before);
+        before = value;
+        difference
+    });
+    coded.collect()
+}
+
+fn latest(differences: Vec<i64>) -> Latest {
+    let mut value = 0i64;
+    let instants = differences.into_iter().map(|difference| {
+        value = value.wrapping_add(difference);
+        if value == 0 { i64::MIN } else { value.saturating_sub(1) }
+    });
+    Latest::of_all(instants.collect())
+}
+
+fn summary(summary: &RoundSummary) -> Summary {
+    let probe = |(number, probe): (&u32, &ProbeRound)| Probe {
+        number: *number,
+        eligible: probe.ballot.eligible,
+        ineligibilities: probe.ineligibilities.iter().map(|it| it.code()).collect(),
+        could_not_look: probe.could_not_look.iter().map(|it| it.to_wire() as i32).collect(),
+        offers: probe.offers,
+        looked: probe.tallied.looked,
+        found: probe.tallied.found,
+    };
+    Summary {
+        start_s: summary.round.start_s(),
+        period_s: summary.round.period().seconds(),
+        up: summary.up,
+        down: summary.down,
+        unknown: summary.unknown,
+        probes: summary.probes.iter().map(probe).collect(),
+    }
+}
+
+fn round(start_s: u64, period_s: u32) -> Result<Round, KeptError> {
+    let period = Period::new(period_s).map_err(|_| KeptError::Layout("a period"))?;
+    Round::new(start_s, period).map_err(|_| KeptError::Layout("a round"))
+}
+
+fn read_summary(kept: Summary) -> Result<RoundSummary, KeptError> {
+    let probe = |probe: Probe| {
+        let mut ineligibilities = Vec::new();
+        for code in probe.ineligibilities {
+            let known = Ineligibility::from_code(code);
+            ineligibilities.push(known.ok_or(KeptError::Layout("an ineligibility"))?);
+        }
+        let mut could_not_look = Vec::new();
+        for reason in probe.could_not_look {
+            let known = Reason::from_wire(reason);
+            could_not_look.push(known.ok_or(KeptError::Layout("a reason"))?);
+        }
+        let ballot = Ballot { eligible: probe.eligible, ..Ballot::default() };
+        let tallied = Tallied { looked: probe.looked, found: probe.found };
+        let offers = probe.offers;
+        let round = ProbeRound { ballot, ineligibilities, could_not_look, offers, tallied };
+        Ok((probe.number, round))
+    };
+    Ok(RoundSummary {
+        round: round(kept.start_s, kept.period_s)?,
+        up: kept.up,
+        down: kept.down,
+        unknown: kept.unknown,
+        probes: kept.probes.into_iter().map(probe).collect::<Result<_, KeptError>>()?,
+    })
+}
+
+fn sealed(message: &impl Message) -> Vec<u8> {
+    let mut bytes = message.encode_to_vec();
+    let checksum = crc32fast::hash(&bytes);
+    bytes.extend(checksum.to_le_bytes());
+    bytes
+}
+
+fn unsealed<M: Message + Default>(bytes: &[u8]) -> Result<M, KeptError> {
+    let (body, checksum) = bytes.split_last_chunk::<4>().ok_or(KeptError::Checksum)?;
+    if crc32fast::hash(body) != u32::from_le_bytes(*checksum) {
+        return Err(KeptError::Checksum);
+    }
+    M::decode(body).map_err(|_| KeptError::Layout("a message"))
+}
+
+/// The pieces of a state; none before a round was closed.
+#[must_use]
+pub fn write(state: &State, retractions: &[Retraction]) -> Vec<Vec<u8>> {
+    let Some(closed) = state.closed() else {
+        return Vec::new();
+    };
+    let nodes: Vec<&Arc<Node>> = state.nodes().iter().collect();
+    let derived = state.derived();
+    let head = Head {
+        version: VERSION,
+        rules: rules(state.epochs(), retractions, closed, state.seed().is_some()),
+        closed_s: closed.start_s(),
+        period_s: closed.period().seconds(),
+        carried_to_s: state.carried_to_s(),
+        nodes: nodes.len() as u64,
+        offered: set_bytes(derived.offered),
+        offered_by_two: set_bytes(derived.offered_by_two),
+        ever_positive: set_bytes(derived.ever_positive),
+        offered_to_probe: numbered(derived.offered_to_probe),
+        offered_in_subnet: numbered(derived.offered_in_subnet),
+        last_up: set_bytes(&state.last().up),
+        last_down: set_bytes(&state.last().down),
+        seen: instants(state.seen(), nodes.len()),
+        last_offer: instants(state.last_offer(), nodes.len()),
+        summaries: state.summaries().iter().map(|it| summary(it)).collect(),
+        seed: state.seed().map(|seed| KeptSeed {
+            last_up: set_bytes(seed.last_up()),
+            covered: seed
+                .covered()
+                .iter()
+                .map(|(subnet, line)| Covered { subnet: *subnet, runs: line.coded().collect() })
+                .collect(),
+        }),
+    };
+    let mut pieces = vec![sealed(&head)];
+    for (index, nodes) in nodes.chunks(NODES_PER_PIECE).enumerate() {
+        pieces.push(sealed(&node_columns(state, index * NODES_PER_PIECE, nodes)));
+    }
+    pieces
+}
+
+fn node_columns(state: &State, first: usize, nodes: &[&Arc<Node>]) -> Nodes {
+    let mut columns = Nodes::default();
+    let narrow = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    for (number, node) in (first..).zip(nodes) {
+        columns.first_seen_s.push(node.first_seen_s.map_or(0, |second| second + 1));
+        columns.subnet_counts.push(narrow(node.subnets.len()));
+        columns.subnets.extend(&node.subnets);
+        columns.run_counts.push(narrow(node.timeline.runs()));
+        columns.runs.extend(node.timeline.coded());
+        if state.carried_to_s() > 0 {
+            let Tally { up_s, down_s, unknown_s, up_rounds, down_rounds, unknown_rounds } =
+                node.carried();
+            columns.carried.extend([
+                up_s,
+                down_s,
+                unknown_s,
+                up_rounds,
+                down_rounds,
+                unknown_rounds,
+            ]);
+        }
+        if let Some(seed) = state.seed() {
+            let line = seed.line(narrow(number));
+            columns.seed_run_counts.push(line.map_or(0, |line| narrow(line.runs())));
+            columns.seed_runs.extend(line.into_iter().flat_map(Timeline::coded));
+        }
+    }
+    columns
+}
+
+/// Takes the next so many of a column.
+fn take<'a, T>(column: &mut &'a [T], count: usize) -> Result<&'a [T], KeptError> {
+    let (some, rest) = column.split_at_checked(count).ok_or(KeptError::Layout("a column"))?;
+    *column = rest;
+    Ok(some)
+}
+
+/// The state of these pieces, without any facts in memory; `None` when there are no pieces.
+///
+/// # Errors
+/// When they are damaged, or not of these rules, retractions and wish for `seed-v1`.
+pub fn read(
+    pieces: &[Vec<u8>],
+    epochs: &Arc<Epochs>,
+    retractions: &Arc<Vec<Retraction>>,
+    with_seed: bool,
+) -> Result<Option<State>, KeptError> {
+    let Some((head, pieces)) = pieces.split_first() else {
+        return Ok(None);
+    };
+    let head: Head = unsealed(head)?;
+    if head.version != VERSION {
+        return Err(KeptError::Version(head.version));
+    }
+    let closed = round(head.closed_s, head.period_s)?;
+    if head.rules != rules(epochs, retractions, closed, with_seed) || !epochs.in_force(closed) {
+        return Err(KeptError::Rules);
+    }
+    let count = usize::try_from(head.nodes).unwrap_or(usize::MAX);
+    if count > NODES_MAX || count.div_ceil(NODES_PER_PIECE) != pieces.len() {
+        return Err(KeptError::Layout("the number of nodes"));
+    }
+    let mut nodes: Chunked<Arc<Node>> = Chunked::default();
+    let mut lines: Chunked<Arc<Timeline>> = Chunked::default();
+    for piece in pieces {
+        read_nodes(&unsealed(piece)?, head.carried_to_s, epochs, &mut nodes, &mut lines)?;
+    }
+    if nodes.len() != count {
+        return Err(KeptError::Layout("the number of nodes"));
+    }
+    let seed = match head.seed.filter(|_| with_seed) {
+        None => None,
+        Some(seed) => {
+            let covered = seed.covered.into_iter().map(|it| {
+                let line = Timeline::from_coded(&it.runs).ok_or(KeptError::Layout("runs"))?;
+                Ok((it.subnet, line))
+            });
+            let covered = covered.collect::<Result<_, KeptError>>()?;
+            Some(Seed::of(lines, covered, set(&seed.last_up)?))
+        }
+    };
+    let mut state = State::new(Arc::clone(epochs)).with_retractions(Arc::clone(retractions));
+    state.restore(super::state::Restored {
+        closed,
+        carried_to_s: head.carried_to_s,
+        nodes,
+        offered: set(&head.offered)?,
+        offered_by_two: set(&head.offered_by_two)?,
+        ever_positive: set(&head.ever_positive)?,
+        offered_to_probe: by_number(&head.offered_to_probe)?,
+        offered_in_subnet: by_number(&head.offered_in_subnet)?,
+        last: Decision { up: set(&head.last_up)?, down: set(&head.last_down)? },
+        seen: latest(head.seen),
+        last_offer: latest(head.last_offer),
+        summaries: head
+            .summaries
+            .into_iter()
+            .map(|kept| read_summary(kept).map(Arc::new))
+            .collect::<Result<_, _>>()?,
+        seed,
+    });
+    Ok(Some(state))
+}
+
+fn read_nodes(
+    columns: &Nodes,
+    carried_to_s: u64,
+    epochs: &Epochs,
+    nodes: &mut Chunked<Arc<Node>>,
+    lines: &mut Chunked<Arc<Timeline>>,
+) -> Result<(), KeptError> {
+    let (mut subnets, mut runs) = (columns.subnets.as_slice(), columns.runs.as_slice());
+    let (mut carried, mut seed_runs) = (columns.carried.as_slice(), columns.seed_runs.as_slice());
+    let mut subnet_counts = columns.subnet_counts.iter();
+    let mut run_counts = columns.run_counts.iter();
+    let mut seed_counts = columns.seed_run_counts.iter();
+    let runs_of = |count: &u32, column: &mut &[u64]| {
+        let coded = take(column, *count as usize)?;
+        Timeline::from_coded(coded).ok_or(KeptError::Layout("runs"))
+    };
+    for first in &columns.first_seen_s {
+        let counts = (subnet_counts.next(), run_counts.next());
+        let (Some(subnet_count), Some(run_count)) = counts else {
+            return Err(KeptError::Layout("the number of nodes in a piece"));
+        };
+        let mut tally = Tally::default();
+        if carried_to_s > 0 {
+            let &[up_s, down_s, unknown_s, up_rounds, down_rounds, unknown_rounds] =
+                take(&mut carried, 6)?
+            else {
+                return Err(KeptError::Layout("carried sums"));
+            };
+            tally = Tally { up_s, down_s, unknown_s, up_rounds, down_rounds, unknown_rounds };
+        }
+        let subnets = take(&mut subnets, *subnet_count as usize)?.to_vec();
+        let timeline = runs_of(run_count, &mut runs)?;
+        let node = Node::of(first.checked_sub(1), subnets, timeline, (tally, carried_to_s), epochs);
+        nodes.push(Arc::new(node));
+        if let Some(count) = seed_counts.next() {
+            lines.push(Arc::new(runs_of(count, &mut seed_runs)?));
+        }
+    }
+    Ok(())
+}
