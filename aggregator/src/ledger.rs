@@ -5,11 +5,14 @@
 //! synced", and what is in memory can always be rebuilt from what is on disk. It refuses to know
 //! where parts come from and where snapshots go.
 
+mod archive;
 mod chunked;
 pub mod evidence;
+pub mod explain;
 pub mod kept;
 mod latest;
 pub mod nodes;
+pub mod outage;
 mod owner;
 pub mod seed;
 pub mod snapshot;
@@ -23,12 +26,15 @@ use std::sync::Arc;
 use roaring::RoaringBitmap;
 use tokio::sync::{mpsc, oneshot, watch};
 use uptime_proto::v1::RefusalReason;
-use uptime_proto::{Epochs, NodeId, Part};
+use uptime_proto::{Epochs, NodeId, Part, Round};
 
-use crate::store::{Details, Gap, ProbeRecord, StoreError};
+use crate::store::{Details, Gap, PackedDay, PreparedDay, ProbeRecord, StoreError};
+use archive::Question;
+use explain::Explanation;
 use nodes::NodeNames;
-pub use owner::{LedgerOptions, Owner};
+pub use owner::{LedgerOptions, Owner, RETENTION_S_MIN};
 use snapshot::Snapshot;
+use state::State;
 
 /// Requests that wait for the owner. When so many do, senders wait too, and through them the
 /// streams they serve: nothing is dropped.
@@ -88,6 +94,8 @@ enum Request {
     Authenticate([u8; 32], oneshot::Sender<Result<Option<ProbeRecord>, StoreError>>),
     Connected { probe: ProbeRecord, greeting: Option<Greeting> },
     Assigned { probe: u32, nodes: u64 },
+    CommitPack(PreparedDay, oneshot::Sender<Result<Option<PackedDay>, StoreError>>),
+    LetGo { base: Box<State>, before_s: u64, answer: oneshot::Sender<Result<u64, StoreError>> },
 }
 
 /// The store would not take it, or the ledger is stopping: nothing was lost, try again.
@@ -99,6 +107,7 @@ pub struct Unavailable(pub String);
 #[derive(Debug, Clone)]
 pub struct Ledger {
     requests: mpsc::Sender<Request>,
+    questions: mpsc::Sender<Question>,
     snapshots: watch::Receiver<Arc<Snapshot>>,
     epochs: Arc<Epochs>,
 }
@@ -162,6 +171,35 @@ impl Ledger {
     /// Notes how many nodes stand on a probe's list.
     pub async fn assigned(&self, probe: u32, nodes: u64) {
         self.tell(Request::Assigned { probe, nodes }).await;
+    }
+
+    /// Why a node, by its number, had its verdict in a closed round.
+    ///
+    /// # Errors
+    /// [`Unavailable`] when the store cannot be read.
+    pub async fn explain(&self, node: u32, round: Round) -> Result<Explanation, Unavailable> {
+        let (answer, account) = oneshot::channel();
+        // Fails only when the owner has stopped; then no answer comes either.
+        self.questions.send(Question::Explain { node, round, answer }).await.ok();
+        let account = account.await.map_err(|_| stopping())?;
+        account.map_err(|error| Unavailable(error.to_string()))
+    }
+
+    /// Puts a packed day in the place of its rows; `None` when the ledger is stopping.
+    async fn commit_pack(
+        &self,
+        prepared: PreparedDay,
+    ) -> Option<Result<Option<PackedDay>, StoreError>> {
+        let (answer, packed) = oneshot::channel();
+        self.tell(Request::CommitPack(prepared, answer)).await;
+        packed.await.ok()
+    }
+
+    /// Takes a base in the place of facts; `None` when the ledger is stopping.
+    async fn let_go(&self, base: State, before_s: u64) -> Option<Result<u64, StoreError>> {
+        let (answer, gone) = oneshot::channel();
+        self.tell(Request::LetGo { base: Box::new(base), before_s, answer }).await;
+        gone.await.ok()
     }
 
     async fn tell(&self, request: Request) {

@@ -67,8 +67,8 @@ impl Server {
         let store = SqliteStore::open(&config.data_dir).await?;
         let lock = lock(&config)?;
         let options = LedgerOptions {
-            rules: config.rules.clone(),
             unconfirmed_nodes_max: config.unconfirmed_nodes_max,
+            ..LedgerOptions::new(config.rules.clone())
         };
         let (owner, ledger) = Owner::open(store, options, now_unix_ms()).await?;
         let bind = async |name, addr| {
@@ -114,7 +114,7 @@ impl Server {
         let connections = Connections::new(shutdown.clone());
         let ledger = self.ledger;
 
-        inner.spawn(self.owner.run(ledger_stop.clone()));
+        inner.spawn(self.owner.run(ledger.clone(), ledger_stop.clone()));
         let (published, published_seen) = watch::channel(None);
         inner.spawn(publish::run(
             self.csv.clone(),

@@ -9,6 +9,7 @@ mod packing;
 mod segment;
 mod sqlite;
 
+pub use packing::PreparedDay;
 pub use sqlite::SqliteStore;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -231,11 +232,24 @@ pub trait Store: Send {
     /// The starts of the first and last round that has a fact.
     fn extent(&mut self) -> impl Future<Output = Result<Option<(u64, u64)>, StoreError>> + Send;
 
-    /// Packs the first day that ends at or before this and is not packed; `None`: there is none.
-    /// Nothing that can be read changes by it, but how much it takes on disk.
-    fn pack(
+    /// Another connection to the same store, for reading beside this one. What this one commits, the
+    /// other sees.
+    fn reader(&self) -> impl Future<Output = Result<Self, StoreError>> + Send
+    where
+        Self: Sized;
+
+    /// Packs the first day that ends at or before this and is not packed, without writing anything;
+    /// `None`: there is none.
+    fn prepare_pack(
         &mut self,
         before_s: u64,
+    ) -> impl Future<Output = Result<Option<PreparedDay>, StoreError>> + Send;
+
+    /// Puts a prepared day in the place of its rows. Nothing that can be read changes by it, but how
+    /// much it takes on disk. `None`: something came to the day since it was prepared.
+    fn commit_pack(
+        &mut self,
+        prepared: &PreparedDay,
     ) -> impl Future<Output = Result<Option<PackedDay>, StoreError>> + Send;
 
     /// Keeps a state in place of the one kept before. With [`Kept::Latest`] the notes of late facts

@@ -4,6 +4,7 @@
 //! transaction, apply, answer; close rounds when their grace is over; judge again what came late.
 
 mod history;
+mod keeping;
 mod numbering;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -13,10 +14,13 @@ use std::time::Duration;
 use metrics::{counter, gauge, histogram};
 use roaring::RoaringBitmap;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uptime_proto::{Epoch, Epochs, Round};
 
+use super::archive::{QUESTIONS_MAX, Question, account_of, answer_questions, do_chores};
 use super::evidence::Fact;
+use super::explain::Explanation;
 use super::nodes::NodeTable;
 use super::snapshot::{ProbeStatus, Snapshot, Surroundings};
 use super::state::State;
@@ -27,6 +31,8 @@ use super::{
 use crate::clock::now_unix_ms;
 use crate::store::{Batch, Details, ProbeRecord, Put, Store, StoreError};
 use history::mark_dirty;
+pub(super) use history::{read_around, that_count};
+pub(super) use keeping::{base_for, pack_before_s};
 
 /// Late rounds are judged again when nothing came for so long: while a probe empties its spool the
 /// same rounds would be judged over and over. At the close of a round they are judged in any case.
@@ -39,7 +45,24 @@ pub struct LedgerOptions {
     pub rules: Epoch,
     /// Ids one probe may have brought that were never confirmed.
     pub unconfirmed_nodes_max: u64,
+    /// Whether `seed-v1` is kept beside the method in force.
+    pub with_seed: bool,
+    /// Facts of days that ended so long ago are dropped, their sums carried; `None`: all are kept.
+    /// Never less than [`RETENTION_S_MIN`].
+    pub retention_s: Option<u64>,
 }
+
+impl LedgerOptions {
+    /// These rules, a hundred thousand unconfirmed ids a probe, no `seed-v1`, everything kept.
+    #[must_use]
+    pub fn new(rules: Epoch) -> Self {
+        Self { rules, unconfirmed_nodes_max: 100_000, with_seed: false, retention_s: None }
+    }
+}
+
+/// The shortest retention: no fact may come late to a day that is gone, and the named windows of 30
+/// days stay exact.
+pub const RETENTION_S_MIN: u64 = 40 * 86_400;
 
 type Answer = oneshot::Sender<Result<Vec<PartOutcome>, Unavailable>>;
 
@@ -56,12 +79,53 @@ pub struct Owner<S> {
     /// Starts of closed rounds to judge again.
     dirty: BTreeSet<u64>,
     rebuild_wanted: bool,
-    unconfirmed_nodes_max: u64,
+    options: LedgerOptions,
+    /// The last closed round of the state that is kept on disk.
+    kept_s: u64,
     serial: u64,
     store_id: [u8; 16],
     generation: u64,
     requests: mpsc::Receiver<Request>,
+    questions: mpsc::Receiver<Question>,
     snapshots: watch::Sender<Arc<Snapshot>>,
+}
+
+impl<S: Store + 'static> Owner<S> {
+    /// Works until told to stop or until every handle is gone. What was committed is answered.
+    pub async fn run(mut self, ledger: Ledger, shutdown: CancellationToken) {
+        // Aborted when dropped.
+        let mut beside = JoinSet::new();
+        if let Err(error) = self.start_beside(&ledger, &mut beside, &shutdown).await {
+            tracing::error!(%error, "the past cannot be read beside what comes in");
+        }
+        drop(ledger);
+        self.serve_all(&shutdown).await;
+        // What waits in the queue is answered "stopping" by its dropped answer channel.
+        self.keep().await;
+        tracing::info!("ledger stopped");
+    }
+
+    async fn start_beside(
+        &mut self,
+        ledger: &Ledger,
+        beside: &mut JoinSet<()>,
+        shutdown: &CancellationToken,
+    ) -> Result<(), StoreError> {
+        let (_, none) = mpsc::channel(1);
+        let questions = std::mem::replace(&mut self.questions, none);
+        let epochs = Arc::clone(self.state.epochs());
+        let store = self.store.reader().await?;
+        beside.spawn(answer_questions(store, epochs, questions, shutdown.clone()));
+        let (store, chores) = (self.store.reader().await?, self.chores());
+        let (ledger, snapshots) = (ledger.clone(), ledger.snapshots());
+        let shutdown = shutdown.clone();
+        // Packing computes for seconds on end: on a thread of its own.
+        let runtime = tokio::runtime::Handle::current();
+        beside.spawn_blocking(move || {
+            runtime.block_on(do_chores(store, ledger, snapshots, chores, shutdown));
+        });
+        Ok(())
+    }
 }
 
 impl<S: Store> Owner<S> {
@@ -91,7 +155,8 @@ impl<S: Store> Owner<S> {
             brought.entry(*probe).or_default().insert(number);
         }
         let probes = catalogue.probes.iter().map(|probe| (probe.number, status_of(probe)));
-        let state = State::new(Arc::clone(&epochs));
+        let retractions = Arc::new(store.retractions().await?);
+        let state = State::new(Arc::clone(&epochs)).with_retractions(retractions);
         let around = Surroundings {
             serial: 0,
             store_id: catalogue.store_id,
@@ -103,6 +168,7 @@ impl<S: Store> Owner<S> {
         };
         let (snapshots, latest) = watch::channel(Arc::new(Snapshot::new(&state, around)));
         let (sender, requests) = mpsc::channel(QUEUE_MAX);
+        let (asker, questions) = mpsc::channel(QUESTIONS_MAX);
         let mut owner = Self {
             store,
             state,
@@ -113,16 +179,18 @@ impl<S: Store> Owner<S> {
             brought,
             dirty: BTreeSet::new(),
             rebuild_wanted: false,
-            unconfirmed_nodes_max: options.unconfirmed_nodes_max,
+            options,
+            kept_s: 0,
             serial: 0,
             store_id: catalogue.store_id,
             generation: catalogue.generation,
             requests,
+            questions,
             snapshots,
         };
-        owner.rebuild(now_ms).await?;
+        owner.resume(now_ms).await?;
         owner.publish();
-        Ok((owner, Ledger { requests: sender, snapshots: latest, epochs }))
+        Ok((owner, Ledger { requests: sender, questions: asker, snapshots: latest, epochs }))
     }
 
     /// Commits and applies one submission as if it came at that moment: what [`Owner::run`] does
@@ -148,6 +216,15 @@ impl<S: Store> Owner<S> {
         }
     }
 
+    /// The account of one node and one round, by its start. For whoever drives the owner step by step.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn explain(&mut self, node: u32, round: Round) -> Result<Explanation, StoreError> {
+        let epochs = Arc::clone(self.state.epochs());
+        account_of(&mut self.store, &epochs, node, round).await
+    }
+
     /// What readers see now.
     #[must_use]
     pub fn snapshot(&self) -> Arc<Snapshot> {
@@ -160,8 +237,7 @@ impl<S: Store> Owner<S> {
         self.store
     }
 
-    /// Works until told to stop or until every handle is gone. What was committed is answered.
-    pub async fn run(mut self, shutdown: CancellationToken) {
+    async fn serve_all(&mut self, shutdown: &CancellationToken) {
         loop {
             let until_close = self.next_close_ms().saturating_sub(now_unix_ms());
             let until_close = Duration::from_millis(u64::try_from(until_close).unwrap_or(0));
@@ -181,8 +257,6 @@ impl<S: Store> Owner<S> {
             };
             self.catch_up(now_unix_ms(), idle).await;
         }
-        // What waits in the queue is answered "stopping" by its dropped answer channel.
-        tracing::info!("ledger stopped");
     }
 
     /// Closes what is due and, then or when there is time, judges late rounds again: a bounded
@@ -194,7 +268,7 @@ impl<S: Store> Owner<S> {
             return;
         }
         if self.rebuild_wanted {
-            tracing::warn!("a conflict changed a closed round: rebuilding the state from facts");
+            tracing::info!("closed rounds changed: folding all facts again");
             self.rebuild_wanted = false;
             if let Err(error) = self.rebuild(now_ms).await {
                 tracing::error!(%error, "rebuilding failed; will be tried again at the next round");
@@ -219,10 +293,21 @@ impl<S: Store> Owner<S> {
         if changed {
             self.publish();
         }
+        self.keep_now_and_then().await;
     }
 
-    /// Probes may be enrolled by another process; one that never came is worth showing, too.
+    /// Probes may be enrolled, and evidence retracted, by another process; a probe that never came is
+    /// worth showing, too.
     async fn refresh_probes(&mut self) {
+        match self.store.retractions().await {
+            Ok(retractions) if retractions != **self.state.retractions() => {
+                tracing::info!(retractions = retractions.len(), "retractions changed");
+                self.state.set_retractions(Arc::new(retractions));
+                self.rebuild_wanted = true;
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "retractions are those of the round before"),
+        }
         match self.store.probes().await {
             Ok(probes) => {
                 for probe in probes {
@@ -308,6 +393,12 @@ impl<S: Store> Owner<S> {
             Request::Authenticate(hash, answer) => {
                 answer.send(self.store.probe_by_token(&hash).await).ok();
             }
+            Request::CommitPack(prepared, answer) => {
+                answer.send(self.store.commit_pack(&prepared).await).ok();
+            }
+            Request::LetGo { base, before_s, answer } => {
+                answer.send(self.let_go(&base, before_s).await).ok();
+            }
             Request::Connected { probe, greeting } => self.connected(&probe, greeting),
             Request::Assigned { probe, nodes } => {
                 if let Some(status) = self.probes.get_mut(&probe) {
@@ -336,6 +427,7 @@ impl<S: Store> Owner<S> {
             let outcomes = self.number(&submission, &mut batch, now_ms);
             waiting.push((submission.probe, outcomes, answer));
         }
+        batch.late = self.late_among(&batch.facts);
         let stored = if batch.is_empty() { Ok(Vec::new()) } else { self.store.put(&batch).await };
         let puts = match stored {
             Ok(puts) => puts,

@@ -12,6 +12,8 @@ use uptime_proto::{Epochs, NodeId, Round};
 use super::chunked::Chunked;
 use super::latest::Latest;
 use super::nodes::NodeNames;
+use super::outage::{Outage, outages};
+use super::seed::Seed;
 use super::state::{Node, RoundSummary, State};
 use super::uptime::Tally;
 use super::verdict::{Decision, Verdict};
@@ -63,6 +65,8 @@ pub struct NodeView<'a> {
     pub last_seen_ms: Option<i64>,
     /// Looked up no more.
     pub retired: bool,
+    /// The verdict changed often of late.
+    pub flapping: bool,
     /// Over all its rounds.
     pub tally: Tally,
     /// Where it offered.
@@ -100,6 +104,27 @@ pub struct Snapshot {
     last: Decision,
     seen: Latest,
     last_offer: Latest,
+    carried_to_s: u64,
+    seed: Option<Seed>,
+}
+
+/// A node whose verdict changed so often within [`FLAPPING_WITHIN_S`] is said to flap. Presentation
+/// only: three outages in a day.
+const FLAPPING_CHANGES: usize = 6;
+/// See [`FLAPPING_CHANGES`].
+const FLAPPING_WITHIN_S: u64 = 86_400;
+/// A node is a member of the market for so long after an offer.
+const MEMBER_FOR_S: u64 = 86_400;
+
+/// A window after clipping, and the sums over its rounds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Windowed {
+    /// The start of its first round, unix seconds.
+    pub from_s: u64,
+    /// The end of its last round, unix seconds; not before `from_s`.
+    pub to_s: u64,
+    /// The sums.
+    pub tally: Tally,
 }
 
 /// What a snapshot takes from the ledger besides the state.
@@ -132,6 +157,8 @@ impl Snapshot {
             last: state.last().clone(),
             seen: state.seen().clone(),
             last_offer: state.last_offer().clone(),
+            carried_to_s: state.carried_to_s(),
+            seed: state.seed().cloned(),
         }
     }
 
@@ -198,10 +225,77 @@ impl Snapshot {
             first_seen_s,
             last_seen_ms,
             retired,
+            flapping: node.timeline.changes_since(
+                self.closed_end_s().saturating_sub(FLAPPING_WITHIN_S).max(first_seen_s),
+            ) >= FLAPPING_CHANGES,
             tally: node.tally(self.closed_end_s(), &self.epochs),
             subnets: subnets.map(String::as_str).collect(),
             details: self.details.get(&number),
         })
+    }
+
+    /// The sums of a node over the rounds that start in `[from_s, to_s)`, clipped to its first offer
+    /// and the last closed round. A window that begins at or before the first offer is over all its
+    /// rounds, those whose facts are gone included; any other begins no earlier than what is still
+    /// known round by round.
+    #[must_use]
+    pub fn windowed(&self, number: u32, from_s: u64, to_s: u64) -> Windowed {
+        let Some(node) = self.nodes.get(number as usize) else { return Windowed::default() };
+        let Some(first_seen_s) = node.first_seen_s else { return Windowed::default() };
+        let closed_end_s = self.closed_end_s();
+        if from_s <= first_seen_s && to_s >= closed_end_s {
+            let tally = node.tally(closed_end_s, &self.epochs);
+            return Windowed { from_s: first_seen_s, to_s: closed_end_s.max(first_seen_s), tally };
+        }
+        let from_s = self.ceiling(from_s.max(first_seen_s).max(self.carried_to_s));
+        let to_s = self.ceiling(to_s.min(closed_end_s)).max(from_s);
+        Windowed { from_s, to_s, tally: node.tally_between(from_s, to_s, &self.epochs) }
+    }
+
+    /// The start of the first round in force that does not start before this.
+    fn ceiling(&self, second: u64) -> u64 {
+        let round = self.epochs.round_at_ms(millis(second));
+        if round.start_s() < second { round.end_s() } else { second }
+    }
+
+    /// The outages of a node among the rounds of a window, clipped as [`Snapshot::windowed`] does. One
+    /// that began before the window is shown from its own beginning.
+    #[must_use]
+    pub fn outages(&self, number: u32, from_s: u64, to_s: u64) -> Vec<Outage> {
+        let Some(node) = self.nodes.get(number as usize) else { return Vec::new() };
+        let Some(first_seen_s) = node.first_seen_s else { return Vec::new() };
+        let to_s = self.ceiling(to_s.min(self.closed_end_s()));
+        let mut all =
+            outages(&node.timeline, first_seen_s.max(self.carried_to_s), self.closed_end_s());
+        all.retain(|outage| outage.from_s < to_s && outage.to_s > from_s);
+        all
+    }
+
+    /// The stretches of equal verdict that make up `[from_s, to_s)`, which lies between the first offer
+    /// and the last closed round.
+    #[must_use]
+    pub fn stretches(&self, number: u32, from_s: u64, to_s: u64) -> Vec<(u64, u64, Verdict)> {
+        let node = self.nodes.get(number as usize);
+        node.map_or_else(Vec::new, |node| node.timeline.stretches(from_s, to_s).collect())
+    }
+
+    /// Whether a node made an offer in the last 24 hours before the last round closed.
+    #[must_use]
+    pub fn is_member(&self, number: u32) -> bool {
+        let since_ms = millis(self.closed_end_s().saturating_sub(MEMBER_FOR_S));
+        self.last_offer.of(number).is_some_and(|offered_ms| offered_ms >= since_ms)
+    }
+
+    /// Rounds before this are known by their sums only; 0: all are known. Unix seconds.
+    #[must_use]
+    pub fn carried_to_s(&self) -> u64 {
+        self.carried_to_s
+    }
+
+    /// `seed-v1`, where it is kept.
+    #[must_use]
+    pub fn seed(&self) -> Option<&Seed> {
+        self.seed.as_ref()
     }
 
     /// Whether a node is looked up no more. An id that is no node yet is not retired.
@@ -226,4 +320,8 @@ impl Snapshot {
         let offered = self.last_offer.of(number).map_or(0, second);
         offered < retires || closed.end_s() >= offered.saturating_add(after)
     }
+}
+
+fn millis(second: u64) -> i64 {
+    i64::try_from(second.saturating_mul(1000)).unwrap_or(i64::MAX)
 }

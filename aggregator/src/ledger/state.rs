@@ -37,6 +37,8 @@ pub struct Node {
     pub subnets: Vec<u32>,
     /// The verdicts on it.
     pub timeline: Timeline,
+    /// The end of the closed round by which it was last confirmed or new in a subnet, unix seconds.
+    pub changed_s: u64,
     /// The sums from first seen to the start of the timeline's last run.
     settled: Tally,
     /// The sums of rounds that the timeline has forgotten, and where they end.
@@ -74,11 +76,13 @@ impl Node {
         first_seen_s: Option<u64>,
         subnets: Vec<u32>,
         timeline: Timeline,
+        changed_s: u64,
         (carried, carried_to_s): (Tally, u64),
         epochs: &Epochs,
     ) -> Self {
         let settled = Tally::default();
-        let mut node = Self { first_seen_s, subnets, timeline, settled, carried, carried_to_s };
+        let mut node =
+            Self { first_seen_s, subnets, timeline, changed_s, settled, carried, carried_to_s };
         node.resettle(epochs);
         node
     }
@@ -138,12 +142,15 @@ pub struct State {
     seed: Option<Seed>,
     /// Rounds before this are known by their sums only.
     carried_to_s: u64,
+    /// What changed by rounds that ended before this is not known; see [`Node::changed_s`].
+    changes_from_s: u64,
 }
 
 /// What was kept of a state.
 pub(super) struct Restored {
     pub(super) closed: Round,
     pub(super) carried_to_s: u64,
+    pub(super) changes_from_s: u64,
     pub(super) nodes: Chunked<Arc<Node>>,
     pub(super) offered: RoaringBitmap,
     pub(super) offered_by_two: RoaringBitmap,
@@ -187,6 +194,7 @@ impl State {
             retractions: Arc::default(),
             seed: None,
             carried_to_s: 0,
+            changes_from_s: 0,
         }
     }
 
@@ -207,6 +215,7 @@ impl State {
     pub(super) fn restore(&mut self, kept: Restored) {
         self.closed = Some(kept.closed);
         self.carried_to_s = kept.carried_to_s;
+        self.changes_from_s = kept.changes_from_s;
         self.nodes = kept.nodes;
         self.offered = kept.offered;
         self.offered_by_two = kept.offered_by_two;
@@ -238,6 +247,26 @@ impl State {
         }
     }
 
+    /// These facts in their rounds, as far as they count.
+    pub(super) fn window_of(&self, facts: impl Iterator<Item = Fact>) -> Window {
+        let mut window = Window::new();
+        for fact in facts.filter(|fact| !self.is_retracted(fact)) {
+            let start_s = self.round_of(&fact).start_s();
+            let _: Inserted = window.entry(start_s).or_default().insert(fact);
+        }
+        window
+    }
+
+    /// From now on; what they cover already must be folded again.
+    pub(super) fn set_retractions(&mut self, retractions: Arc<Vec<Retraction>>) {
+        self.retractions = retractions;
+    }
+
+    /// The retractions, the undone ones included.
+    pub(super) fn retractions(&self) -> &Arc<Vec<Retraction>> {
+        &self.retractions
+    }
+
     /// Forgets the rounds before this moment, the start of a round, but for their sums.
     pub(super) fn carry(&mut self, to_s: u64) {
         let epochs = Arc::clone(&self.epochs);
@@ -253,6 +282,18 @@ impl State {
     #[must_use]
     pub fn carried_to_s(&self) -> u64 {
         self.carried_to_s
+    }
+
+    /// What changed by rounds that ended before this is not known, because all facts were folded anew
+    /// then; unix seconds. See [`Node::changed_s`].
+    #[must_use]
+    pub fn changes_from_s(&self) -> u64 {
+        self.changes_from_s
+    }
+
+    /// The facts were folded anew: what changed up to now, and when, cannot be told.
+    pub(super) fn forget_changes(&mut self) {
+        self.changes_from_s = self.closed_end_s();
     }
 
     /// `seed-v1`, where it is wanted.
@@ -428,6 +469,8 @@ impl State {
     /// What facts say besides verdicts: which ids are nodes, where, and when last seen.
     fn discover(&mut self, facts: &RoundFacts, round: Round) {
         let epochs = Arc::clone(&self.epochs);
+        let confirmed = self.confirmed();
+        let closed_end_s = self.closed_end_s();
         for fact in facts.facts() {
             let positive = fact.positive();
             self.ever_positive |= &positive;
@@ -448,6 +491,7 @@ impl State {
                 let node = self.node_mut(number);
                 let place = node.subnets.partition_point(|there| *there < fact.key.subnet);
                 node.subnets.insert(place, fact.key.subnet);
+                node.changed_s = closed_end_s;
             }
             // On time, only nodes without any offer so far can be new.
             let late = self.closed.is_some_and(|closed| round < closed);
@@ -460,6 +504,9 @@ impl State {
                     node.resettle(&epochs);
                 }
             }
+        }
+        for number in &(self.confirmed() - confirmed) {
+            self.node_mut(number).changed_s = closed_end_s;
         }
     }
 
@@ -572,7 +619,11 @@ fn without_ballot((probe, mut round): (u32, ProbeRound)) -> (u32, ProbeRound) {
 }
 
 /// Judges a round from the facts of a window.
-fn judge(epochs: &Epochs, window: &Window, round: Round) -> (Decision, BTreeMap<u32, ProbeRound>) {
+pub(super) fn judge(
+    epochs: &Epochs,
+    window: &Window,
+    round: Round,
+) -> (Decision, BTreeMap<u32, ProbeRound>) {
     let Some(facts) = window.get(&round.start_s()) else {
         return (Decision::default(), BTreeMap::new());
     };

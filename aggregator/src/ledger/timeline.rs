@@ -165,6 +165,24 @@ impl Timeline {
         self.0.last().map(|run| u64::from(run.start_s))
     }
 
+    /// How often up became down, or down up, after this moment; stretches of which nothing is known do
+    /// not count.
+    #[must_use]
+    pub fn changes_since(&self, from_s: u64) -> usize {
+        let mut later: Option<Run> = None;
+        let mut changes = 0;
+        for run in self.0.iter().rev().filter(|run| run.verdict != Verdict::Unknown) {
+            if let Some(later) = later {
+                if u64::from(later.start_s) < from_s {
+                    break;
+                }
+                changes += usize::from(later.verdict != run.verdict);
+            }
+            later = Some(*run);
+        }
+        changes
+    }
+
     /// How many runs there are: what it costs to keep.
     #[must_use]
     pub fn runs(&self) -> usize {

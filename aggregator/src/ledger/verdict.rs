@@ -52,7 +52,7 @@ impl Decision {
 }
 
 /// So many eligible probes must have looked before a node is down, or all when there are fewer.
-const LOOKED_MIN: usize = 3;
+pub(crate) const LOOKED_MIN: usize = 3;
 
 /// Decides a round from all its ballots; `positive_probes_min` is k.
 #[must_use]

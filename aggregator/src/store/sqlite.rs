@@ -24,8 +24,8 @@ use uptime_proto::{Digest, Epoch, Kind, NodeId, Outcome, Period, Reason, Round, 
 use super::blob::{self, BlobError};
 use super::packing::{Packed, merged};
 use super::{
-    Batch, Catalogue, Details, Gap, Kept, PackedDay, ProbeRecord, Put, Read, Retraction, Store,
-    StoreError,
+    Batch, Catalogue, Details, Gap, Kept, PackedDay, PreparedDay, ProbeRecord, Put, Read,
+    Retraction, Store, StoreError,
 };
 use crate::ledger::evidence::{Fact, FactKey};
 
@@ -160,7 +160,15 @@ impl SqliteStore {
             path: data_dir.to_owned(),
             detail: format!("{error}; give a directory this user may write with --data-dir"),
         })?;
-        let path = data_dir.join(FILE_NAME);
+        let mut store = Self::connect(&data_dir.join(FILE_NAME)).await?;
+        store.prepare().await?;
+        store.learn_packed().await?;
+        Ok(store)
+    }
+
+    /// A connection to the file of a store, which is made where it is missing.
+    async fn connect(path: &Path) -> Result<Self, StoreError> {
+        let path = path.to_owned();
         let options = SqliteConnectOptions::new()
             .filename(&path)
             .create_if_missing(true)
@@ -171,11 +179,7 @@ impl SqliteStore {
         let connection = SqliteConnection::connect_with(&options)
             .await
             .map_err(|error| StoreError::Path { path: path.clone(), detail: error.to_string() })?;
-        let (bases, packed) = (HashMap::new(), Packed::default());
-        let mut store = Self { connection, path, bases, packed };
-        store.prepare().await?;
-        store.learn_packed().await?;
-        Ok(store)
+        Ok(Self { connection, path, bases: HashMap::new(), packed: Packed::default() })
     }
 
     async fn prepare(&mut self) -> Result<(), StoreError> {
@@ -574,8 +578,19 @@ impl Store for SqliteStore {
         Ok(second(0).zip(second(1)))
     }
 
-    async fn pack(&mut self, before_s: u64) -> Result<Option<PackedDay>, StoreError> {
-        self.pack_day(before_s).await
+    async fn reader(&self) -> Result<Self, StoreError> {
+        Self::connect(&self.path).await
+    }
+
+    async fn prepare_pack(&mut self, before_s: u64) -> Result<Option<PreparedDay>, StoreError> {
+        self.prepare_day(before_s).await
+    }
+
+    async fn commit_pack(
+        &mut self,
+        prepared: &PreparedDay,
+    ) -> Result<Option<PackedDay>, StoreError> {
+        self.commit_day(prepared).await
     }
 
     async fn keep(&mut self, which: Kept, pieces: &[Vec<u8>]) -> Result<(), StoreError> {

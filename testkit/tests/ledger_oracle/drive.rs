@@ -41,7 +41,7 @@ fn directory() -> TempDir {
 }
 
 fn options(rules: &Epoch) -> LedgerOptions {
-    LedgerOptions { rules: rules.clone(), unconfirmed_nodes_max: 1_000_000 }
+    LedgerOptions { unconfirmed_nodes_max: 1_000_000, ..LedgerOptions::new(rules.clone()) }
 }
 
 impl Driver {

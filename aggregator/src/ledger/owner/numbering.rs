@@ -101,7 +101,7 @@ impl<S: Store> Owner<S> {
         let brought = self.brought.get(&probe).cloned().unwrap_or_default();
         let on_the_way = batch.new_nodes.iter().filter(|(_, by)| *by == probe).count() as u64;
         let unconfirmed = (brought - self.state.confirmed()).len() + on_the_way;
-        let most = self.unconfirmed_nodes_max;
+        let most = self.options.unconfirmed_nodes_max;
         if unconfirmed + unknown <= most {
             return Ok(());
         }
