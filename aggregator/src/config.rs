@@ -10,7 +10,13 @@ use clap::{Args, Parser, Subcommand};
 use uptime_proto::settings::{Settings, Texts};
 use uptime_proto::{Epoch, Period};
 
+use crate::ledger::RETENTION_S_MIN;
 use crate::telemetry::LogFormat;
+
+/// See [`RETENTION_S_MIN`].
+const RETENTION_DAYS_MIN: u64 = RETENTION_S_MIN / 86_400;
+/// A hundred years.
+const RETENTION_DAYS_MAX: u64 = 36_525;
 
 /// Decides which Golem providers are up from what many probes saw, writes nodes_status.csv and
 /// answers for it.
@@ -34,6 +40,29 @@ pub enum Command {
     Serve(SettingArgs),
     /// Read the configuration and open the store as serve would, say what is wrong, and exit
     Check(SettingArgs),
+    /// Check everything stored against itself and against the state made of it; works beside a
+    /// running serve. Exit status 1 when something is wrong
+    Verify {
+        /// Where the aggregator keeps its store [default: ./uptime-data]
+        #[arg(long, env = "UPTIME_DATA_DIR")]
+        data_dir: Option<PathBuf>,
+    },
+    /// Write a consistent copy of the store into a new file; works beside a running serve
+    Backup {
+        /// The file, which must not be there yet
+        file: PathBuf,
+        /// Where the aggregator keeps its store [default: ./uptime-data]
+        #[arg(long, env = "UPTIME_DATA_DIR")]
+        data_dir: Option<PathBuf>,
+    },
+    /// Check a backup and make a store of it, in a data directory that has none
+    Restore {
+        /// The backup
+        file: PathBuf,
+        /// Where the store is to live [default: ./uptime-data]
+        #[arg(long, env = "UPTIME_DATA_DIR")]
+        data_dir: Option<PathBuf>,
+    },
     /// Probes and their tokens; works beside a running serve
     Probe {
         /// Where the aggregator keeps its store [default: ./uptime-data]
@@ -111,6 +140,9 @@ setting_args! {
     direct_timeout_ms = "direct-timeout-ms", "UPTIME_DIRECT_TIMEOUT_MS", "MS";
     /// Ids one probe may have brought that were never confirmed [default: 100000]
     unconfirmed_nodes_max = "unconfirmed-nodes-max", "UPTIME_UNCONFIRMED_NODES_MAX", "N";
+    /// Days after which single facts are let go and only their sums stay; at least 40, or 0: never
+    /// [default: 400]
+    retention_days = "retention-days", "UPTIME_RETENTION_DAYS", "DAYS";
     /// How logs are written: text or json [default: text]
     log_format = "log-format", "UPTIME_LOG_FORMAT", "FORMAT";
 }
@@ -125,6 +157,7 @@ pub struct Config {
     pub csv: PathBuf,
     pub rules: Epoch,
     pub unconfirmed_nodes_max: u64,
+    pub retention_s: Option<u64>,
     pub log_format: LogFormat,
 }
 
@@ -197,13 +230,28 @@ impl Config {
         };
         let unconfirmed_nodes_max =
             settings.number("unconfirmed-nodes-max", 100_000, 1, u64::from(u32::MAX));
+        let retention_days = settings.checked("retention-days", 400, |text| match text.parse() {
+            Ok(0) => Ok(0),
+            Ok(days) if (RETENTION_DAYS_MIN..=RETENTION_DAYS_MAX).contains(&days) => Ok(days),
+            _ => Err(format!("0, or {RETENTION_DAYS_MIN} to {RETENTION_DAYS_MAX} is wanted")),
+        });
+        let retention_s = (retention_days > 0).then_some(retention_days * 86_400);
         let log_format = settings.checked("log-format", LogFormat::Text, |text| match text {
             "text" => Ok(LogFormat::Text),
             "json" => Ok(LogFormat::Json),
             _ => Err("text or json is wanted".to_owned()),
         });
         settings.finish()?;
-        Ok(Self { grpc_addr, http_addr, data_dir, csv, rules, unconfirmed_nodes_max, log_format })
+        Ok(Self {
+            grpc_addr,
+            http_addr,
+            data_dir,
+            csv,
+            rules,
+            unconfirmed_nodes_max,
+            retention_s,
+            log_format,
+        })
     }
 }
 
@@ -244,12 +292,13 @@ mod tests {
             http_addr: Some("0.0.0.0:80".into()),
             round_period_s: Some("7".into()),
             grace_s: Some("-1".into()),
+            retention_days: Some("35".into()),
             ..SettingArgs::default()
         };
         let faults = Config::resolve(&args, Texts::from([("typo".into(), vec![])])).unwrap_err();
-        for name in ["grpc-addr", "http-addr", "round-period-s", "grace-s", "typo"] {
+        for name in ["grpc-addr", "http-addr", "round-period-s", "grace-s", "typo", "retention"] {
             assert!(faults.iter().any(|fault| fault.contains(name)), "{name}: {faults:?}");
         }
-        assert_eq!(faults.len(), 5, "{faults:?}");
+        assert_eq!(faults.len(), 6, "{faults:?}");
     }
 }

@@ -32,7 +32,7 @@ use crate::store::{Details, Gap, PackedDay, PreparedDay, ProbeRecord, StoreError
 use archive::Question;
 use explain::Explanation;
 use nodes::NodeNames;
-pub use owner::{LedgerOptions, Owner, RETENTION_S_MIN};
+pub use owner::{LedgerOptions, Owner, RETENTION_S_MIN, kept_state_agrees};
 use snapshot::Snapshot;
 use state::State;
 

@@ -14,4 +14,5 @@ pub mod query;
 pub mod server;
 pub mod store;
 pub mod telemetry;
+pub mod upkeep;
 pub mod web;

@@ -16,7 +16,7 @@ use uptime_aggregator::config::{
 use uptime_aggregator::publish::utc_stamp;
 use uptime_aggregator::server::{Server, check};
 use uptime_aggregator::store::{SqliteStore, Store};
-use uptime_aggregator::telemetry;
+use uptime_aggregator::{telemetry, upkeep};
 
 /// Wrong usage or configuration, as sysexits.h has it.
 const EXIT_USAGE: u8 = 64;
@@ -60,6 +60,28 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
             }
             Err(code) => Ok(code),
         },
+        Command::Verify { data_dir } => {
+            let verified =
+                upkeep::verify(&data_dir.unwrap_or_else(default_data_dir), now_unix_ms()).await?;
+            verified.lines().iter().for_each(|line| print_line(line));
+            let sound = verified.is_sound();
+            Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+        Command::Backup { file, data_dir } => {
+            let bytes = upkeep::backup(&data_dir.unwrap_or_else(default_data_dir), &file).await?;
+            print_line(&format!("ok: {} holds the store, {bytes} bytes", file.display()));
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Restore { file, data_dir } => {
+            let data_dir = data_dir.unwrap_or_else(default_data_dir);
+            let generation = upkeep::restore(&file, &data_dir).await?;
+            print_line(&format!(
+                "ok: {} holds the store of {}, generation {generation}; start serve with it",
+                data_dir.display(),
+                file.display()
+            ));
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Probe { data_dir, command } => {
             probe(&data_dir.unwrap_or_else(default_data_dir), command).await
         }

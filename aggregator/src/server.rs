@@ -68,6 +68,7 @@ impl Server {
         let lock = lock(&config)?;
         let options = LedgerOptions {
             unconfirmed_nodes_max: config.unconfirmed_nodes_max,
+            retention_s: config.retention_s,
             ..LedgerOptions::new(config.rules.clone())
         };
         let (owner, ledger) = Owner::open(store, options, now_unix_ms()).await?;

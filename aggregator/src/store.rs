@@ -4,16 +4,19 @@
 //! a store knows nothing of verdicts. Only the ledger talks to a store.
 
 mod blob;
+mod check;
+mod damage;
 mod kept;
 mod packing;
 mod segment;
 mod sqlite;
 
 pub use packing::PreparedDay;
+pub use sqlite::FILE_NAME as STORE_FILE_NAME;
 pub use sqlite::SqliteStore;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use uptime_proto::{Epoch, NodeId, Reason};
 
@@ -165,6 +168,43 @@ pub enum Kept {
     Base,
 }
 
+/// How far a check is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Parts looked at.
+    pub done: u64,
+    /// Parts there are.
+    pub of: u64,
+}
+
+/// What a check found.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Checked {
+    /// Parts that stand in rows.
+    pub parts: u64,
+    /// Parts of packed days.
+    pub packed_parts: u64,
+    /// Node ids.
+    pub nodes: u64,
+    /// What does not agree, each with where it is; the first [`Checked::FAULTS_MAX`].
+    pub faults: Vec<String>,
+    /// How many faults there are in all.
+    pub faults_in_all: u64,
+}
+
+impl Checked {
+    /// More are counted and not named.
+    pub const FAULTS_MAX: usize = 200;
+
+    /// Notes a fault.
+    pub fn fault(&mut self, what: String) {
+        self.faults_in_all += 1;
+        if self.faults.len() < Self::FAULTS_MAX {
+            self.faults.push(what);
+        }
+    }
+}
+
 /// What one commit writes, all or nothing.
 #[derive(Debug, Default)]
 pub struct Batch {
@@ -271,6 +311,16 @@ pub trait Store: Send {
 
     /// Drops all facts and gaps of rounds before this. The caller has kept a base that knows them.
     fn prune(&mut self, before_s: u64) -> impl Future<Output = Result<u64, StoreError>> + Send;
+
+    /// Checks everything stored against itself, and names what does not agree; `told` hears how far it
+    /// is, in parts. Works beside a writer.
+    fn check(
+        &mut self,
+        told: &mut (dyn FnMut(Progress) + Send),
+    ) -> impl Future<Output = Result<Checked, StoreError>> + Send;
+
+    /// Writes a consistent copy of everything into a new file, beside a writer.
+    fn copy_to(&mut self, path: &Path) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// All retractions, the undone ones included, by number.
     fn retractions(&mut self) -> impl Future<Output = Result<Vec<Retraction>, StoreError>> + Send;

@@ -32,6 +32,7 @@ use crate::clock::now_unix_ms;
 use crate::store::{Batch, Details, ProbeRecord, Put, Store, StoreError};
 use history::mark_dirty;
 pub(super) use history::{read_around, that_count};
+pub use keeping::kept_state_agrees;
 pub(super) use keeping::{base_for, pack_before_s};
 
 /// Late rounds are judged again when nothing came for so long: while a probe empties its spool the
@@ -299,14 +300,8 @@ impl<S: Store> Owner<S> {
     /// Probes may be enrolled, and evidence retracted, by another process; a probe that never came is
     /// worth showing, too.
     async fn refresh_probes(&mut self) {
-        match self.store.retractions().await {
-            Ok(retractions) if retractions != **self.state.retractions() => {
-                tracing::info!(retractions = retractions.len(), "retractions changed");
-                self.state.set_retractions(Arc::new(retractions));
-                self.rebuild_wanted = true;
-            }
-            Ok(_) => {}
-            Err(error) => tracing::warn!(%error, "retractions are those of the round before"),
+        if let Err(error) = self.learn_retractions().await {
+            tracing::warn!(%error, "retractions are those of the round before");
         }
         match self.store.probes().await {
             Ok(probes) => {
@@ -342,17 +337,8 @@ impl<S: Store> Owner<S> {
         );
     }
 
-    /// The last round that is over, its grace included.
     fn last_over(&self, now_ms: i64) -> Round {
-        let epochs = self.state.epochs();
-        let mut round = epochs.round_at_ms(now_ms);
-        while epochs.at(round.start_s()).closes_at_ms(round) > now_ms {
-            match epochs.previous(round) {
-                Some(before) => round = before,
-                None => break,
-            }
-        }
-        round
+        keeping::last_over(self.state.epochs(), now_ms)
     }
 
     fn next_close_ms(&self) -> i64 {

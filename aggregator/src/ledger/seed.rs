@@ -63,6 +63,11 @@ impl Seed {
         &self.covered
     }
 
+    /// There are lines of nodes below this number.
+    pub(super) fn lines(&self) -> usize {
+        self.lines.len()
+    }
+
     /// When a node was online.
     #[must_use]
     pub fn line(&self, node: u32) -> Option<&Timeline> {

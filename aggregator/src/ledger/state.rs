@@ -239,6 +239,36 @@ impl State {
         }
     }
 
+    /// The first thing in which this state says something else than another of the same facts.
+    pub(super) fn differs_from(&self, other: &Self) -> Option<String> {
+        if self.closed != other.closed {
+            return Some(format!("the last closed round: {:?}, {:?}", self.closed, other.closed));
+        }
+        if self.confirmed() != other.confirmed() {
+            return Some("which nodes are confirmed".to_owned());
+        }
+        if self.last != other.last {
+            return Some("the verdicts of the last closed round".to_owned());
+        }
+        let nodes = self.nodes.len().max(other.nodes.len());
+        let (seen, others_seen) = (self.seen.all(nodes), other.seen.all(nodes));
+        let none = Node::default();
+        for number in 0..nodes {
+            let node = self.nodes.get(number).map_or(&none, |node| &**node);
+            let there = other.nodes.get(number).map_or(&none, |node| &**node);
+            let sums = |node: &Node| node.tally(self.closed_end_s(), &self.epochs);
+            let same = node.first_seen_s == there.first_seen_s
+                && node.subnets == there.subnets
+                && node.timeline == there.timeline
+                && sums(node) == sums(there)
+                && seen.get(number) == others_seen.get(number);
+            if !same {
+                return Some(format!("node number {number}"));
+            }
+        }
+        None
+    }
+
     /// Puts a fact of a closed round that this state knows already where mass loss looks for it.
     pub(super) fn recall(&mut self, fact: Fact) {
         let round = self.round_of(&fact);
@@ -370,6 +400,7 @@ impl State {
         }
         if let Some(seed) = &mut self.seed {
             seed.close(round, self.window.get(&round.start_s()));
+            extend_to(&mut self.nodes, seed.lines());
         }
         self.last = decision;
         self.summarise(round, probes);
@@ -425,6 +456,7 @@ impl State {
                 |window| window.get(&round.start_s()),
             );
             seed.again(round, facts, closed_end_s);
+            extend_to(&mut self.nodes, seed.lines());
         }
         let listed = self.confirmed();
         if let Some(summary) = self.summaries.iter_mut().find(|there| there.round == round) {
@@ -459,10 +491,8 @@ impl State {
     }
 
     fn node_mut(&mut self, node: u32) -> &mut Node {
-        while self.nodes.len() <= node as usize {
-            self.nodes.push(Arc::default());
-        }
-        #[expect(clippy::expect_used, reason = "the loop above made the entry")]
+        extend_to(&mut self.nodes, node as usize + 1);
+        #[expect(clippy::expect_used, reason = "the line above made the entry")]
         Arc::make_mut(self.nodes.get_mut(node as usize).expect("entry"))
     }
 
@@ -609,6 +639,13 @@ impl State {
             }
         }
         offered
+    }
+}
+
+/// So that there is an entry for every number below this.
+fn extend_to(nodes: &mut Chunked<Arc<Node>>, len: usize) {
+    while nodes.len() < len {
+        nodes.push(Arc::default());
     }
 }
 

@@ -6,6 +6,7 @@
 use sqlx::Connection;
 use uptime_proto::{Period, Round};
 
+use super::damage::{is_damage, vital};
 use super::sqlite::{SqliteStore, signed};
 use super::{Kept, Retraction, StoreError};
 use crate::ledger::evidence::FactKey;
@@ -61,7 +62,11 @@ impl SqliteStore {
     pub(super) async fn kept_state(&mut self, which: Kept) -> Result<Vec<Vec<u8>>, StoreError> {
         let select = "SELECT body FROM state WHERE name = ? ORDER BY piece";
         let pieces = sqlx::query_scalar(select).bind(which.name());
-        Ok(pieces.fetch_all(&mut self.connection).await?)
+        match pieces.fetch_all(&mut self.connection).await {
+            // A piece that no state begins with: whoever reads it takes note that something is lost.
+            Err(error) if is_damage(&error) => Ok(vec![Vec::new()]),
+            other => Ok(other?),
+        }
     }
 
     pub(super) async fn noted_late(&mut self) -> Result<Vec<FactKey>, StoreError> {
@@ -103,7 +108,8 @@ impl SqliteStore {
         type Row = (i64, i64, i64, i64, String, i64, Option<i64>);
         let select = "SELECT number, probe, from_s, to_s, reason, made_at_ms, undone_at_ms
              FROM retraction ORDER BY number";
-        let rows: Vec<Row> = sqlx::query_as(select).fetch_all(&mut self.connection).await?;
+        let rows = sqlx::query_as(select).fetch_all(&mut self.connection).await;
+        let rows: Vec<Row> = vital(rows, "the retractions")?;
         let read = |(number, probe, from_s, to_s, reason, made_at_ms, undone_at_ms): Row| {
             let probe = u32::try_from(probe).unwrap_or(u32::MAX);
             let (number, from_s, to_s) = (unsigned(number), unsigned(from_s), unsigned(to_s));

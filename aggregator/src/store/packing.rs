@@ -11,6 +11,7 @@ use sqlx::Row;
 use uptime_proto::round::DAY_S;
 use uptime_proto::{Digest, NodeId};
 
+use super::damage::is_damage;
 use super::segment::{Packer, SegmentError, Unpacker};
 use super::sqlite::{SELECT_ROWS, SqliteStore, read_fact, signed};
 use super::{PackedDay, Put, Read, StoreError, blob};
@@ -32,11 +33,25 @@ pub(super) struct Packed {
     keys: HashMap<u64, HashSet<FactKey>>,
     /// Days that hold something damaged, or had an error: not tried again by this process.
     left: HashSet<u64>,
+    /// The database's number for what other connections wrote.
+    learnt_at: Option<i64>,
 }
 
 impl Packed {
     pub(super) fn forget_keys(&mut self) {
         self.keys.clear();
+    }
+
+    /// The starts of the first and the last second that is packed.
+    pub(super) fn extent(&self) -> Option<(u64, u64)> {
+        let first = *self.spans.keys().next()?;
+        let last = self.spans.values().max()?.saturating_sub(1);
+        Some((first, last))
+    }
+
+    /// Where segments begin, ascending.
+    pub(super) fn beginnings(&self) -> Vec<u64> {
+        self.spans.keys().copied().collect()
     }
 
     /// The beginning of the segment a round lies in.
@@ -47,7 +62,7 @@ impl Packed {
 }
 
 /// Sums digests: the order does not matter, and one can be taken out again.
-fn add(sum: &mut u128, digest: Digest) {
+pub(super) fn add(sum: &mut u128, digest: Digest) {
     *sum = sum.wrapping_add(u128::from_le_bytes(digest.0));
 }
 
@@ -202,23 +217,40 @@ impl Before {
 }
 
 impl SqliteStore {
+    /// Learns which spans are packed, if another connection wrote anything since it was learnt.
+    pub(super) async fn learn_packed_anew(&mut self) -> Result<(), StoreError> {
+        let version: i64 =
+            sqlx::query_scalar("PRAGMA data_version").fetch_one(&mut self.connection).await?;
+        if self.packed.learnt_at != Some(version) {
+            self.learn_packed().await?;
+            self.packed.learnt_at = Some(version);
+        }
+        Ok(())
+    }
+
     /// Learns which spans are packed.
     pub(super) async fn learn_packed(&mut self) -> Result<(), StoreError> {
-        let rows: Vec<(i64, i64)> = sqlx::query_as("SELECT from_s, to_s FROM segment")
-            .fetch_all(&mut self.connection)
-            .await?;
-        let second = |value: i64| u64::try_from(value).unwrap_or(0);
-        self.packed.spans = rows.iter().map(|(from, to)| (second(*from), second(*to))).collect();
+        self.packed.spans = self.packed_spans().await?;
         self.packed.keys.clear();
         Ok(())
     }
 
-    async fn segment(&mut self, from_s: u64) -> Result<Result<Unpacker, String>, StoreError> {
-        let body: Vec<u8> = sqlx::query_scalar("SELECT body FROM segment WHERE from_s = ?")
-            .bind(signed(from_s))
-            .fetch_one(&mut self.connection)
-            .await?;
-        Ok(Unpacker::open(&body).map_err(|error| format!("the segment from {from_s}: {error}")))
+    pub(super) async fn segment(
+        &mut self,
+        from_s: u64,
+    ) -> Result<Result<Unpacker, String>, StoreError> {
+        let named = |error: &dyn std::fmt::Display| format!("the segment from {from_s}: {error}");
+        let body: Result<Option<Vec<u8>>, sqlx::Error> =
+            sqlx::query_scalar("SELECT body FROM segment WHERE from_s = ?")
+                .bind(signed(from_s))
+                .fetch_optional(&mut self.connection)
+                .await;
+        match body {
+            Ok(None) => Ok(Err(format!("the segment from {from_s}: it is not there"))),
+            Ok(Some(body)) => Ok(Unpacker::open(&body).map_err(|error| named(&error))),
+            Err(error) if is_damage(&error) => Ok(Err(named(&error))),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The packed facts of rounds in `[from_s, to_s)`.
@@ -258,6 +290,10 @@ impl SqliteStore {
         &mut self,
         fact: &Fact,
     ) -> Result<Option<Put>, StoreError> {
+        // Whoever writes facts is the only one that packs, and has learnt then.
+        if self.packed.learnt_at.is_none() {
+            self.learn_packed_anew().await?;
+        }
         let Some(begin) = self.packed.span_of(fact.key.round.start_s()) else {
             return Ok(None);
         };
@@ -495,7 +531,7 @@ impl SqliteStore {
         Ok(Some(PreparedDay { day_s, made_of, segments, conflicting, digests, before_bytes }))
     }
 
-    async fn digest_sum(&mut self, from_s: u64) -> Result<u128, StoreError> {
+    pub(super) async fn digest_sum(&mut self, from_s: u64) -> Result<u128, StoreError> {
         let sum: Vec<u8> = sqlx::query_scalar("SELECT digest FROM segment WHERE from_s = ?")
             .bind(signed(from_s))
             .fetch_one(&mut self.connection)
@@ -549,23 +585,5 @@ impl SqliteStore {
             day.take(Vec::new(), Some(later))?;
         }
         Ok(Some(bytes))
-    }
-
-    /// The sum of the digests that a packed day must have, and the facts it holds, for `verify`.
-    pub(super) async fn packed_days(&mut self) -> Result<Vec<(u64, u128)>, StoreError> {
-        let rows: Vec<(i64, Vec<u8>)> =
-            sqlx::query_as("SELECT from_s, digest FROM segment ORDER BY from_s")
-                .fetch_all(&mut self.connection)
-                .await?;
-        let mut days: Vec<(u64, u128)> = Vec::new();
-        for (from_s, digest) in rows {
-            let from_s = u64::try_from(from_s).unwrap_or(0);
-            let day_s = from_s - from_s % u64::from(DAY_S);
-            let sum = <[u8; 16]>::try_from(digest.as_slice()).map_or(0, u128::from_le_bytes);
-            if days.last().is_none_or(|(last, _)| *last != day_s) {
-                days.push((day_s, sum));
-            }
-        }
-        Ok(days)
     }
 }

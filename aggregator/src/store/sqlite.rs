@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::TryStreamExt;
 use prost::Message;
 use roaring::RoaringBitmap;
 use sqlx::sqlite::{
@@ -22,15 +21,16 @@ use uptime_proto::round::DAY_S;
 use uptime_proto::{Digest, Epoch, Kind, NodeId, Outcome, Period, Reason, Round, v1};
 
 use super::blob::{self, BlobError};
+use super::damage::{dispensable, vital};
 use super::packing::{Packed, merged};
 use super::{
-    Batch, Catalogue, Details, Gap, Kept, PackedDay, PreparedDay, ProbeRecord, Put, Read,
-    Retraction, Store, StoreError,
+    Batch, Catalogue, Checked, Details, Gap, Kept, PackedDay, PreparedDay, ProbeRecord, Progress,
+    Put, Read, Retraction, Store, StoreError,
 };
 use crate::ledger::evidence::{Fact, FactKey};
 
 /// The file in the data directory.
-pub(super) const FILE_NAME: &str = "uptime.sqlite3";
+pub const FILE_NAME: &str = "uptime.sqlite3";
 /// Of the tables below.
 const SCHEMA_VERSION: i64 = 3;
 /// A difference builds on at most so many others.
@@ -162,7 +162,6 @@ impl SqliteStore {
         })?;
         let mut store = Self::connect(&data_dir.join(FILE_NAME)).await?;
         store.prepare().await?;
-        store.learn_packed().await?;
         Ok(store)
     }
 
@@ -213,17 +212,19 @@ impl SqliteStore {
     }
 
     async fn meta<const N: usize>(&mut self, name: &str) -> Result<[u8; N], StoreError> {
-        let value: Vec<u8> = sqlx::query_scalar("SELECT value FROM meta WHERE name = ?")
+        let value = sqlx::query_scalar("SELECT value FROM meta WHERE name = ?")
             .bind(name)
             .fetch_one(&mut self.connection)
-            .await?;
+            .await;
+        let value: Vec<u8> = vital(value, "the store's name and generation")?;
         value.try_into().map_err(|_| StoreError::Damaged(format!("meta value {name:?}")))
     }
 
-    async fn epochs(&mut self) -> Result<Vec<Epoch>, StoreError> {
+    pub(super) async fn epochs(&mut self) -> Result<Vec<Epoch>, StoreError> {
         let rows = sqlx::query("SELECT start_s, rules, crc FROM epoch ORDER BY start_s")
             .fetch_all(&mut self.connection)
-            .await?;
+            .await;
+        let rows = vital(rows, "the epochs")?;
         let damaged = |row: &SqliteRow, why: &str| {
             StoreError::Damaged(format!("epoch {}: {why}", row.get::<i64, _>(0)))
         };
@@ -251,16 +252,16 @@ impl SqliteStore {
         let period = self.period_max().await?;
         let day = from_s - from_s % u64::from(DAY_S);
         let start = from_s.saturating_sub(u64::from(CHAIN_MAX) * period).max(day);
-        let mut rows = sqlx::query(SELECT_ROWS)
-            .bind(signed(start))
-            .bind(signed(to_s))
-            .fetch(&mut self.connection);
         let (mut facts, mut bases) = (Vec::new(), HashMap::new());
-        while let Some(row) = rows.try_next().await? {
-            let fact = read_fact(&row, &mut bases);
-            let wanted = row.get::<i64, _>(0) >= signed(from_s);
-            if wanted {
-                facts.push(fact);
+        for row in self.rows_of(start, to_s).await? {
+            match row {
+                Ok(row) => {
+                    let fact = read_fact(&row, &mut bases);
+                    if row.get::<i64, _>(0) >= signed(from_s) {
+                        facts.push(fact);
+                    }
+                }
+                Err(damaged) => facts.push(Err(damaged)),
             }
         }
         Ok(facts)
@@ -500,10 +501,12 @@ impl Store for SqliteStore {
         let probes = self.probes().await?;
         let subnets = sqlx::query_scalar("SELECT name FROM subnet ORDER BY number")
             .fetch_all(&mut self.connection)
-            .await?;
+            .await;
+        let subnets = vital(subnets, "the names of subnets")?;
         let rows = sqlx::query("SELECT id, brought_by FROM node ORDER BY number")
             .fetch_all(&mut self.connection)
-            .await?;
+            .await;
+        let rows = vital(rows, "the ids of nodes")?;
         let nodes = rows
             .iter()
             .enumerate()
@@ -516,7 +519,8 @@ impl Store for SqliteStore {
         let rows =
             sqlx::query("SELECT node, name, runtime, runtime_version, networks FROM node_details")
                 .fetch_all(&mut self.connection)
-                .await?;
+                .await;
+        let rows = dispensable(rows, "the details of nodes")?;
         let details = rows
             .iter()
             .map(|row| {
@@ -544,6 +548,7 @@ impl Store for SqliteStore {
     }
 
     async fn read(&mut self, from_s: u64, to_s: u64) -> Result<Vec<Read>, StoreError> {
+        self.learn_packed_anew().await?;
         let packed = self.read_packed(from_s, to_s).await?;
         let rows = self.read_rows(from_s, to_s).await?;
         Ok(merged(packed, rows))
@@ -568,14 +573,10 @@ impl Store for SqliteStore {
     }
 
     async fn extent(&mut self) -> Result<Option<(u64, u64)>, StoreError> {
-        let select = "SELECT min(first), max(last) FROM (
-             SELECT min(round) AS first, max(round) AS last FROM part
-             UNION ALL SELECT min(from_s), max(to_s) - 1 FROM segment)";
-        let row = sqlx::query(select).fetch_one(&mut self.connection).await?;
-        let second = |index: usize| {
-            row.get::<Option<i64>, _>(index).and_then(|second| u64::try_from(second).ok())
-        };
-        Ok(second(0).zip(second(1)))
+        let rows = self.extent_of_rows().await?;
+        self.learn_packed_anew().await?;
+        let both = rows.into_iter().chain(self.packed.extent());
+        Ok(both.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))))
     }
 
     async fn reader(&self) -> Result<Self, StoreError> {
@@ -607,6 +608,17 @@ impl Store for SqliteStore {
 
     async fn prune(&mut self, before_s: u64) -> Result<u64, StoreError> {
         self.prune_before(before_s).await
+    }
+
+    async fn check(
+        &mut self,
+        told: &mut (dyn FnMut(Progress) + Send),
+    ) -> Result<Checked, StoreError> {
+        self.check_all(told).await
+    }
+
+    async fn copy_to(&mut self, path: &Path) -> Result<(), StoreError> {
+        self.vacuum_into(path).await
     }
 
     async fn retractions(&mut self) -> Result<Vec<Retraction>, StoreError> {
@@ -656,7 +668,8 @@ impl Store for SqliteStore {
     }
 
     async fn probes(&mut self) -> Result<Vec<ProbeRecord>, StoreError> {
-        let rows = sqlx::query(PROBE_COLUMNS).fetch_all(&mut self.connection).await?;
+        let rows = sqlx::query(PROBE_COLUMNS).fetch_all(&mut self.connection).await;
+        let rows = vital(rows, "the names of probes")?;
         Ok(rows.iter().map(read_probe).collect())
     }
 

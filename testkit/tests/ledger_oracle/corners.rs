@@ -125,3 +125,47 @@ async fn a_late_fact_on_an_outdated_grid_is_found_again() {
     driver.restart(true, moment(120, 3)).await;
     driver.compare(moment(120, 3), "after a restart");
 }
+
+/// Beyond the retention facts go and sums stay: what is asked of all time is as before, whether the
+/// state is the one that ran, the one that was kept, or made anew.
+#[tokio::test]
+async fn sums_outlive_their_facts() {
+    const DAYS: u64 = 41;
+    let mut driver = driver().await;
+    for slot in 0..6 {
+        let (seen, dead) = if slot < 3 { (0..12, 12..14) } else { (0..9, 9..14) };
+        for probe in 1..=2 {
+            let facts =
+                [offers(probe, slot, 0..14), lookup(probe, slot, seen.clone(), dead.clone())];
+            driver.submit(&facts, moment(slot, 11_000)).await;
+        }
+    }
+    let recent = DAYS * 2_880;
+    let late_ms = moment(recent, 0);
+    driver.catch_up(late_ms).await;
+    driver.submit(&[lookup(1, recent, 0..3, 0..0)], moment(recent, 11_000)).await;
+    let now_ms = moment(recent + 3, 0);
+    driver.catch_up(now_ms).await;
+    let before = driver.csv();
+    assert_eq!(driver.let_go(late_ms - 3 * 86_400_000).await, 0, "nothing is so old yet");
+    assert!(driver.let_go(now_ms + 86_400_000).await > 0);
+    assert_eq!(driver.csv(), before, "the state that ran");
+    driver.restart(true, now_ms).await;
+    assert_eq!(driver.csv(), before, "the state that was kept");
+    driver.forget_kept().await;
+    driver.restart(true, now_ms).await;
+    assert_eq!(driver.csv(), before, "the state made anew");
+    let snapshot = driver.snapshot();
+    let number = snapshot.names.number(&node_id(0)).unwrap();
+    let all = snapshot.windowed(number, 0, u64::MAX);
+    assert_eq!((all.from_s, all.tally.up_rounds), (BEGIN_S, 7));
+    let carried_to_s = snapshot.carried_to_s();
+    assert!(carried_to_s > BEGIN_S + 6 * 30 && carried_to_s < BEGIN_S + recent * 30);
+    let since = snapshot.windowed(number, BEGIN_S + 30, u64::MAX);
+    assert_eq!((since.from_s, since.tally.up_rounds), (carried_to_s, 1), "no rounds are made up");
+    // What comes next counts on.
+    driver.submit(&[lookup(1, recent + 4, 0..3, 0..0)], moment(recent + 4, 11_000)).await;
+    driver.catch_up(moment(recent + 6, 0)).await;
+    let up_rounds = driver.snapshot().view(number).unwrap().tally.up_rounds;
+    assert_eq!(up_rounds, 8);
+}

@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use metrics::counter;
-use uptime_proto::Epochs;
 use uptime_proto::round::DAY_S;
+use uptime_proto::{Epochs, Round};
 
 use super::Owner;
 use super::history::{fold, judge, slack_s};
@@ -42,11 +42,15 @@ impl<S: Store> Owner<S> {
                     "seed-v1 is wanted and was not, or the other way: folding all facts"
                 );
             }
-            Ok(Some(state)) => {
-                let late: BTreeSet<FactKey> = self.store.late_keys().await?.into_iter().collect();
-                self.kept_s = state.closed_end_s();
-                return self.replay(state, &late, now_ms).await;
-            }
+            Ok(Some(state)) => match self.store.late_keys().await {
+                Ok(late) => {
+                    self.kept_s = state.closed_end_s();
+                    return self.replay(state, &late.into_iter().collect(), now_ms).await;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "what came late is not known: folding all facts");
+                }
+            },
             Ok(None) => {}
             Err(error) => tracing::warn!(%error, "the kept state is not used: folding all facts"),
         }
@@ -92,6 +96,38 @@ impl<S: Store> Owner<S> {
             Ok(()) => self.kept_s = self.state.closed_end_s(),
             Err(error) => tracing::warn!(%error, "the state was not kept; a start takes longer"),
         }
+    }
+
+    /// Takes a probe's evidence of an interval out of the count, and folds all facts again; answers the
+    /// retraction's number.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub async fn retract(&mut self, retraction: &Retraction) -> Result<u64, StoreError> {
+        let number = self.store.retract(retraction).await?;
+        self.learn_retractions().await?;
+        Ok(number)
+    }
+
+    /// Puts it back; answers whether there was such a retraction that held.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub async fn undo_retraction(&mut self, number: u64, now_ms: i64) -> Result<bool, StoreError> {
+        let undone = self.store.undo_retraction(number, now_ms).await?;
+        self.learn_retractions().await?;
+        Ok(undone)
+    }
+
+    /// Reads the retractions anew: another process may have made some.
+    pub(super) async fn learn_retractions(&mut self) -> Result<(), StoreError> {
+        let retractions = self.store.retractions().await?;
+        if retractions != **self.state.retractions() {
+            tracing::info!(retractions = retractions.len(), "retractions changed");
+            self.state.set_retractions(Arc::new(retractions));
+            self.rebuild_wanted = true;
+        }
+        Ok(())
     }
 
     /// Packs every day that was over some time before this moment, one after the other, on the
@@ -158,6 +194,49 @@ pub(in crate::ledger) async fn base_for(
     let mut base = base(store, epochs, &retractions, chores.with_seed).await?;
     advance(store, &mut base, before_s + BASE_AHEAD_S).await?;
     Ok(Some((base, before_s)))
+}
+
+/// Whether the state that is kept, led on to now, is the one that the facts make; `None`: none is
+/// kept, or it is of other rules and would not be used.
+///
+/// # Errors
+/// When the store cannot be read.
+pub async fn kept_state_agrees(
+    store: &mut impl Store,
+    now_ms: i64,
+) -> Result<Option<Result<Round, String>>, StoreError> {
+    let epochs = Epochs::new(store.catalogue().await?.epochs)
+        .map_err(|error| StoreError::Damaged(format!("the epochs: {error}")))?;
+    let epochs = Arc::new(epochs);
+    let retractions = Arc::new(store.retractions().await?);
+    let pieces = store.kept(Kept::Latest).await?;
+    let Ok(Some(mut kept)) = kept::read(&pieces, &epochs, &retractions) else {
+        return Ok(None);
+    };
+    let Ok(late) = store.late_keys().await else { return Ok(None) };
+    let late: BTreeSet<FactKey> = late.into_iter().collect();
+    let target = last_over(&epochs, now_ms);
+    let mut anew = base(store, &epochs, &retractions, kept.seed().is_some()).await?;
+    let none = BTreeSet::new();
+    for (state, late) in [(&mut kept, &late), (&mut anew, &none)] {
+        let mut dirty = fold(store, state, late, target, u64::MAX).await?;
+        while !dirty.is_empty() {
+            judge(store, state, &mut dirty).await?;
+        }
+    }
+    Ok(Some(kept.differs_from(&anew).map_or(Ok(target), Err)))
+}
+
+/// The last round that is over, its grace included.
+pub(super) fn last_over(epochs: &Epochs, now_ms: i64) -> Round {
+    let mut round = epochs.round_at_ms(now_ms);
+    while epochs.at(round.start_s()).closes_at_ms(round) > now_ms {
+        match epochs.previous(round) {
+            Some(before) => round = before,
+            None => break,
+        }
+    }
+    round
 }
 
 /// The state of the last round whose facts are gone, or of nothing.
