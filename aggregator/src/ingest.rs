@@ -283,6 +283,7 @@ fn read_details(wire: &[v1::NodeDetails]) -> Result<Vec<(NodeId, Details)>, Refu
                 runtime: wire.runtime.clone(),
                 runtime_version: wire.runtime_version.clone(),
                 networks: wire.networks.clone(),
+                changed_s: 0,
             };
             Ok((id, details))
         })

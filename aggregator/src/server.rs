@@ -189,6 +189,10 @@ async fn serve_grpc(
     let options =
         IngestOptions { part_limits: PartLimits::default(), schedule: schedule_for(&config.rules) };
     let ingest = Ingest::new(ledger.clone(), connections, options);
+    let (query, keep_log) = Query::new(ledger, shutdown.clone());
+    // Aborted when dropped.
+    let mut beside = JoinSet::new();
+    beside.spawn(keep_log);
     GrpcServer::builder()
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
@@ -203,7 +207,7 @@ async fn serve_grpc(
                 .max_encoding_message_size(MESSAGE_BYTES_MAX),
         )
         .add_service(
-            UptimeQueryServer::new(Query::new(ledger))
+            UptimeQueryServer::new(query)
                 .max_decoding_message_size(MESSAGE_BYTES_MAX)
                 .max_encoding_message_size(MESSAGE_BYTES_MAX),
         )

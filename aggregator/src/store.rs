@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 use uptime_proto::{Epoch, NodeId, Reason};
 
 use crate::ledger::evidence::{Fact, FactKey};
+pub use crate::ledger::retraction::Retraction;
 
 /// Why a store could not do what it was asked to.
 #[derive(Debug, thiserror::Error)]
@@ -96,6 +97,16 @@ pub struct Details {
     pub runtime: String,
     pub runtime_version: String,
     pub networks: Vec<String>,
+    /// When it last said something new, by the aggregator's clock, unix seconds.
+    pub changed_s: u64,
+}
+
+impl Details {
+    /// Whether both say the same, whenever it was said.
+    #[must_use]
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        Self { changed_s: 0, ..self.clone() } == Self { changed_s: 0, ..other.clone() }
+    }
 }
 
 /// Everything but the facts: small enough to be in memory.
@@ -129,34 +140,6 @@ pub struct Gap {
     pub to_s: u64,
     /// Why.
     pub reason: Reason,
-}
-
-/// A probe's evidence of an interval that does not count. Stored and reversible; nothing is deleted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Retraction {
-    /// Names it.
-    pub number: u64,
-    /// The probe's number.
-    pub probe: u32,
-    /// Rounds that start in `[from_s, to_s)`, by the grid the probe knew; unix seconds.
-    pub from_s: u64,
-    /// See `from_s`.
-    pub to_s: u64,
-    /// In the words of whoever made it.
-    pub reason: String,
-    /// Unix milliseconds.
-    pub made_at_ms: i64,
-    /// When it was undone; `None`: it holds. Unix milliseconds.
-    pub undone_at_ms: Option<i64>,
-}
-
-impl Retraction {
-    /// Whether it takes a fact out of the count.
-    #[must_use]
-    pub fn covers(&self, key: &FactKey) -> bool {
-        let holds = self.undone_at_ms.is_none() && self.probe == key.probe;
-        holds && (self.from_s..self.to_s).contains(&key.round.start_s())
-    }
 }
 
 /// Which state is kept: what a rebuild from facts would make, for a start without rebuilding.
@@ -272,8 +255,8 @@ pub trait Store: Send {
     /// The starts of the first and last round that has a fact.
     fn extent(&mut self) -> impl Future<Output = Result<Option<(u64, u64)>, StoreError>> + Send;
 
-    /// Another connection to the same store, for reading beside this one. What this one commits, the
-    /// other sees.
+    /// Another connection to the same store, for reading beside this one. What this one commits,
+    /// the other sees.
     fn reader(&self) -> impl Future<Output = Result<Self, StoreError>> + Send
     where
         Self: Sized;
@@ -285,8 +268,8 @@ pub trait Store: Send {
         before_s: u64,
     ) -> impl Future<Output = Result<Option<PreparedDay>, StoreError>> + Send;
 
-    /// Puts a prepared day in the place of its rows. Nothing that can be read changes by it, but how
-    /// much it takes on disk. `None`: something came to the day since it was prepared.
+    /// Puts a prepared day in the place of its rows. Nothing that can be read changes by it, but
+    /// how much it takes on disk. `None`: something came to the day since it was prepared.
     fn commit_pack(
         &mut self,
         prepared: &PreparedDay,
@@ -312,8 +295,8 @@ pub trait Store: Send {
     /// Drops all facts and gaps of rounds before this. The caller has kept a base that knows them.
     fn prune(&mut self, before_s: u64) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
-    /// Checks everything stored against itself, and names what does not agree; `told` hears how far it
-    /// is, in parts. Works beside a writer.
+    /// Checks everything stored against itself, and names what does not agree; `told` hears how far
+    /// it is, in parts. Works beside a writer.
     fn check(
         &mut self,
         told: &mut (dyn FnMut(Progress) + Send),

@@ -1,7 +1,7 @@
 //! Looking after what is stored, on the aggregator's own host: `verify`, `backup` and `restore`.
 //!
-//! Owns what these commands do and say. Refuses to overwrite anything, and to mend anything: what is
-//! damaged stays as it is, to be looked at.
+//! Owns what these commands do and say. Refuses to overwrite anything, and to mend anything: what
+//! is damaged stays as it is, to be looked at.
 
 use std::fs::File;
 use std::io;
@@ -98,8 +98,8 @@ impl Verified {
     }
 }
 
-/// Checks everything stored against itself, and rebuilds the state from the facts to compare it with
-/// the one that is kept. Works beside a running serve.
+/// Checks everything stored against itself, and rebuilds the state from the facts to compare it
+/// with the one that is kept. Works beside a running serve.
 ///
 /// # Errors
 /// When the store cannot be opened or read at all. Faults are no errors: see [`Verified`].
@@ -137,8 +137,8 @@ fn progress_bar() -> ProgressBar {
     bar
 }
 
-/// Writes a consistent copy of the store into a new file, synced; works beside a running serve. Answers
-/// its length.
+/// Writes a consistent copy of the store into a new file, synced; works beside a running serve.
+/// Answers its length.
 ///
 /// # Errors
 /// When the file is there already, or the store cannot be read or the file written.
@@ -157,8 +157,8 @@ pub async fn backup(data_dir: &Path, to: &Path) -> Result<u64, UpkeepError> {
     Ok(length)
 }
 
-/// Makes a store of a backup in a data directory that has none, under a new generation. The backup is
-/// checked first.
+/// Makes a store of a backup in a data directory that has none, under a new generation. The backup
+/// is checked first.
 ///
 /// # Errors
 /// When there is a store already, the backup is damaged, or files cannot be read or written.

@@ -154,7 +154,8 @@ async fn what_is_no_backup_is_not_restored() {
         std::fs::write(&file, &bad).unwrap();
         let data_dir = elsewhere.path().join("data");
         let fault = restore(&file, &data_dir).await;
-        // An empty file is an empty store to the database, and holds no damage: but no facts either.
+        // An empty file is an empty store to the database, and holds no damage: but no facts
+        // either.
         if bad.is_empty() {
             continue;
         }
@@ -173,8 +174,8 @@ struct Fates {
     refused: usize,
 }
 
-/// Any page of the file, overwritten: `verify` finds it, and serving goes on with the rest unless the
-/// page holds what nothing can be read without.
+/// Any page of the file, overwritten: `verify` finds it, and serving goes on with the rest unless
+/// the page holds what nothing can be read without.
 async fn damage(every: u64) -> Fates {
     let Filled { directory, .. } = filled().await;
     let path = directory.path().join(FILE);

@@ -1,8 +1,8 @@
 //! The past, read back on connections of its own, beside the owner.
 //!
-//! Owns two tasks that write nothing: one answers questions which need stored facts, the other packs
-//! days that are over and sums up days beyond the retention, and hands the result to the owner. So a
-//! question about last year, or a day's packing, holds up no acknowledgement.
+//! Owns two tasks that write nothing: one answers questions which need stored facts, the other
+//! packs days that are over and sums up days beyond the retention, and hands the result to the
+//! owner. So a question about last year, or a day's packing, holds up no acknowledgement.
 
 use std::sync::Arc;
 

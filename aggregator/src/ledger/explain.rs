@@ -86,8 +86,8 @@ impl PartAccount {
     }
 }
 
-/// Explains a round. `window` has the facts that count, of it and of those before it; `left_out` are
-/// facts of it that do not, with whether each was retracted.
+/// Explains a round. `window` has the facts that count, of it and of those before it; `left_out`
+/// are facts of it that do not, with whether each was retracted.
 #[must_use]
 pub fn explain(
     epochs: &Epochs,
@@ -158,8 +158,8 @@ impl fmt::Display for Explanation {
             ),
             Verdict::Down => write!(
                 out,
-                "down: not up, and {unreachable} of the {} that looked found it unreachable, which is \
-                 most of them; so many looked: {looked}, and {needed} must",
+                "down: not up, and {unreachable} of the {} that looked found it unreachable, which \
+                 is most of them; so many looked: {looked}, and {needed} must",
                 counted(looked, "eligible probe", "eligible probes")
             ),
             Verdict::Unknown => {
@@ -176,7 +176,8 @@ impl fmt::Display for Explanation {
                 } else {
                     write!(
                         out,
-                        "{unreachable} of the {} that looked found it unreachable, which is not most",
+                        "{unreachable} of the {} that looked found it unreachable, which is not \
+                         most",
                         counted(looked, "eligible probe", "eligible probes")
                     )
                 }

@@ -14,12 +14,12 @@ use uptime_proto::{Epochs, Period, Reason, Round, v1};
 use super::chunked::Chunked;
 use super::evidence::{Ineligibility, ProbeRound, Tallied};
 use super::latest::Latest;
+use super::retraction::Retraction;
 use super::seed::Seed;
 use super::state::{Node, RoundSummary, State};
 use super::timeline::Timeline;
 use super::uptime::Tally;
 use super::verdict::{Ballot, Decision};
-use crate::store::Retraction;
 
 const VERSION: u32 = 1;
 /// A year of so many nodes is some megabytes.

@@ -1,7 +1,7 @@
 //! Outages of one node, from its timeline.
 //!
-//! Pure. Owns the accounting page's sentence on outages: an outage runs from its first down round to
-//! the first up round after it, or to the end of its last down round if none has come; unknown
+//! Pure. Owns the accounting page's sentence on outages: an outage runs from its first down round
+//! to the first up round after it, or to the end of its last down round if none has come; unknown
 //! stretches inside are shown; nothing is extended past its last evidence.
 
 use super::timeline::Timeline;

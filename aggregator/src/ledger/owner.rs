@@ -106,7 +106,12 @@ impl<S: Store + 'static> Owner<S> {
         tracing::info!("ledger stopped");
     }
 
-    async fn start_beside(
+    /// Starts the tasks that read the past beside the owner, as [`Owner::run`] does. For whoever
+    /// drives the owner step by step.
+    ///
+    /// # Errors
+    /// When no further connection to the store can be made.
+    pub async fn start_beside(
         &mut self,
         ledger: &Ledger,
         beside: &mut JoinSet<()>,
@@ -217,7 +222,8 @@ impl<S: Store> Owner<S> {
         }
     }
 
-    /// The account of one node and one round, by its start. For whoever drives the owner step by step.
+    /// The account of one node and one round, by its start. For whoever drives the owner step by
+    /// step.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -297,8 +303,8 @@ impl<S: Store> Owner<S> {
         self.keep_now_and_then().await;
     }
 
-    /// Probes may be enrolled, and evidence retracted, by another process; a probe that never came is
-    /// worth showing, too.
+    /// Probes may be enrolled, and evidence retracted, by another process; a probe that never came
+    /// is worth showing, too.
     async fn refresh_probes(&mut self) {
         if let Err(error) = self.learn_retractions().await {
             tracing::warn!(%error, "retractions are those of the round before");

@@ -13,11 +13,11 @@ use uptime_proto::{Class, Epochs, Round};
 use super::chunked::Chunked;
 use super::evidence::{Fact, Inserted, MASS_LOSS_ROUNDS, ProbeRound, RoundFacts};
 use super::latest::Latest;
+use super::retraction::Retraction;
 use super::seed::Seed;
 use super::timeline::Timeline;
 use super::uptime::Tally;
 use super::verdict::{Decision, Verdict, decide};
-use crate::store::Retraction;
 
 /// Closed rounds whose facts stay in memory: what mass loss looks back on, and then some for parts
 /// that come a little late.
@@ -314,8 +314,8 @@ impl State {
         self.carried_to_s
     }
 
-    /// What changed by rounds that ended before this is not known, because all facts were folded anew
-    /// then; unix seconds. See [`Node::changed_s`].
+    /// What changed by rounds that ended before this is not known, because all facts were folded
+    /// anew then; unix seconds. See [`Node::changed_s`].
     #[must_use]
     pub fn changes_from_s(&self) -> u64 {
         self.changes_from_s
@@ -466,7 +466,11 @@ impl State {
             summary.probes = probes.into_iter().map(without_ballot).collect();
         }
         if self.closed == Some(round) {
+            let changed = (&decision.up ^ &self.last.up) | (&decision.down ^ &self.last.down);
             self.last = decision;
+            for node in &changed {
+                self.node_mut(node).changed_s = closed_end_s;
+            }
         }
     }
 
@@ -572,6 +576,12 @@ impl State {
     #[must_use]
     pub fn confirmed(&self) -> RoaringBitmap {
         &self.offered & (&self.ever_positive | &self.offered_by_two)
+    }
+
+    /// Ids that made an offer and are not confirmed.
+    #[must_use]
+    pub fn unconfirmed(&self) -> RoaringBitmap {
+        &self.offered - &self.confirmed()
     }
 
     /// The rules.

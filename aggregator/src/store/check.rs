@@ -1,7 +1,7 @@
 //! Checking the embedded store against itself, and copying it while it is written.
 //!
-//! Owns what must agree: the file's pages, each part with its digest, each packed day with the sum of
-//! its digests, each number with something it is a number of. Changes nothing.
+//! Owns what must agree: the file's pages, each part with its digest, each packed day with the sum
+//! of its digests, each number with something it is a number of. Changes nothing.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -142,8 +142,8 @@ impl SqliteStore {
         for (day_s, stored, found, whole) in sums {
             if whole && stored != found {
                 checked.fault(format!(
-                    "the packed day from {day_s}: the digests of its parts do not add up to what was \
-                     written beside them"
+                    "the packed day from {day_s}: the digests of its parts do not add up to what \
+                     was written beside them"
                 ));
             }
         }
@@ -159,8 +159,8 @@ impl SqliteStore {
         Ok(())
     }
 
-    /// Raises the generation: what was told of this store before, by tokens for example, is of another
-    /// one from now on.
+    /// Raises the generation: what was told of this store before, by tokens for example, is of
+    /// another one from now on.
     ///
     /// # Errors
     /// When the store cannot be written.

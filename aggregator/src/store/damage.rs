@@ -46,8 +46,8 @@ pub(super) fn vital<T>(read: Result<T, sqlx::Error>, what: &str) -> Result<T, St
     read.map_err(|error| {
         if is_damage(&error) {
             StoreError::Damaged(format!(
-                "{what} cannot be read ({error}), and without them nothing stored has a meaning; keep \
-                 the file and restore a backup: uptime-aggregator restore --help"
+                "{what} cannot be read ({error}), and without them nothing stored has a meaning; \
+                 keep the file and restore a backup: uptime-aggregator restore --help"
             ))
         } else {
             error.into()
@@ -55,8 +55,9 @@ pub(super) fn vital<T>(read: Result<T, sqlx::Error>, what: &str) -> Result<T, St
     })
 }
 
-/// Questions that may fail while the ends of a damaged stretch are looked for. A page holds some fifty
-/// parts; where the damage is in a page that leads to many others, all that they hold is lost at once.
+/// Questions that may fail while the ends of a damaged stretch are looked for. A page holds some
+/// fifty parts; where the damage is in a page that leads to many others, all that they hold is lost
+/// at once.
 const FAILURES_MAX: u32 = 4_096;
 
 /// A span whose rows cannot be read.
@@ -96,8 +97,8 @@ async fn one(
 }
 
 impl SqliteStore {
-    /// The rows of a span. Where a page of the file is damaged the rows around it are found by asking
-    /// for ever shorter spans; what cannot be read at all is named.
+    /// The rows of a span. Where a page of the file is damaged the rows around it are found by
+    /// asking for ever shorter spans; what cannot be read at all is named.
     pub(super) async fn rows_of(
         &mut self,
         from_s: u64,
@@ -134,8 +135,9 @@ impl SqliteStore {
         Ok(all.into_iter().map(|row| row.map_err(|lost| lost.to_string())).collect())
     }
 
-    /// Ends of packed spans by their beginnings. Where the list is damaged it is asked for day by day,
-    /// and days of which nothing is said stand in it as if they were packed: reading them names them.
+    /// Ends of packed spans by their beginnings. Where the list is damaged it is asked for day by
+    /// day, and days of which nothing is said stand in it as if they were packed: reading them
+    /// names them.
     pub(super) async fn packed_spans(&mut self) -> Result<BTreeMap<u64, u64>, StoreError> {
         let mut spans = vec![(0, SECONDS_END - SECONDS_END % DAY_S)];
         let mut all = BTreeMap::new();

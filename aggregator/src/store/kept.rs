@@ -1,7 +1,7 @@
 //! Kept states, notes of late facts, retractions and pruning, in the embedded store.
 //!
-//! Owns the tables `state`, `late_part` and `retraction`. Refuses to look into a state: its pieces are
-//! bytes, checked by whoever made them.
+//! Owns the tables `state`, `late_part` and `retraction`. Refuses to look into a state: its pieces
+//! are bytes, checked by whoever made them.
 
 use sqlx::Connection;
 use uptime_proto::{Period, Round};
@@ -63,7 +63,8 @@ impl SqliteStore {
         let select = "SELECT body FROM state WHERE name = ? ORDER BY piece";
         let pieces = sqlx::query_scalar(select).bind(which.name());
         match pieces.fetch_all(&mut self.connection).await {
-            // A piece that no state begins with: whoever reads it takes note that something is lost.
+            // A piece that no state begins with: whoever reads it takes note that something is
+            // lost.
             Err(error) if is_damage(&error) => Ok(vec![Vec::new()]),
             other => Ok(other?),
         }

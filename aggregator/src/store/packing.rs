@@ -375,8 +375,8 @@ impl SqliteStore {
         Ok(())
     }
 
-    /// Packs the first day that ends at or before this and has parts in rows that need not be there,
-    /// without writing anything.
+    /// Packs the first day that ends at or before this and has parts in rows that need not be
+    /// there, without writing anything.
     pub(super) async fn prepare_day(
         &mut self,
         before_s: u64,
@@ -449,7 +449,8 @@ impl SqliteStore {
         }))
     }
 
-    /// Rows and segments of a day: as long as both stay, nothing came to it. Rows are never changed.
+    /// Rows and segments of a day: as long as both stay, nothing came to it. Rows are never
+    /// changed.
     async fn extent_of_day(&mut self, day_s: u64) -> Result<(i64, i64), StoreError> {
         let select = "SELECT (SELECT count(*) FROM part WHERE round >= ?1 AND round < ?2),
              (SELECT coalesce(sum(parts), 0) FROM segment WHERE from_s >= ?1 AND from_s < ?2)";

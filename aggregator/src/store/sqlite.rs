@@ -111,6 +111,7 @@ CREATE TABLE named (
     number INTEGER PRIMARY KEY, id BLOB NOT NULL, brought_by INTEGER NOT NULL,
     forgotten_at_ms INTEGER
 ) STRICT;
+ALTER TABLE node_details ADD COLUMN changed_s INTEGER NOT NULL DEFAULT 0;
 INSERT INTO named SELECT number, id, brought_by, NULL FROM node;
 DROP TABLE node;
 ALTER TABLE named RENAME TO node;
@@ -306,12 +307,13 @@ impl SqliteStore {
             }
         }
         for (node, details) in &batch.details {
-            sqlx::query("INSERT OR REPLACE INTO node_details VALUES (?, ?, ?, ?, ?)")
+            sqlx::query("INSERT OR REPLACE INTO node_details VALUES (?, ?, ?, ?, ?, ?)")
                 .bind(i64::from(*node))
                 .bind(&details.name)
                 .bind(&details.runtime)
                 .bind(&details.runtime_version)
                 .bind(details.networks.join("\n"))
+                .bind(signed(details.changed_s))
                 .execute(&mut *connection)
                 .await?;
         }
@@ -516,10 +518,9 @@ impl Store for SqliteStore {
                 Ok((id, u32::try_from(row.get::<i64, _>(1)).unwrap_or(u32::MAX)))
             })
             .collect::<Result<_, StoreError>>()?;
-        let rows =
-            sqlx::query("SELECT node, name, runtime, runtime_version, networks FROM node_details")
-                .fetch_all(&mut self.connection)
-                .await;
+        let select = "SELECT node, name, runtime, runtime_version, networks, changed_s
+             FROM node_details";
+        let rows = sqlx::query(select).fetch_all(&mut self.connection).await;
         let rows = dispensable(rows, "the details of nodes")?;
         let details = rows
             .iter()
@@ -530,6 +531,7 @@ impl Store for SqliteStore {
                     runtime: row.get(2),
                     runtime_version: row.get(3),
                     networks: lines(row.get(4)),
+                    changed_s: u64::try_from(row.get::<i64, _>(5)).unwrap_or(0),
                 };
                 (node, details)
             })

@@ -291,8 +291,6 @@ async fn what_is_not_answered_yet_says_so_and_health_is_served() {
     let directory = tempfile::tempdir().unwrap();
     let aggregator = Aggregator::start(directory.path(), &[]).await;
     let mut query = UptimeQueryClient::new(aggregator.channel().await);
-    let refused = query.explain(v1::ExplainRequest::default()).await.unwrap_err();
-    assert_eq!(refused.code(), Code::Unimplemented);
     let bad = query.get_node(v1::GetNodeRequest { id: "0x12".into() }).await.unwrap_err();
     assert_eq!(bad.code(), Code::InvalidArgument);
     let id = format!("0x{}", "ab".repeat(20));

@@ -82,8 +82,8 @@ impl Oracle<'_> {
         (covered, online)
     }
 
-    /// Of a node and a round: probes with positive evidence, eligible ones, those of them that looked,
-    /// and those of these that found it unreachable.
+    /// Of a node and a round: probes with positive evidence, eligible ones, those of them that
+    /// looked, and those of these that found it unreachable.
     #[must_use]
     pub fn votes(&self, id: NodeId, index: usize) -> [usize; 4] {
         let book = &self.rounds[index];

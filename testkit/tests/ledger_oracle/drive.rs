@@ -367,8 +367,8 @@ async fn chores(driver: &mut Driver, delivery: &Delivery, about: u64, now_ms: i6
     }
 }
 
-/// Makes, and undoes, the retractions of a world, one step after the other: now and then, or all that
-/// are left.
+/// Makes, and undoes, the retractions of a world, one step after the other: now and then, or all
+/// that are left.
 async fn disown(
     driver: &mut Driver,
     world: &World,

@@ -48,9 +48,9 @@ impl<S: Store> Owner<S> {
     }
 }
 
-/// Folds into a state the facts it does not know, and closes its rounds up to the target; answers the
-/// starts of the rounds that must be judged again. It knows the facts of its closed rounds, but for
-/// the late ones. Facts of rounds that start at or after `until_s` are not looked at.
+/// Folds into a state the facts it does not know, and closes its rounds up to the target; answers
+/// the starts of the rounds that must be judged again. It knows the facts of its closed rounds, but
+/// for the late ones. Facts of rounds that start at or after `until_s` are not looked at.
 pub(in crate::ledger) async fn fold(
     store: &mut impl Store,
     state: &mut State,

@@ -1,8 +1,8 @@
-//! What is kept of a state on disk, so that a start need not fold all facts again; and the chores of
-//! a day that is over: packing it, and letting go of days beyond the retention.
+//! What is kept of a state on disk, so that a start need not fold all facts again; and the chores
+//! of a day that is over: packing it, and letting go of days beyond the retention.
 //!
-//! A kept state is a convenience, never a truth: one that is damaged or of other rules is passed over,
-//! and the facts are folded instead.
+//! A kept state is a convenience, never a truth: one that is damaged or of other rules is passed
+//! over, and the facts are folded instead.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -98,8 +98,8 @@ impl<S: Store> Owner<S> {
         }
     }
 
-    /// Takes a probe's evidence of an interval out of the count, and folds all facts again; answers the
-    /// retraction's number.
+    /// Takes a probe's evidence of an interval out of the count, and folds all facts again; answers
+    /// the retraction's number.
     ///
     /// # Errors
     /// When the store cannot be written.
@@ -143,8 +143,8 @@ impl<S: Store> Owner<S> {
         Ok(days)
     }
 
-    /// Lets go of the facts of days beyond the retention, their sums carried; answers how many rows and
-    /// segments went. For whoever drives the owner step by step.
+    /// Lets go of the facts of days beyond the retention, their sums carried; answers how many rows
+    /// and segments went. For whoever drives the owner step by step.
     ///
     /// # Errors
     /// When the store cannot be read or written; nothing is lost then.
@@ -255,8 +255,8 @@ async fn base(
             counter!("uptime_store_parts_damaged_total").increment(1);
             tracing::error!(
                 %error,
-                "the sums of days whose facts are gone cannot be used and are left out; a backup may \
-                 have them"
+                "the sums of days whose facts are gone cannot be used and are left out; a backup \
+                 may have them"
             );
             State::new(Arc::clone(epochs))
         }

@@ -12,7 +12,7 @@ use uptime_proto::{Class, NodeId, Part};
 use super::Owner;
 use crate::ledger::evidence::{Fact, FactKey};
 use crate::ledger::{PartOutcome, Submission};
-use crate::store::{Batch, Store};
+use crate::store::{Batch, Details, Store};
 
 /// Distinct subnets a store takes; the network has a handful.
 const SUBNETS_MAX: usize = 1_000;
@@ -41,9 +41,10 @@ impl<S: Store> Owner<S> {
         for (id, details) in &submission.details {
             // Of a node that nobody ever reported there is nothing to describe.
             if let Some(number) = self.nodes.number(id)
-                && self.details.get(&number) != Some(details)
+                && !self.details.get(&number).is_some_and(|there| there.says_the_same(details))
             {
-                batch.details.insert(number, details.clone());
+                let changed_s = u64::try_from(now_ms / 1000).unwrap_or(0);
+                batch.details.insert(number, Details { changed_s, ..details.clone() });
             }
         }
         outcomes
