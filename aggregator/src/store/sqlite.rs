@@ -24,8 +24,8 @@ use uptime_proto::{Digest, Epoch, Kind, NodeId, Outcome, Period, Reason, Round, 
 use super::blob::{self, BlobError};
 use super::packing::{Packed, merged};
 use super::{
-    Batch, Catalogue, Details, Gap, Kept, PackedDay, ProbeRecord, Put, Read, Retraction, Store,
-    StoreError,
+    Batch, Catalogue, Details, Gap, Kept, Opening, PackedDay, ProbeRecord, Put, Read, Retraction,
+    Store, StoreError,
 };
 use crate::ledger::evidence::{Fact, FactKey};
 
@@ -74,7 +74,7 @@ CREATE TABLE gap (
 /// What version 3 added. `segment` holds packed parts, `state` what is derived from them,
 /// `late_part` the keys of parts that came after their round was part of a kept state. `sample` is
 /// what travels beside parts, for some rounds only; `latency_day` what is left of round trips;
-/// `opening` the totals of an imported CSV, one row per node.
+/// `opening` the totals of an imported CSV, one row per node, `opening_head` what holds for all.
 const SCHEMA_LEDGER: &str = "
 CREATE TABLE segment (
     from_s INTEGER PRIMARY KEY, to_s INTEGER NOT NULL, parts INTEGER NOT NULL,
@@ -106,6 +106,10 @@ CREATE TABLE opening (
     id BLOB PRIMARY KEY, is_online INTEGER NOT NULL, last_seen_ms INTEGER,
     online_scans INTEGER NOT NULL
 ) WITHOUT ROWID, STRICT;
+CREATE TABLE opening_head (
+    one INTEGER PRIMARY KEY CHECK (one = 0), imported_at_ms INTEGER NOT NULL,
+    scan_count INTEGER NOT NULL, time_zone TEXT NOT NULL, subnet TEXT, digest BLOB NOT NULL
+) STRICT;
 -- Without the index over ids: the ledger sees to it that each has one number.
 CREATE TABLE named (
     number INTEGER PRIMARY KEY, id BLOB NOT NULL, brought_by INTEGER NOT NULL,
@@ -604,6 +608,18 @@ impl Store for SqliteStore {
 
     async fn undo_retraction(&mut self, number: u64, now_ms: i64) -> Result<bool, StoreError> {
         self.undo(number, now_ms).await
+    }
+
+    async fn opening(&mut self) -> Result<Option<Opening>, StoreError> {
+        self.read_opening().await
+    }
+
+    async fn put_opening(&mut self, opening: &Opening) -> Result<(), StoreError> {
+        self.write_opening(opening).await
+    }
+
+    async fn hold(&mut self) -> Result<(), StoreError> {
+        self.hold_still().await
     }
 
     async fn add_epoch(&mut self, epoch: &Epoch) -> Result<(), StoreError> {
