@@ -9,6 +9,7 @@ pub mod clock;
 pub mod config;
 pub mod ingest;
 pub mod ledger;
+pub mod lock;
 pub mod publish;
 pub mod query;
 pub mod server;

@@ -3,7 +3,6 @@
 //! Owns which task runs and when each ends. Stop order: streams and calls first, then the ledger,
 //! then the CSV; whatever is cut short was not acknowledged, so nothing is lost by it.
 
-use std::fs::File;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -27,6 +26,7 @@ use crate::clock::now_unix_ms;
 use crate::config::Config;
 use crate::ingest::{Connections, Ingest, IngestOptions, dispatch, schedule_for};
 use crate::ledger::{Ledger, LedgerOptions, Owner};
+use crate::lock::DirectoryLock;
 use crate::query::Query;
 use crate::store::SqliteStore;
 use crate::web::{Web, router};
@@ -55,7 +55,7 @@ pub struct Server {
     config: Config,
     metrics: PrometheusHandle,
     // Held while this process owns the data directory.
-    _lock: File,
+    _lock: DirectoryLock,
 }
 
 impl Server {
@@ -65,7 +65,7 @@ impl Server {
     /// With what could not be opened or bound, and what to do.
     pub async fn build(config: Config, metrics: PrometheusHandle) -> anyhow::Result<Self> {
         let store = SqliteStore::open(&config.data_dir).await?;
-        let lock = lock(&config)?;
+        let lock = DirectoryLock::take(&config.data_dir)?;
         let options = LedgerOptions {
             rules: config.rules.clone(),
             unconfirmed_nodes_max: config.unconfirmed_nodes_max,
@@ -210,18 +210,6 @@ async fn serve_grpc(
         .serve_with_incoming_shutdown(TcpListenerStream::new(listener), shutdown.cancelled_owned())
         .await?;
     Ok(())
-}
-
-fn lock(config: &Config) -> anyhow::Result<File> {
-    let path = config.data_dir.join("lock");
-    let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
-    file.try_lock().with_context(|| {
-        format!(
-            "{} is in use by another aggregator; stop that one or choose another --data-dir",
-            config.data_dir.display()
-        )
-    })?;
-    Ok(file)
 }
 
 /// What `check` does: everything serve does before it serves.
