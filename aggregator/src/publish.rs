@@ -4,6 +4,8 @@
 //! renamed, the directory synced, once per closed round. A reader never sees half a file; a write
 //! that fails leaves the file before it and is reported.
 
+pub mod seed_csv;
+
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
