@@ -11,6 +11,7 @@ pub mod kept;
 mod latest;
 pub mod nodes;
 mod owner;
+pub mod rebuilt;
 pub mod seed;
 pub mod snapshot;
 pub mod state;

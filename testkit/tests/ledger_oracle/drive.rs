@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tempfile::TempDir;
+use uptime_aggregator::ledger::rebuilt::rebuild;
 use uptime_aggregator::ledger::snapshot::Snapshot;
 use uptime_aggregator::ledger::verdict::Verdict as LedgerVerdict;
 use uptime_aggregator::ledger::{LedgerOptions, Owner, PartOutcome, Submission};
@@ -127,6 +128,17 @@ impl Driver {
         String::from_utf8(bytes).unwrap()
     }
 
+    /// What somebody else than the owner makes of what is stored.
+    pub async fn compare_rebuilt(&self, now_ms: i64) {
+        let mut store = SqliteStore::open(self.directory.path()).await.unwrap();
+        store.hold().await.unwrap();
+        let rebuilt = rebuild(&mut store, now_ms, false).await.unwrap().unwrap();
+        assert_eq!(rebuilt.left_out.count, 0, "{:?}", rebuilt.left_out.listed);
+        let mut bytes = Vec::new();
+        write_csv(&rebuilt.snapshot, &mut bytes).unwrap();
+        assert_eq!(String::from_utf8(bytes).unwrap(), self.csv(), "rebuilt beside the owner");
+    }
+
     /// The ledger has caught up: is it what the oracle makes of the facts accepted so far?
     pub fn compare(&self, now_ms: i64, when: &str) {
         let snapshot = self.snapshot();
@@ -233,6 +245,7 @@ async fn finish(mut driver: Driver, announced: &[Rules], end_ms: i64) -> String 
     }
     driver.catch_up(end_ms).await;
     driver.compare(end_ms, "at the end");
+    driver.compare_rebuilt(end_ms).await;
     let before = driver.csv();
     driver.restart(true, end_ms).await;
     driver.compare(end_ms, "at the end, after a restart");
