@@ -11,6 +11,7 @@ use uptime_proto::settings::{Settings, Texts};
 use uptime_proto::{Epoch, Period};
 
 use crate::telemetry::LogFormat;
+use crate::transfer::import::ImportArgs;
 
 /// Decides which Golem providers are up from what many probes saw, writes nodes_status.csv and
 /// answers for it.
@@ -43,6 +44,13 @@ pub enum Command {
         #[command(subcommand)]
         command: ProbeCommand,
     },
+    /// Take over the totals of an existing nodes_status.csv and its scan_count.txt
+    ///
+    /// They are kept as a dated opening balance, apart from what is observed, and are added to it
+    /// in the CSV of --csv-dialect seed only. Every count below zero or above the number of scans
+    /// is clamped, and every stamp of a local time that came twice or never is resolved; each is
+    /// told. Any other fault, and nothing is imported. Not beside a running serve.
+    ImportCsv(ImportArgs),
 }
 
 /// What can be done with probes.
