@@ -11,6 +11,7 @@ use uptime_proto::settings::{Settings, Texts};
 use uptime_proto::{Epoch, Period};
 
 use crate::telemetry::LogFormat;
+use crate::transfer::export::ExportArgs;
 use crate::transfer::import::ImportArgs;
 
 /// Decides which Golem providers are up from what many probes saw, writes nodes_status.csv and
@@ -51,6 +52,11 @@ pub enum Command {
     /// is clamped, and every stamp of a local time that came twice or never is resolved; each is
     /// told. Any other fault, and nothing is imported. Not beside a running serve.
     ImportCsv(ImportArgs),
+    /// Write what is stored as a table, as NDJSON or Parquet; works beside a running serve
+    ///
+    /// It takes what is stored at the moment it starts. Stored parts that cannot be read are named
+    /// and left out, and the exit status is 1.
+    Export(ExportArgs),
 }
 
 /// What can be done with probes.

@@ -18,6 +18,7 @@ use uptime_aggregator::server::{Server, check};
 use uptime_aggregator::store::{SqliteStore, Store};
 use uptime_aggregator::telemetry;
 use uptime_aggregator::transfer::TransferError;
+use uptime_aggregator::transfer::export::export;
 use uptime_aggregator::transfer::import::import_csv;
 
 /// Wrong usage or configuration, as sysexits.h has it.
@@ -68,6 +69,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::ImportCsv(args) => {
             Ok(ended(import_csv(&args, now_unix_ms(), &mut std::io::stdout()).await))
         }
+        Command::Export(args) => Ok(ended(export(&args, now_unix_ms()).await)),
     }
 }
 

@@ -4,7 +4,12 @@
 //! reach the store through its trait, as the ledger does, and work beside it, never through it.
 //! Refuses to decide anything: verdicts come from the ledger's own fold.
 
+pub mod columns;
+pub mod export;
 pub mod import;
+mod ndjson;
+mod output;
+mod parquet;
 pub mod seed_file;
 pub mod stamp;
 
