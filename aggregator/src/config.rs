@@ -110,6 +110,12 @@ setting_args! {
     data_dir = "data-dir", "UPTIME_DATA_DIR", "DIR";
     /// The canonical CSV [default: nodes_status.csv in the data directory]
     csv = "csv", "UPTIME_CSV", "FILE";
+    /// How the CSV is written: utc, or seed: what the script this project replaces can load and
+    /// continue, with scan_count.txt beside it [default: utc]
+    csv_dialect = "csv-dialect", "UPTIME_CSV_DIALECT", "DIALECT";
+    /// The subnet that a CSV of the dialect seed is of [default: that of the imported CSV, where it
+    /// was told, else the only one]
+    csv_subnet = "csv-subnet", "UPTIME_CSV_SUBNET", "NAME";
     /// Length of a round in seconds; divides 86,400. Changing it opens an epoch [default: 30]
     round_period_s = "round-period-s", "UPTIME_ROUND_PERIOD_S", "S";
     /// Seconds after a round's end in which its parts are on time [default: 5]
@@ -129,6 +135,15 @@ setting_args! {
     log_format = "log-format", "UPTIME_LOG_FORMAT", "FORMAT";
 }
 
+/// How the canonical CSV is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CsvDialect {
+    /// Stamps with an offset, uptime by the method in force.
+    Utc,
+    /// For the script this project replaces, by `seed-v1`.
+    Seed,
+}
+
 /// Everything serve needs to know.
 #[derive(Debug, Clone)]
 #[allow(missing_docs, reason = "named as the flags, which --help documents")]
@@ -137,6 +152,8 @@ pub struct Config {
     pub http_addr: SocketAddr,
     pub data_dir: PathBuf,
     pub csv: PathBuf,
+    pub csv_dialect: CsvDialect,
+    pub csv_subnet: Option<String>,
     pub rules: Epoch,
     pub unconfirmed_nodes_max: u64,
     pub log_format: LogFormat,
@@ -180,6 +197,7 @@ impl Config {
         }
         let data_dir = settings.one("data-dir", default_data_dir());
         let csv = settings.one("csv", data_dir.join("nodes_status.csv"));
+        let (csv_dialect, csv_subnet) = csv_form(&mut settings);
         let default_period = |seconds| Period::new(seconds).map_err(|error| error.to_string());
         let thirty = default_period(30).map_err(|fault| vec![fault])?;
         let period = settings.checked("round-period-s", thirty, |text| {
@@ -217,8 +235,34 @@ impl Config {
             _ => Err("text or json is wanted".to_owned()),
         });
         settings.finish()?;
-        Ok(Self { grpc_addr, http_addr, data_dir, csv, rules, unconfirmed_nodes_max, log_format })
+        Ok(Self {
+            grpc_addr,
+            http_addr,
+            data_dir,
+            csv,
+            csv_dialect,
+            csv_subnet,
+            rules,
+            unconfirmed_nodes_max,
+            log_format,
+        })
     }
+}
+
+fn csv_form(settings: &mut Settings) -> (CsvDialect, Option<String>) {
+    let csv_dialect = settings.checked("csv-dialect", CsvDialect::Utc, |text| match text {
+        "utc" => Ok(CsvDialect::Utc),
+        "seed" => Ok(CsvDialect::Seed),
+        _ => Err("utc or seed is wanted".to_owned()),
+    });
+    let csv_subnet = settings.optional("csv-subnet", |text| match text {
+        "" => Err("the name of a subnet is wanted".to_owned()),
+        name => Ok(name.to_owned()),
+    });
+    if csv_subnet.is_some() && csv_dialect == CsvDialect::Utc {
+        settings.fault("--csv-subnet: only the dialect seed is of one subnet");
+    }
+    (csv_dialect, csv_subnet)
 }
 
 fn read_file(path: &Path) -> Result<Texts, String> {
@@ -258,12 +302,15 @@ mod tests {
             http_addr: Some("0.0.0.0:80".into()),
             round_period_s: Some("7".into()),
             grace_s: Some("-1".into()),
+            csv_dialect: Some("excel".into()),
+            csv_subnet: Some("public".into()),
             ..SettingArgs::default()
         };
         let faults = Config::resolve(&args, Texts::from([("typo".into(), vec![])])).unwrap_err();
-        for name in ["grpc-addr", "http-addr", "round-period-s", "grace-s", "typo"] {
+        let names = ["grpc-addr", "http-addr", "round-period-s", "grace-s", "typo", "csv-dialect"];
+        for name in names.into_iter().chain(["csv-subnet"]) {
             assert!(faults.iter().any(|fault| fault.contains(name)), "{name}: {faults:?}");
         }
-        assert_eq!(faults.len(), 5, "{faults:?}");
+        assert_eq!(faults.len(), 7, "{faults:?}");
     }
 }

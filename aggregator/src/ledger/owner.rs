@@ -39,6 +39,8 @@ pub struct LedgerOptions {
     pub rules: Epoch,
     /// Ids one probe may have brought that were never confirmed.
     pub unconfirmed_nodes_max: u64,
+    /// Whether `seed-v1` is kept beside the method in force.
+    pub with_seed: bool,
 }
 
 type Answer = oneshot::Sender<Result<Vec<PartOutcome>, Unavailable>>;
@@ -91,7 +93,10 @@ impl<S: Store> Owner<S> {
             brought.entry(*probe).or_default().insert(number);
         }
         let probes = catalogue.probes.iter().map(|probe| (probe.number, status_of(probe)));
-        let state = State::new(Arc::clone(&epochs));
+        let mut state = State::new(Arc::clone(&epochs));
+        if options.with_seed {
+            state = state.with_seed();
+        }
         let around = Surroundings {
             serial: 0,
             store_id: catalogue.store_id,

@@ -12,6 +12,7 @@ use uptime_proto::{Epochs, NodeId, Round};
 use super::chunked::Chunked;
 use super::latest::Latest;
 use super::nodes::NodeNames;
+use super::seed::Seed;
 use super::state::{Node, RoundSummary, State};
 use super::uptime::Tally;
 use super::verdict::{Decision, Verdict};
@@ -100,6 +101,7 @@ pub struct Snapshot {
     last: Decision,
     seen: Latest,
     last_offer: Latest,
+    seed: Option<Seed>,
 }
 
 /// What a snapshot takes from the ledger besides the state.
@@ -132,7 +134,14 @@ impl Snapshot {
             last: state.last().clone(),
             seen: state.seen().clone(),
             last_offer: state.last_offer().clone(),
+            seed: state.seed().cloned(),
         }
+    }
+
+    /// `seed-v1`, where it is wanted.
+    #[must_use]
+    pub fn seed(&self) -> Option<&Seed> {
+        self.seed.as_ref()
     }
 
     /// The snapshot of a ledger without any fact, under these rules.

@@ -1,8 +1,13 @@
 //! The `seed` dialect: opening balance and observed rounds in one account.
 
+use std::sync::Arc;
+
+use uptime_aggregator::config::{Config, SettingArgs};
 use uptime_aggregator::ledger::rebuilt::{Rebuilt, rebuild};
 use uptime_aggregator::publish::seed_csv::{SeedBooks, SubnetFault, scan_count_path, subnet_of};
-use uptime_aggregator::store::{Opening, OpeningRow, SqliteStore};
+use uptime_aggregator::publish::{PublishedCsv, SeedTerms};
+use uptime_aggregator::server::check;
+use uptime_aggregator::store::{Opening, OpeningRow, SqliteStore, Store};
 use uptime_proto::{Outcome, Reason, Sets};
 
 use crate::support::{Network, id, lookup, market, round};
@@ -184,6 +189,52 @@ async fn the_two_files_are_replaced_one_after_the_other() {
     let nothing = SeedBooks { opening: None, ..books };
     assert!(nothing.replace(&nowhere).is_err());
     assert_eq!(std::fs::read_to_string(scan_count_path(&path)).unwrap(), "8");
+}
+
+#[tokio::test]
+async fn a_second_subnet_leaves_the_last_file_until_somebody_says_which() {
+    let (mut network, _) = network().await;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("nodes_status.csv");
+    let csv = |subnet: Option<&str>| PublishedCsv {
+        path: path.clone(),
+        seed: Some(Arc::new(SeedTerms {
+            opening: Some(opening()),
+            subnet: subnet.map(Into::into),
+        })),
+    };
+    csv(None).replace(&network.snapshot()).unwrap();
+    let first = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(first.lines().count(), 5);
+    network.submit(0, vec![market("other", 10, &[NEW]), market("public", 10, &[NEW])], 10).await;
+    network.close(10).await;
+    let fault = csv(None).replace(&network.snapshot()).unwrap_err();
+    assert!(fault.to_string().contains("public, other: say which with --csv-subnet"), "{fault}");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), first);
+    assert_eq!(std::fs::read_to_string(scan_count_path(&path)).unwrap(), "98");
+    csv(Some("public")).replace(&network.snapshot()).unwrap();
+    assert_eq!(std::fs::read_to_string(scan_count_path(&path)).unwrap(), "99");
+    assert_ne!(std::fs::read_to_string(&path).unwrap(), first);
+}
+
+#[tokio::test]
+async fn a_serving_aggregator_publishes_what_was_imported() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = SqliteStore::open(directory.path()).await.unwrap();
+    store.put_opening(&opening()).await.unwrap();
+    drop(store);
+    let args = SettingArgs {
+        data_dir: Some(directory.path().display().to_string()),
+        grpc_addr: Some("127.0.0.1:0".into()),
+        http_addr: Some("127.0.0.1:0".into()),
+        csv_dialect: Some("seed".into()),
+        ..SettingArgs::default()
+    };
+    check(Config::read(&args).unwrap()).await.unwrap();
+    let path = directory.path().join("nodes_status.csv");
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(text.contains(&format!("{},True,2026-01-30 23:58:30.000000,45,50.0\n", id(GONE))));
+    assert_eq!(std::fs::read_to_string(scan_count_path(&path)).unwrap(), "90");
 }
 
 #[tokio::test]

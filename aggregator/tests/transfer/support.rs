@@ -79,8 +79,11 @@ impl Network {
             probes.push(probe.unwrap().number);
         }
         let period = Period::new(u32::try_from(PERIOD_S).unwrap()).unwrap();
-        let options =
-            LedgerOptions { rules: Epoch::with_defaults(period), unconfirmed_nodes_max: 1_000 };
+        let options = LedgerOptions {
+            rules: Epoch::with_defaults(period),
+            unconfirmed_nodes_max: 1_000,
+            with_seed: true,
+        };
         let (owner, _) = Owner::open(store, options, round(0).start_ms()).await.unwrap();
         Self { owner, probes, directory }
     }

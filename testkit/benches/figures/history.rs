@@ -27,7 +27,11 @@ pub(crate) fn first_round(period: Period) -> anyhow::Result<Round> {
 }
 
 pub(crate) fn options(period: Period) -> LedgerOptions {
-    LedgerOptions { rules: Epoch::with_defaults(period), unconfirmed_nodes_max: 4_000_000 }
+    LedgerOptions {
+        rules: Epoch::with_defaults(period),
+        unconfirmed_nodes_max: 4_000_000,
+        with_seed: false,
+    }
 }
 
 /// Enrols probes and answers their numbers.

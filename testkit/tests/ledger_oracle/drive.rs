@@ -42,7 +42,7 @@ fn directory() -> TempDir {
 }
 
 fn options(rules: &Epoch) -> LedgerOptions {
-    LedgerOptions { rules: rules.clone(), unconfirmed_nodes_max: 1_000_000 }
+    LedgerOptions { rules: rules.clone(), unconfirmed_nodes_max: 1_000_000, with_seed: false }
 }
 
 impl Driver {

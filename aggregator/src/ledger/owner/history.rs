@@ -21,6 +21,9 @@ impl<S: Store> Owner<S> {
     pub(super) async fn rebuild(&mut self, now_ms: i64) -> Result<(), StoreError> {
         let target = self.last_over(now_ms);
         let mut state = State::new(Arc::clone(self.state.epochs()));
+        if self.state.seed().is_some() {
+            state = state.with_seed();
+        }
         self.dirty.clear();
         let mut damaged = 0u64;
         if let Some((first, last)) = self.store.extent().await? {
