@@ -6,6 +6,7 @@ use std::path::Path;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::Field;
 use serde_json::{Map, Value};
+use sqlx::Connection;
 use uptime_aggregator::ledger::rebuilt::rebuild;
 use uptime_aggregator::publish::write_csv;
 use uptime_aggregator::store::{Details, Retraction, SqliteStore, Store};
@@ -279,6 +280,29 @@ async fn what_does_not_count_says_so() {
     // The state passes over them, too.
     let rebuilt = rebuild(&mut store, now_ms, false).await.unwrap().unwrap();
     assert_eq!(rebuilt.left_out.count, 0);
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_named_and_the_rest_is_there() {
+    let (network, now_ms) = network().await;
+    let url = format!("sqlite:{}/uptime.sqlite3", network.data_dir().display());
+    let mut connection = sqlx::SqliteConnection::connect(&url).await.unwrap();
+    let damage = "UPDATE part SET reason = 99 WHERE number = 1 AND probe = 1 AND round =
+        (SELECT max(round) FROM part)";
+    assert_eq!(sqlx::query(damage).execute(&mut connection).await.unwrap().rows_affected(), 1);
+    let out = tempfile::tempdir().unwrap();
+    let path = out.path().join("rows");
+    for what in [What::Observations, What::Verdicts, What::Nodes] {
+        let args = args(network.data_dir(), what, Format::Ndjson, &path);
+        let fault = export(&args, now_ms).await.unwrap_err();
+        assert!(matches!(fault, TransferError::Damaged(_)), "{fault}");
+        let told = fault.to_string();
+        let (last, wanted) =
+            (round(ROUNDS - 1).start_s(), "cannot be read: 1\n  part 1 of probe 1");
+        assert!(told.contains(wanted) && told.contains(&last.to_string()), "{told}");
+        assert!(!read_ndjson(&path).is_empty(), "{what:?}");
+    }
+    assert_eq!(read_ndjson(&path).len(), 4);
 }
 
 #[tokio::test]
