@@ -14,6 +14,7 @@ mod latest;
 pub mod nodes;
 pub mod outage;
 mod owner;
+pub mod rebuilt;
 pub mod retraction;
 pub mod seed;
 pub mod snapshot;

@@ -3,9 +3,8 @@
 //! Owns which task runs and when each ends. Stop order: streams and calls first, then the ledger,
 //! then the CSV; whatever is cut short was not acknowledged, so nothing is lost by it.
 
-use std::fs::File;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -24,11 +23,13 @@ use uptime_proto::v1::uptime_query_server::UptimeQueryServer;
 
 use crate::admin::Admin;
 use crate::clock::now_unix_ms;
-use crate::config::Config;
+use crate::config::{Config, CsvDialect};
 use crate::ingest::{Connections, Ingest, IngestOptions, dispatch, schedule_for};
 use crate::ledger::{Ledger, LedgerOptions, Owner};
+use crate::lock::DirectoryLock;
+use crate::publish::{PublishedCsv, SeedTerms};
 use crate::query::Query;
-use crate::store::SqliteStore;
+use crate::store::{SqliteStore, Store};
 use crate::web::{Web, router};
 use crate::{publish, telemetry};
 
@@ -51,11 +52,11 @@ pub struct Server {
     owner: Owner<SqliteStore>,
     grpc: TcpListener,
     http: TcpListener,
-    csv: PathBuf,
+    csv: PublishedCsv,
     config: Config,
     metrics: PrometheusHandle,
     // Held while this process owns the data directory.
-    _lock: File,
+    _lock: DirectoryLock,
 }
 
 impl Server {
@@ -64,13 +65,15 @@ impl Server {
     /// # Errors
     /// With what could not be opened or bound, and what to do.
     pub async fn build(config: Config, metrics: PrometheusHandle) -> anyhow::Result<Self> {
-        let store = SqliteStore::open(&config.data_dir).await?;
-        let lock = lock(&config)?;
+        let mut store = SqliteStore::open(&config.data_dir).await?;
+        let lock = DirectoryLock::take(&config.data_dir)?;
         let options = LedgerOptions {
             unconfirmed_nodes_max: config.unconfirmed_nodes_max,
+            with_seed: config.csv_dialect == CsvDialect::Seed,
             retention_s: config.retention_s,
             ..LedgerOptions::new(config.rules.clone())
         };
+        let csv = published_csv(&config, &mut store).await?;
         let (owner, ledger) = Owner::open(store, options, now_unix_ms()).await?;
         let bind = async |name, addr| {
             let listener = TcpListener::bind(addr)
@@ -81,7 +84,6 @@ impl Server {
         };
         let (grpc, grpc_addr) = bind("grpc-addr", config.grpc_addr).await?;
         let (http, http_addr) = bind("http-addr", config.http_addr).await?;
-        let csv = config.csv.clone();
         Ok(Self {
             grpc_addr,
             http_addr,
@@ -133,7 +135,7 @@ impl Server {
         });
         let web = Web {
             ledger: ledger.clone(),
-            csv: self.csv,
+            csv: self.csv.path,
             published: published_seen,
             metrics: self.metrics,
         };
@@ -217,16 +219,15 @@ async fn serve_grpc(
     Ok(())
 }
 
-fn lock(config: &Config) -> anyhow::Result<File> {
-    let path = config.data_dir.join("lock");
-    let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
-    file.try_lock().with_context(|| {
-        format!(
-            "{} is in use by another aggregator; stop that one or choose another --data-dir",
-            config.data_dir.display()
-        )
-    })?;
-    Ok(file)
+/// What is imported is read once: nothing is imported while this process has the data directory.
+async fn published_csv(config: &Config, store: &mut SqliteStore) -> anyhow::Result<PublishedCsv> {
+    let seed = match config.csv_dialect {
+        CsvDialect::Utc => None,
+        CsvDialect::Seed => {
+            Some(SeedTerms { opening: store.opening().await?, subnet: config.csv_subnet.clone() })
+        }
+    };
+    Ok(PublishedCsv { path: config.csv.clone(), seed: seed.map(Arc::new) })
 }
 
 /// What `check` does: everything serve does before it serves.
@@ -234,16 +235,16 @@ fn lock(config: &Config) -> anyhow::Result<File> {
 /// # Errors
 /// With what is wrong and what to do.
 pub async fn check(config: Config) -> anyhow::Result<String> {
-    let (csv, data_dir) = (config.csv.clone(), config.data_dir.clone());
+    let data_dir = config.data_dir.clone();
     let server = Server::build(config, telemetry::start_metrics()?).await?;
     let snapshot = server.ledger.snapshot();
-    publish::replace_file(&csv, |out| publish::write_csv(&snapshot, out))?;
+    server.csv.replace(&snapshot)?;
     Ok(format!(
         "store {} holds {} nodes; gRPC {} and HTTP {} are free; {} can be written",
         data_dir.display(),
         snapshot.confirmed.len(),
         server.grpc_addr,
         server.http_addr,
-        csv.display()
+        server.csv.path.display()
     ))
 }

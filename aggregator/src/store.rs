@@ -1,16 +1,20 @@
 //! The durable truth: facts, and what is needed to read them.
 //!
 //! Owns the trait every store keeps to and the plain records that cross it. Refuses to interpret:
-//! a store knows nothing of verdicts. Only the ledger talks to a store.
+//! a store knows nothing of verdicts. Only the ledger, and `transfer` beside it, talk to a store.
 
 mod blob;
 mod check;
 mod damage;
+mod hold;
 mod kept;
+mod opening;
 mod packing;
+mod schema;
 mod segment;
 mod sqlite;
 
+pub use opening::{Opening, OpeningRow};
 pub use packing::PreparedDay;
 pub use sqlite::FILE_NAME as STORE_FILE_NAME;
 pub use sqlite::SqliteStore;
@@ -320,6 +324,19 @@ pub trait Store: Send {
         number: u64,
         now_ms: i64,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// The imported opening balance.
+    fn opening(&mut self) -> impl Future<Output = Result<Option<Opening>, StoreError>> + Send;
+
+    /// Puts an opening balance in the place of the one before, all or nothing.
+    fn put_opening(
+        &mut self,
+        opening: &Opening,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// From now on, until it is dropped, this store reads what is there at this moment, whatever
+    /// others write meanwhile. For whoever reads much; it may not write any more.
+    fn hold(&mut self) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Adds an epoch.
     fn add_epoch(&mut self, epoch: &Epoch) -> impl Future<Output = Result<(), StoreError>> + Send;

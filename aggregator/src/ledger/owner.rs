@@ -31,9 +31,10 @@ use super::{
 use crate::clock::now_unix_ms;
 use crate::store::{Batch, Details, ProbeRecord, Put, Store, StoreError};
 use history::mark_dirty;
-pub(super) use history::{read_around, that_count};
-pub use keeping::kept_state_agrees;
-pub(super) use keeping::{base_for, pack_before_s};
+pub use history::that_count;
+pub(super) use history::{fold, judge, read_around};
+pub(super) use keeping::{base, base_for, pack_before_s};
+pub use keeping::{kept_state_agrees, last_over};
 
 /// Late rounds are judged again when nothing came for so long: while a probe empties its spool the
 /// same rounds would be judged over and over. At the close of a round they are judged in any case.

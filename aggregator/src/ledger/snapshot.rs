@@ -215,6 +215,18 @@ impl Snapshot {
         self.confirmed.contains(number).then(|| self.present(number, seen)).flatten()
     }
 
+    /// When a node, confirmed or not, last gave a sign of life, unix milliseconds.
+    #[must_use]
+    pub fn last_seen_ms(&self, number: u32) -> Option<i64> {
+        self.seen.of(number)
+    }
+
+    /// The start of the round in which a node, confirmed or not, last offered, unix milliseconds.
+    #[must_use]
+    pub fn last_offer_ms(&self, number: u32) -> Option<i64> {
+        self.last_offer.of(number)
+    }
+
     /// All confirmed nodes, ascending by id.
     pub fn nodes(&self) -> impl Iterator<Item = NodeView<'_>> {
         let seen = self.seen.all(self.nodes.len());
