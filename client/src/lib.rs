@@ -1,8 +1,9 @@
 //! Questions to a Golem Uptime aggregator.
 //!
-//! Owns the way from a URL to typed answers: connecting, deadlines, pages, and which failure means
-//! what to the asker. Refuses to interpret an answer (that is the aggregator's method) and to read
-//! a clock: every answer says in its [`Freshness`](v1::Freshness) when it was given.
+//! Owns the way from a URL to typed answers: connecting, deadlines, asking again where that is
+//! safe, pages, and which failure means what to the asker. Refuses to interpret an
+//! answer (that is the aggregator's method) and to read a clock: every answer says in its
+//! [`Freshness`](v1::Freshness) when it was given.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), uptime_client::Error> {
@@ -21,9 +22,13 @@
 //! # }
 //! ```
 
+mod asking;
 mod client;
+mod connect;
 mod error;
+mod pages;
 
 pub use client::{Answer, Client, Nodes, Order};
+pub use connect::{Options, Tls, Token};
 pub use error::Error;
 pub use uptime_proto::{NodeId, v1};

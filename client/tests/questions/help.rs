@@ -63,7 +63,6 @@ async fn wrong_usage_is_64() {
         &["nodes", "--limit", "0"],
         &["nodes", "--output", "xml"],
         &["probes", "--address", "127.0.0.1:7640"],
-        &["probes", "--address", "https://127.0.0.1:7640"],
         &["probes", "--address", ""],
         // Of the contract, but not served yet.
         &["explain", "0x0000000000000000000000000000000000000001", "0"],

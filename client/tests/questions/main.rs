@@ -12,6 +12,9 @@ mod genuine;
 mod help;
 mod hostile;
 mod library;
+mod listings;
+mod secure;
+mod wire;
 
 use std::time::Duration;
 
