@@ -110,6 +110,16 @@ impl Question for v1::ExportCsvRequest {
     }
 }
 
+/// The stream is the answer; what is wrong with the question is told before it.
+impl Question for v1::WatchNodesRequest {
+    type Reply = Streaming<v1::WatchNodesResponse>;
+    const CALL: &'static str = "WatchNodes";
+
+    async fn put(self, mut query: Query, _: Duration) -> Result<Response<Self::Reply>, Status> {
+        query.watch_nodes(self).await
+    }
+}
+
 /// Whether the same question may be answered a moment later: the aggregator says so, or the
 /// connection broke, as when it is started anew.
 fn is_passing(status: &Status) -> bool {

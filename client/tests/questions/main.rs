@@ -14,6 +14,7 @@ mod hostile;
 mod library;
 mod listings;
 mod secure;
+mod watching;
 mod wire;
 
 use std::time::Duration;
