@@ -84,6 +84,17 @@ async fn a_silent_aggregator_is_given_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_that_never_read_a_byte_is_given_up_too() {
+    // Accepted by the system, taken by nobody.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let ran = run(&["probes", "--address", &url, "--timeout", "1s"]).await;
+    assert_eq!((ran.status, ran.out.as_str()), (1, ""), "{}", ran.err);
+    assert!(ran.err.contains("did not answer ListProbes within 1s"), "{}", ran.err);
+    assert!(ran.err.contains("--timeout"), "{}", ran.err);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_breaks_is_made_anew_and_the_question_put_again() {
     let there = Contrary::start(after(0, Code::Ok)).await;
     let wire = Wire::to(there.address).await;

@@ -5,9 +5,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod answers;
 mod command;
 mod contrary;
 mod failures;
+mod garbage;
 mod genuine;
 mod help;
 mod hostile;

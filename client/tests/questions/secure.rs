@@ -1,10 +1,14 @@
 //! TLS and tokens, with certificates made here.
 
+use std::fs;
+use std::path::Path;
+
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tonic::transport::{Certificate, Identity, ServerTlsConfig};
 use uptime_client::{Client, Error, Options, Tls, Token, v1};
 
 use crate::contrary::{Contrary, Script};
+use crate::help::run;
 
 /// An authority that makes certificates.
 struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -53,6 +57,28 @@ async fn only_the_right_authority_is_spoken_to_and_certificates_are_shown() {
     assert!(failure.to_string().contains("certificate"), "{failure}");
     assert!(asked(&authority, None).await.is_err());
     assert_eq!(there.calls(), 1);
+
+    let directory = tempfile::tempdir().unwrap();
+    let (own, own_key) = authority.issue("asker");
+    let write = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (ca, own, own_key) =
+        (write("ca.pem", &authority.0.pem()), write("own.pem", &own), write("own.key", &own_key));
+    let summary = ["summary", "--address", &url, "--output", "csv"];
+    let with = |more: &[&str]| [&summary[..], more].concat().join("\n");
+    let say = async |arguments: String| run(&arguments.split('\n').collect::<Vec<_>>()).await;
+    let ran = say(with(&["--ca-file", &ca, "--cert-file", &own, "--key-file", &own_key])).await;
+    assert_eq!(ran.status, 0, "{}", ran.err);
+    assert!(ran.out.contains("\n7,"), "{}", ran.out);
+    let ran = say(with(&["--cert-file", &own, "--ca-file", &own_key])).await;
+    assert_eq!((ran.status, ran.out.as_str()), (64, ""));
+    assert!(ran.err.contains("--cert-file and --key-file"), "{}", ran.err);
+    let ran = say(with(&["--ca-file", "/nonexistent/ca.pem"])).await;
+    assert_eq!(ran.status, 64);
+    assert!(ran.err.contains("--ca-file: /nonexistent/ca.pem"), "{}", ran.err);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -66,4 +92,22 @@ async fn a_token_is_shown_and_never_printed() {
     let client = options.connect().await.unwrap();
     assert_eq!(client.summary().await.unwrap().value.nodes, 7);
     assert!(!format!("{client:?}").contains("s3cret"));
+
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("token");
+    fs::write(&file, "s3cret\n").unwrap();
+    let ask = async |file: &Path| {
+        let url = there.url();
+        run(&["summary", "--address", &url, "--token-file", file.to_str().unwrap()]).await
+    };
+    let ran = ask(&file).await;
+    assert_eq!(ran.status, 0, "{}", ran.err);
+    fs::write(&file, "wr0ng\n").unwrap();
+    let ran = ask(&file).await;
+    assert_eq!(ran.status, 1);
+    assert!(ran.err.contains("--token-file") && !ran.err.contains("wr0ng"), "{}", ran.err);
+    fs::write(&file, "\n").unwrap();
+    let ran = ask(&file).await;
+    assert_eq!(ran.status, 64);
+    assert!(ran.err.contains("the token is empty"), "{}", ran.err);
 }
