@@ -9,6 +9,7 @@ use uptime_client::v1::{NodeFilter, NodeOrder};
 use uptime_client::{NodeId, Order};
 
 use crate::connection::ConnectionArgs;
+use crate::moment::{RoundChoice, round};
 use crate::window::WindowArgs;
 
 /// Asks a Golem Uptime aggregator which providers are up, since when, and how sure that is.
@@ -41,6 +42,8 @@ pub(crate) enum Command {
     Nodes(NodesArgs),
     /// Say everything about one node: is it up, since when, and how sure is that
     Node(NodeArgs),
+    /// Say why a node is shown as it is: who looked, what was found, which rule decided, what to do
+    Explain(ExplainArgs),
     /// How much of a window of time nodes were up
     Uptime(UptimeArgs),
     /// List the outages of a node
@@ -134,6 +137,20 @@ pub(crate) struct NodeArgs {
     /// be told: unknown in the last closed round, never seen, or the answer is out of date
     #[arg(long)]
     pub(crate) exit_status: bool,
+    /// How to print.
+    #[command(flatten)]
+    pub(crate) how: OutputArgs,
+}
+
+/// Arguments of `explain`.
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArgs {
+    /// The node: 0x and 40 hex digits
+    pub(crate) id: NodeId,
+    /// The round: last, -3 (the third before the last), or the one at 2026-01-31T12:34Z, '2h ago'
+    /// or 1769862870 (unix seconds)
+    #[arg(default_value = "last", value_parser = round, allow_hyphen_values = true)]
+    pub(crate) round: RoundChoice,
     /// How to print.
     #[command(flatten)]
     pub(crate) how: OutputArgs,

@@ -2,6 +2,7 @@
 
 mod args;
 mod connection;
+mod explain;
 mod fresh;
 mod listing;
 mod moment;
@@ -98,6 +99,7 @@ async fn run(cli: &Cli) -> Result<u8> {
         Command::Summary(args) => summary::reply(&client, *args, &screen).await?,
         Command::Nodes(args) => nodes::reply(&client, args, &screen).await?,
         Command::Node(args) => node::reply(&client, args, &screen).await?,
+        Command::Explain(args) => explain::reply(&client, args, &screen).await?,
         Command::Uptime(args) => uptime::reply(&client, args, &screen).await?,
         Command::Outages(args) => outages::reply(&client, args, &screen).await?,
         Command::Probes(args) => probes::reply(&client, *args, &screen).await?,

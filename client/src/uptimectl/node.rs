@@ -116,6 +116,9 @@ fn words(node: &v1::Node, fresh: &Freshness, screen: &Screen) -> String {
     for reason in why(node) {
         line("", reason);
     }
+    if !node.retired && node.verdict() != Verdict::Up {
+        line("", &format!("Why: uptimectl explain {}", clean(&node.id)));
+    }
     if node.flapping {
         line("Flapping", "its verdict changed often of late");
     }

@@ -231,6 +231,7 @@ async fn every_answer_is_what_was_agreed() {
         ("summary", &["summary"][..]),
         ("nodes", &["nodes"]),
         ("node", &["node", &second]),
+        ("explain", &["explain", &second]),
         ("uptime", &["uptime", &first, &second, &ninth, "--window", "24h"]),
         ("outages", &["outages", &second]),
         ("probes", &["probes"]),
@@ -250,8 +251,8 @@ async fn every_answer_is_what_was_agreed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn windows_and_rounds_are_asked_for_by_the_aggregators_clock() {
     let asked = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
-    let notes = [(); 2].map(|()| std::sync::Arc::clone(&asked));
-    let [uptime, outages] = notes;
+    let notes = [(); 3].map(|()| std::sync::Arc::clone(&asked));
+    let [uptime, outages, explain] = notes;
     let script = Script {
         uptime: Box::new(move |_, request| {
             let window = request.window.unwrap();
@@ -262,6 +263,10 @@ async fn windows_and_rounds_are_asked_for_by_the_aggregators_clock() {
             let window = request.window.unwrap();
             outages.lock().unwrap().push((window.from_unix_s, window.to_unix_s));
             Ok(v1::ListOutagesResponse::default())
+        }),
+        explain: Box::new(move |_, request| {
+            explain.lock().unwrap().push((request.round_unix_s, 0));
+            Ok(explanation())
         }),
         ..script()
     };
@@ -275,6 +280,11 @@ async fn windows_and_rounds_are_asked_for_by_the_aggregators_clock() {
         (&["uptime", "--from", "2026-01-01", "--to", "2026-01-02"], (1_767_225_600, 1_767_312_000)),
         (&["outages", &second, "--window", "2w"], (end_s - 1_209_600, 0)),
         (&["outages", &second, "--from", "3 days ago"], (1_769_862_907 - 259_200, 0)),
+        (&["explain", &second], (0, 0)),
+        (&["explain", &second, "last"], (0, 0)),
+        (&["explain", &second, "-3"], (ROUND_S - 90, 0)),
+        (&["explain", &second, "2026-01-31T12:00:10Z"], (1_769_860_800, 0)),
+        (&["explain", &second, "1769860829"], (1_769_860_800, 0)),
     ] {
         let ran = run(&[arguments, &["--address", &url]].concat()).await;
         assert_eq!(ran.status, 0, "{arguments:?}: {}", ran.err);
@@ -284,6 +294,7 @@ async fn windows_and_rounds_are_asked_for_by_the_aggregators_clock() {
         (&["uptime", "--from", "2026-01-02", "--to", "2026-01-01"][..], "is reversed"),
         (&["uptime", "--from", "2026-01-02", "--to", "2026-01-02"], "is empty"),
         (&["outages", &second, "--from", "2027-01-01"], "nothing is decided there yet"),
+        (&["explain", &second, "2026-02-01"], "has not closed yet"),
     ] {
         let ran = run(&[arguments, &["--address", &url]].concat()).await;
         assert_eq!((ran.status, ran.out.as_str()), (64, ""), "{arguments:?}: {}", ran.err);

@@ -156,6 +156,7 @@ async fn what_a_version_does_not_answer_is_told_as_such() {
         (&["summary", "--output", "csv"][..], "GetSummary", "nodes,online,"),
         (&["uptime", &second, "--window", "7d"], "GetUptime", &second),
         (&["outages", &second], "ListOutages", "FROM"),
+        (&["explain", &second], "Explain", &second),
     ] {
         let ran = run(&[arguments, &["--address", &url]].concat()).await;
         match ran.status {

@@ -88,6 +88,7 @@ async fn what_is_no_message_is_told_as_such() {
         &["nodes"],
         &["node", &node],
         &["node", &node, "--exit-status"],
+        &["explain", &node],
         &["uptime"],
         &["outages", &node],
         &["probes"],

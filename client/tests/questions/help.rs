@@ -30,8 +30,8 @@ pub(crate) async fn run(arguments: &[&str]) -> Ran {
     }
 }
 
-const COMMANDS: [&str; 9] =
-    ["", "summary", "nodes", "node", "uptime", "outages", "probes", "rounds", "csv"];
+const COMMANDS: [&str; 10] =
+    ["", "summary", "nodes", "node", "explain", "uptime", "outages", "probes", "rounds", "csv"];
 
 #[tokio::test]
 async fn help_is_what_was_agreed() {
@@ -63,6 +63,9 @@ async fn wrong_usage_is_64() {
         &["probes", "--address", ""],
         &["probes", "--timeout", "0s"],
         &["probes", "--token-file", "/nonexistent/token"],
+        &["explain"],
+        &["explain", ID, "first"],
+        &["explain", ID, "9999-12-31"],
         &["uptime", "0x12"],
         &["uptime", "--window", "forever"],
         &["uptime", "--window", "7d", "--from", "2026-01-01"],

@@ -102,6 +102,7 @@ async fn no_way_of_printing_lets_them_through() {
     let questions = [
         &["nodes"][..],
         &["node", &first],
+        &["explain", &first],
         &["uptime"],
         &["outages", &first],
         &["probes"],
