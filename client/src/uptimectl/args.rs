@@ -48,6 +48,11 @@ pub(crate) enum Command {
     Uptime(UptimeArgs),
     /// List the outages of a node
     Outages(OutagesArgs),
+    /// Watch nodes: a live view on a terminal, else a line for each change
+    ///
+    /// Goes on by itself when the connection breaks or the aggregator is started anew, without
+    /// losing a change or telling it twice. Ends with Ctrl-C, or when nobody reads its lines.
+    Watch(WatchArgs),
     /// List the probes and how they fare
     Probes(OutputArgs),
     /// List recent rounds, newest first
@@ -188,6 +193,33 @@ pub(crate) struct OutagesArgs {
     /// How to print.
     #[command(flatten)]
     pub(crate) how: OutputArgs,
+}
+
+/// Arguments of `watch`.
+#[derive(Debug, Args)]
+pub(crate) struct WatchArgs {
+    /// Only these nodes: 0x and 40 hex digits each [default: all nodes]
+    #[arg(value_name = "ID")]
+    pub(crate) ids: Vec<NodeId>,
+    /// Only nodes that offered in this subnet
+    #[arg(long, value_name = "SUBNET", default_value = "", hide_default_value = true)]
+    pub(crate) subnet: String,
+    /// Only nodes whose name contains this
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    pub(crate) name: String,
+    /// As lines, all nodes first as they stand, then changes
+    #[arg(long)]
+    pub(crate) initial: bool,
+    /// Lines on a terminal, too
+    #[arg(long)]
+    pub(crate) lines: bool,
+    /// End after so many changes [default: never]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) count: Option<u64>,
+    /// How to print: table is the live view, or else a line for each change; json is an object for
+    /// each, on a line of its own; csv is a header and a row for each
+    #[arg(long, value_enum, default_value = "table", hide_possible_values = true)]
+    pub(crate) output: Output,
 }
 
 /// Arguments of `rounds`.

@@ -1,10 +1,12 @@
 //! The `uptimectl` command.
 
 mod args;
+mod board;
 mod connection;
 mod explain;
 mod fresh;
 mod listing;
+mod live;
 mod moment;
 mod node;
 mod nodes;
@@ -17,6 +19,7 @@ mod summary;
 mod table;
 mod text;
 mod uptime;
+mod watch;
 mod window;
 
 use std::process::ExitCode;
@@ -102,6 +105,7 @@ async fn run(cli: &Cli) -> Result<u8> {
         Command::Explain(args) => explain::reply(&client, args, &screen).await?,
         Command::Uptime(args) => uptime::reply(&client, args, &screen).await?,
         Command::Outages(args) => outages::reply(&client, args, &screen).await?,
+        Command::Watch(args) => return watch::run(&client, args).await,
         Command::Probes(args) => probes::reply(&client, *args, &screen).await?,
         Command::Rounds(args) => rounds::reply(&client, args, &screen).await?,
         Command::Csv(args) => csv(&client, args).await?,

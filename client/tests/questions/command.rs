@@ -157,6 +157,7 @@ async fn what_a_version_does_not_answer_is_told_as_such() {
         (&["uptime", &second, "--window", "7d"], "GetUptime", &second),
         (&["outages", &second], "ListOutages", "FROM"),
         (&["explain", &second], "Explain", &second),
+        (&["watch", "--initial", "--count", "1"], "WatchNodes", "present"),
     ] {
         let ran = run(&[arguments, &["--address", &url]].concat()).await;
         match ran.status {

@@ -91,6 +91,7 @@ async fn what_is_no_message_is_told_as_such() {
         &["explain", &node],
         &["uptime"],
         &["outages", &node],
+        &["watch"],
         &["probes"],
         &["rounds"],
         &["csv"],

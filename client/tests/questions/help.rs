@@ -30,8 +30,10 @@ pub(crate) async fn run(arguments: &[&str]) -> Ran {
     }
 }
 
-const COMMANDS: [&str; 10] =
-    ["", "summary", "nodes", "node", "explain", "uptime", "outages", "probes", "rounds", "csv"];
+const COMMANDS: [&str; 11] = [
+    "", "summary", "nodes", "node", "explain", "uptime", "outages", "watch", "probes", "rounds",
+    "csv",
+];
 
 #[tokio::test]
 async fn help_is_what_was_agreed() {
@@ -72,6 +74,7 @@ async fn wrong_usage_is_64() {
         &["outages", ID, "--from", "0001-01-01"],
         &["outages", ID, "--to", "9999-12-31"],
         &["outages", "--window", "7d"],
+        &["watch", "--count", "0"],
     ] {
         let ran = run(arguments).await;
         assert_eq!((ran.status, ran.out.as_str()), (64, ""), "{arguments:?}: {}", ran.err);

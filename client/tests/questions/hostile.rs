@@ -108,6 +108,7 @@ async fn no_way_of_printing_lets_them_through() {
         &["probes"],
         &["rounds"],
         &["summary"],
+        &["watch", "--initial", "--count", "1"],
     ];
     for output in ["table", "json", "csv"] {
         for question in questions {

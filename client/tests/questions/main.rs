@@ -16,6 +16,8 @@ mod hostile;
 mod library;
 mod listings;
 mod secure;
+mod terminal;
+mod watch_command;
 mod watching;
 mod wire;
 
