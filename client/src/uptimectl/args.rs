@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use uptime_client::v1::{NodeFilter, NodeOrder};
 use uptime_client::{NodeId, Order};
 
@@ -59,6 +60,12 @@ pub(crate) enum Command {
     Rounds(RoundsArgs),
     /// Fetch the canonical nodes_status.csv
     Csv(CsvArgs),
+    /// Print what a shell needs to complete these commands
+    ///
+    /// For bash: uptimectl completions bash > ~/.local/share/bash-completion/completions/uptimectl.
+    /// For zsh, into a file _uptimectl in a directory of $fpath. For fish, into
+    /// ~/.config/fish/completions/uptimectl.fish.
+    Completions(CompletionsArgs),
 }
 
 /// How answers are printed.
@@ -220,6 +227,32 @@ pub(crate) struct WatchArgs {
     /// each, on a line of its own; csv is a header and a row for each
     #[arg(long, value_enum, default_value = "table", hide_possible_values = true)]
     pub(crate) output: Output,
+}
+
+/// Arguments of `completions`.
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// For this shell
+    #[arg(value_enum)]
+    pub(crate) shell: Shells,
+}
+
+/// Shells that can be completed for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Shells {
+    Bash,
+    Zsh,
+    Fish,
+}
+
+impl From<Shells> for Shell {
+    fn from(shell: Shells) -> Self {
+        match shell {
+            Shells::Bash => Self::Bash,
+            Shells::Zsh => Self::Zsh,
+            Shells::Fish => Self::Fish,
+        }
+    }
 }
 
 /// Arguments of `rounds`.

@@ -25,7 +25,8 @@ mod window;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::Parser;
+use clap::{CommandFactory, Parser};
+use clap_complete::Shell;
 use futures_util::TryStreamExt;
 use uptime_client::{Client, Error};
 
@@ -96,6 +97,9 @@ fn hint(error: &anyhow::Error) -> Option<&'static str> {
 }
 
 async fn run(cli: &Cli) -> Result<u8> {
+    if let Command::Completions(args) = &cli.command {
+        return show(&completions(args.shell.into()));
+    }
     let client = cli.connection.options()?.connect().await?;
     let screen = Screen::of_stdout();
     let reply = match &cli.command {
@@ -109,6 +113,7 @@ async fn run(cli: &Cli) -> Result<u8> {
         Command::Probes(args) => probes::reply(&client, *args, &screen).await?,
         Command::Rounds(args) => rounds::reply(&client, args, &screen).await?,
         Command::Csv(args) => csv(&client, args).await?,
+        Command::Completions(args) => completions(args.shell.into()),
     };
     show(&reply)
 }
@@ -128,6 +133,12 @@ fn show(reply: &Reply) -> Result<u8> {
         }
     }
     Ok(reply.status)
+}
+
+fn completions(shell: Shell) -> Reply {
+    let mut bytes = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "uptimectl", &mut bytes);
+    Reply::of_our_own(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// Passes the CSV on as it comes, byte for byte.

@@ -30,9 +30,19 @@ pub(crate) async fn run(arguments: &[&str]) -> Ran {
     }
 }
 
-const COMMANDS: [&str; 11] = [
-    "", "summary", "nodes", "node", "explain", "uptime", "outages", "watch", "probes", "rounds",
+const COMMANDS: [&str; 12] = [
+    "",
+    "summary",
+    "nodes",
+    "node",
+    "explain",
+    "uptime",
+    "outages",
+    "watch",
+    "probes",
+    "rounds",
     "csv",
+    "completions",
 ];
 
 #[tokio::test]
@@ -49,6 +59,18 @@ async fn help_is_what_was_agreed() {
         found += &format!("$ uptimectl {}\n{}\n\n", arguments.join(" "), lines.join("\n"));
     }
     expect_file!["../snapshots/help.txt"].assert_eq(&found);
+}
+
+#[tokio::test]
+async fn shells_learn_every_command() {
+    for shell in ["bash", "zsh", "fish"] {
+        let ran = run(&["completions", shell]).await;
+        assert_eq!((ran.status, ran.err.as_str()), (0, ""), "{shell}");
+        for command in COMMANDS.iter().filter(|command| !command.is_empty()) {
+            assert!(ran.out.contains(command), "{shell}: {command}");
+        }
+        assert!(ran.out.contains("exit-status"), "{shell}");
+    }
 }
 
 #[tokio::test]
@@ -75,6 +97,8 @@ async fn wrong_usage_is_64() {
         &["outages", ID, "--to", "9999-12-31"],
         &["outages", "--window", "7d"],
         &["watch", "--count", "0"],
+        &["completions"],
+        &["completions", "tcsh"],
     ] {
         let ran = run(arguments).await;
         assert_eq!((ran.status, ran.out.as_str()), (64, ""), "{arguments:?}: {}", ran.err);
