@@ -197,8 +197,8 @@ async fn an_aggregator_that_stops_reading_and_writing_is_noticed() {
     let there = Contrary::start(script).await;
     let wire = Wire::to(there.address).await;
     let client = Options::new(wire.url())
-        .keepalive(Duration::from_millis(100))
-        .answer_within(Duration::from_secs(2))
+        .keepalive(Duration::from_secs(1))
+        .answer_within(Duration::from_secs(5))
         .connect()
         .await
         .unwrap();
@@ -222,7 +222,7 @@ async fn everything_has_to_come_within_the_limit_from_word_to_word() {
         ..Script::default()
     };
     let there = Contrary::start(script).await;
-    let options = Options::new(there.url()).answer_within(Duration::from_millis(200));
+    let options = Options::new(there.url()).answer_within(Duration::from_secs(1));
     let client = options.connect().await.unwrap();
     let mut watch = client.watch(NodeFilter::default(), Vec::new());
     assert_eq!(told(&mut watch).await, "01");
