@@ -70,14 +70,14 @@ async fn one_node_answers_its_provider() {
     assert_eq!(ask(id(1), &["--exit-status"]).await.status, 0);
     assert_eq!(ask(id(2), &[]).await.status, 0);
     let down = ask(id(2), &["--exit-status"]).await;
-    assert_eq!(down.status, 2);
+    assert_eq!(down.status, 3);
     assert!(
         down.out.contains("Online      no\n") && down.out.contains("0.00 % of"),
         "{}",
         down.out
     );
     let json = ask(id(2), &["--output", "json", "--exit-status"]).await;
-    assert_eq!(json.status, 2);
+    assert_eq!(json.status, 3);
     let json: serde_json::Value = serde_json::from_str(&json.out).unwrap();
     assert_eq!(json["node"]["id"], id(2).to_string());
     assert_eq!(json["node"]["is_online"], false);
@@ -85,8 +85,9 @@ async fn one_node_answers_its_provider() {
     assert_eq!(json["freshness"]["method"], "fresh-v1");
     assert_eq!(json["freshness"]["round_period_s"], 1);
     let unknown = ask(id(9), &["--exit-status"]).await;
-    assert_eq!((unknown.status, unknown.out.as_str()), (1, ""));
+    assert_eq!((unknown.status, unknown.out.as_str()), (4, ""));
     assert!(unknown.err.contains(&format!("{} was never seen", id(9))), "{}", unknown.err);
+    assert_eq!(ask(id(9), &[]).await.status, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -144,4 +145,27 @@ async fn many_pages_make_one_listing() {
     assert_eq!(ran.status, 0, "{}", ran.err);
     let listed: BTreeSet<&str> = ran.out.lines().skip(1).filter_map(|l| l.get(..42)).collect();
     assert_eq!((ran.out.lines().count(), listed.len()), (2_501, 2_500));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_version_does_not_answer_is_told_as_such() {
+    let there = Genuine::start().await;
+    there.observe(&[id(1)], &[id(2)], names).await;
+    let (url, second) = (there.url(), id(2).to_string());
+    for (arguments, call, words) in [
+        (&["summary", "--output", "csv"][..], "GetSummary", "nodes,online,"),
+        (&["uptime", &second, "--window", "7d"], "GetUptime", &second),
+        (&["outages", &second], "ListOutages", "FROM"),
+        (&["explain", &second], "Explain", &second),
+        (&["watch", "--initial", "--count", "1"], "WatchNodes", "present"),
+    ] {
+        let ran = run(&[arguments, &["--address", &url]].concat()).await;
+        match ran.status {
+            0 => assert!(ran.out.contains(words), "{arguments:?}: {}", ran.out),
+            _ => {
+                let wanted = format!("does not answer {call}; is it of another version?");
+                assert!(ran.err.contains(&wanted), "{arguments:?}: {}", ran.err);
+            }
+        }
+    }
 }
