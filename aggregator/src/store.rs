@@ -128,6 +128,8 @@ pub struct Catalogue {
     pub subnets: Vec<String>,
     /// By number, each with the probe that brought it.
     pub nodes: Vec<(NodeId, u32)>,
+    /// Numbers of nodes whose ids are forgotten.
+    pub forgotten: BTreeSet<u32>,
     /// By node number.
     pub details: BTreeMap<u32, Details>,
 }
@@ -308,6 +310,13 @@ pub trait Store: Send {
 
     /// Writes a consistent copy of everything into a new file, beside a writer.
     fn copy_to(&mut self, path: &Path) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Forgets ids; their numbers stay taken.
+    fn forget_nodes(
+        &mut self,
+        numbers: &[u32],
+        now_ms: i64,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// All retractions, the undone ones included, by number.
     fn retractions(&mut self) -> impl Future<Output = Result<Vec<Retraction>, StoreError>> + Send;

@@ -84,6 +84,8 @@ pub struct Owner<S> {
     options: LedgerOptions,
     /// The last closed round of the state that is kept on disk.
     kept_s: u64,
+    /// The day on which it was last looked which ids may be forgotten.
+    forgot_day: u64,
     serial: u64,
     store_id: [u8; 16],
     generation: u64,
@@ -157,9 +159,13 @@ impl<S: Store> Owner<S> {
         let epochs = Arc::new(epochs);
         let mut nodes = NodeTable::default();
         let mut brought: HashMap<u32, RoaringBitmap> = HashMap::new();
-        for (id, probe) in &catalogue.nodes {
-            let number = nodes.intern(*id);
-            brought.entry(*probe).or_default().insert(number);
+        for (number, (id, probe)) in (0..).zip(&catalogue.nodes) {
+            if catalogue.forgotten.contains(&number) {
+                nodes.push_forgotten(*id);
+            } else {
+                nodes.intern(*id);
+                brought.entry(*probe).or_default().insert(number);
+            }
         }
         let probes = catalogue.probes.iter().map(|probe| (probe.number, status_of(probe)));
         let retractions = Arc::new(store.retractions().await?);
@@ -188,6 +194,7 @@ impl<S: Store> Owner<S> {
             rebuild_wanted: false,
             options,
             kept_s: 0,
+            forgot_day: 0,
             serial: 0,
             store_id: catalogue.store_id,
             generation: catalogue.generation,
@@ -291,6 +298,7 @@ impl<S: Store> Owner<S> {
             changed = true;
             self.report_round();
             self.refresh_probes().await;
+            self.forget_unconfirmed(now_ms).await;
         }
         if !self.dirty.is_empty() {
             match self.judge_dirty().await {
@@ -534,9 +542,21 @@ impl<S: Store> Owner<S> {
             names: self.nodes.names(),
             subnets: Arc::clone(&self.subnets),
             details: Arc::clone(&self.details),
-            probes: self.probes.values().cloned().collect(),
+            probes: self.probes_now(),
         };
         self.snapshots.send_replace(Arc::new(Snapshot::new(&self.state, around)));
+    }
+}
+
+impl<S> Owner<S> {
+    fn probes_now(&self) -> Vec<ProbeStatus> {
+        let confirmed = self.state.confirmed();
+        let probes = self.probes.values().map(|status| {
+            let brought = self.brought.get(&status.number);
+            let unconfirmed_nodes = brought.map_or(0, |ids| ids.difference_len(&confirmed));
+            ProbeStatus { unconfirmed_nodes, ..status.clone() }
+        });
+        probes.collect()
     }
 }
 

@@ -102,8 +102,12 @@ pub async fn rebuild<S: Store>(
 
 fn snapshot_of(state: &State, catalogue: Catalogue) -> Snapshot {
     let mut nodes = NodeTable::default();
-    for (id, _) in &catalogue.nodes {
-        nodes.intern(*id);
+    for (number, (id, _)) in (0..).zip(&catalogue.nodes) {
+        if catalogue.forgotten.contains(&number) {
+            nodes.push_forgotten(*id);
+        } else {
+            nodes.intern(*id);
+        }
     }
     let around = Surroundings {
         serial: 0,

@@ -44,6 +44,8 @@ pub struct ProbeStatus {
     pub conflicts: u64,
     /// Nodes on its standing list of look-ups.
     pub assigned_nodes: u64,
+    /// Ids it brought that were never confirmed.
+    pub unconfirmed_nodes: u64,
 }
 
 /// One node as it is shown.

@@ -425,10 +425,15 @@ impl Store for SqliteStore {
             .fetch_all(&mut self.connection)
             .await;
         let subnets = vital(subnets, "the names of subnets")?;
-        let rows = sqlx::query("SELECT id, brought_by FROM node ORDER BY number")
+        let rows = sqlx::query("SELECT id, brought_by, forgotten_at_ms FROM node ORDER BY number")
             .fetch_all(&mut self.connection)
             .await;
         let rows = vital(rows, "the ids of nodes")?;
+        let forgotten = (0u32..)
+            .zip(&rows)
+            .filter(|(_, row)| row.get::<Option<i64>, _>(2).is_some())
+            .map(|(number, _)| number)
+            .collect();
         let nodes = rows
             .iter()
             .enumerate()
@@ -456,7 +461,7 @@ impl Store for SqliteStore {
                 (node, details)
             })
             .collect();
-        Ok(Catalogue { store_id, generation, epochs, probes, subnets, nodes, details })
+        Ok(Catalogue { store_id, generation, epochs, probes, subnets, nodes, forgotten, details })
     }
 
     async fn put(&mut self, batch: &Batch) -> Result<Vec<Put>, StoreError> {
@@ -541,6 +546,10 @@ impl Store for SqliteStore {
 
     async fn copy_to(&mut self, path: &Path) -> Result<(), StoreError> {
         self.vacuum_into(path).await
+    }
+
+    async fn forget_nodes(&mut self, numbers: &[u32], now_ms: i64) -> Result<(), StoreError> {
+        self.forget(numbers, now_ms).await
     }
 
     async fn retractions(&mut self) -> Result<Vec<Retraction>, StoreError> {

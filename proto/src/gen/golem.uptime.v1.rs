@@ -1664,6 +1664,9 @@ pub struct Probe {
     pub conflicts: u64,
     #[prost(uint64, tag = "14")]
     pub assigned_nodes: u64,
+    /// Ids it brought that nobody confirmed; there is a bound on them.
+    #[prost(uint64, tag = "15")]
+    pub unconfirmed_nodes: u64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetSummaryRequest {}

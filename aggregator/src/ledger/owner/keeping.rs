@@ -7,11 +7,13 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use roaring::RoaringBitmap;
 use uptime_proto::round::DAY_S;
 use uptime_proto::{Epochs, Round};
 
 use super::Owner;
 use super::history::{fold, judge, slack_s};
+use crate::ledger::LATENESS_S_MAX;
 use crate::ledger::archive::Chores;
 use crate::ledger::evidence::{Fact, FactKey};
 use crate::ledger::kept;
@@ -76,6 +78,40 @@ impl<S: Store> Owner<S> {
             outdated || closed.is_some_and(|closed| self.state.round_of(fact) <= closed)
         };
         facts.iter().filter(late).map(|fact| fact.key).collect()
+    }
+
+    /// Once a day: forgets ids that were never confirmed and of which nothing can come any more. They
+    /// were looked up until they retired, and what was found then may have come late.
+    pub(super) async fn forget_unconfirmed(&mut self, now_ms: i64) {
+        let end_s = self.state.closed_end_s();
+        let day = end_s / u64::from(DAY_S);
+        if std::mem::replace(&mut self.forgot_day, day) == day {
+            return;
+        }
+        let retire_after_s = self.state.epochs().at(end_s).retire_after_s;
+        let silent_s = u64::from(retire_after_s) + LATENESS_S_MAX + u64::from(DAY_S);
+        let before_ms = i64::try_from(end_s.saturating_sub(silent_s) * 1000).unwrap_or(0);
+        let last_sign_ms =
+            |number: u32| self.state.last_offer().of(number).max(self.state.seen().of(number));
+        let all: RoaringBitmap = self.brought.values().fold(RoaringBitmap::new(), |a, b| a | b);
+        let gone: Vec<u32> = (all - self.state.confirmed())
+            .iter()
+            .filter(|number| last_sign_ms(*number).is_some_and(|sign_ms| sign_ms < before_ms))
+            .collect();
+        if gone.is_empty() {
+            return;
+        }
+        if let Err(error) = self.store.forget_nodes(&gone, now_ms).await {
+            tracing::warn!(%error, "unconfirmed ids stay for another day");
+            return;
+        }
+        for number in &gone {
+            self.nodes.forget(*number);
+            self.brought.values_mut().for_each(|brought| {
+                brought.remove(*number);
+            });
+        }
+        tracing::info!(ids = gone.len(), "ids that nobody ever confirmed were forgotten");
     }
 
     pub(super) async fn keep_now_and_then(&mut self) {
