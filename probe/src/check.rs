@@ -98,10 +98,9 @@ async fn check_look_ups(yagna: &Yagna, sample: &[NodeId], url: &str, findings: &
     let found = first_look_ups(yagna, sample.iter().copied(), fresh, deadline, || {}).await;
     let said = match found.main_failure() {
         Some((reason, detail)) => Err(mend(&CouldNotLook { reason, detail: detail.into() }, url)),
-        None if found.clocks_disagree() => Err(format!(
-            "the node the relay saw last was seen {} s ago by this host's clock: run an NTP client",
-            found.youngest_s.map_or(0, |(age, _)| age)
-        )),
+        None if found.ages.in_future() || found.ages.all_old() => {
+            Err(format!("{}, by this host's clock: run an NTP client", found.ages.told()))
+        }
         None => Ok(format!("the relay sees {} of {} nodes", found.seen.len(), sample.len())),
     };
     findings.push(Finding { what: "look-up", said });

@@ -5,6 +5,7 @@
 //! is all it decides. Whatever could not be looked at becomes a part that says so and why; rounds
 //! that were not scanned at all are reported as a gap.
 
+mod clocks;
 mod grid;
 mod lookup;
 mod memory;
@@ -26,6 +27,7 @@ use crate::orders::{Orders, Plan};
 use crate::spool::{AGE_MAX_S, Spool};
 use crate::yagna::relay::RelayWatch;
 use crate::yagna::{Offer, Yagna};
+pub use clocks::Ages;
 use grid::Grid;
 pub use lookup::{Aside, Findings, Fresh, SuspectPlan, first_look_ups, suspects};
 use memory::{Listing, Memory};

@@ -78,7 +78,7 @@ pub async fn survey(
     let ids: BTreeSet<NodeId> = nodes.keys().map(|(id, _)| *id).collect();
     progress(Progress::Asking(ids.len()));
     let findings = look(yagna, &ids, || progress(Progress::Answered)).await;
-    if findings.clocks_disagree() {
+    if findings.ages.in_future() || findings.ages.all_old() {
         failures.push("the ages of what the relay saw cannot be right: check the clock".to_owned());
     }
     if let Some((reason, detail)) = findings.main_failure() {

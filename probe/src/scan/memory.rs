@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use uptime_proto::{NodeId, v1};
 
+use super::clocks::Earlier;
 use crate::yagna::Offer;
 
 /// Nodes whose last offer is older are not looked up by a probe left to itself.
@@ -33,6 +34,8 @@ pub(super) struct Memory {
     pub(super) relay_took: Option<Duration>,
     /// How many look-ups a second the last first stage came to, where it was long enough to tell.
     pub(super) found_per_s: Option<u32>,
+    /// Whom the relay heard of last, for telling the dead from a clock that is wrong.
+    pub(super) stamps: Option<Earlier>,
 }
 
 #[derive(Debug, Clone, Copy)]

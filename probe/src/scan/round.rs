@@ -11,6 +11,7 @@ use metrics::counter;
 use tokio::time::{Instant, sleep_until};
 use uptime_proto::{Class, Epoch, Kind, NodeId, Outcome, Part, PartKey, Reason, Round, Sets, v1};
 
+use super::clocks::{Ages, NODES_MIN, SAMPLE_MAX};
 use super::grid::look_ups_begin_ms;
 use super::memory::Listing;
 use super::{Aside, Findings, Fresh, Scanner, Sources, SuspectPlan, first_look_ups, suspects};
@@ -234,8 +235,8 @@ impl<'a> RoundScan<'a> {
             let not_fresh = ids.difference(&listed).copied().collect();
             Findings { not_fresh, ..Findings::default() }
         };
-        if findings.clocks_disagree() {
-            self.clocks_disagree(&findings, session_age_s);
+        if let Some(told) = self.clocks_disagree(findings.ages.clone(), ids, &listed).await {
+            self.clock(&told, session_age_s);
             return None;
         }
         findings.seen.extend(listed);
@@ -246,6 +247,45 @@ impl<'a> RoundScan<'a> {
         };
         self.keep_findings(findings, session_age_s);
         Some(FirstStage { not_fresh, session_age_s, to_ping })
+    }
+
+    /// Whether the ages of first look-ups cannot be right, and what says so. Those asked for may
+    /// all be dead, above all where a listing has shown who lives: then others tell the time.
+    async fn clocks_disagree(
+        &self,
+        mut ages: Ages,
+        ids: &BTreeSet<NodeId>,
+        listed: &BTreeSet<NodeId>,
+    ) -> Option<String> {
+        if !self.sources.enabled.find_node {
+            return None;
+        }
+        // By the listing's own ages, which are no times of day, these live.
+        let lives = listed.len() >= NODES_MIN;
+        if lives {
+            ages.join(self.ages_of(some_of(listed)).await);
+        } else if ages.all_old() {
+            let remembered = self.scanner.remembered();
+            let others = remembered.difference(ids).chain(listed).copied().collect();
+            ages.join(self.ages_of(some_of(&others)).await);
+        }
+        let earlier = self.scanner.memory().stamps.clone();
+        let freshness = Duration::from_secs(u64::from(self.epoch.freshness_s));
+        let dead = match &earlier {
+            Some(earlier) if ages.all_old() && !lives => {
+                let found = self.ages_of(earlier.nodes()).await;
+                earlier.nobody_came_back(&found, Instant::now(), freshness)
+            }
+            _ => false,
+        };
+        let told = (ages.in_future() || ages.all_old() && !dead).then(|| ages.told());
+        self.scanner.memory().stamps = ages.kept(earlier, Instant::now(), freshness);
+        told
+    }
+
+    async fn ages_of(&self, ids: Vec<NodeId>) -> Ages {
+        let (yagna, deadline) = (&self.sources.yagna, self.deadline());
+        first_look_ups(yagna, ids, self.fresh(), deadline, || {}).await.ages
     }
 
     /// The aggregator's suspects for this round, or, left to itself, those not fresh just now.
@@ -285,8 +325,10 @@ impl<'a> RoundScan<'a> {
         let asked = self.scanner.likely_slow_first(ids);
         let findings =
             suspects(&self.sources.yagna, asked, self.fresh(), plan, deadline, || {}).await;
-        if findings.seen_in_future() {
-            self.clocks_disagree(&findings, session_age_s);
+        // They may all be dead; and that a wrong clock makes the living look old does no harm
+        // here: they answer.
+        if findings.ages.in_future() {
+            self.clock(&findings.ages.told(), session_age_s);
             return;
         }
         self.scanner.note_unreachable(&findings.unreachable);
@@ -306,10 +348,8 @@ impl<'a> RoundScan<'a> {
         None
     }
 
-    fn clocks_disagree(&mut self, findings: &Findings, session_age_s: u32) {
-        let (age_s, over) = findings.youngest_s.unwrap_or_default();
-        let detail =
-            format!("of {over} nodes the one seen last was seen {age_s} s ago: check the clock");
+    fn clock(&mut self, told: &str, session_age_s: u32) {
+        let detail = format!("{told}: check the clock");
         self.could_not_look(Kind::Lookup, "", Reason::Clock, &detail, Some(session_age_s));
     }
 
@@ -375,6 +415,11 @@ impl<'a> RoundScan<'a> {
             }
         }
     }
+}
+
+/// As many as it takes to tell the time by, from all over the set.
+fn some_of(ids: &BTreeSet<NodeId>) -> Vec<NodeId> {
+    ids.iter().step_by(ids.len().div_ceil(SAMPLE_MAX).max(1)).copied().collect()
 }
 
 /// Lists one market, offer by offer.

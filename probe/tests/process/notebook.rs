@@ -15,7 +15,7 @@ use tonic::{Request, Response, Status, Streaming};
 use uptime_proto::convert::{Decoder, PartLimits, part_from_wire};
 use uptime_proto::v1::collector_server::{Collector, CollectorServer};
 use uptime_proto::v1::{self, aggregator_message, probe_message};
-use uptime_proto::{Digest, Epoch, PROTOCOL_VERSION, Part, PartKey, Period};
+use uptime_proto::{Digest, Epoch, NodeId, PROTOCOL_VERSION, Part, PartKey, Period};
 use uptime_testkit::standin::{Daemon, DaemonOptions, ProviderSpec, World};
 
 /// Reports that this collector lets be on their way.
@@ -39,17 +39,43 @@ struct Notebook {
     received: Arc<watch::Sender<Received>>,
     answers: watch::Receiver<bool>,
     closed: watch::Receiver<bool>,
+    manner: Manner,
 }
 
-fn welcome() -> v1::Welcome {
+/// What a collector tells its probes.
+#[derive(Clone, Default)]
+pub(crate) struct Manner {
+    /// How far its clock is ahead of this host's.
+    pub(crate) ahead_ms: i64,
+    /// Whom they look up; without a list, whom they know themselves.
+    pub(crate) standing: Option<Vec<NodeId>>,
+    /// The greatest age of `seen` that is still positive; 0 for that of the method.
+    pub(crate) freshness_s: u32,
+}
+
+impl Manner {
+    fn standing(&self) -> Option<v1::LookupAssignment> {
+        self.standing.as_ref().map(|ids| v1::LookupAssignment {
+            stage: v1::LookupStage::First as i32,
+            full: true,
+            added_node_ids: NodeId::concatenate(ids).into(),
+            ..v1::LookupAssignment::default()
+        })
+    }
+}
+
+fn welcome(manner: &Manner) -> v1::Welcome {
     let mut epoch = Epoch::with_defaults(Period::new(2).unwrap());
     epoch.grace_s = 2;
     epoch.direct_timeout_ms = 1_000;
     // Two would not fit after the wait for a list of suspects that this collector never sends.
     epoch.direct_attempts = 1;
+    if manner.freshness_s > 0 {
+        epoch.freshness_s = manner.freshness_s;
+    }
     let limits = PartLimits::default();
     v1::Welcome {
-        server_time_unix_ms: uptime_probe::clock::now_unix_ms(),
+        server_time_unix_ms: uptime_probe::clock::now_unix_ms() + manner.ahead_ms,
         epochs: vec![v1::Epoch::from(&epoch)],
         limits: Some(v1::Limits {
             observations_per_part_max: 40_000,
@@ -101,8 +127,13 @@ impl Collector for Notebook {
                     Some(probe_message::Message::Hello(hello)) => {
                         assert_eq!(hello.protocol_version, PROTOCOL_VERSION);
                         notebook.received.send_modify(|received| received.streams += 1);
-                        let welcome = aggregator_message::Message::Welcome(welcome());
+                        let welcome = welcome(&notebook.manner);
+                        let welcome = aggregator_message::Message::Welcome(welcome);
                         outbound.send(says(welcome)).await.ok();
+                        if let Some(standing) = notebook.manner.standing() {
+                            let standing = aggregator_message::Message::Assignment(standing);
+                            outbound.send(says(standing)).await.ok();
+                        }
                     }
                     Some(probe_message::Message::Report(report)) => {
                         notebook.note(&report, &mut decoder);
@@ -161,10 +192,18 @@ pub(crate) struct Running {
 }
 
 pub(crate) async fn collector(answers: bool, tls: Option<ServerTlsConfig>) -> Running {
+    collector_with(answers, tls, Manner::default()).await
+}
+
+pub(crate) async fn collector_with(
+    answers: bool,
+    tls: Option<ServerTlsConfig>,
+    manner: Manner,
+) -> Running {
     let received = Arc::new(watch::Sender::new(Received::default()));
     let (answer, answers) = watch::channel(answers);
     let (close, closed) = watch::channel(false);
-    let notebook = Notebook { received: Arc::clone(&received), answers, closed };
+    let notebook = Notebook { received: Arc::clone(&received), answers, closed, manner };
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let address = match tls {
