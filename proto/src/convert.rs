@@ -4,11 +4,14 @@
 //! stateful ends, [`Encoder`] and [`Decoder`]. Refuses everything that needs a clock, an identity
 //! or what came before on other streams: that is the aggregator's.
 
+mod columns;
 mod compact;
 mod head;
 pub mod runs;
+mod samples;
 
 pub use compact::{Decoder, Encoder};
+pub use samples::{SAMPLES_PER_REPORT_MAX, samples_from_wire, samples_to_compact};
 
 use std::fmt;
 

@@ -48,6 +48,12 @@ impl Encoder {
         Self { for_stream: true, ..Self::default() }
     }
 
+    /// The number of an id on this stream, if it has one.
+    pub(super) fn number(&self, id: NodeId) -> Option<u32> {
+        let place = self.numbers.0.binary_search_by_key(&id, |(there, _)| *there).ok()?;
+        self.numbers.0.get(place).map(|(_, number)| *number)
+    }
+
     /// Encodes a part as the next one of this stream. Falls back to the plain form when the
     /// stream's numbers are used up.
     pub fn encode(&mut self, part: &Part, limits: &PartLimits) -> v1::Part {
@@ -202,6 +208,11 @@ impl Decoder {
     #[must_use]
     pub fn numbered(&self) -> usize {
         self.ids.len()
+    }
+
+    /// The id of this number.
+    pub(super) fn id(&self, number: u32) -> Option<NodeId> {
+        self.ids.get(number as usize).copied()
     }
 
     /// The next part of this stream. What it says of the stream is kept even when the part is

@@ -385,11 +385,15 @@ pub struct Report {
     #[prost(message, repeated, tag = "3")]
     pub details: ::prost::alloc::vec::Vec<NodeDetails>,
     /// Samples that travel beside the parts for explanations. Not part of any digest or verdict.
+    /// At most 2,000 of either form together.
     #[prost(message, repeated, tag = "4")]
     pub samples: ::prost::alloc::vec::Vec<Sample>,
     /// What the probe had to give up unsent.
     #[prost(message, repeated, tag = "5")]
     pub gaps: ::prost::alloc::vec::Vec<Gap>,
+    /// The same as `samples`, for a stream.
+    #[prost(message, repeated, tag = "6")]
+    pub compact_samples: ::prost::alloc::vec::Vec<CompactSamples>,
 }
 /// One piece of what a probe found in one subnet in one round. Immutable under its key
 /// (probe, subnet, round, period, number).
@@ -504,6 +508,8 @@ pub struct CompactEvidence {
     #[prost(sint64, tag = "12")]
     pub relay_session_older_s: i64,
 }
+/// What is of interest of a node beside the evidence. Each says what is news: an age that is not told
+/// for a suspect is the one told last for it, grown by the time between.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Sample {
     #[prost(bytes = "bytes", tag = "1")]
@@ -521,6 +527,31 @@ pub struct Sample {
     pub tcp_round_trip_us: ::core::option::Option<u32>,
     #[prost(uint32, optional, tag = "6")]
     pub udp_round_trip_us: ::core::option::Option<u32>,
+}
+/// Samples of one round that say the same kinds of things, in columns. Quantised: ages to whole
+/// seconds, as `FindNode` tells them; times to a sixteenth of themselves.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CompactSamples {
+    /// The round's start. 0: that of the samples before these in this report.
+    #[prost(uint64, tag = "1")]
+    pub round_unix_s: u64,
+    /// The nodes by their numbers on the stream, those that the parts of this report bring included,
+    /// coded as a set of numbers, see `proto/src/convert/runs.rs`.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub nodes: ::prost::bytes::Bytes,
+    /// Ids of nodes without a number, 20 bytes each; they follow those with one.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub node_ids: ::prost::bytes::Bytes,
+    /// A value or none for each node in this order, see `proto/src/convert/columns.rs`. No bytes: none
+    /// for any.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub seen_age_s: ::prost::bytes::Bytes,
+    #[prost(bytes = "bytes", tag = "5")]
+    pub answered_in_ms: ::prost::bytes::Bytes,
+    #[prost(bytes = "bytes", tag = "6")]
+    pub tcp_round_trip_us: ::prost::bytes::Bytes,
+    #[prost(bytes = "bytes", tag = "7")]
+    pub udp_round_trip_us: ::prost::bytes::Bytes,
 }
 /// Rounds of which parts were lost before they could be sent, or which were never scanned (reason
 /// MISSED).
