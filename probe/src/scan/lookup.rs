@@ -47,13 +47,22 @@ pub struct SuspectPlan {
     pub find_node: bool,
 }
 
+/// When the relay last heard of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    /// By the relay's clock.
+    pub unix_s: i64,
+    /// How long ago that was when it was asked.
+    pub age_s: i64,
+}
+
 /// What was learnt of one node beside its evidence, for explanations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Aside {
     /// The node.
     pub node_id: NodeId,
-    /// The age of `seen`, where the relay knew the node.
-    pub seen_age_s: Option<i64>,
+    /// When the relay last heard of it, where it knew the node.
+    pub seen: Option<Seen>,
     /// How long the direct question took, where it was answered.
     pub answered_in: Option<Duration>,
 }
@@ -75,8 +84,8 @@ pub struct Findings {
     pub cut_off: bool,
     /// The ages of `seen`.
     pub ages: Ages,
-    /// Of suspects: what else was learnt of them. Of the living each `seen` is fresh, and its exact
-    /// age says nothing more.
+    /// Of suspects that were none of the fresh: what else was learnt of them. Of the living each
+    /// `seen` is fresh, and its exact age says nothing more.
     pub asides: Vec<Aside>,
 }
 
@@ -102,14 +111,6 @@ impl Findings {
 struct Looked {
     evidence: Evidence,
     seen: Option<Seen>,
-}
-
-/// When the relay heard of a node last.
-#[derive(Clone, Copy)]
-struct Seen {
-    /// By the relay's clock.
-    unix_s: i64,
-    age_s: i64,
 }
 
 enum Evidence {
@@ -157,11 +158,11 @@ pub async fn suspects(
     let questions = questions.inspect(|(id, looked)| {
         let answered_in = match looked.evidence {
             Evidence::Answered(took) => Some(took),
+            Evidence::Fresh => return,
             _ => None,
         };
-        let seen_age_s = looked.seen.map(|seen| seen.age_s);
-        if seen_age_s.is_some() || answered_in.is_some() {
-            asides.push(Aside { node_id: *id, seen_age_s, answered_in });
+        if looked.seen.is_some() || answered_in.is_some() {
+            asides.push(Aside { node_id: *id, seen: looked.seen, answered_in });
         }
     });
     let findings = collect(questions, deadline, progress).await;

@@ -9,12 +9,14 @@ use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use metrics::counter;
 use tokio::time::{Instant, sleep_until};
-use uptime_proto::{Class, Epoch, Kind, NodeId, Outcome, Part, PartKey, Reason, Round, Sets, v1};
+use uptime_proto::{
+    Class, Epoch, Kind, NodeId, Outcome, Part, PartKey, Reason, Round, Sample, Sets,
+};
 
 use super::clocks::{Ages, NODES_MIN, SAMPLE_MAX};
 use super::grid::look_ups_begin_ms;
 use super::memory::Listing;
-use super::{Aside, Findings, Fresh, Scanner, Sources, SuspectPlan, first_look_ups, suspects};
+use super::{Findings, Fresh, Scanner, Sources, SuspectPlan, first_look_ups, suspects};
 use crate::clock::now_unix_ms;
 use crate::orders::{CLOCK_OFFSET_MS_MAX, Plan, State};
 use crate::yagna::CouldNotLook;
@@ -332,7 +334,7 @@ impl<'a> RoundScan<'a> {
             return;
         }
         self.scanner.note_unreachable(&findings.unreachable);
-        self.scanner.spool.leave_samples(samples(&findings.asides, self.round));
+        self.scanner.note_asides(&findings.asides, self.round);
         self.keep_findings(findings, session_age_s);
     }
 
@@ -464,33 +466,17 @@ async fn ping(scanner: &Scanner, sources: Arc<Sources>, ids: Vec<NodeId>, round:
                 continue;
             }
         };
-        let samples = trips.iter().map(|trip| v1::Sample {
-            node_id: trip.node_id.as_bytes().to_vec().into(),
-            round_unix_s: round.start_s(),
+        let samples = trips.iter().map(|trip| Sample {
             tcp_round_trip_us: trip.tcp.map(micros),
             udp_round_trip_us: trip.udp.map(micros),
-            ..v1::Sample::default()
+            ..Sample::new(trip.node_id, round.start_s())
         });
-        scanner.spool.leave_samples(samples.collect());
+        scanner.leave_samples(samples.collect());
     }
 }
 
 fn micros(duration: Duration) -> u32 {
     u32::try_from(duration.as_micros()).unwrap_or(u32::MAX)
-}
-
-/// What was learnt beside the evidence, for the wire.
-fn samples(asides: &[Aside], round: Round) -> Vec<v1::Sample> {
-    let sample = |aside: &Aside| v1::Sample {
-        node_id: aside.node_id.as_bytes().to_vec().into(),
-        round_unix_s: round.start_s(),
-        seen_age_ms: aside.seen_age_s.map(|age| i32::try_from(age * 1000).unwrap_or(i32::MAX)),
-        answered_in_ms: aside
-            .answered_in
-            .map(|took| u32::try_from(took.as_millis()).unwrap_or(u32::MAX)),
-        ..v1::Sample::default()
-    };
-    asides.iter().map(sample).collect()
 }
 
 struct FirstStage {

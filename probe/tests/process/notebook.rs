@@ -12,10 +12,10 @@ use tokio::task::JoinSet;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::transport::{Server, ServerTlsConfig};
 use tonic::{Request, Response, Status, Streaming};
-use uptime_proto::convert::{Decoder, PartLimits, part_from_wire};
+use uptime_proto::convert::{Decoder, PartLimits, part_from_wire, samples_from_wire};
 use uptime_proto::v1::collector_server::{Collector, CollectorServer};
 use uptime_proto::v1::{self, aggregator_message, probe_message};
-use uptime_proto::{Digest, Epoch, NodeId, PROTOCOL_VERSION, Part, PartKey, Period};
+use uptime_proto::{Digest, Epoch, NodeId, PROTOCOL_VERSION, Part, PartKey, Period, Sample};
 use uptime_testkit::standin::{Daemon, DaemonOptions, ProviderSpec, World};
 
 /// Reports that this collector lets be on their way.
@@ -28,8 +28,10 @@ pub(crate) struct Received {
     /// The digest under each key, and how often it came.
     pub(crate) parts: BTreeMap<PartKey, Vec<(Digest, Part)>>,
     pub(crate) gaps: Vec<v1::Gap>,
-    pub(crate) samples: Vec<v1::Sample>,
+    pub(crate) samples: Vec<Sample>,
+    pub(crate) details: Vec<v1::NodeDetails>,
     pub(crate) streams: u64,
+    pub(crate) streams_ended: u64,
     pub(crate) heartbeats: u64,
 }
 
@@ -153,6 +155,7 @@ impl Collector for Notebook {
                     None => {}
                 }
             }
+            notebook.received.send_modify(|received| received.streams_ended += 1);
         });
         Ok(Response::new(ReceiverStream::new(messages)))
     }
@@ -169,7 +172,7 @@ impl Notebook {
     fn note(&self, report: &v1::Report, decoder: &mut Decoder) {
         self.received.send_modify(|received| {
             received.gaps.extend(report.gaps.iter().cloned());
-            received.samples.extend(report.samples.iter().cloned());
+            received.details.extend(report.details.iter().cloned());
         });
         for wire in &report.parts {
             let part = part_from_wire(wire, Some(decoder), &PartLimits::default()).unwrap();
@@ -178,6 +181,8 @@ impl Notebook {
                 received.parts.entry(key).or_default().push((digest, part));
             });
         }
+        let samples = samples_from_wire(report, Some(decoder)).unwrap();
+        self.received.send_modify(|received| received.samples.extend(samples));
     }
 }
 
@@ -189,6 +194,16 @@ pub(crate) struct Running {
     /// Ends its streams and takes no new ones.
     pub(crate) closed: watch::Sender<bool>,
     _tasks: JoinSet<Result<(), tonic::transport::Error>>,
+}
+
+impl Running {
+    /// Ends its streams, and takes new ones.
+    pub(crate) async fn interrupt(&self) {
+        let streams = self.received.borrow().streams;
+        self.closed.send_replace(true);
+        wait_for(&self.received, |received| received.streams_ended >= streams).await;
+        self.closed.send_replace(false);
+    }
 }
 
 pub(crate) async fn collector(answers: bool, tls: Option<ServerTlsConfig>) -> Running {
@@ -229,6 +244,10 @@ pub(crate) async fn daemon() -> Daemon {
 }
 
 pub(crate) async fn daemon_of(world: &World) -> Daemon {
+    daemon_with(world, DaemonOptions::default()).await
+}
+
+pub(crate) async fn daemon_with(world: &World, options: DaemonOptions) -> Daemon {
     for _ in 0..8 {
         world.add_provider(ProviderSpec::in_subnet("public"));
     }
@@ -236,7 +255,7 @@ pub(crate) async fn daemon_of(world: &World) -> Daemon {
     let options = DaemonOptions {
         app_key: "the-key".into(),
         relay_session_age: Duration::from_secs(3_600),
-        ..DaemonOptions::default()
+        ..options
     };
     Daemon::start(world.clone(), options).await.unwrap()
 }
@@ -262,7 +281,7 @@ pub(crate) async fn wait_for(
     let mut changes = received.subscribe();
     let waited = tokio::time::timeout(PATIENCE, changes.wait_for(so)).await;
     let received = received.borrow();
-    let Received { parts, gaps, samples, streams, heartbeats } = &*received;
+    let Received { parts, gaps, samples, streams, heartbeats, .. } = &*received;
     let (parts, gaps, samples) = (parts.keys().collect::<Vec<_>>(), gaps.len(), samples.len());
     assert!(
         waited.is_ok(),

@@ -45,17 +45,25 @@ async fn why_a_suspect_was_one_travels_beside_the_evidence() {
     };
     wait_for(&collector.received, unreachable).await;
     let of_dead = |received: &Received| {
-        let sample = received.samples.iter().find(|sample| sample.node_id == dead.as_bytes()[..]);
+        let sample = received.samples.iter().find(|sample| sample.node == dead);
         sample.and_then(|sample| sample.seen_age_ms).is_some_and(|age_ms| age_ms >= 59_000)
     };
     wait_for(&collector.received, of_dead).await;
+    // Some rounds later it is as dead as before, which is no news.
+    let count = collector.received.borrow().parts.len();
+    wait_for(&collector.received, |received| received.parts.len() >= count + 6).await;
     child.kill().await.unwrap();
+    let told = |received: &Received| {
+        let ages = received.samples.iter().filter(|sample| sample.seen_age_ms.is_some());
+        ages.filter(|sample| sample.node == dead).count()
+    };
+    assert_eq!(told(&collector.received.borrow()), 1);
     let living = collector
         .received
         .borrow()
         .samples
         .iter()
-        .any(|sample| sample.node_id != dead.as_bytes()[..] && sample.seen_age_ms.is_some());
+        .any(|sample| sample.node != dead && sample.seen_age_ms.is_some());
     assert!(!living, "the ages of the living say nothing");
 }
 
