@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use uptime_proto::{NodeId, Reason};
 
 use crate::config::Config;
+use crate::identity;
 use crate::orders::{CLOCK_OFFSET_MS_MAX, Orders};
 use crate::scan::first_look_ups;
 use crate::spool::{Spool, inspect};
@@ -33,7 +34,8 @@ pub struct Finding {
 /// Tries everything.
 pub async fn check(config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
-    match config.open_yagna() {
+    // Not the kept name: a probe may be running beside the same daemon.
+    match config.open_yagna(&identity::fresh()) {
         Err(error) => findings.push(Finding { what: "yagna", said: Err(error.to_string()) }),
         Ok(yagna) => check_yagna(&yagna, config, &mut findings).await,
     }

@@ -326,12 +326,13 @@ impl Config {
 }
 
 impl Config {
-    /// A handle to the daemon.
+    /// A handle to the daemon that marks what it opens there with this name, see
+    /// [`crate::identity`].
     ///
     /// # Errors
     /// When its address, key or limits are unusable.
-    pub fn open_yagna(&self) -> Result<Yagna, YagnaConfigError> {
-        let yagna = Yagna::new(self.yagna.clone())?;
+    pub fn open_yagna(&self, instance: &str) -> Result<Yagna, YagnaConfigError> {
+        let yagna = Yagna::new(self.yagna.clone())?.with_instance(instance);
         match &self.command {
             Some(command) => yagna.with_command(command.clone()),
             None => Ok(yagna),

@@ -11,6 +11,7 @@ use uptime_probe::config::{
     Cli, Command, Config, Output, Real, SettingArgs, SpoolArgs, SpoolCommand, SpoolOutput,
 };
 use uptime_probe::daemon::{self, Ended};
+use uptime_probe::identity;
 use uptime_probe::spool::{SpoolLimits, inspect};
 use uptime_probe::survey::{Progress, Row, Survey, survey};
 use uptime_probe::telemetry;
@@ -90,7 +91,7 @@ async fn run(config: Config, once: bool, args: &SettingArgs) -> anyhow::Result<E
 
 async fn scan(config: Config, output: Output) -> anyhow::Result<ExitCode> {
     telemetry::start_logging(config.log_json, "error");
-    let yagna = config.open_yagna()?;
+    let yagna = config.open_yagna(&identity::fresh())?;
     let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} nodes looked up, {eta} left")?;
     bar.set_style(style);
