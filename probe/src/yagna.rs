@@ -102,7 +102,8 @@ pub struct Limits {
     /// For a quick question, answer included: 5 s. `FindNode` gives up on the relay after 3 s and
     /// says so; that answer must be able to arrive.
     pub answer_timeout: Duration,
-    /// Bytes of one answer: 16 MiB. A page of 100 offers has 200 kB.
+    /// Bytes of one answer: 16 MiB, which only the market's may have; a page of 100 offers has
+    /// 200 kB. What others may have stands in the room of HTTP.
     pub answer_bytes_max: usize,
     /// For the whole market listing of one subnet: 10 s, a third of the shortest usual round.
     pub market_timeout: Duration,

@@ -5,6 +5,7 @@
 
 mod clocks;
 mod killed;
+mod memory;
 mod neighbours;
 mod notebook;
 mod relay;
