@@ -86,6 +86,15 @@ impl Sources {
             told => told.min(own),
         }
     }
+
+    /// The lower of this host's number of questions in flight and the aggregator's.
+    fn finds_in_flight(&self, schedule: &v1::Schedule) -> usize {
+        let own = self.yagna.limits().find_in_flight_max;
+        match schedule.lookups_in_flight_max {
+            0 => own,
+            told => own.min(told as usize),
+        }
+    }
 }
 
 /// What a scanner works with.

@@ -68,6 +68,7 @@ impl<'a> RoundScan<'a> {
         let offset_ms = state.clock_offset_ms;
         let sources = scanner.sources();
         sources.yagna.pace_finds(sources.finds_per_s(&plan.schedule));
+        sources.yagna.bound_finds(sources.finds_in_flight(&plan.schedule));
         let counts = Counts::default();
         Self { scanner, sources, round, epoch, plan, anchor, offset_ms, counts }
     }

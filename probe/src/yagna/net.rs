@@ -12,7 +12,7 @@ use serde_json::json;
 use uptime_proto::{NodeId, Reason};
 
 use super::http::{self, Question};
-use super::{CouldNotLook, Yagna, place};
+use super::{CouldNotLook, Yagna};
 
 /// What the relay knows of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +35,7 @@ impl Yagna {
     /// # Errors
     /// When the relay was not asked or did not answer.
     pub async fn find_node(&self, id: NodeId) -> Result<Found, CouldNotLook> {
-        let _place = place(&self.inner.finds).await?;
+        let _place = self.inner.finds.take().await?;
         self.inner.find_pace.wait().await;
         let body = json!({ "nodeId": id.to_string() });
         let question = Question::post("/_gsb/local/net/FindNode", &body);

@@ -53,6 +53,8 @@ pub(crate) struct Manner {
     pub(crate) standing: Option<Vec<NodeId>>,
     /// The greatest age of `seen` that is still positive; 0 for that of the method.
     pub(crate) freshness_s: u32,
+    /// `FindNode` questions in flight; 0 for what the probe would do.
+    pub(crate) lookups_in_flight_max: u32,
 }
 
 impl Manner {
@@ -91,6 +93,7 @@ fn welcome(manner: &Manner) -> v1::Welcome {
         schedule: Some(v1::Schedule {
             lookups_offset_ms: 1_000,
             suspects_offset_ms: 1_200,
+            lookups_in_flight_max: manner.lookups_in_flight_max,
             ..v1::Schedule::default()
         }),
         ..v1::Welcome::default()
@@ -279,12 +282,13 @@ pub(crate) async fn wait_for(
     so: impl FnMut(&Received) -> bool,
 ) {
     let mut changes = received.subscribe();
-    let waited = tokio::time::timeout(PATIENCE, changes.wait_for(so)).await;
+    // What it answers holds the lock, which is not to be had twice by one reader.
+    let waited = tokio::time::timeout(PATIENCE, changes.wait_for(so)).await.is_ok();
     let received = received.borrow();
     let Received { parts, gaps, samples, streams, heartbeats, .. } = &*received;
     let (parts, gaps, samples) = (parts.keys().collect::<Vec<_>>(), gaps.len(), samples.len());
     assert!(
-        waited.is_ok(),
+        waited,
         "not within {PATIENCE:?}: {streams} streams, {heartbeats} heartbeats, {gaps} gaps, \
          {samples} samples, {parts:?}"
     );
