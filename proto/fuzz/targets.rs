@@ -121,7 +121,7 @@ fn samples(bytes: &[u8]) {
     let Ok(samples) = samples_from_wire(&report, Some(&decoder)) else { return };
     assert!(samples.len() <= SAMPLES_PER_REPORT_MAX);
     let told = |samples: &[uptime_proto::Sample]| {
-        let compact_samples = samples_to_compact(samples, &Encoder::for_stream());
+        let compact_samples = samples_to_compact(samples, &Encoder::for_stream()).into();
         let report = v1::Report { compact_samples, ..v1::Report::default() };
         samples_from_wire(&report, Some(&Decoder::default())).expect("what was told is read")
     };

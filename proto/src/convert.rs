@@ -75,10 +75,10 @@ impl std::error::Error for Refusal {}
 /// A [`Refusal`] for everything that is wrong with the message by itself.
 pub fn part_from_wire(
     wire: &v1::Part,
-    decoder: Option<&mut Decoder>,
+    mut decoder: Option<&mut Decoder>,
     limits: &PartLimits,
 ) -> Result<Part, Refusal> {
-    let part = match (&wire.evidence, decoder) {
+    let part = match (&wire.evidence, decoder.as_deref_mut()) {
         (Some(Evidence::Compact(compact)), Some(decoder)) => {
             decoder.decode(wire, compact, limits)?
         }
@@ -96,6 +96,9 @@ pub fn part_from_wire(
     if let Some(Evidence::Compact(compact)) = &wire.evidence {
         let digest = part.digest();
         if compact.digest_prefix.as_ref() != &digest.0[..compact::DIGEST_PREFIX_BYTES] {
+            if let Some(decoder) = decoder {
+                decoder.lose();
+            }
             return Err(Refusal::new(
                 RefusalReason::Resync,
                 "the compact form expands to another part than its digest names",

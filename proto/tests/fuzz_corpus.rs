@@ -85,7 +85,7 @@ fn report() -> v1::Report {
         report_id: 7,
         parts: vec![part],
         samples: vec![plain],
-        compact_samples: samples_to_compact(&samples, &encoder),
+        compact_samples: samples_to_compact(&samples, &encoder).into(),
         ..v1::Report::default()
     }
 }

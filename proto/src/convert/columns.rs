@@ -1,79 +1,111 @@
-//! Columns of small numbers as few bytes: what samples say of many nodes.
+//! Columns of values as few bits: what samples say of many nodes.
 //!
-//! Owns the coding of a list of values of which some may be missing, and the steps that times are
-//! told in. Refuses bytes that no writer would have made.
+//! Owns the coding of single numbers and of lists of values of which some may be missing, and the
+//! steps that times are told in. Refuses bits that no writer would have made.
 //!
-//! Format. A column in which every value is missing has no bytes. Any other begins with a byte: its
-//! lower five bits are the parameter `p`, the bit 32 says that some values are missing. The rest is
-//! a string of bits, the highest of a byte first, filled up with fewer than eight zeros. It begins
-//! with the least value `v`: six bits say how many follow, and these are `2v`, or `-2v-1` where `v`
-//! is negative. Then, for each place: where some are missing, a bit, one if this value is there;
-//! and, if it is, how much more it is than the least, in the Rice code of `runs.rs` under `p`.
+//! Format, on top of the Rice code of `runs.rs`. A **count** `n`, at least one, is as many zeros as
+//! it has bits after the highest, then its bits. A **whole number** `v` is six bits, how many follow,
+//! and these: `2v`, or `-2v-1` where `v` is negative. A **column** of so many places is a bit, one
+//! where some values are missing; in that case a bit for each place, one if its value is there; and,
+//! if any is, the least value as a whole number, five bits for the parameter `p`, and of each value
+//! in turn how much more than the least it is, in the Rice code under `p`.
 
 use super::runs::{BadRuns, BitReader, BitWriter, PARAMETER_END, parameter};
 
-/// The first byte says so where values are missing.
-const MISSING: u8 = 32;
-/// Steps to a doubling: no step is more than a sixteenth of what it stands for.
+/// A doubling has so many steps, as a power of two: none is off by more than a sixteenth.
 const STEPS_PER_DOUBLING_BITS: u32 = 3;
+/// Bits that say how many follow: 0 to 32.
+const WIDTH_BITS: u32 = 6;
+/// Bits of a parameter.
+const PARAMETER_BITS: u32 = 5;
 
-/// Codes a column.
-pub(super) fn encode(values: &[Option<i32>]) -> Vec<u8> {
-    let Some(least) = values.iter().flatten().min().copied() else {
-        return Vec::new();
-    };
-    let there = || values.iter().flatten().map(|value| value.abs_diff(least));
-    let (parameter, _) = parameter(there().count() as u64, there);
-    let some_missing = values.iter().any(Option::is_none);
-    let mut out = BitWriter::default();
-    out.bytes.push(parameter | if some_missing { MISSING } else { 0 });
-    let folded = (least << 1 ^ least >> 31).cast_unsigned();
-    let width = u32::BITS - folded.leading_zeros();
-    out.put(u64::from(width), 6);
-    out.put(u64::from(folded), width);
-    for value in values {
-        if some_missing {
-            out.put(u64::from(value.is_some()), 1);
-        }
-        if let Some(value) = value {
-            out.value(value.abs_diff(least), parameter);
-        }
-    }
-    out.finish()
+pub(super) fn put_count(out: &mut BitWriter, count: u32) {
+    let more = count.max(1).ilog2();
+    out.put(0, more);
+    out.put(u64::from(count.max(1)), more + 1);
 }
 
-/// The values of a coded column, exactly `count` of them.
-pub(super) fn decode(bytes: &[u8], count: usize) -> Result<Vec<Option<i32>>, BadRuns> {
-    if bytes.is_empty() {
-        return Ok(vec![None; count]);
+pub(super) fn count(bits: &mut BitReader<'_>) -> Result<u32, BadRuns> {
+    let mut more = 0;
+    while bits.bits(1)? == 0 {
+        more += 1;
+        if more >= u32::BITS {
+            return Err(BadRuns);
+        }
     }
-    let mut bits = BitReader::new(bytes);
-    let first = bits.byte()?;
-    let (parameter, some_missing) = (first & !MISSING, first & MISSING != 0);
-    if parameter >= PARAMETER_END {
-        return Err(BadRuns);
-    }
-    let width = bits.bits(6)?;
+    Ok(1 << more | bits.bits(more)?)
+}
+
+fn put_whole(out: &mut BitWriter, value: i32) {
+    let folded = (value << 1 ^ value >> 31).cast_unsigned();
+    let width = u32::BITS - folded.leading_zeros();
+    out.put(u64::from(width), WIDTH_BITS);
+    out.put(u64::from(folded), width);
+}
+
+fn whole(bits: &mut BitReader<'_>) -> Result<i32, BadRuns> {
+    let width = bits.bits(WIDTH_BITS)?;
     if width > u32::BITS {
         return Err(BadRuns);
     }
     let folded = bits.bits(width)?;
-    let least = (folded >> 1).cast_signed() ^ -(folded & 1).cast_signed();
-    let mut values = Vec::with_capacity(count);
-    for _ in 0..count {
-        let is_there = !some_missing || bits.bits(1)? == 1;
-        let value = is_there.then(|| bits.value(parameter)).transpose()?;
-        let value = value.map(|more| least.checked_add_unsigned(more).ok_or(BadRuns));
-        values.push(value.transpose()?);
+    Ok((folded >> 1).cast_signed() ^ -(folded & 1).cast_signed())
+}
+
+/// Puts a list of numbers under their best parameter.
+pub(super) fn put_list(out: &mut BitWriter, values: &[u32]) {
+    let (parameter, _) = parameter(values.len() as u64, || values.iter().copied());
+    out.put(u64::from(parameter), PARAMETER_BITS);
+    values.iter().for_each(|value| out.value(*value, parameter));
+}
+
+/// So many numbers.
+pub(super) fn list(bits: &mut BitReader<'_>, count: usize) -> Result<Vec<u32>, BadRuns> {
+    let parameter = u8::try_from(bits.bits(PARAMETER_BITS)?).map_err(|_| BadRuns)?;
+    debug_assert!(parameter < PARAMETER_END);
+    (0..count).map(|_| bits.value(parameter)).collect()
+}
+
+/// Puts a column.
+pub(super) fn put_column(out: &mut BitWriter, values: &[Option<i32>]) {
+    let some_missing = values.iter().any(Option::is_none);
+    out.put(u64::from(some_missing), 1);
+    if some_missing {
+        values.iter().for_each(|value| out.put(u64::from(value.is_some()), 1));
     }
-    if bits.only_filling() { Ok(values) } else { Err(BadRuns) }
+    let there: Vec<i32> = values.iter().flatten().copied().collect();
+    if let Some(least) = there.iter().min().copied() {
+        put_whole(out, least);
+        put_list(out, &there.iter().map(|value| value.abs_diff(least)).collect::<Vec<_>>());
+    }
+}
+
+/// A column of so many places.
+pub(super) fn column(bits: &mut BitReader<'_>, places: usize) -> Result<Vec<Option<i32>>, BadRuns> {
+    let some_missing = bits.bits(1)? == 1;
+    let is_there: Vec<bool> = match some_missing {
+        true => (0..places).map(|_| Ok(bits.bits(1)? == 1)).collect::<Result<_, _>>()?,
+        false => vec![true; places],
+    };
+    let count = is_there.iter().filter(|is_there| **is_there).count();
+    if count == 0 {
+        return Ok(vec![None; places]);
+    }
+    let least = whole(bits)?;
+    let mut more = list(bits, count)?.into_iter();
+    let mut value = |is_there: bool| {
+        let Some(more) = is_there.then(|| more.next()).flatten() else {
+            return Ok(None);
+        };
+        least.checked_add_unsigned(more).map(Some).ok_or(BadRuns)
+    };
+    is_there.into_iter().map(&mut value).collect()
 }
 
 /// The step that stands for a number: numbers below sixteen are their own, and from there on each
 /// doubling has eight.
 pub(super) fn step(value: u32) -> i32 {
-    let below = 1 << (STEPS_PER_DOUBLING_BITS + 1);
-    if value < below {
+    if value < 1 << (STEPS_PER_DOUBLING_BITS + 1) {
         return value.cast_signed();
     }
     let shift = value.ilog2() - STEPS_PER_DOUBLING_BITS;
@@ -91,7 +123,7 @@ pub(super) fn of_step(step: i32) -> Option<u32> {
     }
     let shift = (step >> STEPS_PER_DOUBLING_BITS) - 1;
     let mantissa = step - (shift << STEPS_PER_DOUBLING_BITS);
-    let value = u64::from(mantissa).checked_shl(shift).filter(|_| shift < 32)?;
+    let value = u64::from(mantissa).checked_shl(shift).filter(|_| shift < u32::BITS)?;
     Some(u32::try_from(value).unwrap_or(u32::MAX))
 }
 
@@ -102,24 +134,38 @@ mod tests {
 
     use super::*;
 
+    fn coded(put: impl FnOnce(&mut BitWriter)) -> Vec<u8> {
+        let mut out = BitWriter::default();
+        put(&mut out);
+        out.finish()
+    }
+
     proptest! {
         #[test]
-        fn a_column_comes_back(
-            values in prop::collection::vec(prop::option::of(prop_oneof![any::<i32>(), -5..600i32]), 0..80),
+        fn columns_and_counts_come_back(
+            first in prop::collection::vec(prop::option::of(any::<i32>()), 0..40),
+            second in prop::collection::vec(prop::option::of(-5..600i32), 1..80),
+            number in 1..=u32::MAX,
         ) {
-            let coded = encode(&values);
-            prop_assert_eq!(decode(&coded, values.len()).unwrap(), values.clone());
-            // One more is never read out of it.
-            if !coded.is_empty() {
-                prop_assert!(decode(&coded, values.len() + 8).is_err());
-            }
+            let bytes = coded(|out| {
+                put_column(out, &first);
+                put_count(out, number);
+                put_column(out, &second);
+            });
+            let mut bits = BitReader::new(&bytes);
+            prop_assert_eq!(column(&mut bits, first.len()).unwrap(), first);
+            prop_assert_eq!(count(&mut bits).unwrap(), number);
+            prop_assert_eq!(column(&mut bits, second.len()).unwrap(), second);
+            prop_assert!(bits.only_filling());
         }
 
         #[test]
-        fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..60), count in 0usize..90) {
-            if let Ok(values) = decode(&bytes, count) {
-                prop_assert_eq!(values.len(), count);
+        fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..60), places in 0usize..90) {
+            let mut bits = BitReader::new(&bytes);
+            if let Ok(values) = column(&mut bits, places) {
+                prop_assert_eq!(values.len(), places);
             }
+            count(&mut bits).ok();
         }
 
         #[test]
@@ -134,11 +180,15 @@ mod tests {
 
     #[test]
     fn the_format_is_fixed() {
-        assert_eq!(encode(&[None, None]), Vec::<u8>::new());
-        assert_eq!(encode(&[Some(25)]), [0, 27, 40]);
-        let ages = [Some(25), Some(40), None, Some(31)];
-        assert_eq!(encode(&ages), [34, 27, 44, 142, 176]);
-        assert_eq!(encode(&[Some(-1), Some(0)]), [0, 7, 64]);
+        // No value is missing; 25 is six bits, 110010; the parameter 0; one value of nothing more.
+        assert_eq!(
+            coded(|out| put_column(out, &[Some(25)])),
+            [0b0000_1101, 0b1001_0000, 0b0010_0000]
+        );
+        // One of two is missing; -1 is one bit.
+        assert_eq!(coded(|out| put_column(out, &[None, Some(-1)])), [0b1010_0000, 0b1100_0001]);
+        assert_eq!(coded(|out| put_column(out, &[None])), [0b1000_0000]);
+        assert_eq!(coded(|out| put_count(out, 5)), [0b0010_1000]);
     }
 
     #[test]

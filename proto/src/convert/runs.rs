@@ -329,6 +329,22 @@ impl Bits {
         Self((0..longest).map(|index| word(self, index) ^ word(other, index)).collect())
     }
 
+    /// Adds the numbers of another set.
+    pub(super) fn join(&mut self, other: &Self) {
+        self.0.resize(self.0.len().max(other.0.len()), 0);
+        self.0.iter_mut().zip(&other.0).for_each(|(word, more)| *word |= more);
+    }
+
+    /// The numbers, ascending.
+    pub(super) fn members(&self) -> impl Iterator<Item = u32> + '_ {
+        let mut from = 0;
+        std::iter::from_fn(move || {
+            let member = self.next_where(from, true)?;
+            from = member + 1;
+            Some(member)
+        })
+    }
+
     /// The set, coded.
     pub(super) fn to_runs(&self) -> Vec<u8> {
         let mut from = 0;

@@ -347,7 +347,8 @@ pub mod probe_message {
         Hello(super::Hello),
         #[prost(message, tag = "2")]
         Report(super::Report),
-        /// Sent when nothing else was for 10 s.
+        /// Sent when nothing else was for a while, 25 s at most, and every few minutes anyway: the
+        /// answer tells the time.
         #[prost(message, tag = "3")]
         Heartbeat(super::Heartbeat),
     }
@@ -391,9 +392,10 @@ pub struct Report {
     /// What the probe had to give up unsent.
     #[prost(message, repeated, tag = "5")]
     pub gaps: ::prost::alloc::vec::Vec<Gap>,
-    /// The same as `samples`, for a stream.
-    #[prost(message, repeated, tag = "6")]
-    pub compact_samples: ::prost::alloc::vec::Vec<CompactSamples>,
+    /// The same as `samples`, for a stream: coded by its numbers and its last sets, see
+    /// `proto/src/convert/samples.rs`.
+    #[prost(bytes = "bytes", tag = "6")]
+    pub compact_samples: ::prost::bytes::Bytes,
 }
 /// One piece of what a probe found in one subnet in one round. Immutable under its key
 /// (probe, subnet, round, period, number).
@@ -527,31 +529,6 @@ pub struct Sample {
     pub tcp_round_trip_us: ::core::option::Option<u32>,
     #[prost(uint32, optional, tag = "6")]
     pub udp_round_trip_us: ::core::option::Option<u32>,
-}
-/// Samples of one round that say the same kinds of things, in columns. Quantised: ages to whole
-/// seconds, as `FindNode` tells them; times to a sixteenth of themselves.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct CompactSamples {
-    /// The round's start. 0: that of the samples before these in this report.
-    #[prost(uint64, tag = "1")]
-    pub round_unix_s: u64,
-    /// The nodes by their numbers on the stream, those that the parts of this report bring included,
-    /// coded as a set of numbers, see `proto/src/convert/runs.rs`.
-    #[prost(bytes = "bytes", tag = "2")]
-    pub nodes: ::prost::bytes::Bytes,
-    /// Ids of nodes without a number, 20 bytes each; they follow those with one.
-    #[prost(bytes = "bytes", tag = "3")]
-    pub node_ids: ::prost::bytes::Bytes,
-    /// A value or none for each node in this order, see `proto/src/convert/columns.rs`. No bytes: none
-    /// for any.
-    #[prost(bytes = "bytes", tag = "4")]
-    pub seen_age_s: ::prost::bytes::Bytes,
-    #[prost(bytes = "bytes", tag = "5")]
-    pub answered_in_ms: ::prost::bytes::Bytes,
-    #[prost(bytes = "bytes", tag = "6")]
-    pub tcp_round_trip_us: ::prost::bytes::Bytes,
-    #[prost(bytes = "bytes", tag = "7")]
-    pub udp_round_trip_us: ::prost::bytes::Bytes,
 }
 /// Rounds of which parts were lost before they could be sent, or which were never scanned (reason
 /// MISSED).
