@@ -9,6 +9,7 @@ mod memory;
 mod neighbours;
 mod notebook;
 mod relay;
+mod scan;
 mod service;
 mod sources;
 mod tls;
