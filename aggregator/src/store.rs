@@ -6,11 +6,16 @@
 mod blob;
 mod check;
 mod damage;
+mod identities;
 mod kept;
 mod packing;
 mod segment;
 mod sqlite;
 
+pub use identities::{
+    AuditRecord, By, CallerRecord, Changed, Credential, CredentialKind, Identities, IdentityStore,
+    NewCredential, NewIdentity, ON_THIS_HOST, Role,
+};
 pub use packing::PreparedDay;
 pub use sqlite::FILE_NAME as STORE_FILE_NAME;
 pub use sqlite::SqliteStore;
@@ -230,7 +235,7 @@ pub enum Put {
 pub type Read = Result<Fact, String>;
 
 /// The verbs of a store. When a call that writes returns `Ok`, what it wrote survives power loss.
-pub trait Store: Send {
+pub trait Store: IdentityStore {
     /// Everything but the facts.
     fn catalogue(&mut self) -> impl Future<Output = Result<Catalogue, StoreError>> + Send;
 
@@ -324,7 +329,8 @@ pub trait Store: Send {
     /// Adds an epoch.
     fn add_epoch(&mut self, epoch: &Epoch) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Enrols a probe, or answers `None` when the name is taken.
+    /// Enrols a probe by a token, or answers `None` when the name is taken; as whoever works on
+    /// this host. See [`IdentityStore::enrol`].
     fn add_probe(
         &mut self,
         name: &str,
@@ -335,10 +341,4 @@ pub trait Store: Send {
 
     /// All probes.
     fn probes(&mut self) -> impl Future<Output = Result<Vec<ProbeRecord>, StoreError>> + Send;
-
-    /// The probe whose token has this hash.
-    fn probe_by_token(
-        &mut self,
-        token_hash: &[u8; 32],
-    ) -> impl Future<Output = Result<Option<ProbeRecord>, StoreError>> + Send;
 }

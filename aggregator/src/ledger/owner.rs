@@ -3,6 +3,7 @@
 //! Owns the store, the state and the loop: take requests, commit what they bring in one
 //! transaction, apply, answer; close rounds when their grace is over; judge again what came late.
 
+mod access;
 mod history;
 mod keeping;
 mod numbering;
@@ -29,7 +30,7 @@ use super::{
     Greeting, Ledger, LookupState, PartOutcome, QUEUE_MAX, Request, Submission, Unavailable,
 };
 use crate::clock::now_unix_ms;
-use crate::store::{Batch, Details, ProbeRecord, Put, Store, StoreError};
+use crate::store::{Batch, Details, Identities, ProbeRecord, Put, Store, StoreError};
 use history::mark_dirty;
 pub(super) use history::{read_around, that_count};
 pub use keeping::kept_state_agrees;
@@ -89,6 +90,7 @@ pub struct Owner<S> {
     requests: mpsc::Receiver<Request>,
     questions: mpsc::Receiver<Question>,
     snapshots: watch::Sender<Arc<Snapshot>>,
+    identities: watch::Sender<Arc<Identities>>,
 }
 
 impl<S: Store + 'static> Owner<S> {
@@ -173,6 +175,7 @@ impl<S: Store> Owner<S> {
             probes: Vec::new(),
         };
         let (snapshots, latest) = watch::channel(Arc::new(Snapshot::new(&state, around)));
+        let (identities, identities_seen) = watch::channel(Arc::new(store.identities().await?));
         let (sender, requests) = mpsc::channel(QUEUE_MAX);
         let (asker, questions) = mpsc::channel(QUESTIONS_MAX);
         let mut owner = Self {
@@ -193,10 +196,13 @@ impl<S: Store> Owner<S> {
             requests,
             questions,
             snapshots,
+            identities,
         };
         owner.resume(now_ms).await?;
         owner.publish();
-        Ok((owner, Ledger { requests: sender, questions: asker, snapshots: latest, epochs }))
+        let (questions, identities) = (asker, identities_seen);
+        let snapshots = latest;
+        Ok((owner, Ledger { requests: sender, questions, snapshots, epochs, identities }))
     }
 
     /// Commits and applies one submission as if it came at that moment: what [`Owner::run`] does
@@ -289,7 +295,7 @@ impl<S: Store> Owner<S> {
             histogram!("uptime_ledger_round_close_seconds").record(started.elapsed());
             changed = true;
             self.report_round();
-            self.refresh_probes().await;
+            self.learn_from_others().await;
         }
         if !self.dirty.is_empty() {
             match self.judge_dirty().await {
@@ -303,22 +309,12 @@ impl<S: Store> Owner<S> {
         self.keep_now_and_then().await;
     }
 
-    /// Probes may be enrolled, and evidence retracted, by another process; a probe that never came
-    /// is worth showing, too.
-    async fn refresh_probes(&mut self) {
+    /// Evidence may be retracted, and identities changed, by another process.
+    async fn learn_from_others(&mut self) {
         if let Err(error) = self.learn_retractions().await {
             tracing::warn!(%error, "retractions are those of the round before");
         }
-        match self.store.probes().await {
-            Ok(probes) => {
-                for probe in probes {
-                    let status =
-                        self.probes.entry(probe.number).or_insert_with(|| status_of(&probe));
-                    status.revoked = probe.revoked;
-                }
-            }
-            Err(error) => tracing::warn!(%error, "the list of probes is that of the round before"),
-        }
+        self.refresh_identities().await;
     }
 
     fn report_round(&self) {
@@ -382,15 +378,13 @@ impl<S: Store> Owner<S> {
                 // Whoever asked may have gone.
                 answer.send(self.lookups(round_s)).ok();
             }
-            Request::Authenticate(hash, answer) => {
-                answer.send(self.store.probe_by_token(&hash).await).ok();
-            }
             Request::CommitPack(prepared, answer) => {
                 answer.send(self.store.commit_pack(&prepared).await).ok();
             }
             Request::LetGo { base, before_s, answer } => {
                 answer.send(self.let_go(&base, before_s).await).ok();
             }
+            Request::Access(request) => self.access(request).await,
             Request::Connected { probe, greeting } => self.connected(&probe, greeting),
             Request::Assigned { probe, nodes } => {
                 if let Some(status) = self.probes.get_mut(&probe) {
