@@ -142,7 +142,12 @@ impl Server {
             metrics: self.metrics,
         };
         let doors = Doors::new(ledger.clone(), &self.config, self.tls);
-        inner.spawn(doors.auditor.clone().run(ledger.clone(), shutdown.clone()));
+        // It writes its last lines while the ledger still takes them.
+        let trail = doors.auditor.clone().run(ledger.clone(), shutdown.clone());
+        outer.spawn(async move {
+            trail.await;
+            Ok(())
+        });
         doors.spawn_keepers(&mut helpers, &shutdown);
         let (query, keep_log) = Query::new(ledger.clone(), shutdown.clone());
         helpers.spawn(keep_log);

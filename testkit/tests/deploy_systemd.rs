@@ -150,11 +150,8 @@ fn the_example_of_the_aggregator_is_complete_and_tells_the_defaults() {
     assert!(aggregator(&example.replace("#grace_s", "grace_z")).is_err());
 
     let command = uptime_aggregator::config::Cli::command();
-    let of_unit = [
-        "data-dir",
-        "insecure-plaintext-beyond-loopback",
-        "anonymous-readers-beyond-loopback",
-    ];
+    let of_unit =
+        ["data-dir", "insecure-plaintext-beyond-loopback", "anonymous-readers-beyond-loopback"];
     assert_eq!(names(&example), settings(&command, "serve", &of_unit));
 }
 
