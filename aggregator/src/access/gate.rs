@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::audit::Auditor;
+use super::limits::Limits;
 use super::peer::Peer;
 use super::roles::{Identity, Need, Proof, Refusal, Refused, may};
 use crate::clock::now_unix_ms;
@@ -62,6 +63,7 @@ struct Inner {
     auditor: Auditor,
     open: Mutex<(HashMap<u64, Open>, u64)>,
     refreshed: tokio::sync::Mutex<Option<Instant>>,
+    call_within: Duration,
 }
 
 /// The gate of one port. A cheap handle.
@@ -74,9 +76,10 @@ pub struct Gate {
 impl Gate {
     /// A gate through which nobody reads without a proof.
     #[must_use]
-    pub fn new(ledger: Ledger, auditor: Auditor) -> Self {
+    pub fn new(ledger: Ledger, auditor: Auditor, limits: &Limits) -> Self {
         let (open, refreshed) = (Mutex::default(), tokio::sync::Mutex::new(None));
-        let inner = Arc::new(Inner { ledger, auditor, open, refreshed });
+        let call_within = limits.call_within;
+        let inner = Arc::new(Inner { ledger, auditor, open, refreshed, call_within });
         Self { inner, anonymous_reading: false }
     }
 

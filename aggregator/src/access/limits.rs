@@ -61,7 +61,8 @@ pub const PARTS_PER_S_MAX: u32 = 2_000;
 /// A probe that was away may hand in so many seconds' worth of parts at once.
 const BURST_S: f64 = 10.0;
 
-/// The limits that an operator may move.
+/// The limits in force. An operator may move the first three; the others are the constants above,
+/// and shorter in tests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Connections, both ports together.
@@ -70,6 +71,20 @@ pub struct Limits {
     pub connections_per_address_max: u32,
     /// Parts a second that one identity may hand in, on average.
     pub parts_per_s_max: u32,
+    /// See [`HANDSHAKE_WITHIN`].
+    pub handshake_within: Duration,
+    /// See [`FIRST_CALL_WITHIN`].
+    pub first_call_within: Duration,
+    /// See [`GRPC_IDLE_MAX`].
+    pub grpc_idle_max: Duration,
+    /// See [`HTTP_IDLE_MAX`].
+    pub http_idle_max: Duration,
+    /// See [`HTTP_ANSWER_WITHIN`].
+    pub http_answer_within: Duration,
+    /// See [`CALL_WITHIN`].
+    pub call_within: Duration,
+    /// See [`KEEPALIVE`].
+    pub keepalive: Duration,
 }
 
 impl Default for Limits {
@@ -78,6 +93,13 @@ impl Default for Limits {
             connections_max: CONNECTIONS_MAX,
             connections_per_address_max: CONNECTIONS_PER_ADDRESS_MAX,
             parts_per_s_max: PARTS_PER_S_MAX,
+            handshake_within: HANDSHAKE_WITHIN,
+            first_call_within: FIRST_CALL_WITHIN,
+            grpc_idle_max: GRPC_IDLE_MAX,
+            http_idle_max: HTTP_IDLE_MAX,
+            http_answer_within: HTTP_ANSWER_WITHIN,
+            call_within: CALL_WITHIN,
+            keepalive: KEEPALIVE,
         }
     }
 }

@@ -86,6 +86,7 @@ pub(super) fn resolve(
             1_000_000,
         ),
         parts_per_s_max: settings.number32("parts-per-s-max", PARTS_PER_S_MAX, 1, 1_000_000),
+        ..Limits::default()
     };
     let (anonymous_grpc, anonymous_http) = (anonymous(grpc_addr), anonymous(http_addr));
     Access { tls, anonymous_grpc, anonymous_http, limits }

@@ -18,7 +18,7 @@ use uptime_proto::v1::uptime_query_server::UptimeQueryServer;
 
 use super::listener::{Listener, Port, Wire};
 use crate::access::audit::Auditor;
-use crate::access::limits::{Rates, Slots};
+use crate::access::limits::{Limits, Rates, Slots};
 use crate::access::{Gate, Tls, grpc_gate, http_gate};
 use crate::admin::Admin;
 use crate::config::Config;
@@ -35,15 +35,17 @@ pub(super) struct Doors {
     gate: Gate,
     slots: Slots,
     tls: Option<Arc<Tls>>,
+    limits: Limits,
     anonymous_http: bool,
 }
 
 impl Doors {
     pub(super) fn new(ledger: Ledger, config: &Config, tls: Option<Arc<Tls>>) -> Self {
         let auditor = Auditor::default();
-        let gate = Gate::new(ledger.clone(), auditor.clone());
+        let gate = Gate::new(ledger.clone(), auditor.clone(), &config.limits);
         let slots = Slots::new(config.limits);
-        Self { ledger, auditor, gate, slots, tls, anonymous_http: config.anonymous_http }
+        let (limits, anonymous_http) = (config.limits, config.anonymous_http);
+        Self { ledger, auditor, gate, slots, tls, limits, anonymous_http }
     }
 
     /// Starts what watches over open calls and over the certificates.
@@ -55,8 +57,8 @@ impl Doors {
     }
 
     pub(super) fn listener(&self, wire: Wire, tcp: TcpListener) -> Listener {
-        let (tls, slots) = (self.tls.clone(), self.slots.clone());
-        Listener { tcp, port: Port { wire, tls, slots, auditor: self.auditor.clone() } }
+        let (tls, slots, limits) = (self.tls.clone(), self.slots.clone(), self.limits);
+        Listener { tcp, port: Port { wire, tls, slots, limits, auditor: self.auditor.clone() } }
     }
 
     /// The routes of the HTTP port, behind the gate.

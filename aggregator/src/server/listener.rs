@@ -27,9 +27,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::access::audit::Auditor;
 use crate::access::limits::{
-    ERROR_STREAMS_MAX, FIRST_CALL_WITHIN, FRAME_BYTES_MAX, GRPC_IDLE_MAX, HANDSHAKE_WITHIN,
-    HEADER_LIST_BYTES_MAX, HTTP_ANSWER_WITHIN, HTTP_HEAD_BYTES_MAX, HTTP_HEADERS_MAX,
-    HTTP_IDLE_MAX, KEEPALIVE, RESET_STREAMS_MAX, STREAMS_PER_CONNECTION_MAX, Slot, Slots,
+    ERROR_STREAMS_MAX, FRAME_BYTES_MAX, HEADER_LIST_BYTES_MAX, HTTP_HEAD_BYTES_MAX,
+    HTTP_HEADERS_MAX, Limits, RESET_STREAMS_MAX, STREAMS_PER_CONNECTION_MAX, Slot, Slots,
 };
 use crate::access::{Peer, Refusal, Tls, Usage, handshake_refusal, peer_certificate};
 
@@ -68,6 +67,7 @@ pub(super) struct Port {
     pub(super) wire: Wire,
     pub(super) tls: Option<Arc<Tls>>,
     pub(super) slots: Slots,
+    pub(super) limits: Limits,
     pub(super) auditor: Auditor,
 }
 
@@ -124,8 +124,8 @@ impl Port {
         builder
             .http2()
             .timer(TokioTimer::new())
-            .keep_alive_interval(KEEPALIVE)
-            .keep_alive_timeout(KEEPALIVE)
+            .keep_alive_interval(self.limits.keepalive)
+            .keep_alive_timeout(self.limits.keepalive)
             .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
             .max_header_list_size(HEADER_LIST_BYTES_MAX)
             .max_frame_size(FRAME_BYTES_MAX)
@@ -134,7 +134,7 @@ impl Port {
         builder
             .http1()
             .timer(TokioTimer::new())
-            .header_read_timeout(HANDSHAKE_WITHIN)
+            .header_read_timeout(self.limits.handshake_within)
             .max_headers(HTTP_HEADERS_MAX)
             .max_buf_size(HTTP_HEAD_BYTES_MAX);
         match self.wire {
@@ -165,7 +165,7 @@ impl Port {
             Wire::Http => tls.http(),
         };
         let shaken = tokio::select! {
-            shaken = timeout(HANDSHAKE_WITHIN, shake_hands(stream, TlsAcceptor::from(config))) => shaken,
+            shaken = timeout(self.limits.handshake_within, shake_hands(stream, TlsAcceptor::from(config))) => shaken,
             () = slot.pushed_out.cancelled() => return "pushed-out",
             () = shutdown.cancelled() => return "stopping",
         };
@@ -199,7 +199,7 @@ impl Port {
         });
         let connection = builder.serve_connection(TokioIo::new(stream), service);
         tokio::pin!(connection);
-        let outstayed = outstayed(peer.usage.subscribe(), slot, self.wire);
+        let outstayed = outstayed(peer.usage.subscribe(), slot, self.wire, &self.limits);
         tokio::pin!(outstayed);
         let mut stopping = false;
         loop {
@@ -231,14 +231,20 @@ async fn shake_hands(
 }
 
 /// Ends when the connection has done nothing for too long; answers what it did not do.
-async fn outstayed(mut usage: watch::Receiver<Usage>, slot: &Slot, wire: Wire) -> &'static str {
+async fn outstayed(
+    mut usage: watch::Receiver<Usage>,
+    slot: &Slot,
+    wire: Wire,
+    limits: &Limits,
+) -> &'static str {
     let idle_max = match wire {
-        Wire::Grpc => GRPC_IDLE_MAX,
-        Wire::Http => HTTP_IDLE_MAX,
+        Wire::Grpc => limits.grpc_idle_max,
+        Wire::Http => limits.http_idle_max,
     };
     // Those who watch the health of this process have a call open and never settle. They are let
     // be, and are the first to go when places are wanted.
-    let settled = timeout(FIRST_CALL_WITHIN, usage.wait_for(|usage| usage.settled)).await.is_ok();
+    let settled =
+        timeout(limits.first_call_within, usage.wait_for(|usage| usage.settled)).await.is_ok();
     if !settled {
         let now = usage.wait_for(|usage| usage.settled || usage.open == 0).await;
         if !now.is_ok_and(|usage| usage.settled) {
@@ -251,7 +257,7 @@ async fn outstayed(mut usage: watch::Receiver<Usage>, slot: &Slot, wire: Wire) -
         let over = usage.wait_for(|usage| usage.open == 0 || usage.begun != begun);
         match wire {
             Wire::Grpc => drop(over.await),
-            Wire::Http => match timeout(HTTP_ANSWER_WITHIN, over).await {
+            Wire::Http => match timeout(limits.http_answer_within, over).await {
                 Ok(over) => drop(over),
                 Err(_) => return "slow-answer",
             },

@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod certificates;
 mod matrix;
 #[expect(dead_code, reason = "shared with the collector's tests, which use all of it")]
 #[path = "../collector/support.rs"]
 mod reports;
+mod streams;
 mod support;

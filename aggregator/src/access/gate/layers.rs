@@ -15,7 +15,6 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::Status;
 
 use super::{Admitted, Gate, OpenCall, Pass};
-use crate::access::limits::CALL_WITHIN;
 use crate::access::peer::Peer;
 use crate::access::roles::{Need, Proof, Refusal};
 use crate::access::tokens::token_in;
@@ -60,7 +59,7 @@ pub async fn grpc_gate(State(gate): State<Gate>, request: Request, next: Next) -
         Err(Stopped::Refused(Refusal::Role)) => Status::permission_denied(NOT_FOR_YOU),
         Err(Stopped::Refused(_)) => Status::unauthenticated(PROVE_YOURSELF),
         Err(Stopped::TooSlow) => {
-            Status::deadline_exceeded(format!("it took longer than {CALL_WITHIN:?}"))
+            Status::deadline_exceeded(format!("it took longer than {:?}", gate.inner.call_within))
         }
     };
     status.into_http()
@@ -118,7 +117,7 @@ async fn pass(
     let response = match need {
         // What an admin hands in may be large; whoever has that role can do worse than be slow.
         Need::Admin => answered.await,
-        _ => match tokio::time::timeout(CALL_WITHIN, answered).await {
+        _ => match tokio::time::timeout(gate.inner.call_within, answered).await {
             Ok(response) => response,
             Err(_) => return Err(Stopped::TooSlow),
         },
