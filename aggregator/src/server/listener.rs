@@ -209,6 +209,11 @@ impl Port {
                 () = slot.pushed_out.cancelled() => return "pushed-out",
                 () = peer.cut.cancelled() => return "cut",
                 () = shutdown.cancelled(), if !stopping => {
+                    let usage = *peer.usage.borrow();
+                    if !usage.settled && usage.open == 0 {
+                        // Nobody has said anything that would have to be answered.
+                        return "stopping";
+                    }
                     stopping = true;
                     connection.as_mut().graceful_shutdown();
                 }

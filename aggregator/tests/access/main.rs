@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod abuse;
 mod certificates;
+mod flood;
+mod frames;
 mod matrix;
 #[expect(dead_code, reason = "shared with the collector's tests, which use all of it")]
 #[path = "../collector/support.rs"]

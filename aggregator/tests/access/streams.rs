@@ -18,13 +18,14 @@ use super::support::{Aggregator, Caller, Host};
 /// Time for two sweeps and a busy machine; far less than a round of 30 s.
 const WITHIN: Duration = Duration::from_secs(15);
 
-struct Stream {
-    _sender: mpsc::Sender<v1::ProbeMessage>,
+/// A probe's stream, its greetings exchanged.
+pub(crate) struct Stream {
+    sender: mpsc::Sender<v1::ProbeMessage>,
     inbound: Streaming<v1::AggregatorMessage>,
 }
 
 impl Stream {
-    async fn open(caller: &Caller) -> Self {
+    pub(crate) async fn open(caller: &Caller) -> Self {
         let (sender, receiver) = mpsc::channel(8);
         let hello = v1::Hello { protocol_version: PROTOCOL_VERSION, ..v1::Hello::default() };
         let hello = Some(probe_message::Message::Hello(hello));
@@ -34,7 +35,19 @@ impl Stream {
         let mut inbound = client.connect(request).await.unwrap().into_inner();
         let welcome = inbound.message().await.unwrap().unwrap().message;
         assert!(matches!(welcome, Some(aggregator_message::Message::Welcome(_))), "{welcome:?}");
-        Self { _sender: sender, inbound }
+        Self { sender, inbound }
+    }
+
+    /// Sends a report and waits for its answer.
+    pub(crate) async fn report(&mut self, report: v1::Report) -> v1::ReportResult {
+        let message = Some(probe_message::Message::Report(report));
+        self.sender.send(v1::ProbeMessage { message }).await.unwrap();
+        loop {
+            let message = self.inbound.message().await.unwrap().expect("an answer").message;
+            if let Some(aggregator_message::Message::Result(result)) = message {
+                return result;
+            }
+        }
     }
 
     /// Why the aggregator ended it.

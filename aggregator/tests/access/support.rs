@@ -151,7 +151,10 @@ pub(crate) struct Aggregator {
 
 impl Aggregator {
     pub(crate) async fn start(args: SettingArgs) -> Self {
-        let config = Config::read(&args).unwrap();
+        Self::start_with(Config::read(&args).unwrap()).await
+    }
+
+    pub(crate) async fn start_with(config: Config) -> Self {
         let metrics = PrometheusBuilder::new().build_recorder().handle();
         let server = Server::build(config, metrics).await.unwrap();
         let (grpc, http) = (server.grpc_addr, server.http_addr);
