@@ -33,7 +33,10 @@ const EARLIER_S: i64 = 300;
 #[derive(Debug, thiserror::Error)]
 pub enum AuthorityError {
     /// There is none yet.
-    #[error("there is no authority in {}: make one with 'uptime-aggregator authority init'", .0.display())]
+    #[error(
+        "there is no authority in {}: make one with 'uptime-aggregator authority init'",
+        .0.display()
+    )]
     None(PathBuf),
     /// There is one already.
     #[error("there is an authority in {} already; all that it issued hangs on it", .0.display())]

@@ -178,7 +178,8 @@ pub fn authority(place: Place<'_>, command: &AuthorityCommand) -> Result<Said, C
             let until = utc_stamp(issued.not_after_ms);
             let note = format!(
                 "Valid until {until}. A running serve takes it within seconds; to start one:\n  \
-                 uptime-aggregator serve --tls-cert-file {} --tls-key-file {} --client-ca-file {}\n",
+                 uptime-aggregator serve --tls-cert-file {} --tls-key-file {} \
+                 --client-ca-file {}\n",
                 cert.display(),
                 key.display(),
                 authority.ca_file.display()
@@ -324,9 +325,10 @@ impl Files {
         }
         let (cert, key, ca) = (self.cert.display(), self.key.display(), self.ca.display());
         let note = format!(
-            "Valid until {}. Take these files where they are used, and delete them here:\n  {cert}\n  \
-             {key}\n  {ca}\nA probe takes them as --cert-file, --key-file and --ca-file; the \
-             aggregator must serve with --client-ca-file.\n",
+            "Valid until {}. Take these files where they are used, and delete the first two \
+             here:\n  {cert}\n  {key}\n  {ca}\n\
+             A probe takes them as --cert-file, --key-file and --ca-file; the aggregator must \
+             serve with --client-ca-file.\n",
             utc_stamp(issued.not_after_ms)
         );
         Ok(Said { answer: String::new(), note })

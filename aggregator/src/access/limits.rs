@@ -34,8 +34,8 @@ pub const NEWCOMERS_MAX: usize = 256;
 pub const REFUSALS_PER_CONNECTION_MAX: u32 = 16;
 /// Streams that one gRPC connection may have open; a native probe needs one.
 pub const STREAMS_PER_CONNECTION_MAX: u32 = 200;
-/// The names and values of one call's headers together; ours take some 300 bytes. No such list needs
-/// more than five CONTINUATION frames: one more ends the connection, however little is in them.
+/// The names and values of one call's headers together; ours take some 300 bytes. No such list
+/// needs more than five CONTINUATION frames: one more ends the connection, however little is in it.
 pub const HEADER_LIST_BYTES_MAX: u32 = 16 * 1024;
 /// One HTTP/2 frame; the least that the protocol allows.
 pub const FRAME_BYTES_MAX: u32 = 16 * 1024;
@@ -266,7 +266,6 @@ impl Rates {
 
     /// Takes so many parts of a probe into account; answers how long it is not to be heard again.
     /// Buckets are as many as enrolled probes.
-    #[must_use]
     pub fn charge(&self, probe: u32, parts: usize, now: Instant) -> Duration {
         #[expect(clippy::cast_precision_loss, reason = "a number of parts in a report")]
         self.take(probe, parts.max(1) as f64, now)

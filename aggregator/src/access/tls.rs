@@ -195,7 +195,8 @@ impl Tls {
             match self.files.load() {
                 Ok(configs) => {
                     *self.configs.write().unwrap_or_else(PoisonError::into_inner) = configs;
-                    tracing::info!(cert = %self.files.cert.display(), "certificates were read anew");
+                    let cert = self.files.cert.display();
+                    tracing::info!(%cert, "certificates were read anew");
                     counter!("uptime_access_certificate_reloads_total", "outcome" => "done")
                         .increment(1);
                     self.tell_end();

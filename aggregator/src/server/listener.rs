@@ -164,8 +164,9 @@ impl Port {
             Wire::Grpc => tls.grpc(),
             Wire::Http => tls.http(),
         };
+        let shaken = shake_hands(stream, TlsAcceptor::from(config));
         let shaken = tokio::select! {
-            shaken = timeout(self.limits.handshake_within, shake_hands(stream, TlsAcceptor::from(config))) => shaken,
+            shaken = timeout(self.limits.handshake_within, shaken) => shaken,
             () = slot.pushed_out.cancelled() => return "pushed-out",
             () = shutdown.cancelled() => return "stopping",
         };
