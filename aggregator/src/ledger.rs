@@ -6,6 +6,7 @@
 //! where parts come from and where snapshots go.
 
 mod access;
+pub mod agreement;
 mod archive;
 mod chunked;
 pub mod evidence;
