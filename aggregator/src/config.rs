@@ -17,6 +17,7 @@ use uptime_proto::{Epoch, Period};
 use crate::access::TlsFiles;
 use crate::access::limits::Limits;
 use crate::ledger::RETENTION_S_MIN;
+use crate::ledger::agreement::Policy;
 use crate::telemetry::LogFormat;
 
 /// See [`RETENTION_S_MIN`].
@@ -149,6 +150,9 @@ setting_args! {
         "connections-per-address-max", "UPTIME_CONNECTIONS_PER_ADDRESS_MAX", "N";
     /// Parts a second that one probe may hand in on average; beyond that it waits [default: 2000]
     parts_per_s_max = "parts-per-s-max", "UPTIME_PARTS_PER_S_MAX", "N";
+    /// Whether a probe that mostly contradicts all others counts no more until a person decides
+    /// [default: false]
+    set_aside_disagreeing = "set-aside-disagreeing", "UPTIME_SET_ASIDE_DISAGREEING", "BOOL";
     /// Where the store lives [default: ./uptime-data]
     data_dir = "data-dir", "UPTIME_DATA_DIR", "DIR";
     /// The canonical CSV [default: nodes_status.csv in the data directory]
@@ -191,6 +195,7 @@ pub struct Config {
     pub anonymous_grpc: bool,
     pub anonymous_http: bool,
     pub limits: Limits,
+    pub disagreement: Policy,
 }
 
 /// The default data directory.
@@ -262,7 +267,7 @@ impl Config {
             _ => Err("text or json is wanted".to_owned()),
         });
         settings.finish()?;
-        let access::Access { tls, anonymous_grpc, anonymous_http, limits } = access;
+        let access::Access { tls, anonymous_grpc, anonymous_http, limits, disagreement } = access;
         Ok(Self {
             grpc_addr,
             http_addr,
@@ -276,6 +281,7 @@ impl Config {
             anonymous_grpc,
             anonymous_http,
             limits,
+            disagreement,
         })
     }
 }

@@ -68,7 +68,8 @@ impl Server {
             retention_s: config.retention_s,
             ..LedgerOptions::new(config.rules.clone())
         };
-        let (owner, ledger) = Owner::open(store, options, now_unix_ms()).await?;
+        let (mut owner, ledger) = Owner::open(store, options, now_unix_ms()).await?;
+        owner.set_disagreement_policy(config.disagreement);
         let bind = async |name, addr| {
             let listener = TcpListener::bind(addr)
                 .await

@@ -13,6 +13,7 @@ use crate::access::TlsFiles;
 use crate::access::limits::{
     CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS_MAX, Limits, PARTS_PER_S_MAX,
 };
+use crate::ledger::agreement::Policy;
 
 /// What was said.
 #[derive(Debug, Clone)]
@@ -21,6 +22,7 @@ pub(super) struct Access {
     pub(super) anonymous_grpc: bool,
     pub(super) anonymous_http: bool,
     pub(super) limits: Limits,
+    pub(super) disagreement: Policy,
 }
 
 pub(super) fn resolve(
@@ -88,8 +90,13 @@ pub(super) fn resolve(
         parts_per_s_max: settings.number32("parts-per-s-max", PARTS_PER_S_MAX, 1, 1_000_000),
         ..Limits::default()
     };
+    let disagreement = settings.checked("set-aside-disagreeing", Policy::Tell, |text| match text {
+        "true" => Ok(Policy::SetAside),
+        "false" => Ok(Policy::Tell),
+        _ => Err("true or false is wanted".to_owned()),
+    });
     let (anonymous_grpc, anonymous_http) = (anonymous(grpc_addr), anonymous(http_addr));
-    Access { tls, anonymous_grpc, anonymous_http, limits }
+    Access { tls, anonymous_grpc, anonymous_http, limits, disagreement }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! transaction, apply, answer; close rounds when their grace is over; judge again what came late.
 
 mod access;
+mod agreement;
 mod history;
 mod keeping;
 mod numbering;
@@ -19,6 +20,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uptime_proto::{Epoch, Epochs, Round};
 
+use super::agreement::{Policy, Record};
 use super::archive::{QUESTIONS_MAX, Question, account_of, answer_questions, do_chores};
 use super::evidence::Fact;
 use super::explain::Explanation;
@@ -91,6 +93,8 @@ pub struct Owner<S> {
     questions: mpsc::Receiver<Question>,
     snapshots: watch::Sender<Arc<Snapshot>>,
     identities: watch::Sender<Arc<Identities>>,
+    agreement: Record,
+    disagreement: Policy,
 }
 
 impl<S: Store + 'static> Owner<S> {
@@ -197,6 +201,8 @@ impl<S: Store> Owner<S> {
             questions,
             snapshots,
             identities,
+            agreement: Record::default(),
+            disagreement: Policy::default(),
         };
         owner.resume(now_ms).await?;
         owner.publish();
@@ -295,6 +301,7 @@ impl<S: Store> Owner<S> {
             histogram!("uptime_ledger_round_close_seconds").record(started.elapsed());
             changed = true;
             self.report_round();
+            self.note_agreement(now_ms).await;
             self.learn_from_others().await;
         }
         if !self.dirty.is_empty() {
