@@ -45,6 +45,7 @@ fn a_unit_that_is_wrong_is_found() {
         ("uptime-aggregator.service", "@system-service", "@sytem-service", "@sytem-service"),
         ("uptime-aggregator.service", "/usr/bin/uptime-", "/nowhere/uptime-", "not executable"),
         ("uptime-probe-once.service", "Type=oneshot", "Type=onceshot", "onceshot"),
+        ("uptime-aggregator.service", "CapabilityBoundingSet=\n", "", "Overall exposure"),
     ];
     for (name, there, wrong, word) in breakages {
         let directory = tempfile::tempdir().unwrap();

@@ -102,3 +102,65 @@ impl Peer {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use std::sync::LazyLock;
+
+    use proptest::prelude::*;
+    use rcgen::{CertificateParams, DnType, KeyPair};
+
+    use super::*;
+
+    fn certificate(dns: &[&str], common: &[&str]) -> Vec<u8> {
+        let dns: Vec<String> = dns.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(dns).unwrap();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        for name in common {
+            params.distinguished_name.push(DnType::CommonName, *name);
+        }
+        params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().to_vec()
+    }
+
+    fn name(dns: &[&str], common: &[&str]) -> Option<String> {
+        PeerCertificate::read(&certificate(dns, common)).unwrap().name
+    }
+
+    #[test]
+    fn a_certificate_names_one_or_nobody() {
+        let alpha = Some("alpha".to_owned());
+        assert_eq!(name(&["alpha"], &[]), alpha);
+        assert_eq!(name(&["alpha"], &["other"]), alpha, "the DNS name is the newer way");
+        assert_eq!(name(&[], &["alpha"]), alpha);
+        // An address is no name, and does not hide the common one.
+        assert_eq!(name(&["10.0.0.1"], &["alpha"]), alpha);
+        for (dns, common) in [
+            (&["alpha", "beta"][..], &[][..]),
+            (&[], &[]),
+            (&["*.example"], &["alpha"]),
+            (&[], &["Alpha Beta"]),
+            (&[], &["../alpha"]),
+        ] {
+            assert_eq!(name(dns, common), None, "{dns:?} {common:?}");
+        }
+    }
+
+    static GOOD: LazyLock<Vec<u8>> = LazyLock::new(|| certificate(&["alpha"], &["alpha"]));
+
+    proptest! {
+        #[test]
+        fn no_bytes_end_more_than_their_own_connection(
+            noise in prop::collection::vec(any::<u8>(), 0..200),
+            flips in prop::collection::vec((any::<prop::sample::Index>(), 1u8..), 0..6),
+        ) {
+            PeerCertificate::read(&noise);
+            let mut der = GOOD.clone();
+            for (at, flip) in flips {
+                let at = at.index(der.len());
+                der[at] ^= flip;
+            }
+            PeerCertificate::read(&der);
+        }
+    }
+}

@@ -4,6 +4,7 @@
 
 mod abuse;
 mod certificates;
+mod document;
 mod flood;
 mod frames;
 mod matrix;
