@@ -14,7 +14,7 @@ mod sqlite;
 
 pub use identities::{
     AuditRecord, By, CallerRecord, Changed, Credential, CredentialKind, Identities, IdentityStore,
-    NewCredential, NewIdentity, ON_THIS_HOST, Role,
+    NewCredential, NewIdentity, ON_THIS_HOST, REFUSED, Role,
 };
 pub use packing::PreparedDay;
 pub use sqlite::FILE_NAME as STORE_FILE_NAME;

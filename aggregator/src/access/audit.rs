@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::roles::Refusal;
 use crate::clock::now_unix_ms;
 use crate::ledger::Ledger;
-use crate::store::AuditRecord;
+use crate::store::{AuditRecord, REFUSED};
 
 /// Refusals are written so often; also when the process stops.
 const WRITE_EVERY: Duration = Duration::from_secs(5);
@@ -83,7 +83,7 @@ impl Auditor {
                 number: 0,
                 at_ms,
                 actor: key.actor,
-                action: format!("refused: {}", key.refusal.as_str()),
+                action: format!("{REFUSED}{}", key.refusal.as_str()),
                 subject: key.subject,
                 detail: key.detail,
                 count,

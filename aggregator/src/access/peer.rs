@@ -154,13 +154,14 @@ mod tests {
             noise in prop::collection::vec(any::<u8>(), 0..200),
             flips in prop::collection::vec((any::<prop::sample::Index>(), 1u8..), 0..6),
         ) {
-            PeerCertificate::read(&noise);
+            prop_assert_eq!(PeerCertificate::read(&noise), None);
             let mut der = GOOD.clone();
             for (at, flip) in flips {
                 let at = at.index(der.len());
                 der[at] ^= flip;
             }
-            PeerCertificate::read(&der);
+            // Whatever it still names: a signature over it would not hold.
+            std::hint::black_box(PeerCertificate::read(&der));
         }
     }
 }

@@ -44,8 +44,16 @@ ALTER TABLE enrolled RENAME TO probe;
 /// anything, so no more of a name is claimed.
 pub const ON_THIS_HOST: &str = "this host";
 
-/// Lines of the trail that are kept: the oldest go first. At 200 bytes a line some 20 MB.
-const AUDIT_LINES_MAX: u64 = 100_000;
+/// Lines of the trail that are kept of each kind: the oldest go first. Refusals are apart, because
+/// anyone can cause them: no number of them pushes out what was done. At 200 bytes a line both
+/// together take some 20 MB.
+const CHANGES_KEPT: u32 = 50_000;
+/// See [`CHANGES_KEPT`].
+const REFUSALS_KEPT: u32 = 50_000;
+/// How the action of a refusal begins.
+pub const REFUSED: &str = "refused: ";
+/// The trail is cut back once in so many lines: counting them takes some milliseconds.
+const CUT_EVERY: i64 = 512;
 /// A credential that ended so long ago tells nobody anything any more.
 const ENDED_KEPT_MS: i64 = 90 * 86_400_000;
 
@@ -370,10 +378,24 @@ async fn add_line(connection: &mut SqliteConnection, line: &AuditRecord) -> sqlx
         .bind(signed(line.count))
         .execute(&mut *connection)
         .await?;
-    sqlx::query("DELETE FROM audit WHERE number <= ?")
-        .bind(done.last_insert_rowid().saturating_sub(signed(AUDIT_LINES_MAX)))
-        .execute(connection)
-        .await?;
+    if done.last_insert_rowid() % CUT_EVERY == 0 {
+        cut_trail(connection).await?;
+    }
+    Ok(())
+}
+
+async fn cut_trail(connection: &mut SqliteConnection) -> sqlx::Result<()> {
+    for (refusals, kept) in [(true, REFUSALS_KEPT), (false, CHANGES_KEPT)] {
+        let cut = "DELETE FROM audit WHERE number IN (
+             SELECT number FROM audit WHERE (action GLOB ?) = ?
+             ORDER BY number DESC LIMIT -1 OFFSET ?)";
+        sqlx::query(cut)
+            .bind(format!("{REFUSED}*"))
+            .bind(refusals)
+            .bind(kept)
+            .execute(&mut *connection)
+            .await?;
+    }
     Ok(())
 }
 

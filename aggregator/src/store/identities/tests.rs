@@ -164,13 +164,21 @@ async fn the_trail_and_old_credentials_are_bounded() {
     let directory = tempfile::tempdir().unwrap();
     let mut store = store(&directory).await;
     assert!(store.enrol(&identity("alpha", Role::Probe, 1), &by(0)).await.unwrap());
-    let far =
-        "UPDATE audit SET number = 5; INSERT INTO audit VALUES (100004, 0, '', '', '', '', 1)";
-    sqlx::raw_sql(far).execute(&mut store.connection).await.unwrap();
+    // Far more refusals than are kept, after what was done, and the next line is one at which the
+    // trail is cut.
+    let crowd = "WITH RECURSIVE crowd (number) AS (
+             SELECT 2 UNION ALL SELECT number + 1 FROM crowd WHERE number < 50687)
+         INSERT INTO audit SELECT number, 0, '10.0.0.1', 'refused: no-proof', '', '', 1 FROM crowd";
+    sqlx::raw_sql(crowd).execute(&mut store.connection).await.unwrap();
     store.note(&[line(&by(1), "test", "", String::new())]).await.unwrap();
-    let numbers: Vec<u64> =
-        store.trail(None, 10).await.unwrap().iter().map(|line| line.number).collect();
-    assert_eq!(numbers, [100_005, 100_004], "the oldest has gone");
+    let kept: (i64, i64, i64) = sqlx::query_as(
+        "SELECT count(*), min(number), (SELECT count(*) FROM audit WHERE action = 'enrol')
+         FROM audit WHERE action GLOB 'refused: *'",
+    )
+    .fetch_one(&mut store.connection)
+    .await
+    .unwrap();
+    assert_eq!(kept, (50_000, 688, 1), "the oldest refusals have gone, and nothing that was done");
     store.renew("alpha", &token(2), 10, &by(5)).await.unwrap();
     assert_eq!(store.identities().await.unwrap().credentials.len(), 2);
     let later = by(10 + ENDED_KEPT_MS + 1);
