@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod abuse;
+mod administering;
 mod certificates;
 mod document;
 mod flood;
