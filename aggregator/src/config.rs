@@ -2,15 +2,22 @@
 //!
 //! Owns names, defaults and bounds. The configuration is read whole before any port is bound.
 
+mod access;
+mod commands;
+
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
+pub use commands::{AccessCommand, AuthorityCommand, CertificateArgs, ProbeCommand};
 use uptime_proto::settings::{Settings, Texts};
 use uptime_proto::{Epoch, Period};
 
+use crate::access::TlsFiles;
+use crate::access::limits::Limits;
 use crate::ledger::RETENTION_S_MIN;
+use crate::ledger::agreement::Policy;
 use crate::telemetry::LogFormat;
 use crate::transfer::export::ExportArgs;
 use crate::transfer::import::ImportArgs;
@@ -65,7 +72,7 @@ pub enum Command {
         #[arg(long, env = "UPTIME_DATA_DIR")]
         data_dir: Option<PathBuf>,
     },
-    /// Probes and their tokens; works beside a running serve
+    /// Probes: who may hand in, and what of it counts; works beside a running serve
     Probe {
         /// Where the aggregator keeps its store [default: ./uptime-data]
         #[arg(long, env = "UPTIME_DATA_DIR", global = true)]
@@ -86,21 +93,24 @@ pub enum Command {
     /// It takes what is stored at the moment it starts. Stored parts that cannot be read are named
     /// and left out, and the exit status is 1.
     Export(ExportArgs),
-}
-
-/// What can be done with probes.
-#[derive(Debug, Subcommand)]
-pub enum ProbeCommand {
-    /// Enrol a probe and print its token: once, it is stored only as a hash
-    Add {
-        /// Letters, digits, '-', '_' and '.'
-        name: String,
-        /// A subnet it may speak for; repeatable; none: any
-        #[arg(long = "subnet-allowed")]
-        subnets_allowed: Vec<String>,
+    /// Who may read and who may administer, and the trail; works beside a running serve
+    Access {
+        /// Where the aggregator keeps its store [default: ./uptime-data]
+        #[arg(long, env = "UPTIME_DATA_DIR", global = true)]
+        data_dir: Option<PathBuf>,
+        /// What to do with them.
+        #[command(subcommand)]
+        command: AccessCommand,
     },
-    /// List the enrolled probes
-    List,
+    /// The small built-in certificate authority, for those who have none
+    Authority {
+        /// Where the aggregator keeps its store [default: ./uptime-data]
+        #[arg(long, env = "UPTIME_DATA_DIR", global = true)]
+        data_dir: Option<PathBuf>,
+        /// What to do with it.
+        #[command(subcommand)]
+        command: AuthorityCommand,
+    },
 }
 
 macro_rules! setting_args {
@@ -114,6 +124,9 @@ macro_rules! setting_args {
             /// Serve plaintext on addresses beyond loopback, for anyone to read and to forge
             #[arg(long)]
             pub insecure_plaintext_beyond_loopback: bool,
+            /// Let anyone read on addresses beyond loopback, without a token or a certificate
+            #[arg(long)]
+            pub anonymous_readers_beyond_loopback: bool,
             $($(#[doc = $doc])+ #[arg(long, env = $env, value_name = $value)]
             pub $field: Option<String>,)+
         }
@@ -135,6 +148,25 @@ setting_args! {
     grpc_addr = "grpc-addr", "UPTIME_GRPC_ADDR", "ADDR:PORT";
     /// Where HTTP is served [default: 127.0.0.1:7641]
     http_addr = "http-addr", "UPTIME_HTTP_ADDR", "ADDR:PORT";
+    /// The server's certificate (and those between it and its authority), PEM; read anew when it
+    /// changes and on SIGHUP. With it both ports speak TLS
+    tls_cert_file = "tls-cert-file", "UPTIME_TLS_CERT_FILE", "FILE";
+    /// Its private key, PEM, for nobody else to read
+    tls_key_file = "tls-key-file", "UPTIME_TLS_KEY_FILE", "FILE";
+    /// Authorities, PEM: a client certificate that one of them signed proves the name in it
+    client_ca_file = "client-ca-file", "UPTIME_CLIENT_CA_FILE", "FILE";
+    /// Whether reading wants a token or a certificate on loopback, too [default: false]
+    readers_need_token = "readers-need-token", "UPTIME_READERS_NEED_TOKEN", "BOOL";
+    /// Connections, both ports together [default: 2048]
+    connections_max = "connections-max", "UPTIME_CONNECTIONS_MAX", "N";
+    /// Connections from one address [default: 256]
+    connections_per_address_max =
+        "connections-per-address-max", "UPTIME_CONNECTIONS_PER_ADDRESS_MAX", "N";
+    /// Parts a second that one probe may hand in on average; beyond that it waits [default: 2000]
+    parts_per_s_max = "parts-per-s-max", "UPTIME_PARTS_PER_S_MAX", "N";
+    /// Whether a probe that mostly contradicts all others counts no more until a person decides
+    /// [default: false]
+    set_aside_disagreeing = "set-aside-disagreeing", "UPTIME_SET_ASIDE_DISAGREEING", "BOOL";
     /// Where the store lives [default: ./uptime-data]
     data_dir = "data-dir", "UPTIME_DATA_DIR", "DIR";
     /// The canonical CSV [default: nodes_status.csv in the data directory]
@@ -190,6 +222,11 @@ pub struct Config {
     pub unconfirmed_nodes_max: u64,
     pub retention_s: Option<u64>,
     pub log_format: LogFormat,
+    pub tls: Option<TlsFiles>,
+    pub anonymous_grpc: bool,
+    pub anonymous_http: bool,
+    pub limits: Limits,
+    pub disagreement: Policy,
 }
 
 /// The default data directory.
@@ -215,19 +252,7 @@ impl Config {
         let mut settings = Settings::new(args.texts(), file);
         let grpc_addr = settings.one("grpc-addr", SocketAddr::from(([127, 0, 0, 1], 7640)));
         let http_addr = settings.one("http-addr", SocketAddr::from(([127, 0, 0, 1], 7641)));
-        for (name, addr) in [("grpc-addr", grpc_addr), ("http-addr", http_addr)] {
-            let loopback = match addr.ip() {
-                IpAddr::V4(ip) => ip.is_loopback(),
-                IpAddr::V6(ip) => ip.is_loopback(),
-            };
-            if !loopback && !args.insecure_plaintext_beyond_loopback {
-                settings.fault(format!(
-                    "--{name}: {addr} is not loopback, and this version serves plaintext only: \
-                     bind to loopback behind a TLS proxy or tunnel, or say \
-                     --insecure-plaintext-beyond-loopback"
-                ));
-            }
-        }
+        let access = access::resolve(&mut settings, args, grpc_addr, http_addr);
         let data_dir = settings.one("data-dir", default_data_dir());
         let csv = settings.one("csv", data_dir.join("nodes_status.csv"));
         let (csv_dialect, csv_subnet) = csv_form(&mut settings);
@@ -241,6 +266,7 @@ impl Config {
             _ => Err("text or json is wanted".to_owned()),
         });
         settings.finish()?;
+        let access::Access { tls, anonymous_grpc, anonymous_http, limits, disagreement } = access;
         Ok(Self {
             grpc_addr,
             http_addr,
@@ -252,6 +278,11 @@ impl Config {
             unconfirmed_nodes_max,
             retention_s,
             log_format,
+            tls,
+            anonymous_grpc,
+            anonymous_http,
+            limits,
+            disagreement,
         })
     }
 }

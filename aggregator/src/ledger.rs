@@ -5,6 +5,8 @@
 //! synced", and what is in memory can always be rebuilt from what is on disk. It refuses to know
 //! where parts come from and where snapshots go.
 
+mod access;
+pub mod agreement;
 mod archive;
 mod chunked;
 pub mod evidence;
@@ -30,7 +32,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 use uptime_proto::v1::RefusalReason;
 use uptime_proto::{Epochs, NodeId, Part, Round, Sample};
 
-use crate::store::{Details, Gap, NodeSamples, PackedDay, PreparedDay, ProbeRecord, StoreError};
+use crate::store::{
+    Details, Gap, Identities, NodeSamples, PackedDay, PreparedDay, ProbeRecord, StoreError,
+};
+pub use access::AccessError;
+use access::AccessRequest;
 use archive::Question;
 use explain::Explanation;
 use nodes::NodeNames;
@@ -97,7 +103,7 @@ enum Request {
     Submit(Submission, oneshot::Sender<Result<Vec<PartOutcome>, Unavailable>>),
     Refused { probe: u32, parts: u64 },
     Lookups { round_s: u64, answer: oneshot::Sender<LookupState> },
-    Authenticate([u8; 32], oneshot::Sender<Result<Option<ProbeRecord>, StoreError>>),
+    Access(AccessRequest),
     Connected { probe: ProbeRecord, greeting: Option<Greeting> },
     Assigned { probe: u32, nodes: u64 },
     CommitPack(PreparedDay, oneshot::Sender<Result<Option<PackedDay>, StoreError>>),
@@ -116,6 +122,7 @@ pub struct Ledger {
     questions: mpsc::Sender<Question>,
     snapshots: watch::Receiver<Arc<Snapshot>>,
     epochs: Arc<Epochs>,
+    identities: watch::Receiver<Arc<Identities>>,
 }
 
 impl std::fmt::Debug for Request {
@@ -156,17 +163,6 @@ impl Ledger {
         let (answer, state) = oneshot::channel();
         self.tell(Request::Lookups { round_s, answer }).await;
         state.await.ok()
-    }
-
-    /// The probe whose token has this hash.
-    ///
-    /// # Errors
-    /// [`Unavailable`] when the store cannot be asked.
-    pub async fn authenticate(&self, hash: [u8; 32]) -> Result<Option<ProbeRecord>, Unavailable> {
-        let (answer, probe) = oneshot::channel();
-        self.tell(Request::Authenticate(hash, answer)).await;
-        let probe = probe.await.map_err(|_| stopping())?;
-        probe.map_err(|error| Unavailable(error.to_string()))
     }
 
     /// Notes that a probe's stream begins (with what it said) or ends (`None`).

@@ -3,6 +3,9 @@
 //! Owns which task runs and when each ends. Stop order: streams and calls first, then the ledger,
 //! then the CSV; whatever is cut short was not acknowledged, so nothing is lost by it.
 
+mod doors;
+mod listener;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,33 +15,24 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Server as GrpcServer;
-use uptime_proto::MESSAGE_BYTES_MAX;
-use uptime_proto::convert::PartLimits;
-use uptime_proto::v1::admin_server::AdminServer;
-use uptime_proto::v1::collector_server::CollectorServer;
-use uptime_proto::v1::uptime_query_server::UptimeQueryServer;
 
-use crate::admin::Admin;
+use crate::access::Tls;
 use crate::clock::now_unix_ms;
 use crate::config::{Config, CsvDialect};
-use crate::ingest::{Connections, Ingest, IngestOptions, dispatch, schedule_for};
+use crate::ingest::{Connections, dispatch};
 use crate::ledger::{Ledger, LedgerOptions, Owner};
 use crate::lock::DirectoryLock;
 use crate::publish::{PublishedCsv, SeedTerms};
 use crate::query::Query;
 use crate::store::{SqliteStore, Store};
-use crate::web::{Web, router};
+use crate::web::Web;
 use crate::{publish, telemetry};
+use doors::Doors;
+use listener::Wire;
 
-/// Half-open connections are noticed within twice this.
-const KEEPALIVE: Duration = Duration::from_secs(10);
 /// How long calls may take to end after a stop.
 const GRACE: Duration = Duration::from_secs(5);
-/// Streams one connection may have open; a native probe needs one.
-const STREAMS_PER_CONNECTION_MAX: u32 = 200;
 /// How often the metrics' histograms are folded.
 const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 
@@ -54,6 +48,7 @@ pub struct Server {
     http: TcpListener,
     csv: PublishedCsv,
     config: Config,
+    tls: Option<Arc<Tls>>,
     metrics: PrometheusHandle,
     // Held while this process owns the data directory.
     _lock: DirectoryLock,
@@ -65,6 +60,7 @@ impl Server {
     /// # Errors
     /// With what could not be opened or bound, and what to do.
     pub async fn build(config: Config, metrics: PrometheusHandle) -> anyhow::Result<Self> {
+        let tls = config.tls.clone().map(Tls::open).transpose()?.map(Arc::new);
         let mut store = SqliteStore::open(&config.data_dir).await?;
         let lock = DirectoryLock::take(&config.data_dir)?;
         let options = LedgerOptions {
@@ -74,7 +70,8 @@ impl Server {
             ..LedgerOptions::new(config.rules.clone())
         };
         let csv = published_csv(&config, &mut store).await?;
-        let (owner, ledger) = Owner::open(store, options, now_unix_ms()).await?;
+        let (mut owner, ledger) = Owner::open(store, options, now_unix_ms()).await?;
+        owner.set_disagreement_policy(config.disagreement);
         let bind = async |name, addr| {
             let listener = TcpListener::bind(addr)
                 .await
@@ -93,6 +90,7 @@ impl Server {
             http,
             csv,
             config,
+            tls,
             metrics,
             _lock: lock,
         })
@@ -102,6 +100,12 @@ impl Server {
     #[must_use]
     pub fn ledger(&self) -> Ledger {
         self.ledger.clone()
+    }
+
+    /// The certificates in force, to have them read anew; `None`: plaintext is served.
+    #[must_use]
+    pub fn tls(&self) -> Option<Arc<Tls>> {
+        self.tls.clone()
     }
 
     /// Serves until told to stop.
@@ -139,14 +143,23 @@ impl Server {
             published: published_seen,
             metrics: self.metrics,
         };
-        let stop = shutdown.clone();
+        let doors = Doors::new(ledger.clone(), &self.config, self.tls);
+        // It writes its last lines while the ledger still takes them.
+        let trail = doors.auditor.clone().run(ledger.clone(), shutdown.clone());
         outer.spawn(async move {
-            axum::serve(self.http, router(web))
-                .with_graceful_shutdown(stop.cancelled_owned())
-                .await?;
+            trail.await;
             Ok(())
         });
-        outer.spawn(serve_grpc(self.grpc, ledger, connections, self.config, shutdown.clone()));
+        doors.spawn_keepers(&mut helpers, &shutdown);
+        let (query, keep_log) = Query::new(ledger.clone(), shutdown.clone());
+        helpers.spawn(keep_log);
+        let grpc = doors.grpc_router(connections, query, &self.config).await?;
+        for (wire, tcp, router) in
+            [(Wire::Grpc, self.grpc, grpc), (Wire::Http, self.http, doors.http_router(web))]
+        {
+            let (listener, stop) = (doors.listener(wire, tcp), shutdown.clone());
+            outer.spawn(async move { Ok(listener.run(router, stop).await?) });
+        }
 
         let mut result = Ok(());
         tokio::select! {
@@ -169,54 +182,6 @@ impl Server {
         }
         result
     }
-}
-
-async fn serve_grpc(
-    listener: TcpListener,
-    ledger: Ledger,
-    connections: Connections,
-    config: Config,
-    shutdown: CancellationToken,
-) -> anyhow::Result<()> {
-    let (health, health_service) = tonic_health::server::health_reporter();
-    health.set_serving::<CollectorServer<Ingest>>().await;
-    health.set_serving::<UptimeQueryServer<Query>>().await;
-    let reflection = || {
-        tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(uptime_proto::DESCRIPTOR)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-    };
-    // Newer clients ask for v1; Python's know only v1alpha.
-    let (reflection, reflection_alpha) = (reflection().build_v1()?, reflection().build_v1alpha()?);
-    let options =
-        IngestOptions { part_limits: PartLimits::default(), schedule: schedule_for(&config.rules) };
-    let ingest = Ingest::new(ledger.clone(), connections, options);
-    let (query, keep_log) = Query::new(ledger, shutdown.clone());
-    // Aborted when dropped.
-    let mut beside = JoinSet::new();
-    beside.spawn(keep_log);
-    GrpcServer::builder()
-        .http2_keepalive_interval(Some(KEEPALIVE))
-        .http2_keepalive_timeout(Some(KEEPALIVE))
-        .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
-        .tcp_nodelay(true)
-        .add_service(health_service)
-        .add_service(reflection)
-        .add_service(reflection_alpha)
-        .add_service(
-            CollectorServer::new(ingest)
-                .max_decoding_message_size(MESSAGE_BYTES_MAX)
-                .max_encoding_message_size(MESSAGE_BYTES_MAX),
-        )
-        .add_service(
-            UptimeQueryServer::new(query)
-                .max_decoding_message_size(MESSAGE_BYTES_MAX)
-                .max_encoding_message_size(MESSAGE_BYTES_MAX),
-        )
-        .add_service(AdminServer::new(Admin).max_decoding_message_size(MESSAGE_BYTES_MAX))
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), shutdown.cancelled_owned())
-        .await?;
-    Ok(())
 }
 
 /// What is imported is read once: nothing is imported while this process has the data directory.

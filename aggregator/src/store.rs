@@ -7,6 +7,7 @@ mod blob;
 mod check;
 mod damage;
 mod hold;
+mod identities;
 mod kept;
 mod opening;
 mod packing;
@@ -15,6 +16,10 @@ mod schema;
 mod segment;
 mod sqlite;
 
+pub use identities::{
+    AuditRecord, By, CallerRecord, Changed, Credential, CredentialKind, Identities, IdentityStore,
+    NewCredential, NewIdentity, ON_THIS_HOST, REFUSED, Role,
+};
 pub use opening::{Opening, OpeningRow};
 pub use packing::PreparedDay;
 pub use sqlite::FILE_NAME as STORE_FILE_NAME;
@@ -281,7 +286,7 @@ pub enum Put {
 pub type Read = Result<Fact, String>;
 
 /// The verbs of a store. When a call that writes returns `Ok`, what it wrote survives power loss.
-pub trait Store: Send {
+pub trait Store: IdentityStore {
     /// Everything but the facts.
     fn catalogue(&mut self) -> impl Future<Output = Result<Catalogue, StoreError>> + Send;
 
@@ -410,7 +415,8 @@ pub trait Store: Send {
     /// Adds an epoch.
     fn add_epoch(&mut self, epoch: &Epoch) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Enrols a probe, or answers `None` when the name is taken.
+    /// Enrols a probe by a token, or answers `None` when the name is taken; as whoever works on
+    /// this host. See [`IdentityStore::enrol`].
     fn add_probe(
         &mut self,
         name: &str,
@@ -421,10 +427,4 @@ pub trait Store: Send {
 
     /// All probes.
     fn probes(&mut self) -> impl Future<Output = Result<Vec<ProbeRecord>, StoreError>> + Send;
-
-    /// The probe whose token has this hash.
-    fn probe_by_token(
-        &mut self,
-        token_hash: &[u8; 32],
-    ) -> impl Future<Output = Result<Option<ProbeRecord>, StoreError>> + Send;
 }

@@ -3,6 +3,8 @@
 //! Owns the store, the state and the loop: take requests, commit what they bring in one
 //! transaction, apply, answer; close rounds when their grace is over; judge again what came late.
 
+mod access;
+mod agreement;
 mod history;
 mod keeping;
 mod numbering;
@@ -18,6 +20,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uptime_proto::{Epoch, Epochs, Round};
 
+use super::agreement::{Policy, Record};
 use super::archive::{QUESTIONS_MAX, Question, account_of, answer_questions, do_chores};
 use super::chunked::Chunked;
 use super::evidence::Fact;
@@ -30,7 +33,7 @@ use super::{
     Greeting, Ledger, LookupState, PartOutcome, QUEUE_MAX, Request, Submission, Unavailable,
 };
 use crate::clock::now_unix_ms;
-use crate::store::{Batch, Details, ProbeRecord, Put, Store, StoreError};
+use crate::store::{Batch, Catalogue, Details, Identities, ProbeRecord, Put, Store, StoreError};
 use history::mark_dirty;
 pub use history::that_count;
 pub(super) use history::{fold, judge, read_around};
@@ -95,6 +98,9 @@ pub struct Owner<S> {
     requests: mpsc::Receiver<Request>,
     questions: mpsc::Receiver<Question>,
     snapshots: watch::Sender<Arc<Snapshot>>,
+    identities: watch::Sender<Arc<Identities>>,
+    agreement: Record,
+    disagreement: Policy,
 }
 
 impl<S: Store + 'static> Owner<S> {
@@ -157,19 +163,10 @@ impl<S: Store> Owner<S> {
             tracing::info!(start_s = epoch.start_s, period_s = epoch.period.seconds(), "new epoch");
             catalogue.epochs.push(epoch);
         }
+        let (mut nodes, brought) = names_of(&catalogue);
         let epochs = Epochs::new(catalogue.epochs)
             .map_err(|error| StoreError::Damaged(format!("the epochs: {error}")))?;
         let epochs = Arc::new(epochs);
-        let mut nodes = NodeTable::default();
-        let mut brought: HashMap<u32, RoaringBitmap> = HashMap::new();
-        for (number, (id, probe)) in (0..).zip(&catalogue.nodes) {
-            if catalogue.forgotten.contains(&number) {
-                nodes.push_forgotten(*id);
-            } else {
-                nodes.intern(*id);
-                brought.entry(*probe).or_default().insert(number);
-            }
-        }
         let probes = catalogue.probes.iter().map(|probe| (probe.number, status_of(probe)));
         let mut round_trips_us = Chunked::default();
         for (node, round_trip_us) in store.round_trips().await? {
@@ -188,6 +185,7 @@ impl<S: Store> Owner<S> {
             probes: Vec::new(),
         };
         let (snapshots, latest) = watch::channel(Arc::new(Snapshot::new(&state, around)));
+        let (identities, identities_seen) = watch::channel(Arc::new(store.identities().await?));
         let (sender, requests) = mpsc::channel(QUEUE_MAX);
         let (asker, questions) = mpsc::channel(QUESTIONS_MAX);
         let mut owner = Self {
@@ -210,10 +208,15 @@ impl<S: Store> Owner<S> {
             requests,
             questions,
             snapshots,
+            identities,
+            agreement: Record::default(),
+            disagreement: Policy::default(),
         };
         owner.resume(now_ms).await?;
         owner.publish();
-        Ok((owner, Ledger { requests: sender, questions: asker, snapshots: latest, epochs }))
+        let (questions, identities) = (asker, identities_seen);
+        let snapshots = latest;
+        Ok((owner, Ledger { requests: sender, questions, snapshots, epochs, identities }))
     }
 
     /// Commits and applies one submission as if it came at that moment: what [`Owner::run`] does
@@ -306,7 +309,8 @@ impl<S: Store> Owner<S> {
             histogram!("uptime_ledger_round_close_seconds").record(started.elapsed());
             changed = true;
             self.report_round();
-            self.refresh_probes().await;
+            self.note_agreement(now_ms).await;
+            self.learn_from_others().await;
             self.forget_unconfirmed(now_ms).await;
         }
         if !self.dirty.is_empty() {
@@ -321,22 +325,12 @@ impl<S: Store> Owner<S> {
         self.keep_now_and_then().await;
     }
 
-    /// Probes may be enrolled, and evidence retracted, by another process; a probe that never came
-    /// is worth showing, too.
-    async fn refresh_probes(&mut self) {
+    /// Evidence may be retracted, and identities changed, by another process.
+    async fn learn_from_others(&mut self) {
         if let Err(error) = self.learn_retractions().await {
             tracing::warn!(%error, "retractions are those of the round before");
         }
-        match self.store.probes().await {
-            Ok(probes) => {
-                for probe in probes {
-                    let status =
-                        self.probes.entry(probe.number).or_insert_with(|| status_of(&probe));
-                    status.revoked = probe.revoked;
-                }
-            }
-            Err(error) => tracing::warn!(%error, "the list of probes is that of the round before"),
-        }
+        self.refresh_identities().await;
     }
 
     fn report_round(&self) {
@@ -400,15 +394,13 @@ impl<S: Store> Owner<S> {
                 // Whoever asked may have gone.
                 answer.send(self.lookups(round_s)).ok();
             }
-            Request::Authenticate(hash, answer) => {
-                answer.send(self.store.probe_by_token(&hash).await).ok();
-            }
             Request::CommitPack(prepared, answer) => {
                 answer.send(self.store.commit_pack(&prepared).await).ok();
             }
             Request::LetGo { base, before_s, answer } => {
                 answer.send(self.let_go(&base, before_s).await).ok();
             }
+            Request::Access(request) => self.access(request).await,
             Request::Connected { probe, greeting } => self.connected(&probe, greeting),
             Request::Assigned { probe, nodes } => {
                 if let Some(status) = self.probes.get_mut(&probe) {
@@ -573,6 +565,21 @@ impl<S> Owner<S> {
         });
         probes.collect()
     }
+}
+
+/// Ids and their numbers, and which probe brought which.
+fn names_of(catalogue: &Catalogue) -> (NodeTable, HashMap<u32, RoaringBitmap>) {
+    let mut nodes = NodeTable::default();
+    let mut brought: HashMap<u32, RoaringBitmap> = HashMap::new();
+    for (number, (id, probe)) in (0..).zip(&catalogue.nodes) {
+        if catalogue.forgotten.contains(&number) {
+            nodes.push_forgotten(*id);
+        } else {
+            nodes.intern(*id);
+            brought.entry(*probe).or_default().insert(number);
+        }
+    }
+    (nodes, brought)
 }
 
 fn note_round_trip(round_trips_us: &mut Chunked<u32>, node: u32, round_trip_us: u32) {

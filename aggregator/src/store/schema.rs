@@ -3,11 +3,14 @@
 //! Owns the schema and what each version added. A version that was released is never changed: what
 //! comes later is a version of its own.
 
+use super::identities::SCHEMA_ACCESS;
+
 /// Of the tables below.
-pub(super) const SCHEMA_VERSION: i64 = 3;
+pub(super) const SCHEMA_VERSION: i64 = 4;
 
 /// What each version after the first added.
-pub(super) const ADDED: [(i64, &str); 2] = [(2, SCHEMA_GAPS), (3, SCHEMA_LEDGER)];
+pub(super) const ADDED: [(i64, &str); 3] =
+    [(2, SCHEMA_GAPS), (3, SCHEMA_LEDGER), (4, SCHEMA_ACCESS)];
 
 /// Version 1.
 pub(super) const SCHEMA: &str = "

@@ -22,6 +22,7 @@ use uptime_proto::{Digest, Epoch, Kind, NodeId, Outcome, Period, Reason, Round, 
 
 use super::blob::{self, BlobError};
 use super::damage::{dispensable, vital};
+use super::identities::{PROBE_COLUMNS, read_probe};
 use super::packing::{Packed, merged};
 use super::schema::{ADDED, SCHEMA, SCHEMA_VERSION};
 use super::{
@@ -61,6 +62,8 @@ pub struct SqliteStore {
     path: PathBuf,
     pub(super) bases: HashMap<Slot, Base>,
     pub(super) packed: Packed,
+    /// Of the database, when it was last asked whether others have written to it.
+    pub(super) data_version: Option<i64>,
 }
 
 fn slot(key: &FactKey) -> Slot {
@@ -99,7 +102,8 @@ impl SqliteStore {
         let connection = SqliteConnection::connect_with(&options)
             .await
             .map_err(|error| StoreError::Path { path: path.clone(), detail: error.to_string() })?;
-        Ok(Self { connection, path, bases: HashMap::new(), packed: Packed::default() })
+        let (bases, packed) = (HashMap::new(), Packed::default());
+        Ok(Self { connection, path, bases, packed, data_version: None })
     }
 
     async fn prepare(&mut self) -> Result<(), StoreError> {
@@ -400,23 +404,10 @@ pub(super) fn read_fact(
     })
 }
 
-fn read_probe(row: &SqliteRow) -> ProbeRecord {
-    ProbeRecord {
-        number: u32::try_from(row.get::<i64, _>(0)).unwrap_or(u32::MAX),
-        name: row.get(1),
-        subnets_allowed: lines(row.get(2)),
-        enrolled_at_ms: row.get(3),
-        revoked: row.get::<i64, _>(4) != 0,
-    }
-}
-
 /// Lists of names are stored one per line; names have no control characters.
-fn lines(text: &str) -> Vec<String> {
+pub(super) fn lines(text: &str) -> Vec<String> {
     text.lines().map(str::to_owned).collect()
 }
-
-const PROBE_COLUMNS: &str =
-    "SELECT number, name, subnets_allowed, enrolled_at_ms, revoked FROM probe ORDER BY number";
 
 impl Store for SqliteStore {
     async fn catalogue(&mut self) -> Result<Catalogue, StoreError> {
@@ -609,38 +600,12 @@ impl Store for SqliteStore {
         subnets_allowed: &[String],
         now_ms: i64,
     ) -> Result<Option<ProbeRecord>, StoreError> {
-        let insert =
-            "INSERT INTO probe (name, token_hash, subnets_allowed, enrolled_at_ms, revoked)
-             VALUES (?, ?, ?, ?, 0) ON CONFLICT (name) DO NOTHING";
-        let done = sqlx::query(insert)
-            .bind(name)
-            .bind(token_hash.as_slice())
-            .bind(subnets_allowed.join("\n"))
-            .bind(now_ms)
-            .execute(&mut self.connection)
-            .await?;
-        if done.rows_affected() == 0 {
-            return Ok(None);
-        }
-        self.probe_by_token(token_hash).await
+        self.enrol_by_token(name, token_hash, subnets_allowed, now_ms).await
     }
 
     async fn probes(&mut self) -> Result<Vec<ProbeRecord>, StoreError> {
         let rows = sqlx::query(PROBE_COLUMNS).fetch_all(&mut self.connection).await;
         let rows = vital(rows, "the names of probes")?;
         Ok(rows.iter().map(read_probe).collect())
-    }
-
-    async fn probe_by_token(
-        &mut self,
-        token_hash: &[u8; 32],
-    ) -> Result<Option<ProbeRecord>, StoreError> {
-        let select = "SELECT number, name, subnets_allowed, enrolled_at_ms, revoked
-             FROM probe WHERE token_hash = ?";
-        let row = sqlx::query(select)
-            .bind(token_hash.as_slice())
-            .fetch_optional(&mut self.connection)
-            .await?;
-        Ok(row.as_ref().map(read_probe))
     }
 }
