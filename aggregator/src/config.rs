@@ -19,6 +19,8 @@ use crate::access::limits::Limits;
 use crate::ledger::RETENTION_S_MIN;
 use crate::ledger::agreement::Policy;
 use crate::telemetry::LogFormat;
+use crate::transfer::export::ExportArgs;
+use crate::transfer::import::ImportArgs;
 
 /// See [`RETENTION_S_MIN`].
 const RETENTION_DAYS_MIN: u64 = RETENTION_S_MIN / 86_400;
@@ -97,6 +99,18 @@ pub enum Command {
         #[command(subcommand)]
         command: AuthorityCommand,
     },
+    /// Take over the totals of an existing nodes_status.csv and its scan_count.txt
+    ///
+    /// They are kept as a dated opening balance, apart from what is observed, and are added to it
+    /// in the CSV of --csv-dialect seed only. Every count below zero or above the number of scans
+    /// is clamped, and every stamp of a local time that came twice or never is resolved; each is
+    /// told. Any other fault, and nothing is imported. Not beside a running serve.
+    ImportCsv(ImportArgs),
+    /// Write what is stored as a table, as NDJSON or Parquet; works beside a running serve
+    ///
+    /// It takes what is stored at the moment it starts. Stored parts that cannot be read are named
+    /// and left out, and the exit status is 1.
+    Export(ExportArgs),
 }
 
 macro_rules! setting_args {
@@ -157,6 +171,12 @@ setting_args! {
     data_dir = "data-dir", "UPTIME_DATA_DIR", "DIR";
     /// The canonical CSV [default: nodes_status.csv in the data directory]
     csv = "csv", "UPTIME_CSV", "FILE";
+    /// How the CSV is written: utc, or seed: what the script this project replaces can load and
+    /// continue, with scan_count.txt beside it [default: utc]
+    csv_dialect = "csv-dialect", "UPTIME_CSV_DIALECT", "DIALECT";
+    /// The subnet that a CSV of the dialect seed is of [default: that of the imported CSV, where it
+    /// was told, else the only one]
+    csv_subnet = "csv-subnet", "UPTIME_CSV_SUBNET", "NAME";
     /// Length of a round in seconds; divides 86,400. Changing it opens an epoch [default: 30]
     round_period_s = "round-period-s", "UPTIME_ROUND_PERIOD_S", "S";
     /// Seconds after a round's end in which its parts are on time [default: 5]
@@ -179,6 +199,15 @@ setting_args! {
     log_format = "log-format", "UPTIME_LOG_FORMAT", "FORMAT";
 }
 
+/// How the canonical CSV is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CsvDialect {
+    /// Stamps with an offset, uptime by the method in force.
+    Utc,
+    /// For the script this project replaces, by `seed-v1`.
+    Seed,
+}
+
 /// Everything serve needs to know.
 #[derive(Debug, Clone)]
 #[allow(missing_docs, reason = "named as the flags, which --help documents")]
@@ -187,6 +216,8 @@ pub struct Config {
     pub http_addr: SocketAddr,
     pub data_dir: PathBuf,
     pub csv: PathBuf,
+    pub csv_dialect: CsvDialect,
+    pub csv_subnet: Option<String>,
     pub rules: Epoch,
     pub unconfirmed_nodes_max: u64,
     pub retention_s: Option<u64>,
@@ -224,43 +255,11 @@ impl Config {
         let access = access::resolve(&mut settings, args, grpc_addr, http_addr);
         let data_dir = settings.one("data-dir", default_data_dir());
         let csv = settings.one("csv", data_dir.join("nodes_status.csv"));
-        let default_period = |seconds| Period::new(seconds).map_err(|error| error.to_string());
-        let thirty = default_period(30).map_err(|fault| vec![fault])?;
-        let period = settings.checked("round-period-s", thirty, |text| {
-            default_period(text.parse().map_err(|_| "a number of seconds is wanted".to_owned())?)
-        });
-        let default = Epoch::with_defaults(period);
-        let rules = Epoch {
-            grace_s: settings.number32("grace-s", default.grace_s, 0, 3_600),
-            positive_probes_min: settings.number32(
-                "positive-probes-min",
-                default.positive_probes_min,
-                1,
-                100,
-            ),
-            freshness_s: settings.number32("freshness-s", default.freshness_s, 1, 3_600),
-            relay_session_age_min_s: settings.number32(
-                "relay-session-age-min-s",
-                default.relay_session_age_min_s,
-                0,
-                86_400,
-            ),
-            direct_timeout_ms: settings.number32(
-                "direct-timeout-ms",
-                default.direct_timeout_ms,
-                1,
-                30_000,
-            ),
-            ..default
-        };
+        let (csv_dialect, csv_subnet) = csv_form(&mut settings);
+        let rules = rules(&mut settings)?;
         let unconfirmed_nodes_max =
             settings.number("unconfirmed-nodes-max", 100_000, 1, u64::from(u32::MAX));
-        let retention_days = settings.checked("retention-days", 400, |text| match text.parse() {
-            Ok(0) => Ok(0),
-            Ok(days) if (RETENTION_DAYS_MIN..=RETENTION_DAYS_MAX).contains(&days) => Ok(days),
-            _ => Err(format!("0, or {RETENTION_DAYS_MIN} to {RETENTION_DAYS_MAX} is wanted")),
-        });
-        let retention_s = (retention_days > 0).then_some(retention_days * 86_400);
+        let retention_s = retention(&mut settings);
         let log_format = settings.checked("log-format", LogFormat::Text, |text| match text {
             "text" => Ok(LogFormat::Text),
             "json" => Ok(LogFormat::Json),
@@ -273,6 +272,8 @@ impl Config {
             http_addr,
             data_dir,
             csv,
+            csv_dialect,
+            csv_subnet,
             rules,
             unconfirmed_nodes_max,
             retention_s,
@@ -284,6 +285,64 @@ impl Config {
             disagreement,
         })
     }
+}
+
+fn rules(settings: &mut Settings) -> Result<Epoch, Vec<String>> {
+    let default_period = |seconds| Period::new(seconds).map_err(|error| error.to_string());
+    let thirty = default_period(30).map_err(|fault| vec![fault])?;
+    let period = settings.checked("round-period-s", thirty, |text| {
+        default_period(text.parse().map_err(|_| "a number of seconds is wanted".to_owned())?)
+    });
+    let default = Epoch::with_defaults(period);
+    Ok(Epoch {
+        grace_s: settings.number32("grace-s", default.grace_s, 0, 3_600),
+        positive_probes_min: settings.number32(
+            "positive-probes-min",
+            default.positive_probes_min,
+            1,
+            100,
+        ),
+        freshness_s: settings.number32("freshness-s", default.freshness_s, 1, 3_600),
+        relay_session_age_min_s: settings.number32(
+            "relay-session-age-min-s",
+            default.relay_session_age_min_s,
+            0,
+            86_400,
+        ),
+        direct_timeout_ms: settings.number32(
+            "direct-timeout-ms",
+            default.direct_timeout_ms,
+            1,
+            30_000,
+        ),
+        ..default
+    })
+}
+
+/// Seconds after which single facts are let go.
+fn retention(settings: &mut Settings) -> Option<u64> {
+    let days = settings.checked("retention-days", 400, |text| match text.parse() {
+        Ok(0) => Ok(0),
+        Ok(days) if (RETENTION_DAYS_MIN..=RETENTION_DAYS_MAX).contains(&days) => Ok(days),
+        _ => Err(format!("0, or {RETENTION_DAYS_MIN} to {RETENTION_DAYS_MAX} is wanted")),
+    });
+    (days > 0).then_some(days * 86_400)
+}
+
+fn csv_form(settings: &mut Settings) -> (CsvDialect, Option<String>) {
+    let csv_dialect = settings.checked("csv-dialect", CsvDialect::Utc, |text| match text {
+        "utc" => Ok(CsvDialect::Utc),
+        "seed" => Ok(CsvDialect::Seed),
+        _ => Err("utc or seed is wanted".to_owned()),
+    });
+    let csv_subnet = settings.optional("csv-subnet", |text| match text {
+        "" => Err("the name of a subnet is wanted".to_owned()),
+        name => Ok(name.to_owned()),
+    });
+    if csv_subnet.is_some() && csv_dialect == CsvDialect::Utc {
+        settings.fault("--csv-subnet: only the dialect seed is of one subnet");
+    }
+    (csv_dialect, csv_subnet)
 }
 
 fn read_file(path: &Path) -> Result<Texts, String> {
@@ -324,12 +383,15 @@ mod tests {
             round_period_s: Some("7".into()),
             grace_s: Some("-1".into()),
             retention_days: Some("35".into()),
+            csv_dialect: Some("excel".into()),
+            csv_subnet: Some("public".into()),
             ..SettingArgs::default()
         };
         let faults = Config::resolve(&args, Texts::from([("typo".into(), vec![])])).unwrap_err();
-        for name in ["grpc-addr", "http-addr", "round-period-s", "grace-s", "typo", "retention"] {
+        let names = ["grpc-addr", "http-addr", "round-period-s", "grace-s", "typo", "csv-dialect"];
+        for name in names.into_iter().chain(["csv-subnet", "retention-days"]) {
             assert!(faults.iter().any(|fault| fault.contains(name)), "{name}: {faults:?}");
         }
-        assert_eq!(faults.len(), 6, "{faults:?}");
+        assert_eq!(faults.len(), 8, "{faults:?}");
     }
 }

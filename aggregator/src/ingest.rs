@@ -26,11 +26,10 @@ use crate::access::audit::Auditor;
 use crate::access::limits::Rates;
 use crate::access::{Pass, Refusal as AccessRefusal};
 use crate::clock::now_unix_ms;
+pub use crate::ledger::LATENESS_S_MAX;
 use crate::ledger::{Ledger, PartOutcome, Submission, Unavailable};
 use crate::store::{Details, Gap, ProbeRecord};
 
-/// Rounds that began longer ago are refused: 35 days, the age limit of a probe's spool.
-pub const LATENESS_S_MAX: u64 = 35 * 86_400;
 /// A part may be ahead of this clock by so much, as the probe's offset may be.
 const CLOCK_SKEW_MS_MAX: i64 = 2_000;
 /// More parts in one report would only make its answer unwieldy.

@@ -16,6 +16,7 @@ mod latest;
 pub mod nodes;
 pub mod outage;
 mod owner;
+pub mod rebuilt;
 pub mod retraction;
 pub mod seed;
 pub mod snapshot;
@@ -41,6 +42,8 @@ pub use owner::{LedgerOptions, Owner, RETENTION_S_MIN, kept_state_agrees};
 use snapshot::Snapshot;
 use state::State;
 
+/// Facts of rounds that began longer ago are refused: 35 days, the age limit of a probe's spool.
+pub const LATENESS_S_MAX: u64 = 35 * 86_400;
 /// Requests that wait for the owner. When so many do, senders wait too, and through them the
 /// streams they serve: nothing is dropped.
 const QUEUE_MAX: usize = 256;

@@ -10,6 +10,9 @@ use uptime_aggregator::access::commands::{self, CommandError, Place, Said};
 use uptime_aggregator::clock::now_unix_ms;
 use uptime_aggregator::config::{Cli, Command, Config, SettingArgs, default_data_dir};
 use uptime_aggregator::server::{Server, check};
+use uptime_aggregator::transfer::TransferError;
+use uptime_aggregator::transfer::export::export;
+use uptime_aggregator::transfer::import::import_csv;
 use uptime_aggregator::{telemetry, upkeep};
 
 /// Wrong usage or configuration, as sysexits.h has it.
@@ -89,6 +92,10 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
             let data_dir = data_dir.unwrap_or_else(default_data_dir);
             say(commands::authority(Place { data_dir: &data_dir, now_ms }, &command))
         }
+        Command::ImportCsv(args) => {
+            Ok(ended(import_csv(&args, now_unix_ms(), &mut std::io::stdout()).await))
+        }
+        Command::Export(args) => Ok(ended(export(&args, now_unix_ms()).await)),
     }
 }
 
@@ -99,6 +106,22 @@ fn configured(args: &SettingArgs) -> Result<Config, ExitCode> {
         }
         ExitCode::from(EXIT_USAGE)
     })
+}
+
+/// Tells what became of a transfer.
+fn ended(done: Result<(), TransferError>) -> ExitCode {
+    match done {
+        Ok(()) => return ExitCode::SUCCESS,
+        // Whoever has enough of the rows, as `head`, wants to hear nothing of it.
+        Err(TransferError::Gone) => {}
+        Err(error) => {
+            eprintln!("uptime-aggregator: {error}");
+            if matches!(error, TransferError::Usage(_)) {
+                return EXIT_USAGE.into();
+            }
+        }
+    }
+    ExitCode::FAILURE
 }
 
 /// The one place that answers on standard output. Whoever reads it may have gone; that ends no

@@ -43,7 +43,6 @@ pub struct Query {
 impl Query {
     /// The service over a ledger's snapshots, and what must run beside it until told to stop: it
     /// keeps the log of changes for watchers.
-    #[must_use]
     pub fn new(
         ledger: Ledger,
         shutdown: CancellationToken,

@@ -6,9 +6,7 @@
 mod doors;
 mod listener;
 
-use std::fs::File;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,11 +19,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::access::Tls;
 use crate::clock::now_unix_ms;
-use crate::config::Config;
+use crate::config::{Config, CsvDialect};
 use crate::ingest::{Connections, dispatch};
 use crate::ledger::{Ledger, LedgerOptions, Owner};
+use crate::lock::DirectoryLock;
+use crate::publish::{PublishedCsv, SeedTerms};
 use crate::query::Query;
-use crate::store::SqliteStore;
+use crate::store::{SqliteStore, Store};
 use crate::web::Web;
 use crate::{publish, telemetry};
 use doors::Doors;
@@ -46,12 +46,12 @@ pub struct Server {
     owner: Owner<SqliteStore>,
     grpc: TcpListener,
     http: TcpListener,
-    csv: PathBuf,
+    csv: PublishedCsv,
     config: Config,
     tls: Option<Arc<Tls>>,
     metrics: PrometheusHandle,
     // Held while this process owns the data directory.
-    _lock: File,
+    _lock: DirectoryLock,
 }
 
 impl Server {
@@ -61,13 +61,15 @@ impl Server {
     /// With what could not be opened or bound, and what to do.
     pub async fn build(config: Config, metrics: PrometheusHandle) -> anyhow::Result<Self> {
         let tls = config.tls.clone().map(Tls::open).transpose()?.map(Arc::new);
-        let store = SqliteStore::open(&config.data_dir).await?;
-        let lock = lock(&config)?;
+        let mut store = SqliteStore::open(&config.data_dir).await?;
+        let lock = DirectoryLock::take(&config.data_dir)?;
         let options = LedgerOptions {
             unconfirmed_nodes_max: config.unconfirmed_nodes_max,
+            with_seed: config.csv_dialect == CsvDialect::Seed,
             retention_s: config.retention_s,
             ..LedgerOptions::new(config.rules.clone())
         };
+        let csv = published_csv(&config, &mut store).await?;
         let (mut owner, ledger) = Owner::open(store, options, now_unix_ms()).await?;
         owner.set_disagreement_policy(config.disagreement);
         let bind = async |name, addr| {
@@ -79,7 +81,6 @@ impl Server {
         };
         let (grpc, grpc_addr) = bind("grpc-addr", config.grpc_addr).await?;
         let (http, http_addr) = bind("http-addr", config.http_addr).await?;
-        let csv = config.csv.clone();
         Ok(Self {
             grpc_addr,
             http_addr,
@@ -138,7 +139,7 @@ impl Server {
         });
         let web = Web {
             ledger: ledger.clone(),
-            csv: self.csv,
+            csv: self.csv.path,
             published: published_seen,
             metrics: self.metrics,
         };
@@ -183,16 +184,15 @@ impl Server {
     }
 }
 
-fn lock(config: &Config) -> anyhow::Result<File> {
-    let path = config.data_dir.join("lock");
-    let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
-    file.try_lock().with_context(|| {
-        format!(
-            "{} is in use by another aggregator; stop that one or choose another --data-dir",
-            config.data_dir.display()
-        )
-    })?;
-    Ok(file)
+/// What is imported is read once: nothing is imported while this process has the data directory.
+async fn published_csv(config: &Config, store: &mut SqliteStore) -> anyhow::Result<PublishedCsv> {
+    let seed = match config.csv_dialect {
+        CsvDialect::Utc => None,
+        CsvDialect::Seed => {
+            Some(SeedTerms { opening: store.opening().await?, subnet: config.csv_subnet.clone() })
+        }
+    };
+    Ok(PublishedCsv { path: config.csv.clone(), seed: seed.map(Arc::new) })
 }
 
 /// What `check` does: everything serve does before it serves.
@@ -200,16 +200,16 @@ fn lock(config: &Config) -> anyhow::Result<File> {
 /// # Errors
 /// With what is wrong and what to do.
 pub async fn check(config: Config) -> anyhow::Result<String> {
-    let (csv, data_dir) = (config.csv.clone(), config.data_dir.clone());
+    let data_dir = config.data_dir.clone();
     let server = Server::build(config, telemetry::start_metrics()?).await?;
     let snapshot = server.ledger.snapshot();
-    publish::replace_file(&csv, |out| publish::write_csv(&snapshot, out))?;
+    server.csv.replace(&snapshot)?;
     Ok(format!(
         "store {} holds {} nodes; gRPC {} and HTTP {} are free; {} can be written",
         data_dir.display(),
         snapshot.confirmed.len(),
         server.grpc_addr,
         server.http_addr,
-        csv.display()
+        server.csv.path.display()
     ))
 }

@@ -1,14 +1,17 @@
 //! The durable truth: facts, and what is needed to read them.
 //!
 //! Owns the trait every store keeps to and the plain records that cross it. Refuses to interpret:
-//! a store knows nothing of verdicts. Only the ledger talks to a store.
+//! a store knows nothing of verdicts. Only the ledger, and `transfer` beside it, talk to a store.
 
 mod blob;
 mod check;
 mod damage;
+mod hold;
 mod identities;
 mod kept;
+mod opening;
 mod packing;
+mod schema;
 mod segment;
 mod sqlite;
 
@@ -16,6 +19,7 @@ pub use identities::{
     AuditRecord, By, CallerRecord, Changed, Credential, CredentialKind, Identities, IdentityStore,
     NewCredential, NewIdentity, ON_THIS_HOST, REFUSED, Role,
 };
+pub use opening::{Opening, OpeningRow};
 pub use packing::PreparedDay;
 pub use sqlite::FILE_NAME as STORE_FILE_NAME;
 pub use sqlite::SqliteStore;
@@ -129,6 +133,8 @@ pub struct Catalogue {
     pub subnets: Vec<String>,
     /// By number, each with the probe that brought it.
     pub nodes: Vec<(NodeId, u32)>,
+    /// Numbers of nodes whose ids are forgotten.
+    pub forgotten: BTreeSet<u32>,
     /// By node number.
     pub details: BTreeMap<u32, Details>,
 }
@@ -310,6 +316,13 @@ pub trait Store: IdentityStore {
     /// Writes a consistent copy of everything into a new file, beside a writer.
     fn copy_to(&mut self, path: &Path) -> impl Future<Output = Result<(), StoreError>> + Send;
 
+    /// Forgets ids; their numbers stay taken.
+    fn forget_nodes(
+        &mut self,
+        numbers: &[u32],
+        now_ms: i64,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
     /// All retractions, the undone ones included, by number.
     fn retractions(&mut self) -> impl Future<Output = Result<Vec<Retraction>, StoreError>> + Send;
 
@@ -325,6 +338,19 @@ pub trait Store: IdentityStore {
         number: u64,
         now_ms: i64,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// The imported opening balance.
+    fn opening(&mut self) -> impl Future<Output = Result<Option<Opening>, StoreError>> + Send;
+
+    /// Puts an opening balance in the place of the one before, all or nothing.
+    fn put_opening(
+        &mut self,
+        opening: &Opening,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// From now on, until it is dropped, this store reads what is there at this moment, whatever
+    /// others write meanwhile. For whoever reads much; it may not write any more.
+    fn hold(&mut self) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Adds an epoch.
     fn add_epoch(&mut self, epoch: &Epoch) -> impl Future<Output = Result<(), StoreError>> + Send;

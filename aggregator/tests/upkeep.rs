@@ -43,7 +43,7 @@ fn parts(probe: u64, at: u64) -> Vec<Part> {
         relay_session_age_s: Some(600),
         sets,
     };
-    let up = |number: &u64| (at / (2 + number % 9) + number) % 4 != 0;
+    let up = |number: &u64| !(at / (2 + number % 9) + number).is_multiple_of(4);
     let (seen, dead): (Vec<u64>, Vec<u64>) = (0..NODES).partition(up);
     let ids = |numbers: Vec<u64>| numbers.into_iter().map(node).collect::<Vec<_>>();
     vec![

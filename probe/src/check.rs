@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use uptime_proto::{NodeId, Reason};
 
 use crate::config::Config;
+use crate::identity;
 use crate::orders::{CLOCK_OFFSET_MS_MAX, Orders};
 use crate::scan::first_look_ups;
 use crate::spool::{Spool, inspect};
@@ -33,7 +34,8 @@ pub struct Finding {
 /// Tries everything.
 pub async fn check(config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
-    match config.open_yagna() {
+    // Not the kept name: a probe may be running beside the same daemon.
+    match config.open_yagna(&identity::fresh()) {
         Err(error) => findings.push(Finding { what: "yagna", said: Err(error.to_string()) }),
         Ok(yagna) => check_yagna(&yagna, config, &mut findings).await,
     }
@@ -98,10 +100,9 @@ async fn check_look_ups(yagna: &Yagna, sample: &[NodeId], url: &str, findings: &
     let found = first_look_ups(yagna, sample.iter().copied(), fresh, deadline, || {}).await;
     let said = match found.main_failure() {
         Some((reason, detail)) => Err(mend(&CouldNotLook { reason, detail: detail.into() }, url)),
-        None if found.clocks_disagree() => Err(format!(
-            "the node the relay saw last was seen {} s ago by this host's clock: run an NTP client",
-            found.youngest_s.map_or(0, |(age, _)| age)
-        )),
+        None if found.ages.in_future() || found.ages.all_old() => {
+            Err(format!("{}, by this host's clock: run an NTP client", found.ages.told()))
+        }
         None => Ok(format!("the relay sees {} of {} nodes", found.seen.len(), sample.len())),
     };
     findings.push(Finding { what: "look-up", said });

@@ -233,7 +233,8 @@ setting_args! {
     answer_timeout_ms = "answer-timeout-ms", "UPTIME_ANSWER_TIMEOUT_MS", "MS";
     /// For the whole listing of one subnet's market [default: 10000]
     market_timeout_ms = "market-timeout-ms", "UPTIME_MARKET_TIMEOUT_MS", "MS";
-    /// Bytes of one answer that are read [default: 16777216]
+    /// Bytes of one answer of the market that are read; of other answers it is less, and never more
+    /// than this [default: 16777216]
     answer_bytes_max = "answer-bytes-max", "UPTIME_ANSWER_BYTES_MAX", "BYTES";
     /// How logs are written: text or json [default: text]
     log_format = "log-format", "UPTIME_LOG_FORMAT", "FORMAT";
@@ -348,12 +349,13 @@ impl Config {
 }
 
 impl Config {
-    /// A handle to the daemon.
+    /// A handle to the daemon that marks what it opens there with this name, see
+    /// [`crate::identity`].
     ///
     /// # Errors
     /// When its address, key or limits are unusable.
-    pub fn open_yagna(&self) -> Result<Yagna, YagnaConfigError> {
-        let yagna = Yagna::new(self.yagna.clone())?;
+    pub fn open_yagna(&self, instance: &str) -> Result<Yagna, YagnaConfigError> {
+        let yagna = Yagna::new(self.yagna.clone())?.with_instance(instance);
         match &self.command {
             Some(command) => yagna.with_command(command.clone()),
             None => Ok(yagna),

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
+use crate::identity;
 use crate::orders::Orders;
 use crate::scan::{Scanner, Sources};
 use crate::spool::{Spool, SpoolLimits};
@@ -47,6 +48,8 @@ pub enum Ended {
 /// Everything that runs.
 struct Daemon {
     config: Config,
+    /// Tells it from others beside the same yagna, over restarts.
+    name: String,
     spool: Spool,
     orders: Orders,
     sources: watch::Sender<Arc<Sources>>,
@@ -161,8 +164,12 @@ fn tell(states: &[NotifyState<'_>]) {
     }
 }
 
-fn sources(config: &Config, relay: Option<RelayWatch>) -> Result<Sources, YagnaConfigError> {
-    let yagna = config.open_yagna()?;
+fn sources(
+    config: &Config,
+    name: &str,
+    relay: Option<RelayWatch>,
+) -> Result<Sources, YagnaConfigError> {
+    let yagna = config.open_yagna(name)?;
     let (subnets, enabled) = (config.subnets.clone(), config.enabled);
     Ok(Sources { yagna, relay, subnets, enabled })
 }
@@ -197,7 +204,6 @@ impl UplinkTask {
 impl Daemon {
     async fn start(config: Config) -> anyhow::Result<Self> {
         let relay = config.relay.as_ref().map(RelayTask::start).transpose()?;
-        let sources = sources(&config, relay.as_ref().map(|relay| relay.watch.clone()))?;
         let limits = SpoolLimits::of_bytes(config.spool_bytes_max);
         let (spool, found) = Spool::open(&config.spool_dir, limits)
             .with_context(|| format!("cannot use the spool in {}", config.spool_dir.display()))?;
@@ -207,15 +213,16 @@ impl Daemon {
                 "the spool was damaged; the rest is delivered"
             );
         }
+        let name = identity::kept(&config.spool_dir);
+        let sources = sources(&config, &name, relay.as_ref().map(|relay| relay.watch.clone()))?;
         if let Err(failure) = sources.yagna.delete_leftovers().await {
             tracing::warn!(%failure, "demands of an earlier run, if any, stay until they end");
         }
         let orders = Orders::open(&config.spool_dir);
         let (sources, receiver) = watch::channel(Arc::new(sources));
-        let name = config.spool_dir.display().to_string();
         let scanner = Scanner::new(receiver, spool.clone(), orders.clone(), &name);
         let uplink = UplinkTask::start(&config, &spool, &orders);
-        Ok(Self { config, spool, orders, sources, scanner, uplink, relay })
+        Ok(Self { config, name, spool, orders, sources, scanner, uplink, relay })
     }
 
     fn read_anew(&mut self, read: &impl Fn() -> Result<Config, Vec<String>>) {
@@ -265,7 +272,7 @@ impl Daemon {
             self.relay = config.relay.as_ref().map(RelayTask::start).transpose()?;
         }
         let watch = self.relay.as_ref().map(|relay| relay.watch.clone());
-        self.sources.send_replace(Arc::new(sources(config, watch)?));
+        self.sources.send_replace(Arc::new(sources(config, &self.name, watch)?));
         Ok(())
     }
 

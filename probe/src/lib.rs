@@ -10,6 +10,7 @@ pub mod daemon;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod identity;
 pub mod join;
 pub mod orders;
 pub mod scan;

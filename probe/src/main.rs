@@ -11,11 +11,13 @@ use uptime_probe::config::{
     Cli, Command, Config, JoinArgs, Output, Real, SettingArgs, SpoolArgs, SpoolCommand, SpoolOutput,
 };
 use uptime_probe::daemon::{self, Ended};
+use uptime_probe::identity;
 use uptime_probe::join;
 use uptime_probe::spool::{SpoolLimits, inspect};
-use uptime_probe::survey::{Progress, Row, Survey, survey};
+use uptime_probe::survey::{Progress, Row, Scope, Survey, survey};
 use uptime_probe::telemetry;
 use uptime_probe::uplink::Tls;
+use uptime_probe::yagna::Relay;
 
 /// Wrong usage or configuration, as sysexits.h has it.
 const EXIT_USAGE: u8 = 64;
@@ -93,11 +95,17 @@ async fn run(config: Config, once: bool, args: &SettingArgs) -> anyhow::Result<E
 
 async fn scan(config: Config, output: Output) -> anyhow::Result<ExitCode> {
     telemetry::start_logging(config.log_json, "error");
-    let yagna = config.open_yagna()?;
+    if !config.enabled.market {
+        return Ok(usage(&["--sources: scan learns from the market whom to ask for".to_owned()]));
+    }
+    let yagna = config.open_yagna(&identity::fresh())?;
+    let relay = config.relay.clone().map(Relay::new).transpose()?;
+    let (subnets, enabled) = (&config.subnets, config.enabled);
+    let scope = Scope { yagna: &yagna, relay: relay.as_ref(), subnets, enabled };
     let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} nodes looked up, {eta} left")?;
     bar.set_style(style);
-    let found = survey(&yagna, &config.subnets, |progress| match progress {
+    let found = survey(&scope, |progress| match progress {
         Progress::Asking(count) => bar.set_length(count as u64),
         Progress::Answered => bar.inc(1),
     })
@@ -142,14 +150,9 @@ fn print_survey(survey: &Survey, output: Output) -> anyhow::Result<()> {
                 ));
             }
             let count = |state: &str| survey.rows.iter().filter(|row| row.state == state).count();
-            print_line(&format!(
-                "{} rows: {} seen, {} answered, {} unreachable, {} could not be looked at",
-                survey.rows.len(),
-                count("seen"),
-                count("answered"),
-                count("unreachable"),
-                count("could not look")
-            ));
+            let states = ["seen", "answered", "unreachable", "could not look", "not asked"];
+            let counts = states.map(|state| format!("{} {state}", count(state)));
+            print_line(&format!("{} rows: {}", survey.rows.len(), counts.join(", ")));
         }
     }
     Ok(())

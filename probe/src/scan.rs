@@ -5,6 +5,7 @@
 //! is all it decides. Whatever could not be looked at becomes a part that says so and why; rounds
 //! that were not scanned at all are reported as a gap.
 
+mod clocks;
 mod grid;
 mod lookup;
 mod memory;
@@ -19,15 +20,16 @@ use metrics::{counter, histogram};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use uptime_proto::{Epoch, NodeId, Round, v1};
+use uptime_proto::{Epoch, NodeId, Round, Sample, v1};
 
 use crate::clock::now_unix_ms;
 use crate::orders::{Orders, Plan};
 use crate::spool::{AGE_MAX_S, Spool};
 use crate::yagna::relay::RelayWatch;
 use crate::yagna::{Offer, Yagna};
+pub use clocks::Ages;
 use grid::Grid;
-pub use lookup::{Aside, Findings, Fresh, SuspectPlan, first_look_ups, suspects};
+pub use lookup::{Aside, Findings, Fresh, Seen, SuspectPlan, first_look_ups, suspects};
 use memory::{Listing, Memory};
 use round::RoundScan;
 
@@ -82,6 +84,15 @@ impl Sources {
         match schedule.lookups_per_s_max {
             0 => own,
             told => told.min(own),
+        }
+    }
+
+    /// The lower of this host's number of questions in flight and the aggregator's.
+    fn finds_in_flight(&self, schedule: &v1::Schedule) -> usize {
+        let own = self.yagna.limits().find_in_flight_max;
+        match schedule.lookups_in_flight_max {
+            0 => own,
+            told => own.min(told as usize),
         }
     }
 }
@@ -268,8 +279,20 @@ impl Scanner {
     /// Remembers a whole listing; answers its nodes.
     fn note_offers(&self, listing: Listing, subnet: u16, round: Round) -> Vec<NodeId> {
         let (ids, changed) = listing.finish(subnet, round.start_s(), &mut self.memory());
-        self.spool.leave_details(changed);
+        let no_room = self.spool.leave_details(changed);
+        self.memory().details_not_told(subnet, &no_room);
         ids
+    }
+
+    /// Leaves what is news of these suspects to be told.
+    fn note_asides(&self, asides: &[Aside], round: Round) {
+        let news = self.memory().news_of(asides, round.start_s());
+        self.leave_samples(news);
+    }
+
+    fn leave_samples(&self, samples: Vec<Sample>) {
+        let no_room = self.spool.leave_samples(samples);
+        self.memory().samples_not_told(&no_room);
     }
 
     fn note_relay_took(&self, took: Duration) {

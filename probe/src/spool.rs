@@ -44,6 +44,7 @@
 //! of them at most an eighth of the bytes the spool may take; nothing reads them.
 
 mod aside;
+mod beside;
 mod cursor;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing {
@@ -69,8 +70,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use metrics::counter;
 use tokio::sync::Notify;
 use uptime_proto::convert::PartLimits;
-use uptime_proto::{Part, Round, v1};
+use uptime_proto::{Part, Round, Sample, v1};
 
+use beside::{Beside, DETAILS_MAX, SAMPLES_MAX};
 pub use cursor::{Cursor, Item};
 use opening::NotOpen;
 use reading::Stretch;
@@ -78,12 +80,8 @@ use state::{Inner, Switches};
 
 /// Parts of rounds so long before the newest, in seconds, are refused by the aggregator: 35 days.
 pub const AGE_MAX_S: u64 = 35 * 86_400;
-/// Details of nodes that wait to be sent beside parts. Not durable: they are told again anyway.
-const DETAILS_MAX: usize = 50_000;
 /// No two clocks are so far apart, and the grace of no round is so long: a day.
 const FUTURE_S_MAX: u64 = 86_400;
-/// Samples that wait to be sent beside parts: those of some rounds.
-const SAMPLES_MAX: usize = 5_000;
 
 /// How much may wait.
 #[derive(Debug, Clone, Copy)]
@@ -106,6 +104,7 @@ impl SpoolLimits {
 #[derive(Debug, Clone)]
 pub struct Spool {
     inner: Arc<Mutex<Inner>>,
+    beside: Arc<Mutex<Beside>>,
     appended: Arc<Notify>,
 }
 
@@ -185,8 +184,7 @@ impl Spool {
                 Found::default()
             }
         };
-        let spool = Self { inner: Arc::new(Mutex::new(inner)), appended: Arc::default() };
-        Ok((spool, found))
+        Ok((Self::of(inner), found))
     }
 
     /// A spool without a directory: nothing waits in it and nothing can be put in. For an uplink
@@ -195,7 +193,12 @@ impl Spool {
     pub fn none() -> Self {
         let limits = SpoolLimits::of_bytes(0);
         let inner = Inner::new(None, limits, Switches::default());
-        Self { inner: Arc::new(Mutex::new(inner)), appended: Arc::default() }
+        Self::of(inner)
+    }
+
+    fn of(inner: Inner) -> Self {
+        let inner = Arc::new(Mutex::new(inner));
+        Self { inner, beside: Arc::default(), appended: Arc::default() }
     }
 
     /// The state, read from disk first if that could not be done before.
@@ -247,8 +250,9 @@ impl Spool {
         self.appended.notify_one();
     }
 
-    /// The aggregator has it, or will never take it.
+    /// The aggregator has it and what travelled beside it, or will never take it.
     pub fn acknowledge(&self, sequence: u64) {
+        self.beside().acknowledged(sequence);
         self.lock().acknowledge(sequence);
     }
 
@@ -258,9 +262,11 @@ impl Spool {
         self.lock().waiting()
     }
 
-    /// Reads what waits from the oldest on.
+    /// Reads what waits from the oldest on, for a stream that begins. Whatever travelled beside
+    /// parts of the last one and was not acknowledged is handed out again.
     #[must_use]
     pub fn cursor(&self) -> Cursor {
+        self.beside().begin_anew();
         Cursor::new(self.clone())
     }
 
@@ -269,40 +275,34 @@ impl Spool {
         self.appended.notified().await;
     }
 
-    /// Leaves details to be sent beside the next part.
-    pub fn leave_details(&self, details: Vec<v1::NodeDetails>) {
-        let mut inner = self.lock();
-        let room = DETAILS_MAX.saturating_sub(inner.details.len());
-        inner.details.extend(details.into_iter().take(room));
+    fn beside(&self) -> MutexGuard<'_, Beside> {
+        // A leaf: nothing is called while it is held, and each change to it is whole.
+        self.beside.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes at most so many details to send.
+    /// Leaves details to be sent beside the next parts. Answers those that find no room: they have
+    /// to be told another time.
     #[must_use]
-    pub fn take_details(&self, most: usize) -> Vec<v1::NodeDetails> {
-        let mut inner = self.lock();
-        let count = most.min(inner.details.len());
-        let taken = inner.details.drain(..count).collect();
-        // The first round brings details of every node, later ones of hardly any.
-        let left = inner.details.len();
-        inner.details.shrink_to(2 * left);
-        taken
+    pub fn leave_details(&self, details: Vec<v1::NodeDetails>) -> Vec<v1::NodeDetails> {
+        self.beside().details.leave(details, DETAILS_MAX)
     }
 
-    /// Leaves samples to be sent beside the next part. Not durable, and the oldest go when there
-    /// are too many: they explain, and decide nothing.
-    pub fn leave_samples(&self, samples: Vec<v1::Sample>) {
-        let mut inner = self.lock();
-        inner.samples.extend(samples);
-        let over = inner.samples.len().saturating_sub(SAMPLES_MAX);
-        inner.samples.drain(..over);
-    }
-
-    /// Takes at most so many samples to send.
+    /// At most so many details to send beside the part of this number.
     #[must_use]
-    pub fn take_samples(&self, most: usize) -> Vec<v1::Sample> {
-        let mut inner = self.lock();
-        let count = most.min(inner.samples.len());
-        inner.samples.drain(..count).collect()
+    pub fn take_details(&self, sequence: u64, most: usize) -> Vec<v1::NodeDetails> {
+        self.beside().details.take(sequence, most)
+    }
+
+    /// Leaves samples to be sent beside the next parts. They explain and decide nothing, and old
+    /// ones say less than new ones: answers those that go for lack of room.
+    pub fn leave_samples(&self, samples: Vec<Sample>) -> Vec<Sample> {
+        self.beside().samples.push(samples, SAMPLES_MAX)
+    }
+
+    /// At most so many samples to send beside the part of this number.
+    #[must_use]
+    pub fn take_samples(&self, sequence: u64, most: usize) -> Vec<Sample> {
+        self.beside().samples.take(sequence, most)
     }
 
     /// The highest round of which any run made a part: its start, unix seconds; 0: none yet.

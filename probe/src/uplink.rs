@@ -3,19 +3,19 @@
 //! Owns one stream at a time and never gives up. A part leaves the spool only when the aggregator
 //! has said that it is on disk there, or that it will never take it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use metrics::{counter, gauge};
 use rand::Rng;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Request, Status, Streaming};
-use uptime_proto::convert::{Encoder, PartLimits, part_to_plain};
+use uptime_proto::convert::{Encoder, PartLimits, part_to_plain, samples_to_compact};
 use uptime_proto::v1::collector_client::CollectorClient;
 use uptime_proto::v1::{
     self, GoodbyeReason, RefusalReason, ReportStatus, aggregator_message::Message,
@@ -31,10 +31,16 @@ use crate::spool::{Cursor, Item, Spool};
 const OUTBOUND_MAX: usize = 8;
 /// Details sent beside one part: with 256 bytes a text they stay below the limit of a message.
 const DETAILS_PER_REPORT: usize = 500;
-/// Samples sent beside one part: some 50 bytes each.
+/// Samples sent beside one part: some three bytes each, or 25 where the stream has no number.
 const SAMPLES_PER_REPORT: usize = 500;
-/// A heartbeat goes out when nothing else did for so long; the aggregator answers it.
-const HEARTBEAT: Duration = Duration::from_secs(10);
+/// A connection is asked for a sign of life when it gave none for so long, and is given up when it
+/// gives none for as long again.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// A heartbeat goes out when nothing else did for so long; the aggregator answers it. Reports of
+/// rounds of half a minute say as much, so it is no shorter than need be.
+const HEARTBEAT: Duration = Duration::from_secs(25);
+/// And whatever else goes out, when none did for so long: its answer tells the time.
+const CLOCK_EVERY: Duration = Duration::from_secs(240);
 /// An answer that took longer tells the time too roughly.
 const ANSWER_QUICK_MS: i64 = 1_000;
 /// Without a word for so long the stream is taken for dead.
@@ -326,20 +332,16 @@ impl Uplink {
         mut inbound: Streaming<v1::AggregatorMessage>,
     ) -> UplinkError {
         let mut cursor = self.spool.cursor();
-        let mut in_flight: BTreeSet<u64> = BTreeSet::new();
-        let mut heartbeat = tokio::time::interval_at(Instant::now() + HEARTBEAT, HEARTBEAT);
-        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut in_flight = InFlight::default();
+        let mut beats = Beats::new(Instant::now());
         let mut heard = Instant::now();
         // When the last heartbeat went out that was not answered yet, by this host's clock.
         let mut beat_ms = None;
         loop {
             while in_flight.len() < sending.in_flight_max {
-                match self.send_next(&mut sending, &mut cursor).await {
-                    Ok(Some(sequence)) => {
-                        heartbeat.reset();
-                        in_flight.insert(sequence);
-                    }
-                    Ok(None) => break,
+                match self.send_next(&mut sending, &mut cursor, &mut in_flight).await {
+                    Ok(true) => beats.sent(Instant::now()),
+                    Ok(false) => break,
                     Err(error) => return error,
                 }
             }
@@ -361,7 +363,8 @@ impl Uplink {
                     }
                 }
                 () = self.spool.appended(), if in_flight.len() < sending.in_flight_max => {}
-                _ = heartbeat.tick() => {
+                () = tokio::time::sleep_until(beats.due()) => {
+                    beats.beat(Instant::now());
                     let beat = message(ToAggregator::Heartbeat(v1::Heartbeat::default()));
                     let sent = sending.outbound.try_send(beat).is_ok();
                     beat_ms = sent.then(now_unix_ms);
@@ -388,11 +391,13 @@ impl Uplink {
         &mut self,
         sending: &mut Sending,
         cursor: &mut Cursor,
-    ) -> Result<Option<u64>, UplinkError> {
+        in_flight: &mut InFlight,
+    ) -> Result<bool, UplinkError> {
         let Some((sequence, item)) = cursor.next_item() else {
-            return Ok(None);
+            return Ok(false);
         };
-        let mut report = v1::Report { report_id: sequence, ..v1::Report::default() };
+        let report_id = in_flight.insert(sequence);
+        let mut report = v1::Report { report_id, ..v1::Report::default() };
         match item {
             Item::Gap(gap) => report.gaps.push(gap),
             Item::Part(part) => {
@@ -401,27 +406,25 @@ impl Uplink {
                 } else {
                     sending.encoder.encode(&part, &sending.limits)
                 });
-                report.details = self.spool.take_details(DETAILS_PER_REPORT);
-                report.samples = self.spool.take_samples(SAMPLES_PER_REPORT);
+                // After the part: what is of nodes that it brings goes by their new numbers.
+                let samples = self.spool.take_samples(sequence, SAMPLES_PER_REPORT);
+                report.compact_samples = samples_to_compact(&samples, &sending.encoder).into();
+                report.details = self.spool.take_details(sequence, DETAILS_PER_REPORT);
             }
         }
         let sent = sending.outbound.send(message(ToAggregator::Report(report))).await;
         sent.map_err(|_| UplinkError::Ended("the connection was lost".to_owned()))?;
         counter!("uptime_uplink_reports_sent_total").increment(1);
-        Ok(Some(sequence))
+        Ok(true)
     }
 
-    fn receive(
-        &mut self,
-        received: Message,
-        in_flight: &mut BTreeSet<u64>,
-    ) -> Result<(), UplinkError> {
+    fn receive(&mut self, received: Message, in_flight: &mut InFlight) -> Result<(), UplinkError> {
         let nonsense = |what: String| UplinkError::Ended(format!("nonsense: {what}"));
         match received {
-            Message::Result(result) => {
-                in_flight.remove(&result.report_id);
-                self.answered(&result)
-            }
+            Message::Result(result) => match in_flight.remove(result.report_id) {
+                Some(sequence) => self.answered(sequence, &result),
+                None => Err(nonsense(format!("an answer to no report: {}", result.report_id))),
+            },
             Message::Assignment(assignment) => self.orders.assigned(&assignment).map_err(nonsense),
             Message::Epochs(epochs) => self.orders.announced(&epochs).map_err(nonsense),
             Message::Heartbeat(_) => Ok(()),
@@ -434,9 +437,8 @@ impl Uplink {
         }
     }
 
-    fn answered(&mut self, result: &v1::ReportResult) -> Result<(), UplinkError> {
+    fn answered(&mut self, sequence: u64, result: &v1::ReportResult) -> Result<(), UplinkError> {
         let status = ReportStatus::try_from(result.status).unwrap_or_default();
-        let sequence = result.report_id;
         match status {
             ReportStatus::Accepted | ReportStatus::Duplicate => {}
             ReportStatus::Conflict => {
@@ -496,6 +498,58 @@ struct Sending {
     in_flight_max: usize,
 }
 
+/// The reports that were sent and not answered. Their ids are the least that are free, and thus
+/// short; what they stand for in the spool grows for ever.
+#[derive(Debug, Default)]
+struct InFlight {
+    /// Sequence numbers by id.
+    reports: BTreeMap<u64, u64>,
+}
+
+impl InFlight {
+    fn len(&self) -> usize {
+        self.reports.len()
+    }
+
+    fn insert(&mut self, sequence: u64) -> u64 {
+        let free = (1..).zip(self.reports.keys()).find(|(id, taken)| id < *taken);
+        let id = free.map_or(self.reports.len() as u64 + 1, |(id, _)| id);
+        self.reports.insert(id, sequence);
+        id
+    }
+
+    fn remove(&mut self, id: u64) -> Option<u64> {
+        self.reports.remove(&id)
+    }
+}
+
+/// When the next heartbeat is due.
+#[derive(Debug)]
+struct Beats {
+    /// When anything went out.
+    sent: Instant,
+    /// When a heartbeat did.
+    beat: Instant,
+}
+
+impl Beats {
+    fn new(now: Instant) -> Self {
+        Self { sent: now, beat: now }
+    }
+
+    fn due(&self) -> Instant {
+        (self.sent + HEARTBEAT).min(self.beat + CLOCK_EVERY)
+    }
+
+    fn sent(&mut self, now: Instant) {
+        self.sent = now;
+    }
+
+    fn beat(&mut self, now: Instant) {
+        *self = Self::new(now);
+    }
+}
+
 #[expect(clippy::cast_precision_loss, reason = "a gauge of milliseconds")]
 fn set_offset_gauge(clock_offset_ms: i64) {
     gauge!("uptime_uplink_clock_offset_seconds").set(clock_offset_ms as f64 / 1000.0);
@@ -514,8 +568,8 @@ async fn dial(address: &str, tls: &Tls) -> Result<Channel, String> {
     endpoint
         .connect_timeout(CONNECT_WITHIN)
         .tcp_nodelay(true)
-        .http2_keep_alive_interval(HEARTBEAT)
-        .keep_alive_timeout(HEARTBEAT)
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE)
         .keep_alive_while_idle(true)
         .connect()
         .await
@@ -531,4 +585,40 @@ fn chain(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reports_have_short_ids_that_are_used_again() {
+        let mut in_flight = InFlight::default();
+        assert_eq!([700, 701, 702].map(|sequence| in_flight.insert(sequence)), [1, 2, 3]);
+        assert_eq!(in_flight.remove(2), Some(701));
+        assert_eq!(in_flight.remove(2), None);
+        assert_eq!(in_flight.insert(703), 2);
+        assert_eq!(in_flight.insert(704), 4);
+        assert_eq!((in_flight.remove(1), in_flight.insert(705)), (Some(700), 1));
+        assert_eq!(in_flight.len(), 4);
+    }
+
+    #[test]
+    fn a_heartbeat_is_due_after_silence_and_now_and_then_for_the_clock() {
+        let begun = Instant::now();
+        let mut beats = Beats::new(begun);
+        assert_eq!(beats.due(), begun + HEARTBEAT);
+        let mut now = begun;
+        let mut beaten = 0;
+        // Reports every ten seconds, for an hour.
+        while now < begun + Duration::from_secs(3_600) {
+            now += Duration::from_secs(10);
+            if beats.due() <= now {
+                beats.beat(now);
+                beaten += 1;
+            }
+            beats.sent(now);
+        }
+        assert_eq!(beaten, 3_600 / CLOCK_EVERY.as_secs());
+    }
 }

@@ -26,6 +26,7 @@ mod open;
 mod pace;
 pub mod peer;
 pub mod ping;
+mod places;
 #[cfg(test)]
 mod recordings;
 pub mod relay;
@@ -53,6 +54,7 @@ use command::CommandLine;
 use http::Http;
 use open::Openings;
 use pace::Pace;
+use places::Places;
 
 /// The property by which this program knows its own demands.
 const MARKER_PROPERTY: &str = "golem.uptime.probe";
@@ -102,7 +104,8 @@ pub struct Limits {
     /// For a quick question, answer included: 5 s. `FindNode` gives up on the relay after 3 s and
     /// says so; that answer must be able to arrive.
     pub answer_timeout: Duration,
-    /// Bytes of one answer: 16 MiB. A page of 100 offers has 200 kB.
+    /// Bytes of one answer: 16 MiB, which only the market's may have; a page of 100 offers has
+    /// 200 kB. What others may have stands in the room of HTTP.
     pub answer_bytes_max: usize,
     /// For the whole market listing of one subnet: 10 s, a third of the shortest usual round.
     pub market_timeout: Duration,
@@ -252,7 +255,7 @@ struct Inner {
     scan_api: Absence,
     bridge: Absence,
     peers: Mutex<peer::PeerScans>,
-    finds: Semaphore,
+    finds: Places,
     find_pace: Pace,
     directs: Semaphore,
     openings: Arc<Openings>,
@@ -284,7 +287,7 @@ impl Yagna {
             scan_api: Absence::of("no scan API: demands and pings are used instead"),
             bridge: Absence::of("no bridge to its bus: look-ups need its command line"),
             peers: Mutex::default(),
-            finds: Semaphore::new(limits.find_in_flight_max),
+            finds: Places::new(limits.find_in_flight_max),
             find_pace: Pace::new(limits.finds_per_s_max),
             directs: Semaphore::new(limits.direct_in_flight_max),
             limits,
@@ -322,6 +325,12 @@ impl Yagna {
     /// say: an aggregator may ask its probes to be gentler.
     pub fn pace_finds(&self, per_s: u32) {
         self.inner.find_pace.set(per_s.min(self.inner.limits.finds_per_s_max));
+    }
+
+    /// From now on at most so many `FindNode` questions under way, and never more than the limits
+    /// say.
+    pub fn bound_finds(&self, in_flight: usize) {
+        self.inner.finds.set(in_flight.min(self.inner.limits.find_in_flight_max));
     }
 
     /// Deletes whatever is still open at the daemon, as well as it can within `answer_timeout`.

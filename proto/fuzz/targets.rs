@@ -6,7 +6,10 @@
 //! under its name, and a corpus.
 
 use prost::Message;
-use uptime_proto::convert::{Decoder, Encoder, PartLimits, part_from_wire, part_to_plain, runs};
+use uptime_proto::convert::{
+    Decoder, Encoder, PartLimits, SAMPLES_PER_REPORT_MAX, part_from_wire, part_to_plain, runs,
+    samples_from_wire, samples_to_compact,
+};
 use uptime_proto::{Epoch, NodeId, v1};
 
 /// A target's name, and what it does with any bytes: it panics where it finds a fault.
@@ -19,6 +22,7 @@ pub(crate) const TARGETS: &[Target] = &[
     ("part_plain", part_plain),
     ("part_stream", part_stream),
     ("runs", set_of_numbers),
+    ("samples", samples),
 ];
 
 /// Runs the target of this name.
@@ -103,4 +107,25 @@ fn set_of_numbers(bytes: &[u8]) {
     let again = runs::encode(runs::decode(coded, limit).flatten());
     assert!(again.len() <= coded.len());
     assert!(runs::decode(&again, limit).eq(runs::decode(coded, limit)));
+}
+
+/// A report on a stream: its parts, then its samples. What was read of these keeps to the limit, and
+/// is told again in the compact form as it came in it.
+fn samples(bytes: &[u8]) {
+    let Ok(report) = v1::Report::decode(bytes) else { return };
+    let (limits, mut decoder) = (PartLimits::default(), Decoder::default());
+    for part in &report.parts {
+        // Refused or not, it says what it says of the stream.
+        part_from_wire(part, Some(&mut decoder), &limits).ok();
+    }
+    let Ok(samples) = samples_from_wire(&report, Some(&decoder)) else { return };
+    assert!(samples.len() <= SAMPLES_PER_REPORT_MAX);
+    let told = |samples: &[uptime_proto::Sample]| {
+        let compact_samples = samples_to_compact(samples, &Encoder::for_stream()).into();
+        let report = v1::Report { compact_samples, ..v1::Report::default() };
+        samples_from_wire(&report, Some(&Decoder::default())).expect("what was told is read")
+    };
+    let once = told(&samples);
+    assert!(once.len() <= samples.len());
+    assert_eq!(told(&once), once);
 }

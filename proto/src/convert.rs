@@ -4,11 +4,14 @@
 //! stateful ends, [`Encoder`] and [`Decoder`]. Refuses everything that needs a clock, an identity
 //! or what came before on other streams: that is the aggregator's.
 
+mod columns;
 mod compact;
 mod head;
 pub mod runs;
+mod samples;
 
 pub use compact::{Decoder, Encoder};
+pub use samples::{SAMPLES_PER_REPORT_MAX, samples_from_wire, samples_to_compact};
 
 use std::fmt;
 
@@ -72,10 +75,10 @@ impl std::error::Error for Refusal {}
 /// A [`Refusal`] for everything that is wrong with the message by itself.
 pub fn part_from_wire(
     wire: &v1::Part,
-    decoder: Option<&mut Decoder>,
+    mut decoder: Option<&mut Decoder>,
     limits: &PartLimits,
 ) -> Result<Part, Refusal> {
-    let part = match (&wire.evidence, decoder) {
+    let part = match (&wire.evidence, decoder.as_deref_mut()) {
         (Some(Evidence::Compact(compact)), Some(decoder)) => {
             decoder.decode(wire, compact, limits)?
         }
@@ -93,6 +96,9 @@ pub fn part_from_wire(
     if let Some(Evidence::Compact(compact)) = &wire.evidence {
         let digest = part.digest();
         if compact.digest_prefix.as_ref() != &digest.0[..compact::DIGEST_PREFIX_BYTES] {
+            if let Some(decoder) = decoder {
+                decoder.lose();
+            }
             return Err(Refusal::new(
                 RefusalReason::Resync,
                 "the compact form expands to another part than its digest names",

@@ -8,11 +8,13 @@ pub mod convert;
 pub mod evidence;
 pub mod node_id;
 pub mod round;
+pub mod sample;
 pub mod settings;
 
 pub use evidence::{Class, Digest, Kind, Outcome, Part, PartKey, Reason, Sets};
 pub use node_id::NodeId;
 pub use round::{Epoch, Epochs, Period, Round};
+pub use sample::Sample;
 
 /// The version of the probe's protocol that this crate speaks; see `Hello.protocol_version`.
 pub const PROTOCOL_VERSION: u32 = 1;

@@ -8,9 +8,9 @@ mod targets;
 use std::path::{Path, PathBuf};
 
 use prost::Message;
-use uptime_proto::convert::{Encoder, PartLimits, part_to_plain, runs};
+use uptime_proto::convert::{Encoder, PartLimits, part_to_plain, runs, samples_to_compact};
 use uptime_proto::{
-    Class, Epoch, Kind, NodeId, Outcome, Part, PartKey, Period, Reason, Round, Sets, v1,
+    Class, Epoch, Kind, NodeId, Outcome, Part, PartKey, Period, Reason, Round, Sample, Sets, v1,
 };
 use uptime_testkit::corpus;
 
@@ -61,6 +61,35 @@ fn stream(mut encoder: Encoder) -> Vec<u8> {
     bytes
 }
 
+/// A part and samples of its nodes and of others, in the compact form and in the plain one.
+fn report() -> v1::Report {
+    let (mut encoder, limits) = (Encoder::for_stream(), PartLimits::default());
+    let part = encoder.encode(&parts()[1], &limits);
+    let of = |byte| Sample::new(NodeId::new([byte; 20]), 30);
+    let age = |byte, age_s: i32| Sample { seen_age_ms: Some(age_s * 1_000), ..of(byte) };
+    let samples = [
+        Sample { tcp_round_trip_us: Some(7_000), udp_round_trip_us: Some(6_500), ..of(2) },
+        Sample { tcp_round_trip_us: Some(80_000), ..of(5) },
+        age(8, 25),
+        age(9, 61),
+        age(200, 40),
+        Sample { answered_in_ms: Some(130), ..age(11, 33) },
+    ];
+    let plain = v1::Sample {
+        node_id: vec![3; 20].into(),
+        round_unix_s: 30,
+        answered_in_ms: Some(15),
+        ..v1::Sample::default()
+    };
+    v1::Report {
+        report_id: 7,
+        parts: vec![part],
+        samples: vec![plain],
+        compact_samples: samples_to_compact(&samples, &encoder).into(),
+        ..v1::Report::default()
+    }
+}
+
 fn set(limit: u32, runs: &[std::ops::Range<u32>]) -> Vec<u8> {
     [limit.to_le_bytes().to_vec(), runs::encode(runs.iter().cloned())].concat()
 }
@@ -75,6 +104,7 @@ fn the_corpus_is_fresh() {
         ("node_id", "bytes", vec![7; 40]),
         ("part_stream", "connection", stream(Encoder::for_stream())),
         ("part_stream", "file", stream(Encoder::default())),
+        ("samples", "report", report().encode_to_vec()),
         ("runs", "scattered", set(10_000, &[7..8, 700..701, 1_234..1_236, 9_999..10_000])),
         ("runs", "one_run", set(10_000, std::slice::from_ref(&(0..10_000)))),
         ("runs", "runs", set(u32::MAX, &[5..900, 1_000..70_000, 80_000..80_100])),

@@ -34,9 +34,10 @@ use super::{
 use crate::clock::now_unix_ms;
 use crate::store::{Batch, Details, Identities, ProbeRecord, Put, Store, StoreError};
 use history::mark_dirty;
-pub(super) use history::{read_around, that_count};
-pub use keeping::kept_state_agrees;
-pub(super) use keeping::{base_for, pack_before_s};
+pub use history::that_count;
+pub(super) use history::{fold, judge, read_around};
+pub(super) use keeping::{base, base_for, pack_before_s};
+pub use keeping::{kept_state_agrees, last_over};
 
 /// Late rounds are judged again when nothing came for so long: while a probe empties its spool the
 /// same rounds would be judged over and over. At the close of a round they are judged in any case.
@@ -86,6 +87,8 @@ pub struct Owner<S> {
     options: LedgerOptions,
     /// The last closed round of the state that is kept on disk.
     kept_s: u64,
+    /// The day on which it was last looked which ids may be forgotten.
+    forgot_day: u64,
     serial: u64,
     store_id: [u8; 16],
     generation: u64,
@@ -162,9 +165,13 @@ impl<S: Store> Owner<S> {
         let epochs = Arc::new(epochs);
         let mut nodes = NodeTable::default();
         let mut brought: HashMap<u32, RoaringBitmap> = HashMap::new();
-        for (id, probe) in &catalogue.nodes {
-            let number = nodes.intern(*id);
-            brought.entry(*probe).or_default().insert(number);
+        for (number, (id, probe)) in (0..).zip(&catalogue.nodes) {
+            if catalogue.forgotten.contains(&number) {
+                nodes.push_forgotten(*id);
+            } else {
+                nodes.intern(*id);
+                brought.entry(*probe).or_default().insert(number);
+            }
         }
         let probes = catalogue.probes.iter().map(|probe| (probe.number, status_of(probe)));
         let retractions = Arc::new(store.retractions().await?);
@@ -194,6 +201,7 @@ impl<S: Store> Owner<S> {
             rebuild_wanted: false,
             options,
             kept_s: 0,
+            forgot_day: 0,
             serial: 0,
             store_id: catalogue.store_id,
             generation: catalogue.generation,
@@ -303,6 +311,7 @@ impl<S: Store> Owner<S> {
             self.report_round();
             self.note_agreement(now_ms).await;
             self.learn_from_others().await;
+            self.forget_unconfirmed(now_ms).await;
         }
         if !self.dirty.is_empty() {
             match self.judge_dirty().await {
@@ -534,9 +543,21 @@ impl<S: Store> Owner<S> {
             names: self.nodes.names(),
             subnets: Arc::clone(&self.subnets),
             details: Arc::clone(&self.details),
-            probes: self.probes.values().cloned().collect(),
+            probes: self.probes_now(),
         };
         self.snapshots.send_replace(Arc::new(Snapshot::new(&self.state, around)));
+    }
+}
+
+impl<S> Owner<S> {
+    fn probes_now(&self) -> Vec<ProbeStatus> {
+        let confirmed = self.state.confirmed();
+        let probes = self.probes.values().map(|status| {
+            let brought = self.brought.get(&status.number);
+            let unconfirmed_nodes = brought.map_or(0, |ids| ids.difference_len(&confirmed));
+            ProbeStatus { unconfirmed_nodes, ..status.clone() }
+        });
+        probes.collect()
     }
 }
 

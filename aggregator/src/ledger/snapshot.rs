@@ -44,6 +44,8 @@ pub struct ProbeStatus {
     pub conflicts: u64,
     /// Nodes on its standing list of look-ups.
     pub assigned_nodes: u64,
+    /// Ids it brought that were never confirmed.
+    pub unconfirmed_nodes: u64,
 }
 
 /// One node as it is shown.
@@ -213,6 +215,18 @@ impl Snapshot {
     pub fn view(&self, number: u32) -> Option<NodeView<'_>> {
         let seen = self.seen.of(number);
         self.confirmed.contains(number).then(|| self.present(number, seen)).flatten()
+    }
+
+    /// When a node, confirmed or not, last gave a sign of life, unix milliseconds.
+    #[must_use]
+    pub fn last_seen_ms(&self, number: u32) -> Option<i64> {
+        self.seen.of(number)
+    }
+
+    /// The start of the round in which a node, confirmed or not, last offered, unix milliseconds.
+    #[must_use]
+    pub fn last_offer_ms(&self, number: u32) -> Option<i64> {
+        self.last_offer.of(number)
     }
 
     /// All confirmed nodes, ascending by id.

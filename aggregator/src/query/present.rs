@@ -101,6 +101,7 @@ pub(super) fn probe(status: &ProbeStatus, last: Option<&RoundSummary>) -> v1::Pr
         parts_refused: status.parts_refused,
         conflicts: status.conflicts,
         assigned_nodes: status.assigned_nodes,
+        unconfirmed_nodes: status.unconfirmed_nodes,
     }
 }
 

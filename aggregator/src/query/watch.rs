@@ -110,13 +110,13 @@ impl Log {
             return None;
         }
         if token.log_id == self.id && token.next <= self.next {
-            return self.from_entry(token.next).or_else(|| self.since(token.closed_end_s));
+            return self.since_entry(token.next).or_else(|| self.since(token.closed_end_s));
         }
         self.since(token.closed_end_s)
     }
 
     /// What changed from an entry on; `None`: the log does not reach back so far.
-    fn from_entry(&self, next: u64) -> Option<RoaringBitmap> {
+    fn since_entry(&self, next: u64) -> Option<RoaringBitmap> {
         let first = self.entries.front().map_or(self.next, |entry| entry.number);
         (next >= first).then(|| self.sum(|entry| entry.number >= next))
     }
@@ -265,7 +265,7 @@ impl Watcher {
                 return None;
             }
             let log = Arc::clone(&self.feed.borrow_and_update());
-            let Some(changed) = log.from_entry(self.next) else {
+            let Some(changed) = log.since_entry(self.next) else {
                 return Some(self.end("this reader is slower than the changes it watches"));
             };
             self.next = log.next;
@@ -358,7 +358,7 @@ mod tests {
         log = log.grown(Arc::clone(&snapshot), RoaringBitmap::new());
         assert_eq!(log.next, 0, "nothing changed, nothing is noted");
         let members =
-            |log: &Log, next| log.from_entry(next).map(|it| it.iter().collect::<Vec<_>>());
+            |log: &Log, next| log.since_entry(next).map(|it| it.iter().collect::<Vec<_>>());
         for node in [5u32, 7] {
             log = log.grown(Arc::clone(&snapshot), [node].into());
         }

@@ -11,7 +11,9 @@
 //! The head: number of slots, then for each its subnet, period, probe, part number, number of
 //! parts, the usual `observed` and `received` (zigzag), and its length in each column. A slot is
 //! what has one subnet, period, probe and part number; slots ascend by these, parts in them by
-//! round. The columns, by the numbers of [`Column`]; per part, if nothing else is said:
+//! round.
+//!
+//! The columns, by the numbers of [`Column`]; per part, if nothing else is said:
 //! * `Rounds`: rounds left out before it, counted from the start of the span (varint);
 //! * `Forms`: kind, plus 16 when the age of the relay session is known (byte);
 //! * `Reasons`: 0 looked, else why it could not (varint);
@@ -19,8 +21,7 @@
 //!   from observed less the usual; as zigzag, lowest byte here, the rest (varint) there;
 //! * `Ages`: where known, seconds less those expected from the part before (zigzag varint);
 //! * `Offer`, `Seen`, `Answered`, `Unreachable`: how many ranges of node numbers differ from what
-//! was
-//!   expected (varint);
+//!   was expected (varint);
 //! * `Gaps…`, per range: numbers between it and the range before in its set, lowest byte here, the
 //!   rest (varint) there; `Lengths`, per range: its length less one (varint).
 //!

@@ -22,101 +22,21 @@ use uptime_proto::{Digest, Epoch, Kind, NodeId, Outcome, Period, Reason, Round, 
 
 use super::blob::{self, BlobError};
 use super::damage::{dispensable, vital};
-use super::identities::{PROBE_COLUMNS, SCHEMA_ACCESS, read_probe};
+use super::identities::{PROBE_COLUMNS, read_probe};
 use super::packing::{Packed, merged};
+use super::schema::{ADDED, SCHEMA, SCHEMA_VERSION};
 use super::{
-    Batch, Catalogue, Checked, Details, Gap, Kept, PackedDay, PreparedDay, ProbeRecord, Progress,
-    Put, Read, Retraction, Store, StoreError,
+    Batch, Catalogue, Checked, Details, Gap, Kept, Opening, PackedDay, PreparedDay, ProbeRecord,
+    Progress, Put, Read, Retraction, Store, StoreError,
 };
 use crate::ledger::evidence::{Fact, FactKey};
 
 /// The file in the data directory.
 pub const FILE_NAME: &str = "uptime.sqlite3";
-/// Of the tables below.
-const SCHEMA_VERSION: i64 = 4;
 /// A difference builds on at most so many others.
 const CHAIN_MAX: u32 = 120;
 /// How long another process (`probe add`) may hold the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
-
-const SCHEMA: &str = "
-CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID, STRICT;
-CREATE TABLE epoch (start_s INTEGER PRIMARY KEY, rules BLOB NOT NULL, crc INTEGER NOT NULL) STRICT;
-CREATE TABLE probe (
-    number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, token_hash BLOB NOT NULL UNIQUE,
-    subnets_allowed TEXT NOT NULL, enrolled_at_ms INTEGER NOT NULL, revoked INTEGER NOT NULL
-) STRICT;
-CREATE TABLE subnet (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
-CREATE TABLE node (
-    number INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, brought_by INTEGER NOT NULL
-) STRICT;
-CREATE TABLE node_details (
-    node INTEGER PRIMARY KEY, name TEXT NOT NULL, runtime TEXT NOT NULL,
-    runtime_version TEXT NOT NULL, networks TEXT NOT NULL
-) STRICT;
--- observed_ms counts from the round's start, received_ms from observed_ms: small numbers are small.
-CREATE TABLE part (
-    round INTEGER NOT NULL, subnet INTEGER NOT NULL, period INTEGER NOT NULL,
-    probe INTEGER NOT NULL, number INTEGER NOT NULL, digest BLOB NOT NULL,
-    kind INTEGER NOT NULL, reason INTEGER NOT NULL, observed_ms INTEGER NOT NULL,
-    received_ms INTEGER NOT NULL, relay_session_age_s INTEGER, sets BLOB NOT NULL,
-    PRIMARY KEY (round, subnet, period, probe, number, digest)
-) WITHOUT ROWID, STRICT;
-";
-
-/// What version 2 added.
-const SCHEMA_GAPS: &str = "
-CREATE TABLE gap (
-    probe INTEGER NOT NULL, from_s INTEGER NOT NULL, to_s INTEGER NOT NULL, reason INTEGER NOT NULL,
-    PRIMARY KEY (probe, from_s, to_s, reason)
-) WITHOUT ROWID, STRICT;
-";
-
-/// What version 3 added. `segment` holds packed parts, `state` what is derived from them,
-/// `late_part` the keys of parts that came after their round was part of a kept state. `sample` is
-/// what travels beside parts, for some rounds only; `latency_day` what is left of round trips;
-/// `opening` the totals of an imported CSV, one row per node.
-const SCHEMA_LEDGER: &str = "
-CREATE TABLE segment (
-    from_s INTEGER PRIMARY KEY, to_s INTEGER NOT NULL, parts INTEGER NOT NULL,
-    digest BLOB NOT NULL, body BLOB NOT NULL
-) STRICT;
-CREATE TABLE state (
-    name TEXT NOT NULL, piece INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (name, piece)
-) STRICT;
-CREATE TABLE late_part (
-    round INTEGER NOT NULL, subnet INTEGER NOT NULL, period INTEGER NOT NULL,
-    probe INTEGER NOT NULL, number INTEGER NOT NULL,
-    PRIMARY KEY (round, subnet, period, probe, number)
-) WITHOUT ROWID, STRICT;
-CREATE TABLE retraction (
-    number INTEGER PRIMARY KEY, probe INTEGER NOT NULL, from_s INTEGER NOT NULL,
-    to_s INTEGER NOT NULL, reason TEXT NOT NULL, made_at_ms INTEGER NOT NULL,
-    undone_at_ms INTEGER
-) STRICT;
-CREATE TABLE sample (
-    round INTEGER NOT NULL, node INTEGER NOT NULL, probe INTEGER NOT NULL, seen_age_ms INTEGER,
-    answered_in_ms INTEGER, round_trip_us INTEGER, PRIMARY KEY (round, node, probe)
-) WITHOUT ROWID, STRICT;
-CREATE TABLE latency_day (
-    node INTEGER NOT NULL, day INTEGER NOT NULL, samples INTEGER NOT NULL,
-    min_us INTEGER NOT NULL, max_us INTEGER NOT NULL, sum_us INTEGER NOT NULL,
-    last_us INTEGER NOT NULL, last_at_ms INTEGER NOT NULL, PRIMARY KEY (node, day)
-) WITHOUT ROWID, STRICT;
-CREATE TABLE opening (
-    id BLOB PRIMARY KEY, is_online INTEGER NOT NULL, last_seen_ms INTEGER,
-    online_scans INTEGER NOT NULL
-) WITHOUT ROWID, STRICT;
--- Without the index over ids: the ledger sees to it that each has one number.
-CREATE TABLE named (
-    number INTEGER PRIMARY KEY, id BLOB NOT NULL, brought_by INTEGER NOT NULL,
-    forgotten_at_ms INTEGER
-) STRICT;
-ALTER TABLE node_details ADD COLUMN changed_s INTEGER NOT NULL DEFAULT 0;
-INSERT INTO named SELECT number, id, brought_by, NULL FROM node;
-DROP TABLE node;
-ALTER TABLE named RENAME TO node;
-";
 
 /// Facts in rows, by key.
 pub(super) const SELECT_ROWS: &str = "
@@ -205,7 +125,7 @@ impl SqliteStore {
                 .execute(&mut *transaction)
                 .await?;
         }
-        for (version, added) in [(2, SCHEMA_GAPS), (3, SCHEMA_LEDGER), (4, SCHEMA_ACCESS)] {
+        for (version, added) in ADDED {
             if found < version {
                 sqlx::raw_sql(added).execute(&mut *transaction).await?;
                 let raise = format!("PRAGMA user_version = {version}");
@@ -496,10 +416,15 @@ impl Store for SqliteStore {
             .fetch_all(&mut self.connection)
             .await;
         let subnets = vital(subnets, "the names of subnets")?;
-        let rows = sqlx::query("SELECT id, brought_by FROM node ORDER BY number")
+        let rows = sqlx::query("SELECT id, brought_by, forgotten_at_ms FROM node ORDER BY number")
             .fetch_all(&mut self.connection)
             .await;
         let rows = vital(rows, "the ids of nodes")?;
+        let forgotten = (0u32..)
+            .zip(&rows)
+            .filter(|(_, row)| row.get::<Option<i64>, _>(2).is_some())
+            .map(|(number, _)| number)
+            .collect();
         let nodes = rows
             .iter()
             .enumerate()
@@ -527,7 +452,7 @@ impl Store for SqliteStore {
                 (node, details)
             })
             .collect();
-        Ok(Catalogue { store_id, generation, epochs, probes, subnets, nodes, details })
+        Ok(Catalogue { store_id, generation, epochs, probes, subnets, nodes, forgotten, details })
     }
 
     async fn put(&mut self, batch: &Batch) -> Result<Vec<Put>, StoreError> {
@@ -614,6 +539,10 @@ impl Store for SqliteStore {
         self.vacuum_into(path).await
     }
 
+    async fn forget_nodes(&mut self, numbers: &[u32], now_ms: i64) -> Result<(), StoreError> {
+        self.forget(numbers, now_ms).await
+    }
+
     async fn retractions(&mut self) -> Result<Vec<Retraction>, StoreError> {
         self.all_retractions().await
     }
@@ -624,6 +553,18 @@ impl Store for SqliteStore {
 
     async fn undo_retraction(&mut self, number: u64, now_ms: i64) -> Result<bool, StoreError> {
         self.undo(number, now_ms).await
+    }
+
+    async fn opening(&mut self) -> Result<Option<Opening>, StoreError> {
+        self.read_opening().await
+    }
+
+    async fn put_opening(&mut self, opening: &Opening) -> Result<(), StoreError> {
+        self.write_opening(opening).await
+    }
+
+    async fn hold(&mut self) -> Result<(), StoreError> {
+        self.hold_still().await
     }
 
     async fn add_epoch(&mut self, epoch: &Epoch) -> Result<(), StoreError> {

@@ -47,13 +47,13 @@ async fn any_window_is_answered_exactly() {
     };
     let all = ask(None).await.unwrap();
     let [one, zero, nobody] = all.nodes.as_slice() else { panic!("{all:?}") };
-    let figures = one.figures.clone().unwrap();
+    let figures = one.figures.unwrap();
     let rounds = (figures.up_rounds, figures.down_rounds, figures.unknown_rounds);
     assert_eq!(rounds, (3, 2, 1));
     assert_eq!(figures.uptime_percent, Some(60.0));
     assert_eq!(figures.coverage_percent, Some(100.0 * 5.0 / 6.0));
     assert_eq!(figures.window, window(round_s(0), round_s(6)));
-    assert_eq!(zero.figures.clone().unwrap().uptime_percent, Some(100.0));
+    assert_eq!(zero.figures.unwrap().uptime_percent, Some(100.0));
     assert_eq!((nobody.id.clone(), nobody.figures.is_none()), (id(99).to_string(), true));
     let fresh = all.freshness.unwrap();
     assert_eq!((fresh.last_closed_round_unix_s, fresh.method), (round_s(5), "fresh-v1".to_owned()));
@@ -67,7 +67,7 @@ async fn any_window_is_answered_exactly() {
         (1, 253_402_300_799, 3, 2, (round_s(0), round_s(6))),
     ] {
         let answer = ask(window(from_s, to_s)).await.unwrap();
-        let figures = answer.nodes[0].figures.clone().unwrap();
+        let figures = answer.nodes[0].figures.unwrap();
         assert_eq!((figures.up_rounds, figures.down_rounds), (up, down), "[{from_s}, {to_s})");
         assert_eq!(figures.window, window(clipped.0, clipped.1), "[{from_s}, {to_s})");
         assert_eq!(figures.up_s, up * PERIOD_S);
@@ -167,7 +167,7 @@ async fn outages_come_with_what_is_not_known_of_them() {
     assert_eq!((last.from_unix_s, last.to_unix_s, last.open), (round_s(12), round_s(13), true));
     // One that began before the window is shown from its own beginning.
     let some = ask("", window(round_s(3), round_s(6))).await.unwrap();
-    assert_eq!(some.outages, [outage.clone()]);
+    assert_eq!(some.outages, std::slice::from_ref(outage));
     let other = ask(&first.next_page_token, window(1, 2)).await.unwrap_err();
     assert_eq!(field_of(&other), "page_token");
 }

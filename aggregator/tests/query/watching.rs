@@ -21,7 +21,7 @@ impl Watcher {
     }
 
     async fn next(&mut self) -> Event {
-        let message = self.stream.message().await.unwrap().expect("the stream goes on");
+        let message = self.stream.message().await.unwrap().unwrap();
         if !message.resume_token.is_empty() {
             self.token = message.resume_token.to_vec();
         }

@@ -10,6 +10,7 @@ use futures_util::StreamExt;
 use tokio::time::Instant;
 use uptime_proto::{NodeId, Reason};
 
+use super::clocks::Ages;
 use crate::yagna::{CouldNotLook, Found, PeerAnswer, Yagna};
 
 /// Look-ups prepared at a time; how many are really asked at once is the daemon room's limit.
@@ -46,13 +47,22 @@ pub struct SuspectPlan {
     pub find_node: bool,
 }
 
+/// When the relay last heard of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    /// By the relay's clock.
+    pub unix_s: i64,
+    /// How long ago that was when it was asked.
+    pub age_s: i64,
+}
+
 /// What was learnt of one node beside its evidence, for explanations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Aside {
     /// The node.
     pub node_id: NodeId,
-    /// The age of `seen`, where the relay knew the node.
-    pub seen_age_s: Option<i64>,
+    /// When the relay last heard of it, where it knew the node.
+    pub seen: Option<Seen>,
     /// How long the direct question took, where it was answered.
     pub answered_in: Option<Duration>,
 }
@@ -72,35 +82,14 @@ pub struct Findings {
     pub failed: BTreeMap<Reason, (u64, String)>,
     /// Whether questions were still open at the deadline.
     pub cut_off: bool,
-    /// The smallest age of `seen`, and over how many nodes.
-    pub youngest_s: Option<(i64, u64)>,
-    /// Of suspects: what else was learnt of them. Of the living each `seen` is fresh, and its exact
-    /// age says nothing more.
+    /// The ages of `seen`.
+    pub ages: Ages,
+    /// Of suspects that were none of the fresh: what else was learnt of them. Of the living each
+    /// `seen` is fresh, and its exact age says nothing more.
     pub asides: Vec<Aside>,
 }
 
-/// The smallest age over fewer nodes says nothing about clocks.
-const CLOCK_NODES_MIN: u64 = 10;
-/// Of ten living nodes the youngest `seen` is at most so old, as each is seen every 15 s.
-const YOUNGEST_S: std::ops::RangeInclusive<i64> = -1..=15;
-
 impl Findings {
-    /// Whether the ages of `seen` cannot be right: the clocks disagree. Of first look-ups, which
-    /// ask for the living too.
-    #[must_use]
-    pub fn clocks_disagree(&self) -> bool {
-        self.youngest_s
-            .is_some_and(|(age, over)| over >= CLOCK_NODES_MIN && !YOUNGEST_S.contains(&age))
-    }
-
-    /// The same of suspects, who may all be dead: only that they were seen in the future cannot be.
-    /// (That a wrong clock makes the living look old does no harm here: they answer.)
-    #[must_use]
-    pub fn seen_in_future(&self) -> bool {
-        self.youngest_s
-            .is_some_and(|(age, over)| over >= CLOCK_NODES_MIN && age < *YOUNGEST_S.start())
-    }
-
     /// The most frequent reason for which questions failed.
     #[must_use]
     pub fn main_failure(&self) -> Option<(Reason, &str)> {
@@ -116,17 +105,12 @@ impl Findings {
         let (count, _) = self.failed.entry(failure.reason).or_insert((0, failure.detail));
         *count += 1;
     }
-
-    fn note_age(&mut self, age_s: i64) {
-        let (youngest, over) = self.youngest_s.unwrap_or((age_s, 0));
-        self.youngest_s = Some((youngest.min(age_s), over + 1));
-    }
 }
 
 /// What came of asking for one node.
 struct Looked {
     evidence: Evidence,
-    seen_age_s: Option<i64>,
+    seen: Option<Seen>,
 }
 
 enum Evidence {
@@ -139,7 +123,7 @@ enum Evidence {
 
 impl Looked {
     fn of(evidence: Evidence) -> Self {
-        Self { evidence, seen_age_s: None }
+        Self { evidence, seen: None }
     }
 }
 
@@ -174,10 +158,11 @@ pub async fn suspects(
     let questions = questions.inspect(|(id, looked)| {
         let answered_in = match looked.evidence {
             Evidence::Answered(took) => Some(took),
+            Evidence::Fresh => return,
             _ => None,
         };
-        if looked.seen_age_s.is_some() || answered_in.is_some() {
-            asides.push(Aside { node_id: *id, seen_age_s: looked.seen_age_s, answered_in });
+        if looked.seen.is_some() || answered_in.is_some() {
+            asides.push(Aside { node_id: *id, seen: looked.seen, answered_in });
         }
     });
     let findings = collect(questions, deadline, progress).await;
@@ -198,8 +183,8 @@ async fn collect(
             Err(_) => break,
         };
         progress();
-        if let Some(age_s) = looked.seen_age_s {
-            findings.note_age(age_s);
+        if let Some(seen) = looked.seen {
+            findings.ages.note(id, seen.unix_s, seen.age_s);
         }
         match looked.evidence {
             Evidence::Fresh => findings.seen.push(id),
@@ -219,7 +204,7 @@ async fn find(yagna: &Yagna, id: NodeId, fresh: Fresh) -> Looked {
             let age_s = fresh.age_s(seen_unix_s);
             let is_fresh = age_s <= fresh.freshness_s;
             let evidence = if is_fresh { Evidence::Fresh } else { Evidence::NotFresh };
-            Looked { evidence, seen_age_s: Some(age_s) }
+            Looked { evidence, seen: Some(Seen { unix_s: seen_unix_s, age_s }) }
         }
         Ok(Found::NotKnown) => Looked::of(Evidence::NotFresh),
         Err(failure) => Looked::of(Evidence::Failed(failure)),

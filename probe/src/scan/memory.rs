@@ -1,15 +1,17 @@
 //! What a probe remembers of nodes between rounds.
 //!
-//! Owns which nodes had an offer lately, which details were last told, and which nodes were not
-//! reached last time. Refuses to hold details themselves: a hash per node and subnet is enough to
+//! Owns which nodes had an offer lately, which details and ages were last told, and which nodes were
+//! not reached last time. Refuses to hold details themselves: a hash per node and subnet is enough to
 //! know that nothing changed, and 10,000 nodes' texts would weigh more than the rest of the probe.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
-use uptime_proto::{NodeId, v1};
+use uptime_proto::{NodeId, Sample, v1};
 
+use super::Aside;
+use super::clocks::Earlier;
 use crate::yagna::Offer;
 
 /// Nodes whose last offer is older are not looked up by a probe left to itself.
@@ -33,6 +35,10 @@ pub(super) struct Memory {
     pub(super) relay_took: Option<Duration>,
     /// How many look-ups a second the last first stage came to, where it was long enough to tell.
     pub(super) found_per_s: Option<u32>,
+    /// Of the suspects of the last round: the `seen` that was told of them, by the relay's clock.
+    seen_told: HashMap<NodeId, i64>,
+    /// Whom the relay heard of last, for telling the dead from a clock that is wrong.
+    pub(super) stamps: Option<Earlier>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -96,6 +102,51 @@ impl Memory {
     pub(super) fn nodes(&self) -> impl Iterator<Item = NodeId> + '_ {
         self.offers.keys().map(|(id, _)| *id)
     }
+
+    /// Details of these nodes in a subnet found no room on their way out: they are told again.
+    pub(super) fn details_not_told(&mut self, subnet: u16, details: &[v1::NodeDetails]) {
+        for id in details.iter().filter_map(|it| NodeId::from_slice(&it.node_id).ok()) {
+            if let Some(remembered) = self.offers.get_mut(&(id, subnet)) {
+                remembered.details = NOT_TOLD;
+            }
+        }
+    }
+
+    /// What is news of what was learnt of the suspects of a round. As long as a node is not heard
+    /// of again its age is told once: it grows by itself.
+    pub(super) fn news_of(&mut self, asides: &[Aside], round_s: u64) -> Vec<Sample> {
+        let before = std::mem::take(&mut self.seen_told);
+        let mut news = Vec::new();
+        for aside in asides {
+            let is_told = aside.seen.is_none_or(|seen| {
+                self.seen_told.insert(aside.node_id, seen.unix_s);
+                before.get(&aside.node_id) == Some(&seen.unix_s)
+            });
+            let seen = aside.seen.filter(|_| !is_told);
+            let sample = Sample {
+                seen_age_ms: seen.map(|seen| millis(seen.age_s)),
+                answered_in_ms: aside
+                    .answered_in
+                    .map(|took| u32::try_from(took.as_millis()).unwrap_or(u32::MAX)),
+                ..Sample::new(aside.node_id, round_s)
+            };
+            if sample != Sample::new(aside.node_id, round_s) {
+                news.push(sample);
+            }
+        }
+        news
+    }
+
+    /// These samples found no room on their way out: their ages are told again.
+    pub(super) fn samples_not_told(&mut self, samples: &[Sample]) {
+        for sample in samples {
+            self.seen_told.remove(&sample.node);
+        }
+    }
+}
+
+fn millis(age_s: i64) -> i32 {
+    i32::try_from(age_s.saturating_mul(1_000)).unwrap_or(i32::MAX)
 }
 
 fn details_hash(offer: &Offer) -> u64 {
@@ -118,6 +169,7 @@ fn details(offer: Offer) -> v1::NodeDetails {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scan::Seen;
 
     fn offer(node: u8, runtime: &str) -> Offer {
         Offer {
@@ -161,6 +213,45 @@ mod tests {
             (1..=4).map(|round| told(&mut memory, round * 30, many().collect())).collect();
         assert_eq!(told, [1_000, 1_000, 500, 0]);
         assert_eq!(memory.nodes().count(), 2_500);
+    }
+
+    #[test]
+    fn details_that_found_no_room_are_told_again() {
+        let mut memory = Memory::default();
+        let mut listing = Listing::default();
+        listing.take(offer(1, "vm"), 0, &memory);
+        listing.take(offer(2, "vm"), 0, &memory);
+        let (_, details) = listing.finish(0, 30, &mut memory);
+        assert_eq!(details.len(), 2);
+        memory.details_not_told(0, &details[..1]);
+        assert_eq!(told(&mut memory, 60, vec![offer(1, "vm"), offer(2, "vm")]), 1);
+        assert_eq!(told(&mut memory, 90, vec![offer(1, "vm"), offer(2, "vm")]), 0);
+    }
+
+    #[test]
+    fn the_age_of_a_suspect_is_told_until_it_is_heard_of_again() {
+        let mut memory = Memory::default();
+        let seen = |unix_s, age_s| Some(Seen { unix_s, age_s });
+        let aside =
+            |byte, seen| Aside { node_id: NodeId::new([byte; 20]), seen, answered_in: None };
+        let mut ages = |round_s, asides: &[Aside]| -> Vec<i32> {
+            let news = memory.news_of(asides, round_s);
+            news.iter().filter_map(|sample| sample.seen_age_ms).collect()
+        };
+        assert_eq!(ages(30, &[aside(1, seen(0, 55)), aside(2, None)]), [55_000]);
+        // It grows as it must, and another one is new.
+        assert_eq!(ages(60, &[aside(1, seen(0, 85)), aside(3, seen(60, 25))]), [25_000]);
+        assert_eq!(ages(90, &[aside(1, seen(90, 21)), aside(3, seen(60, 55))]), [21_000]);
+        assert_eq!(ages(120, &[aside(3, seen(60, 85))]), [0i32; 0]);
+        // It was no suspect for a round.
+        assert_eq!(ages(150, &[aside(1, seen(90, 81)), aside(3, seen(60, 115))]), [81_000]);
+        let answered =
+            Aside { answered_in: Some(Duration::from_millis(70)), ..aside(3, seen(60, 145)) };
+        let news = memory.news_of(&[answered], 180);
+        assert_eq!(news.len(), 1);
+        assert_eq!((news[0].seen_age_ms, news[0].answered_in_ms), (None, Some(70)));
+        memory.samples_not_told(&news);
+        assert_eq!(memory.news_of(&[aside(3, seen(60, 175))], 210)[0].seen_age_ms, Some(175_000));
     }
 
     #[test]

@@ -9,11 +9,14 @@ use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use metrics::counter;
 use tokio::time::{Instant, sleep_until};
-use uptime_proto::{Class, Epoch, Kind, NodeId, Outcome, Part, PartKey, Reason, Round, Sets, v1};
+use uptime_proto::{
+    Class, Epoch, Kind, NodeId, Outcome, Part, PartKey, Reason, Round, Sample, Sets,
+};
 
+use super::clocks::{Ages, NODES_MIN, SAMPLE_MAX};
 use super::grid::look_ups_begin_ms;
 use super::memory::Listing;
-use super::{Aside, Findings, Fresh, Scanner, Sources, SuspectPlan, first_look_ups, suspects};
+use super::{Findings, Fresh, Scanner, Sources, SuspectPlan, first_look_ups, suspects};
 use crate::clock::now_unix_ms;
 use crate::orders::{CLOCK_OFFSET_MS_MAX, Plan, State};
 use crate::yagna::CouldNotLook;
@@ -65,6 +68,7 @@ impl<'a> RoundScan<'a> {
         let offset_ms = state.clock_offset_ms;
         let sources = scanner.sources();
         sources.yagna.pace_finds(sources.finds_per_s(&plan.schedule));
+        sources.yagna.bound_finds(sources.finds_in_flight(&plan.schedule));
         let counts = Counts::default();
         Self { scanner, sources, round, epoch, plan, anchor, offset_ms, counts }
     }
@@ -234,8 +238,8 @@ impl<'a> RoundScan<'a> {
             let not_fresh = ids.difference(&listed).copied().collect();
             Findings { not_fresh, ..Findings::default() }
         };
-        if findings.clocks_disagree() {
-            self.clocks_disagree(&findings, session_age_s);
+        if let Some(told) = self.clocks_disagree(findings.ages.clone(), ids, &listed).await {
+            self.clock(&told, session_age_s);
             return None;
         }
         findings.seen.extend(listed);
@@ -246,6 +250,45 @@ impl<'a> RoundScan<'a> {
         };
         self.keep_findings(findings, session_age_s);
         Some(FirstStage { not_fresh, session_age_s, to_ping })
+    }
+
+    /// Whether the ages of first look-ups cannot be right, and what says so. Those asked for may
+    /// all be dead, above all where a listing has shown who lives: then others tell the time.
+    async fn clocks_disagree(
+        &self,
+        mut ages: Ages,
+        ids: &BTreeSet<NodeId>,
+        listed: &BTreeSet<NodeId>,
+    ) -> Option<String> {
+        if !self.sources.enabled.find_node {
+            return None;
+        }
+        // By the listing's own ages, which are no times of day, these live.
+        let lives = listed.len() >= NODES_MIN;
+        if lives {
+            ages.join(self.ages_of(some_of(listed)).await);
+        } else if ages.all_old() {
+            let remembered = self.scanner.remembered();
+            let others = remembered.difference(ids).chain(listed).copied().collect();
+            ages.join(self.ages_of(some_of(&others)).await);
+        }
+        let earlier = self.scanner.memory().stamps.clone();
+        let freshness = Duration::from_secs(u64::from(self.epoch.freshness_s));
+        let dead = match &earlier {
+            Some(earlier) if ages.all_old() && !lives => {
+                let found = self.ages_of(earlier.nodes()).await;
+                earlier.nobody_came_back(&found, Instant::now(), freshness)
+            }
+            _ => false,
+        };
+        let told = (ages.in_future() || ages.all_old() && !dead).then(|| ages.told());
+        self.scanner.memory().stamps = ages.kept(earlier, Instant::now(), freshness);
+        told
+    }
+
+    async fn ages_of(&self, ids: Vec<NodeId>) -> Ages {
+        let (yagna, deadline) = (&self.sources.yagna, self.deadline());
+        first_look_ups(yagna, ids, self.fresh(), deadline, || {}).await.ages
     }
 
     /// The aggregator's suspects for this round, or, left to itself, those not fresh just now.
@@ -285,12 +328,14 @@ impl<'a> RoundScan<'a> {
         let asked = self.scanner.likely_slow_first(ids);
         let findings =
             suspects(&self.sources.yagna, asked, self.fresh(), plan, deadline, || {}).await;
-        if findings.seen_in_future() {
-            self.clocks_disagree(&findings, session_age_s);
+        // They may all be dead; and that a wrong clock makes the living look old does no harm
+        // here: they answer.
+        if findings.ages.in_future() {
+            self.clock(&findings.ages.told(), session_age_s);
             return;
         }
         self.scanner.note_unreachable(&findings.unreachable);
-        self.scanner.spool.leave_samples(samples(&findings.asides, self.round));
+        self.scanner.note_asides(&findings.asides, self.round);
         self.keep_findings(findings, session_age_s);
     }
 
@@ -306,10 +351,8 @@ impl<'a> RoundScan<'a> {
         None
     }
 
-    fn clocks_disagree(&mut self, findings: &Findings, session_age_s: u32) {
-        let (age_s, over) = findings.youngest_s.unwrap_or_default();
-        let detail =
-            format!("of {over} nodes the one seen last was seen {age_s} s ago: check the clock");
+    fn clock(&mut self, told: &str, session_age_s: u32) {
+        let detail = format!("{told}: check the clock");
         self.could_not_look(Kind::Lookup, "", Reason::Clock, &detail, Some(session_age_s));
     }
 
@@ -377,6 +420,11 @@ impl<'a> RoundScan<'a> {
     }
 }
 
+/// As many as it takes to tell the time by, from all over the set.
+fn some_of(ids: &BTreeSet<NodeId>) -> Vec<NodeId> {
+    ids.iter().step_by(ids.len().div_ceil(SAMPLE_MAX).max(1)).copied().collect()
+}
+
 /// Lists one market, offer by offer.
 async fn list_market(
     scanner: &Scanner,
@@ -397,12 +445,17 @@ async fn list_market(
     (place, listed.map(|()| listing))
 }
 
-/// Which of the living are pinged in this round: each has a round of its own in every hour.
+/// Which of the living are pinged in this round: each has a round of its own in every hour, by the
+/// beginning of its id. Those of one round thus follow each other, and are told in few bytes.
 fn due_for_ping(living: &[NodeId], round: Round) -> Vec<NodeId> {
     let period_s = round.period().seconds();
     let rounds = (PING_EVERY_S / period_s).max(1);
     let slot = round.start_s() / u64::from(period_s) % u64::from(rounds);
-    let is_due = |id: &&NodeId| u64::from(crc32fast::hash(id.as_bytes()) % rounds) == slot;
+    let is_due = |id: &&NodeId| {
+        let [first, second, third, fourth, ..] = *id.as_bytes();
+        let beginning = u32::from_be_bytes([first, second, third, fourth]);
+        (u64::from(beginning) * u64::from(rounds)) >> 32 == slot
+    };
     living.iter().filter(is_due).copied().take(PINGS_PER_ROUND_MAX).collect()
 }
 
@@ -419,33 +472,17 @@ async fn ping(scanner: &Scanner, sources: Arc<Sources>, ids: Vec<NodeId>, round:
                 continue;
             }
         };
-        let samples = trips.iter().map(|trip| v1::Sample {
-            node_id: trip.node_id.as_bytes().to_vec().into(),
-            round_unix_s: round.start_s(),
+        let samples = trips.iter().map(|trip| Sample {
             tcp_round_trip_us: trip.tcp.map(micros),
             udp_round_trip_us: trip.udp.map(micros),
-            ..v1::Sample::default()
+            ..Sample::new(trip.node_id, round.start_s())
         });
-        scanner.spool.leave_samples(samples.collect());
+        scanner.leave_samples(samples.collect());
     }
 }
 
 fn micros(duration: Duration) -> u32 {
     u32::try_from(duration.as_micros()).unwrap_or(u32::MAX)
-}
-
-/// What was learnt beside the evidence, for the wire.
-fn samples(asides: &[Aside], round: Round) -> Vec<v1::Sample> {
-    let sample = |aside: &Aside| v1::Sample {
-        node_id: aside.node_id.as_bytes().to_vec().into(),
-        round_unix_s: round.start_s(),
-        seen_age_ms: aside.seen_age_s.map(|age| i32::try_from(age * 1000).unwrap_or(i32::MAX)),
-        answered_in_ms: aside
-            .answered_in
-            .map(|took| u32::try_from(took.as_millis()).unwrap_or(u32::MAX)),
-        ..v1::Sample::default()
-    };
-    asides.iter().map(sample).collect()
 }
 
 struct FirstStage {

@@ -3,7 +3,7 @@
 //! Owns every write. A disk that takes nothing ends nothing: the round is noted as lost, and the
 //! next write tries again.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -86,8 +86,6 @@ pub(super) struct Inner {
     /// The highest round of which a part was made, by any run of this spool.
     pub(super) high_water_s: u64,
     pub(super) numbers: Numbers,
-    pub(super) details: Vec<v1::NodeDetails>,
-    pub(super) samples: VecDeque<v1::Sample>,
     /// Gaps the disk did not take yet.
     unwritten: Gaps,
     trouble: Option<Trouble>,
@@ -107,8 +105,6 @@ impl Inner {
             next_sequence: 1,
             high_water_s: 0,
             numbers: Numbers::default(),
-            details: Vec::new(),
-            samples: VecDeque::new(),
             unwritten: Gaps::default(),
             trouble: None,
         }

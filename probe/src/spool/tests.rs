@@ -390,20 +390,26 @@ fn a_directory_taken_away_and_given_back_loses_only_what_came_between() {
 }
 
 #[test]
-fn details_are_handed_out_and_take_no_room_afterwards() {
+fn what_travels_beside_a_part_is_kept_until_it_is_acknowledged() {
     let directory = tempfile::tempdir().unwrap();
     let (spool, _) = open(directory.path());
-    spool.leave_details(vec![v1::NodeDetails::default(); DETAILS_MAX + 10]);
-    let mut taken = 0;
-    loop {
-        let some = spool.take_details(500).len();
-        taken += some;
-        if some == 0 {
-            break;
-        }
-    }
-    assert_eq!(taken, DETAILS_MAX);
-    assert_eq!(spool.lock().details.capacity(), 0);
+    let first = append(&spool, part(1, [1]));
+    let details = |name: &str| v1::NodeDetails { name: name.into(), ..v1::NodeDetails::default() };
+    let sample = |byte| Sample::new(NodeId::new([byte; 20]), 30);
+    assert!(spool.leave_details(vec![details("a"), details("b")]).is_empty());
+    assert!(spool.leave_samples(vec![sample(1)]).is_empty());
+    let take = || (spool.take_details(first, 500), spool.take_samples(first, 500));
+    let wanted = (vec![details("a"), details("b")], vec![sample(1)]);
+    assert_eq!(take(), wanted);
+    assert_eq!(take(), (vec![], vec![]), "they are on their way");
+    // The stream breaks; another begins.
+    drop(spool.cursor());
+    assert_eq!(take(), wanted);
+    spool.acknowledge(first);
+    drop(spool.cursor());
+    assert_eq!(take(), (vec![], vec![]));
+    let many = vec![v1::NodeDetails::default(); DETAILS_MAX + 10];
+    assert_eq!(spool.leave_details(many).len(), 10, "no more than this waits");
 }
 
 #[test]

@@ -31,6 +31,17 @@ const IDLE_CONNECTION_MAX: Duration = Duration::from_secs(3);
 /// Bytes of foreign text that enter an error's detail; enough for every message recorded.
 const DETAIL_BYTES_MAX: usize = 240;
 
+/// Bytes of an answer unless the question says otherwise: that of one fact, or an error. The longest
+/// recorded has 700.
+pub(super) const SMALL_BYTES_MAX: usize = 64 * 1024;
+/// Of an answer that one node, or as many as one ping may have, give: 32 pings have 4 kB; twenty
+/// offers of one node 40 kB.
+pub(super) const NODES_BYTES_MAX: usize = 256 * 1024;
+/// Of the list of the daemon's sessions: some 500 bytes each, and a daemon may have thousands.
+pub(super) const SESSIONS_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Of a page of the market, or of a production daemon's demands; the setting decides.
+pub(super) const MARKET_BYTES_MAX: usize = usize::MAX;
+
 /// The client for one daemon or relay.
 pub(super) struct Http {
     client: Client,
@@ -38,6 +49,7 @@ pub(super) struct Http {
     base: String,
     /// The key and the header that shows it. A relay is asked without.
     key: Option<(AppKey, HeaderValue)>,
+    /// Of any answer, whatever the question allows.
     answer_bytes_max: usize,
     /// The reason when there is no connection, or it ends without a whole answer.
     unreachable: Reason,
@@ -52,6 +64,8 @@ pub(super) struct Question<'a> {
     pub(super) body: Option<String>,
     /// The form of answer that is asked for; `None`: whatever the daemon gives.
     accept: Option<&'static str>,
+    /// Bytes of the answer that are read.
+    bytes_max: usize,
 }
 
 /// An answer of which the head has come, and whose body may go on for ever. Dropping it ends the
@@ -60,11 +74,17 @@ pub(super) struct Streaming<'a> {
     http: &'a Http,
     path: &'a str,
     response: Response,
+    bytes_max: usize,
 }
 
 impl<'a> Question<'a> {
     pub(super) fn get(path: &'a str) -> Self {
-        Self { method: Method::GET, path, body: None, accept: None }
+        Self { method: Method::GET, path, body: None, accept: None, bytes_max: SMALL_BYTES_MAX }
+    }
+
+    /// A question whose answer may have so many bytes.
+    pub(super) fn at_most(self, bytes_max: usize) -> Self {
+        Self { bytes_max, ..self }
     }
 
     /// A question whose answer may be a stream of this type, to be read piece by piece.
@@ -73,11 +93,11 @@ impl<'a> Question<'a> {
     }
 
     pub(super) fn post(path: &'a str, body: &serde_json::Value) -> Self {
-        Self { method: Method::POST, path, body: Some(body.to_string()), accept: None }
+        Self { method: Method::POST, body: Some(body.to_string()), ..Self::get(path) }
     }
 
     pub(super) fn delete(path: &'a str) -> Self {
-        Self { method: Method::DELETE, path, body: None, accept: None }
+        Self { method: Method::DELETE, ..Self::get(path) }
     }
 }
 
@@ -164,13 +184,13 @@ impl Http {
         question: Question<'a>,
         limit: Duration,
     ) -> Result<Streaming<'a>, CouldNotLook> {
-        let path = question.path;
+        let (path, bytes_max) = (question.path, question.bytes_max);
         let answer = tokio::time::timeout(limit, self.send(question)).await.unwrap_or_else(|_| {
             let detail = format!("no answer began within {limit:?}");
             Err(CouldNotLook::new(Reason::TimedOut, detail))
         });
         match answer {
-            Ok(response) => Ok(Streaming { http: self, path, response }),
+            Ok(response) => Ok(Streaming { http: self, path, response, bytes_max }),
             Err(fault) => Err(self.failed(path, fault)),
         }
     }
@@ -191,18 +211,31 @@ impl Http {
     }
 
     async fn exchange(&self, question: Question<'_>) -> Result<(u16, Vec<u8>), CouldNotLook> {
+        let bytes_max = question.bytes_max;
         let mut response = self.send(question).await?;
-        let body = self.body(&mut response).await?;
+        let body = self.body(&mut response, bytes_max).await?;
         Ok((response.status().as_u16(), body))
     }
 
-    async fn body(&self, response: &mut Response) -> Result<Vec<u8>, CouldNotLook> {
+    async fn body(
+        &self,
+        response: &mut Response,
+        bytes_max: usize,
+    ) -> Result<Vec<u8>, CouldNotLook> {
+        let most = bytes_max.min(self.answer_bytes_max);
+        let too_large = || {
+            let detail = format!("the answer has more than {most} bytes");
+            Err(CouldNotLook::new(Reason::AnswerTooLarge, detail))
+        };
+        let told = response.content_length().and_then(|length| usize::try_from(length).ok());
+        if told.is_some_and(|length| length > most) {
+            return too_large();
+        }
         let mut body = Vec::new();
         let transport_fault = |error| transport_fault(error, self.unreachable);
         while let Some(chunk) = response.chunk().await.map_err(transport_fault)? {
-            if body.len() + chunk.len() > self.answer_bytes_max {
-                let detail = format!("the answer has more than {} bytes", self.answer_bytes_max);
-                return Err(CouldNotLook::new(Reason::AnswerTooLarge, detail));
+            if body.len() + chunk.len() > most {
+                return too_large();
             }
             body.extend_from_slice(&chunk);
         }
@@ -266,7 +299,7 @@ impl Streaming<'_> {
 
     /// The whole rest of the answer, within so long.
     pub(super) async fn rest(&mut self, limit: Duration) -> Result<Vec<u8>, CouldNotLook> {
-        let body = tokio::time::timeout(limit, self.http.body(&mut self.response));
+        let body = tokio::time::timeout(limit, self.http.body(&mut self.response, self.bytes_max));
         let body = body.await.unwrap_or_else(|_| Err(out_of_time(limit)));
         body.map_err(|fault| self.failed(fault))
     }

@@ -205,7 +205,8 @@ impl Yagna {
             let listing = &mut gathering.listing;
             let take =
                 |status, body: &[u8]| listing.take_page(form, limits.offers_max, status, body);
-            let (count, _) = self.inner.http.ask(Question::get(&path), limit, take).await?;
+            let question = Question::get(&path).at_most(http::MARKET_BYTES_MAX);
+            let (count, _) = self.inner.http.ask(question, limit, take).await?;
             gathering.pass_on();
             // A short page says nothing: pages are cut before they are filtered.
             if count == 0 || gathering.stock.is_complete_with(count) {
@@ -241,7 +242,7 @@ impl Yagna {
     /// Deletes the demands with our marker made until then.
     async fn delete_own(&self, until_unix_ms: i64) -> Result<usize, CouldNotLook> {
         let (http, limit) = (&self.inner.http, self.inner.limits.answer_timeout);
-        let list = Question::get(Collection::Demands.path());
+        let list = Question::get(Collection::Demands.path()).at_most(http::MARKET_BYTES_MAX);
         let parse = |status, body: &[u8]| parse_own(status, body, &self.marker, until_unix_ms);
         let (own, _) = http.ask(list, limit, parse).await?;
         let mut deleted = 0;

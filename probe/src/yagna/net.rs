@@ -12,7 +12,7 @@ use serde_json::json;
 use uptime_proto::{NodeId, Reason};
 
 use super::http::{self, Question};
-use super::{CouldNotLook, Yagna, place};
+use super::{CouldNotLook, Yagna};
 
 /// What the relay knows of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,10 +35,11 @@ impl Yagna {
     /// # Errors
     /// When the relay was not asked or did not answer.
     pub async fn find_node(&self, id: NodeId) -> Result<Found, CouldNotLook> {
-        let _place = place(&self.inner.finds).await?;
+        let _place = self.inner.finds.take().await?;
         self.inner.find_pace.wait().await;
         let body = json!({ "nodeId": id.to_string() });
-        match self.ask_bus("/_gsb/local/net/FindNode", &body, parse_found).await? {
+        let question = Question::post("/_gsb/local/net/FindNode", &body);
+        match self.ask_bus(question, parse_found).await? {
             Some(found) => Ok(found),
             None => self.find_by_command(id).await,
         }
@@ -49,7 +50,9 @@ impl Yagna {
     /// # Errors
     /// When the daemon could not be asked.
     pub async fn relay_session_age(&self) -> Result<Option<Duration>, CouldNotLook> {
-        match self.ask_bus("/_gsb/local/net/Sessions", &json!({}), parse_relay_session).await? {
+        let question = Question::post("/_gsb/local/net/Sessions", &json!({}));
+        let question = question.at_most(http::SESSIONS_BYTES_MAX);
+        match self.ask_bus(question, parse_relay_session).await? {
             Some(age) => Ok(age),
             None => self.relay_session_age_by_command().await,
         }
@@ -79,8 +82,7 @@ impl Yagna {
     /// `None`: the daemon has no bridge.
     async fn ask_bus<T>(
         &self,
-        path: &str,
-        body: &serde_json::Value,
+        question: Question<'_>,
         parse: impl FnOnce(u16, &[u8]) -> Result<T, CouldNotLook>,
     ) -> Result<Option<T>, CouldNotLook> {
         let inner = &self.inner;
@@ -91,7 +93,7 @@ impl Yagna {
             if says_no_bridge(status, body) { Ok(None) } else { parse(status, body).map(Some) }
         };
         let limit = inner.limits.answer_timeout;
-        let (answer, _) = inner.http.ask(Question::post(path, body), limit, parse).await?;
+        let (answer, _) = inner.http.ask(question, limit, parse).await?;
         if answer.is_none() {
             inner.bridge.found_absent(&inner.http);
         }

@@ -144,7 +144,8 @@ impl Yagna {
                 return Ok(None);
             };
             let path = format!("{}/events?timeout={limit_s}&peerId={id}", scan.opened.path());
-            let ask = self.inner.http.ask(Question::get(&path), patience, parse_scan_reply);
+            let question = Question::get(&path).at_most(http::NODES_BYTES_MAX);
+            let ask = self.inner.http.ask(question, patience, parse_scan_reply);
             let answer = match ask.await? {
                 (ScanReply::Answered, took) => {
                     scan.lock_answered().insert(id);

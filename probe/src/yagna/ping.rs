@@ -82,7 +82,7 @@ impl Yagna {
         let _place = place(&self.inner.directs).await?;
         let nodes: Vec<String> = asked.iter().map(NodeId::to_string).collect();
         let body = json!({ "nodes": nodes });
-        let question = Question::post(PING_PATH, &body);
+        let question = Question::post(PING_PATH, &body).at_most(http::NODES_BYTES_MAX);
         let parse = |status, body: &[u8]| parse_round_trips(status, body, asked);
         let (trips, _) = self.inner.http.ask(question, limits.ping_timeout, parse).await?;
         Ok(trips)
@@ -96,7 +96,7 @@ impl Yagna {
     ) -> Result<PeerAnswer, CouldNotLook> {
         let patience = limit.max(PING_TRIES) + MARGIN;
         let body = json!({ "nodes": [id.to_string()] });
-        let question = Question::post(PING_PATH, &body);
+        let question = Question::post(PING_PATH, &body).at_most(http::NODES_BYTES_MAX);
         let parse = |status, body: &[u8]| parse_ping(status, body, id);
         let (answered, took) = self.inner.http.ask(question, patience, parse).await?;
         judge_ping(answered, took)

@@ -3,9 +3,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod clocks;
 mod killed;
+mod memory;
+mod neighbours;
 mod notebook;
 mod relay;
+mod scan;
 mod service;
 mod sources;
 mod tls;

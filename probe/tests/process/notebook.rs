@@ -12,10 +12,10 @@ use tokio::task::JoinSet;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::transport::{Server, ServerTlsConfig};
 use tonic::{Request, Response, Status, Streaming};
-use uptime_proto::convert::{Decoder, PartLimits, part_from_wire};
+use uptime_proto::convert::{Decoder, PartLimits, part_from_wire, samples_from_wire};
 use uptime_proto::v1::collector_server::{Collector, CollectorServer};
 use uptime_proto::v1::{self, aggregator_message, probe_message};
-use uptime_proto::{Digest, Epoch, PROTOCOL_VERSION, Part, PartKey, Period};
+use uptime_proto::{Digest, Epoch, NodeId, PROTOCOL_VERSION, Part, PartKey, Period, Sample};
 use uptime_testkit::standin::{Daemon, DaemonOptions, ProviderSpec, World};
 
 /// Reports that this collector lets be on their way.
@@ -28,8 +28,10 @@ pub(crate) struct Received {
     /// The digest under each key, and how often it came.
     pub(crate) parts: BTreeMap<PartKey, Vec<(Digest, Part)>>,
     pub(crate) gaps: Vec<v1::Gap>,
-    pub(crate) samples: Vec<v1::Sample>,
+    pub(crate) samples: Vec<Sample>,
+    pub(crate) details: Vec<v1::NodeDetails>,
     pub(crate) streams: u64,
+    pub(crate) streams_ended: u64,
     pub(crate) heartbeats: u64,
 }
 
@@ -39,17 +41,45 @@ struct Notebook {
     received: Arc<watch::Sender<Received>>,
     answers: watch::Receiver<bool>,
     closed: watch::Receiver<bool>,
+    manner: Manner,
 }
 
-fn welcome() -> v1::Welcome {
+/// What a collector tells its probes.
+#[derive(Clone, Default)]
+pub(crate) struct Manner {
+    /// How far its clock is ahead of this host's.
+    pub(crate) ahead_ms: i64,
+    /// Whom they look up; without a list, whom they know themselves.
+    pub(crate) standing: Option<Vec<NodeId>>,
+    /// The greatest age of `seen` that is still positive; 0 for that of the method.
+    pub(crate) freshness_s: u32,
+    /// `FindNode` questions in flight; 0 for what the probe would do.
+    pub(crate) lookups_in_flight_max: u32,
+}
+
+impl Manner {
+    fn standing(&self) -> Option<v1::LookupAssignment> {
+        self.standing.as_ref().map(|ids| v1::LookupAssignment {
+            stage: v1::LookupStage::First as i32,
+            full: true,
+            added_node_ids: NodeId::concatenate(ids).into(),
+            ..v1::LookupAssignment::default()
+        })
+    }
+}
+
+fn welcome(manner: &Manner) -> v1::Welcome {
     let mut epoch = Epoch::with_defaults(Period::new(2).unwrap());
     epoch.grace_s = 2;
     epoch.direct_timeout_ms = 1_000;
     // Two would not fit after the wait for a list of suspects that this collector never sends.
     epoch.direct_attempts = 1;
+    if manner.freshness_s > 0 {
+        epoch.freshness_s = manner.freshness_s;
+    }
     let limits = PartLimits::default();
     v1::Welcome {
-        server_time_unix_ms: uptime_probe::clock::now_unix_ms(),
+        server_time_unix_ms: uptime_probe::clock::now_unix_ms() + manner.ahead_ms,
         epochs: vec![v1::Epoch::from(&epoch)],
         limits: Some(v1::Limits {
             observations_per_part_max: 40_000,
@@ -63,6 +93,7 @@ fn welcome() -> v1::Welcome {
         schedule: Some(v1::Schedule {
             lookups_offset_ms: 1_000,
             suspects_offset_ms: 1_200,
+            lookups_in_flight_max: manner.lookups_in_flight_max,
             ..v1::Schedule::default()
         }),
         ..v1::Welcome::default()
@@ -101,8 +132,13 @@ impl Collector for Notebook {
                     Some(probe_message::Message::Hello(hello)) => {
                         assert_eq!(hello.protocol_version, PROTOCOL_VERSION);
                         notebook.received.send_modify(|received| received.streams += 1);
-                        let welcome = aggregator_message::Message::Welcome(welcome());
+                        let welcome = welcome(&notebook.manner);
+                        let welcome = aggregator_message::Message::Welcome(welcome);
                         outbound.send(says(welcome)).await.ok();
+                        if let Some(standing) = notebook.manner.standing() {
+                            let standing = aggregator_message::Message::Assignment(standing);
+                            outbound.send(says(standing)).await.ok();
+                        }
                     }
                     Some(probe_message::Message::Report(report)) => {
                         notebook.note(&report, &mut decoder);
@@ -122,6 +158,7 @@ impl Collector for Notebook {
                     None => {}
                 }
             }
+            notebook.received.send_modify(|received| received.streams_ended += 1);
         });
         Ok(Response::new(ReceiverStream::new(messages)))
     }
@@ -145,7 +182,7 @@ impl Notebook {
     fn note(&self, report: &v1::Report, decoder: &mut Decoder) {
         self.received.send_modify(|received| {
             received.gaps.extend(report.gaps.iter().cloned());
-            received.samples.extend(report.samples.iter().cloned());
+            received.details.extend(report.details.iter().cloned());
         });
         for wire in &report.parts {
             let part = part_from_wire(wire, Some(decoder), &PartLimits::default()).unwrap();
@@ -154,6 +191,8 @@ impl Notebook {
                 received.parts.entry(key).or_default().push((digest, part));
             });
         }
+        let samples = samples_from_wire(report, Some(decoder)).unwrap();
+        self.received.send_modify(|received| received.samples.extend(samples));
     }
 }
 
@@ -167,11 +206,29 @@ pub(crate) struct Running {
     _tasks: JoinSet<Result<(), tonic::transport::Error>>,
 }
 
+impl Running {
+    /// Ends its streams, and takes new ones.
+    pub(crate) async fn interrupt(&self) {
+        let streams = self.received.borrow().streams;
+        self.closed.send_replace(true);
+        wait_for(&self.received, |received| received.streams_ended >= streams).await;
+        self.closed.send_replace(false);
+    }
+}
+
 pub(crate) async fn collector(answers: bool, tls: Option<ServerTlsConfig>) -> Running {
+    collector_with(answers, tls, Manner::default()).await
+}
+
+pub(crate) async fn collector_with(
+    answers: bool,
+    tls: Option<ServerTlsConfig>,
+    manner: Manner,
+) -> Running {
     let received = Arc::new(watch::Sender::new(Received::default()));
     let (answer, answers) = watch::channel(answers);
     let (close, closed) = watch::channel(false);
-    let notebook = Notebook { received: Arc::clone(&received), answers, closed };
+    let notebook = Notebook { received: Arc::clone(&received), answers, closed, manner };
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let address = match tls {
@@ -197,6 +254,10 @@ pub(crate) async fn daemon() -> Daemon {
 }
 
 pub(crate) async fn daemon_of(world: &World) -> Daemon {
+    daemon_with(world, DaemonOptions::default()).await
+}
+
+pub(crate) async fn daemon_with(world: &World, options: DaemonOptions) -> Daemon {
     for _ in 0..8 {
         world.add_provider(ProviderSpec::in_subnet("public"));
     }
@@ -204,7 +265,7 @@ pub(crate) async fn daemon_of(world: &World) -> Daemon {
     let options = DaemonOptions {
         app_key: "the-key".into(),
         relay_session_age: Duration::from_secs(3_600),
-        ..DaemonOptions::default()
+        ..options
     };
     Daemon::start(world.clone(), options).await.unwrap()
 }
@@ -228,12 +289,13 @@ pub(crate) async fn wait_for(
     so: impl FnMut(&Received) -> bool,
 ) {
     let mut changes = received.subscribe();
-    let waited = tokio::time::timeout(PATIENCE, changes.wait_for(so)).await;
+    // What it answers holds the lock, which is not to be had twice by one reader.
+    let waited = tokio::time::timeout(PATIENCE, changes.wait_for(so)).await.is_ok();
     let received = received.borrow();
-    let Received { parts, gaps, samples, streams, heartbeats } = &*received;
+    let Received { parts, gaps, samples, streams, heartbeats, .. } = &*received;
     let (parts, gaps, samples) = (parts.keys().collect::<Vec<_>>(), gaps.len(), samples.len());
     assert!(
-        waited.is_ok(),
+        waited,
         "not within {PATIENCE:?}: {streams} streams, {heartbeats} heartbeats, {gaps} gaps, \
          {samples} samples, {parts:?}"
     );

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use uptime_proto::{Class, Kind, NodeId, Outcome};
-use uptime_testkit::standin::World;
+use uptime_testkit::standin::{DaemonOptions, Limits, ProviderSpec, World};
 
-use super::notebook::{Received, collector, daemon_of, probe, wait_for};
+use super::notebook::{
+    Manner, Received, collector, collector_with, daemon_of, daemon_with, probe, wait_for,
+};
 
 const LOOKS: [&str; 2] = ["POST /_gsb/local/net/FindNode", "POST /_gsb/local/net/Sessions"];
 
@@ -45,18 +47,51 @@ async fn why_a_suspect_was_one_travels_beside_the_evidence() {
     };
     wait_for(&collector.received, unreachable).await;
     let of_dead = |received: &Received| {
-        let sample = received.samples.iter().find(|sample| sample.node_id == dead.as_bytes()[..]);
+        let sample = received.samples.iter().find(|sample| sample.node == dead);
         sample.and_then(|sample| sample.seen_age_ms).is_some_and(|age_ms| age_ms >= 59_000)
     };
     wait_for(&collector.received, of_dead).await;
+    // Some rounds later it is as dead as before, which is no news.
+    let count = collector.received.borrow().parts.len();
+    wait_for(&collector.received, |received| received.parts.len() >= count + 6).await;
     child.kill().await.unwrap();
+    let told = |received: &Received| {
+        let ages = received.samples.iter().filter(|sample| sample.seen_age_ms.is_some());
+        ages.filter(|sample| sample.node == dead).count()
+    };
+    assert_eq!(told(&collector.received.borrow()), 1);
     let living = collector
         .received
         .borrow()
         .samples
         .iter()
-        .any(|sample| sample.node_id != dead.as_bytes()[..] && sample.seen_age_ms.is_some());
+        .any(|sample| sample.node != dead && sample.seen_age_ms.is_some());
     assert!(!living, "the ages of the living say nothing");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_more_is_asked_at_once_than_the_aggregator_or_the_operator_wants() {
+    let world = World::new(5);
+    for _ in 0..20 {
+        world.add_provider(ProviderSpec::in_subnet("public"));
+    }
+    let slow = Limits { look_up: Duration::from_millis(60), ..Limits::default() };
+    let daemon =
+        daemon_with(&world, DaemonOptions { limits: slow, ..DaemonOptions::default() }).await;
+    let spool = tempfile::tempdir().unwrap();
+    // The lower one of the two counts.
+    for (told, own, most) in [(4, "8", 4), (8, "4", 4), (0, "6", 6)] {
+        let manner = Manner { lookups_in_flight_max: told, ..Manner::default() };
+        let collector = collector_with(true, None, manner).await;
+        daemon.forget_busiest();
+        let mut child = probe("run", &daemon, &collector.address, spool.path())
+            .args(["--lookups-in-flight-max", own])
+            .spawn()
+            .unwrap();
+        wait_for(&collector.received, |received| looked(received).count() >= 2).await;
+        child.kill().await.unwrap();
+        assert_eq!(daemon.busiest(LOOKS[0]).at_once, most, "{told} told, {own} of its own");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

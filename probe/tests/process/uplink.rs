@@ -9,7 +9,7 @@ use uptime_probe::orders::Orders;
 use uptime_probe::spool::{Spool, SpoolLimits};
 use uptime_probe::uplink::{Tls, Uplink, UplinkOptions};
 use uptime_proto::convert::PartLimits;
-use uptime_proto::{Class, Kind, NodeId, Outcome, Part, PartKey, Period, Round, Sets};
+use uptime_proto::{Class, Kind, NodeId, Outcome, Part, PartKey, Period, Round, Sample, Sets, v1};
 
 use super::notebook::{IN_FLIGHT_MAX, Received, collector, wait_for};
 
@@ -46,6 +46,16 @@ fn copies(received: &Received) -> usize {
     received.parts.values().map(Vec::len).sum()
 }
 
+async fn wait_until_empty(spool: &Spool) {
+    tokio::time::timeout(Duration::from_secs(20), async {
+        while spool.waiting() > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .unwrap();
+}
+
 #[tokio::test]
 async fn no_more_is_on_its_way_than_the_aggregator_wants() {
     let directory = tempfile::tempdir().unwrap();
@@ -55,12 +65,43 @@ async fn no_more_is_on_its_way_than_the_aggregator_wants() {
     let mut tasks = JoinSet::new();
     tasks.spawn(uplink(&spool, vec![collector.address.clone()]).run(stop.clone()));
     wait_for(&collector.received, |received| copies(received) >= IN_FLIGHT_MAX).await;
-    // A heartbeat comes after ten seconds without a report: nothing followed for so long.
+    // A heartbeat comes after a while without a report: nothing followed for so long.
     wait_for(&collector.received, |received| received.heartbeats > 0).await;
     assert_eq!(copies(&collector.received.borrow()), IN_FLIGHT_MAX);
     stop.cancel();
     tasks.join_next().await;
     assert_eq!(spool.waiting(), PARTS);
+}
+
+#[tokio::test]
+async fn what_travelled_beside_a_part_over_a_stream_that_broke_travels_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let spool = spool(directory.path());
+    let details = vec![v1::NodeDetails { name: "one".to_owned(), ..v1::NodeDetails::default() }];
+    assert!(spool.leave_details(details).is_empty());
+    let sample = Sample { seen_age_ms: Some(40_000), ..Sample::new(NodeId::new([7; 20]), 30) };
+    spool.leave_samples(vec![sample]);
+    let collector = collector(false, None).await;
+    let stop = CancellationToken::new();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(uplink(&spool, vec![collector.address.clone()]).run(stop.clone()));
+    let came = |times: usize| {
+        move |received: &Received| {
+            received.details.len() == times && received.samples.len() == times
+        }
+    };
+    wait_for(&collector.received, came(1)).await;
+    collector.answer.send_replace(true);
+    collector.interrupt().await;
+    wait_for(&collector.received, came(2)).await;
+    // What was acknowledged is told no more.
+    wait_until_empty(&spool).await;
+    collector.interrupt().await;
+    spool.append(part(PARTS + 1), &PartLimits::default()).unwrap();
+    wait_for(&collector.received, |received| received.parts.len() as u64 > PARTS).await;
+    assert!(came(2)(&collector.received.borrow()));
+    stop.cancel();
+    tasks.join_next().await;
 }
 
 #[tokio::test]
@@ -74,13 +115,7 @@ async fn the_next_address_is_tried_and_what_one_has_acknowledged_is_not_sent_aga
     let mut tasks = JoinSet::new();
     tasks.spawn(uplink(&spool, addresses).run(stop.clone()));
     wait_for(&first.received, |received| copies(received) as u64 >= PARTS).await;
-    tokio::time::timeout(Duration::from_secs(20), async {
-        while spool.waiting() > 0 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await
-    .unwrap();
+    wait_until_empty(&spool).await;
     // It goes away; what comes now goes to the other one, and nothing else does.
     first.closed.send_replace(true);
     wait_for(&second.received, |received| received.streams > 0).await;

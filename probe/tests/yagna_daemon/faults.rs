@@ -101,8 +101,64 @@ async fn an_answer_without_end_ends() {
     let daemon = daemon(&world).await;
     let answer_timeout = Duration::from_millis(300);
     let yagna = yagna_with(&daemon, Limits { answer_timeout, ..limits() });
-    daemon.set_fault(Some(Fault::new("/me", FaultKind::Endless)));
-    assert_eq!(reason(yagna.identity().await), Reason::TimedOut, "16 MiB take longer");
+    daemon.set_fault(Some(Fault::new("/_gsb/local/net/Sessions", FaultKind::Endless)));
+    assert_eq!(reason(yagna.relay_session_age().await), Reason::TimedOut, "4 MiB take longer");
+}
+
+/// What has to be read of an answer, by the kind of question: so much is read, a byte more is not.
+#[tokio::test]
+async fn each_kind_of_question_has_its_own_limit_of_bytes() {
+    const SMALL: usize = 64 << 10;
+    const NODES: usize = 256 << 10;
+    const SESSIONS: usize = 4 << 20;
+    const MARKET: usize = 16 << 20;
+    let world = world();
+    let node = world.add_provider(ProviderSpec::in_subnet("public"));
+    let node = id(&node);
+    let daemon = daemon(&world).await;
+    let yagna = yagna(&daemon);
+    let kinds = [
+        ("GET /me", SMALL),
+        ("GET /version/get", SMALL),
+        ("POST /_gsb/local/net/FindNode", SMALL),
+        ("POST /_gsb/local/net/Sessions", SESSIONS),
+        ("POST /_gsb/local/net/GsbPing", NODES),
+        ("POST /market-api/v1/scan", SMALL),
+        ("GET /market-api/v1/scan", MARKET),
+        ("GET /market-api/v1/demands", MARKET),
+    ];
+    for (route, most) in kinds {
+        for (bytes, expected) in [(most, None), (most + 1, Some(Reason::AnswerTooLarge))] {
+            daemon.set_fault(Some(Fault::new(route, FaultKind::Padded(bytes))));
+            let failed = match route {
+                "GET /me" => yagna.identity().await.err(),
+                "GET /version/get" => yagna.version().await.err(),
+                "POST /_gsb/local/net/FindNode" => yagna.find_node(node).await.err(),
+                "POST /_gsb/local/net/Sessions" => yagna.relay_session_age().await.err(),
+                "POST /_gsb/local/net/GsbPing" => yagna.round_trips(&[node]).await.err(),
+                "GET /market-api/v1/demands" => yagna.delete_leftovers().await.err(),
+                _ => yagna.list_market("public").await.err(),
+            };
+            assert_eq!(failed.map(|it| it.reason), expected, "{route} with {bytes} bytes");
+        }
+    }
+    // The direct question goes the same way as the market's and may be answered by anybody.
+    for (bytes, expected) in [(NODES, None), (NODES + 1, Some(Reason::AnswerTooLarge))] {
+        daemon.set_fault(Some(Fault::new("GET /market-api/v1/scan", FaultKind::Padded(bytes))));
+        let failed = yagna.ask_peer(node, LIMIT).await.err();
+        assert_eq!(failed.map(|it| it.reason), expected, "direct with {bytes} bytes");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_says_it_is_too_large_is_not_read() {
+    let world = world();
+    let daemon = daemon(&world).await;
+    let yagna = yagna_with(&daemon, impatient());
+    for kind in [FaultKind::Huge(1 << 30), FaultKind::Huge(1 << 60), FaultKind::Flood] {
+        daemon.set_fault(Some(Fault::new("/me", kind.clone())));
+        assert_eq!(reason(yagna.identity().await), Reason::AnswerTooLarge, "{kind:?}");
+    }
 }
 
 #[tokio::test]

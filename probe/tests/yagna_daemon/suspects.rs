@@ -31,5 +31,5 @@ async fn the_second_question_does_not_stand_in_line_behind_the_first_of_others()
     assert_eq!(found.unreachable.len(), PLACES, "{found:?}");
     assert_eq!(found.seen, [living.parse().unwrap()], "the living do not wait for the silent");
     assert!(found.cut_off);
-    assert!(found.asides.iter().all(|aside| aside.seen_age_s.is_some()));
+    assert!(found.asides.iter().all(|aside| aside.seen.is_some()));
 }

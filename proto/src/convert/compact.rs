@@ -24,6 +24,7 @@ pub struct Encoder {
     numbers: Numbers,
     sequences: HashMap<Slot, Sent>,
     for_stream: bool,
+    last_round_s: Option<u64>,
 }
 
 /// The last part of a sequence, as the far end has it, too.
@@ -48,6 +49,24 @@ impl Encoder {
         Self { for_stream: true, ..Self::default() }
     }
 
+    /// The round (start) of the part that was coded last.
+    pub(super) fn last_round_s(&self) -> Option<u64> {
+        self.last_round_s
+    }
+
+    /// The numbers of all ids that stand in this class in the last part of any sequence.
+    pub(super) fn last_of(&self, class: Class) -> Bits {
+        let mut all = Bits::default();
+        self.sequences.values().for_each(|sent| all.join(&sent.sets[class.index()]));
+        all
+    }
+
+    /// The number of an id on this stream, if it has one.
+    pub(super) fn number(&self, id: NodeId) -> Option<u32> {
+        let place = self.numbers.0.binary_search_by_key(&id, |(there, _)| *there).ok()?;
+        self.numbers.0.get(place).map(|(_, number)| *number)
+    }
+
     /// Encodes a part as the next one of this stream. Falls back to the plain form when the
     /// stream's numbers are used up.
     pub fn encode(&mut self, part: &Part, limits: &PartLimits) -> v1::Part {
@@ -63,6 +82,7 @@ impl Encoder {
             new_node_ids: self.numbers.insert_new(&new, &mut sets).into(),
             ..v1::CompactEvidence::default()
         };
+        self.last_round_s = Some(part.key.round.start_s());
         let slot = (part.key.subnet.clone(), u32::from(part.key.number));
         let before = self.sequences.get(&slot);
         let base = before.filter(|sent| self.for_stream || sent.age < FULL_EVERY);
@@ -184,6 +204,9 @@ pub struct Decoder {
     /// The numbers in the order of their ids, so that sets come out sorted without sorting.
     by_id: Vec<u32>,
     sequences: Vec<Received>,
+    last_round_s: Option<u64>,
+    /// A part could not be followed: the last sets of this stream are not those of its sender.
+    is_lost: bool,
     /// The places of the sequences in the list.
     places: HashMap<Slot, usize>,
 }
@@ -204,6 +227,29 @@ impl Decoder {
         self.ids.len()
     }
 
+    /// The round (start) of the last part in this form; `None` where that part had none.
+    pub(super) fn last_round_s(&self) -> Option<u64> {
+        self.last_round_s
+    }
+
+    /// As [`Encoder::last_of`]; `None` where that is not known any more.
+    pub(super) fn last_of(&self, class: Class) -> Option<Bits> {
+        let mut all = Bits::default();
+        let sets = self.sequences.iter().filter_map(|received| received.sets.as_ref());
+        sets.for_each(|sets| all.join(&sets[class.index()]));
+        (!self.is_lost).then_some(all)
+    }
+
+    /// What the last part came to is not what its sender meant.
+    pub(super) fn lose(&mut self) {
+        self.is_lost = true;
+    }
+
+    /// The id of this number.
+    pub(super) fn id(&self, number: u32) -> Option<NodeId> {
+        self.ids.get(number as usize).copied()
+    }
+
     /// The next part of this stream. What it says of the stream is kept even when the part is
     /// refused, as the sender keeps it.
     pub(super) fn decode(
@@ -212,6 +258,9 @@ impl Decoder {
         compact: &v1::CompactEvidence,
         limits: &PartLimits,
     ) -> Result<Part, Refusal> {
+        // Until the part has been followed.
+        self.last_round_s = None;
+        let was_lost = std::mem::replace(&mut self.is_lost, true);
         self.number_new(&compact.new_node_ids, limits)?;
         let (place, head) = if compact.sequence == 0 {
             let head = head_from_wire(wire, limits);
@@ -221,6 +270,7 @@ impl Decoder {
             (Some(place), self.short_head(place, wire, compact))
         };
         let known = u32::try_from(self.ids.len()).unwrap_or(u32::MAX);
+        self.last_round_s = head.as_ref().ok().map(|head| head.key.round.start_s());
         let base = place.and_then(|place| self.sequences[place].sets.take());
         let sets = toggled(compact, base, known);
         let expanded = sets.as_ref().map_err(Clone::clone).and_then(|sets| {
@@ -231,6 +281,7 @@ impl Decoder {
             sequence.last = head.as_ref().ok().map(Head::of);
             sequence.sets = sets.ok();
         }
+        self.is_lost = was_lost || place.is_some_and(|place| self.sequences[place].sets.is_none());
         let head = head?;
         Ok(Part { sets: expanded?, ..head })
     }

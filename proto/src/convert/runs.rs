@@ -23,7 +23,7 @@ use std::ops::Range;
 /// The first byte says so where runs are coded.
 const RUNS: u8 = 32;
 /// Parameters are below this: a value has 32 bits.
-const PARAMETER_END: u8 = 32;
+pub(super) const PARAMETER_END: u8 = 32;
 
 /// A set of numbers as a bit string.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -80,7 +80,7 @@ fn gaps(runs: &[(u32, u32)]) -> impl Iterator<Item = u32> + '_ {
 
 /// The parameter under which the values take the fewest bits, and these bits. There may be fewer
 /// values than `count`: the others are zero.
-fn parameter<I: Iterator<Item = u32>>(count: u64, values: impl Fn() -> I) -> (u8, u64) {
+pub(super) fn parameter<I: Iterator<Item = u32>>(count: u64, values: impl Fn() -> I) -> (u8, u64) {
     let cost = |parameter: u8| {
         let zeros: u64 = values().map(|value| u64::from(value >> parameter)).sum();
         zeros + count * (u64::from(parameter) + 1)
@@ -135,7 +135,7 @@ struct Values<'a> {
 
 impl<'a> Values<'a> {
     fn new(bytes: &'a [u8], limit: u32) -> Self {
-        let bits = BitReader { bytes, at: 0 };
+        let bits = BitReader::new(bytes);
         let ended = bytes.is_empty();
         Self { bits, parameter: 0, length: None, limit, behind: None, ended }
     }
@@ -186,15 +186,15 @@ impl Iterator for Values<'_> {
 }
 
 #[derive(Default)]
-struct BitWriter {
-    bytes: Vec<u8>,
+pub(super) struct BitWriter {
+    pub(super) bytes: Vec<u8>,
     /// The bits that do not make a byte yet, in the lower places.
     word: u64,
     filled: u32,
 }
 
 impl BitWriter {
-    fn value(&mut self, value: u32, parameter: u8) {
+    pub(super) fn value(&mut self, value: u32, parameter: u8) {
         let mut zeros = value >> parameter;
         while zeros >= 32 {
             self.put(0, 32);
@@ -205,7 +205,7 @@ impl BitWriter {
     }
 
     /// Appends a number of at most 32 bits, above which it is zero.
-    fn put(&mut self, value: u64, width: u32) {
+    pub(super) fn put(&mut self, value: u64, width: u32) {
         self.word = self.word << width | value;
         self.filled += width;
         while self.filled >= 8 {
@@ -214,7 +214,7 @@ impl BitWriter {
         }
     }
 
-    fn finish(mut self) -> Vec<u8> {
+    pub(super) fn finish(mut self) -> Vec<u8> {
         if self.filled > 0 {
             self.put(0, 8 - self.filled);
         }
@@ -222,13 +222,17 @@ impl BitWriter {
     }
 }
 
-struct BitReader<'a> {
+pub(super) struct BitReader<'a> {
     bytes: &'a [u8],
     /// Bits that were read.
     at: usize,
 }
 
-impl BitReader<'_> {
+impl<'a> BitReader<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, at: 0 }
+    }
+
     /// At least so many of a window's bits are read from the bytes or lie beyond their end.
     const WINDOW: u32 = 57;
 
@@ -247,10 +251,18 @@ impl BitReader<'_> {
         (self.bytes.len() * 8).saturating_sub(self.at)
     }
 
-    fn byte(&mut self) -> Result<u8, BadRuns> {
+    pub(super) fn byte(&mut self) -> Result<u8, BadRuns> {
         let byte = self.window().to_be_bytes()[0];
         self.pass(8)?;
         Ok(byte)
+    }
+
+    /// The number in the next bits, at most 32 of them.
+    pub(super) fn bits(&mut self, width: u32) -> Result<u32, BadRuns> {
+        // Shifted twice, since a shift by all 64 bits is none.
+        let bits = self.window() >> 32 >> (32 - width.min(32));
+        self.pass(width)?;
+        u32::try_from(bits).map_err(|_| BadRuns)
     }
 
     fn pass(&mut self, bits: u32) -> Result<(), BadRuns> {
@@ -263,11 +275,11 @@ impl BitReader<'_> {
     }
 
     /// Whether nothing follows but the zeros that fill the last byte.
-    fn only_filling(&self) -> bool {
+    pub(super) fn only_filling(&self) -> bool {
         self.left() < 8 && self.window() == 0
     }
 
-    fn value(&mut self, parameter: u8) -> Result<u32, BadRuns> {
+    pub(super) fn value(&mut self, parameter: u8) -> Result<u32, BadRuns> {
         let mut high = 0;
         loop {
             let zeros = self.window().leading_zeros();
@@ -315,6 +327,22 @@ impl Bits {
         let longest = self.0.len().max(other.0.len());
         let word = |bits: &Self, index: usize| bits.0.get(index).copied().unwrap_or(0);
         Self((0..longest).map(|index| word(self, index) ^ word(other, index)).collect())
+    }
+
+    /// Adds the numbers of another set.
+    pub(super) fn join(&mut self, other: &Self) {
+        self.0.resize(self.0.len().max(other.0.len()), 0);
+        self.0.iter_mut().zip(&other.0).for_each(|(word, more)| *word |= more);
+    }
+
+    /// The numbers, ascending.
+    pub(super) fn members(&self) -> impl Iterator<Item = u32> + '_ {
+        let mut from = 0;
+        std::iter::from_fn(move || {
+            let member = self.next_where(from, true)?;
+            from = member + 1;
+            Some(member)
+        })
     }
 
     /// The set, coded.

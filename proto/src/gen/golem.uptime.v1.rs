@@ -358,7 +358,8 @@ pub mod probe_message {
         Hello(super::Hello),
         #[prost(message, tag = "2")]
         Report(super::Report),
-        /// Sent when nothing else was for 10 s.
+        /// Sent when nothing else was for a while, 25 s at most, and every few minutes anyway: the
+        /// answer tells the time.
         #[prost(message, tag = "3")]
         Heartbeat(super::Heartbeat),
     }
@@ -396,11 +397,16 @@ pub struct Report {
     #[prost(message, repeated, tag = "3")]
     pub details: ::prost::alloc::vec::Vec<NodeDetails>,
     /// Samples that travel beside the parts for explanations. Not part of any digest or verdict.
+    /// At most 2,000 of either form together.
     #[prost(message, repeated, tag = "4")]
     pub samples: ::prost::alloc::vec::Vec<Sample>,
     /// What the probe had to give up unsent.
     #[prost(message, repeated, tag = "5")]
     pub gaps: ::prost::alloc::vec::Vec<Gap>,
+    /// The same as `samples`, for a stream: coded by its numbers and its last sets, see
+    /// `proto/src/convert/samples.rs`.
+    #[prost(bytes = "bytes", tag = "6")]
+    pub compact_samples: ::prost::bytes::Bytes,
 }
 /// One piece of what a probe found in one subnet in one round. Immutable under its key
 /// (probe, subnet, round, period, number).
@@ -515,6 +521,8 @@ pub struct CompactEvidence {
     #[prost(sint64, tag = "12")]
     pub relay_session_older_s: i64,
 }
+/// What is of interest of a node beside the evidence. Each says what is news: an age that is not told
+/// for a suspect is the one told last for it, grown by the time between.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Sample {
     #[prost(bytes = "bytes", tag = "1")]
@@ -1747,6 +1755,9 @@ pub struct Probe {
     pub conflicts: u64,
     #[prost(uint64, tag = "14")]
     pub assigned_nodes: u64,
+    /// Ids it brought that nobody confirmed; there is a bound on them.
+    #[prost(uint64, tag = "15")]
+    pub unconfirmed_nodes: u64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetSummaryRequest {}

@@ -156,6 +156,8 @@ async fn store(what: &Stored, directory: &Path) -> anyhow::Result<(u64, u64)> {
     let mut history = History::open(directory, network, what.probes).await?;
     history.together = what.together;
     history.run(what.rounds).await?;
+    let took = history.pack().await?;
+    progress(&format!("packing took {:.1} s", took.as_secs_f64()));
     let snapshot = history.snapshot();
     replace_file(&directory.join("nodes_status.csv"), |out| write_csv(&snapshot, out))?;
     let sums = (history.parts, history.observations);

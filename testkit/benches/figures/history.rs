@@ -156,6 +156,20 @@ impl History {
         Ok(())
     }
 
+    /// Packs every day that is over by the last closed round, whether or not it is time; answers how
+    /// long that took.
+    pub(crate) async fn pack(&mut self) -> anyhow::Result<Duration> {
+        let started = Instant::now();
+        let now_ms = self.round.start_ms() + 3_600_000;
+        for day in self.owner.pack_at(now_ms).await? {
+            progress(&format!(
+                "day {}: {} parts, {} bytes of sets in rows, {} packed",
+                day.day_s, day.parts, day.before_bytes, day.bytes
+            ));
+        }
+        Ok(started.elapsed())
+    }
+
     pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
         self.owner.snapshot()
     }

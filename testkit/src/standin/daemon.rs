@@ -23,6 +23,7 @@ use super::market::Demand;
 use super::offer::Offer;
 use super::options::{DaemonOptions, Limits, Restart, View};
 use super::scan::Scan;
+use super::traffic::{Busiest, Traffic};
 use super::world::World;
 
 /// A running stand-in daemon. Dropping it stops it.
@@ -52,7 +53,7 @@ impl Daemon {
             scans: BTreeMap::new(),
             next_scan: 0,
             peers: BTreeMap::new(),
-            requests: BTreeMap::new(),
+            traffic: Traffic::default(),
             faults: Vec::new(),
             key_refused: false,
             relay_refuses: false,
@@ -193,13 +194,24 @@ impl Daemon {
     /// as `GET /market-api/v1/scan/{id}/events?peerId`. Requests without a valid key count too.
     #[must_use]
     pub fn requests(&self) -> BTreeMap<String, u64> {
-        self.core.lock().requests.clone()
+        self.core.lock().traffic.counts()
     }
 
     /// How often this route was asked.
     #[must_use]
     pub fn count(&self, route: &str) -> u64 {
-        self.core.lock().requests.get(route).copied().unwrap_or_default()
+        self.core.lock().traffic.count(route)
+    }
+
+    /// The most that this route was asked, at once and in a second.
+    #[must_use]
+    pub fn busiest(&self, route: &str) -> Busiest {
+        self.core.lock().traffic.busiest(route)
+    }
+
+    /// Begins anew with [`Daemon::busiest`].
+    pub fn forget_busiest(&self) {
+        self.core.lock().traffic.forget_busiest();
     }
 
     /// How many requests are being answered at this moment, long polls included. A client that
@@ -262,7 +274,7 @@ pub(crate) struct Memory {
     pub(crate) scans: BTreeMap<u64, Scan>,
     pub(crate) next_scan: u64,
     pub(crate) peers: BTreeMap<String, Peer>,
-    pub(crate) requests: BTreeMap<String, u64>,
+    pub(crate) traffic: Traffic,
     pub(crate) faults: Vec<Fault>,
     pub(crate) key_refused: bool,
     pub(crate) relay_refuses: bool,

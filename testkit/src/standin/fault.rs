@@ -56,6 +56,13 @@ pub enum FaultKind {
     Endless,
     /// The true answer, that much later.
     Latency(Duration),
+    /// The true answer, filled up with white space to so many bytes.
+    Padded(usize),
+    /// An answer that streams white space for ever, as fast as it is taken.
+    Flood,
+    /// An answer that says it has so many bytes, all white space, and sends them as fast as they
+    /// are taken.
+    Huge(u64),
 }
 
 impl FaultKind {
@@ -64,6 +71,12 @@ impl FaultKind {
         match self {
             FaultKind::Status(status, body) => Some(Reply::text(*status, body.as_str())),
             FaultKind::Endless => Some(endless(request)),
+            FaultKind::Flood => {
+                Some(Reply { body: Body::Stream(white_space()), ..Reply::json(200, "") })
+            }
+            FaultKind::Huge(bytes) => {
+                Some(Reply { body: Body::Sized(*bytes, white_space()), ..Reply::json(200, "") })
+            }
             _ => None,
         }
     }
@@ -92,10 +105,17 @@ impl FaultKind {
                 *events = true_ones.take(1).boxed();
             }
             (FaultKind::TruncatedJson, Body::Bytes(body)) => body.truncate(body.len() / 2),
+            (FaultKind::Padded(bytes), Body::Bytes(body)) => {
+                body.resize(body.len().max(*bytes), b' ');
+            }
             _ => {}
         }
         reply
     }
+}
+
+fn white_space() -> stream::BoxStream<'static, Vec<u8>> {
+    stream::repeat_with(|| vec![b' '; 64 * 1024]).boxed()
 }
 
 fn endless(request: &Request) -> Reply {

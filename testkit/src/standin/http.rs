@@ -87,6 +87,8 @@ pub(crate) enum Body {
     Bytes(Vec<u8>),
     /// Chunks as they come; the end of the stream ends the answer.
     Stream(BoxStream<'static, Vec<u8>>),
+    /// The same, with its length told before.
+    Sized(u64, BoxStream<'static, Vec<u8>>),
     /// No answer at all: the connection ends without a byte.
     Hangup,
 }
@@ -134,6 +136,7 @@ impl Reply {
         let mut head = format!("HTTP/1.1 {status} {}\r\n", reason(status));
         match &self.body {
             Body::Stream(_) => head.push_str("transfer-encoding: chunked\r\n"),
+            Body::Sized(length, _) => head.push_str(&format!("content-length: {length}\r\n")),
             Body::Bytes(_) if status == 204 => {}
             Body::Bytes(body) => head.push_str(&format!("content-length: {}\r\n", body.len())),
             Body::Hangup => {}
@@ -308,6 +311,10 @@ impl Connection {
                 self.stream.write_all(head.as_bytes()).await?;
                 self.write_stream(chunks, reply.delivery).await
             }
+            Body::Sized(length, chunks) => {
+                self.stream.write_all(head.as_bytes()).await?;
+                self.write_sized(length, chunks).await
+            }
             Body::Bytes(_) if is_head => {
                 self.stream.write_all(head.as_bytes()).await?;
                 Ok(true)
@@ -344,6 +351,21 @@ impl Connection {
                 Ok(true)
             }
         }
+    }
+
+    async fn write_sized(
+        &mut self,
+        length: u64,
+        mut chunks: BoxStream<'static, Vec<u8>>,
+    ) -> io::Result<bool> {
+        let mut left = length;
+        while left > 0 {
+            let Some(chunk) = chunks.next().await else { return Ok(false) };
+            let count = chunk.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            self.stream.write_all(&chunk[..count]).await?;
+            left -= count as u64;
+        }
+        Ok(true)
     }
 
     async fn write_stream(

@@ -38,6 +38,7 @@ mod relay;
 mod routes;
 mod scan;
 mod state;
+mod traffic;
 mod world;
 
 pub use clock::UnixTime;
@@ -48,4 +49,5 @@ pub use node::NetTiming;
 pub use offer::ProviderSpec;
 pub use options::{DaemonOptions, Limits, Restart, View};
 pub use relay::{Flavour, Relay, RelayOptions};
+pub use traffic::Busiest;
 pub use world::World;

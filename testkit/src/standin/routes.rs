@@ -10,6 +10,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::clock;
 use super::daemon::Core;
@@ -91,9 +92,9 @@ impl Route {
 impl Site for Core {
     fn answer(self: Arc<Self>, request: Request) -> BoxFuture<'static, Reply> {
         async move {
-            let _counted = Answering::begin(&self);
             let route = Route::of(&request);
-            let fault = self.admit(&route, &request);
+            let _counted = Answering::begin(&self, route.label(&request));
+            let fault = self.fault(&request);
             if let Some(reply) = fault.as_ref().and_then(|fault| fault.instead(&request)) {
                 return reply;
             }
@@ -118,18 +119,23 @@ impl Site for Core {
 }
 
 /// Counts a request for as long as it is being answered, however that ends.
-struct Answering<'a>(&'a Core);
+struct Answering<'a> {
+    core: &'a Core,
+    label: String,
+}
 
 impl<'a> Answering<'a> {
-    fn begin(core: &'a Core) -> Answering<'a> {
+    fn begin(core: &'a Core, label: String) -> Answering<'a> {
         core.answering.fetch_add(1, Ordering::SeqCst);
-        Answering(core)
+        core.lock().traffic.begin(&label, Instant::now());
+        Answering { core, label }
     }
 }
 
 impl Drop for Answering<'_> {
     fn drop(&mut self) {
-        self.0.answering.fetch_sub(1, Ordering::SeqCst);
+        self.core.answering.fetch_sub(1, Ordering::SeqCst);
+        self.core.lock().traffic.end(&self.label);
     }
 }
 
@@ -139,10 +145,9 @@ fn with_vary(mut reply: Reply) -> Reply {
 }
 
 impl Core {
-    /// Counts the request and finds the fault that concerns it.
-    fn admit(&self, route: &Route, request: &Request) -> Option<FaultKind> {
-        let mut memory = self.lock();
-        *memory.requests.entry(route.label(request)).or_default() += 1;
+    /// The fault that concerns a request.
+    fn fault(&self, request: &Request) -> Option<FaultKind> {
+        let memory = self.lock();
         let concerned = |fault: &&super::Fault| fault.concerns(&request.method, &request.target);
         memory.faults.iter().find(concerned).map(|fault| fault.kind.clone())
     }

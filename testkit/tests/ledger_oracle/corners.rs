@@ -169,3 +169,34 @@ async fn sums_outlive_their_facts() {
     let up_rounds = driver.snapshot().view(number).unwrap().tally.up_rounds;
     assert_eq!(up_rounds, 8);
 }
+
+/// What one probe made up and nobody confirmed is never shown, counts against it, and is forgotten
+/// when nothing of it can come any more.
+#[tokio::test]
+async fn invented_ids_are_forgotten_in_the_end() {
+    let mut driver = driver().await;
+    driver.submit(&[offers(1, 0, 0..40)], moment(0, 11_000)).await;
+    driver.submit(&[offers(2, 0, 0..10)], moment(0, 12_000)).await;
+    driver.submit(&[lookup(1, 0, 0..10, 0..0)], moment(0, 21_000)).await;
+    driver.catch_up(moment(1, 10_000)).await;
+    let unconfirmed = |driver: &Driver| {
+        let snapshot = driver.snapshot();
+        (snapshot.confirmed.len(), snapshot.probes[0].unconfirmed_nodes)
+    };
+    assert_eq!(unconfirmed(&driver), (10, 30));
+    let known = |driver: &Driver, node| driver.snapshot().names.number(&node_id(node));
+    assert!(known(&driver, 39).is_some() && driver.snapshot().node(&node_id(39)).is_none());
+    let third = known(&driver, 3);
+    let days = |days: u64| days * 2_880;
+    driver.catch_up(moment(days(65), 0)).await;
+    assert_eq!(unconfirmed(&driver), (10, 30), "something of them may still come");
+    driver.catch_up(moment(days(67), 0)).await;
+    assert_eq!(unconfirmed(&driver), (10, 0));
+    assert_eq!((known(&driver, 39), known(&driver, 3)), (None, third));
+    driver.restart(true, moment(days(67), 1_000)).await;
+    assert_eq!((known(&driver, 39), known(&driver, 3)), (None, third));
+    // It begins anew when it comes again.
+    driver.submit(&[offers(1, days(67), 39..40)], moment(days(67), 11_000)).await;
+    driver.catch_up(moment(days(67) + 1, 10_000)).await;
+    assert_eq!((known(&driver, 39), unconfirmed(&driver)), (Some(40), (10, 1)));
+}

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tempfile::TempDir;
+use uptime_aggregator::ledger::rebuilt::rebuild;
 use uptime_aggregator::ledger::snapshot::{NodeView, Snapshot};
 use uptime_aggregator::ledger::verdict::Verdict as LedgerVerdict;
 use uptime_aggregator::ledger::{LedgerOptions, Owner, PartOutcome, RETENTION_S_MIN, Submission};
@@ -182,6 +183,17 @@ impl Driver {
         let mut bytes = Vec::new();
         write_csv(&self.snapshot(), &mut bytes).unwrap();
         String::from_utf8(bytes).unwrap()
+    }
+
+    /// What somebody else than the owner makes of what is stored.
+    pub async fn compare_rebuilt(&self, now_ms: i64) {
+        let mut store = SqliteStore::open(self.directory.path()).await.unwrap();
+        store.hold().await.unwrap();
+        let rebuilt = rebuild(&mut store, now_ms, false).await.unwrap().unwrap();
+        assert_eq!(rebuilt.left_out.count, 0, "{:?}", rebuilt.left_out.listed);
+        let mut bytes = Vec::new();
+        write_csv(&rebuilt.snapshot, &mut bytes).unwrap();
+        assert_eq!(String::from_utf8(bytes).unwrap(), self.csv(), "rebuilt beside the owner");
     }
 
     /// The ledger has caught up: is it what the oracle makes of the facts accepted so far?
@@ -399,6 +411,7 @@ async fn finish(mut driver: Driver, announced: &[Rules], end_ms: i64) -> String 
     driver.compare_accounts("at the end").await;
     driver.pack(end_ms).await;
     driver.compare_accounts("packed").await;
+    driver.compare_rebuilt(end_ms).await;
     let before = driver.csv();
     driver.restart(true, end_ms).await;
     driver.compare(end_ms, "at the end, after a restart");

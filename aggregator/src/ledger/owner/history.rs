@@ -8,11 +8,10 @@ use uptime_proto::{Epoch, Epochs, Round};
 
 use super::Owner;
 use crate::ledger::evidence::{Fact, FactKey, MASS_LOSS_ROUNDS};
+use crate::ledger::rebuilt::{CHUNK_S, LeftOut};
 use crate::ledger::state::State;
 use crate::store::{Read, Store, StoreError};
 
-/// How much of the past is read at once when the state is rebuilt.
-const REBUILD_CHUNK_S: u64 = 7_200;
 /// Late rounds judged again before requests are looked at again.
 const JUDGE_AGAIN_MAX: usize = 256;
 
@@ -34,7 +33,10 @@ impl<S: Store> Owner<S> {
         now_ms: i64,
     ) -> Result<(), StoreError> {
         let target = self.last_over(now_ms);
-        let dirty = fold(&mut self.store, &mut state, late, target, u64::MAX).await?;
+        let mut left_out = LeftOut::default();
+        let dirty =
+            fold(&mut self.store, &mut state, late, target, u64::MAX, &mut left_out).await?;
+        left_out.report();
         (self.state, self.dirty) = (state, dirty);
         while !self.dirty.is_empty() {
             self.judge_dirty().await?;
@@ -57,9 +59,10 @@ pub(in crate::ledger) async fn fold(
     late: &BTreeSet<FactKey>,
     target: Round,
     until_s: u64,
+    left_out: &mut LeftOut,
 ) -> Result<BTreeSet<u64>, StoreError> {
     let known = state.closed();
-    let (mut dirty, mut damaged) = (BTreeSet::new(), 0u64);
+    let mut dirty = BTreeSet::new();
     if let Some((first, last)) = store.extent().await? {
         let mut from = match known {
             Some(_) => state.kept_from_s().saturating_sub(slack_s(state.epochs())),
@@ -68,14 +71,11 @@ pub(in crate::ledger) async fn fold(
         fold_long_late(store, state, late, &mut dirty, from).await?;
         from = from.max(first);
         while from <= last && from < until_s {
-            let to = (from + REBUILD_CHUNK_S).min(until_s);
+            let to = (from + CHUNK_S).min(until_s);
             for fact in that_count(store.read(from, to).await?) {
                 match fact {
                     Ok(fact) => fold_one(state, fact, known, late, &mut dirty),
-                    Err(what) => {
-                        damaged += 1;
-                        tracing::error!(what, "a stored part cannot be read and is left out");
-                    }
+                    Err(what) => left_out.add(what),
                 }
             }
             if to < target.start_s() {
@@ -90,7 +90,6 @@ pub(in crate::ledger) async fn fold(
         }
     }
     close_up_to(state, target);
-    counter!("uptime_store_parts_damaged_total").increment(damaged);
     Ok(dirty)
 }
 
@@ -134,7 +133,7 @@ pub(in crate::ledger) async fn judge(
         .map(|start| epochs.round_at_ms(i64::try_from(start * 1000).unwrap_or(i64::MAX)))
         .collect();
     // Neighbours share one reading of the store.
-    for cluster in rounds.chunk_by(|a, b| b.start_s() - a.end_s() < REBUILD_CHUNK_S) {
+    for cluster in rounds.chunk_by(|a, b| b.start_s() - a.end_s() < CHUNK_S) {
         let (Some(first), Some(last)) = (cluster.first(), cluster.last()) else {
             continue;
         };
@@ -203,7 +202,7 @@ pub(in crate::ledger) async fn read_around(
 }
 
 /// Of the facts of one key only the one with the smallest digest, which a store answers first.
-pub(in crate::ledger) fn that_count(facts: Vec<Read>) -> impl Iterator<Item = Read> {
+pub fn that_count(facts: Vec<Read>) -> impl Iterator<Item = Read> {
     let mut last = None;
     facts.into_iter().filter(move |fact| match fact {
         Ok(fact) => last.replace(fact.key) != Some(fact.key),

@@ -7,15 +7,17 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use metrics::counter;
+use roaring::RoaringBitmap;
 use uptime_proto::round::DAY_S;
 use uptime_proto::{Epochs, Round};
 
 use super::Owner;
 use super::history::{fold, judge, slack_s};
+use crate::ledger::LATENESS_S_MAX;
 use crate::ledger::archive::Chores;
 use crate::ledger::evidence::{Fact, FactKey};
 use crate::ledger::kept;
+use crate::ledger::rebuilt::LeftOut;
 use crate::ledger::state::State;
 use crate::store::{Kept, PackedDay, Retraction, Store, StoreError};
 
@@ -59,8 +61,12 @@ impl<S: Store> Owner<S> {
 
     /// The state that any rebuild begins with.
     pub(super) async fn base(&mut self) -> Result<State, StoreError> {
-        base(&mut self.store, self.state.epochs(), self.state.retractions(), self.options.with_seed)
-            .await
+        let (epochs, retractions) = (self.state.epochs(), self.state.retractions());
+        let mut left_out = LeftOut::default();
+        let with_seed = self.options.with_seed;
+        let base = base(&mut self.store, epochs, retractions, with_seed, &mut left_out).await;
+        left_out.report();
+        base
     }
 
     /// Which of these facts a state that is kept already does not know and will not read.
@@ -72,6 +78,40 @@ impl<S: Store> Owner<S> {
             outdated || closed.is_some_and(|closed| self.state.round_of(fact) <= closed)
         };
         facts.iter().filter(late).map(|fact| fact.key).collect()
+    }
+
+    /// Once a day: forgets ids that were never confirmed and of which nothing can come any more. They
+    /// were looked up until they retired, and what was found then may have come late.
+    pub(super) async fn forget_unconfirmed(&mut self, now_ms: i64) {
+        let end_s = self.state.closed_end_s();
+        let day = end_s / u64::from(DAY_S);
+        if std::mem::replace(&mut self.forgot_day, day) == day {
+            return;
+        }
+        let retire_after_s = self.state.epochs().at(end_s).retire_after_s;
+        let silent_s = u64::from(retire_after_s) + LATENESS_S_MAX + u64::from(DAY_S);
+        let before_ms = i64::try_from(end_s.saturating_sub(silent_s) * 1000).unwrap_or(0);
+        let last_sign_ms =
+            |number: u32| self.state.last_offer().of(number).max(self.state.seen().of(number));
+        let all: RoaringBitmap = self.brought.values().fold(RoaringBitmap::new(), |a, b| a | b);
+        let gone: Vec<u32> = (all - self.state.confirmed())
+            .iter()
+            .filter(|number| last_sign_ms(*number).is_some_and(|sign_ms| sign_ms < before_ms))
+            .collect();
+        if gone.is_empty() {
+            return;
+        }
+        if let Err(error) = self.store.forget_nodes(&gone, now_ms).await {
+            tracing::warn!(%error, "unconfirmed ids stay for another day");
+            return;
+        }
+        for number in &gone {
+            self.nodes.forget(*number);
+            self.brought.values_mut().for_each(|brought| {
+                brought.remove(*number);
+            });
+        }
+        tracing::info!(ids = gone.len(), "ids that nobody ever confirmed were forgotten");
     }
 
     pub(super) async fn keep_now_and_then(&mut self) {
@@ -191,8 +231,14 @@ pub(in crate::ledger) async fn base_for(
         return Ok(None);
     }
     let retractions = Arc::new(store.retractions().await?);
-    let mut base = base(store, epochs, &retractions, chores.with_seed).await?;
-    advance(store, &mut base, before_s + BASE_AHEAD_S).await?;
+    let mut left_out = LeftOut::default();
+    let mut base = base(store, epochs, &retractions, chores.with_seed, &mut left_out).await?;
+    advance(store, &mut base, before_s + BASE_AHEAD_S, &mut left_out).await?;
+    if left_out.count > 0 {
+        left_out.report();
+        tracing::error!("facts beyond the retention stay: some of them cannot be read");
+        return Ok(None);
+    }
     Ok(Some((base, before_s)))
 }
 
@@ -216,10 +262,12 @@ pub async fn kept_state_agrees(
     let Ok(late) = store.late_keys().await else { return Ok(None) };
     let late: BTreeSet<FactKey> = late.into_iter().collect();
     let target = last_over(&epochs, now_ms);
-    let mut anew = base(store, &epochs, &retractions, kept.seed().is_some()).await?;
+    let mut left_out = LeftOut::default();
+    let with_seed = kept.seed().is_some();
+    let mut anew = base(store, &epochs, &retractions, with_seed, &mut left_out).await?;
     let none = BTreeSet::new();
     for (state, late) in [(&mut kept, &late), (&mut anew, &none)] {
-        let mut dirty = fold(store, state, late, target, u64::MAX).await?;
+        let mut dirty = fold(store, state, late, target, u64::MAX, &mut left_out).await?;
         while !dirty.is_empty() {
             judge(store, state, &mut dirty).await?;
         }
@@ -228,7 +276,8 @@ pub async fn kept_state_agrees(
 }
 
 /// The last round that is over, its grace included.
-pub(super) fn last_over(epochs: &Epochs, now_ms: i64) -> Round {
+#[must_use]
+pub fn last_over(epochs: &Epochs, now_ms: i64) -> Round {
     let mut round = epochs.round_at_ms(now_ms);
     while epochs.at(round.start_s()).closes_at_ms(round) > now_ms {
         match epochs.previous(round) {
@@ -240,11 +289,12 @@ pub(super) fn last_over(epochs: &Epochs, now_ms: i64) -> Round {
 }
 
 /// The state of the last round whose facts are gone, or of nothing.
-async fn base(
+pub(in crate::ledger) async fn base(
     store: &mut impl Store,
     epochs: &Arc<Epochs>,
     retractions: &Arc<Vec<Retraction>>,
     with_seed: bool,
+    left_out: &mut LeftOut,
 ) -> Result<State, StoreError> {
     let pieces = store.kept(Kept::Base).await?;
     // What was carried is not touched by retractions any more, made or undone.
@@ -252,12 +302,9 @@ async fn base(
         Ok(Some(state)) => state,
         Ok(None) => State::new(Arc::clone(epochs)),
         Err(error) => {
-            counter!("uptime_store_parts_damaged_total").increment(1);
-            tracing::error!(
-                %error,
-                "the sums of days whose facts are gone cannot be used and are left out; a backup \
-                 may have them"
-            );
+            left_out.add(format!(
+                "the sums of days whose facts are gone ({error}); a backup may have them"
+            ));
             State::new(Arc::clone(epochs))
         }
     };
@@ -267,11 +314,16 @@ async fn base(
 
 /// Folds the facts of every round that starts before this moment, the start of a day, and lets only
 /// their sums remain.
-async fn advance(store: &mut impl Store, base: &mut State, to_s: u64) -> Result<(), StoreError> {
+async fn advance(
+    store: &mut impl Store,
+    base: &mut State,
+    to_s: u64,
+    left_out: &mut LeftOut,
+) -> Result<(), StoreError> {
     let last_ms = i64::try_from((to_s - 1) * 1000).unwrap_or(i64::MAX);
     let target = base.epochs().round_at_ms(last_ms);
     let until_s = to_s.saturating_add(slack_s(base.epochs()));
-    let mut dirty = fold(store, base, &BTreeSet::new(), target, until_s).await?;
+    let mut dirty = fold(store, base, &BTreeSet::new(), target, until_s, left_out).await?;
     while !dirty.is_empty() {
         judge(store, base, &mut dirty).await?;
     }

@@ -99,7 +99,8 @@ impl Inner {
         counter!("uptime_relay_pages_total").increment(1);
         let asked = self.now();
         let path = format!("/nodes/{prefix}");
-        let (question, limit) = (Question::get(&path), self.limits.answer_timeout);
+        let question = Question::get(&path).at_most(self.limits.answer_bytes_max);
+        let limit = self.limits.answer_timeout;
         let parse = |status, body: &[u8]| parse_page(status, body, prefix);
         let (page, _) = self.http.ask(question, limit, parse).await?;
         Ok((prefix, asked, page))

@@ -1,0 +1,120 @@
+//! What travels beside parts: details of nodes, and samples.
+//!
+//! Owns what waits to be sent and what is on its way beside which part. Not durable: a probe that
+//! is started again tells all of it again, or it is of no interest any more. Nothing is lost with a
+//! connection, and what finds no room is handed back, so that whoever left it knows.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use uptime_proto::{Sample, v1};
+
+/// Details that wait or are on their way: those of five times the largest network planned for.
+pub(super) const DETAILS_MAX: usize = 50_000;
+/// Samples that wait or are on their way: those of some rounds.
+pub(super) const SAMPLES_MAX: usize = 5_000;
+
+/// Both kinds.
+#[derive(Debug, Default)]
+pub(super) struct Beside {
+    pub(super) details: Line<v1::NodeDetails>,
+    pub(super) samples: Line<Sample>,
+}
+
+/// Things that wait in line, and those that were sent and not acknowledged.
+#[derive(Debug)]
+pub(super) struct Line<T> {
+    waiting: VecDeque<T>,
+    /// By the sequence number of the part they were sent beside.
+    on_their_way: BTreeMap<u64, Vec<T>>,
+}
+
+impl<T> Default for Line<T> {
+    fn default() -> Self {
+        Self { waiting: VecDeque::new(), on_their_way: BTreeMap::new() }
+    }
+}
+
+impl Beside {
+    /// The part of this number was answered, and what travelled beside it was taken or never will
+    /// be.
+    pub(super) fn acknowledged(&mut self, sequence: u64) {
+        self.details.on_their_way.remove(&sequence);
+        self.samples.on_their_way.remove(&sequence);
+    }
+
+    /// A new stream begins: whatever was on its way over the last one is sent again.
+    pub(super) fn begin_anew(&mut self) {
+        self.details.begin_anew();
+        self.samples.begin_anew();
+    }
+}
+
+impl<T: Clone> Line<T> {
+    fn len(&self) -> usize {
+        self.waiting.len() + self.on_their_way.values().map(Vec::len).sum::<usize>()
+    }
+
+    /// Puts in line what finds room; hands back the rest.
+    pub(super) fn leave(&mut self, mut things: Vec<T>, most: usize) -> Vec<T> {
+        let room = most.saturating_sub(self.len());
+        let rest = things.split_off(room.min(things.len()));
+        self.waiting.extend(things);
+        rest
+    }
+
+    /// Puts all of it in line; hands back what had waited longest and has to go for it.
+    pub(super) fn push(&mut self, things: Vec<T>, most: usize) -> Vec<T> {
+        self.waiting.extend(things);
+        let over = self.len().saturating_sub(most);
+        self.waiting.drain(..over.min(self.waiting.len())).collect()
+    }
+
+    /// The next ones, for the part of this number.
+    pub(super) fn take(&mut self, sequence: u64, most: usize) -> Vec<T> {
+        let taken: Vec<T> = self.waiting.drain(..most.min(self.waiting.len())).collect();
+        if !taken.is_empty() {
+            self.on_their_way.insert(sequence, taken.clone());
+        }
+        // The first round brings details of every node, later ones of hardly any.
+        self.waiting.shrink_to(2 * self.waiting.len());
+        taken
+    }
+
+    fn begin_anew(&mut self) {
+        for (_, things) in std::mem::take(&mut self.on_their_way).into_iter().rev() {
+            for thing in things.into_iter().rev() {
+                self.waiting.push_front(thing);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_lost_with_a_connection() {
+        let mut line = Line::default();
+        assert!(line.leave((0..10).collect(), 100).is_empty());
+        assert_eq!(line.take(7, 4), [0, 1, 2, 3]);
+        assert_eq!(line.take(8, 4), [4, 5, 6, 7]);
+        line.on_their_way.remove(&7);
+        line.begin_anew();
+        assert_eq!(line.take(8, 100), [4, 5, 6, 7, 8, 9], "in order, and none twice");
+        line.on_their_way.remove(&8);
+        line.begin_anew();
+        assert!(line.take(9, 100).is_empty() && line.on_their_way.is_empty());
+        assert_eq!(line.waiting.capacity(), 0, "and it takes no room");
+    }
+
+    #[test]
+    fn what_finds_no_room_is_handed_back() {
+        let mut line = Line::default();
+        line.leave((0..8).collect(), 10);
+        line.take(1, 3);
+        assert_eq!(line.leave((8..12).collect(), 10), [10, 11], "what is on its way counts");
+        assert_eq!(line.push((12..14).collect(), 10), [3, 4], "or the oldest go");
+        assert_eq!(line.len(), 10);
+    }
+}

@@ -1,0 +1,123 @@
+//! Clocks that disagree are told; deaths are none of their doing.
+
+use std::time::Duration;
+
+use uptime_proto::{Class, Kind, NodeId, Outcome, Part, Reason};
+use uptime_testkit::standin::{Daemon, NetTiming, ProviderSpec, Relay, RelayOptions, World};
+
+use super::notebook::{Manner, Received, Running, collector_with, daemon_of, probe, wait_for};
+
+/// Enough that their ages would tell something of clocks.
+const DEAD: usize = 14;
+
+/// A network of which some died a minute ago, of whom the relay still knows.
+async fn many_died() -> (World, Daemon, Vec<NodeId>) {
+    let world = World::new(5);
+    let dead: Vec<String> =
+        (0..DEAD).map(|_| world.add_provider(ProviderSpec::in_subnet("public"))).collect();
+    for _ in 0..12 {
+        world.add_provider(ProviderSpec::in_subnet("public"));
+    }
+    let daemon = daemon_of(&world).await;
+    dead.iter().for_each(|id| world.kill_ago(id, Duration::from_secs(60)));
+    let mut dead: Vec<NodeId> = dead.iter().map(|id| id.parse().unwrap()).collect();
+    dead.sort_unstable();
+    (world, daemon, dead)
+}
+
+fn look_ups(received: &Received) -> impl Iterator<Item = &Part> {
+    received.parts.values().map(|copies| &copies[0].1).filter(|part| part.kind == Kind::Lookup)
+}
+
+fn told(received: &Received, reason: Reason) -> bool {
+    look_ups(received).any(|part| part.outcome == Outcome::CouldNotLook(reason))
+}
+
+async fn found_dead(collector: &Running, dead: &[NodeId]) {
+    let found = |received: &Received| {
+        look_ups(received).any(|part| part.sets.of(Class::Unreachable) == dead)
+    };
+    wait_for(&collector.received, |received| found(received) || told(received, Reason::Clock))
+        .await;
+    let received = collector.received.borrow();
+    assert!(!told(&received, Reason::Clock), "nothing is wrong with any clock");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_a_listing_only_the_dead_are_left_to_ask_for() {
+    let (world, daemon, dead) = many_died().await;
+    let relay = Relay::start(world.clone(), RelayOptions::default()).await.unwrap();
+    let collector = collector_with(true, None, Manner::default()).await;
+    let spool = tempfile::tempdir().unwrap();
+    let mut child = probe("run", &daemon, &collector.address, spool.path())
+        .args(["--relay-url", &relay.base_url()])
+        .spawn()
+        .unwrap();
+    found_dead(&collector, &dead).await;
+    // A clock that is wrong is still noticed: the living tell.
+    world.set_relay_clock_ahead(-40);
+    wait_for(&collector.received, |received| told(received, Reason::Clock)).await;
+    child.kill().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_share_of_dead_nodes_does_not_make_a_clock_wrong() {
+    let (world, daemon, dead) = many_died().await;
+    let manner = Manner { standing: Some(dead.clone()), ..Manner::default() };
+    let collector = collector_with(true, None, manner).await;
+    let spool = tempfile::tempdir().unwrap();
+    let mut child = probe("run", &daemon, &collector.address, spool.path()).spawn().unwrap();
+    found_dead(&collector, &dead).await;
+    world.set_relay_clock_ahead(-40);
+    wait_for(&collector.received, |received| told(received, Reason::Clock)).await;
+    child.kill().await.unwrap();
+}
+
+/// Nobody who lives is left to tell the time: the dead do, as they are not heard of again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn when_everybody_died_the_clock_is_not_blamed_for_long() {
+    let (world, daemon, _) = many_died().await;
+    world.set_timing(NetTiming { ping_interval: Duration::from_secs(1), ..world.timing() });
+    world.alive_ids().iter().for_each(|id| world.kill_ago(id, Duration::from_secs(60)));
+    let mut all: Vec<NodeId> =
+        world.subnet_ids("public").iter().map(|id| id.parse().unwrap()).collect();
+    all.sort_unstable();
+    let manner = Manner { freshness_s: 3, ..Manner::default() };
+    let collector = collector_with(true, None, manner).await;
+    let spool = tempfile::tempdir().unwrap();
+    let mut child = probe("run", &daemon, &collector.address, spool.path()).spawn().unwrap();
+    let found = |received: &Received| {
+        look_ups(received).any(|part| part.sets.of(Class::Unreachable) == all)
+    };
+    wait_for(&collector.received, found).await;
+    child.kill().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_off_the_aggregators_or_the_relays_is_told_and_nobody_is_looked_up() {
+    let world = World::new(5);
+    for _ in 0..12 {
+        world.add_provider(ProviderSpec::in_subnet("public"));
+    }
+    let daemon = daemon_of(&world).await;
+    let directory = tempfile::tempdir().unwrap();
+    let start = |collector: &Running, name: &str| {
+        probe("run", &daemon, &collector.address, &directory.path().join(name)).spawn().unwrap()
+    };
+    let off = collector_with(true, None, Manner { ahead_ms: 5_000, ..Manner::default() }).await;
+    let mut child = start(&off, "off");
+    wait_for(&off.received, |received| told(received, Reason::Clock)).await;
+    child.kill().await.unwrap();
+    let asked = |daemon: &Daemon| daemon.count("POST /_gsb/local/net/FindNode");
+    assert_eq!(asked(&daemon), 0, "a probe that cannot tell the time asks for nobody");
+    for ahead_s in [-40, 40] {
+        world.set_relay_clock_ahead(ahead_s);
+        let collector = collector_with(true, None, Manner::default()).await;
+        let mut child = start(&collector, &ahead_s.to_string());
+        wait_for(&collector.received, |received| told(received, Reason::Clock)).await;
+        child.kill().await.unwrap();
+        let received = collector.received.borrow();
+        let nothing = |part: &Part| part.sets.count() == 0;
+        assert!(look_ups(&received).all(nothing), "{ahead_s}: no evidence by a wrong clock");
+    }
+}
