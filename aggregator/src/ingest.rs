@@ -18,9 +18,9 @@ use metrics::counter;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
-use uptime_proto::convert::{Decoder, PartLimits, Refusal, part_from_wire};
+use uptime_proto::convert::{Decoder, PartLimits, Refusal, part_from_wire, samples_from_wire};
 use uptime_proto::v1::{self, RefusalReason, ReportStatus};
-use uptime_proto::{Epoch, Epochs, NodeId, Part, Reason};
+use uptime_proto::{Epoch, Epochs, NodeId, Part, Reason, Sample};
 
 use crate::access::audit::Auditor;
 use crate::access::limits::Rates;
@@ -108,11 +108,12 @@ impl Ingest {
         &self,
         caller: &Caller,
         report: v1::Report,
-        decoder: Option<&mut Decoder>,
+        mut decoder: Option<&mut Decoder>,
     ) -> Result<impl Future<Output = Result<v1::ReportResult, Unavailable>> + use<>, Unavailable>
     {
         let probe = &caller.probe;
-        let checked = self.check(caller, &report, decoder);
+        let checked = self.check(caller, &report, decoder.as_deref_mut());
+        let samples = read_samples(probe, &report, decoder.as_deref());
         let refused = checked.iter().filter(|part| part.is_err()).count() as u64;
         if refused > 0 {
             self.ledger.refused(probe.number, refused).await;
@@ -134,6 +135,7 @@ impl Ingest {
             parts: parts.into_iter().flatten().collect(),
             details,
             gaps: read_gaps(probe, &report.gaps),
+            samples,
         };
         let outcomes = self.ledger.submit(submission).await?;
         let (report_id, name) = (report.report_id, probe.name.clone());
@@ -287,6 +289,27 @@ fn read_gaps(probe: &ProbeRecord, wire: &[v1::Gap]) -> Vec<Gap> {
         tracing::warn!(probe = probe.name, left_out, "gaps that are none, or too many of them");
     }
     gaps
+}
+
+/// The samples of a report, after its parts went through the decoder. They decide nothing, so those
+/// that make no sense, or are of no round that may still come, are left out.
+fn read_samples(
+    probe: &ProbeRecord,
+    report: &v1::Report,
+    decoder: Option<&Decoder>,
+) -> Vec<Sample> {
+    let now_s = u64::try_from(now_unix_ms() / 1000).unwrap_or(0);
+    let may_be = now_s.saturating_sub(LATENESS_S_MAX)..=now_s + 2;
+    match samples_from_wire(report, decoder) {
+        Ok(mut samples) => {
+            samples.retain(|sample| may_be.contains(&sample.round_start_s));
+            samples
+        }
+        Err(refusal) => {
+            tracing::warn!(probe = probe.name, %refusal, "samples left out");
+            Vec::new()
+        }
+    }
 }
 
 fn read_details(wire: &[v1::NodeDetails]) -> Result<Vec<(NodeId, Details)>, Refusal> {

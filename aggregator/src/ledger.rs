@@ -30,9 +30,11 @@ use std::sync::Arc;
 use roaring::RoaringBitmap;
 use tokio::sync::{mpsc, oneshot, watch};
 use uptime_proto::v1::RefusalReason;
-use uptime_proto::{Epochs, NodeId, Part, Round};
+use uptime_proto::{Epochs, NodeId, Part, Round, Sample};
 
-use crate::store::{Details, Gap, Identities, PackedDay, PreparedDay, ProbeRecord, StoreError};
+use crate::store::{
+    Details, Gap, Identities, NodeSamples, PackedDay, PreparedDay, ProbeRecord, StoreError,
+};
 pub use access::AccessError;
 use access::AccessRequest;
 use archive::Question;
@@ -49,7 +51,7 @@ pub const LATENESS_S_MAX: u64 = 35 * 86_400;
 const QUEUE_MAX: usize = 256;
 
 /// Parts of one probe, to be committed together.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Submission {
     /// The probe's number.
     pub probe: u32,
@@ -59,6 +61,8 @@ pub struct Submission {
     pub details: Vec<(NodeId, Details)>,
     /// Rounds of which the probe has nothing.
     pub gaps: Vec<Gap>,
+    /// Ages and round trips of single nodes.
+    pub samples: Vec<Sample>,
 }
 
 /// What became of a part.
@@ -181,6 +185,17 @@ impl Ledger {
         self.questions.send(Question::Explain { node, round, answer }).await.ok();
         let account = account.await.map_err(|_| stopping())?;
         account.map_err(|error| Unavailable(error.to_string()))
+    }
+
+    /// Ages, answers and round trips of a node, by its number.
+    ///
+    /// # Errors
+    /// [`Unavailable`] when the store cannot be read.
+    pub async fn samples(&self, node: u32) -> Result<NodeSamples, Unavailable> {
+        let (answer, samples) = oneshot::channel();
+        self.questions.send(Question::Samples { node, answer }).await.ok();
+        let samples = samples.await.map_err(|_| stopping())?;
+        samples.map_err(|error| Unavailable(error.to_string()))
     }
 
     /// Puts a packed day in the place of its rows; `None` when the ledger is stopping.

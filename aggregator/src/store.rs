@@ -11,6 +11,7 @@ mod identities;
 mod kept;
 mod opening;
 mod packing;
+mod samples;
 mod schema;
 mod segment;
 mod sqlite;
@@ -153,6 +154,43 @@ pub struct Gap {
     pub reason: Reason,
 }
 
+/// What travels beside a part, of one node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "as `uptime_proto::Sample`, by numbers")]
+pub struct NodeSample {
+    pub probe: u32,
+    pub node: u32,
+    pub round_s: u64,
+    pub seen_age_ms: Option<i32>,
+    pub answered_in_ms: Option<u32>,
+    /// By the reliable channel, else by the other.
+    pub round_trip_us: Option<u32>,
+}
+
+/// Round trips to a node on one day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "named by unit")]
+pub struct LatencyDay {
+    pub day_s: u64,
+    pub samples: u64,
+    pub min_us: u32,
+    pub max_us: u32,
+    pub mean_us: u32,
+    pub last_us: u32,
+}
+
+/// What is kept of the samples of one node.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NodeSamples {
+    /// Probe, round, and how long before it the relay had heard of the node. The last that each
+    /// probe told: until another comes it grows by the time that passes.
+    pub aged: Vec<(u32, u64, i32)>,
+    /// Probe, round, and how long the node took to answer the direct question; the last.
+    pub answered: Vec<(u32, u64, u32)>,
+    /// Ascending by day.
+    pub latency: Vec<LatencyDay>,
+}
+
 /// Which state is kept: what a rebuild from facts would make, for a start without rebuilding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kept {
@@ -214,13 +252,20 @@ pub struct Batch {
     pub gaps: Vec<Gap>,
     /// Those facts whose round is closed already: a kept state does not know them.
     pub late: BTreeSet<FactKey>,
+    /// Samples.
+    pub samples: Vec<NodeSample>,
+    /// When it is written, unix milliseconds.
+    pub now_ms: i64,
 }
 
 impl Batch {
     /// Whether there is nothing to write.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.facts.is_empty() && self.details.is_empty() && self.gaps.is_empty()
+        self.facts.is_empty()
+            && self.details.is_empty()
+            && self.gaps.is_empty()
+            && self.samples.is_empty()
     }
 }
 
@@ -315,6 +360,21 @@ pub trait Store: IdentityStore {
 
     /// Writes a consistent copy of everything into a new file, beside a writer.
     fn copy_to(&mut self, path: &Path) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// What is kept of the samples of a node.
+    fn samples(
+        &mut self,
+        node: u32,
+    ) -> impl Future<Output = Result<NodeSamples, StoreError>> + Send;
+
+    /// The last round trip of each node that has one, by its number, microseconds.
+    fn round_trips(&mut self) -> impl Future<Output = Result<Vec<(u32, u32)>, StoreError>> + Send;
+
+    /// Drops samples that are kept no longer.
+    fn drop_old_samples(
+        &mut self,
+        now_ms: i64,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Forgets ids; their numbers stay taken.
     fn forget_nodes(

@@ -77,7 +77,8 @@ impl Run {
                 part("public", Kind::Market, Sets::default().with(Class::Offer, all.clone())),
                 part("", Kind::Lookup, look_up),
             ];
-            let submission = Submission { probe, parts, details: Vec::new(), gaps: Vec::new() };
+            let (details, gaps, samples) = (Vec::new(), Vec::new(), Vec::new());
+            let submission = Submission { probe, parts, details, gaps, samples };
             let now_ms = round.start_ms() + 21_000;
             self.owner.submit_at(submission, now_ms).await.unwrap();
         }

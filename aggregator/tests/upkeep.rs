@@ -89,8 +89,7 @@ async fn filled() -> Filled {
     for at in 0..ROUNDS {
         for probe in &probes {
             let parts = parts(u64::from(*probe), at);
-            let submission =
-                Submission { probe: *probe, parts, details: Vec::new(), gaps: Vec::new() };
+            let submission = Submission { probe: *probe, parts, ..Submission::default() };
             let outcomes = owner.submit_at(submission, end_ms(at + 1) - 5_000).await.unwrap();
             assert!(outcomes.iter().all(|outcome| *outcome == PartOutcome::Accepted));
         }

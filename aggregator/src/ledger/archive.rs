@@ -16,7 +16,7 @@ use super::owner::{base_for, pack_before_s, read_around, that_count};
 use super::snapshot::Snapshot;
 use super::state::State;
 use crate::clock::now_unix_ms;
-use crate::store::{Store, StoreError};
+use crate::store::{NodeSamples, Store, StoreError};
 
 /// Questions that wait. When so many do, whoever asks waits too.
 pub(super) const QUESTIONS_MAX: usize = 64;
@@ -25,6 +25,8 @@ pub(super) const QUESTIONS_MAX: usize = 64;
 pub(super) enum Question {
     /// Why a node had its verdict in a round.
     Explain { node: u32, round: Round, answer: oneshot::Sender<Result<Explanation, StoreError>> },
+    /// Ages, answers and round trips of a node.
+    Samples { node: u32, answer: oneshot::Sender<Result<NodeSamples, StoreError>> },
 }
 
 /// Answers questions until told to stop.
@@ -43,6 +45,9 @@ pub(super) async fn answer_questions(
             Some(Question::Explain { node, round, answer }) => {
                 // Whoever asked may have gone.
                 answer.send(account_of(&mut store, &epochs, node, round).await).ok();
+            }
+            Some(Question::Samples { node, answer }) => {
+                answer.send(store.samples(node).await).ok();
             }
             None => break,
         }
@@ -71,7 +76,10 @@ pub(super) async fn account_of(
         }
     }
     let window = state.window_of(that_count(facts).flatten());
-    Ok(explain(epochs, &window, &left_out, round, node))
+    let mut account = explain(epochs, &window, &left_out, round, node);
+    let samples = store.samples(node).await?;
+    account.add_samples(&samples.aged, &samples.answered);
+    Ok(account)
 }
 
 /// What the chores are about.
@@ -118,7 +126,11 @@ async fn chores_of(
     while !shutdown.is_cancelled()
         && let Some(prepared) = store.prepare_pack(pack_before_s(now_ms)).await?
     {
-        let Some(packed) = ledger.commit_pack(prepared).await else { break };
+        let packed = tokio::select! {
+            () = shutdown.cancelled() => break,
+            packed = ledger.commit_pack(prepared) => packed,
+        };
+        let Some(packed) = packed else { break };
         // Something came to the day meanwhile: it is packed again.
         let Some(day) = packed? else { continue };
         tracing::info!(
@@ -132,7 +144,11 @@ async fn chores_of(
     let Some((base, before_s)) = base_for(store, ledger.epochs(), chores, now_ms).await? else {
         return Ok(());
     };
-    if let Some(gone) = ledger.let_go(base, before_s).await {
+    let gone = tokio::select! {
+        () = shutdown.cancelled() => None,
+        gone = ledger.let_go(base, before_s) => gone,
+    };
+    if let Some(gone) = gone {
         let gone = gone?;
         tracing::info!(
             before_s,

@@ -67,6 +67,10 @@ pub struct PartAccount {
     pub outranked: bool,
     /// It was retracted and does not count.
     pub retracted: bool,
+    /// Of a node that was not fresh: how long before the relay had heard of it, milliseconds.
+    pub seen_age_ms: Option<i32>,
+    /// Of a node that answered: how long that took, milliseconds.
+    pub answered_in_ms: Option<u32>,
 }
 
 impl PartAccount {
@@ -82,6 +86,34 @@ impl PartAccount {
             evidence: says.collect(),
             outranked: false,
             retracted: false,
+            seen_age_ms: None,
+            answered_in_ms: None,
+        }
+    }
+}
+
+impl Explanation {
+    /// Adds what was told beside parts: of each probe the last age that is not of a later round, by
+    /// now grown by the time that passed, and an answer of this very round. Tuples are as
+    /// `NodeSamples` has them: probe, round, value.
+    pub fn add_samples(&mut self, aged: &[(u32, u64, i32)], answered: &[(u32, u64, u32)]) {
+        let round_s = self.round.start_s();
+        let parts = self.probes.iter_mut().flat_map(|probe| &mut probe.parts);
+        for part in parts.filter(|part| part.kind == Kind::Lookup) {
+            if part.evidence.contains(&Class::Unreachable)
+                && let Some((_, then_s, age_ms)) = aged
+                    .iter()
+                    .find(|(probe, then_s, _)| *probe == part.key.probe && *then_s <= round_s)
+            {
+                let grown_ms = i32::try_from((round_s - then_s) * 1000).unwrap_or(i32::MAX);
+                part.seen_age_ms = Some(age_ms.saturating_add(grown_ms));
+            }
+            if part.evidence.contains(&Class::Answered) {
+                let this = answered
+                    .iter()
+                    .find(|(probe, then_s, _)| *probe == part.key.probe && *then_s == round_s);
+                part.answered_in_ms = this.map(|(.., in_ms)| *in_ms);
+            }
         }
     }
 }

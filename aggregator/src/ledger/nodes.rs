@@ -45,8 +45,8 @@ impl NodeTable {
         self.ids.push(id);
     }
 
-    /// Forgets which number an id has. The number is not given again, and the id gets another one if
-    /// it comes again.
+    /// Forgets which number an id has. The number is not given again, and the id gets another one
+    /// if it comes again.
     pub fn forget(&mut self, number: u32) {
         if let Some(id) = self.id(number)
             && self.numbers.get(&id) == Some(&number)

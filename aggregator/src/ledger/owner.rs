@@ -22,6 +22,7 @@ use uptime_proto::{Epoch, Epochs, Round};
 
 use super::agreement::{Policy, Record};
 use super::archive::{QUESTIONS_MAX, Question, account_of, answer_questions, do_chores};
+use super::chunked::Chunked;
 use super::evidence::Fact;
 use super::explain::Explanation;
 use super::nodes::NodeTable;
@@ -78,6 +79,8 @@ pub struct Owner<S> {
     nodes: NodeTable,
     subnets: Arc<Vec<String>>,
     details: Arc<BTreeMap<u32, Details>>,
+    /// The last round trip of each node; 0: none.
+    round_trips_us: Chunked<u32>,
     probes: BTreeMap<u32, ProbeStatus>,
     /// Ids by the probe that brought them.
     brought: HashMap<u32, RoaringBitmap>,
@@ -174,6 +177,10 @@ impl<S: Store> Owner<S> {
             }
         }
         let probes = catalogue.probes.iter().map(|probe| (probe.number, status_of(probe)));
+        let mut round_trips_us = Chunked::default();
+        for (node, round_trip_us) in store.round_trips().await? {
+            note_round_trip(&mut round_trips_us, node, round_trip_us);
+        }
         let retractions = Arc::new(store.retractions().await?);
         let state = State::new(Arc::clone(&epochs)).with_retractions(retractions);
         let around = Surroundings {
@@ -183,6 +190,7 @@ impl<S: Store> Owner<S> {
             names: nodes.names(),
             subnets: Arc::new(catalogue.subnets.clone()),
             details: Arc::default(),
+            round_trips_us: Chunked::default(),
             probes: Vec::new(),
         };
         let (snapshots, latest) = watch::channel(Arc::new(Snapshot::new(&state, around)));
@@ -195,6 +203,7 @@ impl<S: Store> Owner<S> {
             nodes,
             subnets: Arc::new(catalogue.subnets),
             details: Arc::new(catalogue.details),
+            round_trips_us,
             probes: probes.collect(),
             brought,
             dirty: BTreeSet::new(),
@@ -448,6 +457,11 @@ impl<S: Store> Owner<S> {
             let number = u32::try_from(number).unwrap_or(u32::MAX);
             self.brought.entry(*probe).or_default().insert(number);
         }
+        for sample in &batch.samples {
+            if let Some(round_trip_us) = sample.round_trip_us {
+                note_round_trip(&mut self.round_trips_us, sample.node, round_trip_us);
+            }
+        }
         if !batch.details.is_empty() {
             Arc::make_mut(&mut self.details).extend(batch.details);
         }
@@ -543,6 +557,7 @@ impl<S: Store> Owner<S> {
             names: self.nodes.names(),
             subnets: Arc::clone(&self.subnets),
             details: Arc::clone(&self.details),
+            round_trips_us: self.round_trips_us.clone(),
             probes: self.probes_now(),
         };
         self.snapshots.send_replace(Arc::new(Snapshot::new(&self.state, around)));
@@ -558,6 +573,15 @@ impl<S> Owner<S> {
             ProbeStatus { unconfirmed_nodes, ..status.clone() }
         });
         probes.collect()
+    }
+}
+
+fn note_round_trip(round_trips_us: &mut Chunked<u32>, node: u32, round_trip_us: u32) {
+    while round_trips_us.len() <= node as usize {
+        round_trips_us.push(0);
+    }
+    if let Some(there) = round_trips_us.get_mut(node as usize) {
+        *there = round_trip_us;
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use metrics::counter;
 use uptime_proto::Epochs;
 
+use super::chunked::Chunked;
 use super::nodes::NodeTable;
 use super::owner::{base, fold, judge};
 pub use super::owner::{last_over, that_count};
@@ -116,6 +117,7 @@ fn snapshot_of(state: &State, catalogue: Catalogue) -> Snapshot {
         names: nodes.names(),
         subnets: Arc::new(catalogue.subnets),
         details: Arc::new(catalogue.details),
+        round_trips_us: Chunked::default(),
         probes: Vec::new(),
     };
     Snapshot::new(state, around)

@@ -75,6 +75,8 @@ pub struct NodeView<'a> {
     pub subnets: Vec<&'a str>,
     /// What it says of itself.
     pub details: Option<&'a Details>,
+    /// The last round trip to it, microseconds.
+    pub round_trip_us: Option<u32>,
 }
 
 /// The state at one moment.
@@ -103,6 +105,7 @@ pub struct Snapshot {
     /// Nodes that appear in listings.
     pub confirmed: RoaringBitmap,
     unconfirmed: u64,
+    round_trips_us: Chunked<u32>,
     nodes: Chunked<Arc<Node>>,
     last: Decision,
     seen: Latest,
@@ -154,6 +157,7 @@ pub(super) struct Surroundings {
     pub(super) names: NodeNames,
     pub(super) subnets: Arc<Vec<String>>,
     pub(super) details: Arc<BTreeMap<u32, Details>>,
+    pub(super) round_trips_us: Chunked<u32>,
     pub(super) probes: Vec<ProbeStatus>,
 }
 
@@ -168,6 +172,7 @@ impl Snapshot {
             names: around.names,
             subnets: around.subnets,
             details: around.details,
+            round_trips_us: around.round_trips_us,
             probes: around.probes,
             rounds: state.summaries().iter().cloned().collect(),
             confirmed: state.confirmed(),
@@ -193,6 +198,7 @@ impl Snapshot {
             names: NodeNames::default(),
             subnets: Arc::default(),
             details: Arc::default(),
+            round_trips_us: Chunked::default(),
             probes: Vec::new(),
         };
         Self::new(&State::new(epochs), around)
@@ -264,6 +270,7 @@ impl Snapshot {
             tally: node.tally(self.closed_end_s(), &self.epochs),
             subnets: subnets.map(String::as_str).collect(),
             details: self.details.get(&number),
+            round_trip_us: self.round_trips_us.get(number as usize).copied().filter(|us| *us > 0),
         })
     }
 

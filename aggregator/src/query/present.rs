@@ -76,7 +76,7 @@ pub(super) fn node(view: &NodeView<'_>, snapshot: &Snapshot) -> v1::Node {
         runtime: details.runtime,
         runtime_version: details.runtime_version,
         networks: details.networks,
-        round_trip_us: None,
+        round_trip_us: view.round_trip_us,
         flapping: view.flapping,
     }
 }
@@ -166,8 +166,8 @@ fn part_account(part: &PartAccount, snapshot: &Snapshot) -> v1::PartEvidence {
         received_at_unix_ms: part.received_at_ms,
         evidence: part.evidence.iter().map(|class| class.to_wire() as i32).collect(),
         relay_session_age_s: part.relay_session_age_s,
-        seen_age_ms: None,
-        answered_in_ms: None,
+        seen_age_ms: part.seen_age_ms,
+        answered_in_ms: part.answered_in_ms,
         conflict: part.outranked,
         retracted: part.retracted,
     }

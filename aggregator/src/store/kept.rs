@@ -92,7 +92,6 @@ impl SqliteStore {
             "DELETE FROM part WHERE round < ?",
             "DELETE FROM segment WHERE to_s <= ?",
             "DELETE FROM gap WHERE to_s <= ?",
-            "DELETE FROM sample WHERE round < ?",
         ] {
             let done =
                 sqlx::query(delete).bind(signed(before_s)).execute(&mut *transaction).await?;

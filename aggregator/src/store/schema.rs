@@ -48,8 +48,9 @@ CREATE TABLE gap (
 
 /// What version 3 added. `segment` holds packed parts, `state` what is derived from them,
 /// `late_part` the keys of parts that came after their round was part of a kept state. `sample` is
-/// what travels beside parts, for some rounds only; `latency_day` what is left of round trips;
-/// `opening` the totals of an imported CSV, one row per node, `opening_head` what holds for all.
+/// what travels beside parts, the last of each probe and node; `latency_day` what is left of round
+/// trips; `opening` the totals of an imported CSV, one row per node, `opening_head` what holds for
+/// all.
 const SCHEMA_LEDGER: &str = "
 CREATE TABLE segment (
     from_s INTEGER PRIMARY KEY, to_s INTEGER NOT NULL, parts INTEGER NOT NULL,
@@ -69,8 +70,8 @@ CREATE TABLE retraction (
     undone_at_ms INTEGER
 ) STRICT;
 CREATE TABLE sample (
-    round INTEGER NOT NULL, node INTEGER NOT NULL, probe INTEGER NOT NULL, seen_age_ms INTEGER,
-    answered_in_ms INTEGER, round_trip_us INTEGER, PRIMARY KEY (round, node, probe)
+    node INTEGER NOT NULL, probe INTEGER NOT NULL, seen_age_ms INTEGER, aged_round INTEGER,
+    answered_in_ms INTEGER, answered_round INTEGER, PRIMARY KEY (node, probe)
 ) WITHOUT ROWID, STRICT;
 CREATE TABLE latency_day (
     node INTEGER NOT NULL, day INTEGER NOT NULL, samples INTEGER NOT NULL,

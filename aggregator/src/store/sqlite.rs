@@ -26,8 +26,8 @@ use super::identities::{PROBE_COLUMNS, read_probe};
 use super::packing::{Packed, merged};
 use super::schema::{ADDED, SCHEMA, SCHEMA_VERSION};
 use super::{
-    Batch, Catalogue, Checked, Details, Gap, Kept, Opening, PackedDay, PreparedDay, ProbeRecord,
-    Progress, Put, Read, Retraction, Store, StoreError,
+    Batch, Catalogue, Checked, Details, Gap, Kept, NodeSamples, Opening, PackedDay, PreparedDay,
+    ProbeRecord, Progress, Put, Read, Retraction, Store, StoreError,
 };
 use crate::ledger::evidence::{Fact, FactKey};
 
@@ -249,6 +249,9 @@ impl SqliteStore {
                 .bind(i64::from(gap.reason.to_wire() as i32))
                 .execute(&mut *connection)
                 .await?;
+        }
+        for sample in &batch.samples {
+            self.write_sample(sample, batch.now_ms).await?;
         }
         for fact in &batch.facts {
             let late = batch.late.contains(&fact.key);
@@ -537,6 +540,18 @@ impl Store for SqliteStore {
 
     async fn copy_to(&mut self, path: &Path) -> Result<(), StoreError> {
         self.vacuum_into(path).await
+    }
+
+    async fn samples(&mut self, node: u32) -> Result<NodeSamples, StoreError> {
+        self.samples_of(node).await
+    }
+
+    async fn round_trips(&mut self) -> Result<Vec<(u32, u32)>, StoreError> {
+        self.last_round_trips().await
+    }
+
+    async fn drop_old_samples(&mut self, now_ms: i64) -> Result<(), StoreError> {
+        self.drop_old_latency(now_ms).await
     }
 
     async fn forget_nodes(&mut self, numbers: &[u32], now_ms: i64) -> Result<(), StoreError> {

@@ -93,6 +93,7 @@ async fn a_round_is_explained_down_to_who_saw_what() {
     let directory = tempfile::tempdir().unwrap();
     let mut stage = Stage::new(&directory, 3).await;
     told(&mut stage).await;
+    stage.sample(1, 2, 15_000, 4_321).await;
     let mut ask = async |node: u64, round_unix_s| {
         let request = v1::ExplainRequest { id: id(node).to_string(), round_unix_s };
         stage.query.explain(request).await.map(tonic::Response::into_inner)
@@ -113,6 +114,9 @@ async fn a_round_is_explained_down_to_who_saw_what() {
     assert_eq!(lookup.evidence().next(), Some(v1::EvidenceClass::Unreachable));
     assert_eq!(lookup.observed_at_unix_ms, i64::try_from(round_s(3) * 1000).unwrap() + 20_000);
     assert_eq!(account.epoch.unwrap().positive_probes_min, 1);
+    // An age was told in the round before, and has grown since.
+    assert_eq!(account.probes[0].parts[0].seen_age_ms, Some(45_000));
+    assert_eq!(account.probes[1].parts[0].seen_age_ms, None);
     let last = ask(1, 0).await.unwrap();
     assert_eq!((last.round_unix_s, last.verdict()), (round_s(5), v1::Verdict::Up));
     let unknown = ask(1, round_s(4)).await.unwrap();
@@ -128,6 +132,10 @@ async fn a_round_is_explained_down_to_who_saw_what() {
     }
     assert_eq!(ask(9, 0).await.unwrap_err().code(), Code::NotFound);
     let before = ask(1, round_s(0) - PERIOD_S).await.unwrap();
+    stage.close(6).await;
+    let request = v1::GetNodeRequest { id: id(1).to_string() };
+    let node = stage.query.get_node(request).await.unwrap().into_inner().node.unwrap();
+    assert_eq!(node.round_trip_us, Some(4_321));
     assert!(
         before.rule.ends_with("before its first offer and counts neither way"),
         "{}",

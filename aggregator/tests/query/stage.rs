@@ -14,7 +14,9 @@ use uptime_aggregator::query::Query;
 use uptime_aggregator::store::{Details, SqliteStore, Store};
 use uptime_proto::v1::uptime_query_client::UptimeQueryClient;
 use uptime_proto::v1::uptime_query_server::UptimeQueryServer;
-use uptime_proto::{Class, Epoch, Kind, NodeId, Outcome, Part, PartKey, Period, Round, Sets};
+use uptime_proto::{
+    Class, Epoch, Kind, NodeId, Outcome, Part, PartKey, Period, Round, Sample, Sets,
+};
 
 /// The start of a UTC day.
 pub(crate) const DAY_S: u64 = 1_769_904_000;
@@ -108,7 +110,7 @@ impl Stage {
                 part("public", Kind::Market, market.clone()),
                 part("", Kind::Lookup, looked.clone()),
             ];
-            let submission = Submission { probe, parts, details: Vec::new(), gaps: Vec::new() };
+            let submission = Submission { probe, parts, ..Submission::default() };
             let outcomes =
                 self.owner.submit_at(submission, round.start_ms() + 21_000).await.unwrap();
             assert!(outcomes.iter().all(|outcome| *outcome == PartOutcome::Accepted));
@@ -125,10 +127,21 @@ impl Stage {
         let details = Details { name: name.to_owned(), ..Details::default() };
         let submission = Submission {
             probe: self.probes[0],
-            parts: Vec::new(),
             details: vec![(id(node), details)],
-            gaps: Vec::new(),
+            ..Submission::default()
         };
+        self.owner.submit_at(submission, closed_ms(at)).await.unwrap();
+    }
+
+    /// The first probe tells an age and a round trip of a node.
+    pub(crate) async fn sample(&mut self, node: u64, at: u64, age_ms: i32, round_trip_us: u32) {
+        let sample = Sample {
+            seen_age_ms: Some(age_ms),
+            udp_round_trip_us: Some(round_trip_us),
+            ..Sample::new(id(node), round_s(at))
+        };
+        let probe = self.probes[0];
+        let submission = Submission { probe, samples: vec![sample], ..Submission::default() };
         self.owner.submit_at(submission, closed_ms(at)).await.unwrap();
     }
 

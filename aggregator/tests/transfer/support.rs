@@ -105,7 +105,7 @@ impl Network {
         number: u64,
     ) {
         let probe = self.probes[probe];
-        let submission = Submission { probe, parts, details, gaps: Vec::new() };
+        let submission = Submission { probe, parts, details, ..Submission::default() };
         self.owner.submit_at(submission, moment_ms(number, 29_000)).await.unwrap();
     }
 

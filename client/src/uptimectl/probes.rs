@@ -215,6 +215,7 @@ mod tests {
             parts_refused: 1,
             conflicts: 0,
             assigned_nodes: 340,
+            unconfirmed_nodes: 0,
         }
     }
 

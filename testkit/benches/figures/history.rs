@@ -122,7 +122,7 @@ impl History {
             parts.push(piece.part(&self.network.ids, self.round));
         }
         self.parts += parts.len() as u64;
-        let submission = Submission { probe, parts, details: Vec::new(), gaps: Vec::new() };
+        let submission = Submission { probe, parts, ..Submission::default() };
         let outcomes = self.owner.submit_at(submission, now_ms).await?;
         let good = outcomes.iter().all(|outcome| *outcome == PartOutcome::Accepted);
         ensure!(good, "not all were accepted: {outcomes:?}");
@@ -156,8 +156,8 @@ impl History {
         Ok(())
     }
 
-    /// Packs every day that is over by the last closed round, whether or not it is time; answers how
-    /// long that took.
+    /// Packs every day that is over by the last closed round, whether or not it is time; answers
+    /// how long that took.
     pub(crate) async fn pack(&mut self) -> anyhow::Result<Duration> {
         let started = Instant::now();
         let now_ms = self.round.start_ms() + 3_600_000;

@@ -87,7 +87,7 @@ impl Driver {
         let Some(first) = facts.first() else { return };
         let probe = self.probes[first.probe as usize - 1];
         let parts = facts.iter().map(|fact| fact.part.clone()).collect();
-        let submission = Submission { probe, parts, details: Vec::new(), gaps: Vec::new() };
+        let submission = Submission { probe, parts, ..Submission::default() };
         let outcomes = self.owner().submit_at(submission, now_ms).await.unwrap();
         assert_eq!(outcomes.len(), facts.len());
         for (fact, outcome) in facts.iter().zip(outcomes) {

@@ -80,13 +80,16 @@ impl<S: Store> Owner<S> {
         facts.iter().filter(late).map(|fact| fact.key).collect()
     }
 
-    /// Once a day: forgets ids that were never confirmed and of which nothing can come any more. They
-    /// were looked up until they retired, and what was found then may have come late.
+    /// Once a day: forgets ids that were never confirmed and of which nothing can come any more.
+    /// They were looked up until they retired, and what was found then may have come late.
     pub(super) async fn forget_unconfirmed(&mut self, now_ms: i64) {
         let end_s = self.state.closed_end_s();
         let day = end_s / u64::from(DAY_S);
         if std::mem::replace(&mut self.forgot_day, day) == day {
             return;
+        }
+        if let Err(error) = self.store.drop_old_samples(now_ms).await {
+            tracing::warn!(%error, "samples stay for another day");
         }
         let retire_after_s = self.state.epochs().at(end_s).retire_after_s;
         let silent_s = u64::from(retire_after_s) + LATENESS_S_MAX + u64::from(DAY_S);

@@ -12,7 +12,7 @@ use uptime_proto::{Class, NodeId, Part};
 use super::Owner;
 use crate::ledger::evidence::{Fact, FactKey};
 use crate::ledger::{PartOutcome, Submission};
-use crate::store::{Batch, Details, Store};
+use crate::store::{Batch, Details, NodeSample, Store};
 
 /// Distinct subnets a store takes; the network has a handful.
 const SUBNETS_MAX: usize = 1_000;
@@ -38,6 +38,21 @@ impl<S: Store> Owner<S> {
             })
             .collect();
         batch.gaps.extend(&submission.gaps);
+        batch.now_ms = now_ms;
+        for sample in &submission.samples {
+            // Of a node that nobody ever reported there is nothing to tell.
+            if let Some(node) = self.nodes.number(&sample.node) {
+                let round_trip_us = sample.tcp_round_trip_us.or(sample.udp_round_trip_us);
+                batch.samples.push(NodeSample {
+                    probe,
+                    node,
+                    round_s: sample.round_start_s,
+                    seen_age_ms: sample.seen_age_ms,
+                    answered_in_ms: sample.answered_in_ms,
+                    round_trip_us,
+                });
+            }
+        }
         for (id, details) in &submission.details {
             // Of a node that nobody ever reported there is nothing to describe.
             if let Some(number) = self.nodes.number(id)
