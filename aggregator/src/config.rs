@@ -81,18 +81,6 @@ pub enum Command {
         #[command(subcommand)]
         command: ProbeCommand,
     },
-    /// Take over the totals of an existing nodes_status.csv and its scan_count.txt
-    ///
-    /// They are kept as a dated opening balance, apart from what is observed, and are added to it
-    /// in the CSV of --csv-dialect seed only. Every count below zero or above the number of scans
-    /// is clamped, and every stamp of a local time that came twice or never is resolved; each is
-    /// told. Any other fault, and nothing is imported. Not beside a running serve.
-    ImportCsv(ImportArgs),
-    /// Write what is stored as a table, as NDJSON or Parquet; works beside a running serve
-    ///
-    /// It takes what is stored at the moment it starts. Stored parts that cannot be read are named
-    /// and left out, and the exit status is 1.
-    Export(ExportArgs),
     /// Who may read and who may administer, and the trail; works beside a running serve
     Access {
         /// Where the aggregator keeps its store [default: ./uptime-data]
@@ -111,6 +99,18 @@ pub enum Command {
         #[command(subcommand)]
         command: AuthorityCommand,
     },
+    /// Take over the totals of an existing nodes_status.csv and its scan_count.txt
+    ///
+    /// They are kept as a dated opening balance, apart from what is observed, and are added to it
+    /// in the CSV of --csv-dialect seed only. Every count below zero or above the number of scans
+    /// is clamped, and every stamp of a local time that came twice or never is resolved; each is
+    /// told. Any other fault, and nothing is imported. Not beside a running serve.
+    ImportCsv(ImportArgs),
+    /// Write what is stored as a table, as NDJSON or Parquet; works beside a running serve
+    ///
+    /// It takes what is stored at the moment it starts. Stored parts that cannot be read are named
+    /// and left out, and the exit status is 1.
+    Export(ExportArgs),
 }
 
 macro_rules! setting_args {

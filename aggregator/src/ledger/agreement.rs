@@ -107,6 +107,8 @@ pub enum Policy {
 /// What each probe's recent votes amount to.
 #[derive(Debug, Clone, Default)]
 pub struct Record {
+    /// What is to be done about those that disagree.
+    pub policy: Policy,
     rounds: BTreeMap<u32, VecDeque<Compared>>,
 }
 
@@ -153,8 +155,8 @@ impl Record {
     /// The probes that are to count no more, the worst first. None unless the policy says so, and
     /// never so many that those who are left could not outvote one of their own.
     #[must_use]
-    pub fn to_set_aside(&self, policy: Policy) -> Vec<u32> {
-        if policy == Policy::Tell {
+    pub fn to_set_aside(&self) -> Vec<u32> {
+        if self.policy == Policy::Tell {
             return Vec::new();
         }
         let agreeing =

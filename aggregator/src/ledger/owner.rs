@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uptime_proto::{Epoch, Epochs, Round};
 
-use super::agreement::{Policy, Record};
+use super::agreement::Record;
 use super::archive::{QUESTIONS_MAX, Question, account_of, answer_questions, do_chores};
 use super::chunked::Chunked;
 use super::evidence::Fact;
@@ -100,7 +100,6 @@ pub struct Owner<S> {
     snapshots: watch::Sender<Arc<Snapshot>>,
     identities: watch::Sender<Arc<Identities>>,
     agreement: Record,
-    disagreement: Policy,
 }
 
 impl<S: Store + 'static> Owner<S> {
@@ -210,7 +209,6 @@ impl<S: Store> Owner<S> {
             snapshots,
             identities,
             agreement: Record::default(),
-            disagreement: Policy::default(),
         };
         owner.resume(now_ms).await?;
         owner.publish();

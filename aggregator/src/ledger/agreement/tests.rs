@@ -98,10 +98,11 @@ fn a_liar_disagrees_and_is_set_aside_only_where_the_policy_says_so() {
     (1..ROUNDS).for_each(|_| record.note(&one));
     assert_eq!(record.standing(0), Standing::Disagrees);
     assert_eq!(record.standing(10), Standing::Agrees);
-    assert!(record.to_set_aside(Policy::Tell).is_empty());
-    assert_eq!(record.to_set_aside(Policy::SetAside), [0]);
+    assert!(record.to_set_aside().is_empty(), "unless the policy says so");
+    record.policy = Policy::SetAside;
+    assert_eq!(record.to_set_aside(), [0]);
     record.forget(0);
-    assert!(record.to_set_aside(Policy::SetAside).is_empty());
+    assert!(record.to_set_aside().is_empty());
     // What is long ago is forgotten: one that was mended agrees an hour later.
     let mut record = Record::default();
     (0..ROUNDS).for_each(|_| record.note(&one));
@@ -112,11 +113,11 @@ fn a_liar_disagrees_and_is_set_aside_only_where_the_policy_says_so() {
 #[test]
 fn where_there_is_no_majority_nobody_is_set_aside() {
     // Two against two: each has two of three others against it, and nobody knows who is right.
-    let mut record = Record::default();
+    let mut record = Record { policy: Policy::SetAside, ..Record::default() };
     (0..ROUNDS).for_each(|_| record.note(&round(2, 2)));
     assert_eq!(record.standing(0), Standing::Disagrees);
     assert_eq!(record.standing(10), Standing::Disagrees);
-    assert!(record.to_set_aside(Policy::SetAside).is_empty());
+    assert!(record.to_set_aside().is_empty());
     // With one other alone nothing is compared.
     assert_eq!(round(1, 1)[&0], Compared::default());
     assert!((Compared::default().share() - 1.0).abs() < f64::EPSILON);

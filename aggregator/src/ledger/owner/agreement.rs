@@ -16,7 +16,7 @@ const BY: &str = "agreement policy";
 impl<S: Store> Owner<S> {
     /// What is done about probes that disagree, from now on.
     pub fn set_disagreement_policy(&mut self, policy: Policy) {
-        self.disagreement = policy;
+        self.agreement.policy = policy;
     }
 
     /// Compares the votes of the round that has just closed.
@@ -53,7 +53,7 @@ impl<S: Store> Owner<S> {
     }
 
     async fn set_aside(&mut self, closed_s: u64, now_ms: i64) -> Result<(), StoreError> {
-        let wrong = self.agreement.to_set_aside(self.disagreement);
+        let wrong = self.agreement.to_set_aside();
         if wrong.is_empty() {
             return Ok(());
         }
