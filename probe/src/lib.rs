@@ -11,6 +11,7 @@ pub mod daemon;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod identity;
+mod manager;
 pub mod orders;
 pub mod scan;
 pub mod spool;

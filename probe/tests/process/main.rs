@@ -13,5 +13,6 @@ mod relay;
 mod scan;
 mod service;
 mod sources;
+mod spool;
 mod tls;
 mod uplink;
