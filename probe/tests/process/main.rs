@@ -5,6 +5,7 @@
 
 mod check;
 mod clocks;
+mod frozen;
 mod killed;
 mod memory;
 mod neighbours;

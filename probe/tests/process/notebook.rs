@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
@@ -275,6 +275,13 @@ pub(crate) fn probe(command: &str, daemon: &Daemon, address: &str, spool: &Path)
         .stdin(Stdio::null())
         .kill_on_drop(true);
     probe
+}
+
+/// Sends a signal to a process.
+pub(crate) async fn signal(child: &Child, name: &str) {
+    let id = child.id().unwrap().to_string();
+    let sent = Command::new("kill").args(["-s", name, &id]).status().await.unwrap();
+    assert!(sent.success());
 }
 
 pub(crate) async fn wait_for(
