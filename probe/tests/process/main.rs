@@ -7,6 +7,7 @@ mod check;
 mod clocks;
 mod frozen;
 mod killed;
+mod large;
 mod memory;
 mod neighbours;
 mod notebook;
