@@ -13,12 +13,14 @@ use crate::identity;
 use crate::orders::{CLOCK_OFFSET_MS_MAX, Orders};
 use crate::scan::first_look_ups;
 use crate::spool::{Spool, inspect};
-use crate::survey::default_rules;
+use crate::survey::{default_rules, session_age_min};
 use crate::uplink::{Uplink, UplinkError, UplinkOptions};
 use crate::yagna::{CouldNotLook, PeerAnswer, Relay, RelayOptions, Yagna};
 
 /// Nodes of each subnet that are looked up.
 const SAMPLE: usize = 20;
+/// Of so many nodes on the market some live: where the relay sees none, something is wrong.
+const SAMPLE_TELLS: usize = 10;
 /// For all of them.
 const LOOK_UPS_WITHIN: Duration = Duration::from_secs(10);
 
@@ -62,9 +64,11 @@ async fn check_yagna(yagna: &Yagna, config: &Config, findings: &mut Vec<Finding>
         return;
     }
     let said = match yagna.relay_session_age().await {
-        Ok(Some(age)) if age.as_secs() < 60 => {
-            Ok(format!("connected for {} s; its \"not found\" counts from 60 s on", age.as_secs()))
-        }
+        Ok(Some(age)) if age < session_age_min() => Ok(format!(
+            "connected for {} s; its \"not found\" counts from {} s on",
+            age.as_secs(),
+            session_age_min().as_secs()
+        )),
         Ok(Some(age)) => Ok(format!("connected for {} s", age.as_secs())),
         Ok(None) => Err("the daemon has no session with the relay: nothing can be looked up. See \
                          `yagna net status`, and that UDP is let out; a daemon too old for the \
@@ -89,7 +93,9 @@ async fn check_yagna(yagna: &Yagna, config: &Config, findings: &mut Vec<Finding>
         };
         findings.push(Finding { what: "market", said });
     }
-    check_look_ups(yagna, &sample, url, findings).await;
+    if !sample.is_empty() {
+        check_look_ups(yagna, &sample, url, findings).await;
+    }
     yagna.close().await;
 }
 
@@ -103,6 +109,12 @@ async fn check_look_ups(yagna: &Yagna, sample: &[NodeId], url: &str, findings: &
         None if found.ages.in_future() || found.ages.all_old() => {
             Err(format!("{}, by this host's clock: run an NTP client", found.ages.told()))
         }
+        None if found.seen.is_empty() && sample.len() >= SAMPLE_TELLS => Err(format!(
+            "the relay sees none of {} nodes on the market. If it or the daemon was started within \
+             the last minute, wait; else the daemon is connected to another relay than they are: \
+             see `yagna net status`, and its settings (YA_NET_RELAY_HOST)",
+            sample.len()
+        )),
         None => Ok(format!("the relay sees {} of {} nodes", found.seen.len(), sample.len())),
     };
     findings.push(Finding { what: "look-up", said });

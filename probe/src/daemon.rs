@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::identity;
+use crate::manager::Manager;
 use crate::orders::Orders;
 use crate::scan::{Scanner, Sources};
 use crate::spool::{Spool, SpoolLimits};
@@ -32,8 +33,8 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(1);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Without a watchdog of the service manager, how often it is told how things stand.
 const STATUS_EVERY: Duration = Duration::from_secs(30);
-/// A scanner that has begun no round for so many periods has got stuck, and the watchdog is not
-/// comforted any more.
+/// A scanner that has neither begun a round nor waited for one for so many periods has got stuck, and
+/// the watchdog is not comforted any more.
 const STUCK_PERIODS: i64 = 3;
 
 /// How a run ended.
@@ -128,7 +129,8 @@ pub async fn run(
     let stop = CancellationToken::new();
     let mut scanning: JoinSet<()> = JoinSet::new();
     scanning.spawn(daemon.scanner.clone().run(stop.clone()));
-    tell(&[NotifyState::Ready]);
+    let manager = Manager::of_this_process();
+    daemon.comfort(&manager);
     let comfort_every = sd_notify::watchdog_enabled().map_or(STATUS_EVERY, |within| within / 2);
     let mut comfort = tokio::time::interval(comfort_every);
     loop {
@@ -139,11 +141,11 @@ pub async fn run(
             },
             ended = scanning.join_next() => return Err(by_itself(ended, "scanner")),
             ended = daemon.uplink.tasks.join_next() => return Err(by_itself(ended, "uplink")),
-            _ = comfort.tick() => daemon.comfort(),
+            _ = comfort.tick() => daemon.comfort(&manager),
         }
     }
     // Stop scanning, then let the uplink send what is there.
-    tell(&[NotifyState::Stopping]);
+    manager.tell(&[NotifyState::Stopping]);
     stop.cancel();
     while scanning.join_next().await.is_some() {}
     daemon.stop().await;
@@ -154,13 +156,6 @@ fn by_itself(ended: Option<Result<(), JoinError>>, what: &str) -> anyhow::Error 
     match ended {
         Some(Err(error)) => anyhow::Error::new(error).context(format!("the {what} broke down")),
         _ => anyhow::anyhow!("the {what} ended by itself"),
-    }
-}
-
-/// Without a service manager there is nobody to tell, and that is fine.
-fn tell(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::warn!(%error, "the service manager was not told");
     }
 }
 
@@ -276,8 +271,9 @@ impl Daemon {
         Ok(())
     }
 
-    /// Tells the service manager how things stand, and that they stand well only if they do.
-    fn comfort(&self) {
+    /// Tells the service manager that this runs and how things stand, and that they stand well only
+    /// if they do.
+    fn comfort(&self, manager: &Manager) {
         let state = self.orders.now();
         let waiting = self.spool.waiting();
         let status = match (&state.plan, state.connected) {
@@ -285,13 +281,13 @@ impl Daemon {
             (Some(_), false) => format!("not connected; {waiting} parts wait on disk"),
             (None, false) => "waiting for the first connection to an aggregator".to_owned(),
         };
-        tell(&[NotifyState::Status(&status)]);
-        let stuck = self.scanner.behind_periods() > STUCK_PERIODS;
-        if stuck {
+        let mut states = vec![NotifyState::Ready, NotifyState::Status(&status)];
+        if self.scanner.behind_periods() > STUCK_PERIODS {
             tracing::error!("no round has begun for {STUCK_PERIODS} periods");
         } else {
-            tell(&[NotifyState::Watchdog]);
+            states.push(NotifyState::Watchdog);
         }
+        manager.tell(&states);
     }
 
     /// Sends what waits, for a bounded time; answers what still waits.

@@ -12,6 +12,7 @@ pub mod daemon;
 pub mod fuzzing;
 pub mod identity;
 pub mod join;
+mod manager;
 pub mod orders;
 pub mod scan;
 pub mod spool;

@@ -12,7 +12,7 @@ mod memory;
 mod round;
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ use round::RoundScan;
 const PACE_TOLD_BY: usize = 100;
 /// How long the relay's first listing is expected to take: 500 pages at 100 a second.
 const RELAY_TAKES: Duration = Duration::from_secs(5);
-/// A spool that cannot be read is asked again after so long.
+/// A spool that lets no round be made is asked again after so long.
 const SPOOL_AGAIN: Duration = Duration::from_secs(1);
 
 /// What is asked, and how. Replaced as a whole when the settings are read anew; a round keeps to
@@ -106,8 +106,12 @@ pub struct Scanner {
     /// 0 to 999: where in the jitter this probe begins its rounds.
     jitter_permille: u16,
     memory: Arc<Mutex<Memory>>,
-    /// When the last round began, or the scanner itself: unix milliseconds of this host.
-    begun_ms: Arc<AtomicI64>,
+    /// When the scanner last began a round or saw that it has to wait for one: unix milliseconds of
+    /// this host.
+    alive_ms: Arc<AtomicI64>,
+    /// The start of this run's first round, where it is not known yet which one the last run made
+    /// last; 0: nothing is owed.
+    owed_until_s: Arc<AtomicU64>,
 }
 
 impl Scanner {
@@ -126,11 +130,13 @@ impl Scanner {
             orders,
             jitter_permille: u16::try_from(jitter).unwrap_or(0),
             memory: Arc::default(),
-            begun_ms: Arc::new(AtomicI64::new(now_unix_ms())),
+            alive_ms: Arc::new(AtomicI64::new(now_unix_ms())),
+            owed_until_s: Arc::default(),
         }
     }
 
-    /// For how many periods no round has begun; 0 while there is no schedule yet.
+    /// For how many periods the scanner has neither begun a round nor waited for one; 0 while there
+    /// is no schedule yet.
     #[must_use]
     pub fn behind_periods(&self) -> i64 {
         let state = self.orders.now();
@@ -139,7 +145,7 @@ impl Scanner {
         };
         let now_ms = now_unix_ms();
         let period_ms = plan.epochs.round_at_ms(now_ms).period().millis();
-        (now_ms - self.begun_ms.load(Ordering::Relaxed)) / period_ms
+        (now_ms - self.alive_ms.load(Ordering::Relaxed)) / period_ms
     }
 
     fn sources(&self) -> Arc<Sources> {
@@ -190,32 +196,32 @@ impl Scanner {
                 continue;
             };
             let now_ms = state.now_ms();
+            self.alive_ms.store(now_unix_ms(), Ordering::Relaxed);
             let current = plan.epochs.round_at_ms(now_ms);
-            if !self.spool.is_readable() {
-                // Which keys were made before is not known, so none can be made.
-                self.spool.report_gap(missed(current.start_s(), current.end_s()));
-                tokio::time::sleep(SPOOL_AGAIN).await;
-                continue;
-            }
-            if state.connected {
+            // While it is not known which keys were made before, none can be made. Scanning goes on
+            // all the same, so that it is known who is there when they can; what comes of it is lost
+            // and noted as a gap.
+            let readable = self.spool.is_readable();
+            if readable && state.connected {
                 self.spool.settle_clock(current.start_s());
             }
+            let may_make = |round| !readable || self.spool.may_make(round);
             let grid = Grid { epochs: &plan.epochs, jitter_permille: self.jitter_permille };
-            let Some(round) = grid.due(now_ms, last, |round| self.spool.may_make(round)) else {
+            let Some(round) = grid.due(now_ms, last, may_make) else {
                 tracing::error!("no round may be scanned for long: was this clock set back?");
                 tokio::time::sleep(SPOOL_AGAIN).await;
                 continue;
             };
             let begins_ms = grid.begins_ms(round);
             let wait = u64::try_from(begins_ms.saturating_sub(now_ms)).unwrap_or(0);
-            let wait = Duration::from_millis(wait);
-            tokio::time::sleep(wait).await;
+            // No longer than a period at once: whoever waits is alive.
+            let period = Duration::from_secs(u64::from(current.period().seconds()));
+            tokio::time::sleep(Duration::from_millis(wait).min(period)).await;
             // The clock, its offset or the plan may have changed meanwhile.
             let state = self.orders.now();
             let current = state.plan.as_ref().is_some_and(|there| **there == *plan);
             if current && state.now_ms() >= begins_ms - 5 {
                 self.report_missed(last, round, &plan);
-                self.begun_ms.store(now_unix_ms(), Ordering::Relaxed);
                 return (round, plan);
             }
         }
@@ -224,22 +230,33 @@ impl Scanner {
     /// Reports the rounds between the last one that was scanned, by this run or an earlier one, and
     /// this.
     fn report_missed(&self, last: Option<Round>, next: Round, plan: &Plan) {
-        let from_s = match last {
-            Some(last) => last.end_s(),
-            None => match self.spool.high_water_s() {
-                0 => return,
-                high_s => high_s + u64::from(plan.epochs.at(high_s).period.seconds()),
-            },
-        };
+        let next_s = next.start_s();
+        if let Some(last) = last {
+            self.report_missed_between(last.end_s(), next_s, plan);
+        } else {
+            self.owed_until_s.store(next_s, Ordering::Relaxed);
+        }
+        // What an earlier run made last is known once the spool can be read.
+        let owed_s = self.owed_until_s.load(Ordering::Relaxed);
+        if owed_s > 0 && self.spool.is_readable() {
+            self.owed_until_s.store(0, Ordering::Relaxed);
+            if let high_s @ 1.. = self.spool.high_water_s() {
+                let from_s = high_s + u64::from(plan.epochs.at(high_s).period.seconds());
+                self.report_missed_between(from_s, owed_s, plan);
+            }
+        }
+    }
+
+    fn report_missed_between(&self, from_s: u64, to_s: u64, plan: &Plan) {
         // The aggregator takes nothing of older rounds.
-        let from_s = from_s.max(next.start_s().saturating_sub(AGE_MAX_S));
-        if from_s >= next.start_s() {
+        let from_s = from_s.max(to_s.saturating_sub(AGE_MAX_S));
+        if from_s >= to_s {
             return;
         }
-        let count = plan.epochs.rounds_between(from_s, next.start_s());
-        tracing::warn!(missed = count, from = from_s, to = next.start_s(), "rounds were missed");
+        let count = plan.epochs.rounds_between(from_s, to_s);
+        tracing::warn!(missed = count, from = from_s, to = to_s, "rounds were missed");
         counter!("uptime_scan_rounds_missed_total").increment(count);
-        self.spool.report_gap(missed(from_s, next.start_s()));
+        self.spool.report_gap(missed(from_s, to_s));
     }
 
     /// Scans a round.

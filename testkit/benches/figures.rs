@@ -28,6 +28,8 @@ mod report;
 mod rounds;
 #[path = "figures/rows.rs"]
 mod rows;
+#[path = "figures/samples.rs"]
+mod samples;
 
 use std::process::ExitCode;
 use std::time::Instant;

@@ -3,8 +3,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod check;
 mod clocks;
+mod frozen;
 mod killed;
+mod large;
 mod memory;
 mod neighbours;
 mod notebook;
@@ -12,5 +15,6 @@ mod relay;
 mod scan;
 mod service;
 mod sources;
+mod spool;
 mod tls;
 mod uplink;

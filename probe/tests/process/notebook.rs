@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
@@ -20,7 +20,8 @@ use uptime_testkit::standin::{Daemon, DaemonOptions, ProviderSpec, World};
 
 /// Reports that this collector lets be on their way.
 pub(crate) const IN_FLIGHT_MAX: usize = 64;
-const PATIENCE: Duration = Duration::from_secs(40);
+/// Longer than two rounds of half a minute, for the one test that has them.
+const PATIENCE: Duration = Duration::from_secs(80);
 
 /// What an aggregator would have got.
 #[derive(Debug, Default)]
@@ -55,6 +56,8 @@ pub(crate) struct Manner {
     pub(crate) freshness_s: u32,
     /// `FindNode` questions in flight; 0 for what the probe would do.
     pub(crate) lookups_in_flight_max: u32,
+    /// Rounds as an aggregator has them by default, instead of short ones.
+    pub(crate) whole_rounds: bool,
 }
 
 impl Manner {
@@ -68,12 +71,21 @@ impl Manner {
     }
 }
 
-fn welcome(manner: &Manner) -> v1::Welcome {
+/// The rules, and when look-ups begin and suspects are named.
+fn rules(manner: &Manner) -> (Epoch, [u32; 2]) {
+    if manner.whole_rounds {
+        return (Epoch::with_defaults(Period::new(30).unwrap()), [22_500, 24_500]);
+    }
     let mut epoch = Epoch::with_defaults(Period::new(2).unwrap());
     epoch.grace_s = 2;
     epoch.direct_timeout_ms = 1_000;
     // Two would not fit after the wait for a list of suspects that this collector never sends.
     epoch.direct_attempts = 1;
+    (epoch, [1_000, 1_200])
+}
+
+fn welcome(manner: &Manner) -> v1::Welcome {
+    let (mut epoch, [lookups_offset_ms, suspects_offset_ms]) = rules(manner);
     if manner.freshness_s > 0 {
         epoch.freshness_s = manner.freshness_s;
     }
@@ -91,8 +103,8 @@ fn welcome(manner: &Manner) -> v1::Welcome {
             ..v1::Limits::default()
         }),
         schedule: Some(v1::Schedule {
-            lookups_offset_ms: 1_000,
-            suspects_offset_ms: 1_200,
+            lookups_offset_ms,
+            suspects_offset_ms,
             lookups_in_flight_max: manner.lookups_in_flight_max,
             ..v1::Schedule::default()
         }),
@@ -282,6 +294,13 @@ pub(crate) fn probe(command: &str, daemon: &Daemon, address: &str, spool: &Path)
         .stdin(Stdio::null())
         .kill_on_drop(true);
     probe
+}
+
+/// Sends a signal to a process.
+pub(crate) async fn signal(child: &Child, name: &str) {
+    let id = child.id().unwrap().to_string();
+    let sent = Command::new("kill").args(["-s", name, &id]).status().await.unwrap();
+    assert!(sent.success());
 }
 
 pub(crate) async fn wait_for(

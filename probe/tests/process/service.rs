@@ -4,18 +4,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use tokio::net::UnixDatagram;
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 use uptime_proto::v1::CouldNotLookReason;
 
-use super::notebook::{Received, collector, daemon, probe, wait_for};
+use super::notebook::{Received, collector, daemon, probe, signal, wait_for};
 
 const PATIENCE: Duration = Duration::from_secs(40);
-
-async fn signal(child: &Child, name: &str) {
-    let id = child.id().unwrap().to_string();
-    let sent = Command::new("kill").args(["-s", name, &id]).status().await.unwrap();
-    assert!(sent.success());
-}
 
 /// Reads what the manager is told until it is told this.
 async fn told(socket: &UnixDatagram, wanted: &str) {

@@ -5,14 +5,17 @@ use std::path::Path;
 use anyhow::ensure;
 use prost::Message;
 use uptime_aggregator::publish::{replace_file, write_csv};
-use uptime_proto::convert::{Decoder, Encoder, PartLimits, part_from_wire};
+use uptime_proto::convert::{
+    Decoder, Encoder, PartLimits, part_from_wire, samples_from_wire, samples_to_compact,
+};
 use uptime_proto::v1::{self, probe_message::Message as ToAggregator};
-use uptime_proto::{Part, Period};
+use uptime_proto::{Part, Period, Sample};
 
 use super::Extent;
 use super::history::{History, ROUND_S, first_round};
 use super::network::Network;
 use super::report::{anywhere, figure, progress};
+use super::samples::Samples;
 
 /// Every message is preceded by this by gRPC: compressed or not, and its length.
 const GRPC_HEAD: usize = 5;
@@ -20,8 +23,10 @@ const GRPC_HEAD: usize = 5;
 const FRAME_HEAD: usize = 9;
 /// Longer messages travel in several frames.
 const FRAME_MAX: usize = 16_384;
-/// A native probe sends a heartbeat when it sent nothing else for so long.
-const HEARTBEAT_MS: i64 = 10_000;
+/// A native probe sends a heartbeat when it sent nothing else for so long …
+const HEARTBEAT_MS: i64 = 25_000;
+/// … and when it sent none for so long.
+const CLOCK_EVERY_MS: i64 = 240_000;
 const HOUR_S: u32 = 3_600;
 
 fn framed(message: &v1::ProbeMessage) -> u64 {
@@ -36,8 +41,10 @@ struct Wire {
     bytes: u64,
     heartbeats: u64,
     last_sent_ms: Option<i64>,
+    last_beat_ms: i64,
     observations: u64,
-    reports: u64,
+    samples: u64,
+    sample_bytes: u64,
 }
 
 impl Wire {
@@ -48,8 +55,10 @@ impl Wire {
             bytes: 0,
             heartbeats: 0,
             last_sent_ms: None,
+            last_beat_ms: 0,
             observations: 0,
-            reports: 0,
+            samples: 0,
+            sample_bytes: 0,
         }
     }
 
@@ -57,22 +66,38 @@ impl Wire {
     fn keep_alive(&mut self, until_ms: i64) {
         let beat = ToAggregator::Heartbeat(v1::Heartbeat::default());
         let beat = framed(&v1::ProbeMessage { message: Some(beat) });
-        let silent_ms = until_ms - self.last_sent_ms.unwrap_or(until_ms);
-        self.heartbeats += u64::try_from(silent_ms / HEARTBEAT_MS).unwrap_or(0) * beat;
+        let mut last_ms = self.last_sent_ms.unwrap_or(until_ms);
+        loop {
+            let due_ms = (last_ms + HEARTBEAT_MS).min(self.last_beat_ms + CLOCK_EVERY_MS);
+            if due_ms > until_ms {
+                break;
+            }
+            self.heartbeats += beat;
+            last_ms = due_ms.max(last_ms);
+            self.last_beat_ms = last_ms;
+        }
         self.last_sent_ms = Some(until_ms);
     }
 
-    fn send(&mut self, part: &Part) -> anyhow::Result<()> {
+    /// A part, and samples beside it.
+    fn send(&mut self, part: &Part, samples: &[Sample]) -> anyhow::Result<()> {
         let limits = PartLimits::default();
         self.keep_alive(part.observed_at_ms);
-        self.reports += 1;
         let report = v1::Report {
-            report_id: self.reports,
+            // Answered before the next is sent, nearly always.
+            report_id: 1,
             parts: vec![self.encoder.encode(part, &limits)],
+            compact_samples: samples_to_compact(samples, &self.encoder).into(),
             ..v1::Report::default()
         };
+        let bare = v1::Report { compact_samples: Vec::new().into(), ..report.clone() };
+        let framed =
+            |report| framed(&v1::ProbeMessage { message: Some(ToAggregator::Report(report)) });
+        let bytes = framed(report.clone());
+        self.bytes += bytes;
+        self.sample_bytes += bytes - framed(bare);
+        self.samples += samples.len() as u64;
         let message = v1::ProbeMessage { message: Some(ToAggregator::Report(report)) };
-        self.bytes += framed(&message);
         self.observations += part.sets.count() as u64;
         let received = v1::ProbeMessage::decode(message.encode_to_vec().as_slice())?;
         let Some(ToAggregator::Report(report)) = received.message else {
@@ -82,6 +107,8 @@ impl Wire {
             let back = part_from_wire(wire, Some(&mut self.decoder), &limits)?;
             ensure!(back == *part, "a part came back as another");
         }
+        let back = samples_from_wire(&report, Some(&self.decoder))?;
+        ensure!(super::samples::are_told(samples, &back), "samples came back as others");
         Ok(())
     }
 }
@@ -90,21 +117,28 @@ impl Wire {
 pub(crate) fn wire(_: Extent) -> anyhow::Result<()> {
     let mut network = Network::new(11, 10_000, 3, ROUND_S);
     let mut wires: Vec<Wire> = (0..3).map(|_| Wire::new()).collect();
+    let mut samples: Vec<Samples> = (0..3).map(|seed| Samples::new(seed, 10_000)).collect();
     let mut round = first_round(Period::new(ROUND_S)?)?;
-    let mut begin = [0; 3];
+    let mut begin = [0; 5];
     let totals = |wires: &[Wire]| {
-        wires.iter().fold([0; 3], |[bytes, heartbeats, observations], wire| {
-            let heartbeats = heartbeats + wire.heartbeats;
-            [bytes + wire.bytes, heartbeats, observations + wire.observations]
+        wires.iter().fold([0; 5], |sums, wire| {
+            let Wire { bytes, heartbeats, observations, samples, sample_bytes, .. } = wire;
+            let more = [bytes, heartbeats, observations, samples, sample_bytes];
+            std::array::from_fn(|at| sums[at] + *more[at])
         })
     };
     let rounds = HOUR_S / ROUND_S;
     // The round before the hour brings the ids.
     for at in 0..=rounds {
-        for (wire, view) in wires.iter_mut().zip(network.look().views) {
+        for ((wire, samples), view) in wires.iter_mut().zip(&mut samples).zip(network.look().views)
+        {
+            let beside = samples.of_round(&view, &network.ids, round);
             let stages = network.stages(view, round);
-            for piece in stages.all() {
-                wire.send(&piece.part(&network.ids, round))?;
+            let last = stages.all().count() - 1;
+            for (place, piece) in stages.all().enumerate() {
+                // They are there when the round's last part is.
+                let beside = if place == last { beside.as_slice() } else { &[] };
+                wire.send(&piece.part(&network.ids, round), beside)?;
             }
         }
         if at == 0 {
@@ -114,11 +148,13 @@ pub(crate) fn wire(_: Extent) -> anyhow::Result<()> {
         network.advance();
     }
     let end = totals(&wires);
-    let (heartbeats, observations) = (end[1] - begin[1], end[2] - begin[2]);
-    let bytes = end[0] - begin[0] + heartbeats;
+    let [bytes, heartbeats, observations, samples, sample_bytes] =
+        std::array::from_fn(|at| end[at] - begin[at]);
+    let bytes = bytes + heartbeats;
     progress(&format!(
-        "{bytes} bytes, {heartbeats} of them heartbeats, for {observations} observations of 3 \
-         probes in an hour; the first round with all ids took {} bytes",
+        "{bytes} bytes, {heartbeats} of them heartbeats and {sample_bytes} {samples} samples, for \
+         {observations} observations of 3 probes in an hour; the first round with all ids took {} \
+         bytes",
         begin[0]
     ));
     figure("wire_bytes", bytes as f64 / observations as f64, "bytes/observation");

@@ -234,7 +234,7 @@ fn the_format_is_fixed() {
     ];
     let bytes = samples_to_compact(&samples, &encoder);
     let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(digits, "c01ad2748011307a00e00d693a43c54822b07033030692c086c87018");
+    assert_eq!(digits, "c01ad2748011306c01c01ad274878a903de141b030692c086c870180");
     let report = v1::Report { compact_samples: bytes.into(), ..v1::Report::default() };
     assert_eq!(samples_from_wire(&report, Some(&decoder)).unwrap().len(), samples.len());
 }
