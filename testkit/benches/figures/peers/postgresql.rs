@@ -28,13 +28,8 @@ const END: &str = "-- the end --";
 /// The package's own account: the server refuses to run as root.
 const ACCOUNT: &str = "postgres";
 /// For rows by the hundred million: the settings of the package are for the smallest machines.
-const SETTINGS: [&str; 5] = [
-    "listen_addresses=",
-    "shared_buffers=512MB",
-    "work_mem=256MB",
-    "maintenance_work_mem=256MB",
-    "max_wal_size=4GB",
-];
+const SETTINGS: [&str; 4] =
+    ["listen_addresses=", "shared_buffers=512MB", "work_mem=256MB", "maintenance_work_mem=256MB"];
 
 const TABLES: &str = "
     CREATE TABLE node (number integer PRIMARY KEY, id text NOT NULL);
