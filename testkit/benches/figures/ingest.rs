@@ -23,6 +23,7 @@ use uptime_proto::{Class, Kind, MESSAGE_BYTES_MAX, NodeId, PROTOCOL_VERSION, Par
 use super::Extent;
 use super::history::ROUND_S;
 use super::network::{Network, Piece};
+use super::peers;
 use super::process::Aggregator;
 use super::report::{figure, on_disk, progress};
 
@@ -298,7 +299,7 @@ pub(crate) fn native(extent: Extent) -> anyhow::Result<()> {
     let (observations, reports) = run(true, extent)?;
     figure("ingest_rate", observations, "observations/s");
     figure("ingest_reports", reports, "reports/s");
-    Ok(())
+    peers::compare_ingest(NODES, observations, extent)
 }
 
 /// `ingest_rate_plain`.
