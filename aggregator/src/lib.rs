@@ -1,7 +1,8 @@
 //! The aggregator of Golem Uptime: takes parts in, decides, publishes, answers.
 //!
-//! `ingest`, `query`, `web` and `publish` meet only in the ledger; only the ledger, and
-//! `transfer` beside it, talk to the store. See ARCHITECTURE.md at the top of the repository.
+//! `ingest`, `query`, `web` and `publish` meet only in the ledger, but that `web` puts what is asked of
+//! its API to `query`; only the ledger, and `transfer` beside it, talk to the store. See
+//! ARCHITECTURE.md at the top of the repository.
 
 pub mod access;
 pub mod admin;

@@ -137,11 +137,15 @@ impl Server {
                 metrics.run_upkeep();
             }
         });
+        let (query, keep_log) = Query::new(ledger.clone(), shutdown.clone());
+        helpers.spawn(keep_log);
         let web = Web {
             ledger: ledger.clone(),
+            query: query.clone(),
             csv: self.csv.path,
             published: published_seen,
             metrics: self.metrics,
+            now_unix_ms,
         };
         let doors = Doors::new(ledger.clone(), &self.config, self.tls);
         // It writes its last lines while the ledger still takes them.
@@ -151,8 +155,6 @@ impl Server {
             Ok(())
         });
         doors.spawn_keepers(&mut helpers, &shutdown);
-        let (query, keep_log) = Query::new(ledger.clone(), shutdown.clone());
-        helpers.spawn(keep_log);
         let grpc = doors.grpc_router(connections, query, &self.config).await?;
         for (wire, tcp, router) in
             [(Wire::Grpc, self.grpc, grpc), (Wire::Http, self.http, doors.http_router(web))]
