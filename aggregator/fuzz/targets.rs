@@ -1,4 +1,4 @@
-//! What the readers of imported files must stand, whatever bytes come.
+//! What the readers of imported files and of addresses must stand, whatever bytes come.
 //!
 //! Owns the fuzz targets of this crate. They are run by libFuzzer (see `deploy/fuzz.sh`) and, over
 //! the committed corpus and changes of it, by `tests/fuzz_corpus.rs`. A new target is a line in
@@ -9,12 +9,14 @@ use chrono_tz::Tz;
 use uptime_aggregator::publish::utc_stamp;
 use uptime_aggregator::transfer::seed_file::{Limits, Terms, read, read_scan_count};
 use uptime_aggregator::transfer::stamp::{self, Reading};
+use uptime_aggregator::web::{table_asked_for, window_asked_for};
 
 /// A target's name, and what it does with any bytes: it panics where it finds a fault.
 pub(crate) type Target = (&'static str, fn(&[u8]));
 
 /// Every target by its name.
-pub(crate) const TARGETS: &[Target] = &[("seed_file", seed_file), ("stamp", one_stamp)];
+pub(crate) const TARGETS: &[Target] =
+    &[("query_string", query_string), ("seed_file", seed_file), ("stamp", one_stamp)];
 
 /// Runs the target of this name.
 ///
@@ -69,5 +71,20 @@ fn one_stamp(bytes: &[u8]) {
     std::hint::black_box(stamp::read_day(text));
     if let Ok(count) = read_scan_count(text) {
         assert_eq!(read_scan_count(&count.to_string()), Ok(count));
+    }
+}
+
+/// A table that was asked for is asked for again by its own link, which no markup can be in; a window
+/// is never empty.
+fn query_string(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Ok(link) = table_asked_for(text) {
+        assert!(link.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"'<>`".contains(&byte)));
+        let query = link.strip_prefix("/?").and_then(|link| link.strip_suffix("#nodes"));
+        let again = table_asked_for(&query.expect("a link to the table").replace("&amp;", "&"));
+        assert_eq!(again, Ok(link));
+    }
+    if let Ok((from_s, to_s)) = window_asked_for(text, 1_800_000_000) {
+        assert!(to_s == 0 || from_s < to_s);
     }
 }

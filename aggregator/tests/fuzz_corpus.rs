@@ -30,9 +30,19 @@ const ODD: &str = "uptime,\"last_seen\",is_online,total_online_scans,issuer_id\n
     \n\
     0,yesterday,true\n";
 
+/// As the form of the overview sends it.
+const TABLE: &str =
+    "find=a%22%3Cb+c&subnet=public&state=down&below=99.5&sort=-uptime&page=3&size=10";
+
+/// A window by its ends, in two of their forms.
+const ENDS: &str = "from=0001-01-01&to=2026-01-31T12:34:56.5%2B01:00";
+
 #[test]
 fn the_corpus_is_fresh() {
     let files = [
+        ("query_string", "table", TABLE.as_bytes().to_vec()),
+        ("query_string", "span", b"window=30d".to_vec()),
+        ("query_string", "ends", ENDS.as_bytes().to_vec()),
         ("seed_file", "script", SCRIPT.as_bytes().to_vec()),
         ("seed_file", "utc", UTC.as_bytes().to_vec()),
         ("seed_file", "odd", ODD.as_bytes().to_vec()),
