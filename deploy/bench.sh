@@ -21,9 +21,9 @@ usage: sh deploy/bench.sh [NAME...] [--quick] [--full]
   --full    the long ones too, in the size they are meant for
   --help    this text
 
-Some names bring several figures: detect_down_p99 also detect_down_median, probe_memory also
-probe_cpu_per_round, spool_35_days also spool_drain and spool_drain_35_days, stored_bytes_200x10 and
-uptime_all_24h each other.
+Some names bring several figures: detect_down_p99 also detect_down_median, page_overview also
+page_overview_sorted, probe_memory also probe_cpu_per_round, spool_35_days also spool_drain and
+spool_drain_35_days, stored_bytes_200x10 and uptime_all_24h each other.
 
 ingest_rate, stored_bytes_200x10, uptime_all_24h and, with --full, stored_bytes are compared with
 Prometheus, VictoriaMetrics and PostgreSQL. On Debian and Ubuntu their packages are installed where

@@ -18,6 +18,8 @@ mod memory;
 mod network;
 #[path = "figures/outbox.rs"]
 mod outbox;
+#[path = "figures/page.rs"]
+mod page;
 #[path = "figures/peers.rs"]
 mod peers;
 #[path = "figures/probe.rs"]
@@ -67,7 +69,7 @@ const fn figure(
     Figure { name, from, measure }
 }
 
-const FIGURES: [Figure; 17] = [
+const FIGURES: [Figure; 18] = [
     figure("ingest_rate", Extent::Quick, ingest::native),
     figure("ingest_rate_plain", Extent::Quick, ingest::plain),
     figure("wire_bytes", Extent::Quick, bytes::wire),
@@ -79,6 +81,7 @@ const FIGURES: [Figure; 17] = [
     figure("csv_10k", Extent::Quick, rows::csv_10k),
     figure("csv_1m", Extent::Usual, rows::csv_1m),
     figure("round_write", Extent::Quick, rows::round_write),
+    figure("page_overview", Extent::Quick, page::overview),
     figure("probe_binary", Extent::Quick, probe::binary),
     figure("probe_memory", Extent::Quick, probe::memory),
     figure("spool_35_days", Extent::Quick, outbox::weeks),

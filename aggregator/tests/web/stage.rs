@@ -166,7 +166,7 @@ impl Stage {
             for (place, probe) in (1..).zip(&probes) {
                 let details = std::mem::take(&mut details);
                 let parts = parts(place, at);
-                let submission = Submission { probe: *probe, parts, details, gaps: Vec::new() };
+                let submission = Submission { probe: *probe, parts, details, ..Submission::default() };
                 let outcomes = owner.submit_at(submission, end_ms - 1_000).await.unwrap();
                 assert!(outcomes.iter().all(|outcome| *outcome == PartOutcome::Accepted));
             }
