@@ -10,12 +10,14 @@ use uptime_proto::v1::{self, NodeOrder};
 use crate::asking::Question;
 use crate::connect::{Bounds, Options, Query};
 use crate::error::Error;
+use crate::trail::Administration;
 
 /// A connection to one aggregator. Cheap to clone; clones share the connection, which is made
 /// anew by itself when it breaks.
 #[derive(Debug, Clone)]
 pub struct Client {
     pub(crate) query: Query,
+    pub(crate) admin: Administration,
     pub(crate) url: String,
     pub(crate) bounds: Bounds,
 }
@@ -58,8 +60,8 @@ impl Client {
         Options::new(url).connect().await
     }
 
-    pub(crate) fn new(query: Query, url: String, bounds: Bounds) -> Self {
-        Self { query, url, bounds }
+    pub(crate) fn new(query: Query, admin: Administration, url: String, bounds: Bounds) -> Self {
+        Self { query, admin, url, bounds }
     }
 
     /// Where the aggregator is, as it was given.

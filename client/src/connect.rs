@@ -13,6 +13,7 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Request, Status};
 use uptime_proto::MESSAGE_BYTES_MAX;
+use uptime_proto::v1::admin_client::AdminClient;
 use uptime_proto::v1::uptime_query_client::UptimeQueryClient;
 
 use crate::client::Client;
@@ -211,10 +212,14 @@ impl Options {
     }
 
     fn client(self, channel: Channel) -> Client {
-        let query = UptimeQueryClient::with_interceptor(channel, Credentials(self.token))
+        let credentials = Credentials(self.token);
+        let query = UptimeQueryClient::with_interceptor(channel.clone(), credentials.clone())
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
-        Client::new(query, self.url, self.bounds)
+        let admin = AdminClient::with_interceptor(channel, credentials)
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        Client::new(query, admin, self.url, self.bounds)
     }
 
     /// Without a connection until one is needed.

@@ -51,6 +51,7 @@ mod client;
 mod connect;
 mod error;
 mod pages;
+mod trail;
 mod watch;
 
 pub use client::{Answer, Client, Nodes, Order};

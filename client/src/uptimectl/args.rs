@@ -58,6 +58,9 @@ pub(crate) enum Command {
     Probes(OutputArgs),
     /// List recent rounds, newest first
     Rounds(RoundsArgs),
+    /// Print the aggregator's trail, newest first: who did what about identities, who was refused and
+    /// why. For admins
+    Audit(AuditArgs),
     /// Fetch the canonical nodes_status.csv
     Csv(CsvArgs),
     /// Print what a shell needs to complete these commands
@@ -264,6 +267,22 @@ pub(crate) struct RoundsArgs {
         value_name = "N",
         default_value = "20",
         value_parser = clap::value_parser!(u32).range(1..)
+    )]
+    pub(crate) limit: u32,
+    /// How to print.
+    #[command(flatten)]
+    pub(crate) how: OutputArgs,
+}
+
+/// Arguments of `audit`.
+#[derive(Debug, Args)]
+pub(crate) struct AuditArgs {
+    /// At most so many lines
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "100",
+        value_parser = clap::value_parser!(u32).range(1..=100_000)
     )]
     pub(crate) limit: u32,
     /// How to print.

@@ -1,6 +1,7 @@
 //! The `uptimectl` command.
 
 mod args;
+mod audit;
 mod board;
 mod connection;
 mod explain;
@@ -112,6 +113,7 @@ async fn run(cli: &Cli) -> Result<u8> {
         Command::Watch(args) => return watch::run(&client, args).await,
         Command::Probes(args) => probes::reply(&client, *args, &screen).await?,
         Command::Rounds(args) => rounds::reply(&client, args, &screen).await?,
+        Command::Audit(args) => audit::reply(&client, args, &screen).await?,
         Command::Csv(args) => csv(&client, args).await?,
         Command::Completions(args) => completions(args.shell.into()),
     };

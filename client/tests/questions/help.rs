@@ -30,7 +30,7 @@ pub(crate) async fn run(arguments: &[&str]) -> Ran {
     }
 }
 
-const COMMANDS: [&str; 12] = [
+const COMMANDS: [&str; 13] = [
     "",
     "summary",
     "nodes",
@@ -41,6 +41,7 @@ const COMMANDS: [&str; 12] = [
     "watch",
     "probes",
     "rounds",
+    "audit",
     "csv",
     "completions",
 ];

@@ -17,6 +17,7 @@ mod library;
 mod listings;
 mod secure;
 mod terminal;
+mod trail;
 mod watch_command;
 mod watching;
 mod wire;
