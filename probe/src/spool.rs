@@ -3,8 +3,8 @@
 //! Owns a directory of segments, append-only files of checksummed frames. A part is on disk,
 //! synced, before it is sent, and leaves when it is acknowledged. Refuses to make a key twice,
 //! also across restarts. Damage never stops it: what cannot be read is named in the log, counted
-//! and passed over, the rest is delivered. Nor does a disk that takes nothing: what is lost
-//! meanwhile is reported as a gap when it can be.
+//! and passed over, the rest is delivered, and the rounds of what waited there are reported as a
+//! gap. Nor does a disk that takes nothing: what is lost meanwhile is reported when it can be.
 //!
 //! # Format, version 1
 //!
@@ -24,7 +24,7 @@
 //!    in a row, unless it takes more than a sixteenth of the bytes the spool may take: the entries
 //!    after it cannot be read without those ids. Of two entries with one number the first counts.
 //! 2. An acknowledgement: the sequence number (u64) of an entry or gap in this or an earlier
-//!    segment.
+//!    segment, or of one that is missing and whose rounds were reported as a gap.
 //! 3. A gap: sequence number (u64), then a `Gap`. It waits and is acknowledged like an entry.
 //!
 //! Sequence numbers ascend over all segments and are never given out twice; those of writes that
@@ -53,6 +53,7 @@ pub(crate) mod fuzzing {
     pub(crate) use super::segment::{frame, header};
 }
 mod gaps;
+mod holes;
 pub mod inspect;
 mod lock;
 mod numbers;
@@ -67,7 +68,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use metrics::counter;
 use tokio::sync::Notify;
 use uptime_proto::convert::PartLimits;
 use uptime_proto::{Part, Round, Sample, v1};
@@ -346,36 +346,30 @@ impl Spool {
         self.lock().damaged(number, stretch);
     }
 
+    /// A segment's file was taken away: nothing more is written to it.
+    fn gone(&self, number: u64) {
+        self.lock().leave(number);
+    }
+
     /// What waits in a segment with numbers from one to another, both included, was not found.
     fn give_up_between(&self, number: u64, first: u64, last: u64) {
         if first > last {
             return;
         }
-        let lost: Vec<u64> = {
+        let lost: Vec<(u64, Option<Rounds>)> = {
             let inner = self.lock();
             let held = inner.segments.get(&number);
-            held.map(|held| held.waiting.between(first, last)).unwrap_or_default()
+            let lost = held.map(|held| held.waiting.between(first, last)).unwrap_or_default();
+            lost.into_iter().map(|sequence| (sequence, None)).collect()
         };
         self.give_up(number, lost);
     }
 
-    /// What waits in a segment with these numbers cannot be read: it will never be sent.
-    fn give_up(&self, number: u64, sequences: impl IntoIterator<Item = u64>) {
-        let mut inner = self.lock();
-        let waits = |inner: &Inner, sequence| {
-            inner.segments.get(&number).is_some_and(|held| held.waiting.contains(sequence))
-        };
-        let mut lost = 0;
-        for sequence in sequences {
-            if waits(&inner, sequence) {
-                inner.acknowledge(sequence);
-                lost += 1;
-            }
-        }
-        if lost > 0 {
-            counter!("uptime_spool_parts_damaged_total").increment(lost);
-            let file = segment::name(number);
-            tracing::error!(file, lost, "what waited there is damaged and is left out");
+    /// What waits in a segment with these numbers cannot be read: it will never be sent. Its rounds,
+    /// or, where they are not known, all of the segment, are reported as a gap.
+    fn give_up(&self, number: u64, lost: Vec<(u64, Option<Rounds>)>) {
+        if !lost.is_empty() && self.lock().give_up_damaged(number, lost) {
+            self.appended.notify_one();
         }
     }
 }

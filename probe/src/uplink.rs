@@ -191,8 +191,7 @@ impl Uplink {
         let mut backoff = BACKOFF_FIRST;
         let mut attempt = 0;
         loop {
-            let count = self.options.aggregators.len().max(1);
-            let Some(address) = self.options.aggregators.get(attempt % count).cloned() else {
+            let Some(address) = self.address(attempt) else {
                 return;
             };
             attempt += 1;
@@ -217,9 +216,17 @@ impl Uplink {
         }
     }
 
-    /// Works until nothing waits, or the time is over; answers what still waits.
+    /// The address of an attempt: they take turns.
+    fn address(&self, attempt: usize) -> Option<String> {
+        let addresses = &self.options.aggregators;
+        addresses.get(attempt.checked_rem(addresses.len())?).cloned()
+    }
+
+    /// Works until nothing waits, or the time is over; answers what still waits. The addresses take
+    /// turns.
     pub async fn drain(mut self, within: Duration) -> u64 {
         let deadline = Instant::now() + within;
+        let mut attempt = 0;
         while self.spool.waiting() > 0 && Instant::now() < deadline {
             let spool = self.spool.clone();
             let empty = async {
@@ -227,7 +234,10 @@ impl Uplink {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
             };
-            let address = self.options.aggregators.first().cloned().unwrap_or_default();
+            let Some(address) = self.address(attempt) else {
+                break;
+            };
+            attempt += 1;
             tokio::select! {
                 () = empty => break,
                 () = tokio::time::sleep_until(deadline) => break,
@@ -241,7 +251,8 @@ impl Uplink {
         self.spool.waiting()
     }
 
-    /// Connects, says hello and goodbye: for `check`.
+    /// Connects to the first address, says hello and goodbye: for `check`, which has an uplink for
+    /// each.
     ///
     /// # Errors
     /// With what failed.

@@ -6,9 +6,9 @@ use prost::Message;
 use uptime_proto::convert::{Decoder, PartLimits, part_from_wire};
 use uptime_proto::{Part, v1};
 
-use super::reading::{Frames, Step};
+use super::reading::{Frames, Step, part_rounds};
 use super::segment::{ENTRY, GAP, sequence};
-use super::{Spool, lock};
+use super::{Rounds, Spool, lock};
 
 /// What waits.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,8 +32,8 @@ pub struct Cursor {
     /// The last that was passed on or left out.
     last_sequence: u64,
     decoder: Decoder,
-    /// Parts of this segment that could not be expanded.
-    lost: Vec<u64>,
+    /// Parts of this segment that could not be expanded, and their rounds.
+    lost: Vec<(u64, Option<Rounds>)>,
 }
 
 /// Limits for reading back what this program wrote itself: those of the format, not of a peer.
@@ -110,6 +110,7 @@ impl Cursor {
                     if error.kind() == io::ErrorKind::NotFound
                         && path.with_file_name(lock::name()).exists() =>
                 {
+                    self.spool.gone(self.segment);
                     return Ok(None);
                 }
                 Err(error) => return Err(error),
@@ -154,7 +155,7 @@ impl Cursor {
             }
             match item {
                 Some(item) => return Ok(Some((number, item))),
-                None => self.lost.push(number),
+                None => self.lost.push((number, part_rounds(rest).map(|(_, rounds)| rounds))),
             }
         }
         Ok(None)

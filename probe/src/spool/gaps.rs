@@ -2,6 +2,8 @@
 
 use uptime_proto::{Reason, Round, v1};
 
+use super::Rounds;
+
 /// So many are kept apart; beyond them those of one reason become one, which then says too much
 /// rather than too little.
 const APART_MAX: usize = 16;
@@ -10,6 +12,15 @@ const APART_MAX: usize = 16;
 #[derive(Debug, Default)]
 pub(super) struct Gaps {
     list: Vec<v1::Gap>,
+}
+
+/// The gap of some rounds.
+pub(super) fn of_rounds(rounds: Rounds, reason: Reason) -> v1::Gap {
+    v1::Gap {
+        from_round_unix_s: rounds.first_s,
+        to_round_unix_s: rounds.end_s,
+        reason: reason.to_wire() as i32,
+    }
 }
 
 /// The gap of one round.

@@ -170,7 +170,7 @@ pub fn list(directory: &Path) -> io::Result<Listing> {
     let mut acknowledged = Sequences::default();
     let mut read: Vec<(String, Contents)> = Vec::new();
     for (number, path) in segment::list(directory)? {
-        let contents = contents(&path, |_, _, _| {}).unwrap_or_else(|_| {
+        let contents = contents(&path, |_| {}).unwrap_or_else(|_| {
             let damage = Damage { count: 1, ..Damage::default() };
             Contents { damage, ..Contents::default() }
         });

@@ -9,6 +9,7 @@ use std::path::Path;
 use metrics::counter;
 
 use super::Found;
+use super::holes::Holes;
 use super::lock::{self, Lock, NoLock};
 use super::reading::{Contents, Damage, Stretch, contents};
 use super::segment;
@@ -34,6 +35,7 @@ struct Gathered {
     seen: Sequences,
     acknowledged: Sequences,
     high_water_s: u64,
+    holes: Holes,
 }
 
 impl Inner {
@@ -54,17 +56,19 @@ impl Inner {
         for (number, path) in segments {
             self.read_segment(number, &path, &mut gathered);
         }
-        let Gathered { mut found, seen, acknowledged, high_water_s } = gathered;
+        let Gathered { mut found, seen, acknowledged, high_water_s, mut holes } = gathered;
         for number in acknowledged.iter() {
             for held in self.segments.values_mut() {
                 held.waiting.remove(number);
             }
         }
-        let mark = lock::read_mark(&directory).unwrap_or_else(|error| {
+        let mark = lock::read_mark(&directory).inspect_err(|error| {
             tracing::error!(error, file = lock::name(), "it cannot be read and is made anew");
             found.damaged += 1;
-            lock::Mark::default()
         });
+        holes.end(mark.as_ref().ok().copied());
+        self.lose(holes.lost(&seen, &acknowledged));
+        let mark = mark.unwrap_or_default();
         self.high_water_s = self.high_water_s.max(high_water_s).max(mark.high_water_s);
         let last = seen.last().unwrap_or(0);
         // Where something was damaged or is missing, part numbers may have been lost with it.
@@ -85,11 +89,13 @@ impl Inner {
 
     fn read_segment(&mut self, number: u64, path: &Path, gathered: &mut Gathered) {
         let file = segment::name(number);
-        let contents = contents(path, |_, _, _| {}).unwrap_or_else(|error| {
+        let contents = contents(path, |met| gathered.holes.meet(&met));
+        let contents = contents.unwrap_or_else(|error| {
             tracing::error!(%error, file, "this part of the spool cannot be read");
             let bytes = path.metadata().map_or(0, |of| of.len());
             let mut damage = Damage::default();
             damage.note(Stretch { offset: 0, length: bytes });
+            gathered.holes.damage();
             Contents { bytes, damage, ..Contents::default() }
         });
         let damage = &contents.damage;

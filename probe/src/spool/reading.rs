@@ -208,12 +208,24 @@ pub(super) struct Contents {
     pub(super) damage: Damage,
 }
 
-/// Reads a segment through. `read` sees every frame that has a sequence number: kind, sequence
-/// number, and what follows it.
-pub(super) fn contents(path: &Path, mut read: impl FnMut(u8, u64, &[u8])) -> io::Result<Contents> {
+/// Something in a segment, as the one pass over it meets it.
+#[derive(Debug)]
+pub(super) enum Met<'a> {
+    /// Its header, with the high water of parts made before; `None` where it is damaged.
+    Header(Option<u64>),
+    /// A frame that has a sequence number: its kind, that number, what follows it, and the rounds of
+    /// an entry or gap where they can be read.
+    Frame { kind: u8, number: u64, rest: &'a [u8], rounds: Option<Rounds> },
+    /// A stretch without a frame.
+    Damage,
+}
+
+/// Reads a segment through. `read` meets what is in it, in order.
+pub(super) fn contents(path: &Path, mut read: impl FnMut(Met<'_>)) -> io::Result<Contents> {
     let (mut frames, earlier_high_water_s) = Frames::open(path)?;
     let bytes = frames.file.metadata()?.len();
     let mut contents = Contents { bytes, earlier_high_water_s, ..Contents::default() };
+    read(Met::Header(earlier_high_water_s));
     if earlier_high_water_s.is_none() {
         contents.damage.note(Stretch { offset: 0, length: bytes.min(HEADER_BYTES as u64) });
     }
@@ -221,11 +233,12 @@ pub(super) fn contents(path: &Path, mut read: impl FnMut(u8, u64, &[u8])) -> io:
         match step {
             Step::Damage(stretch) => {
                 contents.damage.note(stretch);
+                read(Met::Damage);
             }
             Step::Frame { kind, body, .. } => {
                 if let Some((number, rest)) = sequence(body) {
-                    contents.take(kind, number, rest);
-                    read(kind, number, rest);
+                    let rounds = contents.take(kind, number, rest);
+                    read(Met::Frame { kind, number, rest, rounds });
                 }
             }
         }
@@ -234,30 +247,32 @@ pub(super) fn contents(path: &Path, mut read: impl FnMut(u8, u64, &[u8])) -> io:
 }
 
 impl Contents {
-    fn take(&mut self, kind: u8, number: u64, rest: &[u8]) {
-        match kind {
+    fn take(&mut self, kind: u8, number: u64, rest: &[u8]) -> Option<Rounds> {
+        let rounds = match kind {
             ACK => {
                 self.acknowledged.insert(number);
+                None
             }
             GAP => {
                 self.sequences.insert(number);
                 self.gaps.insert(number);
-                if let Some(rounds) = v1::Gap::decode(rest).ok().and_then(|gap| gap_rounds(&gap)) {
-                    Rounds::join(&mut self.rounds, rounds);
-                }
+                v1::Gap::decode(rest).ok().and_then(|gap| gap_rounds(&gap))
             }
             ENTRY => {
                 self.sequences.insert(number);
-                let Some((part, rounds)) = part_rounds(rest) else {
-                    return;
-                };
-                Rounds::join(&mut self.rounds, rounds);
-                self.high_water_s = self.high_water_s.max(part.round_unix_s);
-                let next = u16::try_from(part.number).unwrap_or(u16::MAX).saturating_add(1);
-                self.numbers.used_up_to(part.round_unix_s, part.subnet, next);
+                part_rounds(rest).map(|(part, rounds)| {
+                    self.high_water_s = self.high_water_s.max(part.round_unix_s);
+                    let next = u16::try_from(part.number).unwrap_or(u16::MAX).saturating_add(1);
+                    self.numbers.used_up_to(part.round_unix_s, part.subnet, next);
+                    rounds
+                })
             }
-            _ => {}
+            _ => None,
+        };
+        if let Some(rounds) = rounds {
+            Rounds::join(&mut self.rounds, rounds);
         }
+        rounds
     }
 }
 

@@ -92,7 +92,7 @@ pub fn repair(directory: &Path, limits: SpoolLimits) -> io::Result<Vec<Repaired>
 fn highest(directory: &Path) -> io::Result<Mark> {
     let mut mark = lock::read_mark(directory).unwrap_or_default();
     for (_, path) in segment::list(directory)? {
-        let Ok(contents) = contents(&path, |_, _, _| {}) else {
+        let Ok(contents) = contents(&path, |_| {}) else {
             continue;
         };
         let last = contents.sequences.last().max(contents.acknowledged.last());

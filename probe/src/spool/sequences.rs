@@ -80,6 +80,17 @@ impl Sequences {
         self.ranges.range(..=last).flat_map(of).collect()
     }
 
+    /// How many there are from one number to another, both included.
+    pub(super) fn count_between(&self, first: u64, last: u64) -> u64 {
+        if first > last {
+            return 0;
+        }
+        let within = |(from, to): (&u64, &u64)| {
+            (*to).min(last).checked_sub((*from).max(first)).map_or(0, |more| more + 1)
+        };
+        self.ranges.range(..=last).map(within).sum()
+    }
+
     fn range_of(&self, number: u64) -> Option<(u64, u64)> {
         let (first, last) = self.ranges.range(..=number).next_back()?;
         (*last >= number).then_some((*first, *last))
@@ -107,6 +118,7 @@ mod tests {
                 }
                 prop_assert!(ranges.iter().eq(set.iter().copied()));
                 prop_assert!(ranges.between(5, 9).iter().eq(set.range(5..=9)));
+                prop_assert_eq!(ranges.count_between(5, 9), set.range(5..=9).count() as u64);
                 prop_assert_eq!(ranges.len(), set.len() as u64);
                 prop_assert_eq!(ranges.last(), set.last().copied());
             }

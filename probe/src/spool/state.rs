@@ -15,9 +15,10 @@ use uptime_proto::convert::{Encoder, PartLimits};
 use uptime_proto::{Part, Reason, v1};
 
 use super::gaps::{self, Gaps};
+use super::holes::Lost;
 use super::lock::{Lock, Mark};
 use super::numbers::Numbers;
-use super::reading::{self, Damage, Stretch};
+use super::reading::{self, Damage, Met, Stretch};
 use super::segment::{self, ACK, ENTRY, GAP, Writer};
 use super::sequences::Sequences;
 use super::{Rounds, SpoolError, SpoolLimits, aside};
@@ -88,6 +89,8 @@ pub(super) struct Inner {
     pub(super) numbers: Numbers,
     /// Gaps the disk did not take yet.
     unwritten: Gaps,
+    /// Numbers of what was lost: settled when the gaps above are written.
+    settled: Vec<u64>,
     trouble: Option<Trouble>,
 }
 
@@ -106,6 +109,7 @@ impl Inner {
             high_water_s: 0,
             numbers: Numbers::default(),
             unwritten: Gaps::default(),
+            settled: Vec::new(),
             trouble: None,
         }
     }
@@ -215,7 +219,54 @@ impl Inner {
             }
             self.unwritten.forget_first();
         }
+        for number in std::mem::take(&mut self.settled) {
+            // Should this be lost, the gap is reported once more.
+            self.put_frame(ACK, &number.to_le_bytes(), false, false).ok();
+        }
         self.worked();
+    }
+
+    /// Reports what damage took as gaps, when something is written next.
+    pub(super) fn lose(&mut self, lost: Lost) {
+        for rounds in &lost.rounds {
+            tracing::error!(
+                from = rounds.first_s,
+                to = rounds.end_s,
+                "parts of about these rounds were lost in the spool; that is reported as a gap"
+            );
+            self.unwritten.add(gaps::of_rounds(*rounds, Reason::SpoolFull));
+        }
+        counter!("uptime_spool_parts_damaged_total").increment(lost.numbers.len() as u64);
+        self.settled.extend(lost.numbers);
+    }
+
+    /// What waits in a segment with these numbers cannot be read. Answers whether any of it waited.
+    pub(super) fn give_up_damaged(
+        &mut self,
+        number: u64,
+        lost: Vec<(u64, Option<Rounds>)>,
+    ) -> bool {
+        let Some(held) = self.segments.get(&number) else {
+            return false;
+        };
+        let of_segment = held.rounds;
+        let waits = |(sequence, _): &(u64, Option<Rounds>)| held.waiting.contains(*sequence);
+        let lost: Vec<_> = lost.into_iter().filter(waits).collect();
+        if lost.is_empty() {
+            return false;
+        }
+        for rounds in lost.iter().filter_map(|(_, rounds)| rounds.or(of_segment)) {
+            self.unwritten.add(gaps::of_rounds(rounds, Reason::SpoolFull));
+        }
+        counter!("uptime_spool_parts_damaged_total").increment(lost.len() as u64);
+        let (file, count) = (segment::name(number), lost.len());
+        tracing::error!(file, count, "what waited there is damaged and is reported as a gap");
+        if self.ensure_writer().is_ok() {
+            self.write_unwritten();
+        }
+        // After the gap: of the two it is the one that must not be missing.
+        lost.iter().for_each(|(sequence, _)| self.acknowledge(*sequence));
+        true
     }
 
     fn put_gap(&mut self, gap: &v1::Gap) -> io::Result<u64> {
@@ -312,6 +363,13 @@ impl Inner {
         let most = if idle { SEGMENT_BYTES_IDLE } else { SEGMENT_BYTES_MAX };
         let most = most.min(self.limits.bytes_max / SEGMENT_SHARE);
         if self.writer.as_ref().is_some_and(|writer| writer.bytes() >= most) {
+            self.close_writer();
+        }
+    }
+
+    /// Writes no more to this segment.
+    pub(super) fn leave(&mut self, number: u64) {
+        if self.writer.as_ref().is_some_and(|writer| writer.number() == number) {
             self.close_writer();
         }
     }
@@ -457,37 +515,25 @@ pub(super) fn log_stretch(file: &str, stretch: Stretch) {
 /// What still waits in a segment, as gaps. Where that cannot be read: all its rounds.
 fn given_up(path: &std::path::Path, held: &Held) -> Gaps {
     let mut gaps = Gaps::default();
-    let full = Reason::SpoolFull.to_wire() as i32;
-    let gap = |rounds: Rounds, reason| v1::Gap {
-        from_round_unix_s: rounds.first_s,
-        to_round_unix_s: rounds.end_s,
-        reason,
-    };
     let mut found = 0;
-    let read = reading::contents(path, |kind, number, rest| {
-        if !held.waiting.contains(number) {
-            return;
+    let read = reading::contents(path, |met| match met {
+        Met::Frame { number, .. } if !held.waiting.contains(number) => {}
+        Met::Frame { kind: ENTRY, rounds: Some(rounds), .. } => {
+            found += 1;
+            gaps.add(gaps::of_rounds(rounds, Reason::SpoolFull));
         }
-        match kind {
-            ENTRY => {
-                if let Some((_, rounds)) = reading::part_rounds(rest) {
-                    found += 1;
-                    gaps.add(gap(rounds, full));
-                }
+        Met::Frame { kind: GAP, rest, .. } => {
+            if let Ok(waiting) = v1::Gap::decode(rest) {
+                found += 1;
+                gaps.add(waiting);
             }
-            GAP => {
-                if let Ok(waiting) = v1::Gap::decode(rest) {
-                    found += 1;
-                    gaps.add(waiting);
-                }
-            }
-            _ => {}
         }
+        _ => {}
     });
     if (read.is_err() || found < held.waiting.len())
         && let Some(rounds) = held.rounds
     {
-        gaps.add(gap(rounds, full));
+        gaps.add(gaps::of_rounds(rounds, Reason::SpoolFull));
     }
     gaps
 }

@@ -62,6 +62,19 @@ fn drain_all(spool: &Spool) -> Vec<(u64, Item)> {
     std::iter::from_fn(|| cursor.next_item()).collect()
 }
 
+/// The gaps that tell of loss, and the other items.
+fn told(items: Vec<(u64, Item)>) -> (Vec<v1::Gap>, Vec<(u64, Item)>) {
+    let mut gaps = Vec::new();
+    let mut others = Vec::new();
+    for (sequence, item) in items {
+        match item {
+            Item::Gap(gap) if gap.reason == Reason::SpoolFull.to_wire() as i32 => gaps.push(gap),
+            item => others.push((sequence, item)),
+        }
+    }
+    (gaps, others)
+}
+
 /// The parts that wait.
 fn drain(spool: &Spool) -> Vec<(u64, Part)> {
     let parts = drain_all(spool).into_iter().filter_map(|(sequence, item)| match item {

@@ -105,6 +105,16 @@ async fn what_travelled_beside_a_part_over_a_stream_that_broke_travels_again() {
 }
 
 #[tokio::test]
+async fn a_drain_tries_every_address_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let spool = spool(directory.path());
+    let collector = collector(true, None).await;
+    let addresses = vec!["http://127.0.0.1:1".to_owned(), collector.address.clone()];
+    assert_eq!(uplink(&spool, addresses).drain(Duration::from_secs(20)).await, 0);
+    assert_eq!(copies(&collector.received.borrow()) as u64, PARTS);
+}
+
+#[tokio::test]
 async fn the_next_address_is_tried_and_what_one_has_acknowledged_is_not_sent_again() {
     let directory = tempfile::tempdir().unwrap();
     let spool = spool(directory.path());

@@ -213,7 +213,7 @@ pub enum CouldNotLookReason {
     Missed = 10,
     /// The relay could not be reached, or answered with an error.
     RelayError = 11,
-    /// The spool was full and the part was given up.
+    /// The spool was full or damaged, and the part was given up.
     SpoolFull = 12,
 }
 impl CouldNotLookReason {

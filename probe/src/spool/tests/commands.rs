@@ -51,7 +51,7 @@ fn every_fault_is_named_and_repair_leaves_none() {
     let directory = tempfile::tempdir().unwrap();
     damaged(directory.path());
     let (spool, _) = open_quick(directory.path(), true);
-    let before = drain_all(&spool);
+    let (lost_before, before) = told(drain_all(&spool));
     let refused = inspect::repair(directory.path(), LIMITS).unwrap_err();
     assert!(refused.to_string().contains("another probe uses this spool"), "{refused}");
     drop(spool);
@@ -77,6 +77,16 @@ fn every_fault_is_named_and_repair_leaves_none() {
     assert!(!spool.may_make(round(200)) && spool.may_make(round(201)));
     assert_eq!(drain_all(&spool), before);
     assert!(append(&spool, part(201, [1])) > 132);
+    // What a repair leaves out is told like what a reader passes over.
+    let (lost, _) = told(drain_all(&spool));
+    let holds = |gap: &v1::Gap| {
+        let within = |it: &v1::Gap| {
+            it.from_round_unix_s <= gap.from_round_unix_s
+                && gap.to_round_unix_s <= it.to_round_unix_s
+        };
+        lost.iter().any(within)
+    };
+    assert!(lost_before.iter().all(holds), "{lost:?}, before {lost_before:?}");
 }
 
 /// The damaged segment may have been given up in part by a reader; that is another story.

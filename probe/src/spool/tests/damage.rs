@@ -33,8 +33,30 @@ fn frames(whole: &[u8]) -> Vec<(usize, usize, u8)> {
 
 /// What is left when the files of a spool are these.
 struct Left {
+    /// What of it is delivered.
     items: Vec<(u64, Item)>,
     found: Found,
+    /// The rounds that are reported as lost.
+    told: Vec<v1::Gap>,
+}
+
+impl Left {
+    /// Whatever is not delivered is told: the rounds of parts, and that something was lost.
+    fn lost_is_told(&self, all: &[(u64, Item)]) {
+        let is_told = |start_s: u64| {
+            let holds =
+                |gap: &v1::Gap| (gap.from_round_unix_s..gap.to_round_unix_s).contains(&start_s);
+            self.told.iter().any(holds)
+        };
+        for (sequence, item) in all.iter().filter(|item| !self.items.contains(item)) {
+            // Where nothing is left, all that is known is the last round.
+            let known = !self.items.is_empty() || *sequence == all.last().unwrap().0;
+            if let (Item::Part(part), true) = (item, known) {
+                assert!(is_told(part.key.round.start_s()), "{sequence}: {:?}", self.told);
+            }
+        }
+        assert_eq!(self.told.is_empty(), self.items.len() == all.len(), "{:?}", self.told);
+    }
 }
 
 /// Opens what is left of `written` after something was done to its directory, and looks whether
@@ -44,7 +66,7 @@ fn left(all: &[(u64, Item)], harm: impl FnOnce(&Path)) -> Left {
     written(directory.path());
     harm(directory.path());
     let (spool, found) = open_quick(directory.path(), true);
-    let items = drain_all(&spool);
+    let (mut told_of, items) = told(drain_all(&spool));
     assert!(items.iter().all(|item| all.contains(item)), "nothing wrong is ever sent");
     let mut keys: Vec<PartKey> = all
         .iter()
@@ -63,7 +85,9 @@ fn left(all: &[(u64, Item)], harm: impl FnOnce(&Path)) -> Left {
             last = sequence;
         }
     }
-    for (sequence, item) in drain_all(&spool) {
+    let (more, items_now) = told(drain_all(&spool));
+    told_of.extend(more);
+    for (sequence, item) in items_now {
         if let Item::Part(part) = item
             && sequence > all.last().unwrap().0
         {
@@ -71,7 +95,13 @@ fn left(all: &[(u64, Item)], harm: impl FnOnce(&Path)) -> Left {
             keys.push(part.key);
         }
     }
-    Left { items, found }
+    // What was told is told once: it is settled for the next run.
+    drop(spool);
+    let (again, _) = open_quick(directory.path(), true);
+    again.report_gap(gap(1, 2, Reason::Missed));
+    let (told_again, _) = told(drain_all(&again));
+    assert!(told_again.iter().all(|gap| told_of.contains(gap)), "{told_again:?} {told_of:?}");
+    Left { items, found, told: told_of }
 }
 
 fn all() -> (Vec<u8>, Vec<(u64, Item)>) {
@@ -102,6 +132,7 @@ fn a_file_cut_at_any_length_loses_only_what_was_cut() {
             last = sequence;
         }
         assert_eq!(left.items, all[..wanted], "cut at {length}");
+        left.lost_is_told(&all);
     }
 }
 
@@ -118,6 +149,7 @@ fn any_flipped_bit_is_noticed_and_what_is_whole_is_delivered() {
         let hit = frames.iter().find(|(start, end, _)| (*start..*end).contains(&(bit / 8)));
         let Some((start, end, _)) = hit else {
             assert_eq!((left.items.len(), left.found.damaged), (all.len(), 1), "the header");
+            left.lost_is_told(&all);
             continue;
         };
         let sequence = sequence_of(*start, *end);
@@ -135,6 +167,7 @@ fn any_flipped_bit_is_noticed_and_what_is_whole_is_delivered() {
         let last = *end == whole.len();
         assert!(left.found.damaged == 1 || last, "bit {bit} went unnoticed");
         assert!(twice || !left.items.iter().any(|(of, _)| *of == sequence), "bit {bit}");
+        left.lost_is_told(&all);
     }
 }
 
@@ -248,6 +281,7 @@ fn a_damaged_segment_is_set_aside_when_it_is_finished() {
             // The next number is the next test's.
             std::fs::remove_file(path).unwrap();
         }
+        std::fs::remove_file(directory.path().join("spool.lock")).unwrap();
     }
     let aside = aside::list(directory.path()).unwrap();
     let names: Vec<_> = aside.iter().map(|(path, _)| path.file_name().unwrap()).collect();
@@ -267,14 +301,18 @@ fn damage_that_comes_while_running_is_met_and_passed_over() {
     let at = frames(&bytes)[2].0 + 12;
     bytes[at] ^= 0x10;
     std::fs::write(&path, bytes).unwrap();
-    let sequences: Vec<u64> = drain_all(&spool).iter().map(|(sequence, _)| *sequence).collect();
+    let (told_of, items) = told(drain_all(&spool));
+    let sequences: Vec<u64> = items.iter().map(|(sequence, _)| *sequence).collect();
     assert_eq!(sequences, [first, third]);
-    assert_eq!(spool.waiting(), 2, "{second} is given up");
+    assert_eq!(told_of, [gap(1, 4, Reason::SpoolFull)], "of the segment: it may have been any");
+    assert_eq!(spool.waiting(), 3, "{second} is given up, and a gap waits in its stead");
     assert_eq!(spool.lock().segments[&1].damage.count, 1);
     // And a file that goes: nothing waits there any more.
     std::fs::remove_file(&path).unwrap();
-    assert_eq!(drain_all(&spool), []);
-    assert_eq!(spool.waiting(), 0);
+    let (told_of, items) = told(drain_all(&spool));
+    assert_eq!(items, []);
+    assert_eq!(told_of, [gap(1, 4, Reason::SpoolFull)]);
+    assert_eq!(spool.waiting(), 1);
 }
 
 #[test]
