@@ -11,9 +11,9 @@ use axum::http::StatusCode;
 
 /// The longest query of most routes, in bytes as sent.
 pub(super) const QUERY_BYTES_MAX: usize = 4 * 1024;
-/// The longest query where many ids may be named: a thousand of 42 letters, their commas, and the
-/// rest. The server below takes no address beyond 64 KiB.
-pub(super) const QUERY_OF_IDS_BYTES_MAX: usize = 48 * 1024;
+/// The longest query where many ids may be named: 250 of 42 letters, their commas, and the rest. The
+/// listener takes no head of a request beyond 16 KiB.
+pub(super) const QUERY_OF_IDS_BYTES_MAX: usize = 12 * 1024;
 /// The longest value of a parameter that is a text, in bytes.
 pub(super) const TEXT_BYTES_MAX: usize = 256;
 

@@ -174,7 +174,7 @@ async fn uptime_outages_and_the_account_of_a_round() {
 async fn what_cannot_be_answered_is_refused_with_code_status_and_field() {
     let stage = Stage::open().await;
     let id = node(1);
-    let many: Vec<String> = (0..1_001).map(|number| node(number).to_string()).collect();
+    let many: Vec<String> = (0..251).map(|number| node(number).to_string()).collect();
     let many = many.join(",");
     for (path, status, code, field) in [
         ("/api/v1/nodes/0x12".to_owned(), 400, "INVALID_ARGUMENT", "id"),
@@ -189,7 +189,7 @@ async fn what_cannot_be_answered_is_refused_with_code_status_and_field() {
         ("/api/v1/rounds?page_token=1-2".to_owned(), 400, "INVALID_ARGUMENT", "page_token"),
         (format!("/api/v1/uptime?ids={id},x"), 400, "INVALID_ARGUMENT", "ids"),
         (format!("/api/v1/uptime?ids={many}"), 400, "INVALID_ARGUMENT", "ids"),
-        (format!("/api/v1/uptime?ids={many},{}", &many[..9_000]), 414, "INVALID_ARGUMENT", ""),
+        (format!("/api/v1/uptime?ids={many},{}", &many[..2_000]), 414, "INVALID_ARGUMENT", ""),
         (format!("/api/v1/nodes/{id}/uptime?window=0d"), 400, "INVALID_ARGUMENT", "window"),
         (
             format!("/api/v1/nodes/{id}/uptime?from=2030-01-02&to=2030-01-01"),

@@ -3,5 +3,6 @@
 
 mod api;
 mod files;
+mod front;
 mod pages;
 mod stage;

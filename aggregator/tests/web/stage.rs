@@ -104,6 +104,14 @@ fn parts(probe: u64, at: u64) -> Vec<Part> {
     market.into_iter().chain([part("", Kind::Lookup, Outcome::Looked, sets)]).collect()
 }
 
+/// Follows nothing and looks for no certificates: nothing here speaks TLS.
+pub(crate) fn client() -> Client {
+    // The second to install it finds the first's.
+    rustls::crypto::ring::default_provider().install_default().ok();
+    let client = Client::builder().tls_certs_only([]);
+    client.redirect(reqwest::redirect::Policy::none()).build().unwrap()
+}
+
 /// A serving site; stopped when dropped.
 pub(crate) struct Stage {
     pub(crate) address: String,
@@ -166,7 +174,8 @@ impl Stage {
             for (place, probe) in (1..).zip(&probes) {
                 let details = std::mem::take(&mut details);
                 let parts = parts(place, at);
-                let submission = Submission { probe: *probe, parts, details, ..Submission::default() };
+                let submission =
+                    Submission { probe: *probe, parts, details, ..Submission::default() };
                 let outcomes = owner.submit_at(submission, end_ms - 1_000).await.unwrap();
                 assert!(outcomes.iter().all(|outcome| *outcome == PartOutcome::Accepted));
             }
@@ -190,14 +199,7 @@ impl Stage {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         tasks.spawn(async move { axum::serve(listener, router(web)).await.unwrap() });
-        // The second to install it finds the first's.
-        rustls::crypto::ring::default_provider().install_default().ok();
-        // No certificates are looked for: nothing here speaks TLS.
-        let client = Client::builder()
-            .tls_certs_only([])
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .unwrap();
+        let client = client();
         let stage = Self { address, csv, client, directory, ledger, stop, tasks };
         stage.write_csv();
         stage

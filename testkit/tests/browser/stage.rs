@@ -204,7 +204,8 @@ impl Stage {
                 if parts.is_empty() {
                     continue;
                 }
-                let submission = Submission { probe: *probe, parts, details, ..Submission::default() };
+                let submission =
+                    Submission { probe: *probe, parts, details, ..Submission::default() };
                 let outcomes = owner.submit_at(submission, end_ms - 1_000).await.unwrap();
                 assert!(outcomes.iter().all(|outcome| *outcome == PartOutcome::Accepted));
             }
