@@ -21,8 +21,15 @@ usage: sh deploy/bench.sh [NAME...] [--quick] [--full]
   --full    the long ones too, in the size they are meant for
   --help    this text
 
-Some names bring several figures: detect_down_p99 also detect_down_median, probe_memory also
-probe_cpu_per_round, spool_35_days also spool_drain and spool_drain_35_days.
+Some names bring several figures: detect_down_p99 also detect_down_median, page_overview also
+page_overview_sorted, probe_memory also probe_cpu_per_round, spool_35_days also spool_drain and
+spool_drain_35_days, stored_bytes_200x10 and uptime_all_24h each other.
+
+ingest_rate, stored_bytes_200x10, uptime_all_24h and, with --full, stored_bytes are compared with
+Prometheus, VictoriaMetrics and PostgreSQL. On Debian and Ubuntu their packages are installed where
+they are missing (as root or with sudo): prometheus, victoria-metrics, postgresql. None of their
+services is started; the programs run with data of their own, on loopback, and are ended. With
+--quick nothing is installed, and what is not there is not compared with.
 
 Standard output gets lines of two kinds, and nothing else:
   figure NAME VALUE UNIT
@@ -34,31 +41,85 @@ exit status: 0 measured, 1 something failed or came out wrong, 64 wrong usage
 HELP
 }
 
+extent=usual
+named=no
+compared=no
+compared_in_full=no
 for argument in "$@"; do
     case $argument in
         --help | -h) usage; exit 0 ;;
-        --quick | --full) ;;
+        --quick | --full) extent=${argument#--} ;;
+        ingest_rate | stored_bytes_200x10 | uptime_all_24h) named=yes compared=yes ;;
+        stored_bytes) named=yes compared_in_full=yes ;;
         -*)
             warn "$program: unknown argument: $argument"
             warn "see: sh deploy/bench.sh --help"
             exit 64
             ;;
+        *) named=yes ;;
     esac
 done
+if [ "$named" = no ] || { [ "$compared_in_full" = yes ] && [ "$extent" = full ]; }; then
+    compared=yes
+fi
 
 private=$(mktemp -d "${TMPDIR:-/tmp}/golem-uptime-bench.XXXXXX") || die "mktemp failed"
 # Read by apt_install in lib/common.sh.
 # shellcheck disable=SC2034
 apt_log=$private/apt.log
-trap 'rm -rf "$private"' EXIT
+# What tells Debian's packages not to start anything; ours only while they are installed.
+policy=/usr/sbin/policy-rc.d
+policy_is_ours=no
+remove_policy() {
+    if [ "$policy_is_ours" = yes ]; then
+        $as_root rm -f "$policy"
+        policy_is_ours=no
+    fi
+}
+trap 'remove_policy; rm -rf "$private"' EXIT
 trap 'exit 129' HUP
 trap 'exit 130' INT
 trap 'exit 143' TERM
+
+has_postgresql() {
+    for program in /usr/lib/postgresql/*/bin/initdb; do
+        if [ -x "$program" ]; then return 0; fi
+    done
+    have initdb && have postgres && have psql
+}
+
+# Debian starts the servers that it installs, now and at every boot. Here they are programs that run
+# as children, with data of their own, so what is installed for this is left stopped and disabled.
+install_peers() {
+    missing=
+    { have prometheus && have promtool; } || missing="$missing prometheus"
+    have victoria-metrics || missing="$missing victoria-metrics"
+    has_postgresql || missing="$missing postgresql"
+    if [ -z "$missing" ]; then return 0; fi
+    # Meant to be split, here and below: a list of words.
+    # shellcheck disable=SC2086
+    find_root $missing
+    if [ ! -e "$policy" ]; then
+        policy_is_ours=yes
+        printf '#!/bin/sh\nexit 101\n' | $as_root tee "$policy" >/dev/null
+        $as_root chmod 755 "$policy"
+    fi
+    # shellcheck disable=SC2086
+    apt_install $missing
+    remove_policy
+    if [ -d /run/systemd/system ]; then
+        # shellcheck disable=SC2086
+        $as_root systemctl disable --quiet --now $missing || :
+    fi
+}
 
 # It takes further packages as arguments; none are needed.
 # shellcheck disable=SC2119
 ensure_packages >&2
 ensure_rust >&2
+if [ "$compared" = yes ] && [ "$extent" != quick ]; then
+    install_peers >&2
+fi
 cd "$root"
 # What is measured is what is shipped.
 cargo build --release --locked --bin uptime-aggregator --bin uptime-standin </dev/null >&2 ||

@@ -16,7 +16,7 @@ memory_mib_max=2048
 
 usage() {
     cat <<'HELP'
-Runs every fuzz target of proto and probe under libFuzzer, one after the other.
+Runs every fuzz target of proto, probe and aggregator under libFuzzer, one after the other.
 
 usage: sh deploy/fuzz.sh [SECONDS]
 
@@ -63,7 +63,7 @@ targets() {
 }
 
 export CARGO_TARGET_DIR="$root/target/fuzz"
-for package in proto probe; do
+for package in proto probe aggregator; do
     directory=$root/$package/fuzz
     cd "$directory"
     for target in $(targets "$directory"); do

@@ -37,7 +37,9 @@ usage: sh deploy/test.sh [--quick | --long]
 
 On Debian and Ubuntu it installs what is missing: curl, ca-certificates, gcc, systemd (for
 systemd-analyze) and python3-venv by apt-get (as root or with sudo), Rust by rustup's own
-installer, cargo-nextest by cargo, and a Python environment in target/python.
+installer, cargo-nextest by cargo, and a Python environment in target/python. On Debian, and not
+with --quick, also chromium: the pages are shown to it. Without one those tests are left out and
+say so; where CI is set they fail.
 
 exit status: 0 all passed, 1 a step failed (the last line on standard error says which),
              64 wrong usage
@@ -115,8 +117,12 @@ step() {
 
 python=$root/target/python/bin/python
 
+# Ubuntu has chromium as a snap only: there the browser tests say that they are left out.
+is_debian() { grep -qx 'ID=debian' /etc/os-release 2>/dev/null; }
+
 install_packages() {
     further=
+    [ "$mode" = quick ] || have chromium || ! is_debian || further="$further chromium"
     have systemd-analyze || further="$further systemd"
     python3 -c 'import ensurepip, venv' 2>/dev/null || further="$further python3 python3-venv"
     # Meant to be split: a list of words.

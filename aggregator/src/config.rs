@@ -2,15 +2,30 @@
 //!
 //! Owns names, defaults and bounds. The configuration is read whole before any port is bound.
 
+mod access;
+mod commands;
+
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
+pub use commands::{AccessCommand, AuthorityCommand, CertificateArgs, ProbeCommand};
 use uptime_proto::settings::{Settings, Texts};
 use uptime_proto::{Epoch, Period};
 
+use crate::access::TlsFiles;
+use crate::access::limits::Limits;
+use crate::ledger::RETENTION_S_MIN;
+use crate::ledger::agreement::Policy;
 use crate::telemetry::LogFormat;
+use crate::transfer::export::ExportArgs;
+use crate::transfer::import::ImportArgs;
+
+/// See [`RETENTION_S_MIN`].
+const RETENTION_DAYS_MIN: u64 = RETENTION_S_MIN / 86_400;
+/// A hundred years.
+const RETENTION_DAYS_MAX: u64 = 36_525;
 
 /// Decides which Golem providers are up from what many probes saw, writes nodes_status.csv and
 /// answers for it.
@@ -34,7 +49,30 @@ pub enum Command {
     Serve(SettingArgs),
     /// Read the configuration and open the store as serve would, say what is wrong, and exit
     Check(SettingArgs),
-    /// Probes and their tokens; works beside a running serve
+    /// Check everything stored against itself and against the state made of it; works beside a
+    /// running serve. Exit status 1 when something is wrong
+    Verify {
+        /// Where the aggregator keeps its store [default: ./uptime-data]
+        #[arg(long, env = "UPTIME_DATA_DIR")]
+        data_dir: Option<PathBuf>,
+    },
+    /// Write a consistent copy of the store into a new file; works beside a running serve
+    Backup {
+        /// The file, which must not be there yet
+        file: PathBuf,
+        /// Where the aggregator keeps its store [default: ./uptime-data]
+        #[arg(long, env = "UPTIME_DATA_DIR")]
+        data_dir: Option<PathBuf>,
+    },
+    /// Check a backup and make a store of it, in a data directory that has none
+    Restore {
+        /// The backup
+        file: PathBuf,
+        /// Where the store is to live [default: ./uptime-data]
+        #[arg(long, env = "UPTIME_DATA_DIR")]
+        data_dir: Option<PathBuf>,
+    },
+    /// Probes: who may hand in, and what of it counts; works beside a running serve
     Probe {
         /// Where the aggregator keeps its store [default: ./uptime-data]
         #[arg(long, env = "UPTIME_DATA_DIR", global = true)]
@@ -43,21 +81,36 @@ pub enum Command {
         #[command(subcommand)]
         command: ProbeCommand,
     },
-}
-
-/// What can be done with probes.
-#[derive(Debug, Subcommand)]
-pub enum ProbeCommand {
-    /// Enrol a probe and print its token: once, it is stored only as a hash
-    Add {
-        /// Letters, digits, '-', '_' and '.'
-        name: String,
-        /// A subnet it may speak for; repeatable; none: any
-        #[arg(long = "subnet-allowed")]
-        subnets_allowed: Vec<String>,
+    /// Who may read and who may administer, and the trail; works beside a running serve
+    Access {
+        /// Where the aggregator keeps its store [default: ./uptime-data]
+        #[arg(long, env = "UPTIME_DATA_DIR", global = true)]
+        data_dir: Option<PathBuf>,
+        /// What to do with them.
+        #[command(subcommand)]
+        command: AccessCommand,
     },
-    /// List the enrolled probes
-    List,
+    /// The small built-in certificate authority, for those who have none
+    Authority {
+        /// Where the aggregator keeps its store [default: ./uptime-data]
+        #[arg(long, env = "UPTIME_DATA_DIR", global = true)]
+        data_dir: Option<PathBuf>,
+        /// What to do with it.
+        #[command(subcommand)]
+        command: AuthorityCommand,
+    },
+    /// Take over the totals of an existing nodes_status.csv and its scan_count.txt
+    ///
+    /// They are kept as a dated opening balance, apart from what is observed, and are added to it
+    /// in the CSV of --csv-dialect seed only. Every count below zero or above the number of scans
+    /// is clamped, and every stamp of a local time that came twice or never is resolved; each is
+    /// told. Any other fault, and nothing is imported. Not beside a running serve.
+    ImportCsv(ImportArgs),
+    /// Write what is stored as a table, as NDJSON or Parquet; works beside a running serve
+    ///
+    /// It takes what is stored at the moment it starts. Stored parts that cannot be read are named
+    /// and left out, and the exit status is 1.
+    Export(ExportArgs),
 }
 
 macro_rules! setting_args {
@@ -71,6 +124,9 @@ macro_rules! setting_args {
             /// Serve plaintext on addresses beyond loopback, for anyone to read and to forge
             #[arg(long)]
             pub insecure_plaintext_beyond_loopback: bool,
+            /// Let anyone read on addresses beyond loopback, without a token or a certificate
+            #[arg(long)]
+            pub anonymous_readers_beyond_loopback: bool,
             $($(#[doc = $doc])+ #[arg(long, env = $env, value_name = $value)]
             pub $field: Option<String>,)+
         }
@@ -92,10 +148,35 @@ setting_args! {
     grpc_addr = "grpc-addr", "UPTIME_GRPC_ADDR", "ADDR:PORT";
     /// Where HTTP is served [default: 127.0.0.1:7641]
     http_addr = "http-addr", "UPTIME_HTTP_ADDR", "ADDR:PORT";
+    /// The server's certificate (and those between it and its authority), PEM; read anew when it
+    /// changes and on SIGHUP. With it both ports speak TLS
+    tls_cert_file = "tls-cert-file", "UPTIME_TLS_CERT_FILE", "FILE";
+    /// Its private key, PEM, for nobody else to read
+    tls_key_file = "tls-key-file", "UPTIME_TLS_KEY_FILE", "FILE";
+    /// Authorities, PEM: a client certificate that one of them signed proves the name in it
+    client_ca_file = "client-ca-file", "UPTIME_CLIENT_CA_FILE", "FILE";
+    /// Whether reading wants a token or a certificate on loopback, too [default: false]
+    readers_need_token = "readers-need-token", "UPTIME_READERS_NEED_TOKEN", "BOOL";
+    /// Connections, both ports together [default: 2048]
+    connections_max = "connections-max", "UPTIME_CONNECTIONS_MAX", "N";
+    /// Connections from one address [default: 256]
+    connections_per_address_max =
+        "connections-per-address-max", "UPTIME_CONNECTIONS_PER_ADDRESS_MAX", "N";
+    /// Parts a second that one probe may hand in on average; beyond that it waits [default: 2000]
+    parts_per_s_max = "parts-per-s-max", "UPTIME_PARTS_PER_S_MAX", "N";
+    /// Whether a probe that mostly contradicts all others counts no more until a person decides
+    /// [default: false]
+    set_aside_disagreeing = "set-aside-disagreeing", "UPTIME_SET_ASIDE_DISAGREEING", "BOOL";
     /// Where the store lives [default: ./uptime-data]
     data_dir = "data-dir", "UPTIME_DATA_DIR", "DIR";
     /// The canonical CSV [default: nodes_status.csv in the data directory]
     csv = "csv", "UPTIME_CSV", "FILE";
+    /// How the CSV is written: utc, or seed: what the script this project replaces can load and
+    /// continue, with scan_count.txt beside it [default: utc]
+    csv_dialect = "csv-dialect", "UPTIME_CSV_DIALECT", "DIALECT";
+    /// The subnet that a CSV of the dialect seed is of [default: that of the imported CSV, where it
+    /// was told, else the only one]
+    csv_subnet = "csv-subnet", "UPTIME_CSV_SUBNET", "NAME";
     /// Length of a round in seconds; divides 86,400. Changing it opens an epoch [default: 30]
     round_period_s = "round-period-s", "UPTIME_ROUND_PERIOD_S", "S";
     /// Seconds after a round's end in which its parts are on time [default: 5]
@@ -111,8 +192,20 @@ setting_args! {
     direct_timeout_ms = "direct-timeout-ms", "UPTIME_DIRECT_TIMEOUT_MS", "MS";
     /// Ids one probe may have brought that were never confirmed [default: 100000]
     unconfirmed_nodes_max = "unconfirmed-nodes-max", "UPTIME_UNCONFIRMED_NODES_MAX", "N";
+    /// Days after which single facts are let go and only their sums stay; at least 40, or 0: never
+    /// [default: 400]
+    retention_days = "retention-days", "UPTIME_RETENTION_DAYS", "DAYS";
     /// How logs are written: text or json [default: text]
     log_format = "log-format", "UPTIME_LOG_FORMAT", "FORMAT";
+}
+
+/// How the canonical CSV is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CsvDialect {
+    /// Stamps with an offset, uptime by the method in force.
+    Utc,
+    /// For the script this project replaces, by `seed-v1`.
+    Seed,
 }
 
 /// Everything serve needs to know.
@@ -123,9 +216,17 @@ pub struct Config {
     pub http_addr: SocketAddr,
     pub data_dir: PathBuf,
     pub csv: PathBuf,
+    pub csv_dialect: CsvDialect,
+    pub csv_subnet: Option<String>,
     pub rules: Epoch,
     pub unconfirmed_nodes_max: u64,
+    pub retention_s: Option<u64>,
     pub log_format: LogFormat,
+    pub tls: Option<TlsFiles>,
+    pub anonymous_grpc: bool,
+    pub anonymous_http: bool,
+    pub limits: Limits,
+    pub disagreement: Policy,
 }
 
 /// The default data directory.
@@ -151,60 +252,97 @@ impl Config {
         let mut settings = Settings::new(args.texts(), file);
         let grpc_addr = settings.one("grpc-addr", SocketAddr::from(([127, 0, 0, 1], 7640)));
         let http_addr = settings.one("http-addr", SocketAddr::from(([127, 0, 0, 1], 7641)));
-        for (name, addr) in [("grpc-addr", grpc_addr), ("http-addr", http_addr)] {
-            let loopback = match addr.ip() {
-                IpAddr::V4(ip) => ip.is_loopback(),
-                IpAddr::V6(ip) => ip.is_loopback(),
-            };
-            if !loopback && !args.insecure_plaintext_beyond_loopback {
-                settings.fault(format!(
-                    "--{name}: {addr} is not loopback, and this version serves plaintext only: \
-                     bind to loopback behind a TLS proxy or tunnel, or say \
-                     --insecure-plaintext-beyond-loopback"
-                ));
-            }
-        }
+        let access = access::resolve(&mut settings, args, grpc_addr, http_addr);
         let data_dir = settings.one("data-dir", default_data_dir());
         let csv = settings.one("csv", data_dir.join("nodes_status.csv"));
-        let default_period = |seconds| Period::new(seconds).map_err(|error| error.to_string());
-        let thirty = default_period(30).map_err(|fault| vec![fault])?;
-        let period = settings.checked("round-period-s", thirty, |text| {
-            default_period(text.parse().map_err(|_| "a number of seconds is wanted".to_owned())?)
-        });
-        let default = Epoch::with_defaults(period);
-        let rules = Epoch {
-            grace_s: settings.number32("grace-s", default.grace_s, 0, 3_600),
-            positive_probes_min: settings.number32(
-                "positive-probes-min",
-                default.positive_probes_min,
-                1,
-                100,
-            ),
-            freshness_s: settings.number32("freshness-s", default.freshness_s, 1, 3_600),
-            relay_session_age_min_s: settings.number32(
-                "relay-session-age-min-s",
-                default.relay_session_age_min_s,
-                0,
-                86_400,
-            ),
-            direct_timeout_ms: settings.number32(
-                "direct-timeout-ms",
-                default.direct_timeout_ms,
-                1,
-                30_000,
-            ),
-            ..default
-        };
+        let (csv_dialect, csv_subnet) = csv_form(&mut settings);
+        let rules = rules(&mut settings)?;
         let unconfirmed_nodes_max =
             settings.number("unconfirmed-nodes-max", 100_000, 1, u64::from(u32::MAX));
+        let retention_s = retention(&mut settings);
         let log_format = settings.checked("log-format", LogFormat::Text, |text| match text {
             "text" => Ok(LogFormat::Text),
             "json" => Ok(LogFormat::Json),
             _ => Err("text or json is wanted".to_owned()),
         });
         settings.finish()?;
-        Ok(Self { grpc_addr, http_addr, data_dir, csv, rules, unconfirmed_nodes_max, log_format })
+        let access::Access { tls, anonymous_grpc, anonymous_http, limits, disagreement } = access;
+        Ok(Self {
+            grpc_addr,
+            http_addr,
+            data_dir,
+            csv,
+            csv_dialect,
+            csv_subnet,
+            rules,
+            unconfirmed_nodes_max,
+            retention_s,
+            log_format,
+            tls,
+            anonymous_grpc,
+            anonymous_http,
+            limits,
+            disagreement,
+        })
     }
+}
+
+fn rules(settings: &mut Settings) -> Result<Epoch, Vec<String>> {
+    let default_period = |seconds| Period::new(seconds).map_err(|error| error.to_string());
+    let thirty = default_period(30).map_err(|fault| vec![fault])?;
+    let period = settings.checked("round-period-s", thirty, |text| {
+        default_period(text.parse().map_err(|_| "a number of seconds is wanted".to_owned())?)
+    });
+    let default = Epoch::with_defaults(period);
+    Ok(Epoch {
+        grace_s: settings.number32("grace-s", default.grace_s, 0, 3_600),
+        positive_probes_min: settings.number32(
+            "positive-probes-min",
+            default.positive_probes_min,
+            1,
+            100,
+        ),
+        freshness_s: settings.number32("freshness-s", default.freshness_s, 1, 3_600),
+        relay_session_age_min_s: settings.number32(
+            "relay-session-age-min-s",
+            default.relay_session_age_min_s,
+            0,
+            86_400,
+        ),
+        direct_timeout_ms: settings.number32(
+            "direct-timeout-ms",
+            default.direct_timeout_ms,
+            1,
+            30_000,
+        ),
+        ..default
+    })
+}
+
+/// Seconds after which single facts are let go.
+fn retention(settings: &mut Settings) -> Option<u64> {
+    let days = settings.checked("retention-days", 400, |text| match text.parse() {
+        Ok(0) => Ok(0),
+        Ok(days) if (RETENTION_DAYS_MIN..=RETENTION_DAYS_MAX).contains(&days) => Ok(days),
+        _ => Err(format!("0, or {RETENTION_DAYS_MIN} to {RETENTION_DAYS_MAX} is wanted")),
+    });
+    (days > 0).then_some(days * 86_400)
+}
+
+fn csv_form(settings: &mut Settings) -> (CsvDialect, Option<String>) {
+    let csv_dialect = settings.checked("csv-dialect", CsvDialect::Utc, |text| match text {
+        "utc" => Ok(CsvDialect::Utc),
+        "seed" => Ok(CsvDialect::Seed),
+        _ => Err("utc or seed is wanted".to_owned()),
+    });
+    let csv_subnet = settings.optional("csv-subnet", |text| match text {
+        "" => Err("the name of a subnet is wanted".to_owned()),
+        name => Ok(name.to_owned()),
+    });
+    if csv_subnet.is_some() && csv_dialect == CsvDialect::Utc {
+        settings.fault("--csv-subnet: only the dialect seed is of one subnet");
+    }
+    (csv_dialect, csv_subnet)
 }
 
 fn read_file(path: &Path) -> Result<Texts, String> {
@@ -244,12 +382,16 @@ mod tests {
             http_addr: Some("0.0.0.0:80".into()),
             round_period_s: Some("7".into()),
             grace_s: Some("-1".into()),
+            retention_days: Some("35".into()),
+            csv_dialect: Some("excel".into()),
+            csv_subnet: Some("public".into()),
             ..SettingArgs::default()
         };
         let faults = Config::resolve(&args, Texts::from([("typo".into(), vec![])])).unwrap_err();
-        for name in ["grpc-addr", "http-addr", "round-period-s", "grace-s", "typo"] {
+        let names = ["grpc-addr", "http-addr", "round-period-s", "grace-s", "typo", "csv-dialect"];
+        for name in names.into_iter().chain(["csv-subnet", "retention-days"]) {
             assert!(faults.iter().any(|fault| fault.contains(name)), "{name}: {faults:?}");
         }
-        assert_eq!(faults.len(), 5, "{faults:?}");
+        assert_eq!(faults.len(), 8, "{faults:?}");
     }
 }

@@ -6,6 +6,7 @@
 mod assignment;
 mod connections;
 mod dispatch;
+mod join;
 mod stream;
 
 pub use connections::Connections;
@@ -14,19 +15,21 @@ pub use dispatch::run as dispatch;
 use std::sync::Arc;
 
 use metrics::counter;
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
-use uptime_proto::convert::{Decoder, PartLimits, Refusal, part_from_wire};
+use uptime_proto::convert::{Decoder, PartLimits, Refusal, part_from_wire, samples_from_wire};
 use uptime_proto::v1::{self, RefusalReason, ReportStatus};
-use uptime_proto::{Epoch, Epochs, NodeId, Part, Reason};
+use uptime_proto::{Epoch, Epochs, NodeId, Part, Reason, Sample};
 
-use crate::access;
+use crate::access::audit::Auditor;
+use crate::access::limits::Rates;
+use crate::access::{Pass, Refusal as AccessRefusal};
 use crate::clock::now_unix_ms;
+pub use crate::ledger::LATENESS_S_MAX;
 use crate::ledger::{Ledger, PartOutcome, Submission, Unavailable};
 use crate::store::{Details, Gap, ProbeRecord};
 
-/// Rounds that began longer ago are refused: 35 days, the age limit of a probe's spool.
-pub const LATENESS_S_MAX: u64 = 35 * 86_400;
 /// A part may be ahead of this clock by so much, as the probe's offset may be.
 const CLOCK_SKEW_MS_MAX: i64 = 2_000;
 /// More parts in one report would only make its answer unwieldy.
@@ -45,6 +48,10 @@ pub struct IngestOptions {
     pub part_limits: PartLimits,
     /// Announced in Welcome.
     pub schedule: v1::Schedule,
+    /// How fast a probe may hand in parts.
+    pub rates: Rates,
+    /// Where it is noted that a probe spoke for a subnet it may not speak for.
+    pub auditor: Auditor,
 }
 
 /// Gaps taken from one report; a probe sends one.
@@ -99,12 +106,14 @@ impl Ingest {
     /// ledger's queue, the inner one when it is durable.
     async fn take(
         &self,
-        probe: &ProbeRecord,
+        caller: &Caller,
         report: v1::Report,
-        decoder: Option<&mut Decoder>,
+        mut decoder: Option<&mut Decoder>,
     ) -> Result<impl Future<Output = Result<v1::ReportResult, Unavailable>> + use<>, Unavailable>
     {
-        let checked = self.check(probe, &report, decoder);
+        let probe = &caller.probe;
+        let checked = self.check(caller, &report, decoder.as_deref_mut());
+        let samples = read_samples(probe, &report, decoder.as_deref());
         let refused = checked.iter().filter(|part| part.is_err()).count() as u64;
         if refused > 0 {
             self.ledger.refused(probe.number, refused).await;
@@ -126,6 +135,7 @@ impl Ingest {
             parts: parts.into_iter().flatten().collect(),
             details,
             gaps: read_gaps(probe, &report.gaps),
+            samples,
         };
         let outcomes = self.ledger.submit(submission).await?;
         let (report_id, name) = (report.report_id, probe.name.clone());
@@ -149,7 +159,7 @@ impl Ingest {
 
     fn check(
         &self,
-        probe: &ProbeRecord,
+        caller: &Caller,
         report: &v1::Report,
         mut decoder: Option<&mut Decoder>,
     ) -> Vec<Result<Part, Refusal>> {
@@ -168,7 +178,11 @@ impl Ingest {
                     );
                     return Err(Refusal::new(RefusalReason::TooManyParts, detail));
                 }
-                check_subnet(&part, probe)?;
+                check_subnet(&part, &caller.probe).inspect_err(|_| {
+                    let (address, name) = (caller.pass.peer.address.ip(), &caller.probe.name);
+                    let (refusal, subnet) = (AccessRefusal::Subnet, &part.key.subnet);
+                    self.options.auditor.refused(refusal, address, Some(name), subnet);
+                })?;
                 check_time(&part, self.ledger.epochs(), now_ms)?;
                 Ok(part)
             })
@@ -189,6 +203,24 @@ impl Ingest {
             lateness_s_max: LATENESS_S_MAX,
             subnet_bytes_max: narrow(part.subnet_bytes_max),
         }
+    }
+}
+
+/// Who hands in: the gate has seen to it that it is a probe.
+#[derive(Debug, Clone)]
+struct Caller {
+    probe: Arc<ProbeRecord>,
+    pass: Pass,
+}
+
+impl Caller {
+    fn of<T>(request: &Request<T>) -> Result<Self, Status> {
+        let pass = request.extensions().get::<Pass>().cloned();
+        let caller = pass.and_then(|pass| {
+            let probe = pass.identity.as_ref()?.probe.clone()?;
+            Some(Self { probe, pass })
+        });
+        caller.ok_or_else(|| Status::unauthenticated("no probe makes this call"))
     }
 }
 
@@ -259,6 +291,27 @@ fn read_gaps(probe: &ProbeRecord, wire: &[v1::Gap]) -> Vec<Gap> {
     gaps
 }
 
+/// The samples of a report, after its parts went through the decoder. They decide nothing, so those
+/// that make no sense, or are of no round that may still come, are left out.
+fn read_samples(
+    probe: &ProbeRecord,
+    report: &v1::Report,
+    decoder: Option<&Decoder>,
+) -> Vec<Sample> {
+    let now_s = u64::try_from(now_unix_ms() / 1000).unwrap_or(0);
+    let may_be = now_s.saturating_sub(LATENESS_S_MAX)..=now_s + 2;
+    match samples_from_wire(report, decoder) {
+        Ok(mut samples) => {
+            samples.retain(|sample| may_be.contains(&sample.round_start_s));
+            samples
+        }
+        Err(refusal) => {
+            tracing::warn!(probe = probe.name, %refusal, "samples left out");
+            Vec::new()
+        }
+    }
+}
+
 fn read_details(wire: &[v1::NodeDetails]) -> Result<Vec<(NodeId, Details)>, Refusal> {
     let refuse = |detail: String| Refusal::new(RefusalReason::DetailsInvalid, detail);
     if wire.len() > DETAILS_MAX {
@@ -283,6 +336,7 @@ fn read_details(wire: &[v1::NodeDetails]) -> Result<Vec<(NodeId, Details)>, Refu
                 runtime: wire.runtime.clone(),
                 runtime_version: wire.runtime_version.clone(),
                 networks: wire.networks.clone(),
+                changed_s: 0,
             };
             Ok((id, details))
         })
@@ -340,19 +394,30 @@ impl v1::collector_server::Collector for Ingest {
         &self,
         request: Request<Streaming<v1::ProbeMessage>>,
     ) -> Result<Response<Self::ConnectStream>, Status> {
-        let probe = access::authenticate(&self.ledger, request.metadata()).await?;
-        Ok(Response::new(stream::start(self.clone(), probe, request.into_inner())))
+        let caller = Caller::of(&request)?;
+        Ok(Response::new(stream::start(self.clone(), caller, request.into_inner())))
     }
 
     async fn submit(
         &self,
         request: Request<v1::SubmitRequest>,
     ) -> Result<Response<v1::SubmitResponse>, Status> {
-        let probe = access::authenticate(&self.ledger, request.metadata()).await?;
+        let caller = Caller::of(&request)?;
+        let (rates, probe) = (&self.options.rates, caller.probe.number);
+        let owed = rates.owed(probe, Instant::now());
+        if !owed.is_zero() {
+            counter!("uptime_ingest_slowed_total").increment(1);
+            return Err(Status::resource_exhausted(format!(
+                "this probe hands in more than it may; try again in {} s",
+                owed.as_secs() + 1
+            )));
+        }
         let mut results = Vec::new();
         for report in request.into_inner().reports {
+            // What it owes is asked for at the next call.
+            rates.charge(probe, report.parts.len(), Instant::now());
             let unavailable = |error: Unavailable| Status::unavailable(error.to_string());
-            let result = self.take(&probe, report, None).await.map_err(unavailable)?;
+            let result = self.take(&caller, report, None).await.map_err(unavailable)?;
             results.push(result.await.map_err(unavailable)?);
         }
         let now_ms = now_unix_ms();
@@ -365,6 +430,13 @@ impl v1::collector_server::Collector for Ingest {
             server_time_unix_ms: now_ms,
             epoch: Some(self.ledger.epochs().at(now_s).into()),
         }))
+    }
+
+    async fn join(
+        &self,
+        request: Request<v1::JoinRequest>,
+    ) -> Result<Response<v1::JoinResponse>, Status> {
+        join::join(&self.ledger, &self.options.auditor, &request).await
     }
 }
 

@@ -5,12 +5,19 @@
 //! synced", and what is in memory can always be rebuilt from what is on disk. It refuses to know
 //! where parts come from and where snapshots go.
 
+mod access;
+pub mod agreement;
+mod archive;
 mod chunked;
 pub mod evidence;
+pub mod explain;
 pub mod kept;
 mod latest;
 pub mod nodes;
+pub mod outage;
 mod owner;
+pub mod rebuilt;
+pub mod retraction;
 pub mod seed;
 pub mod snapshot;
 pub mod state;
@@ -23,19 +30,28 @@ use std::sync::Arc;
 use roaring::RoaringBitmap;
 use tokio::sync::{mpsc, oneshot, watch};
 use uptime_proto::v1::RefusalReason;
-use uptime_proto::{Epochs, NodeId, Part};
+use uptime_proto::{Epochs, NodeId, Part, Round, Sample};
 
-use crate::store::{Details, Gap, ProbeRecord, StoreError};
+use crate::store::{
+    Details, Gap, Identities, NodeSamples, PackedDay, PreparedDay, ProbeRecord, StoreError,
+};
+pub use access::AccessError;
+use access::AccessRequest;
+use archive::Question;
+use explain::Explanation;
 use nodes::NodeNames;
-pub use owner::{LedgerOptions, Owner};
+pub use owner::{LedgerOptions, Owner, RETENTION_S_MIN, kept_state_agrees};
 use snapshot::Snapshot;
+use state::State;
 
+/// Facts of rounds that began longer ago are refused: 35 days, the age limit of a probe's spool.
+pub const LATENESS_S_MAX: u64 = 35 * 86_400;
 /// Requests that wait for the owner. When so many do, senders wait too, and through them the
 /// streams they serve: nothing is dropped.
 const QUEUE_MAX: usize = 256;
 
 /// Parts of one probe, to be committed together.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Submission {
     /// The probe's number.
     pub probe: u32,
@@ -45,6 +61,8 @@ pub struct Submission {
     pub details: Vec<(NodeId, Details)>,
     /// Rounds of which the probe has nothing.
     pub gaps: Vec<Gap>,
+    /// Ages and round trips of single nodes.
+    pub samples: Vec<Sample>,
 }
 
 /// What became of a part.
@@ -85,9 +103,11 @@ enum Request {
     Submit(Submission, oneshot::Sender<Result<Vec<PartOutcome>, Unavailable>>),
     Refused { probe: u32, parts: u64 },
     Lookups { round_s: u64, answer: oneshot::Sender<LookupState> },
-    Authenticate([u8; 32], oneshot::Sender<Result<Option<ProbeRecord>, StoreError>>),
+    Access(AccessRequest),
     Connected { probe: ProbeRecord, greeting: Option<Greeting> },
     Assigned { probe: u32, nodes: u64 },
+    CommitPack(PreparedDay, oneshot::Sender<Result<Option<PackedDay>, StoreError>>),
+    LetGo { base: Box<State>, before_s: u64, answer: oneshot::Sender<Result<u64, StoreError>> },
 }
 
 /// The store would not take it, or the ledger is stopping: nothing was lost, try again.
@@ -99,8 +119,10 @@ pub struct Unavailable(pub String);
 #[derive(Debug, Clone)]
 pub struct Ledger {
     requests: mpsc::Sender<Request>,
+    questions: mpsc::Sender<Question>,
     snapshots: watch::Receiver<Arc<Snapshot>>,
     epochs: Arc<Epochs>,
+    identities: watch::Receiver<Arc<Identities>>,
 }
 
 impl std::fmt::Debug for Request {
@@ -143,17 +165,6 @@ impl Ledger {
         state.await.ok()
     }
 
-    /// The probe whose token has this hash.
-    ///
-    /// # Errors
-    /// [`Unavailable`] when the store cannot be asked.
-    pub async fn authenticate(&self, hash: [u8; 32]) -> Result<Option<ProbeRecord>, Unavailable> {
-        let (answer, probe) = oneshot::channel();
-        self.tell(Request::Authenticate(hash, answer)).await;
-        let probe = probe.await.map_err(|_| stopping())?;
-        probe.map_err(|error| Unavailable(error.to_string()))
-    }
-
     /// Notes that a probe's stream begins (with what it said) or ends (`None`).
     pub async fn connected(&self, probe: ProbeRecord, greeting: Option<Greeting>) {
         self.tell(Request::Connected { probe, greeting }).await;
@@ -162,6 +173,46 @@ impl Ledger {
     /// Notes how many nodes stand on a probe's list.
     pub async fn assigned(&self, probe: u32, nodes: u64) {
         self.tell(Request::Assigned { probe, nodes }).await;
+    }
+
+    /// Why a node, by its number, had its verdict in a closed round.
+    ///
+    /// # Errors
+    /// [`Unavailable`] when the store cannot be read.
+    pub async fn explain(&self, node: u32, round: Round) -> Result<Explanation, Unavailable> {
+        let (answer, account) = oneshot::channel();
+        // Fails only when the owner has stopped; then no answer comes either.
+        self.questions.send(Question::Explain { node, round, answer }).await.ok();
+        let account = account.await.map_err(|_| stopping())?;
+        account.map_err(|error| Unavailable(error.to_string()))
+    }
+
+    /// Ages, answers and round trips of a node, by its number.
+    ///
+    /// # Errors
+    /// [`Unavailable`] when the store cannot be read.
+    pub async fn samples(&self, node: u32) -> Result<NodeSamples, Unavailable> {
+        let (answer, samples) = oneshot::channel();
+        self.questions.send(Question::Samples { node, answer }).await.ok();
+        let samples = samples.await.map_err(|_| stopping())?;
+        samples.map_err(|error| Unavailable(error.to_string()))
+    }
+
+    /// Puts a packed day in the place of its rows; `None` when the ledger is stopping.
+    async fn commit_pack(
+        &self,
+        prepared: PreparedDay,
+    ) -> Option<Result<Option<PackedDay>, StoreError>> {
+        let (answer, packed) = oneshot::channel();
+        self.tell(Request::CommitPack(prepared, answer)).await;
+        packed.await.ok()
+    }
+
+    /// Takes a base in the place of facts; `None` when the ledger is stopping.
+    async fn let_go(&self, base: State, before_s: u64) -> Option<Result<u64, StoreError>> {
+        let (answer, gone) = oneshot::channel();
+        self.tell(Request::LetGo { base: Box::new(base), before_s, answer }).await;
+        gone.await.ok()
     }
 
     async fn tell(&self, request: Request) {

@@ -1,7 +1,8 @@
 //! The aggregator of Golem Uptime: takes parts in, decides, publishes, answers.
 //!
-//! `ingest`, `query`, `web` and `publish` meet only in the ledger; only the ledger talks to the
-//! store. See ARCHITECTURE.md at the top of the repository.
+//! `ingest`, `query`, `web` and `publish` meet only in the ledger, but that `web` puts what is asked of
+//! its API to `query`; only the ledger, and `transfer` beside it, talk to the store. See
+//! ARCHITECTURE.md at the top of the repository.
 
 pub mod access;
 pub mod admin;
@@ -9,9 +10,12 @@ pub mod clock;
 pub mod config;
 pub mod ingest;
 pub mod ledger;
+pub mod lock;
 pub mod publish;
 pub mod query;
 pub mod server;
 pub mod store;
 pub mod telemetry;
+pub mod transfer;
+pub mod upkeep;
 pub mod web;

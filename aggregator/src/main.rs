@@ -1,22 +1,19 @@
 //! The `uptime-aggregator` command.
 
 use std::io::Write;
-use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use uptime_aggregator::access::{check_name, hash_token, new_token};
+use uptime_aggregator::access::commands::{self, CommandError, Place, Said};
 use uptime_aggregator::clock::now_unix_ms;
-use uptime_aggregator::config::{
-    Cli, Command, Config, ProbeCommand, SettingArgs, default_data_dir,
-};
-use uptime_aggregator::publish::utc_stamp;
+use uptime_aggregator::config::{Cli, Command, Config, SettingArgs, default_data_dir};
 use uptime_aggregator::server::{Server, check};
-use uptime_aggregator::store::{SqliteStore, Store};
-use uptime_aggregator::telemetry;
+use uptime_aggregator::transfer::TransferError;
+use uptime_aggregator::transfer::export::export;
+use uptime_aggregator::transfer::import::import_csv;
+use uptime_aggregator::{telemetry, upkeep};
 
 /// Wrong usage or configuration, as sysexits.h has it.
 const EXIT_USAGE: u8 = 64;
@@ -47,6 +44,7 @@ fn main() -> ExitCode {
 }
 
 async fn run(command: Command) -> anyhow::Result<ExitCode> {
+    let now_ms = now_unix_ms();
     match command {
         Command::Serve(args) => match configured(&args) {
             Ok(config) => serve(config).await,
@@ -60,9 +58,44 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
             }
             Err(code) => Ok(code),
         },
-        Command::Probe { data_dir, command } => {
-            probe(&data_dir.unwrap_or_else(default_data_dir), command).await
+        Command::Verify { data_dir } => {
+            let verified =
+                upkeep::verify(&data_dir.unwrap_or_else(default_data_dir), now_unix_ms()).await?;
+            verified.lines().iter().for_each(|line| print_line(line));
+            let sound = verified.is_sound();
+            Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
+        Command::Backup { file, data_dir } => {
+            let bytes = upkeep::backup(&data_dir.unwrap_or_else(default_data_dir), &file).await?;
+            print_line(&format!("ok: {} holds the store, {bytes} bytes", file.display()));
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Restore { file, data_dir } => {
+            let data_dir = data_dir.unwrap_or_else(default_data_dir);
+            let generation = upkeep::restore(&file, &data_dir).await?;
+            print_line(&format!(
+                "ok: {} holds the store of {}, generation {generation}; start serve with it",
+                data_dir.display(),
+                file.display()
+            ));
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Probe { data_dir, command } => {
+            let data_dir = data_dir.unwrap_or_else(default_data_dir);
+            say(commands::probe(Place { data_dir: &data_dir, now_ms }, &command).await)
+        }
+        Command::Access { data_dir, command } => {
+            let data_dir = data_dir.unwrap_or_else(default_data_dir);
+            say(commands::access(Place { data_dir: &data_dir, now_ms }, &command).await)
+        }
+        Command::Authority { data_dir, command } => {
+            let data_dir = data_dir.unwrap_or_else(default_data_dir);
+            say(commands::authority(Place { data_dir: &data_dir, now_ms }, &command))
+        }
+        Command::ImportCsv(args) => {
+            Ok(ended(import_csv(&args, now_unix_ms(), &mut std::io::stdout()).await))
+        }
+        Command::Export(args) => Ok(ended(export(&args, now_unix_ms()).await)),
     }
 }
 
@@ -73,6 +106,22 @@ fn configured(args: &SettingArgs) -> Result<Config, ExitCode> {
         }
         ExitCode::from(EXIT_USAGE)
     })
+}
+
+/// Tells what became of a transfer.
+fn ended(done: Result<(), TransferError>) -> ExitCode {
+    match done {
+        Ok(()) => return ExitCode::SUCCESS,
+        // Whoever has enough of the rows, as `head`, wants to hear nothing of it.
+        Err(TransferError::Gone) => {}
+        Err(error) => {
+            eprintln!("uptime-aggregator: {error}");
+            if matches!(error, TransferError::Usage(_)) {
+                return EXIT_USAGE.into();
+            }
+        }
+    }
+    ExitCode::FAILURE
 }
 
 /// The one place that answers on standard output. Whoever reads it may have gone; that ends no
@@ -92,6 +141,8 @@ async fn serve(config: Config) -> anyhow::Result<ExitCode> {
     let shutdown = CancellationToken::new();
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    let tls = server.tls();
     let stop = shutdown.clone();
     let running = server.run(shutdown);
     tokio::pin!(running);
@@ -100,46 +151,27 @@ async fn serve(config: Config) -> anyhow::Result<ExitCode> {
             result = &mut running => return result.map(|()| ExitCode::SUCCESS),
             _ = terminate.recv() => stop.cancel(),
             _ = interrupt.recv() => stop.cancel(),
+            _ = hangup.recv() => match &tls {
+                Some(tls) => tls.reload(),
+                None => tracing::info!("there are no certificates to read anew"),
+            },
         }
     }
 }
 
-async fn probe(data_dir: &Path, command: ProbeCommand) -> anyhow::Result<ExitCode> {
-    let mut store = SqliteStore::open(data_dir).await?;
-    match command {
-        ProbeCommand::Add { name, subnets_allowed } => {
-            if let Err(fault) = check_name(&name) {
-                eprintln!("uptime-aggregator: {fault}");
-                return Ok(EXIT_USAGE.into());
-            }
-            let token = new_token();
-            let hash = hash_token(&token);
-            let added = store.add_probe(&name, &hash, &subnets_allowed, now_unix_ms()).await?;
-            if added.is_none() {
-                bail!("a probe named {name} is enrolled already; see: probe list");
-            }
-            eprintln!(
-                "Probe {name} is enrolled. Its token follows, once; only a hash of it is kept.\n\
-                 On the probe's host put it in a file only the probe can read and start:\n  \
-                 uptime-probe run --aggregator http://ADDRESS:7640 --token-file FILE"
-            );
-            print_line(&token);
+/// Prints what a command about identities says.
+fn say(said: Result<Said, CommandError>) -> anyhow::Result<ExitCode> {
+    match said {
+        Ok(Said { answer, note }) => {
+            eprint!("{note}");
+            // A token that nobody saw is of no use to anybody.
+            std::io::stdout().lock().write_all(answer.as_bytes())?;
+            Ok(ExitCode::SUCCESS)
         }
-        ProbeCommand::List => {
-            let probes = store.probes().await.context("reading the probes")?;
-            if probes.is_empty() {
-                eprintln!("No probe is enrolled yet: uptime-aggregator probe add NAME");
-            }
-            for probe in probes {
-                let subnets = match probe.subnets_allowed.as_slice() {
-                    [] => "any subnet".to_owned(),
-                    some => some.join(","),
-                };
-                let state = if probe.revoked { "revoked" } else { "enrolled" };
-                let since = utc_stamp(probe.enrolled_at_ms);
-                print_line(&format!("{}\t{state}\t{since}\t{subnets}", probe.name));
-            }
+        Err(CommandError::Usage(fault)) => {
+            eprintln!("uptime-aggregator: {fault}");
+            Ok(EXIT_USAGE.into())
         }
+        Err(error) => Err(error.into()),
     }
-    Ok(ExitCode::SUCCESS)
 }

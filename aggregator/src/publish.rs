@@ -4,6 +4,8 @@
 //! renamed, the directory synced, once per closed round. A reader never sees half a file; a write
 //! that fails leaves the file before it and is reported.
 
+pub mod seed_csv;
+
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -17,6 +19,8 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::now_unix_ms;
 use crate::ledger::snapshot::{NodeView, Snapshot};
 use crate::ledger::uptime::shortest_decimal;
+use crate::store::Opening;
+use seed_csv::{SeedBooks, subnet_of};
 
 /// The columns, in order.
 pub const HEADER: [&str; 5] =
@@ -87,10 +91,46 @@ pub fn replace_file(
         .map_err(|error| named(error, &directory))
 }
 
+/// What the `seed` dialect takes besides the snapshot.
+#[derive(Debug)]
+pub struct SeedTerms {
+    /// What was imported.
+    pub opening: Option<Opening>,
+    /// The subnet the CSV is of, where the operator said so.
+    pub subnet: Option<String>,
+}
+
+/// The CSV: where it goes and what it says.
+#[derive(Debug, Clone)]
+pub struct PublishedCsv {
+    /// The file.
+    pub path: PathBuf,
+    /// In the `seed` dialect: what that takes.
+    pub seed: Option<Arc<SeedTerms>>,
+}
+
+impl PublishedCsv {
+    /// Replaces the file, and in the `seed` dialect the number of scans beside it, by what a
+    /// snapshot says.
+    ///
+    /// # Errors
+    /// With what is wrong; the file before stays.
+    pub fn replace(&self, snapshot: &Snapshot) -> io::Result<()> {
+        let Some(terms) = &self.seed else {
+            return replace_file(&self.path, |out| write_csv(snapshot, out));
+        };
+        let opening = terms.opening.as_ref();
+        let subnet = subnet_of(snapshot, terms.subnet.as_deref(), opening);
+        let subnet = subnet.map_err(io::Error::other)?;
+        let seed = snapshot.seed().ok_or_else(|| io::Error::other("seed-v1 is not kept"))?;
+        SeedBooks { snapshot, seed, opening, subnet }.replace(&self.path)
+    }
+}
+
 /// Writes the CSV now and after every closed round, until told to stop; after the last word of
 /// the ledger it writes once more. `published` tells readers which round the file is of.
 pub async fn run(
-    path: PathBuf,
+    csv: PublishedCsv,
     mut snapshots: watch::Receiver<Arc<Snapshot>>,
     published: watch::Sender<Option<u64>>,
     shutdown: CancellationToken,
@@ -100,13 +140,11 @@ pub async fn run(
         let snapshot = Arc::clone(&snapshots.borrow_and_update());
         let key = snapshot.closed.map(uptime_proto::Round::start_s);
         if written != Some(key) {
-            let target = path.clone();
+            let target = csv.clone();
             let started = now_unix_ms();
-            let result = tokio::task::spawn_blocking(move || {
-                replace_file(&target, |out| write_csv(&snapshot, out))
-            })
-            .await
-            .unwrap_or_else(|error| Err(io::Error::other(error)));
+            let result = tokio::task::spawn_blocking(move || target.replace(&snapshot))
+                .await
+                .unwrap_or_else(|error| Err(io::Error::other(error)));
             match result {
                 Ok(()) => {
                     written = Some(key);

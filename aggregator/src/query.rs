@@ -1,34 +1,34 @@
 //! Answers over gRPC, from immutable snapshots.
 //!
-//! Owns the translation of a snapshot into wire messages, and pages. Refuses to touch the ledger's
-//! state: whatever is asked, ingest is not held up.
+//! Owns the questions: what each asks for, what of it is refused, and where the answer comes from.
+//! Refuses to touch the ledger's state: whatever is asked, ingest is not held up.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+mod listing;
+mod present;
+mod refusal;
+mod watch;
 
-use prost::Message;
+pub use present::freshness;
+
+use std::pin::Pin;
+
+use futures_util::Stream;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 use uptime_proto::v1::{self, NodeOrder};
 use uptime_proto::{NodeId, Round};
 
 use crate::clock::now_unix_ms;
 use crate::ledger::Ledger;
-use crate::ledger::evidence::Ineligibility;
-use crate::ledger::snapshot::{NodeView, ProbeStatus, Snapshot};
-use crate::ledger::state::RoundSummary;
-use crate::ledger::uptime::Tally;
-use crate::ledger::verdict::Verdict;
+use crate::ledger::snapshot::Snapshot;
 use crate::publish::write_csv;
+use listing::{Listings, PageToken, node_rows, page_size, question};
+use refusal::{bad_field, node_id, not_found, window};
+use watch::Feed;
 
-/// The largest page.
-const PAGE_MAX: u32 = 1_000;
-/// The encoded rows of a page: leaves a message room for the rest.
-const PAGE_BYTES_MAX: usize = uptime_proto::MESSAGE_BYTES_MAX - 16 * 1024;
-/// Tag and length of a row in its message.
-const ROW_OVERHEAD_BYTES: usize = 8;
-/// Snapshots kept for readers in the middle of a listing: ten minutes at the default period.
-const PAGED_SNAPSHOTS_MAX: usize = 20;
+/// Ids one question may name.
+const IDS_MAX: usize = 1_000;
 /// Bytes of CSV in one message.
 const CSV_PIECE_BYTES: usize = 64 * 1024;
 
@@ -36,287 +36,69 @@ const CSV_PIECE_BYTES: usize = 64 * 1024;
 #[derive(Clone)]
 pub struct Query {
     ledger: Ledger,
-    /// Snapshots that a page token may name, oldest first, one per closed round.
-    paged: Arc<Mutex<VecDeque<Arc<Snapshot>>>>,
-}
-
-/// What a page token says: the listing's snapshot and the next row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct PageToken {
-    closed_s: u64,
-    serial: u64,
-    next: usize,
-}
-
-impl PageToken {
-    fn read(text: &str) -> Result<Option<Self>, Status> {
-        if text.is_empty() {
-            return Ok(None);
-        }
-        let mut parts = text.split('-');
-        let mut number = || parts.next()?.parse::<u64>().ok();
-        let token = (|| {
-            let (closed_s, serial, next) = (number()?, number()?, number()?);
-            Some(Self { closed_s, serial, next: usize::try_from(next).ok()? })
-        })();
-        let parts = token.filter(|_| parts.next().is_none());
-        parts.map(Some).ok_or_else(|| {
-            Status::invalid_argument("page_token: give back what the last page said, unchanged")
-        })
-    }
-
-    fn write(self) -> String {
-        format!("{}-{}-{}", self.closed_s, self.serial, self.next)
-    }
-}
-
-fn page_size(asked: u32, default: u32) -> usize {
-    let size = if asked == 0 { default } else { asked.min(PAGE_MAX) };
-    size as usize
-}
-
-fn unimplemented(what: &str) -> Status {
-    Status::unimplemented(format!("{what} is not answered by this version"))
+    listings: Listings,
+    feed: Feed,
 }
 
 impl Query {
-    /// The service over a ledger's snapshots.
-    #[must_use]
-    pub fn new(ledger: Ledger) -> Self {
-        Self { ledger, paged: Arc::default() }
+    /// The service over a ledger's snapshots, and what must run beside it until told to stop: it
+    /// keeps the log of changes for watchers.
+    pub fn new(
+        ledger: Ledger,
+        shutdown: CancellationToken,
+    ) -> (Self, impl Future<Output = ()> + Send + 'static) {
+        let (feed, keep_log) = watch::keep_log(ledger.snapshots(), shutdown);
+        (Self { ledger, listings: Listings::default(), feed }, keep_log)
     }
 
-    /// The snapshot of a listing: the current one for a first page, else the one its token names.
-    fn snapshot_of(&self, token: Option<PageToken>) -> Result<Arc<Snapshot>, Status> {
-        let current = self.ledger.snapshot();
-        // A leaf: nothing is awaited while it is held.
-        let mut paged = self.paged.lock().unwrap_or_else(PoisonError::into_inner);
-        match token {
-            None => {
-                if paged.back().is_none_or(|last| last.serial != current.serial) {
-                    paged.push_back(Arc::clone(&current));
-                    if paged.len() > PAGED_SNAPSHOTS_MAX {
-                        paged.pop_front();
-                    }
-                }
-                Ok(current)
-            }
-            Some(token) => {
-                let kept = paged
-                    .iter()
-                    .find(|kept| kept.serial == token.serial && closed_s(kept) == token.closed_s);
-                kept.map(Arc::clone).ok_or_else(|| {
-                    Status::aborted("page_token: this listing is too old to go on; start anew")
-                })
-            }
+    /// The round that a question about the past means.
+    fn closed_round(snapshot: &Snapshot, start_s: u64) -> Result<Round, Status> {
+        let Some(closed) = snapshot.closed else {
+            return Err(Status::failed_precondition("no round has closed yet"));
+        };
+        if start_s == 0 {
+            return Ok(closed);
         }
-    }
-}
-
-/// How fresh an answer from this snapshot is.
-#[must_use]
-pub fn freshness(snapshot: &Snapshot, now_ms: i64) -> v1::Freshness {
-    let closed_s = snapshot.closed.map_or(0, Round::start_s);
-    let epoch = snapshot.epochs.at(closed_s);
-    v1::Freshness {
-        last_closed_round_unix_s: closed_s,
-        round_period_s: epoch.period.seconds(),
-        answered_at_unix_ms: now_ms,
-        method: uptime_proto::round::METHOD_FRESH.to_owned(),
-        epoch_start_unix_s: epoch.start_s,
-        store_id: snapshot.store_id.to_vec().into(),
-        generation: snapshot.generation,
-    }
-}
-
-fn verdict(verdict: Verdict) -> v1::Verdict {
-    match verdict {
-        Verdict::Up => v1::Verdict::Up,
-        Verdict::Down => v1::Verdict::Down,
-        Verdict::Unknown => v1::Verdict::Unknown,
-    }
-}
-
-fn ineligibility(reason: Ineligibility) -> i32 {
-    let reason = match reason {
-        Ineligibility::RelaySessionYoung => v1::Ineligibility::RelaySessionYoung,
-        Ineligibility::RelaySessionMissing => v1::Ineligibility::RelaySessionMissing,
-        Ineligibility::MassLoss => v1::Ineligibility::MassLoss,
-        Ineligibility::DidNotLook => v1::Ineligibility::DidNotLook,
-    };
-    reason as i32
-}
-
-fn figures(tally: &Tally, from_unix_s: u64, to_unix_s: u64) -> v1::UptimeFigures {
-    v1::UptimeFigures {
-        uptime_percent: tally.uptime_percent(),
-        coverage_percent: tally.coverage_percent(),
-        up_s: tally.up_s,
-        down_s: tally.down_s,
-        unknown_s: tally.unknown_s,
-        up_rounds: tally.up_rounds,
-        down_rounds: tally.down_rounds,
-        unknown_rounds: tally.unknown_rounds,
-        window: Some(v1::Window { from_unix_s, to_unix_s }),
-    }
-}
-
-fn node(view: &NodeView<'_>, snapshot: &Snapshot) -> v1::Node {
-    let details = view.details.cloned().unwrap_or_default();
-    v1::Node {
-        id: view.id.to_string(),
-        is_online: view.is_online,
-        verdict: verdict(view.verdict) as i32,
-        verdict_since_unix_s: view.verdict_since_s,
-        first_seen_unix_s: view.first_seen_s,
-        last_seen_unix_ms: view.last_seen_ms,
-        retired: view.retired,
-        all: Some(figures(&view.tally, view.first_seen_s, snapshot.closed_end_s())),
-        subnets: view.subnets.iter().map(|name| (*name).to_owned()).collect(),
-        name: details.name,
-        runtime: details.runtime,
-        runtime_version: details.runtime_version,
-        networks: details.networks,
-        round_trip_us: None,
-        flapping: false,
-    }
-}
-
-fn probe(status: &ProbeStatus, last: Option<&RoundSummary>) -> v1::Probe {
-    let round = last.and_then(|last| last.probes.get(&status.number));
-    let reasons = round.map_or(&[][..], |round| &round.ineligibilities);
-    v1::Probe {
-        name: status.name.clone(),
-        connected: status.connected,
-        revoked: status.revoked,
-        software_version: status.software_version.clone(),
-        subnets: status.subnets.clone(),
-        last_report_unix_ms: status.last_report_ms.unwrap_or(0),
-        last_round_unix_s: last.filter(|_| round.is_some()).map_or(0, |last| last.round.start_s()),
-        eligible: round.is_some_and(|round| round.ballot.eligible),
-        ineligibilities: reasons.iter().copied().map(ineligibility).collect(),
-        could_not_look: round.map_or_else(Vec::new, |round| {
-            round.could_not_look.iter().map(|reason| reason.to_wire() as i32).collect()
-        }),
-        parts_accepted: status.parts_accepted,
-        parts_refused: status.parts_refused,
-        conflicts: status.conflicts,
-        assigned_nodes: status.assigned_nodes,
-    }
-}
-
-fn round(summary: &RoundSummary, snapshot: &Snapshot) -> v1::Round {
-    let name = |number: u32| {
-        let status = snapshot.probes.iter().find(|status| status.number == number);
-        status.map_or_else(|| format!("probe {number}"), |status| status.name.clone())
-    };
-    let eligible = summary.probes.values().filter(|probe| probe.ballot.eligible).count();
-    let narrow = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-    v1::Round {
-        start_unix_s: summary.round.start_s(),
-        period_s: summary.round.period().seconds(),
-        up: summary.up,
-        down: summary.down,
-        unknown: summary.unknown,
-        probes_reported: narrow(summary.probes.len()),
-        probes_eligible: narrow(eligible),
-        probes: summary
-            .probes
-            .iter()
-            .map(|(number, probe)| v1::RoundProbe {
-                probe: name(*number),
-                eligible: probe.ballot.eligible,
-                ineligibilities: probe.ineligibilities.iter().copied().map(ineligibility).collect(),
-                could_not_look: probe.could_not_look.iter().map(|r| r.to_wire() as i32).collect(),
-                offers: probe.offers,
-                looked: probe.tallied.looked,
-                found: probe.tallied.found,
-            })
-            .collect(),
-    }
-}
-
-fn wanted(view: &NodeView<'_>, filter: &v1::NodeFilter) -> bool {
-    let name = view.details.map_or("", |details| details.name.as_str());
-    filter.is_online.is_none_or(|online| online == view.is_online)
-        && (filter.subnet.is_empty() || view.subnets.contains(&filter.subnet.as_str()))
-        && (filter.id_prefix.is_empty()
-            || view.id.to_string().starts_with(&filter.id_prefix.to_lowercase()))
-        && (filter.name_contains.is_empty() || name.contains(&filter.name_contains))
-        && (filter.include_retired || !view.retired)
-}
-
-fn sorted<'a>(
-    mut views: Vec<NodeView<'a>>,
-    order: NodeOrder,
-    descending: bool,
-) -> Vec<NodeView<'a>> {
-    let uptime = |view: &NodeView<'_>| view.tally.uptime_percent().unwrap_or(-1.0);
-    let name = |view: &NodeView<'a>| view.details.map_or("", |details| details.name.as_str());
-    // Views come ascending by id and sorting is stable, so equal keys stay ascending by id.
-    match order {
-        NodeOrder::Unspecified | NodeOrder::Id => {}
-        NodeOrder::Uptime => views.sort_by(|a, b| uptime(a).total_cmp(&uptime(b))),
-        NodeOrder::LastSeen => views.sort_by_key(|view| view.last_seen_ms),
-        NodeOrder::Name => views.sort_by(|a, b| name(a).cmp(name(b))),
-    }
-    if descending {
-        views.reverse();
-    }
-    views
-}
-
-fn closed_s(snapshot: &Snapshot) -> u64 {
-    snapshot.closed.map_or(0, Round::start_s)
-}
-
-/// One page, and the token of the next. A page ends early where it would not fit a message.
-fn page<T, R: Message>(
-    rows: &[T],
-    token: Option<PageToken>,
-    size: usize,
-    snapshot: &Snapshot,
-    show: impl Fn(&T) -> R,
-) -> (Vec<R>, String) {
-    let from = token.map_or(0, |token| token.next).min(rows.len());
-    let (mut shown, mut bytes) = (Vec::new(), 0);
-    for row in rows[from..].iter().take(size) {
-        let row = show(row);
-        bytes += row.encoded_len() + ROW_OVERHEAD_BYTES;
-        if bytes > PAGE_BYTES_MAX && !shown.is_empty() {
-            break;
+        let start_ms = i64::try_from(start_s.saturating_mul(1000)).unwrap_or(i64::MAX);
+        let round = snapshot.epochs.round_at_ms(start_ms);
+        if round > closed {
+            let why = format!("it has not closed; the last closed round is {}", closed.start_s());
+            return Err(bad_field("round_unix_s", why));
         }
-        shown.push(row);
+        if round.start_s() != start_s {
+            let why = format!(
+                "no round starts then; one of {} s starts at {}",
+                round.period().seconds(),
+                round.start_s()
+            );
+            return Err(bad_field("round_unix_s", why));
+        }
+        if start_s < snapshot.carried_to_s() {
+            return Err(Status::out_of_range(format!(
+                "round_unix_s: who saw what is kept of rounds from {} on",
+                snapshot.carried_to_s()
+            )));
+        }
+        Ok(round)
     }
-    let next = from + shown.len();
-    let token = PageToken { closed_s: closed_s(snapshot), serial: snapshot.serial, next };
-    let token = if next < rows.len() { token.write() } else { String::new() };
-    (shown, token)
 }
+
+type Watching = Pin<Box<dyn Stream<Item = Result<v1::WatchNodesResponse, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl v1::uptime_query_server::UptimeQuery for Query {
-    type WatchNodesStream = ReceiverStream<Result<v1::WatchNodesResponse, Status>>;
+    type WatchNodesStream = Watching;
     type ExportCsvStream = ReceiverStream<Result<v1::ExportCsvResponse, Status>>;
 
     async fn get_node(
         &self,
         request: Request<v1::GetNodeRequest>,
     ) -> Result<Response<v1::GetNodeResponse>, Status> {
-        let id: NodeId = request
-            .into_inner()
-            .id
-            .parse()
-            .map_err(|error| Status::invalid_argument(format!("id: {error}")))?;
+        let id = node_id("id", &request.into_inner().id)?;
         let snapshot = self.ledger.snapshot();
-        let view = snapshot.node(&id).ok_or_else(|| {
-            Status::not_found(format!(
-                "{id} was never seen, or is not confirmed yet: one probe's offer alone is not \
-                 enough"
-            ))
-        })?;
+        let view = snapshot.node(&id).ok_or_else(|| not_found(&id))?;
         Ok(Response::new(v1::GetNodeResponse {
-            node: Some(node(&view, &snapshot)),
+            node: Some(present::node(&view, &snapshot)),
             freshness: Some(freshness(&snapshot, now_unix_ms())),
         }))
     }
@@ -327,23 +109,29 @@ impl v1::uptime_query_server::UptimeQuery for Query {
     ) -> Result<Response<v1::ListNodesResponse>, Status> {
         let request = request.into_inner();
         let order = NodeOrder::try_from(request.order)
-            .map_err(|_| Status::invalid_argument(format!("order: {} unknown", request.order)))?;
+            .map_err(|_| bad_field("order", format!("{} is none", request.order)))?;
         let filter = request.filter.unwrap_or_default();
-        if filter.members_only {
-            return Err(unimplemented("filter.members_only"));
-        }
+        let asked = v1::ListNodesRequest {
+            filter: Some(filter.clone()),
+            order: request.order,
+            descending: request.descending,
+            ..v1::ListNodesRequest::default()
+        };
         let token = PageToken::read(&request.page_token)?;
-        let snapshot = self.snapshot_of(token)?;
-        let views = snapshot.nodes().filter(|view| wanted(view, &filter)).collect();
-        let views = sorted(views, order, request.descending);
+        let rows =
+            move |snapshot: &Snapshot| node_rows(snapshot, &filter, order, request.descending);
+        let question = question("nodes", &asked);
+        let listing = self.listings.open(token, self.ledger.snapshot(), question, rows).await?;
+        let snapshot = &listing.snapshot;
         let size = page_size(request.page_size, 100);
-        let (nodes, next_page_token) =
-            page(&views, token, size, &snapshot, |view| node(view, &snapshot));
+        let (nodes, next_page_token) = listing.page(token, size, |number| {
+            snapshot.view(number).map(|view| present::node(&view, snapshot))
+        });
         Ok(Response::new(v1::ListNodesResponse {
             nodes,
             next_page_token,
-            total: views.len() as u64,
-            freshness: Some(freshness(&snapshot, now_unix_ms())),
+            total: listing.rows.len() as u64,
+            freshness: Some(freshness(snapshot, now_unix_ms())),
         }))
     }
 
@@ -353,15 +141,19 @@ impl v1::uptime_query_server::UptimeQuery for Query {
     ) -> Result<Response<v1::ListRoundsResponse>, Status> {
         let request = request.into_inner();
         let token = PageToken::read(&request.page_token)?;
-        let snapshot = self.snapshot_of(token)?;
-        let newest_first: Vec<_> = snapshot.rounds.iter().rev().collect();
+        let rows = |snapshot: &Snapshot| (0..).take(snapshot.rounds.len()).collect();
+        let question = question("rounds", &v1::ListRoundsRequest::default());
+        let listing = self.listings.open(token, self.ledger.snapshot(), question, rows).await?;
+        let snapshot = &listing.snapshot;
         let size = page_size(request.page_size, 20);
-        let (rounds, next_page_token) =
-            page(&newest_first, token, size, &snapshot, |summary| round(summary, &snapshot));
+        let (rounds, next_page_token) = listing.page(token, size, |row| {
+            let newest_first = snapshot.rounds.iter().rev().nth(row as usize);
+            newest_first.map(|summary| present::round(summary, snapshot))
+        });
         Ok(Response::new(v1::ListRoundsResponse {
             rounds,
             next_page_token,
-            freshness: Some(freshness(&snapshot, now_unix_ms())),
+            freshness: Some(freshness(snapshot, now_unix_ms())),
         }))
     }
 
@@ -372,7 +164,7 @@ impl v1::uptime_query_server::UptimeQuery for Query {
         let snapshot = self.ledger.snapshot();
         let last = snapshot.rounds.last().map(|summary| &**summary);
         Ok(Response::new(v1::ListProbesResponse {
-            probes: snapshot.probes.iter().map(|status| probe(status, last)).collect(),
+            probes: snapshot.probes.iter().map(|status| present::probe(status, last)).collect(),
             freshness: Some(freshness(&snapshot, now_unix_ms())),
         }))
     }
@@ -407,86 +199,134 @@ impl v1::uptime_query_server::UptimeQuery for Query {
 
     async fn get_uptime(
         &self,
-        _request: Request<v1::GetUptimeRequest>,
+        request: Request<v1::GetUptimeRequest>,
     ) -> Result<Response<v1::GetUptimeResponse>, Status> {
-        Err(unimplemented("GetUptime"))
+        let request = request.into_inner();
+        let (from_s, to_s) = window(request.window)?;
+        if !request.ids.is_empty() {
+            return self.uptime_of(&request.ids, from_s, to_s).map(Response::new);
+        }
+        let token = PageToken::read(&request.page_token)?;
+        let rows = |snapshot: &Snapshot| {
+            let all = snapshot.names.by_id().iter().copied();
+            all.filter(|number| snapshot.confirmed.contains(*number)).collect()
+        };
+        let asked = v1::GetUptimeRequest { window: request.window, ..Default::default() };
+        let question = question("uptime", &asked);
+        let listing = self.listings.open(token, self.ledger.snapshot(), question, rows).await?;
+        let snapshot = &listing.snapshot;
+        let size = page_size(request.page_size, 100);
+        let (nodes, next_page_token) = listing.page(token, size, |number| {
+            let figures = present::windowed(&snapshot.windowed(number, from_s, to_s));
+            let id = snapshot.names.id(number)?.to_string();
+            Some(v1::NodeUptime { id, figures: Some(figures) })
+        });
+        Ok(Response::new(v1::GetUptimeResponse {
+            nodes,
+            next_page_token,
+            freshness: Some(freshness(snapshot, now_unix_ms())),
+        }))
     }
 
     async fn list_outages(
         &self,
-        _request: Request<v1::ListOutagesRequest>,
+        request: Request<v1::ListOutagesRequest>,
     ) -> Result<Response<v1::ListOutagesResponse>, Status> {
-        Err(unimplemented("ListOutages"))
+        let request = request.into_inner();
+        let id = node_id("id", &request.id)?;
+        let (from_s, to_s) = window(request.window)?;
+        let token = PageToken::read(&request.page_token)?;
+        let asked = v1::ListOutagesRequest {
+            id: request.id.clone(),
+            window: request.window,
+            ..Default::default()
+        };
+        let outages_of = move |snapshot: &Snapshot| {
+            let number = snapshot.node(&id).map(|view| view.number);
+            number.map(|number| snapshot.outages(number, from_s, to_s))
+        };
+        let current = self.ledger.snapshot();
+        if snapshot_lacks(&current, &id) {
+            return Err(not_found(&id));
+        }
+        let rows = move |snapshot: &Snapshot| {
+            let count = outages_of(snapshot).map_or(0, |outages| outages.len());
+            (0..).take(count).collect()
+        };
+        let listing = self.listings.open(token, current, question("outages", &asked), rows).await?;
+        let snapshot = &listing.snapshot;
+        let outages = outages_of(snapshot).unwrap_or_default();
+        let size = page_size(request.page_size, 100);
+        let (outages, next_page_token) =
+            listing.page(token, size, |row| outages.get(row as usize).map(present::outage));
+        Ok(Response::new(v1::ListOutagesResponse {
+            outages,
+            next_page_token,
+            freshness: Some(freshness(snapshot, now_unix_ms())),
+        }))
     }
 
     async fn explain(
         &self,
-        _request: Request<v1::ExplainRequest>,
+        request: Request<v1::ExplainRequest>,
     ) -> Result<Response<v1::ExplainResponse>, Status> {
-        Err(unimplemented("Explain"))
+        let request = request.into_inner();
+        let id = node_id("id", &request.id)?;
+        let snapshot = self.ledger.snapshot();
+        let view = snapshot.node(&id).ok_or_else(|| not_found(&id))?;
+        let round = Self::closed_round(&snapshot, request.round_unix_s)?;
+        let account = self.ledger.explain(view.number, round).await;
+        let account = account.map_err(|error| Status::unavailable(error.to_string()))?;
+        let mut rule = account.to_string();
+        if round.start_s() < view.first_seen_s {
+            rule.push_str("; the round lies before its first offer and counts neither way");
+        }
+        let (id, now_ms) = (id.to_string(), now_unix_ms());
+        Ok(Response::new(present::explanation(id, &account, rule, &snapshot, now_ms)))
     }
 
     async fn watch_nodes(
         &self,
-        _request: Request<v1::WatchNodesRequest>,
+        request: Request<v1::WatchNodesRequest>,
     ) -> Result<Response<Self::WatchNodesStream>, Status> {
-        Err(unimplemented("WatchNodes"))
+        let watching = watch::watch(&self.feed, request.into_inner())?;
+        Ok(Response::new(Box::pin(watching)))
     }
 
     async fn get_summary(
         &self,
         _request: Request<v1::GetSummaryRequest>,
     ) -> Result<Response<v1::GetSummaryResponse>, Status> {
-        Err(unimplemented("GetSummary"))
+        Ok(Response::new(present::summary(&self.ledger.snapshot(), now_unix_ms())))
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use uptime_proto::{Epoch, Epochs, Period};
+fn snapshot_lacks(snapshot: &Snapshot, id: &NodeId) -> bool {
+    snapshot.node(id).is_none()
+}
 
-    use super::*;
-
-    fn snapshot() -> Snapshot {
-        let epoch = Epoch::with_defaults(Period::new(30).expect("divides the day"));
-        let epochs = Epochs::new(vec![epoch]).expect("one epoch");
-        Snapshot::empty(Arc::new(epochs))
-    }
-
-    #[test]
-    fn page_tokens_come_back_and_others_are_refused() {
-        let token = PageToken { closed_s: 1_800_000_000, serial: 7, next: 300 };
-        assert_eq!(PageToken::read(&token.write()).ok().flatten(), Some(token));
-        assert_eq!(PageToken::read("").ok(), Some(None));
-        for bad in ["x", "1-", "1-2", "-1-2", "1-2-3-4", "99999999999999999999-1-1"] {
-            assert!(PageToken::read(bad).is_err(), "{bad}");
+impl Query {
+    fn uptime_of(
+        &self,
+        ids: &[String],
+        from_s: u64,
+        to_s: u64,
+    ) -> Result<v1::GetUptimeResponse, Status> {
+        if ids.len() > IDS_MAX {
+            return Err(bad_field("ids", format!("{} ids, at most {IDS_MAX}", ids.len())));
         }
-    }
-
-    /// Every row once, whatever ends a page; answers how many pages it took.
-    fn pages_of(rows: &[String], size: usize) -> usize {
-        let (mut all, mut token, mut pages) = (Vec::new(), None, 0);
-        loop {
-            let (part, next) = page(rows, token, size, &snapshot(), String::clone);
-            let bytes: usize = part.iter().map(String::len).sum();
-            assert!(part.len() <= size && (bytes < 1 << 20 || part.len() == 1));
-            all.extend(part);
-            pages += 1;
-            token = PageToken::read(&next).ok().flatten();
-            if token.is_none() {
-                assert_eq!(all, rows);
-                return pages;
-            }
-        }
-    }
-
-    #[test]
-    fn pages_cover_everything_once_and_fit_a_message() {
-        let row = |number: usize, bytes| format!("{number}{}", "x".repeat(bytes));
-        let small: Vec<String> = (0..25).map(|number| row(number, 4)).collect();
-        assert_eq!(pages_of(&small, 10), 3);
-        let large: Vec<String> = (0..25).map(|number| row(number, 300_000)).collect();
-        assert_eq!(pages_of(&large, 10), 9);
-        assert_eq!((page_size(0, 100), page_size(5, 100), page_size(9_999, 100)), (100, 5, 1_000));
+        let snapshot = self.ledger.snapshot();
+        let one = |(at, text): (usize, &String)| {
+            let id = node_id(&format!("ids[{at}]"), text)?;
+            let figures = snapshot
+                .node(&id)
+                .map(|view| present::windowed(&snapshot.windowed(view.number, from_s, to_s)));
+            Ok(v1::NodeUptime { id: id.to_string(), figures })
+        };
+        Ok(v1::GetUptimeResponse {
+            nodes: ids.iter().enumerate().map(one).collect::<Result<_, Status>>()?,
+            next_page_token: String::new(),
+            freshness: Some(freshness(&snapshot, now_unix_ms())),
+        })
     }
 }

@@ -3,9 +3,11 @@
 //! Owns which task runs and when each ends. Stop order: streams and calls first, then the ledger,
 //! then the CSV; whatever is cut short was not acknowledged, so nothing is lost by it.
 
-use std::fs::File;
+mod doors;
+mod listener;
+
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -13,31 +15,24 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Server as GrpcServer;
-use uptime_proto::MESSAGE_BYTES_MAX;
-use uptime_proto::convert::PartLimits;
-use uptime_proto::v1::admin_server::AdminServer;
-use uptime_proto::v1::collector_server::CollectorServer;
-use uptime_proto::v1::uptime_query_server::UptimeQueryServer;
 
-use crate::admin::Admin;
+use crate::access::Tls;
 use crate::clock::now_unix_ms;
-use crate::config::Config;
-use crate::ingest::{Connections, Ingest, IngestOptions, dispatch, schedule_for};
+use crate::config::{Config, CsvDialect};
+use crate::ingest::{Connections, dispatch};
 use crate::ledger::{Ledger, LedgerOptions, Owner};
+use crate::lock::DirectoryLock;
+use crate::publish::{PublishedCsv, SeedTerms};
 use crate::query::Query;
-use crate::store::SqliteStore;
-use crate::web::{Web, router};
+use crate::store::{SqliteStore, Store};
+use crate::web::Web;
 use crate::{publish, telemetry};
+use doors::Doors;
+use listener::Wire;
 
-/// Half-open connections are noticed within twice this.
-const KEEPALIVE: Duration = Duration::from_secs(10);
 /// How long calls may take to end after a stop.
 const GRACE: Duration = Duration::from_secs(5);
-/// Streams one connection may have open; a native probe needs one.
-const STREAMS_PER_CONNECTION_MAX: u32 = 200;
 /// How often the metrics' histograms are folded.
 const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 
@@ -51,11 +46,12 @@ pub struct Server {
     owner: Owner<SqliteStore>,
     grpc: TcpListener,
     http: TcpListener,
-    csv: PathBuf,
+    csv: PublishedCsv,
     config: Config,
+    tls: Option<Arc<Tls>>,
     metrics: PrometheusHandle,
     // Held while this process owns the data directory.
-    _lock: File,
+    _lock: DirectoryLock,
 }
 
 impl Server {
@@ -64,13 +60,18 @@ impl Server {
     /// # Errors
     /// With what could not be opened or bound, and what to do.
     pub async fn build(config: Config, metrics: PrometheusHandle) -> anyhow::Result<Self> {
-        let store = SqliteStore::open(&config.data_dir).await?;
-        let lock = lock(&config)?;
+        let tls = config.tls.clone().map(Tls::open).transpose()?.map(Arc::new);
+        let mut store = SqliteStore::open(&config.data_dir).await?;
+        let lock = DirectoryLock::take(&config.data_dir)?;
         let options = LedgerOptions {
-            rules: config.rules.clone(),
             unconfirmed_nodes_max: config.unconfirmed_nodes_max,
+            with_seed: config.csv_dialect == CsvDialect::Seed,
+            retention_s: config.retention_s,
+            ..LedgerOptions::new(config.rules.clone())
         };
-        let (owner, ledger) = Owner::open(store, options, now_unix_ms()).await?;
+        let csv = published_csv(&config, &mut store).await?;
+        let (mut owner, ledger) = Owner::open(store, options, now_unix_ms()).await?;
+        owner.set_disagreement_policy(config.disagreement);
         let bind = async |name, addr| {
             let listener = TcpListener::bind(addr)
                 .await
@@ -80,7 +81,6 @@ impl Server {
         };
         let (grpc, grpc_addr) = bind("grpc-addr", config.grpc_addr).await?;
         let (http, http_addr) = bind("http-addr", config.http_addr).await?;
-        let csv = config.csv.clone();
         Ok(Self {
             grpc_addr,
             http_addr,
@@ -90,6 +90,7 @@ impl Server {
             http,
             csv,
             config,
+            tls,
             metrics,
             _lock: lock,
         })
@@ -99,6 +100,12 @@ impl Server {
     #[must_use]
     pub fn ledger(&self) -> Ledger {
         self.ledger.clone()
+    }
+
+    /// The certificates in force, to have them read anew; `None`: plaintext is served.
+    #[must_use]
+    pub fn tls(&self) -> Option<Arc<Tls>> {
+        self.tls.clone()
     }
 
     /// Serves until told to stop.
@@ -114,7 +121,7 @@ impl Server {
         let connections = Connections::new(shutdown.clone());
         let ledger = self.ledger;
 
-        inner.spawn(self.owner.run(ledger_stop.clone()));
+        inner.spawn(self.owner.run(ledger.clone(), ledger_stop.clone()));
         let (published, published_seen) = watch::channel(None);
         inner.spawn(publish::run(
             self.csv.clone(),
@@ -130,20 +137,31 @@ impl Server {
                 metrics.run_upkeep();
             }
         });
+        let (query, keep_log) = Query::new(ledger.clone(), shutdown.clone());
+        helpers.spawn(keep_log);
         let web = Web {
             ledger: ledger.clone(),
-            csv: self.csv,
+            query: query.clone(),
+            csv: self.csv.path,
             published: published_seen,
             metrics: self.metrics,
+            now_unix_ms,
         };
-        let stop = shutdown.clone();
+        let doors = Doors::new(ledger.clone(), &self.config, self.tls);
+        // It writes its last lines while the ledger still takes them.
+        let trail = doors.auditor.clone().run(ledger.clone(), shutdown.clone());
         outer.spawn(async move {
-            axum::serve(self.http, router(web))
-                .with_graceful_shutdown(stop.cancelled_owned())
-                .await?;
+            trail.await;
             Ok(())
         });
-        outer.spawn(serve_grpc(self.grpc, ledger, connections, self.config, shutdown.clone()));
+        doors.spawn_keepers(&mut helpers, &shutdown);
+        let grpc = doors.grpc_router(connections, query, &self.config).await?;
+        for (wire, tcp, router) in
+            [(Wire::Grpc, self.grpc, grpc), (Wire::Http, self.http, doors.http_router(web))]
+        {
+            let (listener, stop) = (doors.listener(wire, tcp), shutdown.clone());
+            outer.spawn(async move { Ok(listener.run(router, stop).await?) });
+        }
 
         let mut result = Ok(());
         tokio::select! {
@@ -168,60 +186,15 @@ impl Server {
     }
 }
 
-async fn serve_grpc(
-    listener: TcpListener,
-    ledger: Ledger,
-    connections: Connections,
-    config: Config,
-    shutdown: CancellationToken,
-) -> anyhow::Result<()> {
-    let (health, health_service) = tonic_health::server::health_reporter();
-    health.set_serving::<CollectorServer<Ingest>>().await;
-    health.set_serving::<UptimeQueryServer<Query>>().await;
-    let reflection = || {
-        tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(uptime_proto::DESCRIPTOR)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+/// What is imported is read once: nothing is imported while this process has the data directory.
+async fn published_csv(config: &Config, store: &mut SqliteStore) -> anyhow::Result<PublishedCsv> {
+    let seed = match config.csv_dialect {
+        CsvDialect::Utc => None,
+        CsvDialect::Seed => {
+            Some(SeedTerms { opening: store.opening().await?, subnet: config.csv_subnet.clone() })
+        }
     };
-    // Newer clients ask for v1; Python's know only v1alpha.
-    let (reflection, reflection_alpha) = (reflection().build_v1()?, reflection().build_v1alpha()?);
-    let options =
-        IngestOptions { part_limits: PartLimits::default(), schedule: schedule_for(&config.rules) };
-    let ingest = Ingest::new(ledger.clone(), connections, options);
-    GrpcServer::builder()
-        .http2_keepalive_interval(Some(KEEPALIVE))
-        .http2_keepalive_timeout(Some(KEEPALIVE))
-        .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
-        .tcp_nodelay(true)
-        .add_service(health_service)
-        .add_service(reflection)
-        .add_service(reflection_alpha)
-        .add_service(
-            CollectorServer::new(ingest)
-                .max_decoding_message_size(MESSAGE_BYTES_MAX)
-                .max_encoding_message_size(MESSAGE_BYTES_MAX),
-        )
-        .add_service(
-            UptimeQueryServer::new(Query::new(ledger))
-                .max_decoding_message_size(MESSAGE_BYTES_MAX)
-                .max_encoding_message_size(MESSAGE_BYTES_MAX),
-        )
-        .add_service(AdminServer::new(Admin).max_decoding_message_size(MESSAGE_BYTES_MAX))
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), shutdown.cancelled_owned())
-        .await?;
-    Ok(())
-}
-
-fn lock(config: &Config) -> anyhow::Result<File> {
-    let path = config.data_dir.join("lock");
-    let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
-    file.try_lock().with_context(|| {
-        format!(
-            "{} is in use by another aggregator; stop that one or choose another --data-dir",
-            config.data_dir.display()
-        )
-    })?;
-    Ok(file)
+    Ok(PublishedCsv { path: config.csv.clone(), seed: seed.map(Arc::new) })
 }
 
 /// What `check` does: everything serve does before it serves.
@@ -229,16 +202,16 @@ fn lock(config: &Config) -> anyhow::Result<File> {
 /// # Errors
 /// With what is wrong and what to do.
 pub async fn check(config: Config) -> anyhow::Result<String> {
-    let (csv, data_dir) = (config.csv.clone(), config.data_dir.clone());
+    let data_dir = config.data_dir.clone();
     let server = Server::build(config, telemetry::start_metrics()?).await?;
     let snapshot = server.ledger.snapshot();
-    publish::replace_file(&csv, |out| publish::write_csv(&snapshot, out))?;
+    server.csv.replace(&snapshot)?;
     Ok(format!(
         "store {} holds {} nodes; gRPC {} and HTTP {} are free; {} can be written",
         data_dir.display(),
         snapshot.confirmed.len(),
         server.grpc_addr,
         server.http_addr,
-        csv.display()
+        server.csv.path.display()
     ))
 }

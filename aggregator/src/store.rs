@@ -1,22 +1,37 @@
 //! The durable truth: facts, and what is needed to read them.
 //!
 //! Owns the trait every store keeps to and the plain records that cross it. Refuses to interpret:
-//! a store knows nothing of verdicts. Only the ledger talks to a store.
+//! a store knows nothing of verdicts. Only the ledger, and `transfer` beside it, talk to a store.
 
 mod blob;
+mod check;
+mod damage;
+mod hold;
+mod identities;
 mod kept;
+mod opening;
 mod packing;
+mod samples;
+mod schema;
 mod segment;
 mod sqlite;
 
+pub use identities::{
+    AuditRecord, By, CallerRecord, Changed, Credential, CredentialKind, Identities, IdentityStore,
+    NewCredential, NewIdentity, ON_THIS_HOST, REFUSED, Role,
+};
+pub use opening::{Opening, OpeningRow};
+pub use packing::PreparedDay;
+pub use sqlite::FILE_NAME as STORE_FILE_NAME;
 pub use sqlite::SqliteStore;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use uptime_proto::{Epoch, NodeId, Reason};
 
 use crate::ledger::evidence::{Fact, FactKey};
+pub use crate::ledger::retraction::Retraction;
 
 /// Why a store could not do what it was asked to.
 #[derive(Debug, thiserror::Error)]
@@ -92,6 +107,16 @@ pub struct Details {
     pub runtime: String,
     pub runtime_version: String,
     pub networks: Vec<String>,
+    /// When it last said something new, by the aggregator's clock, unix seconds.
+    pub changed_s: u64,
+}
+
+impl Details {
+    /// Whether both say the same, whenever it was said.
+    #[must_use]
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        Self { changed_s: 0, ..self.clone() } == Self { changed_s: 0, ..other.clone() }
+    }
 }
 
 /// Everything but the facts: small enough to be in memory.
@@ -109,6 +134,8 @@ pub struct Catalogue {
     pub subnets: Vec<String>,
     /// By number, each with the probe that brought it.
     pub nodes: Vec<(NodeId, u32)>,
+    /// Numbers of nodes whose ids are forgotten.
+    pub forgotten: BTreeSet<u32>,
     /// By node number.
     pub details: BTreeMap<u32, Details>,
 }
@@ -127,32 +154,41 @@ pub struct Gap {
     pub reason: Reason,
 }
 
-/// A probe's evidence of an interval that does not count. Stored and reversible; nothing is deleted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Retraction {
-    /// Names it.
-    pub number: u64,
-    /// The probe's number.
+/// What travels beside a part, of one node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "as `uptime_proto::Sample`, by numbers")]
+pub struct NodeSample {
     pub probe: u32,
-    /// Rounds that start in `[from_s, to_s)`, by the grid the probe knew; unix seconds.
-    pub from_s: u64,
-    /// See `from_s`.
-    pub to_s: u64,
-    /// In the words of whoever made it.
-    pub reason: String,
-    /// Unix milliseconds.
-    pub made_at_ms: i64,
-    /// When it was undone; `None`: it holds. Unix milliseconds.
-    pub undone_at_ms: Option<i64>,
+    pub node: u32,
+    pub round_s: u64,
+    pub seen_age_ms: Option<i32>,
+    pub answered_in_ms: Option<u32>,
+    /// By the reliable channel, else by the other.
+    pub round_trip_us: Option<u32>,
 }
 
-impl Retraction {
-    /// Whether it takes a fact out of the count.
-    #[must_use]
-    pub fn covers(&self, key: &FactKey) -> bool {
-        let holds = self.undone_at_ms.is_none() && self.probe == key.probe;
-        holds && (self.from_s..self.to_s).contains(&key.round.start_s())
-    }
+/// Round trips to a node on one day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "named by unit")]
+pub struct LatencyDay {
+    pub day_s: u64,
+    pub samples: u64,
+    pub min_us: u32,
+    pub max_us: u32,
+    pub mean_us: u32,
+    pub last_us: u32,
+}
+
+/// What is kept of the samples of one node.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NodeSamples {
+    /// Probe, round, and how long before it the relay had heard of the node. The last that each
+    /// probe told: until another comes it grows by the time that passes.
+    pub aged: Vec<(u32, u64, i32)>,
+    /// Probe, round, and how long the node took to answer the direct question; the last.
+    pub answered: Vec<(u32, u64, u32)>,
+    /// Ascending by day.
+    pub latency: Vec<LatencyDay>,
 }
 
 /// Which state is kept: what a rebuild from facts would make, for a start without rebuilding.
@@ -162,6 +198,43 @@ pub enum Kept {
     Latest,
     /// Of the last round whose facts are not all kept any more: where any rebuild begins.
     Base,
+}
+
+/// How far a check is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Parts looked at.
+    pub done: u64,
+    /// Parts there are.
+    pub of: u64,
+}
+
+/// What a check found.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Checked {
+    /// Parts that stand in rows.
+    pub parts: u64,
+    /// Parts of packed days.
+    pub packed_parts: u64,
+    /// Node ids.
+    pub nodes: u64,
+    /// What does not agree, each with where it is; the first [`Checked::FAULTS_MAX`].
+    pub faults: Vec<String>,
+    /// How many faults there are in all.
+    pub faults_in_all: u64,
+}
+
+impl Checked {
+    /// More are counted and not named.
+    pub const FAULTS_MAX: usize = 200;
+
+    /// Notes a fault.
+    pub fn fault(&mut self, what: String) {
+        self.faults_in_all += 1;
+        if self.faults.len() < Self::FAULTS_MAX {
+            self.faults.push(what);
+        }
+    }
 }
 
 /// What one commit writes, all or nothing.
@@ -179,13 +252,20 @@ pub struct Batch {
     pub gaps: Vec<Gap>,
     /// Those facts whose round is closed already: a kept state does not know them.
     pub late: BTreeSet<FactKey>,
+    /// Samples.
+    pub samples: Vec<NodeSample>,
+    /// When it is written, unix milliseconds.
+    pub now_ms: i64,
 }
 
 impl Batch {
     /// Whether there is nothing to write.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.facts.is_empty() && self.details.is_empty() && self.gaps.is_empty()
+        self.facts.is_empty()
+            && self.details.is_empty()
+            && self.gaps.is_empty()
+            && self.samples.is_empty()
     }
 }
 
@@ -206,7 +286,7 @@ pub enum Put {
 pub type Read = Result<Fact, String>;
 
 /// The verbs of a store. When a call that writes returns `Ok`, what it wrote survives power loss.
-pub trait Store: Send {
+pub trait Store: IdentityStore {
     /// Everything but the facts.
     fn catalogue(&mut self) -> impl Future<Output = Result<Catalogue, StoreError>> + Send;
 
@@ -231,11 +311,24 @@ pub trait Store: Send {
     /// The starts of the first and last round that has a fact.
     fn extent(&mut self) -> impl Future<Output = Result<Option<(u64, u64)>, StoreError>> + Send;
 
-    /// Packs the first day that ends at or before this and is not packed; `None`: there is none.
-    /// Nothing that can be read changes by it, but how much it takes on disk.
-    fn pack(
+    /// Another connection to the same store, for reading beside this one. What this one commits,
+    /// the other sees.
+    fn reader(&self) -> impl Future<Output = Result<Self, StoreError>> + Send
+    where
+        Self: Sized;
+
+    /// Packs the first day that ends at or before this and is not packed, without writing anything;
+    /// `None`: there is none.
+    fn prepare_pack(
         &mut self,
         before_s: u64,
+    ) -> impl Future<Output = Result<Option<PreparedDay>, StoreError>> + Send;
+
+    /// Puts a prepared day in the place of its rows. Nothing that can be read changes by it, but
+    /// how much it takes on disk. `None`: something came to the day since it was prepared.
+    fn commit_pack(
+        &mut self,
+        prepared: &PreparedDay,
     ) -> impl Future<Output = Result<Option<PackedDay>, StoreError>> + Send;
 
     /// Keeps a state in place of the one kept before. With [`Kept::Latest`] the notes of late facts
@@ -258,6 +351,38 @@ pub trait Store: Send {
     /// Drops all facts and gaps of rounds before this. The caller has kept a base that knows them.
     fn prune(&mut self, before_s: u64) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
+    /// Checks everything stored against itself, and names what does not agree; `told` hears how far
+    /// it is, in parts. Works beside a writer.
+    fn check(
+        &mut self,
+        told: &mut (dyn FnMut(Progress) + Send),
+    ) -> impl Future<Output = Result<Checked, StoreError>> + Send;
+
+    /// Writes a consistent copy of everything into a new file, beside a writer.
+    fn copy_to(&mut self, path: &Path) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// What is kept of the samples of a node.
+    fn samples(
+        &mut self,
+        node: u32,
+    ) -> impl Future<Output = Result<NodeSamples, StoreError>> + Send;
+
+    /// The last round trip of each node that has one, by its number, microseconds.
+    fn round_trips(&mut self) -> impl Future<Output = Result<Vec<(u32, u32)>, StoreError>> + Send;
+
+    /// Drops samples that are kept no longer.
+    fn drop_old_samples(
+        &mut self,
+        now_ms: i64,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Forgets ids; their numbers stay taken.
+    fn forget_nodes(
+        &mut self,
+        numbers: &[u32],
+        now_ms: i64,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
     /// All retractions, the undone ones included, by number.
     fn retractions(&mut self) -> impl Future<Output = Result<Vec<Retraction>, StoreError>> + Send;
 
@@ -274,10 +399,24 @@ pub trait Store: Send {
         now_ms: i64,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
+    /// The imported opening balance.
+    fn opening(&mut self) -> impl Future<Output = Result<Option<Opening>, StoreError>> + Send;
+
+    /// Puts an opening balance in the place of the one before, all or nothing.
+    fn put_opening(
+        &mut self,
+        opening: &Opening,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// From now on, until it is dropped, this store reads what is there at this moment, whatever
+    /// others write meanwhile. For whoever reads much; it may not write any more.
+    fn hold(&mut self) -> impl Future<Output = Result<(), StoreError>> + Send;
+
     /// Adds an epoch.
     fn add_epoch(&mut self, epoch: &Epoch) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Enrols a probe, or answers `None` when the name is taken.
+    /// Enrols a probe by a token, or answers `None` when the name is taken; as whoever works on
+    /// this host. See [`IdentityStore::enrol`].
     fn add_probe(
         &mut self,
         name: &str,
@@ -288,10 +427,4 @@ pub trait Store: Send {
 
     /// All probes.
     fn probes(&mut self) -> impl Future<Output = Result<Vec<ProbeRecord>, StoreError>> + Send;
-
-    /// The probe whose token has this hash.
-    fn probe_by_token(
-        &mut self,
-        token_hash: &[u8; 32],
-    ) -> impl Future<Output = Result<Option<ProbeRecord>, StoreError>> + Send;
 }

@@ -1,84 +1,274 @@
-//! HTTP: the status page, the CSV, metrics and health.
+//! HTTP: the pages, the JSON mirrors of the query service, the CSV, badges, metrics and health.
 //!
-//! Owns routes and HTML. Every text that came from outside is escaped; no page asks any other
-//! origin for anything.
+//! Owns routes and what every answer carries. Every text that came from outside is made safe to show
+//! (`shown`); no page asks any other origin for anything, and a browser is told to hold it to that.
+//! What is asked of `/api/v1` is answered by the query service; the pages read the same snapshots.
 
-mod page;
+mod api;
+mod asked;
+mod assets;
+mod badge;
+mod chart;
+mod download;
+mod fault;
+mod frame;
+mod gate;
+mod json;
+mod listing;
+mod node_page;
+mod openapi;
+mod overview;
+mod shown;
+mod table;
+mod when;
+mod words;
 
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
-use axum::extract::State;
-use axum::http::{StatusCode, header};
-use axum::response::{Html, IntoResponse, Response};
+use axum::extract::{FromRequestParts, Path, RawQuery, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::middleware::map_response;
+use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::watch;
+use tonic::{Code, Request};
+use uptime_proto::NodeId;
+use uptime_proto::v1::uptime_query_server::UptimeQuery;
+use uptime_proto::v1::{ExplainRequest, ExplainResponse, GetNodeRequest};
 
-use crate::clock::now_unix_ms;
 use crate::ledger::Ledger;
+use crate::query::Query;
+use fault::Fault;
+
+/// How long a page waits for the account of the last round before it goes without.
+const ACCOUNT_WAIT: Duration = Duration::from_secs(2);
 
 /// What the routes need.
 #[derive(Clone)]
 pub struct Web {
-    /// For the page.
+    /// For the pages.
     pub ledger: Ledger,
+    /// What answers `/api/v1`.
+    pub query: Query,
     /// The CSV on disk.
     pub csv: PathBuf,
     /// The round the CSV on disk is of.
     pub published: watch::Receiver<Option<u64>>,
     /// For `/metrics`.
     pub metrics: PrometheusHandle,
+    /// The clock; pages say how old they are.
+    pub now_unix_ms: fn() -> i64,
+}
+
+/// What the routes share.
+struct Site {
+    web: Web,
+    query: Query,
+    gate: gate::Gate,
+    listings: listing::Listings,
+    digests: download::Digests,
+}
+
+/// The table of nodes that a query asks for, as the link that asks for the same.
+///
+/// # Errors
+/// With why it is refused.
+pub fn table_asked_for(query: &str) -> Result<String, String> {
+    let wanted = listing::Wanted::read(Some(query)).map_err(|fault| fault.message)?;
+    Ok(wanted.link(wanted.sort_word(), wanted.page))
+}
+
+/// The window that a query asks for of a ledger whose last closed round ended then, in unix seconds;
+/// 0 at an end leaves it open.
+///
+/// # Errors
+/// With why it is refused.
+pub fn window_asked_for(query: &str, closed_end_s: u64) -> Result<(u64, u64), String> {
+    let known = ["window", "from", "to"];
+    let window = asked::Asked::read(Some(query), &known, asked::QUERY_BYTES_MAX)
+        .and_then(|asked| when::window(&asked, closed_end_s))
+        .map_err(|fault| fault.message)?;
+    Ok((window.from_unix_s, window.to_unix_s))
 }
 
 /// The routes.
 pub fn router(web: Web) -> Router {
-    Router::new()
+    let site = Arc::new(Site {
+        query: web.query.clone(),
+        web,
+        gate: gate::Gate::default(),
+        listings: listing::Listings::default(),
+        digests: download::Digests::default(),
+    });
+    let mut router = Router::new()
         .route("/", get(index))
+        .route("/nodes", get(|| async { Redirect::permanent("/#nodes") }))
+        .route("/nodes/{id}", get(node))
         .route("/nodes_status.csv", get(csv))
+        .route("/badge/{file}", get(badge))
+        .route("/assets/{name}", get(assets::serve))
+        .route("/api/v1/openapi.json", get(openapi))
         .route("/metrics", get(metrics))
         .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(ready))
-        .with_state(Arc::new(web))
+        .route("/readyz", get(ready));
+    for route in &api::ROUTES {
+        router = router.route(route.path, route.service());
+    }
+    router
+        .fallback(not_found)
+        .method_not_allowed_fallback(not_allowed)
+        .layer(map_response(frame::guarded))
+        .with_state(site)
 }
 
-async fn index(State(web): State<Arc<Web>>) -> Html<String> {
-    Html(page::overview(&web.ledger.snapshot(), now_unix_ms()))
-}
+/// The last segment of a path; empty where it is not UTF-8, which is no name of anything.
+struct InPath(String);
 
-async fn csv(State(web): State<Arc<Web>>) -> Response {
-    match tokio::fs::read(&web.csv).await {
-        Ok(bytes) => ([(header::CONTENT_TYPE, "text/csv; charset=utf-8")], bytes).into_response(),
-        Err(error) => {
-            tracing::error!(%error, path = %web.csv.display(), "the CSV cannot be read");
-            (StatusCode::SERVICE_UNAVAILABLE, "the CSV is not there; see the log\n").into_response()
-        }
+impl<S: Send + Sync> FromRequestParts<S> for InPath {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, site: &S) -> Result<Self, Infallible> {
+        let path = Path::<String>::from_request_parts(parts, site).await;
+        Ok(Self(path.map(|Path(segment)| segment).unwrap_or_default()))
     }
 }
 
-async fn metrics(State(web): State<Arc<Web>>) -> Response {
+/// A fault in the form that fits the address.
+fn refusal(uri: &Uri, fault: Fault) -> Response {
+    if uri.path().starts_with("/api/") { fault.into_json() } else { frame::fault_page(fault) }
+}
+
+async fn not_found(uri: Uri) -> Response {
+    let text = "there is nothing at this address; /api/v1/openapi.json lists what programs may ask";
+    refusal(&uri, Fault::new(Code::NotFound, text))
+}
+
+async fn not_allowed(uri: Uri) -> Response {
+    let fault = Fault::new(Code::Unimplemented, "only GET and HEAD are answered here");
+    refusal(&uri, Fault { status: StatusCode::METHOD_NOT_ALLOWED, ..fault })
+}
+
+async fn index(State(site): State<Arc<Site>>, RawQuery(query): RawQuery) -> Response {
+    let made = async {
+        let wanted = listing::Wanted::read(query.as_deref())?;
+        let place = site.gate.enter().await?;
+        let there = Arc::clone(&site);
+        tokio::task::spawn_blocking(move || {
+            // Kept until the page is made, whether or not anybody still waits for it.
+            let _place = place;
+            let snapshot = there.web.ledger.snapshot();
+            overview::page(&snapshot, &there.listings, &wanted, (there.web.now_unix_ms)())
+        })
+        .await
+        .map_err(|error| Fault::internal("the overview", &error))
+    };
+    match made.await {
+        Ok(html) => frame::respond(StatusCode::OK, html),
+        Err(fault) => frame::fault_page(fault),
+    }
+}
+
+async fn node(State(site): State<Arc<Site>>, InPath(id): InPath) -> Response {
+    let made = async {
+        let id = api::node_id("id", &id)?;
+        let place = site.gate.enter().await?;
+        let page = node_page(&site, id).await;
+        drop(place);
+        page
+    };
+    match made.await {
+        Ok(html) => frame::respond(StatusCode::OK, html),
+        Err(fault) => frame::fault_page(fault),
+    }
+}
+
+async fn node_page(site: &Arc<Site>, id: NodeId) -> Result<String, Fault> {
+    let asked = Request::new(GetNodeRequest { id: id.to_string() });
+    let answer = site.query.get_node(asked).await;
+    let answer = answer.map_err(|status| Fault::refused(&status, &["id"]))?.into_inner();
+    let snapshot = site.web.ledger.snapshot();
+    let account = match snapshot.closed {
+        Some(round) => account(&site.query, id, round.start_s()).await,
+        None => Err("No round has closed yet."),
+    };
+    let now_ms = (site.web.now_unix_ms)();
+    let told = node_page::Told { node: answer.node.unwrap_or_default(), account, now_ms };
+    let drawn = tokio::task::spawn_blocking(move || {
+        snapshot.node(&id).map(|view| node_page::page(&snapshot, &view, &told))
+    });
+    let drawn = drawn.await.map_err(|error| Fault::internal("the page of a node", &error))?;
+    // It was there a moment ago.
+    drawn.ok_or_else(|| Fault::new(Code::NotFound, "this node is not known any more"))
+}
+
+/// The account of a round, if it comes in time: a page is worth more now than whole.
+async fn account(
+    query: &Query,
+    id: NodeId,
+    round_unix_s: u64,
+) -> Result<ExplainResponse, &'static str> {
+    let asked = Request::new(ExplainRequest { id: id.to_string(), round_unix_s });
+    match tokio::time::timeout(ACCOUNT_WAIT, query.explain(asked)).await {
+        Ok(Ok(account)) => Ok(account.into_inner()),
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "a round was not explained");
+            Err("It cannot be told now; load the page again in a moment.")
+        }
+        Err(_) => Err("It could not be told in time; load the page again in a moment."),
+    }
+}
+
+async fn csv(State(site): State<Arc<Site>>, headers: HeaderMap) -> Response {
+    download::respond(&site, &headers).await
+}
+
+async fn badge(
+    State(site): State<Arc<Site>>,
+    InPath(file): InPath,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Response {
+    badge::respond(&site, &file, query.as_deref(), &headers)
+}
+
+async fn openapi() -> Response {
+    match openapi::text() {
+        Ok(text) => {
+            let headers = [
+                (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
+                (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+            ];
+            (headers, text).into_response()
+        }
+        Err(error) => Fault::internal("the API's document", error).into_json(),
+    }
+}
+
+async fn metrics(State(site): State<Arc<Site>>) -> Response {
     let kind = "text/plain; version=0.0.4; charset=utf-8";
-    ([(header::CONTENT_TYPE, kind)], web.metrics.render()).into_response()
+    ([(header::CONTENT_TYPE, kind)], site.web.metrics.render()).into_response()
 }
 
 /// Ready: the last due round is closed and the CSV on disk is of the last closed round or the one
 /// before it.
-async fn ready(State(web): State<Arc<Web>>) -> Response {
-    let snapshot = web.ledger.snapshot();
-    let Some(closed) = snapshot.closed else {
+async fn ready(State(site): State<Arc<Site>>) -> Response {
+    let snapshot = site.web.ledger.snapshot();
+    let (Some(closed), Some(late_ms)) = (snapshot.closed, overview::late_ms(&snapshot)) else {
         return (StatusCode::SERVICE_UNAVAILABLE, "no round has closed yet\n").into_response();
     };
-    let epochs = &snapshot.epochs;
-    let next = epochs.next(closed);
-    // One period of patience for a busy machine.
-    let late_ms = epochs.at(next.start_s()).closes_at_ms(next) + next.period().millis();
-    if now_unix_ms() > late_ms {
+    if (site.web.now_unix_ms)() > late_ms {
+        let next = snapshot.epochs.next(closed);
         let text = format!("round {} should be closed and is not\n", next.start_s());
         return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
     }
-    let published = *web.published.borrow();
-    let before = epochs.previous(closed).map(uptime_proto::Round::start_s);
+    let published = *site.web.published.borrow();
+    let before = snapshot.epochs.previous(closed).map(uptime_proto::Round::start_s);
     if published.is_none() || (published < Some(closed.start_s()) && published != before) {
         return (StatusCode::SERVICE_UNAVAILABLE, "the CSV is not of the last round\n")
             .into_response();

@@ -5,14 +5,14 @@
 use std::error::Error as StdError;
 use std::time::Duration;
 
-use tonic::{Code, Status};
+use tonic::{Code, Status, TimeoutExpired};
 
 /// Why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The URL cannot be one of an aggregator: give another.
-    #[error("{url:?} is no address of an aggregator ({detail}); http://HOST:PORT is wanted")]
+    /// The URL cannot be one of an aggregator, or the certificates for it cannot be used.
+    #[error("{url:?} cannot be asked ({detail}); http://HOST:PORT or https://HOST:PORT is wanted")]
     Address {
         /// As it was given.
         url: String,
@@ -45,7 +45,8 @@ pub enum Error {
         /// How long was waited.
         limit: Duration,
     },
-    /// It cannot answer now; it was asked again a few times. Try later.
+    /// It cannot answer now: it starts or stops (then it was asked again a few times), or it has
+    /// too much to do. Try later.
     #[error("the aggregator at {url} cannot answer now: {detail}")]
     Unavailable {
         /// Where.
@@ -69,6 +70,17 @@ pub enum Error {
         /// The question.
         call: &'static str,
     },
+    /// The aggregator wants to know who asks, or does not let this one ask: give a token or a
+    /// certificate, or another.
+    #[error("the aggregator at {url} does not let us ask {call}: {detail}")]
+    Denied {
+        /// Where.
+        url: String,
+        /// The question.
+        call: &'static str,
+        /// What it said.
+        detail: String,
+    },
     /// The question itself is wrong.
     #[error("the aggregator refused the question: {0}")]
     Refused(String),
@@ -78,7 +90,19 @@ pub enum Error {
         /// Where.
         url: String,
         /// What is wrong with it.
-        detail: &'static str,
+        detail: String,
+    },
+    /// The answer did not end where any honest one would have. What was read is good.
+    #[error("{url} does not come to an end with {call}: more than {limit} {what} came")]
+    Endless {
+        /// Where.
+        url: String,
+        /// The question.
+        call: &'static str,
+        /// How much was taken.
+        limit: u64,
+        /// Of what.
+        what: &'static str,
     },
     /// Anything else that went wrong at the aggregator; its log says more.
     #[error("the aggregator at {url} failed to answer {call}: {detail}")]
@@ -101,10 +125,52 @@ pub(crate) fn root(error: &(dyn StdError + 'static)) -> String {
     innermost.to_string()
 }
 
+/// How the transport begins to say that a message exceeds the limit, at either end.
+const TOO_LARGE: &str = "message length too large";
+/// How the transport begins to say that an answer is no message of its kind.
+const NOT_DECODED: &str = "failed to decode Protobuf message";
+/// How the aggregator's end says that the time it was given is over.
+const LATE: &str = "Timeout expired";
+/// How it says that who answers does not speak gRPC.
+const NO_GRPC: &str = "grpc-status header missing";
+
+/// Whether a status was made at this end, because the transport failed: no word came from the
+/// other. One for an elapsed deadline does not count.
+pub(crate) fn broke_here(status: &Status) -> bool {
+    status.source().is_some() && !is_late(status)
+}
+
+/// Whether a page has to be asked for in halves.
+pub(crate) fn is_too_large(status: &Status) -> bool {
+    status.code() == Code::OutOfRange && status.message().contains(TOO_LARGE)
+}
+
+fn is_late(status: &Status) -> bool {
+    let mut cause = status.source();
+    while let Some(error) = cause {
+        if error.is::<TimeoutExpired>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    match status.code() {
+        Code::DeadlineExceeded => true,
+        Code::Cancelled => status.message() == LATE,
+        _ => false,
+    }
+}
+
 impl Error {
-    pub(crate) fn from_status(url: &str, call: &'static str, status: &Status) -> Self {
+    pub(crate) fn from_status(
+        url: &str,
+        call: &'static str,
+        limit: Duration,
+        status: &Status,
+    ) -> Self {
         let (url, detail) = (url.to_owned(), status.message().to_owned());
-        // A status with a source was made at this end: no word came from the other.
+        if is_late(status) {
+            return Self::TimedOut { url, call, limit };
+        }
         if let Some(source) = status.source() {
             let detail = root(source);
             return match status.code() {
@@ -113,16 +179,56 @@ impl Error {
             };
         }
         // Nor is it an aggregator that answers in HTTP alone.
-        if detail.starts_with("grpc-status header missing") {
+        if detail.starts_with(NO_GRPC) {
             return Self::Broken { url, detail };
         }
         match status.code() {
+            Code::Internal if detail.starts_with(NOT_DECODED) => Self::Malformed { url, detail },
+            Code::OutOfRange if is_too_large(status) => Self::Malformed { url, detail },
             Code::NotFound => Self::NotFound(detail),
             Code::Aborted => Self::ListingGone,
             Code::Unimplemented => Self::NotServed { url, call },
-            Code::InvalidArgument => Self::Refused(detail),
-            Code::Unavailable => Self::Unavailable { url, detail },
+            Code::Unauthenticated | Code::PermissionDenied => Self::Denied { url, call, detail },
+            Code::InvalidArgument | Code::OutOfRange | Code::FailedPrecondition => {
+                Self::Refused(detail)
+            }
+            Code::Unavailable | Code::ResourceExhausted => Self::Unavailable { url, detail },
             _ => Self::Failed { url, call, detail },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_aggregator_says_becomes_what_there_is_to_do() {
+        let said = |code| {
+            let status = Status::new(code, "detail");
+            let error = Error::from_status("http://a", "GetNode", Duration::from_secs(1), &status);
+            error.to_string()
+        };
+        for (code, words) in [
+            (Code::NotFound, "detail"),
+            (Code::Aborted, "begin it anew"),
+            (Code::Unimplemented, "does not answer GetNode"),
+            (Code::Unauthenticated, "does not let us ask GetNode: detail"),
+            (Code::PermissionDenied, "does not let us ask GetNode: detail"),
+            (Code::InvalidArgument, "refused the question: detail"),
+            (Code::OutOfRange, "refused the question: detail"),
+            (Code::FailedPrecondition, "refused the question: detail"),
+            (Code::Unavailable, "cannot answer now: detail"),
+            (Code::ResourceExhausted, "cannot answer now: detail"),
+            (Code::DeadlineExceeded, "did not answer GetNode within 1s"),
+            (Code::Internal, "failed to answer GetNode: detail"),
+            (Code::DataLoss, "failed to answer GetNode: detail"),
+            (Code::Cancelled, "failed to answer GetNode: detail"),
+        ] {
+            assert!(said(code).contains(words), "{code:?}: {}", said(code));
+        }
+        // Word for word what the transport says at the other end.
+        let late = Status::cancelled(TimeoutExpired(()).to_string());
+        assert!(is_late(&late) && !broke_here(&late));
     }
 }

@@ -1,8 +1,9 @@
 //! Questions to a Golem Uptime aggregator.
 //!
-//! Owns the way from a URL to typed answers: connecting, deadlines, pages, and which failure means
-//! what to the asker. Refuses to interpret an answer (that is the aggregator's method) and to read
-//! a clock: every answer says in its [`Freshness`](v1::Freshness) when it was given.
+//! Owns the way from a URL to typed answers: connecting, deadlines, asking again where that is
+//! safe, pages, watching through interruptions, and which failure means what to the asker. Refuses
+//! to interpret an answer (that is the aggregator's method) and to read a clock: every answer says
+//! in its [`Freshness`](v1::Freshness) when it was given.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), uptime_client::Error> {
@@ -20,10 +21,41 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! A watch goes on by itself when the connection breaks or the aggregator is started anew:
+//!
+//! ```no_run
+//! # async fn example(client: uptime_client::Client) -> Result<(), uptime_client::Error> {
+//! use std::collections::HashMap;
+//! use uptime_client::{Watched, v1::NodeFilter};
+//!
+//! let mut nodes = HashMap::new();
+//! let mut watch = client.watch(NodeFilter::default(), Vec::new());
+//! while let Some(word) = watch.next().await {
+//!     match word? {
+//!         Watched::Changed(changed) => {
+//!             nodes.extend(changed.into_iter().map(|node| (node.id.clone(), node)));
+//!         }
+//!         Watched::Reset { .. } => nodes.clear(),
+//!         Watched::Synced => println!("{} nodes", nodes.len()),
+//!         Watched::Interrupted { error, .. } => eprintln!("{error}"),
+//!         _ => {}
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
 
+mod asking;
 mod client;
+mod connect;
 mod error;
+mod pages;
+mod trail;
+mod watch;
 
 pub use client::{Answer, Client, Nodes, Order};
+pub use connect::{Options, Tls, Token};
 pub use error::Error;
 pub use uptime_proto::{NodeId, v1};
+pub use watch::{Watch, Watched};

@@ -1,5 +1,5 @@
-# Shared by quickstart.sh and test.sh, which set `root` to the checkout before they read this.
-# POSIX sh. Owns what gets installed on a fresh machine, and how processes are ended.
+# Shared by quickstart.sh, test.sh and bench.sh, which set `root` to the checkout before they read
+# this. POSIX sh. Owns what gets installed on a fresh machine, and how processes are ended.
 
 say() { printf '%s\n' "$*"; }
 warn() { printf '%s\n' "$*" >&2; }
@@ -12,8 +12,9 @@ die() {
 
 have() { command -v "$1" >/dev/null 2>&1; }
 
-# Installs Debian packages. A person without root and sudo is told what to ask for.
-apt_install() {
+# Sets `as_root` to what makes a command run as root. A person without root and sudo is told what
+# to ask for. Arguments: the packages that are to be installed.
+find_root() {
     if ! have apt-get; then
         die "this needs the Debian packages '$*' or what corresponds to them here;" \
             "there is no apt-get to install them with, so install them and start again"
@@ -30,6 +31,11 @@ apt_install() {
                 "as root: apt-get update && apt-get install $*"
         fi
     fi
+}
+
+# Installs Debian packages.
+apt_install() {
+    find_root "$@"
     say "Installing with apt-get: $*"
     # Update first: a fresh image has no package lists, or old ones that name removed files.
     $as_root apt-get update -q >"$apt_log" 2>&1 </dev/null &&

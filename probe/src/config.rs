@@ -60,9 +60,31 @@ pub enum Command {
     },
     /// Try everything the probe needs and say what is wrong and how to mend it
     Check(SettingArgs),
+    /// Exchange a ticket, read from standard input, for this probe's token; the aggregator's
+    /// operator makes one with: uptime-aggregator probe add NAME --ticket
+    Join(JoinArgs),
     /// Look into the spool, or mend it
     #[command(subcommand)]
     Spool(SpoolCommand),
+}
+
+/// Where to join, and where the token goes.
+#[derive(Debug, Args)]
+pub struct JoinArgs {
+    /// Where the aggregator is
+    #[arg(
+        long,
+        env = "UPTIME_AGGREGATOR",
+        value_name = "URL",
+        default_value = "http://127.0.0.1:7640"
+    )]
+    pub aggregator: String,
+    /// The certificates (PEM) that an https aggregator's must come from [default: the system's]
+    #[arg(long, env = "UPTIME_CA_FILE", value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
+    /// The file to write the token to; it must not be there yet
+    #[arg(long, env = "UPTIME_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: PathBuf,
 }
 
 /// What to do with a spool.

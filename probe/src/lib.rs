@@ -11,6 +11,7 @@ pub mod daemon;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod identity;
+pub mod join;
 mod manager;
 pub mod orders;
 pub mod scan;

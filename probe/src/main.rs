@@ -8,13 +8,15 @@ use clap::Parser;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use uptime_probe::check::check;
 use uptime_probe::config::{
-    Cli, Command, Config, Output, Real, SettingArgs, SpoolArgs, SpoolCommand, SpoolOutput,
+    Cli, Command, Config, JoinArgs, Output, Real, SettingArgs, SpoolArgs, SpoolCommand, SpoolOutput,
 };
 use uptime_probe::daemon::{self, Ended};
 use uptime_probe::identity;
+use uptime_probe::join;
 use uptime_probe::spool::{SpoolLimits, inspect};
 use uptime_probe::survey::{Progress, Row, Scope, Survey, survey};
 use uptime_probe::telemetry;
+use uptime_probe::uplink::Tls;
 use uptime_probe::yagna::Relay;
 
 /// Wrong usage or configuration, as sysexits.h has it.
@@ -61,6 +63,7 @@ async fn command(command: Command) -> anyhow::Result<ExitCode> {
             Ok(config) => Ok(report_check(&config).await),
             Err(code) => Ok(code),
         },
+        Command::Join(args) => join(&args).await,
         Command::Spool(command) => spool(&command),
     }
 }
@@ -153,6 +156,21 @@ fn print_survey(survey: &Survey, output: Output) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+async fn join(args: &JoinArgs) -> anyhow::Result<ExitCode> {
+    let ca_pem = match &args.ca_file {
+        None => None,
+        Some(path) => {
+            let read = std::fs::read_to_string(path);
+            Some(read.with_context(|| format!("--ca-file {}", path.display()))?)
+        }
+    };
+    let tls = Tls::new(ca_pem, None);
+    let ticket = join::read_ticket(std::io::stdin().lock())?;
+    let name = join::join(&args.aggregator, &tls, &ticket, &args.token_file).await?;
+    print_line(&format!("{} holds the token of {name}", args.token_file.display()));
+    Ok(ExitCode::SUCCESS)
 }
 
 fn spool(command: &SpoolCommand) -> anyhow::Result<ExitCode> {

@@ -1,9 +1,9 @@
 //! `uptime-probe scan`: one look at the network, without an aggregator.
 //!
 //! Owns what is asked and what is said of each node. Uses the questions of the rounds, with the
-//! default rules, and keeps nothing. Refuses to call a node unreachable where a probe could not vote
-//! so: without the daemon's session with the relay, with one that is too young, by a clock that is
-//! wrong, or with a question left out.
+//! default rules, and keeps nothing. Refuses to call a node unreachable where a probe could not
+//! vote so: without the daemon's session with the relay, with one that is too young, by a clock
+//! that is wrong, or with a question left out.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -475,6 +475,33 @@ impl Uplink {
     }
 }
 
+/// Exchanges a ticket for this probe's token; answers the token and the name it proves.
+///
+/// # Errors
+/// With what failed.
+pub async fn join(
+    address: &str,
+    tls: &Tls,
+    ticket: &Token,
+) -> Result<(String, String), UplinkError> {
+    let unreachable =
+        |detail: String| UplinkError::Unreachable { address: address.to_owned(), detail };
+    let channel = dial(address, tls).await.map_err(unreachable)?;
+    let mut request = Request::new(v1::JoinRequest {});
+    request.metadata_mut().insert("authorization", ticket.0.clone());
+    let joined = async { CollectorClient::new(channel).join(request).await };
+    let joined = tokio::time::timeout(CONNECT_WITHIN, joined)
+        .await
+        .map_err(|_| unreachable("no answer".to_owned()))?;
+    let v1::JoinResponse { token, probe_name } = joined
+        .map_err(|status| UplinkError::Refused {
+            address: address.to_owned(),
+            status: Box::new(status),
+        })?
+        .into_inner();
+    Ok((token, probe_name))
+}
+
 struct Sending {
     outbound: mpsc::Sender<v1::ProbeMessage>,
     encoder: Encoder,

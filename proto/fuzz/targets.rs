@@ -109,8 +109,8 @@ fn set_of_numbers(bytes: &[u8]) {
     assert!(runs::decode(&again, limit).eq(runs::decode(coded, limit)));
 }
 
-/// A report on a stream: its parts, then its samples. What was read of these keeps to the limit, and
-/// is told again in the compact form as it came in it.
+/// A report on a stream: its parts, then its samples. What was read of these keeps to the limit,
+/// and is told again in the compact form as it came in it.
 fn samples(bytes: &[u8]) {
     let Ok(report) = v1::Report::decode(bytes) else { return };
     let (limits, mut decoder) = (PartLimits::default(), Decoder::default());

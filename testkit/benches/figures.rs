@@ -18,6 +18,10 @@ mod memory;
 mod network;
 #[path = "figures/outbox.rs"]
 mod outbox;
+#[path = "figures/page.rs"]
+mod page;
+#[path = "figures/peers.rs"]
+mod peers;
 #[path = "figures/probe.rs"]
 mod probe;
 #[path = "figures/process.rs"]
@@ -65,17 +69,19 @@ const fn figure(
     Figure { name, from, measure }
 }
 
-const FIGURES: [Figure; 16] = [
+const FIGURES: [Figure; 18] = [
     figure("ingest_rate", Extent::Quick, ingest::native),
     figure("ingest_rate_plain", Extent::Quick, ingest::plain),
     figure("wire_bytes", Extent::Quick, bytes::wire),
     figure("stored_bytes", Extent::Usual, bytes::stored_day),
-    figure("stored_bytes_200x10", Extent::Full, bytes::stored_month),
+    figure("stored_bytes_200x10", Extent::Quick, peers::two_hundred_by_ten),
+    figure("uptime_all_24h", Extent::Quick, peers::two_hundred_by_ten),
     figure("round_close_10k", Extent::Quick, rounds::close_10k),
     figure("round_close_1m", Extent::Usual, rounds::close_1m),
     figure("csv_10k", Extent::Quick, rows::csv_10k),
     figure("csv_1m", Extent::Usual, rows::csv_1m),
     figure("round_write", Extent::Quick, rows::round_write),
+    figure("page_overview", Extent::Quick, page::overview),
     figure("probe_binary", Extent::Quick, probe::binary),
     figure("probe_memory", Extent::Quick, probe::memory),
     figure("spool_35_days", Extent::Quick, outbox::weeks),
@@ -83,6 +89,9 @@ const FIGURES: [Figure; 16] = [
     figure("aggregator_memory", Extent::Usual, memory::aggregator),
     figure("stored_bytes_hour", Extent::Quick, bytes::stored_hour),
 ];
+
+/// The first is measured with the second, on the same data.
+const COMES_ALONG: (&str, &str) = ("uptime_all_24h", "stored_bytes_200x10");
 
 struct Wanted {
     extent: Extent,
@@ -114,10 +123,17 @@ fn is_wanted(figure: &Figure, wanted: &Wanted) -> bool {
     if wanted.names.is_empty() {
         // The hour stands in for the day, and only where there is no time for the day.
         let stand_in = figure.name == "stored_bytes_hour" && wanted.extent != Extent::Quick;
-        figure.from <= wanted.extent && !stand_in
+        figure.from <= wanted.extent && !stand_in && figure.name != COMES_ALONG.0
     } else {
-        wanted.names.iter().any(|name| name == figure.name)
+        let named = |name: &str| wanted.names.iter().any(|other| other == name);
+        named(figure.name) && !(figure.name == COMES_ALONG.0 && named(COMES_ALONG.1))
     }
+}
+
+/// In which size a figure is measured. The month, by name, is a month.
+fn extent_of(figure: &Figure, wanted: &Wanted) -> Extent {
+    let month = figure.name == "stored_bytes_200x10" && !wanted.names.is_empty();
+    if month && wanted.extent == Extent::Usual { Extent::Full } else { wanted.extent }
 }
 
 fn main() -> ExitCode {
@@ -142,7 +158,7 @@ fn main() -> ExitCode {
     for figure in FIGURES.iter().filter(|figure| is_wanted(figure, &wanted)) {
         progress(&format!("{} ...", figure.name));
         let started = Instant::now();
-        let one = ended(figure.name, (figure.measure)(wanted.extent));
+        let one = ended(figure.name, (figure.measure)(extent_of(figure, &wanted)));
         progress(&format!("{} took {:.1} s", figure.name, started.elapsed().as_secs_f64()));
         if one != ExitCode::SUCCESS {
             all = one;

@@ -3,10 +3,15 @@
 //! Owns a second reading of the accounting page, over plain lists, with nothing remembered from
 //! one call to the next. Refuses to know the aggregator, to be quick, or to be incremental.
 
+#[path = "oracle/windows.rs"]
+mod windows;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use chrono::{DateTime, SecondsFormat};
+pub use windows::Sums;
+
 use uptime_proto::{Class, Digest, Epoch, Epochs, Kind, NodeId, Outcome, Part, PartKey, Round};
 
 /// A part and who made it.
@@ -16,6 +21,27 @@ pub struct OracleFact {
     pub probe: u32,
     /// What it found.
     pub part: Part,
+}
+
+/// A probe's facts of rounds that start in `[from_s, to_s)`, by the grid it knew, do not count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "named as on the accounting page")]
+pub struct Retracted {
+    pub probe: u32,
+    pub from_s: u64,
+    pub to_s: u64,
+}
+
+/// Without the facts that are retracted.
+#[must_use]
+pub fn standing(facts: &[OracleFact], retracted: &[Retracted]) -> Vec<OracleFact> {
+    let out = |fact: &OracleFact| {
+        retracted.iter().any(|it| {
+            let start_s = fact.part.key.round.start_s();
+            it.probe == fact.probe && it.from_s <= start_s && start_s < it.to_s
+        })
+    };
+    facts.iter().filter(|fact| !out(fact)).cloned().collect()
 }
 
 /// What one round says of one node.
@@ -167,7 +193,8 @@ impl<'a> Oracle<'a> {
     }
 
     /// Whether a probe's negative votes count in a round.
-    fn eligible(&self, probe: u32, index: usize) -> bool {
+    #[must_use]
+    pub fn eligible(&self, probe: u32, index: usize) -> bool {
         let book = &self.rounds[index];
         let epoch = epoch_at(self.epochs, book.round.start_s());
         let sound = book.sound(probe, epoch).next().is_some();

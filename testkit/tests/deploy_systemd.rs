@@ -45,6 +45,7 @@ fn a_unit_that_is_wrong_is_found() {
         ("uptime-aggregator.service", "@system-service", "@sytem-service", "@sytem-service"),
         ("uptime-aggregator.service", "/usr/bin/uptime-", "/nowhere/uptime-", "not executable"),
         ("uptime-probe-once.service", "Type=oneshot", "Type=onceshot", "onceshot"),
+        ("uptime-aggregator.service", "CapabilityBoundingSet=\n", "", "Overall exposure"),
     ];
     for (name, there, wrong, word) in breakages {
         let directory = tempfile::tempdir().unwrap();
@@ -150,7 +151,8 @@ fn the_example_of_the_aggregator_is_complete_and_tells_the_defaults() {
     assert!(aggregator(&example.replace("#grace_s", "grace_z")).is_err());
 
     let command = uptime_aggregator::config::Cli::command();
-    let of_unit = ["data-dir", "insecure-plaintext-beyond-loopback"];
+    let of_unit =
+        ["data-dir", "insecure-plaintext-beyond-loopback", "anonymous-readers-beyond-loopback"];
     assert_eq!(names(&example), settings(&command, "serve", &of_unit));
 }
 

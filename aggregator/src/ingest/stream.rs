@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use metrics::gauge;
+use metrics::{counter, gauge};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 use uptime_proto::PROTOCOL_VERSION;
@@ -15,7 +16,7 @@ use uptime_proto::v1::{
 };
 
 use super::connections::{Outbound, message};
-use super::{Ingest, REPORTS_IN_FLIGHT_MAX};
+use super::{Caller, Ingest, REPORTS_IN_FLIGHT_MAX};
 use crate::clock::now_unix_ms;
 use crate::ledger::{Greeting, Unavailable};
 use crate::store::ProbeRecord;
@@ -35,17 +36,18 @@ struct Ended(Option<(GoodbyeReason, String)>);
 /// Starts the task that serves a stream, and answers what it sends.
 pub(super) fn start(
     ingest: Ingest,
-    probe: ProbeRecord,
+    caller: Caller,
     inbound: Inbound,
 ) -> ReceiverStream<Result<v1::AggregatorMessage, Status>> {
     let (outbound, messages) = mpsc::channel(OUTBOUND_MAX);
     // Ends with its stream: when the probe goes, inbound ends; when the server stops, the token.
     #[expect(clippy::disallowed_methods, reason = "a stream lives as long as its probe")]
-    tokio::spawn(serve(ingest, probe, inbound, outbound));
+    tokio::spawn(serve(ingest, caller, inbound, outbound));
     ReceiverStream::new(messages)
 }
 
-async fn serve(ingest: Ingest, probe: ProbeRecord, mut inbound: Inbound, outbound: Outbound) {
+async fn serve(ingest: Ingest, caller: Caller, mut inbound: Inbound, outbound: Outbound) {
+    let probe = &caller.probe;
     let hello = match first_hello(&mut inbound).await {
         Ok(hello) => hello,
         Err(refused) => {
@@ -58,14 +60,18 @@ async fn serve(ingest: Ingest, probe: ProbeRecord, mut inbound: Inbound, outboun
     tracing::info!(probe = probe.name, version = hello.software_version, "connected");
     gauge!("uptime_ingest_streams").increment(1);
     let greeting = Greeting { software_version: hello.software_version, subnets: hello.subnets };
-    ingest.ledger.connected(probe.clone(), Some(greeting)).await;
-    let welcome = message(Message::Welcome(welcome(&ingest, &probe)));
+    ingest.ledger.connected(ProbeRecord::clone(probe), Some(greeting)).await;
+    let welcome = message(Message::Welcome(welcome(&ingest, probe)));
     let ended = if outbound.send(Ok(welcome)).await.is_err() {
         Ended(None)
     } else {
         ingest.connections.ready();
         tokio::select! {
-            ended = exchange(&ingest, &probe, inbound, &outbound) => ended,
+            ended = exchange(&ingest, &caller, inbound, &outbound) => ended,
+            () = caller.pass.ended.cancelled() => Ended(Some((
+                GoodbyeReason::Revoked,
+                "this identity may hand in no more".to_owned(),
+            ))),
             () = superseded.cancelled() => Ended(Some((
                 GoodbyeReason::Superseded,
                 "a newer stream of the same identity took over".to_owned(),
@@ -78,7 +84,7 @@ async fn serve(ingest: Ingest, probe: ProbeRecord, mut inbound: Inbound, outboun
     };
     gauge!("uptime_ingest_streams").decrement(1);
     if ingest.connections.leave(probe.number, serial) {
-        ingest.ledger.connected(probe.clone(), None).await;
+        ingest.ledger.connected(ProbeRecord::clone(probe), None).await;
     }
     let detail = ended.0.as_ref().map_or("the probe went away", |(_, detail)| detail.as_str());
     tracing::info!(probe = probe.name, detail, "disconnected");
@@ -124,14 +130,20 @@ fn welcome(ingest: &Ingest, probe: &ProbeRecord) -> v1::Welcome {
 /// Takes reports and answers them until the stream ends.
 async fn exchange(
     ingest: &Ingest,
-    probe: &ProbeRecord,
+    caller: &Caller,
     mut inbound: Inbound,
     outbound: &Outbound,
 ) -> Ended {
     let mut decoder = Decoder::default();
     let mut pending = FuturesUnordered::new();
+    // Who hands in too much is not read for a while; what it sends waits at its own end.
+    let mut read_from = Instant::now();
     loop {
         let room = pending.len() < REPORTS_IN_FLIGHT_MAX;
+        let next = async {
+            tokio::time::sleep_until(read_from).await;
+            tokio::time::timeout(SILENCE_MAX, inbound.message()).await
+        };
         tokio::select! {
             Some(result) = pending.next() => {
                 let result: Result<v1::ReportResult, Unavailable> = result;
@@ -141,7 +153,7 @@ async fn exchange(
                     return Ended(None);
                 }
             }
-            next = tokio::time::timeout(SILENCE_MAX, inbound.message()), if room => {
+            next = next, if room => {
                 let next = match next {
                     Err(_) => return protocol(format!("silent for {SILENCE_MAX:?}")),
                     Ok(Err(status)) => return protocol(status.message().to_owned()),
@@ -150,7 +162,14 @@ async fn exchange(
                 };
                 match next.message {
                     Some(FromProbe::Report(report)) => {
-                        match ingest.take(probe, report, Some(&mut decoder)).await {
+                        let now = Instant::now();
+                        let parts = report.parts.len();
+                        let wait = ingest.options.rates.charge(caller.probe.number, parts, now);
+                        if !wait.is_zero() {
+                            counter!("uptime_ingest_slowed_total").increment(1);
+                        }
+                        read_from = now + wait;
+                        match ingest.take(caller, report, Some(&mut decoder)).await {
                             Ok(answer) => pending.push(answer),
                             Err(Unavailable(_)) => return not_stored(),
                         }

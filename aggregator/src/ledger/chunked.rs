@@ -60,6 +60,20 @@ impl<T: Clone> Chunked<T> {
         Arc::make_mut(self.0.get_mut(index / CHUNK)?).get_mut(index % CHUNK)
     }
 
+    /// The numbers of entries that another copy does not share: these two may differ. Costs by what
+    /// was changed, not by what there is.
+    pub fn unshared<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = usize> + 'a {
+        let chunks = self.0.len().max(other.0.len());
+        let differ = move |index: &usize| match (self.0.get(*index), other.0.get(*index)) {
+            (Some(one), Some(other)) => !Arc::ptr_eq(one, other),
+            _ => true,
+        };
+        let len = self.len().max(other.len());
+        (0..chunks)
+            .filter(differ)
+            .flat_map(move |chunk| chunk * CHUNK..((chunk + 1) * CHUNK).min(len))
+    }
+
     /// All entries in order.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         self.0.iter().flat_map(|chunk| chunk.iter())
@@ -82,6 +96,9 @@ mod tests {
         }
         list.truncate(900);
         assert_eq!((copy.len(), copy.get(700)), (1_000, Some(&700)));
+        let unshared: Vec<usize> = list.unshared(&copy).collect();
+        assert!(unshared.contains(&700) && unshared.contains(&950));
+        assert!(!unshared.contains(&0) && unshared.iter().all(|index| *index < 1_000));
         assert_eq!((list.len(), list.get(700), list.get(900)), (900, Some(&-1), None));
         list.truncate(512);
         assert_eq!(list.iter().count(), 512);

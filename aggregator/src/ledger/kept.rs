@@ -14,12 +14,12 @@ use uptime_proto::{Epochs, Period, Reason, Round, v1};
 use super::chunked::Chunked;
 use super::evidence::{Ineligibility, ProbeRound, Tallied};
 use super::latest::Latest;
+use super::retraction::Retraction;
 use super::seed::Seed;
 use super::state::{Node, RoundSummary, State};
 use super::timeline::Timeline;
 use super::uptime::Tally;
 use super::verdict::{Ballot, Decision};
-use crate::store::Retraction;
 
 const VERSION: u32 = 1;
 /// A year of so many nodes is some megabytes.
@@ -81,6 +81,8 @@ struct Head {
     summaries: Vec<Summary>,
     #[prost(message, optional, tag = "17")]
     seed: Option<KeptSeed>,
+    #[prost(uint64, tag = "18")]
+    changes_from_s: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -162,17 +164,19 @@ struct Nodes {
     seed_run_counts: Vec<u32>,
     #[prost(uint64, repeated, tag = "8")]
     seed_runs: Vec<u64>,
+    #[prost(uint64, repeated, tag = "9")]
+    changed_s: Vec<u64>,
 }
 
 /// Names the rules and retractions a state depends on.
-fn rules(epochs: &Epochs, retractions: &[Retraction], closed: Round, seed: bool) -> Vec<u8> {
+fn rules(epochs: &Epochs, retractions: &[Retraction], closed: Round) -> Vec<u8> {
     let mut hasher = blake3::Hasher::new();
     // An epoch that begins later changes nothing yet.
     for epoch in epochs.all().iter().filter(|epoch| epoch.start_s < closed.end_s()) {
         hasher.update(&v1::Epoch::from(epoch).encode_length_delimited_to_vec());
     }
-    hasher.update(&[u8::from(seed)]);
-    for retraction in retractions.iter().filter(|it| it.undone_at_ms.is_none()) {
+    let holds = |it: &&Retraction| it.undone_at_ms.is_none() && it.from_s < closed.end_s();
+    for retraction in retractions.iter().filter(holds) {
         for number in [u64::from(retraction.probe), retraction.from_s, retraction.to_s] {
             hasher.update(&number.to_le_bytes());
         }
@@ -296,10 +300,11 @@ pub fn write(state: &State, retractions: &[Retraction]) -> Vec<Vec<u8>> {
     let derived = state.derived();
     let head = Head {
         version: VERSION,
-        rules: rules(state.epochs(), retractions, closed, state.seed().is_some()),
+        rules: rules(state.epochs(), retractions, closed),
         closed_s: closed.start_s(),
         period_s: closed.period().seconds(),
         carried_to_s: state.carried_to_s(),
+        changes_from_s: state.changes_from_s(),
         nodes: nodes.len() as u64,
         offered: set_bytes(derived.offered),
         offered_by_two: set_bytes(derived.offered_by_two),
@@ -336,6 +341,7 @@ fn node_columns(state: &State, first: usize, nodes: &[&Arc<Node>]) -> Nodes {
         columns.subnets.extend(&node.subnets);
         columns.run_counts.push(narrow(node.timeline.runs()));
         columns.runs.extend(node.timeline.coded());
+        columns.changed_s.push(node.changed_s);
         if state.carried_to_s() > 0 {
             let Tally { up_s, down_s, unknown_s, up_rounds, down_rounds, unknown_rounds } =
                 node.carried();
@@ -367,12 +373,11 @@ fn take<'a, T>(column: &mut &'a [T], count: usize) -> Result<&'a [T], KeptError>
 /// The state of these pieces, without any facts in memory; `None` when there are no pieces.
 ///
 /// # Errors
-/// When they are damaged, or not of these rules, retractions and wish for `seed-v1`.
+/// When they are damaged, or not of these rules and retractions.
 pub fn read(
     pieces: &[Vec<u8>],
     epochs: &Arc<Epochs>,
     retractions: &Arc<Vec<Retraction>>,
-    with_seed: bool,
 ) -> Result<Option<State>, KeptError> {
     let Some((head, pieces)) = pieces.split_first() else {
         return Ok(None);
@@ -382,7 +387,7 @@ pub fn read(
         return Err(KeptError::Version(head.version));
     }
     let closed = round(head.closed_s, head.period_s)?;
-    if head.rules != rules(epochs, retractions, closed, with_seed) || !epochs.in_force(closed) {
+    if head.rules != rules(epochs, retractions, closed) || !epochs.in_force(closed) {
         return Err(KeptError::Rules);
     }
     let count = usize::try_from(head.nodes).unwrap_or(usize::MAX);
@@ -397,7 +402,7 @@ pub fn read(
     if nodes.len() != count {
         return Err(KeptError::Layout("the number of nodes"));
     }
-    let seed = match head.seed.filter(|_| with_seed) {
+    let seed = match head.seed {
         None => None,
         Some(seed) => {
             let covered = seed.covered.into_iter().map(|it| {
@@ -412,6 +417,7 @@ pub fn read(
     state.restore(super::state::Restored {
         closed,
         carried_to_s: head.carried_to_s,
+        changes_from_s: head.changes_from_s,
         nodes,
         offered: set(&head.offered)?,
         offered_by_two: set(&head.offered_by_two)?,
@@ -443,13 +449,14 @@ fn read_nodes(
     let mut subnet_counts = columns.subnet_counts.iter();
     let mut run_counts = columns.run_counts.iter();
     let mut seed_counts = columns.seed_run_counts.iter();
+    let mut changed = columns.changed_s.iter();
     let runs_of = |count: &u32, column: &mut &[u64]| {
         let coded = take(column, *count as usize)?;
         Timeline::from_coded(coded).ok_or(KeptError::Layout("runs"))
     };
     for first in &columns.first_seen_s {
-        let counts = (subnet_counts.next(), run_counts.next());
-        let (Some(subnet_count), Some(run_count)) = counts else {
+        let columns = (subnet_counts.next(), run_counts.next(), changed.next());
+        let (Some(subnet_count), Some(run_count), Some(changed_s)) = columns else {
             return Err(KeptError::Layout("the number of nodes in a piece"));
         };
         let mut tally = Tally::default();
@@ -463,7 +470,9 @@ fn read_nodes(
         }
         let subnets = take(&mut subnets, *subnet_count as usize)?.to_vec();
         let timeline = runs_of(run_count, &mut runs)?;
-        let node = Node::of(first.checked_sub(1), subnets, timeline, (tally, carried_to_s), epochs);
+        let first_seen_s = first.checked_sub(1);
+        let carried = (tally, carried_to_s);
+        let node = Node::of(first_seen_s, subnets, timeline, *changed_s, carried, epochs);
         nodes.push(Arc::new(node));
         if let Some(count) = seed_counts.next() {
             lines.push(Arc::new(runs_of(count, &mut seed_runs)?));

@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use roaring::RoaringBitmap;
 use uptime_proto::NodeId;
 
 use super::chunked::Chunked;
@@ -15,6 +16,10 @@ pub struct NodeTable {
     ids: Chunked<NodeId>,
     numbers: HashMap<NodeId, u32>,
     by_id: Arc<Vec<u32>>,
+    /// Numbers whose ids are forgotten.
+    forgotten: RoaringBitmap,
+    /// Numbers below this stand in `by_id`, or are forgotten.
+    sorted: usize,
 }
 
 /// What readers need of a [`NodeTable`]; cheap to copy.
@@ -32,6 +37,24 @@ impl NodeTable {
             self.ids.push(id);
             next
         })
+    }
+
+    /// Takes the next number for an id that has been forgotten: stored facts may still name it.
+    pub fn push_forgotten(&mut self, id: NodeId) {
+        self.forgotten.insert(u32::try_from(self.ids.len()).unwrap_or(u32::MAX));
+        self.ids.push(id);
+    }
+
+    /// Forgets which number an id has. The number is not given again, and the id gets another one
+    /// if it comes again.
+    pub fn forget(&mut self, number: u32) {
+        if let Some(id) = self.id(number)
+            && self.numbers.get(&id) == Some(&number)
+        {
+            self.numbers.remove(&id);
+            self.forgotten.insert(number);
+            Arc::make_mut(&mut self.by_id).retain(|there| *there != number);
+        }
     }
 
     /// The number of an id, if it has one.
@@ -66,6 +89,7 @@ impl NodeTable {
             }
         }
         self.ids.truncate(len);
+        self.sorted = self.sorted.min(len);
         if self.by_id.len() > len {
             Arc::make_mut(&mut self.by_id).retain(|number| (*number as usize) < len);
         }
@@ -73,11 +97,12 @@ impl NodeTable {
 
     /// The names as they are now.
     pub fn names(&mut self) -> NodeNames {
-        let known = self.by_id.len();
-        if known < self.ids.len() {
+        if self.sorted < self.ids.len() {
             let by_id = Arc::make_mut(&mut self.by_id);
-            let all = u32::try_from(self.ids.len()).unwrap_or(u32::MAX);
-            by_id.extend(u32::try_from(known).unwrap_or(u32::MAX)..all);
+            let narrow = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+            let fresh = narrow(self.sorted)..narrow(self.ids.len());
+            by_id.extend(fresh.filter(|number| !self.forgotten.contains(*number)));
+            self.sorted = self.ids.len();
             // The old numbers are one sorted run already, which this sort makes use of.
             by_id.sort_by_key(|number| self.ids.get(*number as usize).copied());
         }
@@ -127,5 +152,21 @@ mod tests {
         table.truncate(2);
         assert_eq!((table.len(), table.number(&id(1)), table.number(&id(3))), (2, None, Some(1)));
         assert_eq!(table.names().by_id().len(), 2);
+    }
+
+    #[test]
+    fn a_forgotten_id_gets_another_number() {
+        let id = |byte| NodeId::new([byte; 20]);
+        let mut table = NodeTable::default();
+        table.intern(id(1));
+        table.push_forgotten(id(2));
+        table.intern(id(3));
+        table.forget(0);
+        assert_eq!((table.number(&id(1)), table.number(&id(2))), (None, None));
+        assert_eq!((table.id(0), table.id(1)), (Some(id(1)), Some(id(2))), "facts name them still");
+        assert_eq!((table.intern(id(2)), table.intern(id(1))), (3, 4));
+        let names = table.names();
+        assert_eq!(names.by_id(), [4, 3, 2]);
+        assert_eq!(names.number(&id(1)), Some(4));
     }
 }

@@ -3,7 +3,10 @@
 //! Owns the store, the state and the loop: take requests, commit what they bring in one
 //! transaction, apply, answer; close rounds when their grace is over; judge again what came late.
 
+mod access;
+mod agreement;
 mod history;
+mod keeping;
 mod numbering;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -13,10 +16,15 @@ use std::time::Duration;
 use metrics::{counter, gauge, histogram};
 use roaring::RoaringBitmap;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uptime_proto::{Epoch, Epochs, Round};
 
+use super::agreement::Record;
+use super::archive::{QUESTIONS_MAX, Question, account_of, answer_questions, do_chores};
+use super::chunked::Chunked;
 use super::evidence::Fact;
+use super::explain::Explanation;
 use super::nodes::NodeTable;
 use super::snapshot::{ProbeStatus, Snapshot, Surroundings};
 use super::state::State;
@@ -25,8 +33,12 @@ use super::{
     Greeting, Ledger, LookupState, PartOutcome, QUEUE_MAX, Request, Submission, Unavailable,
 };
 use crate::clock::now_unix_ms;
-use crate::store::{Batch, Details, ProbeRecord, Put, Store, StoreError};
+use crate::store::{Batch, Catalogue, Details, Identities, ProbeRecord, Put, Store, StoreError};
 use history::mark_dirty;
+pub use history::that_count;
+pub(super) use history::{fold, judge, read_around};
+pub(super) use keeping::{base, base_for, pack_before_s};
+pub use keeping::{kept_state_agrees, last_over};
 
 /// Late rounds are judged again when nothing came for so long: while a probe empties its spool the
 /// same rounds would be judged over and over. At the close of a round they are judged in any case.
@@ -39,7 +51,24 @@ pub struct LedgerOptions {
     pub rules: Epoch,
     /// Ids one probe may have brought that were never confirmed.
     pub unconfirmed_nodes_max: u64,
+    /// Whether `seed-v1` is kept beside the method in force.
+    pub with_seed: bool,
+    /// Facts of days that ended so long ago are dropped, their sums carried; `None`: all are kept.
+    /// Never less than [`RETENTION_S_MIN`].
+    pub retention_s: Option<u64>,
 }
+
+impl LedgerOptions {
+    /// These rules, a hundred thousand unconfirmed ids a probe, no `seed-v1`, everything kept.
+    #[must_use]
+    pub fn new(rules: Epoch) -> Self {
+        Self { rules, unconfirmed_nodes_max: 100_000, with_seed: false, retention_s: None }
+    }
+}
+
+/// The shortest retention: no fact may come late to a day that is gone, and the named windows of 30
+/// days stay exact.
+pub const RETENTION_S_MIN: u64 = 40 * 86_400;
 
 type Answer = oneshot::Sender<Result<Vec<PartOutcome>, Unavailable>>;
 
@@ -50,18 +79,70 @@ pub struct Owner<S> {
     nodes: NodeTable,
     subnets: Arc<Vec<String>>,
     details: Arc<BTreeMap<u32, Details>>,
+    /// The last round trip of each node; 0: none.
+    round_trips_us: Chunked<u32>,
     probes: BTreeMap<u32, ProbeStatus>,
     /// Ids by the probe that brought them.
     brought: HashMap<u32, RoaringBitmap>,
     /// Starts of closed rounds to judge again.
     dirty: BTreeSet<u64>,
     rebuild_wanted: bool,
-    unconfirmed_nodes_max: u64,
+    options: LedgerOptions,
+    /// The last closed round of the state that is kept on disk.
+    kept_s: u64,
+    /// The day on which it was last looked which ids may be forgotten.
+    forgot_day: u64,
     serial: u64,
     store_id: [u8; 16],
     generation: u64,
     requests: mpsc::Receiver<Request>,
+    questions: mpsc::Receiver<Question>,
     snapshots: watch::Sender<Arc<Snapshot>>,
+    identities: watch::Sender<Arc<Identities>>,
+    agreement: Record,
+}
+
+impl<S: Store + 'static> Owner<S> {
+    /// Works until told to stop or until every handle is gone. What was committed is answered.
+    pub async fn run(mut self, ledger: Ledger, shutdown: CancellationToken) {
+        // Aborted when dropped.
+        let mut beside = JoinSet::new();
+        if let Err(error) = self.start_beside(&ledger, &mut beside, &shutdown).await {
+            tracing::error!(%error, "the past cannot be read beside what comes in");
+        }
+        drop(ledger);
+        self.serve_all(&shutdown).await;
+        // What waits in the queue is answered "stopping" by its dropped answer channel.
+        self.keep().await;
+        tracing::info!("ledger stopped");
+    }
+
+    /// Starts the tasks that read the past beside the owner, as [`Owner::run`] does. For whoever
+    /// drives the owner step by step.
+    ///
+    /// # Errors
+    /// When no further connection to the store can be made.
+    pub async fn start_beside(
+        &mut self,
+        ledger: &Ledger,
+        beside: &mut JoinSet<()>,
+        shutdown: &CancellationToken,
+    ) -> Result<(), StoreError> {
+        let (_, none) = mpsc::channel(1);
+        let questions = std::mem::replace(&mut self.questions, none);
+        let epochs = Arc::clone(self.state.epochs());
+        let store = self.store.reader().await?;
+        beside.spawn(answer_questions(store, epochs, questions, shutdown.clone()));
+        let (store, chores) = (self.store.reader().await?, self.chores());
+        let (ledger, snapshots) = (ledger.clone(), ledger.snapshots());
+        let shutdown = shutdown.clone();
+        // Packing computes for seconds on end: on a thread of its own.
+        let runtime = tokio::runtime::Handle::current();
+        beside.spawn_blocking(move || {
+            runtime.block_on(do_chores(store, ledger, snapshots, chores, shutdown));
+        });
+        Ok(())
+    }
 }
 
 impl<S: Store> Owner<S> {
@@ -81,17 +162,17 @@ impl<S: Store> Owner<S> {
             tracing::info!(start_s = epoch.start_s, period_s = epoch.period.seconds(), "new epoch");
             catalogue.epochs.push(epoch);
         }
+        let (mut nodes, brought) = names_of(&catalogue);
         let epochs = Epochs::new(catalogue.epochs)
             .map_err(|error| StoreError::Damaged(format!("the epochs: {error}")))?;
         let epochs = Arc::new(epochs);
-        let mut nodes = NodeTable::default();
-        let mut brought: HashMap<u32, RoaringBitmap> = HashMap::new();
-        for (id, probe) in &catalogue.nodes {
-            let number = nodes.intern(*id);
-            brought.entry(*probe).or_default().insert(number);
-        }
         let probes = catalogue.probes.iter().map(|probe| (probe.number, status_of(probe)));
-        let state = State::new(Arc::clone(&epochs));
+        let mut round_trips_us = Chunked::default();
+        for (node, round_trip_us) in store.round_trips().await? {
+            note_round_trip(&mut round_trips_us, node, round_trip_us);
+        }
+        let retractions = Arc::new(store.retractions().await?);
+        let state = State::new(Arc::clone(&epochs)).with_retractions(retractions);
         let around = Surroundings {
             serial: 0,
             store_id: catalogue.store_id,
@@ -99,30 +180,41 @@ impl<S: Store> Owner<S> {
             names: nodes.names(),
             subnets: Arc::new(catalogue.subnets.clone()),
             details: Arc::default(),
+            round_trips_us: Chunked::default(),
             probes: Vec::new(),
         };
         let (snapshots, latest) = watch::channel(Arc::new(Snapshot::new(&state, around)));
+        let (identities, identities_seen) = watch::channel(Arc::new(store.identities().await?));
         let (sender, requests) = mpsc::channel(QUEUE_MAX);
+        let (asker, questions) = mpsc::channel(QUESTIONS_MAX);
         let mut owner = Self {
             store,
             state,
             nodes,
             subnets: Arc::new(catalogue.subnets),
             details: Arc::new(catalogue.details),
+            round_trips_us,
             probes: probes.collect(),
             brought,
             dirty: BTreeSet::new(),
             rebuild_wanted: false,
-            unconfirmed_nodes_max: options.unconfirmed_nodes_max,
+            options,
+            kept_s: 0,
+            forgot_day: 0,
             serial: 0,
             store_id: catalogue.store_id,
             generation: catalogue.generation,
             requests,
+            questions,
             snapshots,
+            identities,
+            agreement: Record::default(),
         };
-        owner.rebuild(now_ms).await?;
+        owner.resume(now_ms).await?;
         owner.publish();
-        Ok((owner, Ledger { requests: sender, snapshots: latest, epochs }))
+        let (questions, identities) = (asker, identities_seen);
+        let snapshots = latest;
+        Ok((owner, Ledger { requests: sender, questions, snapshots, epochs, identities }))
     }
 
     /// Commits and applies one submission as if it came at that moment: what [`Owner::run`] does
@@ -148,6 +240,16 @@ impl<S: Store> Owner<S> {
         }
     }
 
+    /// The account of one node and one round, by its start. For whoever drives the owner step by
+    /// step.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn explain(&mut self, node: u32, round: Round) -> Result<Explanation, StoreError> {
+        let epochs = Arc::clone(self.state.epochs());
+        account_of(&mut self.store, &epochs, node, round).await
+    }
+
     /// What readers see now.
     #[must_use]
     pub fn snapshot(&self) -> Arc<Snapshot> {
@@ -160,8 +262,7 @@ impl<S: Store> Owner<S> {
         self.store
     }
 
-    /// Works until told to stop or until every handle is gone. What was committed is answered.
-    pub async fn run(mut self, shutdown: CancellationToken) {
+    async fn serve_all(&mut self, shutdown: &CancellationToken) {
         loop {
             let until_close = self.next_close_ms().saturating_sub(now_unix_ms());
             let until_close = Duration::from_millis(u64::try_from(until_close).unwrap_or(0));
@@ -181,8 +282,6 @@ impl<S: Store> Owner<S> {
             };
             self.catch_up(now_unix_ms(), idle).await;
         }
-        // What waits in the queue is answered "stopping" by its dropped answer channel.
-        tracing::info!("ledger stopped");
     }
 
     /// Closes what is due and, then or when there is time, judges late rounds again: a bounded
@@ -194,7 +293,7 @@ impl<S: Store> Owner<S> {
             return;
         }
         if self.rebuild_wanted {
-            tracing::warn!("a conflict changed a closed round: rebuilding the state from facts");
+            tracing::info!("closed rounds changed: folding all facts again");
             self.rebuild_wanted = false;
             if let Err(error) = self.rebuild(now_ms).await {
                 tracing::error!(%error, "rebuilding failed; will be tried again at the next round");
@@ -208,7 +307,9 @@ impl<S: Store> Owner<S> {
             histogram!("uptime_ledger_round_close_seconds").record(started.elapsed());
             changed = true;
             self.report_round();
-            self.refresh_probes().await;
+            self.note_agreement(now_ms).await;
+            self.learn_from_others().await;
+            self.forget_unconfirmed(now_ms).await;
         }
         if !self.dirty.is_empty() {
             match self.judge_dirty().await {
@@ -219,20 +320,15 @@ impl<S: Store> Owner<S> {
         if changed {
             self.publish();
         }
+        self.keep_now_and_then().await;
     }
 
-    /// Probes may be enrolled by another process; one that never came is worth showing, too.
-    async fn refresh_probes(&mut self) {
-        match self.store.probes().await {
-            Ok(probes) => {
-                for probe in probes {
-                    let status =
-                        self.probes.entry(probe.number).or_insert_with(|| status_of(&probe));
-                    status.revoked = probe.revoked;
-                }
-            }
-            Err(error) => tracing::warn!(%error, "the list of probes is that of the round before"),
+    /// Evidence may be retracted, and identities changed, by another process.
+    async fn learn_from_others(&mut self) {
+        if let Err(error) = self.learn_retractions().await {
+            tracing::warn!(%error, "retractions are those of the round before");
         }
+        self.refresh_identities().await;
     }
 
     fn report_round(&self) {
@@ -257,17 +353,8 @@ impl<S: Store> Owner<S> {
         );
     }
 
-    /// The last round that is over, its grace included.
     fn last_over(&self, now_ms: i64) -> Round {
-        let epochs = self.state.epochs();
-        let mut round = epochs.round_at_ms(now_ms);
-        while epochs.at(round.start_s()).closes_at_ms(round) > now_ms {
-            match epochs.previous(round) {
-                Some(before) => round = before,
-                None => break,
-            }
-        }
-        round
+        keeping::last_over(self.state.epochs(), now_ms)
     }
 
     fn next_close_ms(&self) -> i64 {
@@ -305,9 +392,13 @@ impl<S: Store> Owner<S> {
                 // Whoever asked may have gone.
                 answer.send(self.lookups(round_s)).ok();
             }
-            Request::Authenticate(hash, answer) => {
-                answer.send(self.store.probe_by_token(&hash).await).ok();
+            Request::CommitPack(prepared, answer) => {
+                answer.send(self.store.commit_pack(&prepared).await).ok();
             }
+            Request::LetGo { base, before_s, answer } => {
+                answer.send(self.let_go(&base, before_s).await).ok();
+            }
+            Request::Access(request) => self.access(request).await,
             Request::Connected { probe, greeting } => self.connected(&probe, greeting),
             Request::Assigned { probe, nodes } => {
                 if let Some(status) = self.probes.get_mut(&probe) {
@@ -336,6 +427,7 @@ impl<S: Store> Owner<S> {
             let outcomes = self.number(&submission, &mut batch, now_ms);
             waiting.push((submission.probe, outcomes, answer));
         }
+        batch.late = self.late_among(&batch.facts);
         let stored = if batch.is_empty() { Ok(Vec::new()) } else { self.store.put(&batch).await };
         let puts = match stored {
             Ok(puts) => puts,
@@ -353,6 +445,11 @@ impl<S: Store> Owner<S> {
         for (number, (_, probe)) in (nodes_before..).zip(&batch.new_nodes) {
             let number = u32::try_from(number).unwrap_or(u32::MAX);
             self.brought.entry(*probe).or_default().insert(number);
+        }
+        for sample in &batch.samples {
+            if let Some(round_trip_us) = sample.round_trip_us {
+                note_round_trip(&mut self.round_trips_us, sample.node, round_trip_us);
+            }
         }
         if !batch.details.is_empty() {
             Arc::make_mut(&mut self.details).extend(batch.details);
@@ -449,9 +546,46 @@ impl<S: Store> Owner<S> {
             names: self.nodes.names(),
             subnets: Arc::clone(&self.subnets),
             details: Arc::clone(&self.details),
-            probes: self.probes.values().cloned().collect(),
+            round_trips_us: self.round_trips_us.clone(),
+            probes: self.probes_now(),
         };
         self.snapshots.send_replace(Arc::new(Snapshot::new(&self.state, around)));
+    }
+}
+
+impl<S> Owner<S> {
+    fn probes_now(&self) -> Vec<ProbeStatus> {
+        let confirmed = self.state.confirmed();
+        let probes = self.probes.values().map(|status| {
+            let brought = self.brought.get(&status.number);
+            let unconfirmed_nodes = brought.map_or(0, |ids| ids.difference_len(&confirmed));
+            ProbeStatus { unconfirmed_nodes, ..status.clone() }
+        });
+        probes.collect()
+    }
+}
+
+/// Ids and their numbers, and which probe brought which.
+fn names_of(catalogue: &Catalogue) -> (NodeTable, HashMap<u32, RoaringBitmap>) {
+    let mut nodes = NodeTable::default();
+    let mut brought: HashMap<u32, RoaringBitmap> = HashMap::new();
+    for (number, (id, probe)) in (0..).zip(&catalogue.nodes) {
+        if catalogue.forgotten.contains(&number) {
+            nodes.push_forgotten(*id);
+        } else {
+            nodes.intern(*id);
+            brought.entry(*probe).or_default().insert(number);
+        }
+    }
+    (nodes, brought)
+}
+
+fn note_round_trip(round_trips_us: &mut Chunked<u32>, node: u32, round_trip_us: u32) {
+    while round_trips_us.len() <= node as usize {
+        round_trips_us.push(0);
+    }
+    if let Some(there) = round_trips_us.get_mut(node as usize) {
+        *there = round_trip_us;
     }
 }
 

@@ -5,6 +5,8 @@
 //! What is online in a round that is not covered counts nowhere, or more scans could be online than
 //! there were. Kept only where it is asked for: it costs a second timeline per node.
 
+mod covered;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -15,6 +17,7 @@ use super::chunked::Chunked;
 use super::evidence::RoundFacts;
 use super::timeline::Timeline;
 use super::verdict::Verdict;
+pub use covered::Covered;
 
 /// Online or not for every node, covered or not for every subnet, over time.
 #[derive(Debug, Clone, Default)]
@@ -61,6 +64,11 @@ impl Seed {
 
     pub(super) fn covered(&self) -> &BTreeMap<u32, Timeline> {
         &self.covered
+    }
+
+    /// There are lines of nodes below this number.
+    pub(super) fn lines(&self) -> usize {
+        self.lines.len()
     }
 
     /// When a node was online.

@@ -4,7 +4,7 @@
 //! make and to hold: it shares everything with the state that made it.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use roaring::RoaringBitmap;
 use uptime_proto::{Epochs, NodeId, Round};
@@ -12,6 +12,8 @@ use uptime_proto::{Epochs, NodeId, Round};
 use super::chunked::Chunked;
 use super::latest::Latest;
 use super::nodes::NodeNames;
+use super::outage::{Outage, outages};
+use super::seed::Seed;
 use super::state::{Node, RoundSummary, State};
 use super::uptime::Tally;
 use super::verdict::{Decision, Verdict};
@@ -42,6 +44,8 @@ pub struct ProbeStatus {
     pub conflicts: u64,
     /// Nodes on its standing list of look-ups.
     pub assigned_nodes: u64,
+    /// Ids it brought that were never confirmed.
+    pub unconfirmed_nodes: u64,
 }
 
 /// One node as it is shown.
@@ -63,12 +67,16 @@ pub struct NodeView<'a> {
     pub last_seen_ms: Option<i64>,
     /// Looked up no more.
     pub retired: bool,
+    /// The verdict changed often of late.
+    pub flapping: bool,
     /// Over all its rounds.
     pub tally: Tally,
     /// Where it offered.
     pub subnets: Vec<&'a str>,
     /// What it says of itself.
     pub details: Option<&'a Details>,
+    /// The last round trip to it, microseconds.
+    pub round_trip_us: Option<u32>,
 }
 
 /// The state at one moment.
@@ -96,10 +104,48 @@ pub struct Snapshot {
     pub rounds: Vec<Arc<RoundSummary>>,
     /// Nodes that appear in listings.
     pub confirmed: RoaringBitmap,
+    unconfirmed: u64,
+    round_trips_us: Chunked<u32>,
     nodes: Chunked<Arc<Node>>,
     last: Decision,
     seen: Latest,
     last_offer: Latest,
+    carried_to_s: u64,
+    changes_from_s: u64,
+    seed: Option<Seed>,
+    counts: Arc<OnceLock<Counts>>,
+}
+
+/// The network in a few numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Confirmed nodes that are not retired.
+    pub listed: u64,
+    /// Those of them that are online.
+    pub online: u64,
+    /// Confirmed nodes that are retired.
+    pub retired: u64,
+    /// Ids that made an offer and are not confirmed.
+    pub unconfirmed: u64,
+}
+
+/// A node whose verdict changed so often within [`FLAPPING_WITHIN_S`] is said to flap. Presentation
+/// only: three outages in a day.
+const FLAPPING_CHANGES: usize = 6;
+/// See [`FLAPPING_CHANGES`].
+const FLAPPING_WITHIN_S: u64 = 86_400;
+/// A node is a member of the market for so long after an offer.
+const MEMBER_FOR_S: u64 = 86_400;
+
+/// A window after clipping, and the sums over its rounds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Windowed {
+    /// The start of its first round, unix seconds.
+    pub from_s: u64,
+    /// The end of its last round, unix seconds; not before `from_s`.
+    pub to_s: u64,
+    /// The sums.
+    pub tally: Tally,
 }
 
 /// What a snapshot takes from the ledger besides the state.
@@ -111,6 +157,7 @@ pub(super) struct Surroundings {
     pub(super) names: NodeNames,
     pub(super) subnets: Arc<Vec<String>>,
     pub(super) details: Arc<BTreeMap<u32, Details>>,
+    pub(super) round_trips_us: Chunked<u32>,
     pub(super) probes: Vec<ProbeStatus>,
 }
 
@@ -125,6 +172,7 @@ impl Snapshot {
             names: around.names,
             subnets: around.subnets,
             details: around.details,
+            round_trips_us: around.round_trips_us,
             probes: around.probes,
             rounds: state.summaries().iter().cloned().collect(),
             confirmed: state.confirmed(),
@@ -132,6 +180,11 @@ impl Snapshot {
             last: state.last().clone(),
             seen: state.seen().clone(),
             last_offer: state.last_offer().clone(),
+            carried_to_s: state.carried_to_s(),
+            changes_from_s: state.changes_from_s(),
+            unconfirmed: state.unconfirmed().len(),
+            counts: Arc::default(),
+            seed: state.seed().cloned(),
         }
     }
 
@@ -145,6 +198,7 @@ impl Snapshot {
             names: NodeNames::default(),
             subnets: Arc::default(),
             details: Arc::default(),
+            round_trips_us: Chunked::default(),
             probes: Vec::new(),
         };
         Self::new(&State::new(epochs), around)
@@ -169,6 +223,18 @@ impl Snapshot {
         self.confirmed.contains(number).then(|| self.present(number, seen)).flatten()
     }
 
+    /// When a node, confirmed or not, last gave a sign of life, unix milliseconds.
+    #[must_use]
+    pub fn last_seen_ms(&self, number: u32) -> Option<i64> {
+        self.seen.of(number)
+    }
+
+    /// The start of the round in which a node, confirmed or not, last offered, unix milliseconds.
+    #[must_use]
+    pub fn last_offer_ms(&self, number: u32) -> Option<i64> {
+        self.last_offer.of(number)
+    }
+
     /// All confirmed nodes, ascending by id.
     pub fn nodes(&self) -> impl Iterator<Item = NodeView<'_>> {
         let seen = self.seen.all(self.nodes.len());
@@ -178,6 +244,15 @@ impl Snapshot {
                 self.present(*number, seen)
             },
         )
+    }
+
+    /// The sums over a node's rounds that start in `[from_s, to_s)`, no earlier than first seen and
+    /// no later than the last closed round.
+    #[must_use]
+    pub fn tally_between(&self, number: u32, from_s: u64, to_s: u64) -> Tally {
+        let to_s = to_s.min(self.closed_end_s());
+        let node = self.nodes.get(number as usize);
+        node.map_or_else(Tally::default, |node| node.tally_between(from_s, to_s, &self.epochs))
     }
 
     fn present(&self, number: u32, last_seen_ms: Option<i64>) -> Option<NodeView<'_>> {
@@ -198,10 +273,158 @@ impl Snapshot {
             first_seen_s,
             last_seen_ms,
             retired,
+            flapping: node.timeline.changes_since(
+                self.closed_end_s().saturating_sub(FLAPPING_WITHIN_S).max(first_seen_s),
+            ) >= FLAPPING_CHANGES,
             tally: node.tally(self.closed_end_s(), &self.epochs),
             subnets: subnets.map(String::as_str).collect(),
             details: self.details.get(&number),
+            round_trip_us: self.round_trips_us.get(number as usize).copied().filter(|us| *us > 0),
         })
+    }
+
+    /// The sums of a node over the rounds that start in `[from_s, to_s)`, clipped to its first
+    /// offer and the last closed round. A window that begins at or before the first offer is over
+    /// all its rounds, those whose facts are gone included; any other begins no earlier than what
+    /// is still known round by round.
+    #[must_use]
+    pub fn windowed(&self, number: u32, from_s: u64, to_s: u64) -> Windowed {
+        let Some(node) = self.nodes.get(number as usize) else { return Windowed::default() };
+        let Some(first_seen_s) = node.first_seen_s else { return Windowed::default() };
+        let closed_end_s = self.closed_end_s();
+        if from_s <= first_seen_s && to_s >= closed_end_s {
+            let tally = node.tally(closed_end_s, &self.epochs);
+            return Windowed { from_s: first_seen_s, to_s: closed_end_s.max(first_seen_s), tally };
+        }
+        let from_s = self.ceiling(from_s.max(first_seen_s).max(self.carried_to_s));
+        let to_s = self.ceiling(to_s.min(closed_end_s)).max(from_s);
+        Windowed { from_s, to_s, tally: node.tally_between(from_s, to_s, &self.epochs) }
+    }
+
+    /// The start of the first round in force that does not start before this.
+    fn ceiling(&self, second: u64) -> u64 {
+        let round = self.epochs.round_at_ms(millis(second));
+        if round.start_s() < second { round.end_s() } else { second }
+    }
+
+    /// The outages of a node among the rounds of a window, clipped as [`Snapshot::windowed`] does.
+    /// One that began before the window is shown from its own beginning.
+    #[must_use]
+    pub fn outages(&self, number: u32, from_s: u64, to_s: u64) -> Vec<Outage> {
+        let Some(node) = self.nodes.get(number as usize) else { return Vec::new() };
+        let Some(first_seen_s) = node.first_seen_s else { return Vec::new() };
+        let to_s = self.ceiling(to_s.min(self.closed_end_s()));
+        let mut all =
+            outages(&node.timeline, first_seen_s.max(self.carried_to_s), self.closed_end_s());
+        all.retain(|outage| outage.from_s < to_s && outage.to_s > from_s);
+        all
+    }
+
+    /// The stretches of equal verdict that make up `[from_s, to_s)`, which lies between the first
+    /// offer and the last closed round.
+    #[must_use]
+    pub fn stretches(&self, number: u32, from_s: u64, to_s: u64) -> Vec<(u64, u64, Verdict)> {
+        let node = self.nodes.get(number as usize);
+        node.map_or_else(Vec::new, |node| node.timeline.stretches(from_s, to_s).collect())
+    }
+
+    /// The network in a few numbers; counted once per snapshot.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        *self.counts.get_or_init(|| {
+            let mut counts = Counts { unconfirmed: self.unconfirmed, ..Counts::default() };
+            for node in self.nodes() {
+                counts.retired += u64::from(node.retired);
+                counts.listed += u64::from(!node.retired);
+                counts.online += u64::from(node.is_online);
+            }
+            counts
+        })
+    }
+
+    /// Nodes whose verdict, subnets, details or confirmation are not those of an earlier snapshot
+    /// of this process. Retirement is not looked at: see [`Snapshot::retired_since`].
+    #[must_use]
+    pub fn changed_since(&self, before: &Self) -> RoaringBitmap {
+        let mut changed =
+            &(&self.last.up ^ &before.last.up) | &(&self.last.down ^ &before.last.down);
+        changed |= &self.confirmed ^ &before.confirmed;
+        let none = Node::default();
+        for index in self.nodes.unshared(&before.nodes) {
+            let node = self.nodes.get(index).map_or(&none, |node| &**node);
+            let there = before.nodes.get(index).map_or(&none, |node| &**node);
+            if !std::ptr::eq(node, there) && node.subnets != there.subnets {
+                changed.insert(u32::try_from(index).unwrap_or(u32::MAX));
+            }
+        }
+        if !Arc::ptr_eq(&self.details, &before.details) {
+            let news = self
+                .details
+                .iter()
+                .filter(|(number, details)| before.details.get(*number) != Some(*details));
+            changed.extend(news.map(|(number, _)| *number));
+        }
+        changed & &self.confirmed
+    }
+
+    /// Nodes that may have changed since the round that ended then was closed, by this process or
+    /// another one; unix seconds. `None`: it is not known, all may have.
+    #[must_use]
+    pub fn changed_after(&self, closed_end_s: u64) -> Option<RoaringBitmap> {
+        if closed_end_s < self.changes_from_s {
+            return None;
+        }
+        let mut changed = self.retired_since(closed_end_s);
+        for (number, node) in (0u32..).zip(self.nodes.iter()) {
+            let decided = node.timeline.last_start_s().is_some_and(|start_s| {
+                // The round that was open then starts where that one ended.
+                start_s >= closed_end_s
+            });
+            if decided || node.changed_s >= closed_end_s {
+                changed.insert(number);
+            }
+        }
+        let news = self.details.iter().filter(|(_, details)| details.changed_s >= closed_end_s);
+        changed.extend(news.map(|(number, _)| *number));
+        Some(changed & &self.confirmed)
+    }
+
+    /// Nodes that may have been retired, or brought back, since a moment; unix seconds.
+    #[must_use]
+    pub fn retired_since(&self, closed_end_s: u64) -> RoaringBitmap {
+        let silent = &self.confirmed - &self.last.up;
+        let may = |number: &u32| {
+            let Some(first_seen_s) =
+                self.nodes.get(*number as usize).and_then(|it| it.first_seen_s)
+            else {
+                return false;
+            };
+            let seen_ms = self.seen.of(*number);
+            let now = self.retired_at(*number, first_seen_s, seen_ms, self.closed_end_s());
+            let then = self.retired_at(*number, first_seen_s, seen_ms, closed_end_s);
+            let brought_back = self.last_offer.of(*number) >= Some(millis(closed_end_s));
+            now != then || (brought_back && self.silent_at(first_seen_s, seen_ms, closed_end_s))
+        };
+        silent.iter().filter(may).collect()
+    }
+
+    /// Whether a node made an offer in the last 24 hours before the last round closed.
+    #[must_use]
+    pub fn is_member(&self, number: u32) -> bool {
+        let since_ms = millis(self.closed_end_s().saturating_sub(MEMBER_FOR_S));
+        self.last_offer.of(number).is_some_and(|offered_ms| offered_ms >= since_ms)
+    }
+
+    /// Rounds before this are known by their sums only; 0: all are known. Unix seconds.
+    #[must_use]
+    pub fn carried_to_s(&self) -> u64 {
+        self.carried_to_s
+    }
+
+    /// `seed-v1`, where it is kept.
+    #[must_use]
+    pub fn seed(&self) -> Option<&Seed> {
+        self.seed.as_ref()
     }
 
     /// Whether a node is looked up no more. An id that is no node yet is not retired.
@@ -211,19 +434,44 @@ impl Snapshot {
         first_seen.is_some_and(|first| self.retired(number, first, self.seen.of(number)))
     }
 
-    /// No positive evidence for so long, and no offer since that brought it back.
     fn retired(&self, number: u32, first_seen_s: u64, last_seen_ms: Option<i64>) -> bool {
-        let Some(closed) = self.closed else {
-            return false;
-        };
-        let after = u64::from(self.epochs.at(closed.start_s()).retire_after_s);
-        let second = |ms: i64| u64::try_from(ms.div_euclid(1000)).unwrap_or(0);
-        let alive = last_seen_ms.map_or(first_seen_s, second);
-        let retires = alive.saturating_add(after);
-        if closed.end_s() < retires {
+        self.closed.is_some()
+            && self.retired_at(number, first_seen_s, last_seen_ms, self.closed_end_s())
+    }
+
+    /// When a node that is silent since then retires.
+    fn retires_s(&self, first_seen_s: u64, last_seen_ms: Option<i64>, end_s: u64) -> (u64, u64) {
+        let after_s = u64::from(self.epochs.at(end_s.saturating_sub(1)).retire_after_s);
+        let alive_s = last_seen_ms.map_or(first_seen_s, seconds);
+        (alive_s.saturating_add(after_s), after_s)
+    }
+
+    fn silent_at(&self, first_seen_s: u64, last_seen_ms: Option<i64>, end_s: u64) -> bool {
+        end_s >= self.retires_s(first_seen_s, last_seen_ms, end_s).0
+    }
+
+    /// No positive evidence for so long by the end of a round, and no offer since that brought it
+    /// back.
+    fn retired_at(
+        &self,
+        number: u32,
+        first_seen_s: u64,
+        last_seen_ms: Option<i64>,
+        end_s: u64,
+    ) -> bool {
+        let (retires_s, after_s) = self.retires_s(first_seen_s, last_seen_ms, end_s);
+        if end_s < retires_s {
             return false;
         }
-        let offered = self.last_offer.of(number).map_or(0, second);
-        offered < retires || closed.end_s() >= offered.saturating_add(after)
+        let offered_s = self.last_offer.of(number).map_or(0, seconds);
+        offered_s < retires_s || end_s >= offered_s.saturating_add(after_s)
     }
+}
+
+fn seconds(ms: i64) -> u64 {
+    u64::try_from(ms.div_euclid(1000)).unwrap_or(0)
+}
+
+fn millis(second: u64) -> i64 {
+    i64::try_from(second.saturating_mul(1000)).unwrap_or(i64::MAX)
 }

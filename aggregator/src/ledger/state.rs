@@ -13,11 +13,11 @@ use uptime_proto::{Class, Epochs, Round};
 use super::chunked::Chunked;
 use super::evidence::{Fact, Inserted, MASS_LOSS_ROUNDS, ProbeRound, RoundFacts};
 use super::latest::Latest;
+use super::retraction::Retraction;
 use super::seed::Seed;
 use super::timeline::Timeline;
 use super::uptime::Tally;
 use super::verdict::{Decision, Verdict, decide};
-use crate::store::Retraction;
 
 /// Closed rounds whose facts stay in memory: what mass loss looks back on, and then some for parts
 /// that come a little late.
@@ -37,6 +37,8 @@ pub struct Node {
     pub subnets: Vec<u32>,
     /// The verdicts on it.
     pub timeline: Timeline,
+    /// The end of the closed round by which it was last confirmed or new in a subnet, unix seconds.
+    pub changed_s: u64,
     /// The sums from first seen to the start of the timeline's last run.
     settled: Tally,
     /// The sums of rounds that the timeline has forgotten, and where they end.
@@ -74,11 +76,13 @@ impl Node {
         first_seen_s: Option<u64>,
         subnets: Vec<u32>,
         timeline: Timeline,
+        changed_s: u64,
         (carried, carried_to_s): (Tally, u64),
         epochs: &Epochs,
     ) -> Self {
         let settled = Tally::default();
-        let mut node = Self { first_seen_s, subnets, timeline, settled, carried, carried_to_s };
+        let mut node =
+            Self { first_seen_s, subnets, timeline, changed_s, settled, carried, carried_to_s };
         node.resettle(epochs);
         node
     }
@@ -138,12 +142,15 @@ pub struct State {
     seed: Option<Seed>,
     /// Rounds before this are known by their sums only.
     carried_to_s: u64,
+    /// What changed by rounds that ended before this is not known; see [`Node::changed_s`].
+    changes_from_s: u64,
 }
 
 /// What was kept of a state.
 pub(super) struct Restored {
     pub(super) closed: Round,
     pub(super) carried_to_s: u64,
+    pub(super) changes_from_s: u64,
     pub(super) nodes: Chunked<Arc<Node>>,
     pub(super) offered: RoaringBitmap,
     pub(super) offered_by_two: RoaringBitmap,
@@ -187,6 +194,7 @@ impl State {
             retractions: Arc::default(),
             seed: None,
             carried_to_s: 0,
+            changes_from_s: 0,
         }
     }
 
@@ -207,6 +215,7 @@ impl State {
     pub(super) fn restore(&mut self, kept: Restored) {
         self.closed = Some(kept.closed);
         self.carried_to_s = kept.carried_to_s;
+        self.changes_from_s = kept.changes_from_s;
         self.nodes = kept.nodes;
         self.offered = kept.offered;
         self.offered_by_two = kept.offered_by_two;
@@ -230,12 +239,62 @@ impl State {
         }
     }
 
+    /// The first thing in which this state says something else than another of the same facts.
+    pub(super) fn differs_from(&self, other: &Self) -> Option<String> {
+        if self.closed != other.closed {
+            return Some(format!("the last closed round: {:?}, {:?}", self.closed, other.closed));
+        }
+        if self.confirmed() != other.confirmed() {
+            return Some("which nodes are confirmed".to_owned());
+        }
+        if self.last != other.last {
+            return Some("the verdicts of the last closed round".to_owned());
+        }
+        let nodes = self.nodes.len().max(other.nodes.len());
+        let (seen, others_seen) = (self.seen.all(nodes), other.seen.all(nodes));
+        let none = Node::default();
+        for number in 0..nodes {
+            let node = self.nodes.get(number).map_or(&none, |node| &**node);
+            let there = other.nodes.get(number).map_or(&none, |node| &**node);
+            let sums = |node: &Node| node.tally(self.closed_end_s(), &self.epochs);
+            let same = node.first_seen_s == there.first_seen_s
+                && node.subnets == there.subnets
+                && node.timeline == there.timeline
+                && sums(node) == sums(there)
+                && seen.get(number) == others_seen.get(number);
+            if !same {
+                return Some(format!("node number {number}"));
+            }
+        }
+        None
+    }
+
     /// Puts a fact of a closed round that this state knows already where mass loss looks for it.
     pub(super) fn recall(&mut self, fact: Fact) {
         let round = self.round_of(&fact);
         if !self.is_retracted(&fact) && self.kept_from_s() <= round.start_s() {
             let _: Inserted = self.window.entry(round.start_s()).or_default().insert(fact);
         }
+    }
+
+    /// These facts in their rounds, as far as they count.
+    pub(super) fn window_of(&self, facts: impl Iterator<Item = Fact>) -> Window {
+        let mut window = Window::new();
+        for fact in facts.filter(|fact| !self.is_retracted(fact)) {
+            let start_s = self.round_of(&fact).start_s();
+            let _: Inserted = window.entry(start_s).or_default().insert(fact);
+        }
+        window
+    }
+
+    /// From now on; what they cover already must be folded again.
+    pub(super) fn set_retractions(&mut self, retractions: Arc<Vec<Retraction>>) {
+        self.retractions = retractions;
+    }
+
+    /// The retractions, the undone ones included.
+    pub(super) fn retractions(&self) -> &Arc<Vec<Retraction>> {
+        &self.retractions
     }
 
     /// Forgets the rounds before this moment, the start of a round, but for their sums.
@@ -253,6 +312,18 @@ impl State {
     #[must_use]
     pub fn carried_to_s(&self) -> u64 {
         self.carried_to_s
+    }
+
+    /// What changed by rounds that ended before this is not known, because all facts were folded
+    /// anew then; unix seconds. See [`Node::changed_s`].
+    #[must_use]
+    pub fn changes_from_s(&self) -> u64 {
+        self.changes_from_s
+    }
+
+    /// The facts were folded anew: what changed up to now, and when, cannot be told.
+    pub(super) fn forget_changes(&mut self) {
+        self.changes_from_s = self.closed_end_s();
     }
 
     /// `seed-v1`, where it is wanted.
@@ -329,6 +400,7 @@ impl State {
         }
         if let Some(seed) = &mut self.seed {
             seed.close(round, self.window.get(&round.start_s()));
+            extend_to(&mut self.nodes, seed.lines());
         }
         self.last = decision;
         self.summarise(round, probes);
@@ -384,6 +456,7 @@ impl State {
                 |window| window.get(&round.start_s()),
             );
             seed.again(round, facts, closed_end_s);
+            extend_to(&mut self.nodes, seed.lines());
         }
         let listed = self.confirmed();
         if let Some(summary) = self.summaries.iter_mut().find(|there| there.round == round) {
@@ -393,7 +466,11 @@ impl State {
             summary.probes = probes.into_iter().map(without_ballot).collect();
         }
         if self.closed == Some(round) {
+            let changed = (&decision.up ^ &self.last.up) | (&decision.down ^ &self.last.down);
             self.last = decision;
+            for node in &changed {
+                self.node_mut(node).changed_s = closed_end_s;
+            }
         }
     }
 
@@ -418,16 +495,16 @@ impl State {
     }
 
     fn node_mut(&mut self, node: u32) -> &mut Node {
-        while self.nodes.len() <= node as usize {
-            self.nodes.push(Arc::default());
-        }
-        #[expect(clippy::expect_used, reason = "the loop above made the entry")]
+        extend_to(&mut self.nodes, node as usize + 1);
+        #[expect(clippy::expect_used, reason = "the line above made the entry")]
         Arc::make_mut(self.nodes.get_mut(node as usize).expect("entry"))
     }
 
     /// What facts say besides verdicts: which ids are nodes, where, and when last seen.
     fn discover(&mut self, facts: &RoundFacts, round: Round) {
         let epochs = Arc::clone(&self.epochs);
+        let confirmed = self.confirmed();
+        let closed_end_s = self.closed_end_s();
         for fact in facts.facts() {
             let positive = fact.positive();
             self.ever_positive |= &positive;
@@ -448,6 +525,7 @@ impl State {
                 let node = self.node_mut(number);
                 let place = node.subnets.partition_point(|there| *there < fact.key.subnet);
                 node.subnets.insert(place, fact.key.subnet);
+                node.changed_s = closed_end_s;
             }
             // On time, only nodes without any offer so far can be new.
             let late = self.closed.is_some_and(|closed| round < closed);
@@ -460,6 +538,9 @@ impl State {
                     node.resettle(&epochs);
                 }
             }
+        }
+        for number in &(self.confirmed() - confirmed) {
+            self.node_mut(number).changed_s = closed_end_s;
         }
     }
 
@@ -495,6 +576,12 @@ impl State {
     #[must_use]
     pub fn confirmed(&self) -> RoaringBitmap {
         &self.offered & (&self.ever_positive | &self.offered_by_two)
+    }
+
+    /// Ids that made an offer and are not confirmed.
+    #[must_use]
+    pub fn unconfirmed(&self) -> RoaringBitmap {
+        &self.offered - &self.confirmed()
     }
 
     /// The rules.
@@ -565,6 +652,13 @@ impl State {
     }
 }
 
+/// So that there is an entry for every number below this.
+fn extend_to(nodes: &mut Chunked<Arc<Node>>, len: usize) {
+    while nodes.len() < len {
+        nodes.push(Arc::default());
+    }
+}
+
 fn without_ballot((probe, mut round): (u32, ProbeRound)) -> (u32, ProbeRound) {
     let eligible = round.ballot.eligible;
     round.ballot = super::verdict::Ballot { eligible, ..Default::default() };
@@ -572,7 +666,11 @@ fn without_ballot((probe, mut round): (u32, ProbeRound)) -> (u32, ProbeRound) {
 }
 
 /// Judges a round from the facts of a window.
-fn judge(epochs: &Epochs, window: &Window, round: Round) -> (Decision, BTreeMap<u32, ProbeRound>) {
+pub(super) fn judge(
+    epochs: &Epochs,
+    window: &Window,
+    round: Round,
+) -> (Decision, BTreeMap<u32, ProbeRound>) {
     let Some(facts) = window.get(&round.start_s()) else {
         return (Decision::default(), BTreeMap::new());
     };

@@ -122,7 +122,8 @@ impl Timeline {
         self.0.drain(..at.saturating_sub(usize::from(unknown)));
     }
 
-    /// The runs as numbers: seconds since the start of the run before, times four, plus the verdict.
+    /// The runs as numbers: seconds since the start of the run before, times four, plus the
+    /// verdict.
     pub fn coded(&self) -> impl Iterator<Item = u64> + '_ {
         let mut before = 0;
         self.0.iter().map(move |run| {
@@ -163,6 +164,24 @@ impl Timeline {
     #[must_use]
     pub fn last_start_s(&self) -> Option<u64> {
         self.0.last().map(|run| u64::from(run.start_s))
+    }
+
+    /// How often up became down, or down up, after this moment; stretches of which nothing is known
+    /// do not count.
+    #[must_use]
+    pub fn changes_since(&self, from_s: u64) -> usize {
+        let mut later: Option<Run> = None;
+        let mut changes = 0;
+        for run in self.0.iter().rev().filter(|run| run.verdict != Verdict::Unknown) {
+            if let Some(later) = later {
+                if u64::from(later.start_s) < from_s {
+                    break;
+                }
+                changes += usize::from(later.verdict != run.verdict);
+            }
+            later = Some(*run);
+        }
+        changes
     }
 
     /// How many runs there are: what it costs to keep.

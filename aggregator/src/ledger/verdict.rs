@@ -52,7 +52,7 @@ impl Decision {
 }
 
 /// So many eligible probes must have looked before a node is down, or all when there are fewer.
-const LOOKED_MIN: usize = 3;
+pub(crate) const LOOKED_MIN: usize = 3;
 
 /// Decides a round from all its ballots; `positive_probes_min` is k.
 #[must_use]
@@ -95,11 +95,11 @@ pub(crate) fn at_least<'a>(sets: impl Iterator<Item = &'a RoaringBitmap>, k: u32
 
 /// A small number per node, bit by bit: plane `i` holds the nodes whose number has bit `i` set.
 #[derive(Debug, Clone, Default)]
-struct Counters(Vec<RoaringBitmap>);
+pub(super) struct Counters(Vec<RoaringBitmap>);
 
 impl Counters {
     /// Adds one for every node of the set.
-    fn add(&mut self, mut carry: RoaringBitmap) {
+    pub(super) fn add(&mut self, mut carry: RoaringBitmap) {
         for plane in &mut self.0 {
             if carry.is_empty() {
                 return;
@@ -120,7 +120,7 @@ impl Counters {
     }
 
     /// The nodes of `among` whose number here is greater than their number there.
-    fn greater_than(&self, other: &Self, among: &RoaringBitmap) -> RoaringBitmap {
+    pub(super) fn greater_than(&self, other: &Self, among: &RoaringBitmap) -> RoaringBitmap {
         let empty = RoaringBitmap::new();
         let mut equal = among.clone();
         let mut greater = RoaringBitmap::new();
@@ -134,7 +134,7 @@ impl Counters {
     }
 
     /// The nodes of `among` whose number is at least this.
-    fn at_least(&self, least: usize, among: &RoaringBitmap) -> RoaringBitmap {
+    pub(super) fn at_least(&self, least: usize, among: &RoaringBitmap) -> RoaringBitmap {
         let Some(below) = least.checked_sub(1) else {
             return among.clone();
         };

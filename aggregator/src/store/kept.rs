@@ -1,11 +1,12 @@
 //! Kept states, notes of late facts, retractions and pruning, in the embedded store.
 //!
-//! Owns the tables `state`, `late_part` and `retraction`. Refuses to look into a state: its pieces are
-//! bytes, checked by whoever made them.
+//! Owns the tables `state`, `late_part` and `retraction`. Refuses to look into a state: its pieces
+//! are bytes, checked by whoever made them.
 
 use sqlx::Connection;
 use uptime_proto::{Period, Round};
 
+use super::damage::{is_damage, vital};
 use super::sqlite::{SqliteStore, signed};
 use super::{Kept, Retraction, StoreError};
 use crate::ledger::evidence::FactKey;
@@ -61,7 +62,12 @@ impl SqliteStore {
     pub(super) async fn kept_state(&mut self, which: Kept) -> Result<Vec<Vec<u8>>, StoreError> {
         let select = "SELECT body FROM state WHERE name = ? ORDER BY piece";
         let pieces = sqlx::query_scalar(select).bind(which.name());
-        Ok(pieces.fetch_all(&mut self.connection).await?)
+        match pieces.fetch_all(&mut self.connection).await {
+            // A piece that no state begins with: whoever reads it takes note that something is
+            // lost.
+            Err(error) if is_damage(&error) => Ok(vec![Vec::new()]),
+            other => Ok(other?),
+        }
     }
 
     pub(super) async fn noted_late(&mut self) -> Result<Vec<FactKey>, StoreError> {
@@ -86,7 +92,6 @@ impl SqliteStore {
             "DELETE FROM part WHERE round < ?",
             "DELETE FROM segment WHERE to_s <= ?",
             "DELETE FROM gap WHERE to_s <= ?",
-            "DELETE FROM sample WHERE round < ?",
         ] {
             let done =
                 sqlx::query(delete).bind(signed(before_s)).execute(&mut *transaction).await?;
@@ -99,11 +104,25 @@ impl SqliteStore {
         Ok(gone)
     }
 
+    pub(super) async fn forget(&mut self, numbers: &[u32], now_ms: i64) -> Result<(), StoreError> {
+        let mut transaction = self.connection.begin_with("BEGIN IMMEDIATE").await?;
+        for number in numbers {
+            sqlx::query("UPDATE node SET forgotten_at_ms = ? WHERE number = ?")
+                .bind(now_ms)
+                .bind(i64::from(*number))
+                .execute(&mut *transaction)
+                .await?;
+        }
+        transaction.commit().await?;
+        Ok(())
+    }
+
     pub(super) async fn all_retractions(&mut self) -> Result<Vec<Retraction>, StoreError> {
         type Row = (i64, i64, i64, i64, String, i64, Option<i64>);
         let select = "SELECT number, probe, from_s, to_s, reason, made_at_ms, undone_at_ms
              FROM retraction ORDER BY number";
-        let rows: Vec<Row> = sqlx::query_as(select).fetch_all(&mut self.connection).await?;
+        let rows = sqlx::query_as(select).fetch_all(&mut self.connection).await;
+        let rows: Vec<Row> = vital(rows, "the retractions")?;
         let read = |(number, probe, from_s, to_s, reason, made_at_ms, undone_at_ms): Row| {
             let probe = u32::try_from(probe).unwrap_or(u32::MAX);
             let (number, from_s, to_s) = (unsigned(number), unsigned(from_s), unsigned(to_s));

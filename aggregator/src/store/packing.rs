@@ -11,6 +11,7 @@ use sqlx::Row;
 use uptime_proto::round::DAY_S;
 use uptime_proto::{Digest, NodeId};
 
+use super::damage::is_damage;
 use super::segment::{Packer, SegmentError, Unpacker};
 use super::sqlite::{SELECT_ROWS, SqliteStore, read_fact, signed};
 use super::{PackedDay, Put, Read, StoreError, blob};
@@ -32,11 +33,25 @@ pub(super) struct Packed {
     keys: HashMap<u64, HashSet<FactKey>>,
     /// Days that hold something damaged, or had an error: not tried again by this process.
     left: HashSet<u64>,
+    /// The database's number for what other connections wrote.
+    learnt_at: Option<i64>,
 }
 
 impl Packed {
     pub(super) fn forget_keys(&mut self) {
         self.keys.clear();
+    }
+
+    /// The starts of the first and the last second that is packed.
+    pub(super) fn extent(&self) -> Option<(u64, u64)> {
+        let first = *self.spans.keys().next()?;
+        let last = self.spans.values().max()?.saturating_sub(1);
+        Some((first, last))
+    }
+
+    /// Where segments begin, ascending.
+    pub(super) fn beginnings(&self) -> Vec<u64> {
+        self.spans.keys().copied().collect()
     }
 
     /// The beginning of the segment a round lies in.
@@ -47,7 +62,7 @@ impl Packed {
 }
 
 /// Sums digests: the order does not matter, and one can be taken out again.
-fn add(sum: &mut u128, digest: Digest) {
+pub(super) fn add(sum: &mut u128, digest: Digest) {
     *sum = sum.wrapping_add(u128::from_le_bytes(digest.0));
 }
 
@@ -68,6 +83,28 @@ pub(super) fn merged(packed: Vec<Read>, rows: Vec<Read>) -> Vec<Read> {
     all
 }
 
+/// Parts of a span, packed.
+#[derive(Debug)]
+struct Segment {
+    from_s: u64,
+    to_s: u64,
+    parts: u64,
+    body: Vec<u8>,
+}
+
+/// A day packed, ready to take the place of its rows. Made by a reader, written by the writer, so
+/// that nothing waits for the packing.
+#[derive(Debug)]
+pub struct PreparedDay {
+    day_s: u64,
+    /// What the day consisted of; see [`SqliteStore::extent_of_day`].
+    made_of: (i64, i64),
+    segments: Vec<Segment>,
+    conflicting: Vec<Fact>,
+    digests: u128,
+    before_bytes: u64,
+}
+
 /// Packs one day.
 struct DayPacker {
     day_s: u64,
@@ -75,11 +112,9 @@ struct DayPacker {
     packer: Packer,
     approximate: usize,
     parts: u64,
-    all_parts: u64,
     digests: u128,
     last_round_s: u64,
-    /// From, to, parts, body.
-    finished: Vec<(u64, u64, u64, Vec<u8>)>,
+    finished: Vec<Segment>,
     conflicting: Vec<Fact>,
 }
 
@@ -91,7 +126,6 @@ impl DayPacker {
             packer: Packer::new(day_s),
             approximate: 0,
             parts: 0,
-            all_parts: 0,
             digests: 0,
             last_round_s: 0,
             finished: Vec::new(),
@@ -107,14 +141,14 @@ impl DayPacker {
         self.last_round_s = start_s;
         self.approximate += self.packer.push(fact);
         self.parts += 1;
-        self.all_parts += 1;
         Ok(())
     }
 
     fn cut(&mut self, to_s: u64) -> std::io::Result<()> {
         let packer = std::mem::replace(&mut self.packer, Packer::new(to_s));
         if self.parts > 0 {
-            self.finished.push((self.from_s, to_s, self.parts, packer.finish()?));
+            let (from_s, parts, body) = (self.from_s, self.parts, packer.finish()?);
+            self.finished.push(Segment { from_s, to_s, parts, body });
         }
         (self.from_s, self.parts, self.approximate) = (to_s, 0, 0);
         Ok(())
@@ -183,23 +217,40 @@ impl Before {
 }
 
 impl SqliteStore {
+    /// Learns which spans are packed, if another connection wrote anything since it was learnt.
+    pub(super) async fn learn_packed_anew(&mut self) -> Result<(), StoreError> {
+        let version: i64 =
+            sqlx::query_scalar("PRAGMA data_version").fetch_one(&mut self.connection).await?;
+        if self.packed.learnt_at != Some(version) {
+            self.learn_packed().await?;
+            self.packed.learnt_at = Some(version);
+        }
+        Ok(())
+    }
+
     /// Learns which spans are packed.
     pub(super) async fn learn_packed(&mut self) -> Result<(), StoreError> {
-        let rows: Vec<(i64, i64)> = sqlx::query_as("SELECT from_s, to_s FROM segment")
-            .fetch_all(&mut self.connection)
-            .await?;
-        let second = |value: i64| u64::try_from(value).unwrap_or(0);
-        self.packed.spans = rows.iter().map(|(from, to)| (second(*from), second(*to))).collect();
+        self.packed.spans = self.packed_spans().await?;
         self.packed.keys.clear();
         Ok(())
     }
 
-    async fn segment(&mut self, from_s: u64) -> Result<Result<Unpacker, String>, StoreError> {
-        let body: Vec<u8> = sqlx::query_scalar("SELECT body FROM segment WHERE from_s = ?")
-            .bind(signed(from_s))
-            .fetch_one(&mut self.connection)
-            .await?;
-        Ok(Unpacker::open(&body).map_err(|error| format!("the segment from {from_s}: {error}")))
+    pub(super) async fn segment(
+        &mut self,
+        from_s: u64,
+    ) -> Result<Result<Unpacker, String>, StoreError> {
+        let named = |error: &dyn std::fmt::Display| format!("the segment from {from_s}: {error}");
+        let body: Result<Option<Vec<u8>>, sqlx::Error> =
+            sqlx::query_scalar("SELECT body FROM segment WHERE from_s = ?")
+                .bind(signed(from_s))
+                .fetch_optional(&mut self.connection)
+                .await;
+        match body {
+            Ok(None) => Ok(Err(format!("the segment from {from_s}: it is not there"))),
+            Ok(Some(body)) => Ok(Unpacker::open(&body).map_err(|error| named(&error))),
+            Err(error) if is_damage(&error) => Ok(Err(named(&error))),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The packed facts of rounds in `[from_s, to_s)`.
@@ -239,6 +290,10 @@ impl SqliteStore {
         &mut self,
         fact: &Fact,
     ) -> Result<Option<Put>, StoreError> {
+        // Whoever writes facts is the only one that packs, and has learnt then.
+        if self.packed.learnt_at.is_none() {
+            self.learn_packed_anew().await?;
+        }
         let Some(begin) = self.packed.span_of(fact.key.round.start_s()) else {
             return Ok(None);
         };
@@ -320,14 +375,32 @@ impl SqliteStore {
         Ok(())
     }
 
-    /// Packs the first day that ends at or before this and has parts in rows that need not be there.
-    pub(super) async fn pack_day(
+    /// Packs the first day that ends at or before this and has parts in rows that need not be
+    /// there, without writing anything.
+    pub(super) async fn prepare_day(
         &mut self,
         before_s: u64,
-    ) -> Result<Option<PackedDay>, StoreError> {
-        let day_bytes = u64::from(DAY_S);
+    ) -> Result<Option<PreparedDay>, StoreError> {
+        self.learn_packed().await?;
+        while let Some(day_s) = self.loose_day(before_s).await? {
+            // One moment for all that is read, whatever another connection writes meanwhile.
+            sqlx::raw_sql("BEGIN").execute(&mut self.connection).await?;
+            let prepared = self.pack_up(day_s).await;
+            sqlx::raw_sql("ROLLBACK").execute(&mut self.connection).await?;
+            match prepared {
+                Ok(Some(prepared)) => return Ok(Some(prepared)),
+                Ok(None) => {}
+                Err(error) => tracing::error!(%error, day_s, "a day is not packed"),
+            }
+            self.packed.left.insert(day_s);
+        }
+        Ok(None)
+    }
+
+    async fn loose_day(&mut self, before_s: u64) -> Result<Option<u64>, StoreError> {
+        let day_length_s = u64::from(DAY_S);
         let mut from_s = 0;
-        let day_s = loop {
+        loop {
             let first: Option<i64> =
                 sqlx::query_scalar("SELECT min(round) FROM part WHERE round >= ?")
                     .bind(signed(from_s))
@@ -336,35 +409,88 @@ impl SqliteStore {
             let Some(first) = first.and_then(|first| u64::try_from(first).ok()) else {
                 return Ok(None);
             };
-            let day_s = first - first % day_bytes;
-            if day_s + day_bytes > before_s {
+            let day_s = first - first % day_length_s;
+            if day_s + day_length_s > before_s {
                 return Ok(None);
             }
-            from_s = day_s + day_bytes;
+            from_s = day_s + day_length_s;
             if !self.packed.left.contains(&day_s) && self.has_loose(day_s).await? {
-                break day_s;
+                return Ok(Some(day_s));
             }
-        };
+        }
+    }
+
+    /// Puts a prepared day in the place of its rows, unless something came to the day meanwhile.
+    pub(super) async fn commit_day(
+        &mut self,
+        prepared: &PreparedDay,
+    ) -> Result<Option<PackedDay>, StoreError> {
         sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut self.connection).await?;
-        let packed = self.pack_into(day_s).await;
-        let good = matches!(packed, Ok(Some(_)));
+        let swapped = self.swap_in(prepared).await;
+        let good = matches!(swapped, Ok(true));
         let end = if good { "COMMIT" } else { "ROLLBACK" };
         let ended = sqlx::raw_sql(end).execute(&mut self.connection).await;
         // Differences must not build on rows that are gone.
         self.bases.clear();
-        if !good {
-            self.packed.left.insert(day_s);
-        }
         if let Err(error) = ended {
             sqlx::raw_sql("ROLLBACK").execute(&mut self.connection).await.ok();
-            self.packed.left.insert(day_s);
             return Err(error.into());
         }
-        self.learn_packed().await?;
-        if good {
-            sqlx::raw_sql(VACUUM).execute(&mut self.connection).await?;
+        if !swapped? {
+            return Ok(None);
         }
-        packed
+        self.learn_packed().await?;
+        sqlx::raw_sql(VACUUM).execute(&mut self.connection).await?;
+        Ok(Some(PackedDay {
+            day_s: prepared.day_s,
+            parts: prepared.segments.iter().map(|segment| segment.parts).sum(),
+            bytes: prepared.segments.iter().map(|segment| segment.body.len() as u64).sum(),
+            before_bytes: prepared.before_bytes,
+        }))
+    }
+
+    /// Rows and segments of a day: as long as both stay, nothing came to it. Rows are never
+    /// changed.
+    async fn extent_of_day(&mut self, day_s: u64) -> Result<(i64, i64), StoreError> {
+        let select = "SELECT (SELECT count(*) FROM part WHERE round >= ?1 AND round < ?2),
+             (SELECT coalesce(sum(parts), 0) FROM segment WHERE from_s >= ?1 AND from_s < ?2)";
+        let row = sqlx::query(select)
+            .bind(signed(day_s))
+            .bind(signed(day_s + u64::from(DAY_S)))
+            .fetch_one(&mut self.connection)
+            .await?;
+        Ok((row.get(0), row.get(1)))
+    }
+
+    async fn swap_in(&mut self, prepared: &PreparedDay) -> Result<bool, StoreError> {
+        let (day_s, end_s) = (prepared.day_s, prepared.day_s + u64::from(DAY_S));
+        if self.extent_of_day(day_s).await? != prepared.made_of {
+            return Ok(false);
+        }
+        for (table, column) in [("part", "round"), ("segment", "from_s")] {
+            let delete = format!("DELETE FROM {table} WHERE {column} >= ? AND {column} < ?");
+            sqlx::query(sqlx::AssertSqlSafe(delete))
+                .bind(signed(day_s))
+                .bind(signed(end_s))
+                .execute(&mut self.connection)
+                .await?;
+        }
+        for fact in &prepared.conflicting {
+            if let Some(digest) = fact.digest {
+                self.insert_row(fact, digest, blob::encode(&fact.sets, None)).await?;
+            }
+        }
+        for segment in &prepared.segments {
+            sqlx::query("INSERT INTO segment VALUES (?, ?, ?, ?, ?)")
+                .bind(signed(segment.from_s))
+                .bind(signed(segment.to_s))
+                .bind(signed(segment.parts))
+                .bind(prepared.digests.to_le_bytes().as_slice())
+                .bind(segment.body.as_slice())
+                .execute(&mut self.connection)
+                .await?;
+        }
+        Ok(true)
     }
 
     /// Whether a day has rows that share their key with no other.
@@ -379,8 +505,9 @@ impl SqliteStore {
         Ok(loose.is_some())
     }
 
-    async fn pack_into(&mut self, day_s: u64) -> Result<Option<PackedDay>, StoreError> {
+    async fn pack_up(&mut self, day_s: u64) -> Result<Option<PreparedDay>, StoreError> {
         let end_s = day_s + u64::from(DAY_S);
+        let made_of = self.extent_of_day(day_s).await?;
         let mut day = DayPacker::new(day_s);
         let spans: Vec<u64> =
             self.packed.spans.range(day_s..end_s).map(|(from, _)| *from).collect();
@@ -401,35 +528,11 @@ impl SqliteStore {
             return Ok(None);
         };
         day.cut(end_s)?;
-        for (table, column) in [("part", "round"), ("segment", "from_s")] {
-            let delete = format!("DELETE FROM {table} WHERE {column} >= ? AND {column} < ?");
-            sqlx::query(sqlx::AssertSqlSafe(delete))
-                .bind(signed(day_s))
-                .bind(signed(end_s))
-                .execute(&mut self.connection)
-                .await?;
-        }
-        for fact in std::mem::take(&mut day.conflicting) {
-            if let Some(digest) = fact.digest {
-                self.insert_row(&fact, digest, blob::encode(&fact.sets, None)).await?;
-            }
-        }
-        let mut bytes = 0;
-        for (from_s, to_s, parts, body) in std::mem::take(&mut day.finished) {
-            bytes += body.len() as u64;
-            sqlx::query("INSERT INTO segment VALUES (?, ?, ?, ?, ?)")
-                .bind(signed(from_s))
-                .bind(signed(to_s))
-                .bind(signed(parts))
-                .bind(day.digests.to_le_bytes().as_slice())
-                .bind(body)
-                .execute(&mut self.connection)
-                .await?;
-        }
-        Ok(Some(PackedDay { day_s: day.day_s, parts: day.all_parts, bytes, before_bytes }))
+        let DayPacker { finished: segments, conflicting, digests, .. } = day;
+        Ok(Some(PreparedDay { day_s, made_of, segments, conflicting, digests, before_bytes }))
     }
 
-    async fn digest_sum(&mut self, from_s: u64) -> Result<u128, StoreError> {
+    pub(super) async fn digest_sum(&mut self, from_s: u64) -> Result<u128, StoreError> {
         let sum: Vec<u8> = sqlx::query_scalar("SELECT digest FROM segment WHERE from_s = ?")
             .bind(signed(from_s))
             .fetch_one(&mut self.connection)
@@ -483,23 +586,5 @@ impl SqliteStore {
             day.take(Vec::new(), Some(later))?;
         }
         Ok(Some(bytes))
-    }
-
-    /// The sum of the digests that a packed day must have, and the facts it holds, for `verify`.
-    pub(super) async fn packed_days(&mut self) -> Result<Vec<(u64, u128)>, StoreError> {
-        let rows: Vec<(i64, Vec<u8>)> =
-            sqlx::query_as("SELECT from_s, digest FROM segment ORDER BY from_s")
-                .fetch_all(&mut self.connection)
-                .await?;
-        let mut days: Vec<(u64, u128)> = Vec::new();
-        for (from_s, digest) in rows {
-            let from_s = u64::try_from(from_s).unwrap_or(0);
-            let day_s = from_s - from_s % u64::from(DAY_S);
-            let sum = <[u8; 16]>::try_from(digest.as_slice()).map_or(0, u128::from_le_bytes);
-            if days.last().is_none_or(|(last, _)| *last != day_s) {
-                days.push((day_s, sum));
-            }
-        }
-        Ok(days)
     }
 }

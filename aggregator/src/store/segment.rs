@@ -1,16 +1,18 @@
 //! How the parts of a closed day look on disk, packed.
 //!
-//! Owns the format, version 1. A segment holds the parts of a span of time, each key once, column by
-//! column, because neighbours in a column are alike. Refuses whatever does not read back whole.
+//! Owns the format, version 1. A segment holds the parts of a span of time, each key once, column
+//! by column, because neighbours in a column are alike. Refuses whatever does not read back whole.
 //!
 //! Layout, integers little-endian, `varint` as in protobuf, `zigzag` for signed ones:
 //! * version (u8 = 1); start of the span in seconds (u64); then the head and the columns, each as
 //!   plain length (varint), packed length (varint) and a zstd frame;
 //! * CRC-32 (u32) of everything before it.
 //!
-//! The head: number of slots, then for each its subnet, period, probe, part number, number of parts,
-//! the usual `observed` and `received` (zigzag), and its length in each column. A slot is what has
-//! one subnet, period, probe and part number; slots ascend by these, parts in them by round.
+//! The head: number of slots, then for each its subnet, period, probe, part number, number of
+//! parts, the usual `observed` and `received` (zigzag), and its length in each column. A slot is
+//! what has one subnet, period, probe and part number; slots ascend by these, parts in them by
+//! round.
+//!
 //! The columns, by the numbers of [`Column`]; per part, if nothing else is said:
 //! * `Rounds`: rounds left out before it, counted from the start of the span (varint);
 //! * `Forms`: kind, plus 16 when the age of the relay session is known (byte);
@@ -18,8 +20,8 @@
 //! * `Observed…`: milliseconds from the round's start less the usual; `Received…`: milliseconds
 //!   from observed less the usual; as zigzag, lowest byte here, the rest (varint) there;
 //! * `Ages`: where known, seconds less those expected from the part before (zigzag varint);
-//! * `Offer`, `Seen`, `Answered`, `Unreachable`: how many ranges of node numbers differ from what was
-//!   expected (varint);
+//! * `Offer`, `Seen`, `Answered`, `Unreachable`: how many ranges of node numbers differ from what
+//!   was expected (varint);
 //! * `Gaps…`, per range: numbers between it and the range before in its set, lowest byte here, the
 //!   rest (varint) there; `Lengths`, per range: its length less one (varint).
 //!
@@ -405,8 +407,8 @@ impl Unpacker {
         Ok(())
     }
 
-    /// The next part, if its round is wanted; `Some(None)` is one that was passed over. `None`: there
-    /// are no more.
+    /// The next part, if its round is wanted; `Some(None)` is one that was passed over. `None`:
+    /// there are no more.
     pub(super) fn next(
         &mut self,
         wanted: impl Fn(&FactKey) -> bool,

@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::TryStreamExt;
 use prost::Message;
 use roaring::RoaringBitmap;
 use sqlx::sqlite::{
@@ -22,99 +21,22 @@ use uptime_proto::round::DAY_S;
 use uptime_proto::{Digest, Epoch, Kind, NodeId, Outcome, Period, Reason, Round, v1};
 
 use super::blob::{self, BlobError};
+use super::damage::{dispensable, vital};
+use super::identities::{PROBE_COLUMNS, read_probe};
 use super::packing::{Packed, merged};
+use super::schema::{ADDED, SCHEMA, SCHEMA_VERSION};
 use super::{
-    Batch, Catalogue, Details, Gap, Kept, PackedDay, ProbeRecord, Put, Read, Retraction, Store,
-    StoreError,
+    Batch, Catalogue, Checked, Details, Gap, Kept, NodeSamples, Opening, PackedDay, PreparedDay,
+    ProbeRecord, Progress, Put, Read, Retraction, Store, StoreError,
 };
 use crate::ledger::evidence::{Fact, FactKey};
 
 /// The file in the data directory.
-pub(super) const FILE_NAME: &str = "uptime.sqlite3";
-/// Of the tables below.
-const SCHEMA_VERSION: i64 = 3;
+pub const FILE_NAME: &str = "uptime.sqlite3";
 /// A difference builds on at most so many others.
 const CHAIN_MAX: u32 = 120;
 /// How long another process (`probe add`) may hold the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
-
-const SCHEMA: &str = "
-CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID, STRICT;
-CREATE TABLE epoch (start_s INTEGER PRIMARY KEY, rules BLOB NOT NULL, crc INTEGER NOT NULL) STRICT;
-CREATE TABLE probe (
-    number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, token_hash BLOB NOT NULL UNIQUE,
-    subnets_allowed TEXT NOT NULL, enrolled_at_ms INTEGER NOT NULL, revoked INTEGER NOT NULL
-) STRICT;
-CREATE TABLE subnet (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
-CREATE TABLE node (
-    number INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, brought_by INTEGER NOT NULL
-) STRICT;
-CREATE TABLE node_details (
-    node INTEGER PRIMARY KEY, name TEXT NOT NULL, runtime TEXT NOT NULL,
-    runtime_version TEXT NOT NULL, networks TEXT NOT NULL
-) STRICT;
--- observed_ms counts from the round's start, received_ms from observed_ms: small numbers are small.
-CREATE TABLE part (
-    round INTEGER NOT NULL, subnet INTEGER NOT NULL, period INTEGER NOT NULL,
-    probe INTEGER NOT NULL, number INTEGER NOT NULL, digest BLOB NOT NULL,
-    kind INTEGER NOT NULL, reason INTEGER NOT NULL, observed_ms INTEGER NOT NULL,
-    received_ms INTEGER NOT NULL, relay_session_age_s INTEGER, sets BLOB NOT NULL,
-    PRIMARY KEY (round, subnet, period, probe, number, digest)
-) WITHOUT ROWID, STRICT;
-";
-
-/// What version 2 added.
-const SCHEMA_GAPS: &str = "
-CREATE TABLE gap (
-    probe INTEGER NOT NULL, from_s INTEGER NOT NULL, to_s INTEGER NOT NULL, reason INTEGER NOT NULL,
-    PRIMARY KEY (probe, from_s, to_s, reason)
-) WITHOUT ROWID, STRICT;
-";
-
-/// What version 3 added. `segment` holds packed parts, `state` what is derived from them,
-/// `late_part` the keys of parts that came after their round was part of a kept state. `sample` is
-/// what travels beside parts, for some rounds only; `latency_day` what is left of round trips;
-/// `opening` the totals of an imported CSV, one row per node.
-const SCHEMA_LEDGER: &str = "
-CREATE TABLE segment (
-    from_s INTEGER PRIMARY KEY, to_s INTEGER NOT NULL, parts INTEGER NOT NULL,
-    digest BLOB NOT NULL, body BLOB NOT NULL
-) STRICT;
-CREATE TABLE state (
-    name TEXT NOT NULL, piece INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (name, piece)
-) STRICT;
-CREATE TABLE late_part (
-    round INTEGER NOT NULL, subnet INTEGER NOT NULL, period INTEGER NOT NULL,
-    probe INTEGER NOT NULL, number INTEGER NOT NULL,
-    PRIMARY KEY (round, subnet, period, probe, number)
-) WITHOUT ROWID, STRICT;
-CREATE TABLE retraction (
-    number INTEGER PRIMARY KEY, probe INTEGER NOT NULL, from_s INTEGER NOT NULL,
-    to_s INTEGER NOT NULL, reason TEXT NOT NULL, made_at_ms INTEGER NOT NULL,
-    undone_at_ms INTEGER
-) STRICT;
-CREATE TABLE sample (
-    round INTEGER NOT NULL, node INTEGER NOT NULL, probe INTEGER NOT NULL, seen_age_ms INTEGER,
-    answered_in_ms INTEGER, round_trip_us INTEGER, PRIMARY KEY (round, node, probe)
-) WITHOUT ROWID, STRICT;
-CREATE TABLE latency_day (
-    node INTEGER NOT NULL, day INTEGER NOT NULL, samples INTEGER NOT NULL,
-    min_us INTEGER NOT NULL, max_us INTEGER NOT NULL, sum_us INTEGER NOT NULL,
-    last_us INTEGER NOT NULL, last_at_ms INTEGER NOT NULL, PRIMARY KEY (node, day)
-) WITHOUT ROWID, STRICT;
-CREATE TABLE opening (
-    id BLOB PRIMARY KEY, is_online INTEGER NOT NULL, last_seen_ms INTEGER,
-    online_scans INTEGER NOT NULL
-) WITHOUT ROWID, STRICT;
--- Without the index over ids: the ledger sees to it that each has one number.
-CREATE TABLE named (
-    number INTEGER PRIMARY KEY, id BLOB NOT NULL, brought_by INTEGER NOT NULL,
-    forgotten_at_ms INTEGER
-) STRICT;
-INSERT INTO named SELECT number, id, brought_by, NULL FROM node;
-DROP TABLE node;
-ALTER TABLE named RENAME TO node;
-";
 
 /// Facts in rows, by key.
 pub(super) const SELECT_ROWS: &str = "
@@ -140,6 +62,8 @@ pub struct SqliteStore {
     path: PathBuf,
     pub(super) bases: HashMap<Slot, Base>,
     pub(super) packed: Packed,
+    /// Of the database, when it was last asked whether others have written to it.
+    pub(super) data_version: Option<i64>,
 }
 
 fn slot(key: &FactKey) -> Slot {
@@ -160,7 +84,14 @@ impl SqliteStore {
             path: data_dir.to_owned(),
             detail: format!("{error}; give a directory this user may write with --data-dir"),
         })?;
-        let path = data_dir.join(FILE_NAME);
+        let mut store = Self::connect(&data_dir.join(FILE_NAME)).await?;
+        store.prepare().await?;
+        Ok(store)
+    }
+
+    /// A connection to the file of a store, which is made where it is missing.
+    async fn connect(path: &Path) -> Result<Self, StoreError> {
+        let path = path.to_owned();
         let options = SqliteConnectOptions::new()
             .filename(&path)
             .create_if_missing(true)
@@ -172,10 +103,7 @@ impl SqliteStore {
             .await
             .map_err(|error| StoreError::Path { path: path.clone(), detail: error.to_string() })?;
         let (bases, packed) = (HashMap::new(), Packed::default());
-        let mut store = Self { connection, path, bases, packed };
-        store.prepare().await?;
-        store.learn_packed().await?;
-        Ok(store)
+        Ok(Self { connection, path, bases, packed, data_version: None })
     }
 
     async fn prepare(&mut self) -> Result<(), StoreError> {
@@ -197,7 +125,7 @@ impl SqliteStore {
                 .execute(&mut *transaction)
                 .await?;
         }
-        for (version, added) in [(2, SCHEMA_GAPS), (3, SCHEMA_LEDGER)] {
+        for (version, added) in ADDED {
             if found < version {
                 sqlx::raw_sql(added).execute(&mut *transaction).await?;
                 let raise = format!("PRAGMA user_version = {version}");
@@ -209,17 +137,19 @@ impl SqliteStore {
     }
 
     async fn meta<const N: usize>(&mut self, name: &str) -> Result<[u8; N], StoreError> {
-        let value: Vec<u8> = sqlx::query_scalar("SELECT value FROM meta WHERE name = ?")
+        let value = sqlx::query_scalar("SELECT value FROM meta WHERE name = ?")
             .bind(name)
             .fetch_one(&mut self.connection)
-            .await?;
+            .await;
+        let value: Vec<u8> = vital(value, "the store's name and generation")?;
         value.try_into().map_err(|_| StoreError::Damaged(format!("meta value {name:?}")))
     }
 
-    async fn epochs(&mut self) -> Result<Vec<Epoch>, StoreError> {
+    pub(super) async fn epochs(&mut self) -> Result<Vec<Epoch>, StoreError> {
         let rows = sqlx::query("SELECT start_s, rules, crc FROM epoch ORDER BY start_s")
             .fetch_all(&mut self.connection)
-            .await?;
+            .await;
+        let rows = vital(rows, "the epochs")?;
         let damaged = |row: &SqliteRow, why: &str| {
             StoreError::Damaged(format!("epoch {}: {why}", row.get::<i64, _>(0)))
         };
@@ -247,16 +177,16 @@ impl SqliteStore {
         let period = self.period_max().await?;
         let day = from_s - from_s % u64::from(DAY_S);
         let start = from_s.saturating_sub(u64::from(CHAIN_MAX) * period).max(day);
-        let mut rows = sqlx::query(SELECT_ROWS)
-            .bind(signed(start))
-            .bind(signed(to_s))
-            .fetch(&mut self.connection);
         let (mut facts, mut bases) = (Vec::new(), HashMap::new());
-        while let Some(row) = rows.try_next().await? {
-            let fact = read_fact(&row, &mut bases);
-            let wanted = row.get::<i64, _>(0) >= signed(from_s);
-            if wanted {
-                facts.push(fact);
+        for row in self.rows_of(start, to_s).await? {
+            match row {
+                Ok(row) => {
+                    let fact = read_fact(&row, &mut bases);
+                    if row.get::<i64, _>(0) >= signed(from_s) {
+                        facts.push(fact);
+                    }
+                }
+                Err(damaged) => facts.push(Err(damaged)),
             }
         }
         Ok(facts)
@@ -301,12 +231,13 @@ impl SqliteStore {
             }
         }
         for (node, details) in &batch.details {
-            sqlx::query("INSERT OR REPLACE INTO node_details VALUES (?, ?, ?, ?, ?)")
+            sqlx::query("INSERT OR REPLACE INTO node_details VALUES (?, ?, ?, ?, ?, ?)")
                 .bind(i64::from(*node))
                 .bind(&details.name)
                 .bind(&details.runtime)
                 .bind(&details.runtime_version)
                 .bind(details.networks.join("\n"))
+                .bind(signed(details.changed_s))
                 .execute(&mut *connection)
                 .await?;
         }
@@ -318,6 +249,9 @@ impl SqliteStore {
                 .bind(i64::from(gap.reason.to_wire() as i32))
                 .execute(&mut *connection)
                 .await?;
+        }
+        for sample in &batch.samples {
+            self.write_sample(sample, batch.now_ms).await?;
         }
         for fact in &batch.facts {
             let late = batch.late.contains(&fact.key);
@@ -470,23 +404,10 @@ pub(super) fn read_fact(
     })
 }
 
-fn read_probe(row: &SqliteRow) -> ProbeRecord {
-    ProbeRecord {
-        number: u32::try_from(row.get::<i64, _>(0)).unwrap_or(u32::MAX),
-        name: row.get(1),
-        subnets_allowed: lines(row.get(2)),
-        enrolled_at_ms: row.get(3),
-        revoked: row.get::<i64, _>(4) != 0,
-    }
-}
-
 /// Lists of names are stored one per line; names have no control characters.
-fn lines(text: &str) -> Vec<String> {
+pub(super) fn lines(text: &str) -> Vec<String> {
     text.lines().map(str::to_owned).collect()
 }
-
-const PROBE_COLUMNS: &str =
-    "SELECT number, name, subnets_allowed, enrolled_at_ms, revoked FROM probe ORDER BY number";
 
 impl Store for SqliteStore {
     async fn catalogue(&mut self) -> Result<Catalogue, StoreError> {
@@ -496,10 +417,17 @@ impl Store for SqliteStore {
         let probes = self.probes().await?;
         let subnets = sqlx::query_scalar("SELECT name FROM subnet ORDER BY number")
             .fetch_all(&mut self.connection)
-            .await?;
-        let rows = sqlx::query("SELECT id, brought_by FROM node ORDER BY number")
+            .await;
+        let subnets = vital(subnets, "the names of subnets")?;
+        let rows = sqlx::query("SELECT id, brought_by, forgotten_at_ms FROM node ORDER BY number")
             .fetch_all(&mut self.connection)
-            .await?;
+            .await;
+        let rows = vital(rows, "the ids of nodes")?;
+        let forgotten = (0u32..)
+            .zip(&rows)
+            .filter(|(_, row)| row.get::<Option<i64>, _>(2).is_some())
+            .map(|(number, _)| number)
+            .collect();
         let nodes = rows
             .iter()
             .enumerate()
@@ -509,10 +437,10 @@ impl Store for SqliteStore {
                 Ok((id, u32::try_from(row.get::<i64, _>(1)).unwrap_or(u32::MAX)))
             })
             .collect::<Result<_, StoreError>>()?;
-        let rows =
-            sqlx::query("SELECT node, name, runtime, runtime_version, networks FROM node_details")
-                .fetch_all(&mut self.connection)
-                .await?;
+        let select = "SELECT node, name, runtime, runtime_version, networks, changed_s
+             FROM node_details";
+        let rows = sqlx::query(select).fetch_all(&mut self.connection).await;
+        let rows = dispensable(rows, "the details of nodes")?;
         let details = rows
             .iter()
             .map(|row| {
@@ -522,11 +450,12 @@ impl Store for SqliteStore {
                     runtime: row.get(2),
                     runtime_version: row.get(3),
                     networks: lines(row.get(4)),
+                    changed_s: u64::try_from(row.get::<i64, _>(5)).unwrap_or(0),
                 };
                 (node, details)
             })
             .collect();
-        Ok(Catalogue { store_id, generation, epochs, probes, subnets, nodes, details })
+        Ok(Catalogue { store_id, generation, epochs, probes, subnets, nodes, forgotten, details })
     }
 
     async fn put(&mut self, batch: &Batch) -> Result<Vec<Put>, StoreError> {
@@ -540,6 +469,7 @@ impl Store for SqliteStore {
     }
 
     async fn read(&mut self, from_s: u64, to_s: u64) -> Result<Vec<Read>, StoreError> {
+        self.learn_packed_anew().await?;
         let packed = self.read_packed(from_s, to_s).await?;
         let rows = self.read_rows(from_s, to_s).await?;
         Ok(merged(packed, rows))
@@ -564,18 +494,25 @@ impl Store for SqliteStore {
     }
 
     async fn extent(&mut self) -> Result<Option<(u64, u64)>, StoreError> {
-        let select = "SELECT min(first), max(last) FROM (
-             SELECT min(round) AS first, max(round) AS last FROM part
-             UNION ALL SELECT min(from_s), max(to_s) - 1 FROM segment)";
-        let row = sqlx::query(select).fetch_one(&mut self.connection).await?;
-        let second = |index: usize| {
-            row.get::<Option<i64>, _>(index).and_then(|second| u64::try_from(second).ok())
-        };
-        Ok(second(0).zip(second(1)))
+        let rows = self.extent_of_rows().await?;
+        self.learn_packed_anew().await?;
+        let both = rows.into_iter().chain(self.packed.extent());
+        Ok(both.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))))
     }
 
-    async fn pack(&mut self, before_s: u64) -> Result<Option<PackedDay>, StoreError> {
-        self.pack_day(before_s).await
+    async fn reader(&self) -> Result<Self, StoreError> {
+        Self::connect(&self.path).await
+    }
+
+    async fn prepare_pack(&mut self, before_s: u64) -> Result<Option<PreparedDay>, StoreError> {
+        self.prepare_day(before_s).await
+    }
+
+    async fn commit_pack(
+        &mut self,
+        prepared: &PreparedDay,
+    ) -> Result<Option<PackedDay>, StoreError> {
+        self.commit_day(prepared).await
     }
 
     async fn keep(&mut self, which: Kept, pieces: &[Vec<u8>]) -> Result<(), StoreError> {
@@ -594,6 +531,33 @@ impl Store for SqliteStore {
         self.prune_before(before_s).await
     }
 
+    async fn check(
+        &mut self,
+        told: &mut (dyn FnMut(Progress) + Send),
+    ) -> Result<Checked, StoreError> {
+        self.check_all(told).await
+    }
+
+    async fn copy_to(&mut self, path: &Path) -> Result<(), StoreError> {
+        self.vacuum_into(path).await
+    }
+
+    async fn samples(&mut self, node: u32) -> Result<NodeSamples, StoreError> {
+        self.samples_of(node).await
+    }
+
+    async fn round_trips(&mut self) -> Result<Vec<(u32, u32)>, StoreError> {
+        self.last_round_trips().await
+    }
+
+    async fn drop_old_samples(&mut self, now_ms: i64) -> Result<(), StoreError> {
+        self.drop_old_latency(now_ms).await
+    }
+
+    async fn forget_nodes(&mut self, numbers: &[u32], now_ms: i64) -> Result<(), StoreError> {
+        self.forget(numbers, now_ms).await
+    }
+
     async fn retractions(&mut self) -> Result<Vec<Retraction>, StoreError> {
         self.all_retractions().await
     }
@@ -604,6 +568,18 @@ impl Store for SqliteStore {
 
     async fn undo_retraction(&mut self, number: u64, now_ms: i64) -> Result<bool, StoreError> {
         self.undo(number, now_ms).await
+    }
+
+    async fn opening(&mut self) -> Result<Option<Opening>, StoreError> {
+        self.read_opening().await
+    }
+
+    async fn put_opening(&mut self, opening: &Opening) -> Result<(), StoreError> {
+        self.write_opening(opening).await
+    }
+
+    async fn hold(&mut self) -> Result<(), StoreError> {
+        self.hold_still().await
     }
 
     async fn add_epoch(&mut self, epoch: &Epoch) -> Result<(), StoreError> {
@@ -624,37 +600,12 @@ impl Store for SqliteStore {
         subnets_allowed: &[String],
         now_ms: i64,
     ) -> Result<Option<ProbeRecord>, StoreError> {
-        let insert =
-            "INSERT INTO probe (name, token_hash, subnets_allowed, enrolled_at_ms, revoked)
-             VALUES (?, ?, ?, ?, 0) ON CONFLICT (name) DO NOTHING";
-        let done = sqlx::query(insert)
-            .bind(name)
-            .bind(token_hash.as_slice())
-            .bind(subnets_allowed.join("\n"))
-            .bind(now_ms)
-            .execute(&mut self.connection)
-            .await?;
-        if done.rows_affected() == 0 {
-            return Ok(None);
-        }
-        self.probe_by_token(token_hash).await
+        self.enrol_by_token(name, token_hash, subnets_allowed, now_ms).await
     }
 
     async fn probes(&mut self) -> Result<Vec<ProbeRecord>, StoreError> {
-        let rows = sqlx::query(PROBE_COLUMNS).fetch_all(&mut self.connection).await?;
+        let rows = sqlx::query(PROBE_COLUMNS).fetch_all(&mut self.connection).await;
+        let rows = vital(rows, "the names of probes")?;
         Ok(rows.iter().map(read_probe).collect())
-    }
-
-    async fn probe_by_token(
-        &mut self,
-        token_hash: &[u8; 32],
-    ) -> Result<Option<ProbeRecord>, StoreError> {
-        let select = "SELECT number, name, subnets_allowed, enrolled_at_ms, revoked
-             FROM probe WHERE token_hash = ?";
-        let row = sqlx::query(select)
-            .bind(token_hash.as_slice())
-            .fetch_optional(&mut self.connection)
-            .await?;
-        Ok(row.as_ref().map(read_probe))
     }
 }

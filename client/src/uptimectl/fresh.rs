@@ -46,10 +46,18 @@ pub(crate) fn ago_s(fresh: &Freshness, unix_s: u64) -> u64 {
     second(fresh.answered_at_unix_ms).saturating_sub(unix_s)
 }
 
+/// The end of the last closed round; 0: none has closed.
+pub(crate) fn closed_end_s(fresh: &Freshness) -> u64 {
+    match fresh.last_closed_round_unix_s {
+        0 => 0,
+        closed => closed.saturating_add(fresh.round_period_s.into()),
+    }
+}
+
 /// The seconds since the last closed round ended; `None`: none has closed.
 fn age_s(fresh: &Freshness) -> Option<u64> {
-    let closed = fresh.last_closed_round_unix_s;
-    (closed > 0).then(|| ago_s(fresh, closed.saturating_add(fresh.round_period_s.into())))
+    let end_s = closed_end_s(fresh);
+    (end_s > 0).then(|| ago_s(fresh, end_s))
 }
 
 /// `round 2026-01-31 12:34:30 UTC, ended 7 s ago, fresh-v1`.

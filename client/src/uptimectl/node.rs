@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde::Serialize;
 use uptime_client::v1::{self, Freshness, Verdict};
-use uptime_client::{Answer, Client};
+use uptime_client::{Answer, Client, Error};
 
 use crate::args::{NodeArgs, Output};
 use crate::fresh::{self, FreshnessRecord, ago_s};
@@ -12,8 +12,10 @@ use crate::output::{self, Reply};
 use crate::screen::{Colour, Screen};
 use crate::text::{clean, counted, number, percent, second, span, stamp};
 
-/// With `--exit-status`: the node is not online.
-const EXIT_NOT_ONLINE: u8 = 2;
+/// With `--exit-status`: the node is down.
+const EXIT_DOWN: u8 = 3;
+/// With `--exit-status`: whether it is up cannot be told.
+const EXIT_CANNOT_TELL: u8 = 4;
 /// Where values begin.
 const INDENT: usize = 12;
 
@@ -25,8 +27,15 @@ struct NodeDocument {
 
 /// Answers `node`.
 pub(crate) async fn reply(client: &Client, args: &NodeArgs, screen: &Screen) -> Result<Reply> {
-    let Answer { value: node, freshness } = client.node(&args.id).await?;
-    let status = if args.exit_status && !node.is_online { EXIT_NOT_ONLINE } else { 0 };
+    let Answer { value: node, freshness } = match client.node(&args.id).await {
+        Err(Error::NotFound(detail)) if args.exit_status => {
+            let reply = Reply::of_our_own(String::new());
+            let note = Some(format!("uptimectl: {}", clean(&detail)));
+            return Ok(Reply { status: EXIT_CANNOT_TELL, ..reply.note(note) });
+        }
+        answer => answer?,
+    };
+    let status = if args.exit_status { exit_status(&node, &freshness) } else { 0 };
     let text = match args.how.output {
         Output::Table => words(&node, &freshness, screen),
         Output::Json => {
@@ -37,6 +46,20 @@ pub(crate) async fn reply(client: &Client, args: &NodeArgs, screen: &Screen) -> 
     };
     let says_freshness = args.how.output == Output::Table;
     Ok(Reply { says_freshness, status, ..Reply::new(text, freshness) })
+}
+
+/// What scripts are told. A node that was retired showed no life for a month; and of rounds long
+/// ago nobody wants to hear that it was up in them.
+fn exit_status(node: &v1::Node, fresh: &Freshness) -> u8 {
+    if fresh::warning(fresh).is_some() {
+        return EXIT_CANNOT_TELL;
+    }
+    match node.verdict() {
+        _ if node.retired => EXIT_DOWN,
+        Verdict::Up => 0,
+        Verdict::Down => EXIT_DOWN,
+        Verdict::Unknown | Verdict::Unspecified => EXIT_CANNOT_TELL,
+    }
 }
 
 /// Why the verdict is what it is, as far as one answer can say.
@@ -72,7 +95,8 @@ fn words(node: &v1::Node, fresh: &Freshness, screen: &Screen) -> String {
     let all = node.all.unwrap_or_default();
     let (online, colour) =
         if node.is_online { ("yes", Colour::Green) } else { ("no", Colour::Red) };
-    let mut verdict = screen.paint(verdict_text(node), Some(verdict_colour(node)));
+    let mut verdict =
+        screen.paint(verdict_text(node.verdict()), Some(verdict_colour(node.verdict())));
     if node.verdict_since_unix_s > 0 {
         let since = node.verdict_since_unix_s;
         verdict += &format!(" since round {}, for {}", stamp(since), span(ago_s(fresh, since)));
@@ -91,6 +115,9 @@ fn words(node: &v1::Node, fresh: &Freshness, screen: &Screen) -> String {
     line("Verdict", &verdict);
     for reason in why(node) {
         line("", reason);
+    }
+    if !node.retired && node.verdict() != Verdict::Up {
+        line("", &format!("Why: uptimectl explain {}", clean(&node.id)));
     }
     if node.flapping {
         line("Flapping", "its verdict changed often of late");
@@ -193,6 +220,22 @@ As of       round 2026-01-31 12:34:30 UTC, ended 7 s ago, fresh-v1
         assert!(text.contains("Online      no\nVerdict     unknown\n"), "{text}");
         assert!(text.contains("Last seen   never: no proof of life yet\n"), "{text}");
         assert!(text.contains("Uptime      not known: no round was decided yet\n"), "{text}");
+    }
+
+    #[test]
+    fn scripts_can_tell_down_from_unknown_and_from_stale() {
+        let status = |verdict: Verdict, retired, late_s: i64| {
+            let node = v1::Node { verdict: verdict as i32, retired, ..node() };
+            let answered_at_unix_ms = fresh().answered_at_unix_ms + late_s * 1000;
+            exit_status(&node, &Freshness { answered_at_unix_ms, ..fresh() })
+        };
+        assert_eq!(status(Verdict::Up, false, 0), 0);
+        assert_eq!(status(Verdict::Down, false, 0), 3);
+        assert_eq!(status(Verdict::Unknown, true, 0), 3);
+        assert_eq!(status(Verdict::Unknown, false, 0), 4);
+        assert_eq!(status(Verdict::Unspecified, false, 0), 4);
+        assert_eq!(status(Verdict::Up, false, 3_600), 4);
+        assert_eq!(status(Verdict::Down, false, 3_600), 4);
     }
 
     #[test]

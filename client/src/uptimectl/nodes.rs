@@ -8,13 +8,11 @@ use uptime_client::{Answer, Client, Error, Nodes};
 
 use crate::args::{NodesArgs, Output};
 use crate::fresh::{FreshnessRecord, ago_s};
+use crate::listing;
 use crate::output::{self, Reply, field};
 use crate::screen::{Colour, Screen};
 use crate::table::{self, Cell, Column};
 use crate::text::{brief, clean, number, percent, second};
-
-/// How often a listing that went away under the reader is begun anew.
-const BEGIN_AGAIN_MAX: u32 = 3;
 
 /// A node as it stands in JSON.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -51,8 +49,8 @@ struct NodesDocument {
 }
 
 /// The stable text of a verdict.
-pub(crate) fn verdict_text(node: &v1::Node) -> &'static str {
-    match node.verdict() {
+pub(crate) fn verdict_text(verdict: Verdict) -> &'static str {
+    match verdict {
         Verdict::Up => "up",
         Verdict::Down => "down",
         Verdict::Unknown | Verdict::Unspecified => "unknown",
@@ -60,8 +58,8 @@ pub(crate) fn verdict_text(node: &v1::Node) -> &'static str {
 }
 
 /// The colour of a verdict.
-pub(crate) fn verdict_colour(node: &v1::Node) -> Colour {
-    match node.verdict() {
+pub(crate) fn verdict_colour(verdict: Verdict) -> Colour {
+    match verdict {
         Verdict::Up => Colour::Green,
         Verdict::Down => Colour::Red,
         Verdict::Unknown | Verdict::Unspecified => Colour::Yellow,
@@ -73,7 +71,7 @@ impl From<v1::Node> for NodeRecord {
         let figures = node.all.unwrap_or_default();
         let since = node.verdict_since_unix_s;
         Self {
-            verdict: verdict_text(&node),
+            verdict: verdict_text(node.verdict()),
             id: node.id,
             name: node.name,
             is_online: node.is_online,
@@ -101,7 +99,7 @@ impl From<v1::Node> for NodeRecord {
 
 impl NodeRecord {
     /// The columns of CSV: the fields of JSON, lists joined by `;`.
-    const HEADER: [&str; 22] = [
+    pub(crate) const HEADER: [&str; 22] = [
         "id",
         "name",
         "is_online",
@@ -126,7 +124,7 @@ impl NodeRecord {
         "round_trip_us",
     ];
 
-    fn row(self) -> [String; 22] {
+    pub(crate) fn row(self) -> [String; 22] {
         [
             self.id,
             self.name,
@@ -154,6 +152,16 @@ impl NodeRecord {
     }
 }
 
+impl NodeRecord {
+    /// The row of a node of which no more is known than this.
+    pub(crate) fn row_of_gone(id: String, name: String) -> [String; 22] {
+        let mut row: [String; 22] = std::array::from_fn(|_| String::new());
+        let [first, second, ..] = &mut row;
+        (*first, *second) = (id, name);
+        row
+    }
+}
+
 /// Nodes as CSV.
 pub(crate) fn csv(nodes: Vec<v1::Node>) -> Result<String> {
     let rows = nodes.into_iter().map(|node| NodeRecord::from(node).row());
@@ -162,14 +170,8 @@ pub(crate) fn csv(nodes: Vec<v1::Node>) -> Result<String> {
 
 /// Answers `nodes`.
 pub(crate) async fn reply(client: &Client, args: &NodesArgs, screen: &Screen) -> Result<Reply> {
-    let mut begun_again = 0;
-    let Answer { value: Nodes { nodes, total }, freshness } = loop {
-        match collect(client, args).await {
-            // Nothing of it was shown yet.
-            Err(Error::ListingGone) if begun_again < BEGIN_AGAIN_MAX => begun_again += 1,
-            answer => break answer?,
-        }
-    };
+    let Answer { value: Nodes { nodes, total }, freshness } =
+        listing::whole(async || collect(client, args).await).await?;
     let mut notes = Vec::new();
     if total == 0 {
         notes.push("no node is like that".to_owned());
@@ -179,9 +181,7 @@ pub(crate) async fn reply(client: &Client, args: &NodesArgs, screen: &Screen) ->
     let text = match args.how.output {
         Output::Table => {
             let printed = table(&nodes, &freshness, screen);
-            if !printed.left_out.is_empty() {
-                notes.push(format!("no place for: {}", printed.left_out.join(", ")));
-            }
+            notes.extend(printed.note());
             printed.text
         }
         Output::Json => {
@@ -239,7 +239,7 @@ fn table(nodes: &[v1::Node], fresh: &Freshness, screen: &Screen) -> table::Print
         vec![
             clean(&node.id).into_owned().into(),
             online,
-            Cell::coloured(verdict_text(node), verdict_colour(node)),
+            Cell::coloured(verdict_text(node.verdict()), verdict_colour(node.verdict())),
             percent(figures.uptime_percent).into(),
             percent(figures.coverage_percent).into(),
             number(figures.up_rounds.saturating_add(figures.down_rounds)).into(),

@@ -19,7 +19,7 @@ pub(crate) struct Reply {
     /// For standard output, lines ended.
     pub(crate) text: String,
     /// Of the answer; goes to standard error.
-    pub(crate) freshness: Freshness,
+    pub(crate) freshness: Option<Freshness>,
     /// The text says itself how fresh it is.
     pub(crate) says_freshness: bool,
     /// For standard error, one line each.
@@ -31,14 +31,39 @@ pub(crate) struct Reply {
 impl Reply {
     /// An answer without remarks.
     pub(crate) fn new(text: String, freshness: Freshness) -> Self {
+        let freshness = Some(freshness);
         Self { text, freshness, says_freshness: false, notes: Vec::new(), status: 0 }
     }
+
+    /// A text that is no answer of an aggregator's.
+    pub(crate) fn of_our_own(text: String) -> Self {
+        Self { text, freshness: None, says_freshness: true, notes: Vec::new(), status: 0 }
+    }
+
+    /// With a remark, if there is one.
+    pub(crate) fn note(mut self, note: Option<String>) -> Self {
+        self.notes.extend(note);
+        self
+    }
 }
+
+/// What was asked cannot be; the asker has to ask otherwise.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Misuse(pub(crate) String);
 
 /// The record as indented JSON. Hostile characters stand as `\u` escapes: the same JSON, harmless
 /// on a terminal.
 pub(crate) fn json(record: &impl Serialize) -> anyhow::Result<String> {
-    let plain = serde_json::to_string_pretty(record)?;
+    Ok(harmless(&serde_json::to_string_pretty(record)?))
+}
+
+/// The same on one line.
+pub(crate) fn json_line(record: &impl Serialize) -> anyhow::Result<String> {
+    Ok(harmless(&serde_json::to_string(record)?))
+}
+
+fn harmless(plain: &str) -> String {
     let mut text = String::with_capacity(plain.len() + 1);
     for letter in plain.chars() {
         // Line ends stand between tokens only; those within strings are escaped already.
@@ -51,7 +76,7 @@ pub(crate) fn json(record: &impl Serialize) -> anyhow::Result<String> {
         }
     }
     text.push('\n');
-    Ok(text)
+    text
 }
 
 /// Rows under a header as CSV. Hostile characters are written out, as in tables.
@@ -59,8 +84,15 @@ pub(crate) fn csv<const N: usize>(
     header: [&str; N],
     rows: impl Iterator<Item = [String; N]>,
 ) -> anyhow::Result<String> {
+    let header = header.map(str::to_owned);
+    csv_rows(std::iter::once(header).chain(rows))
+}
+
+/// Rows as CSV, without a header.
+pub(crate) fn csv_rows<const N: usize>(
+    rows: impl Iterator<Item = [String; N]>,
+) -> anyhow::Result<String> {
     let mut writer = csv::Writer::from_writer(Vec::new());
-    writer.write_record(header)?;
     for row in rows {
         writer.write_record(row.iter().map(|text| clean(text).into_owned()))?;
     }
@@ -146,6 +178,9 @@ mod tests {
         let text = json(&[hostile]).unwrap();
         assert!(!text.contains(|letter| is_hostile(letter) && letter != '\n'), "{text}");
         assert_eq!(serde_json::from_str::<Vec<String>>(&text).unwrap(), [hostile]);
+        let line = json_line(&[hostile]).unwrap();
+        assert!(!line.trim_end_matches('\n').contains(is_hostile), "{line}");
+        assert_eq!(serde_json::from_str::<Vec<String>>(&line).unwrap(), [hostile]);
     }
 
     #[test]

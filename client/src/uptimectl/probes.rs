@@ -129,9 +129,7 @@ pub(crate) async fn reply(client: &Client, args: OutputArgs, screen: &Screen) ->
     let text = match args.output {
         Output::Table => {
             let printed = table(&records, &freshness, screen);
-            if !printed.left_out.is_empty() {
-                notes.push(format!("no place for: {}", printed.left_out.join(", ")));
-            }
+            notes.extend(printed.note());
             printed.text
         }
         Output::Json => {
@@ -217,6 +215,7 @@ mod tests {
             parts_refused: 1,
             conflicts: 0,
             assigned_nodes: 340,
+            unconfirmed_nodes: 0,
         }
     }
 

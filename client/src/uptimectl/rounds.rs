@@ -79,9 +79,7 @@ pub(crate) async fn reply(client: &Client, args: &RoundsArgs, screen: &Screen) -
     let text = match args.how.output {
         Output::Table => {
             let printed = table(&records, screen);
-            if !printed.left_out.is_empty() {
-                notes.push(format!("no place for: {}", printed.left_out.join(", ")));
-            }
+            notes.extend(printed.note());
             printed.text
         }
         Output::Json => {

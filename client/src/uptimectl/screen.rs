@@ -4,10 +4,15 @@
 
 use std::io::{IsTerminal, stdout};
 
-use terminal_size::{Width, terminal_size_of};
+use terminal_size::{Height, Width, terminal_size_of};
 
 /// Of a terminal that does not say.
 const WIDTH_DEFAULT: usize = 80;
+const HEIGHT_DEFAULT: usize = 24;
+/// Sentences are not drawn out further: longer lines are hard to read.
+const SENTENCE_WIDTH_MAX: usize = 100;
+/// Nor pressed together further.
+const SENTENCE_WIDTH_MIN: usize = 40;
 
 /// Where answers are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +67,20 @@ impl Screen {
         Self { width: Some(width.unwrap_or(WIDTH_DEFAULT)), colours }
     }
 
+    /// How many lines a view on the terminal may have; `None`: nothing can be drawn upon.
+    pub(crate) fn height_of_stdout() -> Option<usize> {
+        let dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
+        let height = terminal_size_of(stdout()).map(|(_, Height(height))| height.into());
+        let height = height.filter(|height| *height > 0).unwrap_or(HEIGHT_DEFAULT);
+        (stdout().is_terminal() && !dumb).then_some(height)
+    }
+
+    /// How wide sentences may be.
+    pub(crate) fn sentence_width(&self) -> usize {
+        let width = self.width.unwrap_or(WIDTH_DEFAULT);
+        width.clamp(SENTENCE_WIDTH_MIN, SENTENCE_WIDTH_MAX)
+    }
+
     /// The text in its colour, if colours are wanted.
     pub(crate) fn paint(&self, text: &str, colour: Option<Colour>) -> String {
         let code = match colour {
@@ -85,6 +104,13 @@ mod tests {
     fn a_pipe_is_neither_cut_nor_coloured() {
         let said = Said { columns: Some("40".into()), ..Said::default() };
         assert_eq!(Screen::decide(&said), Screen { width: None, colours: false });
+    }
+
+    #[test]
+    fn sentences_are_neither_drawn_out_nor_pressed() {
+        for (width, wanted) in [(None, 80), (Some(10), 40), (Some(90), 90), (Some(300), 100)] {
+            assert_eq!(Screen { width, colours: false }.sentence_width(), wanted);
+        }
     }
 
     #[test]

@@ -39,6 +39,14 @@ pub(crate) struct Printed {
     pub(crate) left_out: Vec<&'static str>,
 }
 
+impl Printed {
+    /// What is to be said of columns that found no place.
+    pub(crate) fn note(&self) -> Option<String> {
+        let left_out = self.left_out.join(", ");
+        (!left_out.is_empty()).then(|| format!("no place for: {left_out}"))
+    }
+}
+
 impl Column {
     /// A column of texts.
     pub(crate) const fn left(title: &'static str) -> Self {
@@ -165,7 +173,7 @@ fn push_line(
 }
 
 /// The text, its end replaced by `…` if it is wider than that.
-fn cut(text: &str, width: usize) -> String {
+pub(crate) fn cut(text: &str, width: usize) -> String {
     if text.width() <= width {
         return text.to_owned();
     }

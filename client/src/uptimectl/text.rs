@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use std::fmt::Write;
 
 use chrono::{DateTime, Utc};
+use unicode_width::UnicodeWidthStr;
 
 const MINUTE_S: u64 = 60;
 const HOUR_S: u64 = 3_600;
@@ -119,6 +120,29 @@ pub(crate) fn counted(count: u64, noun: &str) -> String {
     text
 }
 
+/// The text in lines of at most so many columns, the first begun with `first` and the others with
+/// `rest`; each line ended. A word that is longer stands alone.
+pub(crate) fn wrap(text: &str, width: usize, first: &str, rest: &str) -> String {
+    let mut wrapped = String::with_capacity(text.len() + 64);
+    let (mut line, mut empty) = (first.to_owned(), true);
+    for word in text.split_whitespace() {
+        if !empty && line.width() + 1 + word.width() > width {
+            wrapped.push_str(line.trim_end());
+            wrapped.push('\n');
+            rest.clone_into(&mut line);
+            empty = true;
+        }
+        if !empty {
+            line.push(' ');
+        }
+        line.push_str(word);
+        empty = false;
+    }
+    wrapped.push_str(line.trim_end());
+    wrapped.push('\n');
+    wrapped
+}
+
 /// Bytes as hex digits.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
@@ -166,6 +190,15 @@ mod tests {
         ] {
             assert_eq!((span(seconds).as_str(), brief(seconds).as_str()), (long, short));
         }
+    }
+
+    #[test]
+    fn texts_are_wrapped_between_words() {
+        let text = "one two  three four-and-a-half five";
+        let wrapped = "x one two\n  three\n  four-and-a-half\n  five\n";
+        assert_eq!(wrap(text, 10, "x ", "  "), wrapped);
+        assert_eq!(wrap("漢字 漢字", 8, "", ""), "漢字\n漢字\n");
+        assert_eq!(wrap("", 10, "x ", "  "), "x\n");
     }
 
     #[test]

@@ -70,14 +70,14 @@ async fn one_node_answers_its_provider() {
     assert_eq!(ask(id(1), &["--exit-status"]).await.status, 0);
     assert_eq!(ask(id(2), &[]).await.status, 0);
     let down = ask(id(2), &["--exit-status"]).await;
-    assert_eq!(down.status, 2);
+    assert_eq!(down.status, 3);
     assert!(
         down.out.contains("Online      no\n") && down.out.contains("0.00 % of"),
         "{}",
         down.out
     );
     let json = ask(id(2), &["--output", "json", "--exit-status"]).await;
-    assert_eq!(json.status, 2);
+    assert_eq!(json.status, 3);
     let json: serde_json::Value = serde_json::from_str(&json.out).unwrap();
     assert_eq!(json["node"]["id"], id(2).to_string());
     assert_eq!(json["node"]["is_online"], false);
@@ -85,8 +85,9 @@ async fn one_node_answers_its_provider() {
     assert_eq!(json["freshness"]["method"], "fresh-v1");
     assert_eq!(json["freshness"]["round_period_s"], 1);
     let unknown = ask(id(9), &["--exit-status"]).await;
-    assert_eq!((unknown.status, unknown.out.as_str()), (1, ""));
+    assert_eq!((unknown.status, unknown.out.as_str()), (4, ""));
     assert!(unknown.err.contains(&format!("{} was never seen", id(9))), "{}", unknown.err);
+    assert_eq!(ask(id(9), &[]).await.status, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -144,4 +145,22 @@ async fn many_pages_make_one_listing() {
     assert_eq!(ran.status, 0, "{}", ran.err);
     let listed: BTreeSet<&str> = ran.out.lines().skip(1).filter_map(|l| l.get(..42)).collect();
     assert_eq!((ran.out.lines().count(), listed.len()), (2_501, 2_500));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_real_aggregator_answers_every_question() {
+    let there = Genuine::start().await;
+    there.observe(&[id(1)], &[id(2)], names).await;
+    let (url, second) = (there.url(), id(2).to_string());
+    for (arguments, words) in [
+        (&["summary", "--output", "csv"][..], "nodes,online,"),
+        (&["uptime", &second, "--window", "7d"], second.as_str()),
+        (&["outages", &second], "FROM"),
+        (&["explain", &second], "found it unreachable"),
+        (&["watch", "--initial", "--count", "1"], "present"),
+    ] {
+        let ran = run(&[arguments, &["--address", &url]].concat()).await;
+        assert_eq!(ran.status, 0, "{arguments:?}: {}", ran.err);
+        assert!(ran.out.contains(words), "{arguments:?}: {}", ran.out);
+    }
 }

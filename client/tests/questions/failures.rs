@@ -5,12 +5,13 @@ use std::time::Duration;
 use futures_util::TryStreamExt;
 use tonic::{Code, Status};
 use uptime_client::v1::{self, NodeFilter};
-use uptime_client::{Client, Error, Order};
+use uptime_client::{Client, Error, Options, Order};
 
-use crate::contrary::{Contrary, Script, fresh};
+use crate::contrary::{Contrary, Script, fresh, only};
 use crate::genuine::Genuine;
 use crate::help::run;
 use crate::id;
+use crate::wire::Wire;
 
 fn node(number: u32) -> v1::Node {
     v1::Node { id: id(number).to_string(), ..v1::Node::default() }
@@ -71,11 +72,40 @@ async fn only_what_is_unavailable_is_asked_again_and_not_for_ever() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_silent_aggregator_is_given_up() {
     let there = Contrary::start(Script::default()).await;
-    let client = Client::connect(&there.url()).await.unwrap();
-    let failure = client.answer_within(Duration::from_millis(50)).rounds(1).await.unwrap_err();
+    let wire = Wire::to(there.address).await;
+    // The connection is accepted all the same.
+    wire.freeze();
+    let options = Options::new(wire.url()).answer_within(Duration::from_secs(1));
+    let client = options.connect().await.unwrap();
+    let failure = client.rounds(1).await.unwrap_err();
     assert!(matches!(failure, Error::TimedOut { call: "ListRounds", .. }), "{failure:?}");
-    let words = format!("{} did not answer ListRounds within 50ms", there.url());
+    let words = format!("{} did not answer ListRounds within 1s", wire.url());
     assert_eq!(failure.to_string(), words);
+    assert_eq!(there.calls(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_never_read_a_byte_is_given_up_too() {
+    // Accepted by the system, taken by nobody.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let ran = run(&["probes", "--address", &url, "--timeout", "1s"]).await;
+    assert_eq!((ran.status, ran.out.as_str()), (1, ""), "{}", ran.err);
+    assert!(ran.err.contains("did not answer ListProbes within 1s"), "{}", ran.err);
+    assert!(ran.err.contains("--timeout"), "{}", ran.err);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_breaks_is_made_anew_and_the_question_put_again() {
+    let there = Contrary::start(after(0, Code::Ok)).await;
+    let wire = Wire::to(there.address).await;
+    let client = Client::connect(&wire.url()).await.unwrap();
+    assert!(client.node(&id(1)).await.is_ok());
+    for _ in 0..3 {
+        wire.cut();
+        let answer = client.node(&id(1)).await;
+        assert!(answer.is_ok(), "{answer:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -135,11 +165,13 @@ async fn a_csv_that_breaks_off_replaces_nothing() {
         freshness,
     };
     let script = Script {
-        pieces: vec![
-            Ok(piece("issuer_id\n", Some(fresh()))),
-            Ok(piece("0x", None)),
-            Err(Status::internal("\u{1b}[31mdisk")),
-        ],
+        csv: Box::new(move |_, _| {
+            Ok(only(vec![
+                Ok(piece("issuer_id\n", Some(fresh()))),
+                Ok(piece("0x", None)),
+                Err(Status::internal("\u{1b}[31mdisk")),
+            ]))
+        }),
         ..Script::default()
     };
     let there = Contrary::start(script).await;
@@ -158,7 +190,7 @@ async fn a_csv_that_breaks_off_replaces_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_that_is_out_of_date_comes_with_a_warning() {
     let stale = v1::Freshness { answered_at_unix_ms: 1_769_862_991_000, ..fresh() };
-    let script = Script { freshness: stale, ..after(0, Code::Ok) };
+    let script = Script { freshness: Some(stale), ..after(0, Code::Ok) };
     let there = Contrary::start(script).await;
     let ran = run(&["node", &id(1).to_string(), "--address", &there.url()]).await;
     assert_eq!(ran.status, 0);

@@ -5,13 +5,22 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod answers;
 mod command;
 mod contrary;
 mod failures;
+mod garbage;
 mod genuine;
 mod help;
 mod hostile;
 mod library;
+mod listings;
+mod secure;
+mod terminal;
+mod trail;
+mod watch_command;
+mod watching;
+mod wire;
 
 use std::time::Duration;
 

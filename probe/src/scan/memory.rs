@@ -1,8 +1,9 @@
 //! What a probe remembers of nodes between rounds.
 //!
-//! Owns which nodes had an offer lately, which details and ages were last told, and which nodes were
-//! not reached last time. Refuses to hold details themselves: a hash per node and subnet is enough to
-//! know that nothing changed, and 10,000 nodes' texts would weigh more than the rest of the probe.
+//! Owns which nodes had an offer lately, which details and ages were last told, and which nodes
+//! were not reached last time. Refuses to hold details themselves: a hash per node and subnet is
+//! enough to know that nothing changed, and 10,000 nodes' texts would weigh more than the rest of
+//! the probe.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};

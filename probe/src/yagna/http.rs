@@ -31,8 +31,8 @@ const IDLE_CONNECTION_MAX: Duration = Duration::from_secs(3);
 /// Bytes of foreign text that enter an error's detail; enough for every message recorded.
 const DETAIL_BYTES_MAX: usize = 240;
 
-/// Bytes of an answer unless the question says otherwise: that of one fact, or an error. The longest
-/// recorded has 700.
+/// Bytes of an answer unless the question says otherwise: that of one fact, or an error. The
+/// longest recorded has 700.
 pub(super) const SMALL_BYTES_MAX: usize = 64 * 1024;
 /// Of an answer that one node, or as many as one ping may have, give: 32 pings have 4 kB; twenty
 /// offers of one node 40 kB.

@@ -181,6 +181,13 @@ impl Collector for Notebook {
     ) -> Result<Response<v1::SubmitResponse>, Status> {
         Err(Status::unimplemented("the native probe streams"))
     }
+
+    async fn join(
+        &self,
+        _: Request<v1::JoinRequest>,
+    ) -> Result<Response<v1::JoinResponse>, Status> {
+        Err(Status::unimplemented("nobody joins here"))
+    }
 }
 
 impl Notebook {

@@ -4,11 +4,11 @@
 //! steps that times are told in. Refuses bits that no writer would have made.
 //!
 //! Format, on top of the Rice code of `runs.rs`. A **count** `n`, at least one, is as many zeros as
-//! it has bits after the highest, then its bits. A **whole number** `v` is six bits, how many follow,
-//! and these: `2v`, or `-2v-1` where `v` is negative. A **column** of so many places is a bit, one
-//! where some values are missing; in that case a bit for each place, one if its value is there; and,
-//! if any is, the least value as a whole number, five bits for the parameter `p`, and of each value
-//! in turn how much more than the least it is, in the Rice code under `p`.
+//! it has bits after the highest, then its bits. A **whole number** `v` is six bits, how many
+//! follow, and these: `2v`, or `-2v-1` where `v` is negative. A **column** of so many places is a
+//! bit, one where some values are missing; in that case a bit for each place, one if its value is
+//! there; and, if any is, the least value as a whole number, five bits for the parameter `p`, and
+//! of each value in turn how much more than the least it is, in the Rice code under `p`.
 
 use super::runs::{BadRuns, BitReader, BitWriter, PARAMETER_END, parameter};
 
@@ -161,7 +161,10 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..60), places in 0usize..90) {
+        fn no_bytes_panic(
+            bytes in prop::collection::vec(any::<u8>(), 0..60),
+            places in 0usize..90,
+        ) {
             let mut bits = BitReader::new(&bytes);
             if let Ok(values) = column(&mut bits, places) {
                 prop_assert_eq!(values.len(), places);

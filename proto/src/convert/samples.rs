@@ -7,19 +7,19 @@
 //! zeros; no bytes where there are no samples. Numbers, lists and columns are coded as `columns.rs`
 //! says. It is a list of groups, each of samples of one round that say the same kinds of things:
 //! * a one, as groups follow each other until nothing but filling is left;
-//! * the round: a zero where it is that of the group before, or, in the first group, of the last part
-//!   that the stream carried in the compact form; else a one and 40 bits, its start;
+//! * the round: a zero where it is that of the group before, or, in the first group, of the last
+//!   part that the stream carried in the compact form; else a one and 40 bits, its start;
 //! * three bits, one each where there are ages, answers and round trips;
 //! * among what the nodes stand, two bits: 0 all numbers of the stream; 1 and 2 those that the last
-//!   part of any of its sequences says are SEEN, or UNREACHABLE; 3 nowhere: they have no number. The
-//!   parts of this report come before its samples;
+//!   part of any of its sequences says are SEEN, or UNREACHABLE; 3 nowhere: they have no number.
+//!   The parts of this report come before its samples;
 //! * the count of nodes;
 //! * the nodes, ascending: their ids, 20 bytes each; or by their places in what they stand among,
-//!   the count that is the first place and one more; then, unless there is one node, a zero where the
-//!   others follow without a gap, else a one and the list of how many lie between each two;
-//! * for each kind, in the order above, a column: ages in seconds; answers as steps; round trips over
-//!   the reliable channel as steps, and in a fourth column over the other, as steps less those of the
-//!   third where both are there.
+//!   the count that is the first place and one more; then, unless there is one node, a zero where
+//!   the others follow without a gap, else a one and the list of how many lie between each two;
+//! * for each kind, in the order above, a column: ages in seconds; answers as steps; round trips
+//!   over the reliable channel as steps, and in a fourth column over the other, as steps less those
+//!   of the third where both are there.
 
 use std::collections::BTreeMap;
 

@@ -333,6 +333,17 @@ impl Ineligibility {
         }
     }
 }
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct JoinRequest {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct JoinResponse {
+    /// Shown once; stored hashed.
+    #[prost(string, tag = "1")]
+    pub token: ::prost::alloc::string::String,
+    /// The identity it proves.
+    #[prost(string, tag = "2")]
+    pub probe_name: ::prost::alloc::string::String,
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ProbeMessage {
     #[prost(oneof = "probe_message::Message", tags = "1, 2, 3")]
@@ -1006,6 +1017,29 @@ pub mod collector_client {
                 .insert(GrpcMethod::new("golem.uptime.v1.Collector", "Submit"));
             self.inner.unary(req, path, codec).await
         }
+        /// Exchanges a ticket, which the operator made with the identity and which stands in
+        /// `authorization` as a token would, for the probe's token. A ticket is good once.
+        pub async fn join(
+            &mut self,
+            request: impl tonic::IntoRequest<super::JoinRequest>,
+        ) -> std::result::Result<tonic::Response<super::JoinResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/golem.uptime.v1.Collector/Join",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("golem.uptime.v1.Collector", "Join"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -1037,6 +1071,12 @@ pub mod collector_server {
             &self,
             request: tonic::Request<super::SubmitRequest>,
         ) -> std::result::Result<tonic::Response<super::SubmitResponse>, tonic::Status>;
+        /// Exchanges a ticket, which the operator made with the identity and which stands in
+        /// `authorization` as a token would, for the probe's token. A ticket is good once.
+        async fn join(
+            &self,
+            request: tonic::Request<super::JoinRequest>,
+        ) -> std::result::Result<tonic::Response<super::JoinResponse>, tonic::Status>;
     }
     /// The probe's name is its authenticated identity: a bearer token in the metadata key
     /// `authorization` ("Bearer TOKEN"). It stands in no message.
@@ -1192,6 +1232,49 @@ pub mod collector_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = SubmitSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/golem.uptime.v1.Collector/Join" => {
+                    #[allow(non_camel_case_types)]
+                    struct JoinSvc<T: Collector>(pub Arc<T>);
+                    impl<T: Collector> tonic::server::UnaryService<super::JoinRequest>
+                    for JoinSvc<T> {
+                        type Response = super::JoinResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::JoinRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Collector>::join(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = JoinSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
@@ -1672,6 +1755,9 @@ pub struct Probe {
     pub conflicts: u64,
     #[prost(uint64, tag = "14")]
     pub assigned_nodes: u64,
+    /// Ids it brought that nobody confirmed; there is a bound on them.
+    #[prost(uint64, tag = "15")]
+    pub unconfirmed_nodes: u64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetSummaryRequest {}
@@ -2872,6 +2958,9 @@ pub struct AuditEvent {
     pub subject: ::prost::alloc::string::String,
     #[prost(string, tag = "5")]
     pub detail: ::prost::alloc::string::String,
+    /// How often it happened: equal refusals within some seconds are one event.
+    #[prost(uint64, tag = "6")]
+    pub count: u64,
 }
 /// Generated client implementations.
 pub mod admin_client {

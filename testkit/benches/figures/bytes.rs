@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::ensure;
 use prost::Message;
+use uptime_aggregator::ledger::snapshot::Snapshot;
 use uptime_aggregator::publish::{replace_file, write_csv};
 use uptime_proto::convert::{
     Decoder, Encoder, PartLimits, part_from_wire, samples_from_wire, samples_to_compact,
@@ -14,6 +15,7 @@ use uptime_proto::{Part, Period, Sample};
 use super::Extent;
 use super::history::{History, ROUND_S, first_round};
 use super::network::Network;
+use super::peers;
 use super::report::{anywhere, figure, progress};
 use super::samples::Samples;
 
@@ -27,7 +29,7 @@ const FRAME_MAX: usize = 16_384;
 const HEARTBEAT_MS: i64 = 25_000;
 /// … and when it sent none for so long.
 const CLOCK_EVERY_MS: i64 = 240_000;
-const HOUR_S: u32 = 3_600;
+pub(crate) const HOUR_S: u32 = 3_600;
 
 fn framed(message: &v1::ProbeMessage) -> u64 {
     let bytes = GRPC_HEAD + message.encoded_len();
@@ -162,19 +164,44 @@ pub(crate) fn wire(_: Extent) -> anyhow::Result<()> {
 }
 
 /// What the rounds to store look like.
-struct Stored {
-    name: &'static str,
-    seed: u64,
-    nodes: usize,
-    probes: usize,
-    rounds: u64,
-    together: bool,
+pub(crate) struct Stored {
+    pub(crate) name: &'static str,
+    pub(crate) seed: u64,
+    pub(crate) nodes: usize,
+    pub(crate) probes: usize,
+    pub(crate) rounds: u64,
+    /// Commit the parts of a probe's round together.
+    pub(crate) together: bool,
+    /// Every probe looks for every node.
+    pub(crate) everywhere: bool,
+    /// Peers compact what they were given.
+    pub(crate) compact: bool,
 }
 
-fn stored(what: &Stored) -> anyhow::Result<()> {
+impl Stored {
+    /// The network to look at, as it was in the beginning.
+    pub(crate) fn network(&self) -> Network {
+        let network = Network::new(self.seed, self.nodes, self.probes, ROUND_S);
+        if self.everywhere { network.looked_for_everywhere() } else { network }
+    }
+}
+
+/// What came of storing them.
+pub(crate) struct Kept<T> {
+    pub(crate) observations: u64,
+    pub(crate) bytes_each: f64,
+    pub(crate) answer: T,
+}
+
+/// Stores the rounds, prints the figure; answers what this asked of the last snapshot.
+pub(crate) fn stored<T>(
+    what: &Stored,
+    ask: impl FnOnce(&Snapshot) -> anyhow::Result<T>,
+) -> anyhow::Result<Kept<T>> {
     let directory = anywhere()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (parts, observations) = runtime.block_on(Box::pin(store(what, directory.path())))?;
+    let (parts, observations, answer) =
+        runtime.block_on(Box::pin(store(what, directory.path(), ask)))?;
     let mut bytes = 0;
     for entry in std::fs::read_dir(directory.path())? {
         let entry = entry?;
@@ -183,39 +210,49 @@ fn stored(what: &Stored) -> anyhow::Result<()> {
         bytes += length;
     }
     progress(&format!("{bytes} bytes for {observations} observations in {parts} parts"));
-    figure(what.name, bytes as f64 / observations as f64, "bytes/observation");
-    Ok(())
+    let bytes_each = bytes as f64 / observations as f64;
+    figure(what.name, bytes_each, "bytes/observation");
+    Ok(Kept { observations, bytes_each, answer })
 }
 
-async fn store(what: &Stored, directory: &Path) -> anyhow::Result<(u64, u64)> {
-    let network = Network::new(what.seed, what.nodes, what.probes, ROUND_S);
-    let mut history = History::open(directory, network, what.probes).await?;
+async fn store<T>(
+    what: &Stored,
+    directory: &Path,
+    ask: impl FnOnce(&Snapshot) -> anyhow::Result<T>,
+) -> anyhow::Result<(u64, u64, T)> {
+    let mut history = History::open(directory, what.network(), what.probes).await?;
     history.together = what.together;
     history.run(what.rounds).await?;
+    let took = history.pack().await?;
+    progress(&format!("packing took {:.1} s", took.as_secs_f64()));
     let snapshot = history.snapshot();
     replace_file(&directory.join("nodes_status.csv"), |out| write_csv(&snapshot, out))?;
-    let sums = (history.parts, history.observations);
+    let answer = ask(&snapshot)?;
+    drop(snapshot);
+    let (parts, observations) = (history.parts, history.observations);
     history.close_store(directory).await?;
-    Ok(sums)
+    Ok((parts, observations, answer))
+}
+
+/// 10,000 nodes and three probes, handed in as they would arrive.
+fn ten_thousand_by_three(name: &'static str, rounds: u64) -> Stored {
+    let (nodes, probes) = (10_000, 3);
+    let (together, everywhere, compact) = (false, false, true);
+    Stored { name, seed: 12, nodes, probes, rounds, together, everywhere, compact }
 }
 
 /// `stored_bytes`.
-pub(crate) fn stored_day(_: Extent) -> anyhow::Result<()> {
-    let rounds = u64::from(24 * HOUR_S / ROUND_S);
-    let (name, nodes, probes) = ("stored_bytes", 10_000, 3);
-    stored(&Stored { name, seed: 12, nodes, probes, rounds, together: false })
+pub(crate) fn stored_day(extent: Extent) -> anyhow::Result<()> {
+    let what = ten_thousand_by_three("stored_bytes", u64::from(24 * HOUR_S / ROUND_S));
+    let kept = stored(&what, |_| Ok(()))?;
+    if extent == Extent::Full {
+        peers::compare_stored(&what, &kept)?;
+    }
+    Ok(())
 }
 
 /// `stored_bytes_hour`, which is no figure of the contract: the same work for an hour.
 pub(crate) fn stored_hour(_: Extent) -> anyhow::Result<()> {
-    let rounds = u64::from(HOUR_S / ROUND_S);
-    let (name, nodes, probes) = ("stored_bytes_hour", 10_000, 3);
-    stored(&Stored { name, seed: 12, nodes, probes, rounds, together: false })
-}
-
-/// `stored_bytes_200x10`.
-pub(crate) fn stored_month(_: Extent) -> anyhow::Result<()> {
-    let rounds = u64::from(30 * 24 * HOUR_S / ROUND_S);
-    let (name, nodes, probes) = ("stored_bytes_200x10", 200, 10);
-    stored(&Stored { name, seed: 13, nodes, probes, rounds, together: true })
+    let what = ten_thousand_by_three("stored_bytes_hour", u64::from(HOUR_S / ROUND_S));
+    stored(&what, |_| Ok(())).map(drop)
 }

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use uptime_aggregator::ledger::snapshot::Snapshot;
-use uptime_aggregator::ledger::{LedgerOptions, Owner, PartOutcome, Submission};
+use uptime_aggregator::ledger::{Ledger, LedgerOptions, Owner, PartOutcome, Submission};
 use uptime_aggregator::publish::write_csv;
-use uptime_aggregator::store::{SqliteStore, Store};
-use uptime_proto::{Epoch, Period, Round};
+use uptime_aggregator::store::{Details, SqliteStore, Store};
+use uptime_proto::{Epoch, NodeId, Period, Round};
 
 use super::network::{FIRST_S, Network, Piece, Seen, Stages};
 use super::report::progress;
@@ -27,7 +27,10 @@ pub(crate) fn first_round(period: Period) -> anyhow::Result<Round> {
 }
 
 pub(crate) fn options(period: Period) -> LedgerOptions {
-    LedgerOptions { rules: Epoch::with_defaults(period), unconfirmed_nodes_max: 4_000_000 }
+    LedgerOptions {
+        unconfirmed_nodes_max: 4_000_000,
+        ..LedgerOptions::new(Epoch::with_defaults(period))
+    }
 }
 
 /// Enrols probes and answers their numbers.
@@ -60,6 +63,7 @@ pub(crate) fn check_round(
 /// The ledger and the network it hears of.
 pub(crate) struct History {
     owner: Owner<SqliteStore>,
+    pub(crate) ledger: Ledger,
     probes: Vec<u32>,
     pub(crate) network: Network,
     round: Round,
@@ -68,6 +72,8 @@ pub(crate) struct History {
     pub(crate) parts: u64,
     /// Commit the parts of a probe's round together. Changes no byte on disk, only the time.
     pub(crate) together: bool,
+    /// What nodes say of themselves; handed in with the next parts.
+    pub(crate) details: Vec<(NodeId, Details)>,
 }
 
 impl History {
@@ -76,9 +82,19 @@ impl History {
         let round = first_round(period)?;
         let mut store = SqliteStore::open(directory).await?;
         let probes = enrol(&mut store, probes).await?;
-        let (owner, _) = Owner::open(store, options(period), round.start_ms()).await?;
-        let (seen, observations, parts) = (None, 0, 0);
-        Ok(Self { owner, probes, network, round, seen, observations, parts, together: false })
+        let (owner, ledger) = Owner::open(store, options(period), round.start_ms()).await?;
+        Ok(Self {
+            owner,
+            ledger,
+            probes,
+            network,
+            round,
+            seen: None,
+            observations: 0,
+            parts: 0,
+            together: false,
+            details: Vec::new(),
+        })
     }
 
     /// Hands in everything of the next round.
@@ -119,7 +135,8 @@ impl History {
             parts.push(piece.part(&self.network.ids, self.round));
         }
         self.parts += parts.len() as u64;
-        let submission = Submission { probe, parts, details: Vec::new(), gaps: Vec::new() };
+        let details = std::mem::take(&mut self.details);
+        let submission = Submission { probe, parts, details, ..Submission::default() };
         let outcomes = self.owner.submit_at(submission, now_ms).await?;
         let good = outcomes.iter().all(|outcome| *outcome == PartOutcome::Accepted);
         ensure!(good, "not all were accepted: {outcomes:?}");
@@ -151,6 +168,20 @@ impl History {
             }
         }
         Ok(())
+    }
+
+    /// Packs every day that is over by the last closed round, whether or not it is time; answers
+    /// how long that took.
+    pub(crate) async fn pack(&mut self) -> anyhow::Result<Duration> {
+        let started = Instant::now();
+        let now_ms = self.round.start_ms() + 3_600_000;
+        for day in self.owner.pack_at(now_ms).await? {
+            progress(&format!(
+                "day {}: {} parts, {} bytes of sets in rows, {} packed",
+                day.day_s, day.parts, day.before_bytes, day.bytes
+            ));
+        }
+        Ok(started.elapsed())
     }
 
     pub(crate) fn snapshot(&self) -> Arc<Snapshot> {

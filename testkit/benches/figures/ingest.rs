@@ -23,6 +23,7 @@ use uptime_proto::{Class, Kind, MESSAGE_BYTES_MAX, NodeId, PROTOCOL_VERSION, Par
 use super::Extent;
 use super::history::ROUND_S;
 use super::network::{Network, Piece};
+use super::peers;
 use super::process::Aggregator;
 use super::report::{figure, on_disk, progress};
 
@@ -30,8 +31,10 @@ const NODES: usize = 10_000;
 const PROBES: usize = 4;
 /// Messages on their way to the transport, as a native probe has them.
 const OUTBOUND_MAX: usize = 8;
-/// Rounds of a second and a grace of an hour, so that all rounds of the past hour are open.
-const SETTINGS: [&str; 4] = ["--round-period-s", "1", "--grace-s", "3600"];
+/// Rounds of a second and a grace of an hour, so that all rounds of the past hour are open; and no
+/// limit on how fast one probe may be.
+const SETTINGS: [&str; 6] =
+    ["--round-period-s", "1", "--grace-s", "3600", "--parts-per-s-max", "1000000"];
 /// The first round lies so long ago, and so many are used before the next part number begins.
 const ROUNDS_AGO_S: u64 = 3_300;
 const ROUNDS: u64 = 3_000;
@@ -296,7 +299,7 @@ pub(crate) fn native(extent: Extent) -> anyhow::Result<()> {
     let (observations, reports) = run(true, extent)?;
     figure("ingest_rate", observations, "observations/s");
     figure("ingest_reports", reports, "reports/s");
-    Ok(())
+    peers::compare_ingest(NODES, observations, extent)
 }
 
 /// `ingest_rate_plain`.

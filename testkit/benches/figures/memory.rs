@@ -88,12 +88,8 @@ async fn keep(directory: &Path) -> anyhow::Result<()> {
         let wire = v1::Part::decode(frame.part.as_slice())?;
         let decoder = decoders.get_mut(at).context("no such probe")?;
         let part = part_from_wire(&wire, Some(decoder), &PartLimits::default())?;
-        let submission = Submission {
-            probe: probes[at],
-            parts: vec![part],
-            details: Vec::new(),
-            gaps: Vec::new(),
-        };
+        let submission =
+            Submission { probe: probes[at], parts: vec![part], ..Submission::default() };
         let outcomes = owner.submit_at(submission, frame.now_ms).await?;
         ensure!(outcomes == [PartOutcome::Accepted], "not accepted: {outcomes:?}");
     }

@@ -2,8 +2,9 @@
 //!
 //! Nodes stay up for 12 h and down for 2 h on average, without memory. A probe asked about a node
 //! says nothing of it in one case of 500, at random. Each node is looked up by one probe first;
-//! those not found are asked for by three. Knows what the verdicts must come to, so that no figure
-//! is taken from a ledger that is wrong.
+//! those not found are asked for by three. Or, where that is wanted, every probe looks for every
+//! node in every round. Knows what the verdicts must come to, so that no figure is taken from a
+//! ledger that is wrong.
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -16,7 +17,7 @@ const UP_S: f64 = 12.0 * 3_600.0;
 const DOWN_S: f64 = 2.0 * 3_600.0;
 /// How often a probe says nothing of a node that it was asked about.
 const MISSED: f64 = 0.002;
-/// As many probes ask for a suspect.
+/// As many probes ask for a suspect, and must have looked before a node is down.
 const SUSPECT_PROBES: usize = 3;
 /// A part has no more observations; the aggregator's limit.
 const PIECE_MAX: usize = 40_000;
@@ -31,6 +32,17 @@ pub(crate) struct Network {
     first_asked_by: Vec<usize>,
     probes: usize,
     round_s: f64,
+    looks: Looks,
+}
+
+/// Who looks for whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Looks {
+    /// Every probe lists the market; look-ups are shared out.
+    SharedOut,
+    /// Every probe looks for every node. The first round also lists the market, or the ids would
+    /// be no nodes.
+    Everywhere { listed: bool },
 }
 
 /// What one probe came to know in one round.
@@ -78,7 +90,19 @@ impl Network {
         ids.sort_unstable();
         let up = ids.iter().map(|_| dice.random_bool(UP_S / (UP_S + DOWN_S))).collect();
         let first_asked_by = ids.iter().map(|_| dice.random_range(0..probes)).collect();
-        Self { dice, ids, up, first_asked_by, probes, round_s: f64::from(round_s) }
+        let (round_s, looks) = (f64::from(round_s), Looks::SharedOut);
+        Self { dice, ids, up, first_asked_by, probes, round_s, looks }
+    }
+
+    /// The same, but every probe looks for every node in every round.
+    pub(crate) fn looked_for_everywhere(mut self) -> Self {
+        self.looks = Looks::Everywhere { listed: false };
+        self
+    }
+
+    /// Which nodes are up now, in the order of ids.
+    pub(crate) fn up(&self) -> &[bool] {
+        &self.up
     }
 
     /// One round later.
@@ -109,6 +133,36 @@ impl Network {
 
     /// What all probes find in one round.
     pub(crate) fn look(&mut self) -> Seen {
+        match self.looks {
+            Looks::SharedOut => self.look_shared_out(),
+            Looks::Everywhere { listed } => {
+                self.looks = Looks::Everywhere { listed: true };
+                self.look_everywhere(listed)
+            }
+        }
+    }
+
+    fn look_everywhere(&mut self, listed: bool) -> Seen {
+        let nodes = u32::try_from(self.ids.len()).unwrap_or(u32::MAX);
+        let (mut views, mut answers) = (Vec::new(), vec![0; self.ids.len()]);
+        for _ in 0..self.probes {
+            let offers = if listed { Vec::new() } else { (0..nodes).collect() };
+            let (first, unreachable) = self.look_for_all();
+            for node in first.iter().chain(&unreachable) {
+                answers[*node as usize] += 1;
+            }
+            views.push(View { offers, first, second: Vec::new(), unreachable });
+        }
+        let least = SUSPECT_PROBES.min(self.probes);
+        let (mut up, mut down) = (0, 0);
+        for (is_up, answers) in self.up.iter().zip(answers) {
+            up += u64::from(*is_up && answers > 0);
+            down += u64::from(!is_up && answers >= least);
+        }
+        Seen { views, up, down }
+    }
+
+    fn look_shared_out(&mut self) -> Seen {
         let nodes = u32::try_from(self.ids.len()).unwrap_or(u32::MAX);
         let mut views = vec![View::default(); self.probes];
         for view in &mut views {
@@ -148,6 +202,16 @@ impl Network {
             let observed_at_ms = round.start_ms() + period_ms * share / 100 + jitter_ms;
             pieces(kind, first_number, observed_at_ms, groups)
         };
+        if let Looks::Everywhere { .. } = self.looks {
+            let looked = vec![(Class::Seen, view.first), (Class::Unreachable, view.unreachable)];
+            let first = made(70, Kind::Lookup, 0, looked);
+            let market = if view.offers.is_empty() {
+                Vec::new()
+            } else {
+                made(5, Kind::Market, 0, vec![(Class::Offer, view.offers)])
+            };
+            return Stages { market, first, second: Vec::new() };
+        }
         let market = made(5, Kind::Market, 0, vec![(Class::Offer, view.offers)]);
         let first = made(70, Kind::Lookup, 0, vec![(Class::Seen, view.first)]);
         let number = u16::try_from(first.len()).unwrap_or(u16::MAX);

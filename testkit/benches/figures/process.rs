@@ -71,6 +71,20 @@ impl Running {
         Ok(Self(child))
     }
 
+    /// Starts what was not built here, with nothing in its environment. What it says goes to a
+    /// file.
+    pub(crate) fn spawn(command: &mut Command, log: &Path) -> anyhow::Result<Self> {
+        let log = std::fs::File::create(log).with_context(|| log.display().to_string())?;
+        let child = command
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("starting {}", command.get_program().display()))?;
+        Ok(Self(child))
+    }
+
     /// Asks it to end as a service manager would, and waits.
     pub(crate) fn terminate(mut self) -> anyhow::Result<()> {
         let asked = Command::new("kill").arg(self.0.id().to_string()).status()?;

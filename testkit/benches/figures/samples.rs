@@ -57,9 +57,14 @@ impl Samples {
         let is_due = |node: &&u32| slot(&ids[**node as usize]) == number % PINGED_EVERY;
         for node in view.first.iter().filter(is_due) {
             let (tcp, udp) = self.round_trips_us[*node as usize];
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "some milliseconds, in microseconds"
+            )]
+            let whole = |us: f64| us as u32;
             samples.push(Sample {
-                tcp_round_trip_us: Some(tcp as u32),
-                udp_round_trip_us: Some(udp as u32),
+                tcp_round_trip_us: Some(whole(tcp)),
+                udp_round_trip_us: Some(whole(udp)),
                 ..of(*node)
             });
         }

@@ -125,3 +125,78 @@ async fn a_late_fact_on_an_outdated_grid_is_found_again() {
     driver.restart(true, moment(120, 3)).await;
     driver.compare(moment(120, 3), "after a restart");
 }
+
+/// Beyond the retention facts go and sums stay: what is asked of all time is as before, whether the
+/// state is the one that ran, the one that was kept, or made anew.
+#[tokio::test]
+async fn sums_outlive_their_facts() {
+    const DAYS: u64 = 41;
+    let mut driver = driver().await;
+    for slot in 0..6 {
+        let (seen, dead) = if slot < 3 { (0..12, 12..14) } else { (0..9, 9..14) };
+        for probe in 1..=2 {
+            let facts =
+                [offers(probe, slot, 0..14), lookup(probe, slot, seen.clone(), dead.clone())];
+            driver.submit(&facts, moment(slot, 11_000)).await;
+        }
+    }
+    let recent = DAYS * 2_880;
+    let late_ms = moment(recent, 0);
+    driver.catch_up(late_ms).await;
+    driver.submit(&[lookup(1, recent, 0..3, 0..0)], moment(recent, 11_000)).await;
+    let now_ms = moment(recent + 3, 0);
+    driver.catch_up(now_ms).await;
+    let before = driver.csv();
+    assert_eq!(driver.let_go(late_ms - 3 * 86_400_000).await, 0, "nothing is so old yet");
+    assert!(driver.let_go(now_ms + 86_400_000).await > 0);
+    assert_eq!(driver.csv(), before, "the state that ran");
+    driver.restart(true, now_ms).await;
+    assert_eq!(driver.csv(), before, "the state that was kept");
+    driver.forget_kept().await;
+    driver.restart(true, now_ms).await;
+    assert_eq!(driver.csv(), before, "the state made anew");
+    let snapshot = driver.snapshot();
+    let number = snapshot.names.number(&node_id(0)).unwrap();
+    let all = snapshot.windowed(number, 0, u64::MAX);
+    assert_eq!((all.from_s, all.tally.up_rounds), (BEGIN_S, 7));
+    let carried_to_s = snapshot.carried_to_s();
+    assert!(carried_to_s > BEGIN_S + 6 * 30 && carried_to_s < BEGIN_S + recent * 30);
+    let since = snapshot.windowed(number, BEGIN_S + 30, u64::MAX);
+    assert_eq!((since.from_s, since.tally.up_rounds), (carried_to_s, 1), "no rounds are made up");
+    // What comes next counts on.
+    driver.submit(&[lookup(1, recent + 4, 0..3, 0..0)], moment(recent + 4, 11_000)).await;
+    driver.catch_up(moment(recent + 6, 0)).await;
+    let up_rounds = driver.snapshot().view(number).unwrap().tally.up_rounds;
+    assert_eq!(up_rounds, 8);
+}
+
+/// What one probe made up and nobody confirmed is never shown, counts against it, and is forgotten
+/// when nothing of it can come any more.
+#[tokio::test]
+async fn invented_ids_are_forgotten_in_the_end() {
+    let mut driver = driver().await;
+    driver.submit(&[offers(1, 0, 0..40)], moment(0, 11_000)).await;
+    driver.submit(&[offers(2, 0, 0..10)], moment(0, 12_000)).await;
+    driver.submit(&[lookup(1, 0, 0..10, 0..0)], moment(0, 21_000)).await;
+    driver.catch_up(moment(1, 10_000)).await;
+    let unconfirmed = |driver: &Driver| {
+        let snapshot = driver.snapshot();
+        (snapshot.confirmed.len(), snapshot.probes[0].unconfirmed_nodes)
+    };
+    assert_eq!(unconfirmed(&driver), (10, 30));
+    let known = |driver: &Driver, node| driver.snapshot().names.number(&node_id(node));
+    assert!(known(&driver, 39).is_some() && driver.snapshot().node(&node_id(39)).is_none());
+    let third = known(&driver, 3);
+    let days = |days: u64| days * 2_880;
+    driver.catch_up(moment(days(65), 0)).await;
+    assert_eq!(unconfirmed(&driver), (10, 30), "something of them may still come");
+    driver.catch_up(moment(days(67), 0)).await;
+    assert_eq!(unconfirmed(&driver), (10, 0));
+    assert_eq!((known(&driver, 39), known(&driver, 3)), (None, third));
+    driver.restart(true, moment(days(67), 1_000)).await;
+    assert_eq!((known(&driver, 39), known(&driver, 3)), (None, third));
+    // It begins anew when it comes again.
+    driver.submit(&[offers(1, days(67), 39..40)], moment(days(67), 11_000)).await;
+    driver.catch_up(moment(days(67) + 1, 10_000)).await;
+    assert_eq!((known(&driver, 39), unconfirmed(&driver)), (Some(40), (10, 1)));
+}

@@ -7,15 +7,18 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tempfile::TempDir;
-use uptime_aggregator::ledger::snapshot::Snapshot;
+use uptime_aggregator::ledger::rebuilt::rebuild;
+use uptime_aggregator::ledger::snapshot::{NodeView, Snapshot};
 use uptime_aggregator::ledger::verdict::Verdict as LedgerVerdict;
-use uptime_aggregator::ledger::{LedgerOptions, Owner, PartOutcome, Submission};
+use uptime_aggregator::ledger::{LedgerOptions, Owner, PartOutcome, RETENTION_S_MIN, Submission};
 use uptime_aggregator::publish::write_csv;
-use uptime_aggregator::store::{SqliteStore, Store};
+use uptime_aggregator::store::{Kept, Retraction, SqliteStore, Store};
 use uptime_proto::{Digest, Epoch, Epochs, PartKey};
-use uptime_testkit::oracle::{Oracle, OracleFact, Verdict, csv, last_closed};
+use uptime_testkit::oracle::{
+    Oracle, OracleFact, Retracted, Sums, Verdict, csv, last_closed, standing,
+};
 
-use crate::world::{Delivery, Dice, Rules, World};
+use crate::world::{BEGIN_S, Delivery, Dice, Rules, World};
 
 /// An oracle is slow: no more comparisons than this on the way to the end.
 const COMPARISONS_MAX: usize = 6;
@@ -30,6 +33,8 @@ pub struct Driver {
     pub accepted: Vec<OracleFact>,
     keys: BTreeSet<(u32, PartKey)>,
     facts: BTreeSet<(u32, PartKey, Digest)>,
+    /// Those that hold, with their numbers.
+    retracted: Vec<(u64, Retracted)>,
     directory: TempDir,
 }
 
@@ -41,7 +46,12 @@ fn directory() -> TempDir {
 }
 
 fn options(rules: &Epoch) -> LedgerOptions {
-    LedgerOptions { rules: rules.clone(), unconfirmed_nodes_max: 1_000_000 }
+    LedgerOptions {
+        unconfirmed_nodes_max: 1_000_000,
+        with_seed: true,
+        retention_s: Some(RETENTION_S_MIN),
+        ..LedgerOptions::new(rules.clone())
+    }
 }
 
 impl Driver {
@@ -63,6 +73,7 @@ impl Driver {
             accepted: Vec::new(),
             keys: BTreeSet::new(),
             facts: BTreeSet::new(),
+            retracted: Vec::new(),
             directory,
         }
     }
@@ -76,7 +87,7 @@ impl Driver {
         let Some(first) = facts.first() else { return };
         let probe = self.probes[first.probe as usize - 1];
         let parts = facts.iter().map(|fact| fact.part.clone()).collect();
-        let submission = Submission { probe, parts, details: Vec::new(), gaps: Vec::new() };
+        let submission = Submission { probe, parts, ..Submission::default() };
         let outcomes = self.owner().submit_at(submission, now_ms).await.unwrap();
         assert_eq!(outcomes.len(), facts.len());
         for (fact, outcome) in facts.iter().zip(outcomes) {
@@ -97,6 +108,53 @@ impl Driver {
 
     pub async fn catch_up(&mut self, now_ms: i64) {
         self.owner().catch_up_at(now_ms).await;
+    }
+
+    /// Packs every day that is over, whether or not it is time.
+    pub async fn pack(&mut self, now_ms: i64) -> usize {
+        let days = self.owner().pack_at(now_ms + 3_600_000).await.unwrap();
+        days.len()
+    }
+
+    pub async fn keep(&mut self) {
+        self.owner().keep().await;
+    }
+
+    /// As if what was kept had been damaged.
+    pub async fn forget_kept(&mut self) {
+        let mut store = SqliteStore::open(self.directory.path()).await.unwrap();
+        store.keep(Kept::Latest, &[vec![0; 8]]).await.unwrap();
+    }
+
+    pub async fn let_go(&mut self, now_ms: i64) -> u64 {
+        self.owner().let_go_at(now_ms).await.unwrap()
+    }
+
+    pub async fn retract(&mut self, retracted: Retracted, now_ms: i64) {
+        let retraction = Retraction {
+            number: 0,
+            probe: self.probes[retracted.probe as usize - 1],
+            from_s: retracted.from_s,
+            to_s: retracted.to_s,
+            reason: "its clock was wrong".to_owned(),
+            made_at_ms: now_ms,
+            undone_at_ms: None,
+        };
+        let number = self.owner().retract(&retraction).await.unwrap();
+        self.retracted.push((number, retracted));
+    }
+
+    pub async fn undo_retraction(&mut self, retracted: Retracted, now_ms: i64) {
+        let at = self.retracted.iter().position(|(_, there)| *there == retracted).unwrap();
+        let (number, _) = self.retracted.remove(at);
+        assert!(self.owner().undo_retraction(number, now_ms).await.unwrap());
+        assert!(!self.owner().undo_retraction(number, now_ms).await.unwrap(), "only once");
+    }
+
+    /// The facts that count.
+    fn standing(&self) -> Vec<OracleFact> {
+        let retracted: Vec<Retracted> = self.retracted.iter().map(|(_, it)| *it).collect();
+        standing(&self.accepted, &retracted)
     }
 
     /// Stops and starts: with the store in hand, or from the file.
@@ -127,36 +185,116 @@ impl Driver {
         String::from_utf8(bytes).unwrap()
     }
 
+    /// What somebody else than the owner makes of what is stored.
+    pub async fn compare_rebuilt(&self, now_ms: i64) {
+        let mut store = SqliteStore::open(self.directory.path()).await.unwrap();
+        store.hold().await.unwrap();
+        let rebuilt = rebuild(&mut store, now_ms, false).await.unwrap().unwrap();
+        assert_eq!(rebuilt.left_out.count, 0, "{:?}", rebuilt.left_out.listed);
+        let mut bytes = Vec::new();
+        write_csv(&rebuilt.snapshot, &mut bytes).unwrap();
+        assert_eq!(String::from_utf8(bytes).unwrap(), self.csv(), "rebuilt beside the owner");
+    }
+
     /// The ledger has caught up: is it what the oracle makes of the facts accepted so far?
     pub fn compare(&self, now_ms: i64, when: &str) {
         let snapshot = self.snapshot();
         let closed = last_closed(&self.epochs, now_ms);
         assert_eq!(snapshot.closed, closed, "the last closed round {when}");
-        let wanted = csv(&self.accepted, &self.epochs, closed);
+        let facts = self.standing();
+        let wanted = csv(&facts, &self.epochs, closed);
         let got = self.csv();
         if got != wanted {
             let wrong = wanted.lines().zip(got.lines()).find(|(wanted, got)| wanted != got);
             panic!("{when}, now {now_ms}, {closed:?}: wanted, got {wrong:#?}\n{wanted}\n{got}");
         }
-        self.compare_views(&snapshot, when);
+        self.compare_views(&snapshot, &facts, when);
     }
 
     /// What the CSV does not show: coverage, first seen, retirement, the last verdict.
-    fn compare_views(&self, snapshot: &Snapshot, when: &str) {
-        let oracle = Oracle::new(&self.accepted, &self.epochs, snapshot.closed);
+    fn compare_views(&self, snapshot: &Snapshot, facts: &[OracleFact], when: &str) {
+        let oracle = Oracle::new(facts, &self.epochs, snapshot.closed);
         for (view, row) in snapshot.nodes().zip(oracle.rows()) {
-            let verdict = match view.verdict {
-                LedgerVerdict::Up => Verdict::Up,
-                LedgerVerdict::Down => Verdict::Down,
-                LedgerVerdict::Unknown => Verdict::Unknown,
-            };
+            let verdict = in_words(view.verdict);
             assert_eq!((view.id, verdict), (row.id, row.verdict), "{when}");
             let tally = (view.tally.up_s, view.tally.down_s, view.tally.unknown_s);
             assert_eq!(tally, (row.up_s, row.down_s, row.unknown_s), "{when} {}", row.id);
             assert_eq!(view.tally.coverage_percent(), Some(row.coverage_percent()), "{when}");
             let shown = (view.first_seen_s, view.retired);
             assert_eq!(shown, (row.first_seen_s, row.retired), "{when} {}", row.id);
+            self.compare_past(snapshot, &oracle, &view, when);
         }
+    }
+
+    /// Windows, outages and the second method.
+    fn compare_past(
+        &self,
+        snapshot: &Snapshot,
+        oracle: &Oracle<'_>,
+        view: &NodeView<'_>,
+        when: &str,
+    ) {
+        let dice = Dice(self.accepted.len() as u64);
+        let (number, id) = (view.number, view.id);
+        for at in 0..3u64 {
+            let bound = |salt| BEGIN_S - 60 + dice.roll(&[at, salt, u64::from(number)]) % 2_700;
+            let (from_s, to_s) = (bound(0), bound(1));
+            let got = snapshot.windowed(number, from_s, to_s);
+            let wanted = oracle.sums(id, from_s, to_s);
+            let got = Sums {
+                up_s: got.tally.up_s,
+                down_s: got.tally.down_s,
+                unknown_s: got.tally.unknown_s,
+                rounds: got.tally.up_rounds + got.tally.down_rounds + got.tally.unknown_rounds,
+            };
+            assert_eq!(got, wanted, "{when} {id} [{from_s}, {to_s})");
+        }
+        let outages = snapshot.outages(number, 0, u64::MAX);
+        let got: Vec<_> = outages.iter().map(|it| (it.from_s, it.to_s, it.open)).collect();
+        assert_eq!(got, oracle.outages(id), "{when} {id}");
+        for outage in outages {
+            let unknown: u64 = outage.unknown.iter().map(|(from_s, to_s)| to_s - from_s).sum();
+            let wanted = oracle.sums(id, outage.from_s, outage.to_s);
+            assert_eq!((wanted.up_s, wanted.unknown_s), (0, unknown), "{when} {id}");
+        }
+        let seed = snapshot.seed().unwrap();
+        for (subnet, name) in (0u32..).zip(&*snapshot.subnets).skip(1) {
+            let (epochs, end_s) = (&self.epochs, snapshot.closed_end_s());
+            let got = (
+                seed.scan_count(subnet, end_s, epochs),
+                seed.online_scans(number, subnet, end_s, epochs),
+            );
+            assert_eq!(got, oracle.seed_counts(id, name), "{when} {id} in {name}");
+        }
+    }
+
+    /// Some rounds of some nodes, explained from the store.
+    pub async fn compare_accounts(&mut self, when: &str) {
+        let (snapshot, facts) = (self.snapshot(), self.standing());
+        let epochs = Arc::clone(&self.epochs);
+        let oracle = Oracle::new(&facts, &epochs, snapshot.closed);
+        let dice = Dice(facts.len() as u64);
+        let (rounds, rows) = (oracle.rounds(), oracle.rows());
+        for at in 0..4u64 {
+            let pick = |salt, of: usize| {
+                usize::try_from(dice.roll(&[salt, at]) % u64::try_from(of.max(1)).unwrap()).unwrap()
+            };
+            let (index, row) = (pick(1, rounds.len()), rows.get(pick(2, rows.len())));
+            let (Some(round), Some(row)) = (rounds.get(index).copied(), row) else { return };
+            let number = snapshot.names.number(&row.id).unwrap();
+            let account = self.owner().explain(number, round).await.unwrap();
+            let got = [account.positive, account.eligible, account.looked, account.unreachable];
+            assert_eq!(got, oracle.votes(row.id, index), "{when} {} {round:?}", row.id);
+            assert_eq!(in_words(account.verdict), oracle.verdict(row.id, index), "{when}");
+        }
+    }
+}
+
+fn in_words(verdict: LedgerVerdict) -> Verdict {
+    match verdict {
+        LedgerVerdict::Up => Verdict::Up,
+        LedgerVerdict::Down => Verdict::Down,
+        LedgerVerdict::Unknown => Verdict::Unknown,
     }
 }
 
@@ -178,7 +316,7 @@ pub async fn run(world: &World, facts: &[OracleFact], delivery: &Delivery) -> St
     let mut announced: &[Rules] = &world.rules[1..];
     let arrivals = delivery.arrivals(facts, world.end_ms());
     let dice = Dice(delivery.seed);
-    let mut comparisons = 0;
+    let (mut comparisons, mut disowned) = (0, 0);
     let (mut at, mut before_ms) = (0, first.announced_ms());
     while let Some(&(now_ms, _)) = arrivals.get(at) {
         let untouched = announced.len();
@@ -216,6 +354,8 @@ pub async fn run(world: &World, facts: &[OracleFact], delivery: &Delivery) -> St
                 driver.compare(now_ms, "on the way");
             }
         }
+        chores(&mut driver, delivery, about, now_ms).await;
+        disown(&mut driver, world, &mut disowned, Some(&[10, about]), now_ms).await;
         if dice.chance(delivery.restarts, &[5, about]) {
             driver.restart(dice.chance(50, &[6, about]), now_ms).await;
             if comparisons < COMPARISONS_MAX && dice.chance(40, &[7, about]) {
@@ -224,7 +364,42 @@ pub async fn run(world: &World, facts: &[OracleFact], delivery: &Delivery) -> St
             }
         }
     }
+    disown(&mut driver, world, &mut disowned, None, world.end_ms()).await;
     finish(driver, announced, world.end_ms()).await
+}
+
+/// What an aggregator does beside its work, at any moment.
+async fn chores(driver: &mut Driver, delivery: &Delivery, about: u64, now_ms: i64) {
+    let dice = Dice(delivery.seed);
+    if dice.chance(delivery.chores, &[11, about]) {
+        driver.pack(now_ms).await;
+    }
+    if dice.chance(delivery.chores, &[12, about]) {
+        driver.keep().await;
+    }
+}
+
+/// Makes, and undoes, the retractions of a world, one step after the other: now and then, or all
+/// that are left.
+async fn disown(
+    driver: &mut Driver,
+    world: &World,
+    done: &mut usize,
+    about: Option<&[u64]>,
+    now_ms: i64,
+) {
+    let steps = world.retractions();
+    while let Some((retracted, undo)) = steps.get(*done).copied() {
+        if about.is_some_and(|about| !Dice(world.seed).chance(3, about)) {
+            return;
+        }
+        *done += 1;
+        if undo {
+            driver.undo_retraction(retracted, now_ms).await;
+        } else {
+            driver.retract(retracted, now_ms).await;
+        }
+    }
 }
 
 async fn finish(mut driver: Driver, announced: &[Rules], end_ms: i64) -> String {
@@ -233,6 +408,10 @@ async fn finish(mut driver: Driver, announced: &[Rules], end_ms: i64) -> String 
     }
     driver.catch_up(end_ms).await;
     driver.compare(end_ms, "at the end");
+    driver.compare_accounts("at the end").await;
+    driver.pack(end_ms).await;
+    driver.compare_accounts("packed").await;
+    driver.compare_rebuilt(end_ms).await;
     let before = driver.csv();
     driver.restart(true, end_ms).await;
     driver.compare(end_ms, "at the end, after a restart");

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use uptime_proto::{
     Class, Epoch, Epochs, Kind, NodeId, Outcome, Part, PartKey, Period, Reason, Round, Sets,
 };
-use uptime_testkit::oracle::OracleFact;
+use uptime_testkit::oracle::{OracleFact, Retracted};
 
 /// Ten rounds of 30 s before the end of a UTC day, so that histories cross into the next.
 pub const BEGIN_S: u64 = 1_769_904_000 - 300;
@@ -64,6 +64,8 @@ pub struct World {
     pub trouble: u64,
     /// Percentage of parts that come with another content, too.
     pub conflicts: u64,
+    /// How often evidence is retracted, or put back.
+    pub disowns: u64,
     /// Never empty.
     pub rules: Vec<Rules>,
 }
@@ -86,15 +88,26 @@ impl Rules {
 /// Worlds with so many changes of the rules.
 pub fn worlds(changes: std::ops::RangeInclusive<usize>) -> impl Strategy<Value = World> {
     let sizes = (1u32..=5, 15u64..=40, 1u64..=2, 5u64..=40, 0u64..=45);
-    let quality = (0u64..=70, prop_oneof![Just(0u64), 1u64..=20]);
+    let quality = (0u64..=70, prop_oneof![Just(0u64), 1u64..=20], prop_oneof![Just(0u64), 1u64..4]);
     let first = rules(0..1, &[30]);
     let later = prop::collection::vec(rules(1..30, &[30, 60, 15, 20, 120, 10]), changes);
     (any::<u64>(), sizes, quality, first, later).prop_map(|(seed, sizes, quality, first, later)| {
         let (probes, nodes, subnets, slots, tail_slots) = sizes;
-        let (trouble, conflicts) = quality;
+        let (trouble, conflicts, disowns) = quality;
         let mut rules: Vec<Rules> = std::iter::once(first).chain(later).collect();
         rules.sort_by_key(|rules| rules.announced_slot);
-        World { seed, probes, nodes, subnets, slots, tail_slots, trouble, conflicts, rules }
+        World {
+            seed,
+            probes,
+            nodes,
+            subnets,
+            slots,
+            tail_slots,
+            trouble,
+            conflicts,
+            disowns,
+            rules,
+        }
     })
 }
 
@@ -142,6 +155,26 @@ impl World {
         let longest_s = 120 + u64::from(GRACE_S) + ON_TIME_MS / 1000;
         let end_ms = ms(BEGIN_S + (self.slots + self.tail_slots) * SLOT_S + longest_s);
         self.rules.iter().map(Rules::announced_ms).fold(end_ms, i64::max)
+    }
+
+    /// Retractions, and which of them are undone, in the order in which they come to be.
+    pub fn retractions(&self) -> Vec<(Retracted, bool)> {
+        let mut steps: Vec<(Retracted, bool)> = Vec::new();
+        for at in 0..self.disowns {
+            let probe = 1 + u32::try_from(self.dice(&[30, at]) % u64::from(self.probes)).unwrap();
+            let from_s = BEGIN_S + self.dice(&[31, at]) % self.slots * SLOT_S;
+            let to_s = from_s + (1 + self.dice(&[32, at]) % 20) * SLOT_S;
+            let retracted = Retracted { probe, from_s, to_s };
+            // Two alike could not be told apart when one is undone.
+            if steps.iter().any(|(there, _)| *there == retracted) {
+                continue;
+            }
+            steps.push((retracted, false));
+            if self.chance(40, &[33, at]) {
+                steps.push((retracted, true));
+            }
+        }
+        steps
     }
 
     fn dice(&self, about: &[u64]) -> u64 {
@@ -429,16 +462,18 @@ pub struct Delivery {
     pub restarts: u64,
     /// Percentage of steps after which it catches up.
     pub catch_ups: u64,
+    /// Percentage of steps after which it packs what is over, or keeps its state.
+    pub chores: u64,
 }
 
 pub fn deliveries() -> impl Strategy<Value = Delivery> {
     let late = prop_oneof![Just(0u64), 1u64..50, Just(100)];
     let outage = (0u64..30, prop_oneof![Just(0u64), 1u64..40]);
-    let steps = (0u64..30, 0u64..6, prop_oneof![Just(2u64), 5u64..60]);
+    let steps = (0u64..30, 0u64..6, prop_oneof![Just(2u64), 5u64..60], 0u64..12);
     (any::<u64>(), late, outage, steps).prop_map(|(seed, late, outage, steps)| {
         let (outage_from, outage_slots) = outage;
-        let (again, restarts, catch_ups) = steps;
-        Delivery { seed, late, outage_from, outage_slots, again, restarts, catch_ups }
+        let (again, restarts, catch_ups, chores) = steps;
+        Delivery { seed, late, outage_from, outage_slots, again, restarts, catch_ups, chores }
     })
 }
 

@@ -243,7 +243,7 @@ impl Soak {
         let programs = self.probes.iter_mut().chain([&mut self.aggregator]);
         for program in programs {
             let Some(bytes) = program.resident_bytes() else { continue };
-            if round % rounds.div_ceil(TOLD_TIMES) == 0 {
+            if round.is_multiple_of(rounds.div_ceil(TOLD_TIMES)) {
                 eprintln!("round {round}: {} has {bytes} bytes resident", program.name);
             }
             let noted = self.resident.entry(program.name.clone()).or_default();

@@ -12,7 +12,7 @@ use uptime_proto::{Class, NodeId, Part};
 use super::Owner;
 use crate::ledger::evidence::{Fact, FactKey};
 use crate::ledger::{PartOutcome, Submission};
-use crate::store::{Batch, Store};
+use crate::store::{Batch, Details, NodeSample, Store};
 
 /// Distinct subnets a store takes; the network has a handful.
 const SUBNETS_MAX: usize = 1_000;
@@ -38,12 +38,28 @@ impl<S: Store> Owner<S> {
             })
             .collect();
         batch.gaps.extend(&submission.gaps);
+        batch.now_ms = now_ms;
+        for sample in &submission.samples {
+            // Of a node that nobody ever reported there is nothing to tell.
+            if let Some(node) = self.nodes.number(&sample.node) {
+                let round_trip_us = sample.tcp_round_trip_us.or(sample.udp_round_trip_us);
+                batch.samples.push(NodeSample {
+                    probe,
+                    node,
+                    round_s: sample.round_start_s,
+                    seen_age_ms: sample.seen_age_ms,
+                    answered_in_ms: sample.answered_in_ms,
+                    round_trip_us,
+                });
+            }
+        }
         for (id, details) in &submission.details {
             // Of a node that nobody ever reported there is nothing to describe.
             if let Some(number) = self.nodes.number(id)
-                && self.details.get(&number) != Some(details)
+                && !self.details.get(&number).is_some_and(|there| there.says_the_same(details))
             {
-                batch.details.insert(number, details.clone());
+                let changed_s = u64::try_from(now_ms / 1000).unwrap_or(0);
+                batch.details.insert(number, Details { changed_s, ..details.clone() });
             }
         }
         outcomes
@@ -101,7 +117,7 @@ impl<S: Store> Owner<S> {
         let brought = self.brought.get(&probe).cloned().unwrap_or_default();
         let on_the_way = batch.new_nodes.iter().filter(|(_, by)| *by == probe).count() as u64;
         let unconfirmed = (brought - self.state.confirmed()).len() + on_the_way;
-        let most = self.unconfirmed_nodes_max;
+        let most = self.options.unconfirmed_nodes_max;
         if unconfirmed + unknown <= most {
             return Ok(());
         }

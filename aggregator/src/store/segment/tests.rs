@@ -1,3 +1,5 @@
+//! Segments written and read back, damaged, and made up.
+
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::Arc;

@@ -1,0 +1,193 @@
+//! The commands on a store of their own.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::os::unix::fs::MetadataExt;
+
+use super::*;
+
+const NOW_MS: i64 = 1_800_000_000_000;
+
+struct Desk(tempfile::TempDir);
+
+impl Desk {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn place(&self, now_ms: i64) -> Place<'_> {
+        Place { data_dir: self.0.path(), now_ms }
+    }
+
+    async fn probe(&self, command: ProbeCommand) -> Result<Said, String> {
+        probe(self.place(NOW_MS), &command).await.map_err(|error| error.to_string())
+    }
+
+    async fn access(&self, command: AccessCommand) -> Result<Said, String> {
+        access(self.place(NOW_MS), &command).await.map_err(|error| error.to_string())
+    }
+
+    fn certificate(&self, certificate: bool) -> CertificateArgs {
+        CertificateArgs { certificate, out: self.0.path().to_owned(), days: 30 }
+    }
+
+    async fn identities(&self) -> Identities {
+        self.place(NOW_MS).store().await.unwrap().identities().await.unwrap()
+    }
+
+    fn add(&self, name: &str) -> ProbeCommand {
+        ProbeCommand::Add {
+            name: name.to_owned(),
+            subnets_allowed: Vec::new(),
+            ticket: false,
+            address: "https://aggregator.example:7640".to_owned(),
+            certificate: self.certificate(false),
+        }
+    }
+}
+
+fn text(name: &str) -> String {
+    name.to_owned()
+}
+
+#[tokio::test]
+async fn a_token_is_the_whole_answer_and_is_stored_hashed() {
+    let desk = Desk::new();
+    let said = desk.probe(desk.add("alpha")).await.unwrap();
+    let token = said.answer.trim();
+    assert_eq!(said.answer, format!("{token}\n"));
+    assert!(!said.note.contains(token), "standard error may be a log");
+    assert!(desk.identities().await.credentials.contains_key(&hash_token(token)));
+    let again = desk.probe(desk.add("alpha")).await.unwrap_err();
+    assert!(again.contains("already"), "{again}");
+    let bad = desk.probe(desk.add("a b")).await.unwrap_err();
+    assert!(bad.contains("letters"), "{bad}");
+    let listed = desk.probe(ProbeCommand::List).await.unwrap().answer;
+    assert_eq!(listed, "alpha\tenrolled\t2027-01-15T08:00:00.000000+00:00\tany subnet\ttoken\n");
+}
+
+#[tokio::test]
+async fn rotating_and_revoking_are_said_and_stay_within_their_kind() {
+    let desk = Desk::new();
+    desk.probe(desk.add("alpha")).await.unwrap();
+    let reader =
+        AccessCommand::AddReader { name: text("eye"), certificate: desk.certificate(false) };
+    desk.access(reader).await.unwrap();
+    let rotate = |name: &str| ProbeCommand::Rotate {
+        name: text(name),
+        overlap_s: 60,
+        certificate: desk.certificate(false),
+    };
+    let said = desk.probe(rotate("alpha")).await.unwrap();
+    assert!(said.note.contains("2027-01-15T08:01:00"), "{}", said.note);
+    let credentials = desk.identities().await.credentials;
+    assert_eq!(credentials[&hash_token(said.answer.trim())].valid_until_ms, None);
+    for stranger in [
+        desk.probe(rotate("eye")).await,
+        desk.probe(ProbeCommand::Revoke { name: text("eye") }).await,
+        desk.access(AccessCommand::Revoke { name: text("alpha") }).await,
+        desk.access(AccessCommand::Revoke { name: text("nobody") }).await,
+    ] {
+        assert!(stranger.unwrap_err().contains("is named"));
+    }
+    desk.probe(ProbeCommand::Revoke { name: text("alpha") }).await.unwrap();
+    assert!(desk.probe(rotate("alpha")).await.unwrap_err().contains("revoked"));
+    desk.access(AccessCommand::Revoke { name: text("eye") }).await.unwrap();
+    let listed = desk.access(AccessCommand::List).await.unwrap().answer;
+    assert!(listed.starts_with("eye\treader\trevoked\t"), "{listed}");
+    let trail = desk.access(AccessCommand::Audit { count: 2 }).await.unwrap().answer;
+    let lines: Vec<&str> = trail.lines().collect();
+    assert!(lines.len() == 2 && lines[0].contains("\tthis host\trevoke\teye\t1\t"), "{trail}");
+}
+
+#[tokio::test]
+async fn a_ticket_comes_as_a_text_to_paste_with_the_authority_in_it() {
+    let desk = Desk::new();
+    let ticket = |name: &str| {
+        let mut add = desk.add(name);
+        if let ProbeCommand::Add { ticket, .. } = &mut add {
+            *ticket = true;
+        }
+        add
+    };
+    let plain = desk.probe(ticket("alpha")).await.unwrap().answer;
+    assert!(!plain.contains("CERTIFICATE") && !plain.contains("--ca-file"), "{plain}");
+    authority(desk.place(NOW_MS), &AuthorityCommand::Init).unwrap();
+    let said = desk.probe(ticket("beta")).await.unwrap();
+    let lines: Vec<&str> = said.answer.lines().collect();
+    let at = lines.iter().position(|line| line.starts_with("uptime-probe join")).unwrap();
+    let wanted = "uptime-probe join --aggregator https://aggregator.example:7640 --ca-file \
+                  golem-uptime-ca.pem --token-file beta.token <<'END'";
+    assert_eq!(lines[at], wanted);
+    let hash = hash_token(lines[at + 1]);
+    let credential = desk.identities().await.credentials[&hash].clone();
+    assert_eq!(credential.kind, CredentialKind::Ticket);
+    assert_eq!(credential.valid_until_ms, Some(NOW_MS + 86_400_000));
+    assert!(said.answer.contains("-----BEGIN CERTIFICATE-----") && lines[1] == "umask 077");
+}
+
+#[tokio::test]
+async fn certificates_are_files_for_their_owner_and_none_stays_behind_in_vain() {
+    let desk = Desk::new();
+    let add = |name: &str| {
+        let mut add = desk.add(name);
+        if let ProbeCommand::Add { certificate, .. } = &mut add {
+            certificate.certificate = true;
+        }
+        add
+    };
+    let missing = desk.probe(add("alpha")).await.unwrap_err();
+    assert!(missing.contains("authority init"), "{missing}");
+    authority(desk.place(NOW_MS), &AuthorityCommand::Init).unwrap();
+    let said = desk.probe(add("alpha")).await.unwrap();
+    assert!(said.answer.is_empty() && said.note.contains("alpha.key"), "{}", said.note);
+    let mode = |name: &str| fs::metadata(desk.0.path().join(name)).unwrap().mode() & 0o777;
+    assert_eq!((mode("alpha.pem"), mode("alpha.key")), (0o600, 0o600));
+    let listed = desk.probe(ProbeCommand::List).await.unwrap().answer;
+    assert!(listed.contains("certificate until 2027-02-14T08:00:00"), "{listed}");
+    // The name is taken; what is there is not written over, and nothing new stays.
+    fs::remove_file(desk.0.path().join("alpha.pem")).unwrap();
+    fs::remove_file(desk.0.path().join("alpha.key")).unwrap();
+    assert!(desk.probe(add("alpha")).await.unwrap_err().contains("already"));
+    assert!(!desk.0.path().join("alpha.key").exists());
+    let server = AuthorityCommand::IssueServer { names: vec![text("localhost")], days: 30 };
+    let said = authority(desk.place(NOW_MS), &server).unwrap();
+    assert!(said.note.contains("--tls-cert-file"), "{}", said.note);
+    authority(desk.place(NOW_MS), &server).unwrap();
+    assert_eq!((mode("authority/server.pem"), mode("authority/server.key")), (0o644, 0o600));
+    let shown = authority(desk.place(NOW_MS), &AuthorityCommand::Show).unwrap().answer;
+    assert!(shown.starts_with("-----BEGIN CERTIFICATE-----"), "{shown}");
+}
+
+#[tokio::test]
+async fn retractions_are_made_listed_and_undone() {
+    let desk = Desk::new();
+    desk.probe(desk.add("alpha")).await.unwrap();
+    let retract = |name: &str, from: &str, to: &str, reason: &str| ProbeCommand::Retract {
+        name: text(name),
+        from: text(from),
+        to: text(to),
+        reason: text(reason),
+    };
+    let good = retract("alpha", "2026-01-31T12:00:00+01:00", "1769900000", "wrong clock");
+    assert_eq!(desk.probe(good).await.unwrap().answer, "1\n");
+    for bad in [
+        retract("nobody", "0", "30", "x"),
+        retract("alpha", "30", "30", "x"),
+        retract("alpha", "-1", "30", "x"),
+        retract("alpha", "yesterday", "30", "x"),
+        retract("alpha", "0", "30", " "),
+        retract("alpha", "0", "30", "a\nb"),
+        retract("alpha", "0", "30", &"x".repeat(501)),
+    ] {
+        let said = format!("{bad:?}");
+        assert!(desk.probe(bad).await.is_err(), "{said}");
+    }
+    let listed = desk.probe(ProbeCommand::Retractions).await.unwrap().answer;
+    assert!(listed.starts_with("1\talpha\t2026-01-31T11:00:00.000000+00:00\t"), "{listed}");
+    assert!(listed.ends_with("\tin-force\twrong clock\n"), "{listed}");
+    desk.probe(ProbeCommand::UndoRetraction { number: 1 }).await.unwrap();
+    let again = desk.probe(ProbeCommand::UndoRetraction { number: 1 }).await.unwrap_err();
+    assert!(again.contains("in force"), "{again}");
+    assert!(desk.probe(ProbeCommand::Retractions).await.unwrap().answer.contains("\tundone\t"));
+}

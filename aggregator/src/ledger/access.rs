@@ -1,0 +1,171 @@
+//! The handle's verbs that concern identities, retractions and the trail.
+//!
+//! Owns how they are asked for. Whether a proof is good is judged in `crate::access`; what is
+//! stored, in the store. Every change carries who makes it, for the trail.
+
+use std::sync::Arc;
+
+use tokio::sync::{oneshot, watch};
+
+use super::{Ledger, Request, Unavailable, stopping};
+use crate::store::{
+    AuditRecord, By, Changed, Identities, NewCredential, NewIdentity, Retraction, StoreError,
+};
+
+type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
+
+/// What the owner is asked to do.
+pub(super) enum AccessRequest {
+    Refresh {
+        if_written: bool,
+        answer: oneshot::Sender<()>,
+    },
+    Enrol(NewIdentity, By, Answer<bool>),
+    Renew {
+        name: String,
+        credential: NewCredential,
+        until_ms: i64,
+        by: By,
+        answer: Answer<Changed>,
+    },
+    Redeem {
+        ticket: [u8; 32],
+        token: [u8; 32],
+        by: By,
+        answer: Answer<(Changed, Option<String>)>,
+    },
+    Revoke(String, By, Answer<Changed>),
+    Retract(Retraction, By, Answer<u64>),
+    UndoRetraction(u64, By, Answer<bool>),
+    Retractions(Answer<Vec<Retraction>>),
+    Note(Vec<AuditRecord>, Answer<()>),
+    Trail {
+        before: Option<u64>,
+        count: u32,
+        answer: Answer<Vec<AuditRecord>>,
+    },
+}
+
+/// Why a change was not made.
+pub type AccessError = Unavailable;
+
+impl Ledger {
+    /// The identities as they were read last.
+    #[must_use]
+    pub fn identities(&self) -> Arc<Identities> {
+        Arc::clone(&self.identities.borrow())
+    }
+
+    /// Tells when they change.
+    #[must_use]
+    pub fn identities_seen(&self) -> watch::Receiver<Arc<Identities>> {
+        self.identities.clone()
+    }
+
+    /// Reads the identities again if another process has written to the store since, and waits
+    /// until that is done.
+    pub async fn refresh_identities(&self) {
+        let (answer, done) = oneshot::channel();
+        self.tell(Request::Access(AccessRequest::Refresh { if_written: true, answer })).await;
+        // No answer comes from a ledger that is stopping.
+        done.await.ok();
+    }
+
+    /// Enrols; answers whether the name was free.
+    ///
+    /// # Errors
+    /// When nothing was stored; so with all these verbs.
+    pub async fn enrol(&self, identity: NewIdentity, by: By) -> Result<bool, AccessError> {
+        self.ask(|answer| AccessRequest::Enrol(identity, by, answer)).await
+    }
+
+    /// Gives a new proof; older ones of its kind end at `until_ms` at the latest.
+    ///
+    /// # Errors
+    /// See [`Ledger::enrol`].
+    pub async fn renew(
+        &self,
+        name: String,
+        credential: NewCredential,
+        until_ms: i64,
+        by: By,
+    ) -> Result<Changed, AccessError> {
+        let request = |answer| AccessRequest::Renew { name, credential, until_ms, by, answer };
+        self.ask(request).await
+    }
+
+    /// Exchanges a ticket for a token, both by their hashes; answers whose ticket it is or was.
+    ///
+    /// # Errors
+    /// See [`Ledger::enrol`].
+    pub async fn redeem(
+        &self,
+        ticket: [u8; 32],
+        token: [u8; 32],
+        by: By,
+    ) -> Result<(Changed, Option<String>), AccessError> {
+        self.ask(|answer| AccessRequest::Redeem { ticket, token, by, answer }).await
+    }
+
+    /// Ends an identity for good.
+    ///
+    /// # Errors
+    /// See [`Ledger::enrol`].
+    pub async fn revoke(&self, name: String, by: By) -> Result<Changed, AccessError> {
+        self.ask(|answer| AccessRequest::Revoke(name, by, answer)).await
+    }
+
+    /// Takes a probe's evidence of an interval out of the count; answers the retraction's number.
+    ///
+    /// # Errors
+    /// See [`Ledger::enrol`].
+    pub async fn retract(&self, retraction: Retraction, by: By) -> Result<u64, AccessError> {
+        self.ask(|answer| AccessRequest::Retract(retraction, by, answer)).await
+    }
+
+    /// Undoes a retraction; answers whether there was one that held.
+    ///
+    /// # Errors
+    /// See [`Ledger::enrol`].
+    pub async fn undo_retraction(&self, number: u64, by: By) -> Result<bool, AccessError> {
+        self.ask(|answer| AccessRequest::UndoRetraction(number, by, answer)).await
+    }
+
+    /// All retractions, the undone ones included.
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    pub async fn retractions(&self) -> Result<Vec<Retraction>, AccessError> {
+        self.ask(AccessRequest::Retractions).await
+    }
+
+    /// Adds lines to the trail.
+    ///
+    /// # Errors
+    /// See [`Ledger::enrol`].
+    pub async fn note(&self, lines: Vec<AuditRecord>) -> Result<(), AccessError> {
+        self.ask(|answer| AccessRequest::Note(lines, answer)).await
+    }
+
+    /// The trail, newest first.
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    pub async fn trail(
+        &self,
+        before: Option<u64>,
+        count: u32,
+    ) -> Result<Vec<AuditRecord>, AccessError> {
+        self.ask(|answer| AccessRequest::Trail { before, count, answer }).await
+    }
+
+    async fn ask<T>(
+        &self,
+        request: impl FnOnce(Answer<T>) -> AccessRequest,
+    ) -> Result<T, AccessError> {
+        let (answer, answered) = oneshot::channel();
+        self.tell(Request::Access(request(answer))).await;
+        let answered = answered.await.map_err(|_| stopping())?;
+        answered.map_err(|error| Unavailable(error.to_string()))
+    }
+}

@@ -1,0 +1,160 @@
+//! The past, read back on connections of its own, beside the owner.
+//!
+//! Owns two tasks that write nothing: one answers questions which need stored facts, the other
+//! packs days that are over and sums up days beyond the retention, and hands the result to the
+//! owner. So a question about last year, or a day's packing, holds up no acknowledgement.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use uptime_proto::{Epochs, Round};
+
+use super::Ledger;
+use super::explain::{Explanation, explain};
+use super::owner::{base_for, pack_before_s, read_around, that_count};
+use super::snapshot::Snapshot;
+use super::state::State;
+use crate::clock::now_unix_ms;
+use crate::store::{NodeSamples, Store, StoreError};
+
+/// Questions that wait. When so many do, whoever asks waits too.
+pub(super) const QUESTIONS_MAX: usize = 64;
+
+/// What is asked of the past.
+pub(super) enum Question {
+    /// Why a node had its verdict in a round.
+    Explain { node: u32, round: Round, answer: oneshot::Sender<Result<Explanation, StoreError>> },
+    /// Ages, answers and round trips of a node.
+    Samples { node: u32, answer: oneshot::Sender<Result<NodeSamples, StoreError>> },
+}
+
+/// Answers questions until told to stop.
+pub(super) async fn answer_questions(
+    mut store: impl Store,
+    epochs: Arc<Epochs>,
+    mut questions: mpsc::Receiver<Question>,
+    shutdown: CancellationToken,
+) {
+    loop {
+        let question = tokio::select! {
+            () = shutdown.cancelled() => break,
+            question = questions.recv() => question,
+        };
+        match question {
+            Some(Question::Explain { node, round, answer }) => {
+                // Whoever asked may have gone.
+                answer.send(account_of(&mut store, &epochs, node, round).await).ok();
+            }
+            Some(Question::Samples { node, answer }) => {
+                answer.send(store.samples(node).await).ok();
+            }
+            None => break,
+        }
+    }
+}
+
+/// The account of one node and one round, from the store.
+pub(super) async fn account_of(
+    store: &mut impl Store,
+    epochs: &Arc<Epochs>,
+    node: u32,
+    round: Round,
+) -> Result<Explanation, StoreError> {
+    let retractions = Arc::new(store.retractions().await?);
+    let state = State::new(Arc::clone(epochs)).with_retractions(retractions);
+    let facts = read_around(store, epochs, round, round).await?;
+    let of_round = |fact: &&super::evidence::Fact| state.round_of(fact) == round;
+    let readable: Vec<_> = facts.iter().filter_map(|fact| fact.as_ref().ok()).collect();
+    let mut left_out = Vec::new();
+    let mut before = None;
+    for fact in readable.into_iter().filter(of_round) {
+        let outranked = before.replace(fact.key) == Some(fact.key);
+        let retracted = state.is_retracted(fact);
+        if outranked || retracted {
+            left_out.push((fact.clone(), retracted));
+        }
+    }
+    let window = state.window_of(that_count(facts).flatten());
+    let mut account = explain(epochs, &window, &left_out, round, node);
+    let samples = store.samples(node).await?;
+    account.add_samples(&samples.aged, &samples.answered);
+    Ok(account)
+}
+
+/// What the chores are about.
+#[derive(Debug, Clone)]
+pub(super) struct Chores {
+    pub(super) retention_s: Option<u64>,
+    pub(super) with_seed: bool,
+}
+
+/// Does the chores of every day, once it is over, until told to stop.
+pub(super) async fn do_chores(
+    mut store: impl Store,
+    ledger: Ledger,
+    mut snapshots: watch::Receiver<Arc<Snapshot>>,
+    chores: Chores,
+    shutdown: CancellationToken,
+) {
+    let mut done_before_s = 0;
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => break,
+            changed = snapshots.changed() => if changed.is_err() { break },
+        }
+        let now_ms = now_unix_ms();
+        let before_s = pack_before_s(now_ms);
+        let before_s = before_s - before_s % u64::from(uptime_proto::round::DAY_S);
+        if before_s == done_before_s {
+            continue;
+        }
+        if let Err(error) = chores_of(&mut store, &ledger, &chores, now_ms, &shutdown).await {
+            tracing::error!(%error, "closed days were not packed; tried again tomorrow");
+        }
+        done_before_s = before_s;
+    }
+}
+
+async fn chores_of(
+    store: &mut impl Store,
+    ledger: &Ledger,
+    chores: &Chores,
+    now_ms: i64,
+    shutdown: &CancellationToken,
+) -> Result<(), StoreError> {
+    while !shutdown.is_cancelled()
+        && let Some(prepared) = store.prepare_pack(pack_before_s(now_ms)).await?
+    {
+        let packed = tokio::select! {
+            () = shutdown.cancelled() => break,
+            packed = ledger.commit_pack(prepared) => packed,
+        };
+        let Some(packed) = packed else { break };
+        // Something came to the day meanwhile: it is packed again.
+        let Some(day) = packed? else { continue };
+        tracing::info!(
+            day_s = day.day_s,
+            parts = day.parts,
+            bytes = day.bytes,
+            before_bytes = day.before_bytes,
+            "a day was packed"
+        );
+    }
+    let Some((base, before_s)) = base_for(store, ledger.epochs(), chores, now_ms).await? else {
+        return Ok(());
+    };
+    let gone = tokio::select! {
+        () = shutdown.cancelled() => None,
+        gone = ledger.let_go(base, before_s) => gone,
+    };
+    if let Some(gone) = gone {
+        let gone = gone?;
+        tracing::info!(
+            before_s,
+            gone,
+            "facts beyond the retention were let go, their sums carried"
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,347 @@
+//! What is kept of a state on disk, so that a start need not fold all facts again; and the chores
+//! of a day that is over: packing it, and letting go of days beyond the retention.
+//!
+//! A kept state is a convenience, never a truth: one that is damaged or of other rules is passed
+//! over, and the facts are folded instead.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use roaring::RoaringBitmap;
+use uptime_proto::round::DAY_S;
+use uptime_proto::{Epochs, Round};
+
+use super::Owner;
+use super::history::{fold, judge, slack_s};
+use crate::ledger::LATENESS_S_MAX;
+use crate::ledger::archive::Chores;
+use crate::ledger::evidence::{Fact, FactKey};
+use crate::ledger::kept;
+use crate::ledger::rebuilt::LeftOut;
+use crate::ledger::state::State;
+use crate::store::{Kept, PackedDay, Retraction, Store, StoreError};
+
+/// So many rounds may have to be folded again after a crash; an hour at the default period.
+const KEEP_EVERY_ROUNDS: u64 = 120;
+/// A day is packed so long after its end: by then most of what is late is there.
+const PACK_AFTER_S: u64 = 3_600;
+/// A base is so much younger than the facts that go: what its rounds look back on stays readable.
+const BASE_AHEAD_S: u64 = DAY_S as u64;
+
+impl<S: Store> Owner<S> {
+    /// Makes the state of what was kept and the facts since; of all facts where nothing was kept.
+    pub(super) async fn resume(&mut self, now_ms: i64) -> Result<(), StoreError> {
+        let pieces = self.store.kept(Kept::Latest).await?;
+        let (epochs, retractions) = (self.state.epochs(), self.state.retractions());
+        let target = self.last_over(now_ms);
+        match kept::read(&pieces, epochs, retractions) {
+            // A clock that was set back: what is kept says more than it may.
+            Ok(Some(state)) if state.closed().is_some_and(|closed| closed > target) => {
+                tracing::warn!("the kept state is of a round that is not over: folding all facts");
+            }
+            Ok(Some(state)) if state.seed().is_some() != self.options.with_seed => {
+                tracing::info!(
+                    "seed-v1 is wanted and was not, or the other way: folding all facts"
+                );
+            }
+            Ok(Some(state)) => match self.store.late_keys().await {
+                Ok(late) => {
+                    self.kept_s = state.closed_end_s();
+                    return self.replay(state, &late.into_iter().collect(), now_ms).await;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "what came late is not known: folding all facts");
+                }
+            },
+            Ok(None) => {}
+            Err(error) => tracing::warn!(%error, "the kept state is not used: folding all facts"),
+        }
+        self.rebuild(now_ms).await
+    }
+
+    /// The state that any rebuild begins with.
+    pub(super) async fn base(&mut self) -> Result<State, StoreError> {
+        let (epochs, retractions) = (self.state.epochs(), self.state.retractions());
+        let mut left_out = LeftOut::default();
+        let with_seed = self.options.with_seed;
+        let base = base(&mut self.store, epochs, retractions, with_seed, &mut left_out).await;
+        left_out.report();
+        base
+    }
+
+    /// Which of these facts a state that is kept already does not know and will not read.
+    pub(super) fn late_among(&self, facts: &[Fact]) -> BTreeSet<FactKey> {
+        let closed = self.state.closed();
+        let late = |fact: &&Fact| {
+            // On an outdated grid a conflict may move a fact from a closed round to an open one.
+            let outdated = !self.state.epochs().in_force(fact.key.round);
+            outdated || closed.is_some_and(|closed| self.state.round_of(fact) <= closed)
+        };
+        facts.iter().filter(late).map(|fact| fact.key).collect()
+    }
+
+    /// Once a day: forgets ids that were never confirmed and of which nothing can come any more.
+    /// They were looked up until they retired, and what was found then may have come late.
+    pub(super) async fn forget_unconfirmed(&mut self, now_ms: i64) {
+        let end_s = self.state.closed_end_s();
+        let day = end_s / u64::from(DAY_S);
+        if std::mem::replace(&mut self.forgot_day, day) == day {
+            return;
+        }
+        if let Err(error) = self.store.drop_old_samples(now_ms).await {
+            tracing::warn!(%error, "samples stay for another day");
+        }
+        let retire_after_s = self.state.epochs().at(end_s).retire_after_s;
+        let silent_s = u64::from(retire_after_s) + LATENESS_S_MAX + u64::from(DAY_S);
+        let before_ms = i64::try_from(end_s.saturating_sub(silent_s) * 1000).unwrap_or(0);
+        let last_sign_ms =
+            |number: u32| self.state.last_offer().of(number).max(self.state.seen().of(number));
+        let all: RoaringBitmap = self.brought.values().fold(RoaringBitmap::new(), |a, b| a | b);
+        let gone: Vec<u32> = (all - self.state.confirmed())
+            .iter()
+            .filter(|number| last_sign_ms(*number).is_some_and(|sign_ms| sign_ms < before_ms))
+            .collect();
+        if gone.is_empty() {
+            return;
+        }
+        if let Err(error) = self.store.forget_nodes(&gone, now_ms).await {
+            tracing::warn!(%error, "unconfirmed ids stay for another day");
+            return;
+        }
+        for number in &gone {
+            self.nodes.forget(*number);
+            self.brought.values_mut().for_each(|brought| {
+                brought.remove(*number);
+            });
+        }
+        tracing::info!(ids = gone.len(), "ids that nobody ever confirmed were forgotten");
+    }
+
+    pub(super) async fn keep_now_and_then(&mut self) {
+        let epochs = self.state.epochs();
+        let since = epochs.rounds_between(self.kept_s, self.state.closed_end_s());
+        if self.kept_s == 0 {
+            // Nothing was ever kept: counted from here on.
+            self.kept_s = self.state.closed_end_s();
+        } else if since >= KEEP_EVERY_ROUNDS {
+            self.keep().await;
+        }
+    }
+
+    /// Keeps the state as it is, if everything that came is in it. What fails is reported and costs
+    /// nothing but time at the next start.
+    pub async fn keep(&mut self) {
+        if !self.dirty.is_empty() || self.rebuild_wanted {
+            return;
+        }
+        let pieces = kept::write(&self.state, self.state.retractions());
+        match self.store.keep(Kept::Latest, &pieces).await {
+            Ok(()) => self.kept_s = self.state.closed_end_s(),
+            Err(error) => tracing::warn!(%error, "the state was not kept; a start takes longer"),
+        }
+    }
+
+    /// Takes a probe's evidence of an interval out of the count, and folds all facts again; answers
+    /// the retraction's number.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub async fn retract(&mut self, retraction: &Retraction) -> Result<u64, StoreError> {
+        let number = self.store.retract(retraction).await?;
+        self.learn_retractions().await?;
+        Ok(number)
+    }
+
+    /// Puts it back; answers whether there was such a retraction that held.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub async fn undo_retraction(&mut self, number: u64, now_ms: i64) -> Result<bool, StoreError> {
+        let undone = self.store.undo_retraction(number, now_ms).await?;
+        self.learn_retractions().await?;
+        Ok(undone)
+    }
+
+    /// Reads the retractions anew: another process may have made some.
+    pub(super) async fn learn_retractions(&mut self) -> Result<(), StoreError> {
+        let retractions = self.store.retractions().await?;
+        if retractions != **self.state.retractions() {
+            tracing::info!(retractions = retractions.len(), "retractions changed");
+            self.state.set_retractions(Arc::new(retractions));
+            self.rebuild_wanted = true;
+        }
+        Ok(())
+    }
+
+    /// Packs every day that was over some time before this moment, one after the other, on the
+    /// connection that also writes: for whoever drives the owner step by step.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written.
+    pub async fn pack_at(&mut self, now_ms: i64) -> Result<Vec<PackedDay>, StoreError> {
+        let mut days = Vec::new();
+        while let Some(prepared) = self.store.prepare_pack(pack_before_s(now_ms)).await? {
+            days.extend(self.store.commit_pack(&prepared).await?);
+        }
+        Ok(days)
+    }
+
+    /// Lets go of the facts of days beyond the retention, their sums carried; answers how many rows
+    /// and segments went. For whoever drives the owner step by step.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written; nothing is lost then.
+    pub async fn let_go_at(&mut self, now_ms: i64) -> Result<u64, StoreError> {
+        let chores = self.chores();
+        let epochs = Arc::clone(self.state.epochs());
+        match base_for(&mut self.store, &epochs, &chores, now_ms).await? {
+            Some((base, before_s)) => self.let_go(&base, before_s).await,
+            None => Ok(0),
+        }
+    }
+
+    pub(super) fn chores(&self) -> Chores {
+        Chores { retention_s: self.options.retention_s, with_seed: self.options.with_seed }
+    }
+
+    /// Takes a base in place of the facts of rounds before this; answers how many rows and segments
+    /// went.
+    pub(super) async fn let_go(&mut self, base: &State, before_s: u64) -> Result<u64, StoreError> {
+        if self.state.carried_to_s() >= base.carried_to_s() || self.rebuild_wanted {
+            return Ok(0);
+        }
+        self.store.keep(Kept::Base, &kept::write(base, &[])).await?;
+        self.state.carry(base.carried_to_s());
+        self.publish();
+        self.keep().await;
+        self.store.prune(before_s).await
+    }
+}
+
+/// The base that may take the place of all facts beyond the retention, and the moment before which
+/// they go; `None`: none are beyond it.
+pub(in crate::ledger) async fn base_for(
+    store: &mut impl Store,
+    epochs: &Arc<Epochs>,
+    chores: &Chores,
+    now_ms: i64,
+) -> Result<Option<(State, u64)>, StoreError> {
+    let before_s = chores.retention_s.and_then(|it| let_go_before_s(now_ms, it));
+    let (Some(before_s), Some((first_s, _))) = (before_s, store.extent().await?) else {
+        return Ok(None);
+    };
+    if first_s >= before_s {
+        return Ok(None);
+    }
+    let retractions = Arc::new(store.retractions().await?);
+    let mut left_out = LeftOut::default();
+    let mut base = base(store, epochs, &retractions, chores.with_seed, &mut left_out).await?;
+    advance(store, &mut base, before_s + BASE_AHEAD_S, &mut left_out).await?;
+    if left_out.count > 0 {
+        left_out.report();
+        tracing::error!("facts beyond the retention stay: some of them cannot be read");
+        return Ok(None);
+    }
+    Ok(Some((base, before_s)))
+}
+
+/// Whether the state that is kept, led on to now, is the one that the facts make; `None`: none is
+/// kept, or it is of other rules and would not be used.
+///
+/// # Errors
+/// When the store cannot be read.
+pub async fn kept_state_agrees(
+    store: &mut impl Store,
+    now_ms: i64,
+) -> Result<Option<Result<Round, String>>, StoreError> {
+    let epochs = Epochs::new(store.catalogue().await?.epochs)
+        .map_err(|error| StoreError::Damaged(format!("the epochs: {error}")))?;
+    let epochs = Arc::new(epochs);
+    let retractions = Arc::new(store.retractions().await?);
+    let pieces = store.kept(Kept::Latest).await?;
+    let Ok(Some(mut kept)) = kept::read(&pieces, &epochs, &retractions) else {
+        return Ok(None);
+    };
+    let Ok(late) = store.late_keys().await else { return Ok(None) };
+    let late: BTreeSet<FactKey> = late.into_iter().collect();
+    let target = last_over(&epochs, now_ms);
+    let mut left_out = LeftOut::default();
+    let with_seed = kept.seed().is_some();
+    let mut anew = base(store, &epochs, &retractions, with_seed, &mut left_out).await?;
+    let none = BTreeSet::new();
+    for (state, late) in [(&mut kept, &late), (&mut anew, &none)] {
+        let mut dirty = fold(store, state, late, target, u64::MAX, &mut left_out).await?;
+        while !dirty.is_empty() {
+            judge(store, state, &mut dirty).await?;
+        }
+    }
+    Ok(Some(kept.differs_from(&anew).map_or(Ok(target), Err)))
+}
+
+/// The last round that is over, its grace included.
+#[must_use]
+pub fn last_over(epochs: &Epochs, now_ms: i64) -> Round {
+    let mut round = epochs.round_at_ms(now_ms);
+    while epochs.at(round.start_s()).closes_at_ms(round) > now_ms {
+        match epochs.previous(round) {
+            Some(before) => round = before,
+            None => break,
+        }
+    }
+    round
+}
+
+/// The state of the last round whose facts are gone, or of nothing.
+pub(in crate::ledger) async fn base(
+    store: &mut impl Store,
+    epochs: &Arc<Epochs>,
+    retractions: &Arc<Vec<Retraction>>,
+    with_seed: bool,
+    left_out: &mut LeftOut,
+) -> Result<State, StoreError> {
+    let pieces = store.kept(Kept::Base).await?;
+    // What was carried is not touched by retractions any more, made or undone.
+    let state = match kept::read(&pieces, epochs, &Arc::default()) {
+        Ok(Some(state)) => state,
+        Ok(None) => State::new(Arc::clone(epochs)),
+        Err(error) => {
+            left_out.add(format!(
+                "the sums of days whose facts are gone ({error}); a backup may have them"
+            ));
+            State::new(Arc::clone(epochs))
+        }
+    };
+    let state = state.with_retractions(Arc::clone(retractions));
+    Ok(if with_seed && state.seed().is_none() { state.with_seed() } else { state })
+}
+
+/// Folds the facts of every round that starts before this moment, the start of a day, and lets only
+/// their sums remain.
+async fn advance(
+    store: &mut impl Store,
+    base: &mut State,
+    to_s: u64,
+    left_out: &mut LeftOut,
+) -> Result<(), StoreError> {
+    let last_ms = i64::try_from((to_s - 1) * 1000).unwrap_or(i64::MAX);
+    let target = base.epochs().round_at_ms(last_ms);
+    let until_s = to_s.saturating_add(slack_s(base.epochs()));
+    let mut dirty = fold(store, base, &BTreeSet::new(), target, until_s, left_out).await?;
+    while !dirty.is_empty() {
+        judge(store, base, &mut dirty).await?;
+    }
+    base.carry(to_s);
+    Ok(())
+}
+
+/// Days that end before this are packed.
+pub(in crate::ledger) fn pack_before_s(now_ms: i64) -> u64 {
+    u64::try_from(now_ms / 1000).unwrap_or(0).saturating_sub(PACK_AFTER_S)
+}
+
+/// Facts of rounds before this, the start of a day, are beyond the retention.
+fn let_go_before_s(now_ms: i64, retention_s: u64) -> Option<u64> {
+    let now_s = u64::try_from(now_ms / 1000).ok()?;
+    let before_s = now_s.checked_sub(retention_s.max(super::RETENTION_S_MIN))?;
+    Some(before_s - before_s % u64::from(DAY_S)).filter(|before_s| *before_s > 0)
+}

@@ -1,0 +1,681 @@
+//! Who may speak, by what proof, and the trail of what was done about it, in the embedded store.
+//!
+//! Owns the tables `probe`, `caller`, `credential` and `audit`. What changes an identity writes its
+//! line of the trail in the same transaction: it is done and noted, or neither. Refuses to judge:
+//! whether a proof is good now is decided in `access`.
+
+use std::collections::{BTreeMap, HashMap};
+
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use sqlx::{Connection, Row};
+
+use super::damage::vital;
+use super::sqlite::{SqliteStore, signed};
+use super::{ProbeRecord, Retraction, Store, StoreError};
+
+/// What version 4 added. A `caller` reads or administers; its name is none of a probe's. Of tokens
+/// and certificates only hashes stand in `credential` (kind 1: token, 2: certificate, 3: a ticket
+/// that makes one token). Names are never given out twice, so nothing is ever deleted from `probe`
+/// and `caller`.
+pub(super) const SCHEMA_ACCESS: &str = "
+CREATE TABLE caller (
+    name TEXT PRIMARY KEY, role INTEGER NOT NULL, enrolled_at_ms INTEGER NOT NULL,
+    revoked INTEGER NOT NULL
+) WITHOUT ROWID, STRICT;
+CREATE TABLE credential (
+    hash BLOB PRIMARY KEY, name TEXT NOT NULL, kind INTEGER NOT NULL,
+    made_at_ms INTEGER NOT NULL, valid_until_ms INTEGER
+) WITHOUT ROWID, STRICT;
+CREATE TABLE audit (
+    number INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL, actor TEXT NOT NULL,
+    action TEXT NOT NULL, subject TEXT NOT NULL, detail TEXT NOT NULL, count INTEGER NOT NULL
+) STRICT;
+INSERT INTO credential SELECT token_hash, name, 1, enrolled_at_ms, NULL FROM probe;
+CREATE TABLE enrolled (
+    number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, subnets_allowed TEXT NOT NULL,
+    enrolled_at_ms INTEGER NOT NULL, revoked INTEGER NOT NULL
+) STRICT;
+INSERT INTO enrolled SELECT number, name, subnets_allowed, enrolled_at_ms, revoked FROM probe;
+DROP TABLE probe;
+ALTER TABLE enrolled RENAME TO probe;
+";
+
+/// Who acts when someone works on the aggregator's own host: whoever may write its files may do
+/// anything, so no more of a name is claimed.
+pub const ON_THIS_HOST: &str = "this host";
+
+/// Lines of the trail that are kept of each kind: the oldest go first. Refusals are apart, because
+/// anyone can cause them: no number of them pushes out what was done. At 200 bytes a line both
+/// together take some 20 MB.
+const CHANGES_KEPT: u32 = 50_000;
+/// See [`CHANGES_KEPT`].
+const REFUSALS_KEPT: u32 = 50_000;
+/// How the action of a refusal begins.
+pub const REFUSED: &str = "refused: ";
+/// The trail is cut back once in so many lines: counting them takes some milliseconds.
+const CUT_EVERY: i64 = 512;
+/// A credential that ended so long ago tells nobody anything any more.
+const ENDED_KEPT_MS: i64 = 90 * 86_400_000;
+
+/// What an identity may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Role {
+    /// Hands in what it observed.
+    Probe,
+    /// Asks.
+    Reader,
+    /// Asks, enrols, revokes, retracts.
+    Admin,
+}
+
+impl Role {
+    /// Its stable name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Probe => "probe",
+            Self::Reader => "reader",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+/// What a credential is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CredentialKind {
+    /// A random text, of which the hash is kept.
+    Token,
+    /// A certificate that the built-in authority issued, by the hash of its DER form.
+    Certificate,
+    /// A text that is exchanged for a token, once.
+    Ticket,
+}
+
+impl CredentialKind {
+    const fn code(self) -> i64 {
+        match self {
+            Self::Token => 1,
+            Self::Certificate => 2,
+            Self::Ticket => 3,
+        }
+    }
+
+    const fn from_code(code: i64) -> Option<Self> {
+        match code {
+            1 => Some(Self::Token),
+            2 => Some(Self::Certificate),
+            3 => Some(Self::Ticket),
+            _ => None,
+        }
+    }
+
+    /// Its stable name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::Certificate => "certificate",
+            Self::Ticket => "ticket",
+        }
+    }
+}
+
+/// What is kept of a proof.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credential {
+    /// Whose it is.
+    pub name: String,
+    /// What it is.
+    pub kind: CredentialKind,
+    /// Unix milliseconds.
+    pub made_at_ms: i64,
+    /// From then on it proves nothing; `None`: valid until revoked. Unix milliseconds.
+    pub valid_until_ms: Option<i64>,
+}
+
+/// A credential that is new.
+#[derive(Clone, Copy)]
+pub struct NewCredential {
+    /// Of the token, the ticket or the certificate.
+    pub hash: [u8; 32],
+    /// What it is.
+    pub kind: CredentialKind,
+    /// See [`Credential::valid_until_ms`].
+    pub valid_until_ms: Option<i64>,
+}
+
+/// Someone who reads or administers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallerRecord {
+    /// The name.
+    pub name: String,
+    /// Reader or admin.
+    pub role: Role,
+    /// Unix milliseconds.
+    pub enrolled_at_ms: i64,
+    /// May call no more.
+    pub revoked: bool,
+}
+
+/// An identity that is new.
+#[derive(Clone)]
+pub struct NewIdentity {
+    /// Its name.
+    pub name: String,
+    /// What it may do.
+    pub role: Role,
+    /// For a probe: the subnets it may speak for; empty: any.
+    pub subnets_allowed: Vec<String>,
+    /// Its first proof; a probe known by another authority's certificate has none here.
+    pub credential: Option<NewCredential>,
+}
+
+/// All identities and their proofs: some hundreds, so they are in memory as a whole.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Identities {
+    /// By name.
+    pub probes: BTreeMap<String, ProbeRecord>,
+    /// Readers and admins, by name.
+    pub callers: BTreeMap<String, CallerRecord>,
+    /// By hash. Looking one up takes a time that depends on hashes alone, and whoever guesses
+    /// tokens cannot steer their hashes; so no comparison of secrets has to be of constant time.
+    pub credentials: HashMap<[u8; 32], Credential>,
+}
+
+/// A line of the trail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditRecord {
+    /// Ascending, never used twice; ignored in what is to be written.
+    pub number: u64,
+    /// Unix milliseconds.
+    pub at_ms: i64,
+    /// Who did it, or tried to.
+    pub actor: String,
+    /// What; of a closed list.
+    pub action: String,
+    /// Whom or what it concerns.
+    pub subject: String,
+    /// The rest, for people.
+    pub detail: String,
+    /// How often it happened in a row.
+    pub count: u64,
+}
+
+/// Who does something, and when.
+#[derive(Debug, Clone)]
+pub struct By {
+    /// For the trail.
+    pub actor: String,
+    /// Unix milliseconds.
+    pub now_ms: i64,
+}
+
+/// What became of a change to an identity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Changed {
+    /// Done.
+    Done,
+    /// There is nobody of that name.
+    NoSuchName,
+    /// It is revoked, and stays so.
+    Revoked,
+    /// The ticket was used, has ended, or never was.
+    NoSuchTicket,
+}
+
+/// The verbs that concern identities. As with [`super::Store`], what a call that returned `Ok`
+/// wrote survives power loss.
+pub trait IdentityStore: Send {
+    /// All of them.
+    fn identities(&mut self) -> impl Future<Output = Result<Identities, StoreError>> + Send;
+
+    /// Whether another process has written since the last time this was asked.
+    fn written_by_others(&mut self) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// Enrols; answers whether the name was free.
+    fn enrol(
+        &mut self,
+        identity: &NewIdentity,
+        by: &By,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// Gives a new proof. Older ones of the same kind end at `others_until_ms` at the latest.
+    fn renew(
+        &mut self,
+        name: &str,
+        credential: &NewCredential,
+        others_until_ms: i64,
+        by: &By,
+    ) -> impl Future<Output = Result<Changed, StoreError>> + Send;
+
+    /// Uses a ticket up and gives its owner this token.
+    fn redeem(
+        &mut self,
+        ticket: &[u8; 32],
+        token: &[u8; 32],
+        by: &By,
+    ) -> impl Future<Output = Result<(Changed, Option<String>), StoreError>> + Send;
+
+    /// Ends an identity for good.
+    fn revoke(
+        &mut self,
+        name: &str,
+        by: &By,
+    ) -> impl Future<Output = Result<Changed, StoreError>> + Send;
+
+    /// As [`Store::retract`], with its line in the trail.
+    fn retract_by(
+        &mut self,
+        retraction: &Retraction,
+        by: &By,
+    ) -> impl Future<Output = Result<u64, StoreError>> + Send;
+
+    /// As [`Store::undo_retraction`], with its line in the trail.
+    fn undo_retraction_by(
+        &mut self,
+        number: u64,
+        by: &By,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// Adds lines to the trail.
+    fn note(
+        &mut self,
+        lines: &[AuditRecord],
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// The trail, newest first: at most `count` lines with numbers below `before`.
+    fn trail(
+        &mut self,
+        before: Option<u64>,
+        count: u32,
+    ) -> impl Future<Output = Result<Vec<AuditRecord>, StoreError>> + Send;
+}
+
+pub(super) const PROBE_COLUMNS: &str =
+    "SELECT number, name, subnets_allowed, enrolled_at_ms, revoked FROM probe ORDER BY number";
+
+pub(super) fn read_probe(row: &SqliteRow) -> ProbeRecord {
+    ProbeRecord {
+        number: u32::try_from(row.get::<i64, _>(0)).unwrap_or(u32::MAX),
+        name: row.get(1),
+        subnets_allowed: super::sqlite::lines(row.get(2)),
+        enrolled_at_ms: row.get(3),
+        revoked: row.get::<i64, _>(4) != 0,
+    }
+}
+
+fn read_caller(row: &SqliteRow) -> Result<CallerRecord, StoreError> {
+    let name: String = row.get(0);
+    let role = match row.get::<i64, _>(1) {
+        2 => Role::Reader,
+        3 => Role::Admin,
+        other => return Err(StoreError::Damaged(format!("{name} has the role {other}"))),
+    };
+    let (enrolled_at_ms, revoked) = (row.get(2), row.get::<i64, _>(3) != 0);
+    Ok(CallerRecord { name, role, enrolled_at_ms, revoked })
+}
+
+fn read_credential(row: &SqliteRow) -> Result<([u8; 32], Credential), StoreError> {
+    let damaged = || StoreError::Damaged("a credential that is none".to_owned());
+    let hash = row.get::<&[u8], _>(0).try_into().map_err(|_| damaged())?;
+    let kind = CredentialKind::from_code(row.get(2)).ok_or_else(damaged)?;
+    let (made_at_ms, valid_until_ms) = (row.get(3), row.get(4));
+    Ok((hash, Credential { name: row.get(1), kind, made_at_ms, valid_until_ms }))
+}
+
+fn read_line(row: &SqliteRow) -> AuditRecord {
+    let unsigned = |index| u64::try_from(row.get::<i64, _>(index)).unwrap_or(0);
+    AuditRecord {
+        number: unsigned(0),
+        at_ms: row.get(1),
+        actor: row.get(2),
+        action: row.get(3),
+        subject: row.get(4),
+        detail: row.get(5),
+        count: unsigned(6),
+    }
+}
+
+/// Whether this name is in use, and if so whether it is revoked.
+async fn standing(connection: &mut SqliteConnection, name: &str) -> sqlx::Result<Option<bool>> {
+    let select = "SELECT revoked FROM probe WHERE name = ?1
+         UNION ALL SELECT revoked FROM caller WHERE name = ?1";
+    let revoked: Option<i64> =
+        sqlx::query_scalar(select).bind(name).fetch_optional(connection).await?;
+    Ok(revoked.map(|revoked| revoked != 0))
+}
+
+async fn add_credential(
+    connection: &mut SqliteConnection,
+    name: &str,
+    credential: &NewCredential,
+    now_ms: i64,
+) -> sqlx::Result<()> {
+    sqlx::query("INSERT INTO credential VALUES (?, ?, ?, ?, ?)")
+        .bind(credential.hash.as_slice())
+        .bind(name)
+        .bind(credential.kind.code())
+        .bind(now_ms)
+        .bind(credential.valid_until_ms)
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query("DELETE FROM credential WHERE valid_until_ms < ?")
+        .bind(now_ms.saturating_sub(ENDED_KEPT_MS))
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+async fn add_line(connection: &mut SqliteConnection, line: &AuditRecord) -> sqlx::Result<()> {
+    let insert = "INSERT INTO audit (at_ms, actor, action, subject, detail, count)
+         VALUES (?, ?, ?, ?, ?, ?)";
+    let done = sqlx::query(insert)
+        .bind(line.at_ms)
+        .bind(&line.actor)
+        .bind(&line.action)
+        .bind(&line.subject)
+        .bind(&line.detail)
+        .bind(signed(line.count))
+        .execute(&mut *connection)
+        .await?;
+    if done.last_insert_rowid() % CUT_EVERY == 0 {
+        cut_trail(connection).await?;
+    }
+    Ok(())
+}
+
+async fn cut_trail(connection: &mut SqliteConnection) -> sqlx::Result<()> {
+    for (refusals, kept) in [(true, REFUSALS_KEPT), (false, CHANGES_KEPT)] {
+        let cut = "DELETE FROM audit WHERE number IN (
+             SELECT number FROM audit WHERE (action GLOB ?) = ?
+             ORDER BY number DESC LIMIT -1 OFFSET ?)";
+        sqlx::query(cut)
+            .bind(format!("{REFUSED}*"))
+            .bind(refusals)
+            .bind(kept)
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(())
+}
+
+fn line(by: &By, action: &str, subject: &str, detail: String) -> AuditRecord {
+    AuditRecord {
+        number: 0,
+        at_ms: by.now_ms,
+        actor: by.actor.clone(),
+        action: action.to_owned(),
+        subject: subject.to_owned(),
+        detail,
+        count: 1,
+    }
+}
+
+async fn add_identity(
+    connection: &mut SqliteConnection,
+    identity: &NewIdentity,
+    now_ms: i64,
+) -> sqlx::Result<()> {
+    let role = match identity.role {
+        Role::Probe => {
+            let insert = "INSERT INTO probe (name, subnets_allowed, enrolled_at_ms, revoked)
+                 VALUES (?, ?, ?, 0)";
+            sqlx::query(insert)
+                .bind(&identity.name)
+                .bind(identity.subnets_allowed.join("\n"))
+                .bind(now_ms)
+                .execute(connection)
+                .await?;
+            return Ok(());
+        }
+        Role::Reader => 2,
+        Role::Admin => 3,
+    };
+    sqlx::query("INSERT INTO caller VALUES (?, ?, ?, 0)")
+        .bind(&identity.name)
+        .bind(role)
+        .bind(now_ms)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+impl SqliteStore {
+    pub(super) async fn enrol_by_token(
+        &mut self,
+        name: &str,
+        token_hash: &[u8; 32],
+        subnets_allowed: &[String],
+        now_ms: i64,
+    ) -> Result<Option<ProbeRecord>, StoreError> {
+        let (hash, kind) = (*token_hash, CredentialKind::Token);
+        let identity = NewIdentity {
+            name: name.to_owned(),
+            role: Role::Probe,
+            subnets_allowed: subnets_allowed.to_vec(),
+            credential: Some(NewCredential { hash, kind, valid_until_ms: None }),
+        };
+        let by = By { actor: ON_THIS_HOST.to_owned(), now_ms };
+        if !self.enrol(&identity, &by).await? {
+            return Ok(None);
+        }
+        let probes = self.probes().await?;
+        Ok(probes.into_iter().find(|probe| probe.name == name))
+    }
+
+    /// Ends a transaction that was begun by hand: with a commit if its work was done.
+    async fn end<T>(&mut self, done: Result<T, StoreError>) -> Result<T, StoreError> {
+        let how = if done.is_ok() { "COMMIT" } else { "ROLLBACK" };
+        let ended = sqlx::raw_sql(how).execute(&mut self.connection).await;
+        let done = done?;
+        if let Err(error) = ended {
+            // A commit that failed (disk full) leaves the transaction open.
+            sqlx::raw_sql("ROLLBACK").execute(&mut self.connection).await.ok();
+            return Err(error.into());
+        }
+        Ok(done)
+    }
+
+    async fn note_retraction(
+        &mut self,
+        action: &str,
+        number: u64,
+        by: &By,
+    ) -> Result<(), StoreError> {
+        let select = "SELECT name, from_s, to_s, reason FROM retraction
+             JOIN probe ON probe.number = retraction.probe WHERE retraction.number = ?";
+        let (name, from_s, to_s, reason): (String, i64, i64, String) =
+            sqlx::query_as(select).bind(signed(number)).fetch_one(&mut self.connection).await?;
+        let detail = format!("number {number}, rounds from {from_s} to {to_s}: {reason}");
+        add_line(&mut self.connection, &line(by, action, &name, detail)).await?;
+        Ok(())
+    }
+}
+
+impl IdentityStore for SqliteStore {
+    async fn identities(&mut self) -> Result<Identities, StoreError> {
+        // One transaction, so that all of it is of one moment.
+        let mut transaction = self.connection.begin().await?;
+        let probes = sqlx::query(PROBE_COLUMNS).fetch_all(&mut *transaction).await;
+        let select = "SELECT name, role, enrolled_at_ms, revoked FROM caller";
+        let callers = sqlx::query(select).fetch_all(&mut *transaction).await;
+        let select = "SELECT hash, name, kind, made_at_ms, valid_until_ms FROM credential";
+        let credentials = sqlx::query(select).fetch_all(&mut *transaction).await;
+        transaction.commit().await?;
+        let probes = vital(probes, "the names of probes")?;
+        let callers = vital(callers, "the names of readers and admins")?;
+        let credentials = vital(credentials, "the hashes of tokens and certificates")?;
+        let probes = probes.iter().map(read_probe).map(|probe| (probe.name.clone(), probe));
+        let callers = callers
+            .iter()
+            .map(|row| read_caller(row).map(|caller| (caller.name.clone(), caller)))
+            .collect::<Result<_, _>>()?;
+        let credentials = credentials.iter().map(read_credential).collect::<Result<_, _>>()?;
+        Ok(Identities { probes: probes.collect(), callers, credentials })
+    }
+
+    async fn written_by_others(&mut self) -> Result<bool, StoreError> {
+        let version: i64 =
+            sqlx::query_scalar("PRAGMA data_version").fetch_one(&mut self.connection).await?;
+        Ok(self.data_version.replace(version) != Some(version))
+    }
+
+    async fn enrol(&mut self, identity: &NewIdentity, by: &By) -> Result<bool, StoreError> {
+        let mut transaction = self.connection.begin_with("BEGIN IMMEDIATE").await?;
+        let name = &identity.name;
+        if standing(&mut transaction, name).await?.is_some() {
+            return Ok(false);
+        }
+        add_identity(&mut transaction, identity, by.now_ms).await?;
+        let proof = match &identity.credential {
+            Some(credential) => {
+                add_credential(&mut transaction, name, credential, by.now_ms).await?;
+                credential.kind.as_str()
+            }
+            None => "certificate of another authority",
+        };
+        let detail = match identity.subnets_allowed.as_slice() {
+            [] => format!("as {}, by {proof}", identity.role.as_str()),
+            some => format!("as {}, by {proof}, for {}", identity.role.as_str(), some.join(", ")),
+        };
+        add_line(&mut transaction, &line(by, "enrol", name, detail)).await?;
+        transaction.commit().await?;
+        Ok(true)
+    }
+
+    async fn renew(
+        &mut self,
+        name: &str,
+        credential: &NewCredential,
+        others_until_ms: i64,
+        by: &By,
+    ) -> Result<Changed, StoreError> {
+        let mut transaction = self.connection.begin_with("BEGIN IMMEDIATE").await?;
+        match standing(&mut transaction, name).await? {
+            None => return Ok(Changed::NoSuchName),
+            Some(true) => return Ok(Changed::Revoked),
+            Some(false) => {}
+        }
+        let update = "UPDATE credential SET valid_until_ms = ?1 WHERE name = ?2 AND kind = ?3
+             AND (valid_until_ms IS NULL OR valid_until_ms > ?1)";
+        sqlx::query(update)
+            .bind(others_until_ms)
+            .bind(name)
+            .bind(credential.kind.code())
+            .execute(&mut *transaction)
+            .await?;
+        add_credential(&mut transaction, name, credential, by.now_ms).await?;
+        let overlap_s = others_until_ms.saturating_sub(by.now_ms).max(0) / 1000;
+        let kind = credential.kind.as_str();
+        let detail = format!("new {kind}; older ones end within {overlap_s} s");
+        add_line(&mut transaction, &line(by, "rotate", name, detail)).await?;
+        transaction.commit().await?;
+        Ok(Changed::Done)
+    }
+
+    async fn redeem(
+        &mut self,
+        ticket: &[u8; 32],
+        token: &[u8; 32],
+        by: &By,
+    ) -> Result<(Changed, Option<String>), StoreError> {
+        let mut transaction = self.connection.begin_with("BEGIN IMMEDIATE").await?;
+        let select = "SELECT name, valid_until_ms FROM credential WHERE hash = ? AND kind = 3";
+        let found: Option<(String, Option<i64>)> = sqlx::query_as(select)
+            .bind(ticket.as_slice())
+            .fetch_optional(&mut *transaction)
+            .await?;
+        let Some((name, valid_until_ms)) = found else {
+            return Ok((Changed::NoSuchTicket, None));
+        };
+        if valid_until_ms.is_some_and(|until_ms| until_ms <= by.now_ms) {
+            return Ok((Changed::NoSuchTicket, Some(name)));
+        }
+        if standing(&mut transaction, &name).await? != Some(false) {
+            return Ok((Changed::Revoked, Some(name)));
+        }
+        // Not deleted: whoever comes with it again is to be known by name in the trail.
+        sqlx::query("UPDATE credential SET valid_until_ms = ? WHERE hash = ?")
+            .bind(by.now_ms)
+            .bind(ticket.as_slice())
+            .execute(&mut *transaction)
+            .await?;
+        let (kind, valid_until_ms) = (CredentialKind::Token, None);
+        let credential = NewCredential { hash: *token, kind, valid_until_ms };
+        add_credential(&mut transaction, &name, &credential, by.now_ms).await?;
+        let detail = "its ticket was exchanged for a token".to_owned();
+        add_line(&mut transaction, &line(by, "join", &name, detail)).await?;
+        transaction.commit().await?;
+        Ok((Changed::Done, Some(name)))
+    }
+
+    async fn revoke(&mut self, name: &str, by: &By) -> Result<Changed, StoreError> {
+        let mut transaction = self.connection.begin_with("BEGIN IMMEDIATE").await?;
+        match standing(&mut transaction, name).await? {
+            None => return Ok(Changed::NoSuchName),
+            Some(true) => return Ok(Changed::Revoked),
+            Some(false) => {}
+        }
+        for update in [
+            "UPDATE probe SET revoked = 1 WHERE name = ?",
+            "UPDATE caller SET revoked = 1 WHERE name = ?",
+        ] {
+            sqlx::query(update).bind(name).execute(&mut *transaction).await?;
+        }
+        add_line(&mut transaction, &line(by, "revoke", name, String::new())).await?;
+        transaction.commit().await?;
+        Ok(Changed::Done)
+    }
+
+    async fn retract_by(&mut self, retraction: &Retraction, by: &By) -> Result<u64, StoreError> {
+        sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut self.connection).await?;
+        let done = async {
+            let number = self.add_retraction(retraction).await?;
+            self.note_retraction("retract", number, by).await?;
+            Ok(number)
+        };
+        let done = done.await;
+        self.end(done).await
+    }
+
+    async fn undo_retraction_by(&mut self, number: u64, by: &By) -> Result<bool, StoreError> {
+        sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut self.connection).await?;
+        let done = async {
+            let undone = self.undo(number, by.now_ms).await?;
+            if undone {
+                self.note_retraction("undo-retraction", number, by).await?;
+            }
+            Ok(undone)
+        };
+        let done = done.await;
+        self.end(done).await
+    }
+
+    async fn note(&mut self, lines: &[AuditRecord]) -> Result<(), StoreError> {
+        let mut transaction = self.connection.begin_with("BEGIN IMMEDIATE").await?;
+        for line in lines {
+            add_line(&mut transaction, line).await?;
+        }
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    async fn trail(
+        &mut self,
+        before: Option<u64>,
+        count: u32,
+    ) -> Result<Vec<AuditRecord>, StoreError> {
+        let select = "SELECT number, at_ms, actor, action, subject, detail, count FROM audit
+             WHERE number < ? ORDER BY number DESC LIMIT ?";
+        let rows = sqlx::query(select)
+            .bind(before.map_or(i64::MAX, signed))
+            .bind(i64::from(count))
+            .fetch_all(&mut self.connection)
+            .await?;
+        Ok(rows.iter().map(read_line).collect())
+    }
+}
+
+#[cfg(test)]
+#[path = "identities/tests.rs"]
+mod tests;

@@ -1,0 +1,158 @@
+//! `/badge/{id}.svg`: the uptime of one node, small enough for a README.
+//!
+//! Owns the picture. It says nothing that is not so: a percentage travels with its coverage, and with
+//! nothing decided it says "unknown". An id that is not known gets a grey badge and the status 404, so
+//! that a browser shows a picture and a program is not misled; an id that is none, 400.
+
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use tonic::Code;
+
+use super::Site;
+use super::api::node_id;
+use super::asked::{Asked, QUERY_BYTES_MAX};
+use super::fault::Fault;
+use super::when::{percent, span};
+use crate::ledger::snapshot::Snapshot;
+
+/// The window when none is asked for.
+const WINDOW: &str = "30d";
+/// A badge may be kept this long by whoever shows it, at most.
+const KEPT_S_MAX: u32 = 300;
+/// With less coverage than this the badge says how little, in percent.
+const COVERAGE_MIN: f64 = 90.0;
+
+const GREY: &str = "#6b7280";
+const GREEN: &str = "#2a7d4f";
+const AMBER: &str = "#8a6100";
+const RED: &str = "#b3341f";
+
+/// A badge: what it says, and its colour.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Badge {
+    label: String,
+    value: String,
+    colour: &'static str,
+    /// For those who do not see it.
+    title: String,
+}
+
+impl Badge {
+    fn grey(value: &str) -> Self {
+        let (label, title) = ("uptime".to_owned(), format!("uptime: {value}"));
+        Self { label, value: value.to_owned(), colour: GREY, title }
+    }
+
+    /// The uptime of a node over the last so many seconds; all if not given.
+    fn of(snapshot: &Snapshot, number: u32, span_s: Option<u64>, window: &str) -> Self {
+        let end_s = snapshot.closed_end_s();
+        let from_s = span_s.map_or(0, |span_s| end_s.saturating_sub(span_s));
+        let tally = snapshot.windowed(number, from_s, end_s).tally;
+        let label = if span_s.is_some() { format!("uptime {window}") } else { "uptime".to_owned() };
+        let coverage = tally.coverage_percent();
+        let Some(uptime) = tally.uptime_percent() else {
+            let title = format!("{label}: unknown, nothing was decided");
+            return Self { label, value: "unknown".to_owned(), colour: GREY, title };
+        };
+        let colour = match uptime {
+            uptime if uptime >= 99.0 => GREEN,
+            uptime if uptime >= 95.0 => AMBER,
+            _ => RED,
+        };
+        let mut value = percent(Some(uptime));
+        if coverage.is_some_and(|coverage| coverage < COVERAGE_MIN) {
+            value = format!("{value} of {:.0} % seen", coverage.unwrap_or(0.0).floor());
+        }
+        let title = format!("{label}: {}, coverage {}", percent(Some(uptime)), percent(coverage));
+        Self { label, value, colour, title }
+    }
+
+    /// Holds text of our own making only: words, numbers, and a window that was read.
+    fn draw(&self) -> String {
+        let Self { label, value, colour, title } = self;
+        let (left, right) = (wide(label), wide(value));
+        let (all, text_left, text_right) = (left + right, left - 12, right - 12);
+        let (at_left, at_right) = (left / 2, left + right / 2);
+        format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{all}\" height=\"20\" \
+             viewBox=\"0 0 {all} 20\" role=\"img\" aria-label=\"{title}\"><title>{title}</title>\
+             <rect width=\"{all}\" height=\"20\" rx=\"3\" fill=\"#2b3440\"/>\
+             <path d=\"M{left} 0h{}a3 3 0 0 1 3 3v14a3 3 0 0 1-3 3h-{}z\" fill=\"{colour}\"/>\
+             <g fill=\"#fff\" text-anchor=\"middle\" \
+             font-family=\"Verdana,DejaVu Sans,sans-serif\" font-size=\"11\">\
+             <text x=\"{at_left}\" y=\"14\" textLength=\"{text_left}\">{label}</text>\
+             <text x=\"{at_right}\" y=\"14\" textLength=\"{text_right}\">{value}</text></g></svg>\n",
+            right - 3,
+            right - 3,
+        )
+    }
+}
+
+/// The width of a text and its margins, in pixels, as Verdana at 11 has it.
+fn wide(text: &str) -> u32 {
+    let tenths = text.chars().map(|letter| match letter {
+        'i' | 'l' | '.' | ' ' | 'f' | 't' | 'r' => 42,
+        'm' | 'w' | '%' => 107,
+        _ => 69,
+    });
+    tenths.sum::<u32>().div_ceil(10) + 12
+}
+
+/// The badge that was asked for, and its status.
+fn badge(site: &Site, file: &str, query: Option<&str>) -> Result<(StatusCode, Badge), Fault> {
+    let asked = Asked::read(query, &["window"], QUERY_BYTES_MAX)?;
+    let window = asked.get("window").unwrap_or(WINDOW);
+    let span_s = span("window", window)?;
+    let name = file.strip_suffix(".svg").ok_or_else(|| {
+        Fault::new(Code::NotFound, "a badge's address ends in .svg: /badge/0x….svg")
+    })?;
+    let id = node_id("id", name)?;
+    let snapshot = site.web.ledger.snapshot();
+    let number = snapshot.node(&id).map(|view| view.number);
+    Ok(match number {
+        Some(number) => (StatusCode::OK, Badge::of(&snapshot, number, span_s, window)),
+        None => (StatusCode::NOT_FOUND, Badge::grey("node not known")),
+    })
+}
+
+/// Answers a badge, whatever was asked for.
+pub(super) fn respond(
+    site: &Site,
+    file: &str,
+    query: Option<&str>,
+    headers: &HeaderMap,
+) -> Response {
+    let (status, badge) = badge(site, file, query).unwrap_or_else(|fault| {
+        let what = fault.field.as_deref().unwrap_or("address");
+        (fault.status, Badge::grey(if what == "id" { "not a node id" } else { "wrong address" }))
+    });
+    let drawn = badge.draw();
+    let tag = format!("\"{}\"", &blake3::hash(drawn.as_bytes()).to_hex()[..32]);
+    let snapshot = site.web.ledger.snapshot();
+    let period_s = snapshot.epochs.at(snapshot.closed_end_s()).period.seconds();
+    let kept = format!("public, max-age={}", period_s.min(KEPT_S_MAX));
+    let mut answered = HeaderMap::new();
+    for (name, value) in [(header::CACHE_CONTROL, kept), (header::ETAG, tag.clone())] {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            answered.insert(name, value);
+        }
+    }
+    if status == StatusCode::OK && super::download::names_tag(headers, &tag) {
+        return (StatusCode::NOT_MODIFIED, answered).into_response();
+    }
+    answered.insert(header::CONTENT_TYPE, HeaderValue::from_static("image/svg+xml"));
+    (status, answered, drawn).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_badge_is_as_wide_as_its_words_and_says_them_twice() {
+        let drawn = Badge::grey("node not known").draw();
+        assert_eq!(drawn.matches("uptime: node not known").count(), 2);
+        assert!(drawn.contains("role=\"img\"") && drawn.contains("width=\"157\""), "{drawn}");
+        assert!(wide("100 %") < wide("99.99 % of 40 % seen"));
+    }
+}

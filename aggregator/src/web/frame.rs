@@ -1,0 +1,99 @@
+//! What all pages share: head, navigation, foot, and the page of a fault.
+//!
+//! Owns the headers that hold a browser to this origin. A page is a string that only this room
+//! writes; foreign text gets into it through `shown` alone.
+
+use std::fmt::Write;
+
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+use super::assets::places;
+use super::fault::Fault;
+use super::shown::{Sentence, Shown};
+
+/// What a page may do: its own style, script, icon and questions, and nothing of anybody else.
+const PAGE_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; \
+     connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+/// What everything else may do: nothing.
+const BARE_POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
+
+/// A page to be.
+pub(super) struct Frame<'a> {
+    /// Foreign text is fine here.
+    pub(super) title: &'a str,
+    /// How often the script fetches what is shown anew, seconds; 0: never.
+    pub(super) every_s: u32,
+}
+
+impl Frame<'_> {
+    /// The page around this `<main>`.
+    pub(super) fn around(&self, content: &str) -> String {
+        let places = places();
+        let mut html = String::with_capacity(content.len() + 2_048);
+        // Writing to a String cannot fail.
+        write!(
+            html,
+            "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+             <title>{} · Golem Uptime</title>\n\
+             <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+             <meta name=\"color-scheme\" content=\"light dark\">\n\
+             <link rel=\"icon\" href=\"{}\">\n<link rel=\"stylesheet\" href=\"{}\">\n\
+             <script src=\"{}\" defer></script>\n</head>\n<body data-every-s=\"{}\">\n\
+             <a class=\"skip\" href=\"#content\">Skip to the content</a>\n\
+             <header class=\"top\"><div><a class=\"brand\" href=\"/\">Golem Uptime</a>\
+             <nav aria-label=\"Site\"><a href=\"/#probes\">Probes</a>\
+             <a href=\"/#nodes\">Nodes</a>\
+             <a href=\"/nodes_status.csv\">CSV</a><a href=\"/api/v1/openapi.json\">API</a>\
+             </nav></div></header>\n<main id=\"content\">\n",
+            Shown(self.title),
+            places.icon,
+            places.style,
+            places.script,
+            self.every_s,
+        )
+        .ok();
+        html.push_str(content);
+        html.push_str(
+            "</main>\n<footer><p>Up, down, or could not tell: what nobody could look at counts \
+             neither way. All times are UTC.</p></footer>\n</body>\n</html>\n",
+        );
+        html
+    }
+}
+
+/// A page as an answer.
+pub(super) fn respond(status: StatusCode, html: String) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+        (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(PAGE_POLICY)),
+    ];
+    (status, headers, html).into_response()
+}
+
+/// A fault as a page.
+pub(super) fn fault_page(fault: Fault) -> Response {
+    let head = fault.status.canonical_reason().unwrap_or("It could not be done");
+    let mut html = String::new();
+    write!(html, "<section class=\"card\"><h1>{head}</h1><p>").ok();
+    if let Some(field) = &fault.field {
+        write!(html, "<code>{}</code>: ", Shown(field)).ok();
+    }
+    write!(html, "{}", Sentence(&fault.message)).ok();
+    html.push_str("</p><p><a href=\"/\">To the overview</a></p></section>\n");
+    let frame = Frame { title: head, every_s: 0 };
+    fault.headed(respond(fault.status, frame.around(&html)))
+}
+
+/// Headers that every answer carries, whatever it is.
+pub(super) async fn guarded(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(HeaderValue::from_static(BARE_POLICY));
+    let all: [(HeaderName, &str); 2] =
+        [(header::X_CONTENT_TYPE_OPTIONS, "nosniff"), (header::REFERRER_POLICY, "no-referrer")];
+    for (name, value) in all {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    response
+}

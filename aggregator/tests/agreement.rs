@@ -1,0 +1,157 @@
+//! A probe that says the opposite of all others: it is noticed, and where the operator said so its
+//! word counts no more, until a person decides, once.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use uptime_aggregator::ledger::agreement::Policy;
+use uptime_aggregator::ledger::verdict::Verdict;
+use uptime_aggregator::ledger::{LedgerOptions, Owner, Submission};
+use uptime_aggregator::store::{By, IdentityStore, Retraction, SqliteStore, Store};
+use uptime_proto::{Class, Epoch, Kind, NodeId, Outcome, Part, PartKey, Period, Round, Sets};
+
+const START_S: u64 = 1_769_904_000;
+const PERIOD_S: u64 = 30;
+/// Nodes that live, and as many that are dead.
+const HALF: u8 = 5;
+/// An hour, after which a probe that was wrong all the time is set aside.
+const HOUR: u64 = 120;
+
+fn nodes(from: u8) -> Vec<NodeId> {
+    (from..from + HALF).map(|number| NodeId::new([number; 20])).collect()
+}
+
+fn end_ms(rounds: u64) -> i64 {
+    i64::try_from((START_S + rounds * PERIOD_S) * 1000).unwrap() + 6_000
+}
+
+struct Run {
+    owner: Owner<SqliteStore>,
+    // Nothing is asked through it; the owner would end without one.
+    _handle: uptime_aggregator::ledger::Ledger,
+    probes: Vec<u32>,
+    rounds: u64,
+    directory: tempfile::TempDir,
+    metrics: PrometheusHandle,
+}
+
+impl Run {
+    async fn new(policy: Policy) -> Self {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let metrics = recorder.handle();
+        // Lives as long as the test's thread, which has nothing else to count.
+        let recorder = Box::leak(Box::new(recorder));
+        std::mem::forget(metrics::set_default_local_recorder(recorder));
+        let directory = tempfile::tempdir().unwrap();
+        let mut store = SqliteStore::open(directory.path()).await.unwrap();
+        let mut probes = Vec::new();
+        for (hash, name) in [(0, "liar"), (1, "alpha"), (2, "beta"), (3, "gamma")] {
+            let added = store.add_probe(name, &[hash; 32], &[], 0).await.unwrap();
+            probes.push(added.unwrap().number);
+        }
+        let period = Period::new(u32::try_from(PERIOD_S).unwrap()).unwrap();
+        let options = LedgerOptions::new(Epoch::with_defaults(period));
+        let (mut owner, handle) = Owner::open(store, options, end_ms(0)).await.unwrap();
+        owner.set_disagreement_policy(policy);
+        Self { owner, _handle: handle, probes, rounds: 0, directory, metrics }
+    }
+
+    async fn round(&mut self) {
+        let period = Period::new(u32::try_from(PERIOD_S).unwrap()).unwrap();
+        let round = Round::new(START_S + self.rounds * PERIOD_S, period).unwrap();
+        let part = |subnet: &str, kind, sets| Part {
+            key: PartKey { subnet: subnet.to_owned(), round, number: 0 },
+            kind,
+            outcome: Outcome::Looked,
+            observed_at_ms: round.start_ms() + 20_000,
+            relay_session_age_s: Some(600),
+            sets,
+        };
+        let all = [nodes(0), nodes(HALF)].concat();
+        for probe in self.probes.clone() {
+            let (mut seen, mut dead) = (nodes(0), nodes(HALF));
+            if probe == self.probes[0] {
+                std::mem::swap(&mut seen, &mut dead);
+            }
+            let look_up = Sets::default().with(Class::Seen, seen).with(Class::Unreachable, dead);
+            let parts = vec![
+                part("public", Kind::Market, Sets::default().with(Class::Offer, all.clone())),
+                part("", Kind::Lookup, look_up),
+            ];
+            let submission = Submission { probe, parts, ..Submission::default() };
+            let now_ms = round.start_ms() + 21_000;
+            self.owner.submit_at(submission, now_ms).await.unwrap();
+        }
+        self.rounds += 1;
+        self.owner.catch_up_at(end_ms(self.rounds)).await;
+    }
+
+    /// The verdicts on a node that lives and on one that is dead.
+    fn verdicts(&self) -> (Verdict, Verdict) {
+        let snapshot = self.owner.snapshot();
+        let of = |id: u8| {
+            let id = NodeId::new([id; 20]);
+            snapshot.nodes().find(|node| node.id == id).unwrap().verdict
+        };
+        (of(0), of(HALF))
+    }
+
+    async fn retractions(&self) -> Vec<Retraction> {
+        let mut store = SqliteStore::open(self.directory.path()).await.unwrap();
+        store.retractions().await.unwrap()
+    }
+
+    fn shows(&self, line: &str) -> bool {
+        self.metrics.render().lines().any(|there| there == line)
+    }
+}
+
+#[tokio::test]
+async fn a_liar_is_noticed_and_without_a_policy_nothing_else_is_done() {
+    let mut run = Run::new(Policy::Tell).await;
+    run.round().await;
+    assert!(!run.shows("uptime_ledger_probe_disagrees{probe=\"liar\"} 1"), "not after one round");
+    while run.rounds < HOUR + 5 {
+        run.round().await;
+    }
+    assert!(
+        run.shows("uptime_ledger_probe_agreement{probe=\"liar\"} 0"),
+        "{}",
+        run.metrics.render()
+    );
+    assert!(run.shows("uptime_ledger_probe_disagrees{probe=\"liar\"} 1"));
+    assert!(run.shows("uptime_ledger_probe_agreement{probe=\"alpha\"} 1"));
+    assert!(run.shows("uptime_ledger_probe_disagrees{probe=\"alpha\"} 0"));
+    assert!(run.retractions().await.is_empty());
+    // Under the default rule one probe's sighting is enough for up, and nobody is down by one.
+    assert_eq!(run.verdicts(), (Verdict::Up, Verdict::Up));
+}
+
+#[tokio::test]
+async fn a_liar_is_set_aside_until_a_person_decides_and_then_not_again() {
+    let mut run = Run::new(Policy::SetAside).await;
+    while run.rounds < HOUR - 1 {
+        run.round().await;
+    }
+    assert!(run.retractions().await.is_empty(), "not before the hour is over");
+    run.round().await;
+    let there = run.retractions().await;
+    assert_eq!(there.len(), 1);
+    assert!(there[0].probe == run.probes[0] && there[0].reason.contains("0 of 1200 votes"));
+    run.round().await;
+    assert_eq!(run.verdicts(), (Verdict::Up, Verdict::Down), "its word counts no more");
+
+    let mut store = SqliteStore::open(run.directory.path()).await.unwrap();
+    let trail = store.trail(None, 1).await.unwrap();
+    assert_eq!((trail[0].actor.as_str(), trail[0].subject.as_str()), ("agreement policy", "liar"));
+    let by = By { actor: "a person".to_owned(), now_ms: end_ms(run.rounds) };
+    assert!(store.undo_retraction_by(there[0].number, &by).await.unwrap());
+    run.round().await;
+    run.round().await;
+    assert_eq!(run.verdicts(), (Verdict::Up, Verdict::Up), "a person let it count again");
+    while run.rounds < 3 * HOUR {
+        run.round().await;
+    }
+    let there = run.retractions().await;
+    assert!(there.len() == 1 && there[0].undone_at_ms.is_some(), "{there:?}");
+    assert!(run.shows("uptime_ledger_probe_disagrees{probe=\"liar\"} 1"));
+}

@@ -1,0 +1,255 @@
+//! The query service over real sockets: what it answers, what it refuses and how, pages that stay
+//! consistent, and watchers that come, go, and fall behind.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod stage;
+mod watching;
+
+use std::collections::BTreeSet;
+
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+use uptime_proto::v1;
+
+use stage::{PERIOD_S, Stage, id, round_s};
+
+fn window(from_unix_s: u64, to_unix_s: u64) -> Option<v1::Window> {
+    Some(v1::Window { from_unix_s, to_unix_s })
+}
+
+/// The field that a refusal names.
+fn field_of(status: &Status) -> String {
+    let violations = status.get_details_bad_request().map(|it| it.field_violations);
+    let fields = violations.into_iter().flatten().map(|violation| violation.field);
+    fields.collect::<Vec<_>>().join(",")
+}
+
+/// Node 0 is always up; node 1 is down in rounds 2 and 3 and of unknown fate in round 4.
+async fn told(stage: &mut Stage) {
+    for at in 0..6u64 {
+        match at {
+            2 | 3 => stage.round(at, 2, &[0], &[1]).await,
+            4 => stage.round(at, 2, &[0], &[]).await,
+            _ => stage.round(at, 2, &[0, 1], &[]).await,
+        }
+    }
+}
+
+#[tokio::test]
+async fn any_window_is_answered_exactly() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut stage = Stage::new(&directory, 3).await;
+    told(&mut stage).await;
+    let ids = vec![id(1).to_string(), id(0).to_string(), id(99).to_string()];
+    let mut ask = async |window| {
+        let request = v1::GetUptimeRequest { ids: ids.clone(), window, ..Default::default() };
+        stage.query.get_uptime(request).await.map(tonic::Response::into_inner)
+    };
+    let all = ask(None).await.unwrap();
+    let [one, zero, nobody] = all.nodes.as_slice() else { panic!("{all:?}") };
+    let figures = one.figures.unwrap();
+    let rounds = (figures.up_rounds, figures.down_rounds, figures.unknown_rounds);
+    assert_eq!(rounds, (3, 2, 1));
+    assert_eq!(figures.uptime_percent, Some(60.0));
+    assert_eq!(figures.coverage_percent, Some(100.0 * 5.0 / 6.0));
+    assert_eq!(figures.window, window(round_s(0), round_s(6)));
+    assert_eq!(zero.figures.unwrap().uptime_percent, Some(100.0));
+    assert_eq!((nobody.id.clone(), nobody.figures.is_none()), (id(99).to_string(), true));
+    let fresh = all.freshness.unwrap();
+    assert_eq!((fresh.last_closed_round_unix_s, fresh.method), (round_s(5), "fresh-v1".to_owned()));
+
+    // Rounds whose start lies in the window; ends need not be on the grid.
+    for (from_s, to_s, up, down, clipped) in [
+        (round_s(1), round_s(4), 1, 2, (round_s(1), round_s(4))),
+        (round_s(1) - 5, round_s(2) + 1, 1, 1, (round_s(1), round_s(3))),
+        (1, round_s(0), 0, 0, (round_s(0), round_s(0))),
+        (round_s(50), 0, 0, 0, (round_s(50), round_s(50))),
+        (1, 253_402_300_799, 3, 2, (round_s(0), round_s(6))),
+    ] {
+        let answer = ask(window(from_s, to_s)).await.unwrap();
+        let figures = answer.nodes[0].figures.unwrap();
+        assert_eq!((figures.up_rounds, figures.down_rounds), (up, down), "[{from_s}, {to_s})");
+        assert_eq!(figures.window, window(clipped.0, clipped.1), "[{from_s}, {to_s})");
+        assert_eq!(figures.up_s, up * PERIOD_S);
+    }
+    for (from_s, to_s) in [(9, 9), (10, 9), (0, u64::MAX)] {
+        let refused = ask(window(from_s, to_s)).await.unwrap_err();
+        assert_eq!(
+            (refused.code(), field_of(&refused).as_str()),
+            (Code::InvalidArgument, "window.to_unix_s")
+        );
+    }
+    let bad =
+        v1::GetUptimeRequest { ids: vec![ids[0].clone(), "0x12".into()], ..Default::default() };
+    let refused = stage.query.get_uptime(bad).await.unwrap_err();
+    assert_eq!(field_of(&refused), "ids[1]");
+    let many = v1::GetUptimeRequest { ids: vec![ids[0].clone(); 1_001], ..Default::default() };
+    let refused = stage.query.get_uptime(many).await.unwrap_err();
+    assert_eq!(field_of(&refused), "ids");
+}
+
+#[tokio::test]
+async fn a_round_is_explained_down_to_who_saw_what() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut stage = Stage::new(&directory, 3).await;
+    told(&mut stage).await;
+    stage.sample(1, 2, 15_000, 4_321).await;
+    let mut ask = async |node: u64, round_unix_s| {
+        let request = v1::ExplainRequest { id: id(node).to_string(), round_unix_s };
+        stage.query.explain(request).await.map(tonic::Response::into_inner)
+    };
+    let account = ask(1, round_s(3)).await.unwrap();
+    assert_eq!(account.verdict(), v1::Verdict::Down);
+    assert!(
+        account.rule.starts_with("down: not up, and 3 of the 3 eligible probes"),
+        "{account:?}"
+    );
+    let counts = (account.eligible_probes, account.eligible_looked, account.eligible_unreachable);
+    assert_eq!(counts, (3, 3, 3));
+    assert_eq!(account.probes.len(), 3);
+    let market = &account.probes[0].parts[1];
+    assert_eq!(market.evidence().next(), Some(v1::EvidenceClass::Offer));
+    assert_eq!((market.subnet.as_str(), market.kind()), ("public", v1::PartKind::Market));
+    let lookup = &account.probes[2].parts[0];
+    assert_eq!(lookup.evidence().next(), Some(v1::EvidenceClass::Unreachable));
+    assert_eq!(lookup.observed_at_unix_ms, i64::try_from(round_s(3) * 1000).unwrap() + 20_000);
+    assert_eq!(account.epoch.unwrap().positive_probes_min, 1);
+    // An age was told in the round before, and has grown since.
+    assert_eq!(account.probes[0].parts[0].seen_age_ms, Some(45_000));
+    assert_eq!(account.probes[1].parts[0].seen_age_ms, None);
+    let last = ask(1, 0).await.unwrap();
+    assert_eq!((last.round_unix_s, last.verdict()), (round_s(5), v1::Verdict::Up));
+    let unknown = ask(1, round_s(4)).await.unwrap();
+    assert!(unknown.rule.contains("none of the 3 eligible probes looked"), "{}", unknown.rule);
+
+    for (round_s, code) in [
+        (round_s(6), Code::InvalidArgument),
+        (round_s(3) + 1, Code::InvalidArgument),
+        (u64::MAX, Code::InvalidArgument),
+    ] {
+        let refused = ask(1, round_s).await.unwrap_err();
+        assert_eq!((refused.code(), field_of(&refused).as_str()), (code, "round_unix_s"));
+    }
+    assert_eq!(ask(9, 0).await.unwrap_err().code(), Code::NotFound);
+    let before = ask(1, round_s(0) - PERIOD_S).await.unwrap();
+    stage.close(6).await;
+    let request = v1::GetNodeRequest { id: id(1).to_string() };
+    let node = stage.query.get_node(request).await.unwrap().into_inner().node.unwrap();
+    assert_eq!(node.round_trip_us, Some(4_321));
+    assert!(
+        before.rule.ends_with("before its first offer and counts neither way"),
+        "{}",
+        before.rule
+    );
+}
+
+#[tokio::test]
+async fn outages_come_with_what_is_not_known_of_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut stage = Stage::new(&directory, 3).await;
+    told(&mut stage).await;
+    for at in 6..12u64 {
+        let dead: &[u64] = if at % 2 == 0 { &[1] } else { &[] };
+        let seen: &[u64] = if at % 2 == 0 { &[0] } else { &[0, 1] };
+        stage.round(at, 2, seen, dead).await;
+    }
+    stage.round(12, 2, &[0], &[1]).await;
+    let mut ask = async |page_token: &str, window| {
+        let page_token = page_token.to_owned();
+        let id = id(1).to_string();
+        let request = v1::ListOutagesRequest { id, window, page_size: 2, page_token };
+        stage.query.list_outages(request).await.map(tonic::Response::into_inner)
+    };
+    let first = ask("", None).await.unwrap();
+    let outage = &first.outages[0];
+    assert_eq!(
+        (outage.from_unix_s, outage.to_unix_s, outage.open),
+        (round_s(2), round_s(5), false)
+    );
+    assert_eq!(outage.unknown_stretches, [window(round_s(4), round_s(5)).unwrap()]);
+    let second = ask(&first.next_page_token, None).await.unwrap();
+    let third = ask(&second.next_page_token, None).await.unwrap();
+    assert_eq!((first.outages.len(), second.outages.len(), third.outages.len()), (2, 2, 1));
+    assert!(third.next_page_token.is_empty());
+    let last = &third.outages[0];
+    assert_eq!((last.from_unix_s, last.to_unix_s, last.open), (round_s(12), round_s(13), true));
+    // One that began before the window is shown from its own beginning.
+    let some = ask("", window(round_s(3), round_s(6))).await.unwrap();
+    assert_eq!(some.outages, std::slice::from_ref(outage));
+    let other = ask(&first.next_page_token, window(1, 2)).await.unwrap_err();
+    assert_eq!(field_of(&other), "page_token");
+}
+
+/// A network larger than a page, listed while rounds close: each page is of the first page's
+/// moment.
+#[tokio::test]
+async fn pages_are_consistent_while_rounds_close() {
+    const NODES: u64 = 2_300;
+    let directory = tempfile::tempdir().unwrap();
+    let mut stage = Stage::new(&directory, 2).await;
+    let half: Vec<u64> = (0..NODES / 2).collect();
+    stage.round(0, NODES, &half, &[]).await;
+    for (order, descending) in [
+        (v1::NodeOrder::Id, false),
+        (v1::NodeOrder::Uptime, true),
+        (v1::NodeOrder::LastSeen, true),
+        (v1::NodeOrder::Name, false),
+    ] {
+        let at = 1 + order as u64 * 10;
+        let (mut all, mut token, mut pages) = (Vec::new(), String::new(), 0u64);
+        loop {
+            let request = v1::ListNodesRequest {
+                page_size: 1_000_000_000,
+                page_token: token,
+                order: order as i32,
+                descending,
+                ..Default::default()
+            };
+            let page = stage.query.list_nodes(request).await.unwrap().into_inner();
+            assert_eq!(page.total, NODES);
+            all.extend(page.nodes);
+            pages += 1;
+            // Everybody changes sides between pages.
+            let other: Vec<u64> = (0..NODES).filter(|node| (node + pages) % 2 == 0).collect();
+            stage.round(at + pages, NODES, &other, &[]).await;
+            token = page.next_page_token;
+            if token.is_empty() {
+                break;
+            }
+        }
+        assert_eq!(pages, 3, "a page has a thousand nodes at most");
+        let distinct: BTreeSet<&str> = all.iter().map(|node| node.id.as_str()).collect();
+        assert_eq!(distinct.len() as u64, NODES, "each once");
+        let moments: BTreeSet<u64> = all
+            .iter()
+            .map(|node| node.all.as_ref().unwrap().window.as_ref().unwrap().to_unix_s)
+            .collect();
+        assert_eq!(moments.len(), 1, "all of one moment");
+    }
+    let zero = v1::ListNodesRequest::default();
+    assert_eq!(stage.query.list_nodes(zero).await.unwrap().into_inner().nodes.len(), 100);
+    let bad = v1::ListNodesRequest { order: 77, ..Default::default() };
+    assert_eq!(field_of(&stage.query.list_nodes(bad).await.unwrap_err()), "order");
+    let bad = v1::ListNodesRequest { page_token: "next".into(), ..Default::default() };
+    assert_eq!(field_of(&stage.query.list_nodes(bad).await.unwrap_err()), "page_token");
+}
+
+#[tokio::test]
+async fn the_network_in_a_few_numbers() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut stage = Stage::new(&directory, 1).await;
+    stage.round(0, 4, &[0, 1], &[2]).await;
+    let summary = stage.query.get_summary(v1::GetSummaryRequest {}).await.unwrap().into_inner();
+    // Two gave a sign of life; of the others one probe's offer alone is not enough.
+    let numbers = (summary.nodes, summary.online, summary.retired, summary.unconfirmed);
+    assert_eq!(numbers, (2, 2, 0, 2));
+    assert_eq!((summary.probes_eligible, summary.freshness.is_some()), (1, true));
+    // A day and a half later nobody is a member of the market any more.
+    stage.close(4_320).await;
+    let mut count = async |members_only| {
+        let filter = Some(v1::NodeFilter { members_only, ..Default::default() });
+        let request = v1::ListNodesRequest { filter, ..Default::default() };
+        stage.query.list_nodes(request).await.unwrap().into_inner().total
+    };
+    assert_eq!((count(false).await, count(true).await), (2, 0));
+}

@@ -1,0 +1,160 @@
+//! A ledger driven round by round, and the query service over it on a real socket.
+
+use std::sync::Arc;
+
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+use uptime_aggregator::ledger::snapshot::Snapshot;
+use uptime_aggregator::ledger::{Ledger, LedgerOptions, Owner, PartOutcome, Submission};
+use uptime_aggregator::query::Query;
+use uptime_aggregator::store::{Details, SqliteStore, Store};
+use uptime_proto::v1::uptime_query_client::UptimeQueryClient;
+use uptime_proto::v1::uptime_query_server::UptimeQueryServer;
+use uptime_proto::{
+    Class, Epoch, Kind, NodeId, Outcome, Part, PartKey, Period, Round, Sample, Sets,
+};
+
+/// The start of a UTC day.
+pub(crate) const DAY_S: u64 = 1_769_904_000;
+pub(crate) const PERIOD_S: u64 = 30;
+
+pub(crate) fn period() -> Period {
+    Period::new(u32::try_from(PERIOD_S).unwrap()).unwrap()
+}
+
+pub(crate) fn round_s(at: u64) -> u64 {
+    DAY_S + at * PERIOD_S
+}
+
+pub(crate) fn id(number: u64) -> NodeId {
+    let mut id = [0; 20];
+    id[..8].copy_from_slice(&number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
+    NodeId::new(id)
+}
+
+pub(crate) fn ids(numbers: impl Iterator<Item = u64>) -> Vec<NodeId> {
+    numbers.map(id).collect()
+}
+
+/// A moment in the grace of a round, after it is closed.
+fn closed_ms(at: u64) -> i64 {
+    i64::try_from(round_s(at + 1) * 1000).unwrap() + 5_000
+}
+
+pub(crate) struct Stage {
+    pub(crate) owner: Owner<SqliteStore>,
+    pub(crate) query: UptimeQueryClient<Channel>,
+    pub(crate) probes: Vec<u32>,
+    /// Held: without a handle the ledger would be at its end.
+    _ledger: Ledger,
+    stop: CancellationToken,
+    tasks: JoinSet<()>,
+}
+
+impl Stage {
+    /// A new ledger with so many probes.
+    pub(crate) async fn new(directory: &TempDir, probes: u8) -> Self {
+        let mut store = SqliteStore::open(directory.path()).await.unwrap();
+        for probe in 0..probes {
+            let name = format!("probe-{probe}");
+            store.add_probe(&name, &[probe; 32], &[], 0).await.unwrap();
+        }
+        Self::over(store, round_s(0)).await
+    }
+
+    /// A ledger over a store that is there.
+    pub(crate) async fn over(mut store: SqliteStore, now_s: u64) -> Self {
+        let probes = store.probes().await.unwrap().iter().map(|probe| probe.number).collect();
+        let options = LedgerOptions::new(Epoch::with_defaults(period()));
+        let now_ms = i64::try_from(now_s * 1000).unwrap();
+        let (mut owner, ledger) = Owner::open(store, options, now_ms).await.unwrap();
+        let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
+        owner.start_beside(&ledger, &mut tasks, &stop).await.unwrap();
+        let (query, keep_log) = Query::new(ledger.clone(), stop.clone());
+        tasks.spawn(keep_log);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let server = tonic::transport::Server::builder()
+            .add_service(UptimeQueryServer::new(query))
+            .serve_with_incoming_shutdown(
+                TcpListenerStream::new(listener),
+                stop.clone().cancelled_owned(),
+            );
+        tasks.spawn(async move { server.await.unwrap() });
+        let channel = Channel::from_shared(address.clone()).unwrap().connect().await.unwrap();
+        let query = UptimeQueryClient::new(channel);
+        Self { owner, query, probes, _ledger: ledger, stop, tasks }
+    }
+
+    /// Every probe lists these nodes on the market, sees some of them and finds others unreachable.
+    pub(crate) async fn round(&mut self, at: u64, offers: u64, seen: &[u64], dead: &[u64]) {
+        let round = Round::new(round_s(at), period()).unwrap();
+        let part = |subnet: &str, kind, sets| Part {
+            key: PartKey { subnet: subnet.to_owned(), round, number: 0 },
+            kind,
+            outcome: Outcome::Looked,
+            observed_at_ms: round.start_ms() + 20_000,
+            relay_session_age_s: Some(600),
+            sets,
+        };
+        let market = Sets::default().with(Class::Offer, ids(0..offers));
+        let looked = Sets::default()
+            .with(Class::Seen, ids(seen.iter().copied()))
+            .with(Class::Unreachable, ids(dead.iter().copied()));
+        for probe in self.probes.clone() {
+            let parts = vec![
+                part("public", Kind::Market, market.clone()),
+                part("", Kind::Lookup, looked.clone()),
+            ];
+            let submission = Submission { probe, parts, ..Submission::default() };
+            let outcomes =
+                self.owner.submit_at(submission, round.start_ms() + 21_000).await.unwrap();
+            assert!(outcomes.iter().all(|outcome| *outcome == PartOutcome::Accepted));
+        }
+        self.close(at).await;
+    }
+
+    pub(crate) async fn close(&mut self, at: u64) {
+        self.owner.catch_up_at(closed_ms(at)).await;
+    }
+
+    /// A node says something new of itself.
+    pub(crate) async fn rename(&mut self, at: u64, node: u64, name: &str) {
+        let details = Details { name: name.to_owned(), ..Details::default() };
+        let submission = Submission {
+            probe: self.probes[0],
+            details: vec![(id(node), details)],
+            ..Submission::default()
+        };
+        self.owner.submit_at(submission, closed_ms(at)).await.unwrap();
+    }
+
+    /// The first probe tells an age and a round trip of a node.
+    pub(crate) async fn sample(&mut self, node: u64, at: u64, age_ms: i32, round_trip_us: u32) {
+        let sample = Sample {
+            seen_age_ms: Some(age_ms),
+            udp_round_trip_us: Some(round_trip_us),
+            ..Sample::new(id(node), round_s(at))
+        };
+        let probe = self.probes[0];
+        let submission = Submission { probe, samples: vec![sample], ..Submission::default() };
+        self.owner.submit_at(submission, closed_ms(at)).await.unwrap();
+    }
+
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
+        self.owner.snapshot()
+    }
+
+    /// Ends the service and gives the store back, as a stop leaves it.
+    pub(crate) async fn end(mut self) -> SqliteStore {
+        self.owner.keep().await;
+        self.stop.cancel();
+        drop(self.query);
+        self.tasks.shutdown().await;
+        self.owner.into_store()
+    }
+}

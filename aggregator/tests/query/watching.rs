@@ -1,0 +1,176 @@
+//! Watchers: everything first, then what changes and nothing else, and how they go on after a
+//! break.
+
+use tonic::Streaming;
+use uptime_aggregator::store::SqliteStore;
+use uptime_proto::v1::{self, watch_nodes_response::Event};
+
+use crate::stage::{Stage, id, round_s};
+
+struct Watcher {
+    stream: Streaming<v1::WatchNodesResponse>,
+    token: Vec<u8>,
+}
+
+impl Watcher {
+    async fn new(stage: &mut Stage, token: &[u8], filter: Option<v1::NodeFilter>) -> Self {
+        let resume_token = token.to_vec().into();
+        let request = v1::WatchNodesRequest { filter, resume_token };
+        let stream = stage.query.watch_nodes(request).await.unwrap().into_inner();
+        Self { stream, token: token.to_vec() }
+    }
+
+    async fn next(&mut self) -> Event {
+        let message = self.stream.message().await.unwrap().unwrap();
+        if !message.resume_token.is_empty() {
+            self.token = message.resume_token.to_vec();
+        }
+        message.event.unwrap()
+    }
+
+    /// The next change: ids, shortened, and verdicts, ascending.
+    async fn changed(&mut self) -> Vec<(String, v1::Verdict)> {
+        match self.next().await {
+            Event::Changed(changed) => {
+                let mut nodes: Vec<_> =
+                    changed.nodes.iter().map(|node| (node.id.clone(), node.verdict())).collect();
+                nodes.sort();
+                nodes
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn until_synced(&mut self) -> usize {
+        let mut nodes = 0;
+        loop {
+            match self.next().await {
+                Event::Changed(changed) => nodes += changed.nodes.len(),
+                Event::Synced(_) => return nodes,
+                Event::Resume(resume) => panic!("{resume:?}"),
+            }
+        }
+    }
+}
+
+fn of(nodes: &[(u64, v1::Verdict)]) -> Vec<(String, v1::Verdict)> {
+    let mut nodes: Vec<_> =
+        nodes.iter().map(|(node, verdict)| (id(*node).to_string(), *verdict)).collect();
+    nodes.sort();
+    nodes
+}
+
+#[tokio::test]
+async fn everything_first_then_changes_and_nothing_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut stage = Stage::new(&directory, 2).await;
+    stage.round(0, 3, &[0, 1, 2], &[]).await;
+    let mut watcher = Watcher::new(&mut stage, &[], None).await;
+    assert_eq!(watcher.until_synced().await, 3);
+    // Nothing changes: nothing is said, until one goes down.
+    stage.round(1, 3, &[0, 1, 2], &[]).await;
+    stage.round(2, 3, &[0, 2], &[1]).await;
+    assert_eq!(watcher.changed().await, of(&[(1, v1::Verdict::Down)]));
+    stage.rename(2, 2, "a new name").await;
+    stage.round(3, 3, &[0, 2], &[1]).await;
+    assert_eq!(watcher.changed().await, of(&[(2, v1::Verdict::Up)]));
+    // A new node, known at once as two probes have its offer.
+    stage.round(4, 4, &[0, 2], &[1]).await;
+    assert_eq!(watcher.changed().await, of(&[(3, v1::Verdict::Unknown)]));
+}
+
+#[tokio::test]
+async fn a_filter_tells_of_what_leaves_it_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut stage = Stage::new(&directory, 2).await;
+    stage.round(0, 3, &[0, 1], &[2]).await;
+    let filter = Some(v1::NodeFilter { is_online: Some(true), ..Default::default() });
+    let mut watcher = Watcher::new(&mut stage, &[], filter).await;
+    assert_eq!(watcher.until_synced().await, 2);
+    stage.round(1, 3, &[1], &[0, 2]).await;
+    assert_eq!(watcher.changed().await, of(&[(0, v1::Verdict::Down)]));
+    stage.round(2, 3, &[1, 2], &[0]).await;
+    assert_eq!(watcher.changed().await, of(&[(2, v1::Verdict::Up)]));
+}
+
+#[tokio::test]
+async fn a_token_outlives_the_connection_and_the_aggregator() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut stage = Stage::new(&directory, 2).await;
+    let all: Vec<u64> = (0..20).collect();
+    stage.round(0, 20, &all, &[]).await;
+    let mut watcher = Watcher::new(&mut stage, &[], None).await;
+    assert_eq!(watcher.until_synced().await, 20);
+    let token = watcher.token.clone();
+    assert_eq!(token.len(), 48);
+    drop(watcher);
+    stage.round(1, 20, &all[1..], &[0]).await;
+    // After a broken connection: the one that changed.
+    let mut watcher = Watcher::new(&mut stage, &token, None).await;
+    assert_eq!(watcher.changed().await, of(&[(0, v1::Verdict::Down)]));
+    assert!(matches!(watcher.next().await, Event::Synced(_)));
+    let token = watcher.token.clone();
+    drop(watcher);
+    stage.round(2, 20, &all[1..], &[0]).await;
+    stage.round(3, 20, &all[2..], &[0, 1]).await;
+    stage.rename(3, 7, "seven").await;
+    let store = stage.end().await;
+    let mut stage = Stage::over(store, round_s(5)).await;
+    let mut watcher = Watcher::new(&mut stage, &token, None).await;
+    let changed = watcher.changed().await;
+    for (node, verdict) in [(1, v1::Verdict::Down), (7, v1::Verdict::Up)] {
+        assert!(changed.contains(&(id(node).to_string(), verdict)), "{changed:?}");
+    }
+    assert!(matches!(watcher.next().await, Event::Synced(_)));
+}
+
+/// A token of another store, or of a time that nobody remembers, means: begin anew.
+#[tokio::test]
+async fn a_token_that_means_nothing_here_ends_in_resume() {
+    let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut stage = Stage::new(&one, 2).await;
+    stage.round(0, 3, &[0, 1, 2], &[]).await;
+    let mut watcher = Watcher::new(&mut stage, &[], None).await;
+    watcher.until_synced().await;
+    let token = watcher.token.clone();
+    let mut elsewhere = Stage::new(&other, 2).await;
+    elsewhere.round(0, 3, &[0, 1, 2], &[]).await;
+    let mut strange = Watcher::new(&mut elsewhere, &token, None).await;
+    assert!(matches!(strange.next().await, Event::Resume(_)));
+    assert!(strange.stream.message().await.unwrap().is_none(), "and the stream ends");
+    let request = v1::WatchNodesRequest { filter: None, resume_token: vec![1, 2, 3].into() };
+    let refused = stage.query.watch_nodes(request).await.unwrap_err();
+    assert_eq!(crate::field_of(&refused), "resume_token");
+    // The kept state is gone: what changed when is not known any more.
+    drop(watcher);
+    let mut store: SqliteStore = stage.end().await;
+    use uptime_aggregator::store::{Kept, Store};
+    store.keep(Kept::Latest, &[vec![1]]).await.unwrap();
+    let mut stage = Stage::over(store, round_s(9)).await;
+    let mut watcher = Watcher::new(&mut stage, &token, None).await;
+    assert!(matches!(watcher.next().await, Event::Resume(_)));
+}
+
+/// A reader that stops reading is not waited for, and catches up in one step.
+#[tokio::test]
+async fn a_reader_that_does_not_read_holds_nobody_up() {
+    const NODES: u64 = 3_000;
+    let directory = tempfile::tempdir().unwrap();
+    let mut stage = Stage::new(&directory, 1).await;
+    let all: Vec<u64> = (0..NODES).collect();
+    stage.round(0, NODES, &all, &[]).await;
+    let mut watcher = Watcher::new(&mut stage, &[], None).await;
+    // One message is taken; the rest waits, as far as there is room on the way.
+    let first = watcher.changed().await.len();
+    assert!(first > 50 && first < 1_000, "{first} nodes in a message");
+    for at in 1..=60u64 {
+        let seen: &[u64] = if at % 2 == 0 { &all[..5] } else { &all[..3] };
+        stage.round(at, 5, seen, &[]).await;
+    }
+    assert_eq!(stage.snapshot().closed.unwrap().start_s(), round_s(60));
+    assert_eq!(first + watcher.until_synced().await, 3_000, "all of one moment");
+    // Sixty rounds are one change: what is now.
+    let changed = watcher.changed().await;
+    let up = changed.iter().filter(|(_, verdict)| *verdict == v1::Verdict::Up).count();
+    assert!(up <= 5 && changed.len() > 10, "{up} of {}", changed.len());
+}

@@ -1,0 +1,9 @@
+//! Data in and out in bulk, over real stores: what was imported and observed comes out again, in
+//! every format, and says the same as the ledger does.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod export;
+mod python;
+mod seed;
+mod support;

@@ -1,0 +1,122 @@
+//! A small network over some rounds, told to a real ledger by two probes.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tempfile::TempDir;
+use uptime_aggregator::ledger::snapshot::Snapshot;
+use uptime_aggregator::ledger::{LedgerOptions, Owner, Submission};
+use uptime_aggregator::store::{Details, SqliteStore, Store};
+use uptime_proto::{Class, Epoch, Kind, NodeId, Outcome, Part, PartKey, Period, Round, Sets};
+
+/// 2026-01-31T00:00:00Z.
+pub(crate) const START_S: u64 = 1_769_817_600;
+pub(crate) const PERIOD_S: u64 = 30;
+
+pub(crate) fn id(byte: u8) -> NodeId {
+    NodeId::new([byte; 20])
+}
+
+/// A round of the network's, by its number.
+pub(crate) fn round(number: u64) -> Round {
+    let period = Period::new(u32::try_from(PERIOD_S).unwrap()).unwrap();
+    Round::new(START_S + number * PERIOD_S, period).unwrap()
+}
+
+/// A moment in it.
+fn moment_ms(number: u64, into_ms: i64) -> i64 {
+    round(number).start_ms() + into_ms
+}
+
+/// A part that looked.
+pub(crate) fn part(kind: Kind, subnet: &str, number: u64, sets: Sets) -> Part {
+    let at = if kind == Kind::Market { 1_250 } else { 20_500 };
+    Part {
+        key: PartKey {
+            subnet: subnet.to_owned(),
+            round: round(number),
+            number: u16::from(kind != Kind::Market),
+        },
+        kind,
+        outcome: Outcome::Looked,
+        observed_at_ms: moment_ms(number, at),
+        relay_session_age_s: (kind == Kind::Lookup).then_some(600),
+        sets,
+    }
+}
+
+pub(crate) fn market(subnet: &str, number: u64, offers: &[u8]) -> Part {
+    let ids = offers.iter().copied().map(id).collect();
+    part(Kind::Market, subnet, number, Sets::default().with(Class::Offer, ids))
+}
+
+pub(crate) fn lookup(number: u64, seen: &[u8], answered: &[u8], dead: &[u8]) -> Part {
+    let ids = |bytes: &[u8]| bytes.iter().copied().map(id).collect();
+    let sets = Sets::default()
+        .with(Class::Seen, ids(seen))
+        .with(Class::Answered, ids(answered))
+        .with(Class::Unreachable, ids(dead));
+    part(Kind::Lookup, "", number, sets)
+}
+
+/// A ledger on a store, and its probes.
+pub(crate) struct Network {
+    owner: Owner<SqliteStore>,
+    probes: Vec<u32>,
+    directory: TempDir,
+}
+
+impl Network {
+    pub(crate) async fn new() -> Self {
+        let memory = Path::new("/dev/shm");
+        let directory =
+            if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+        let directory = directory.unwrap();
+        let mut store = SqliteStore::open(directory.path()).await.unwrap();
+        let mut probes = Vec::new();
+        for (name, byte) in [("alpha", 1), ("beta", 2)] {
+            let probe = store.add_probe(name, &[byte; 32], &[], 0).await.unwrap();
+            probes.push(probe.unwrap().number);
+        }
+        let period = Period::new(u32::try_from(PERIOD_S).unwrap()).unwrap();
+        let options = LedgerOptions {
+            unconfirmed_nodes_max: 1_000,
+            with_seed: true,
+            ..LedgerOptions::new(Epoch::with_defaults(period))
+        };
+        let (owner, _) = Owner::open(store, options, round(0).start_ms()).await.unwrap();
+        Self { owner, probes, directory }
+    }
+
+    pub(crate) fn data_dir(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Hands in parts of one probe at the end of a round.
+    pub(crate) async fn submit(&mut self, probe: usize, parts: Vec<Part>, number: u64) {
+        self.submit_with(probe, parts, Vec::new(), number).await;
+    }
+
+    pub(crate) async fn submit_with(
+        &mut self,
+        probe: usize,
+        parts: Vec<Part>,
+        details: Vec<(NodeId, Details)>,
+        number: u64,
+    ) {
+        let probe = self.probes[probe];
+        let submission = Submission { probe, parts, details, ..Submission::default() };
+        self.owner.submit_at(submission, moment_ms(number, 29_000)).await.unwrap();
+    }
+
+    /// Closes all rounds up to this one, and answers when that is, unix milliseconds.
+    pub(crate) async fn close(&mut self, number: u64) -> i64 {
+        let now_ms = round(number).end_ms() + 5_000;
+        self.owner.catch_up_at(now_ms).await;
+        now_ms
+    }
+
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
+        self.owner.snapshot()
+    }
+}

@@ -1,0 +1,240 @@
+//! Stores that are checked, copied, restored and damaged: what is damaged is found, named, and does
+//! not take the rest down.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::io::{Seek, SeekFrom, Write};
+use std::path::Path;
+
+use tempfile::TempDir;
+use uptime_aggregator::ledger::{LedgerOptions, Owner, PartOutcome, Submission};
+use uptime_aggregator::publish::write_csv;
+use uptime_aggregator::store::{SqliteStore, Store};
+use uptime_aggregator::upkeep::{UpkeepError, backup, restore, verify};
+use uptime_proto::{Class, Epoch, Kind, NodeId, Outcome, Part, PartKey, Period, Round, Sets};
+
+const FILE: &str = "uptime.sqlite3";
+/// The start of a UTC day.
+const DAY_S: u64 = 1_769_904_000;
+const PERIOD_S: u64 = 600;
+/// A day that is packed and a piece of the next.
+const ROUNDS: u64 = 144 + 60;
+const PROBES: u32 = 3;
+const NODES: u64 = 60;
+const PAGE_BYTES: u64 = 4_096;
+
+fn period() -> Period {
+    Period::new(u32::try_from(PERIOD_S).unwrap()).unwrap()
+}
+
+fn node(number: u64) -> NodeId {
+    let mut id = [7; 20];
+    id[..8].copy_from_slice(&number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
+    NodeId::new(id)
+}
+
+/// Parts of one probe and round; nodes come and go, so that no two rounds look alike.
+fn parts(probe: u64, at: u64) -> Vec<Part> {
+    let round = Round::new(DAY_S + at * PERIOD_S, period()).unwrap();
+    let part = |subnet: &str, kind, sets| Part {
+        key: PartKey { subnet: subnet.to_owned(), round, number: 0 },
+        kind,
+        outcome: Outcome::Looked,
+        observed_at_ms: round.start_ms() + 300_000 + i64::try_from(probe * 7 + at % 5).unwrap(),
+        relay_session_age_s: Some(600),
+        sets,
+    };
+    let up = |number: &u64| !(at / (2 + number % 9) + number).is_multiple_of(4);
+    let (seen, dead): (Vec<u64>, Vec<u64>) = (0..NODES).partition(up);
+    let ids = |numbers: Vec<u64>| numbers.into_iter().map(node).collect::<Vec<_>>();
+    vec![
+        part("public", Kind::Market, Sets::default().with(Class::Offer, ids((0..NODES).collect()))),
+        part(
+            "",
+            Kind::Lookup,
+            Sets::default().with(Class::Seen, ids(seen)).with(Class::Unreachable, ids(dead)),
+        ),
+    ]
+}
+
+fn options() -> LedgerOptions {
+    LedgerOptions::new(Epoch::with_defaults(period()))
+}
+
+fn end_ms(rounds: u64) -> i64 {
+    i64::try_from((DAY_S + rounds * PERIOD_S) * 1000).unwrap() + 10_000
+}
+
+struct Filled {
+    directory: TempDir,
+    csv: String,
+}
+
+fn csv_of(owner: &Owner<SqliteStore>) -> String {
+    let mut bytes = Vec::new();
+    write_csv(&owner.snapshot(), &mut bytes).unwrap();
+    String::from_utf8(bytes).unwrap()
+}
+
+/// A store with packed days, rows and a kept state.
+async fn filled() -> Filled {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = SqliteStore::open(directory.path()).await.unwrap();
+    let mut probes = Vec::new();
+    for probe in 0..PROBES {
+        let hash = [u8::try_from(probe).unwrap(); 32];
+        let added = store.add_probe(&format!("probe-{probe}"), &hash, &[], 0).await.unwrap();
+        probes.push(added.unwrap().number);
+    }
+    let (mut owner, _ledger) = Owner::open(store, options(), end_ms(0)).await.unwrap();
+    for at in 0..ROUNDS {
+        for probe in &probes {
+            let parts = parts(u64::from(*probe), at);
+            let submission = Submission { probe: *probe, parts, ..Submission::default() };
+            let outcomes = owner.submit_at(submission, end_ms(at + 1) - 5_000).await.unwrap();
+            assert!(outcomes.iter().all(|outcome| *outcome == PartOutcome::Accepted));
+        }
+        owner.catch_up_at(end_ms(at + 1)).await;
+        if at == 144 + 10 {
+            owner.keep().await;
+        }
+    }
+    assert_eq!(owner.pack_at(end_ms(ROUNDS)).await.unwrap().len(), 1);
+    let csv = csv_of(&owner);
+    owner.into_store().close().await.unwrap();
+    Filled { directory, csv }
+}
+
+async fn csv_in(data_dir: &Path) -> String {
+    let store = SqliteStore::open(data_dir).await.unwrap();
+    let (owner, _ledger) = Owner::open(store, options(), end_ms(ROUNDS)).await.unwrap();
+    csv_of(&owner)
+}
+
+#[tokio::test]
+async fn a_sound_store_is_said_to_be_sound_and_comes_back_from_a_backup() {
+    let Filled { directory, csv } = filled().await;
+    let verified = verify(directory.path(), end_ms(ROUNDS)).await.unwrap();
+    assert!(verified.is_sound(), "{:#?}", verified.lines());
+    let counted = (verified.checked.parts, verified.checked.packed_parts, verified.checked.nodes);
+    assert_eq!(counted, (60 * 6, 144 * 6, NODES));
+    assert!(matches!(verified.state, Some(Ok(_))), "{:#?}", verified.lines());
+
+    let elsewhere = tempfile::tempdir().unwrap();
+    let file = elsewhere.path().join("backup.sqlite3");
+    // While it is written: an open transaction of the writer holds nothing up.
+    let mut writer = SqliteStore::open(directory.path()).await.unwrap();
+    writer.add_probe("late", &[99; 32], &[], 0).await.unwrap();
+    assert!(backup(directory.path(), &file).await.unwrap() > 0);
+    let again = backup(directory.path(), &file).await;
+    assert!(matches!(again, Err(UpkeepError::Exists(_))), "nothing is overwritten");
+
+    let data_dir = elsewhere.path().join("data");
+    assert_eq!(restore(&file, &data_dir).await.unwrap(), 2, "the generation is raised");
+    assert_eq!(csv_in(&data_dir).await, csv);
+    let mut store = SqliteStore::open(&data_dir).await.unwrap();
+    let (old, new) = (writer.catalogue().await.unwrap(), store.catalogue().await.unwrap());
+    assert_eq!((old.store_id, old.generation + 1), (new.store_id, new.generation));
+    let again = restore(&file, &data_dir).await;
+    assert!(matches!(again, Err(UpkeepError::Exists(_))), "nothing is overwritten");
+    assert!(!data_dir.join("restore.partial").exists());
+}
+
+#[tokio::test]
+async fn what_is_no_backup_is_not_restored() {
+    let Filled { directory, .. } = filled().await;
+    let elsewhere = tempfile::tempdir().unwrap();
+    let file = elsewhere.path().join("backup.sqlite3");
+    backup(directory.path(), &file).await.unwrap();
+    let mut bytes = std::fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle..middle + 4_096].fill(0xa5);
+    std::fs::write(&file, &bytes).unwrap();
+    for bad in [bytes, b"no database at all".to_vec(), Vec::new()] {
+        std::fs::write(&file, &bad).unwrap();
+        let data_dir = elsewhere.path().join("data");
+        let fault = restore(&file, &data_dir).await;
+        // An empty file is an empty store to the database, and holds no damage: but no facts
+        // either.
+        if bad.is_empty() {
+            continue;
+        }
+        assert!(matches!(fault, Err(UpkeepError::Damaged { .. })), "{fault:?}");
+        assert!(!data_dir.join(FILE).exists());
+    }
+    let nowhere = verify(&elsewhere.path().join("nothing"), 0).await;
+    assert!(matches!(nowhere, Err(UpkeepError::Missing(_))));
+}
+
+/// What became of a store with one damaged page.
+#[derive(Debug, Default, PartialEq, Eq, Clone, Copy)]
+struct Fates {
+    sound: usize,
+    served: usize,
+    refused: usize,
+}
+
+/// Any page of the file, overwritten: `verify` finds it, and serving goes on with the rest unless
+/// the page holds what nothing can be read without.
+async fn damage(every: u64) -> Fates {
+    let Filled { directory, .. } = filled().await;
+    let path = directory.path().join(FILE);
+    let whole = std::fs::read(&path).unwrap();
+    let pages = whole.len() as u64 / PAGE_BYTES;
+    let mut fates = Fates::default();
+    for page in 1..pages {
+        if page % every != 0 {
+            continue;
+        }
+        std::fs::write(&path, &whole).unwrap();
+        let mut file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+        file.seek(SeekFrom::Start(page * PAGE_BYTES)).unwrap();
+        file.write_all(&vec![0x5a; usize::try_from(PAGE_BYTES).unwrap()]).unwrap();
+        drop(file);
+        let faults = match verify(directory.path(), end_ms(ROUNDS)).await {
+            Ok(verified) if verified.is_sound() => {
+                // A free page holds nothing.
+                fates.sound += 1;
+                continue;
+            }
+            Ok(verified) => verified.lines(),
+            Err(error) => vec![error.to_string()],
+        };
+        assert!(!faults.is_empty());
+        let served = async {
+            let mut store = SqliteStore::open(directory.path()).await?;
+            let read = store.read(0, u64::from(u32::MAX)).await?;
+            let (owner, _ledger) = Owner::open(store, options(), end_ms(ROUNDS)).await?;
+            Ok::<_, uptime_aggregator::store::StoreError>((read, csv_of(&owner)))
+        };
+        match served.await {
+            Ok((read, csv)) => {
+                fates.served += 1;
+                let facts = read.iter().filter(|fact| fact.is_ok()).count();
+                assert!(facts > 0 && csv.lines().count() > 1, "page {page}: nothing is left");
+            }
+            Err(error) => {
+                fates.refused += 1;
+                // It is said what is lost and what to do.
+                let text = error.to_string();
+                assert!(text.contains("restore a backup"), "page {page}: {text}; {faults:?}");
+            }
+        }
+        for leftover in ["uptime.sqlite3-wal", "uptime.sqlite3-shm"] {
+            std::fs::remove_file(directory.path().join(leftover)).ok();
+        }
+    }
+    fates
+}
+
+#[tokio::test]
+async fn a_damaged_page_does_not_take_the_rest_down() {
+    let fates = damage(5).await;
+    assert!(fates.served >= 4, "{fates:?}");
+}
+
+#[tokio::test]
+async fn long_no_damaged_page_takes_the_rest_down() {
+    let fates = damage(1).await;
+    // Names of probes and subnets, ids, epochs, retractions and the store's own name.
+    assert!(fates.refused <= 10 && fates.served >= 20, "{fates:?}");
+}

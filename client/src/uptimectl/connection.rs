@@ -1,0 +1,151 @@
+//! The way to the aggregator, from the command line and the environment.
+//!
+//! Owns reading the files it names. All faults are told at once; no secret stands on a command
+//! line, where every user of the host could read it.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use uptime_client::{Options, Tls, Token};
+
+use crate::moment::duration;
+use crate::output::Misuse;
+
+/// Whoever waits longer has gone.
+const TIMEOUT_S_MAX: u64 = 3_600;
+/// Where a token may stand instead of in a file.
+const TOKEN_VARIABLE: &str = "UPTIME_TOKEN";
+
+/// Arguments that every question has.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Connection")]
+pub(crate) struct ConnectionArgs {
+    /// Where the aggregator answers gRPC: http://HOST:PORT or https://HOST:PORT
+    #[arg(
+        long,
+        global = true,
+        env = "UPTIME_ADDRESS",
+        value_name = "URL",
+        default_value = "http://127.0.0.1:7640"
+    )]
+    address: String,
+    /// How long to wait for an answer
+    #[arg(
+        long,
+        global = true,
+        env = "UPTIME_TIMEOUT",
+        value_name = "DURATION",
+        default_value = "30s",
+        value_parser = timeout
+    )]
+    timeout: Duration,
+    /// A file with a token, instead of UPTIME_TOKEN, where the aggregator asks for one
+    #[arg(long, global = true, env = "UPTIME_TOKEN_FILE", value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// The certificates (PEM) that an https aggregator's must come from [default: the system's]
+    #[arg(long, global = true, env = "UPTIME_CA_FILE", value_name = "FILE")]
+    ca_file: Option<PathBuf>,
+    /// Our certificate chain (PEM), where the aggregator asks for one
+    #[arg(long, global = true, env = "UPTIME_CERT_FILE", value_name = "FILE")]
+    cert_file: Option<PathBuf>,
+    /// The certificate's private key (PEM)
+    #[arg(long, global = true, env = "UPTIME_KEY_FILE", value_name = "FILE")]
+    key_file: Option<PathBuf>,
+}
+
+fn timeout(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        seconds @ 1..=TIMEOUT_S_MAX => Ok(Duration::from_secs(seconds)),
+        _ => Err("1s to 1h are taken".to_owned()),
+    }
+}
+
+impl ConnectionArgs {
+    /// What they say.
+    pub(crate) fn options(&self) -> Result<Options, Misuse> {
+        let variable = std::env::var_os(TOKEN_VARIABLE);
+        self.read(variable.map(|text| text.to_string_lossy().into_owned()))
+    }
+
+    fn read(&self, token: Option<String>) -> Result<Options, Misuse> {
+        let mut faults = Vec::new();
+        let mut read = |name: &str, path: Option<&Path>, pem: bool| {
+            let path = path?;
+            let fault = match std::fs::read_to_string(path) {
+                Ok(text) if !pem || text.contains("-----BEGIN") => return Some(text),
+                Ok(_) => format!("{name}: {} has nothing in PEM form", path.display()),
+                Err(error) => format!("{name}: {}: {error}", path.display()),
+            };
+            faults.push(fault);
+            None
+        };
+        let ca = read("--ca-file", self.ca_file.as_deref(), true);
+        let cert = read("--cert-file", self.cert_file.as_deref(), true);
+        let key = read("--key-file", self.key_file.as_deref(), true);
+        let token = match &self.token_file {
+            Some(path) => read("--token-file", Some(path), false),
+            None => token,
+        };
+        if self.cert_file.is_some() != self.key_file.is_some() {
+            faults.push("--cert-file and --key-file are of use only together".to_owned());
+        }
+        let mut options = Options::new(self.address.clone())
+            .answer_within(self.timeout)
+            .tls(Tls::new(ca, cert.zip(key)));
+        match token.as_deref().map(Token::new) {
+            Some(Ok(token)) => options = options.token(token),
+            Some(Err(fault)) => faults.push(match &self.token_file {
+                Some(path) => format!("--token-file: {}: {fault}", path.display()),
+                None => format!("{TOKEN_VARIABLE}: {fault}"),
+            }),
+            None => {}
+        }
+        if faults.is_empty() { Ok(options) } else { Err(Misuse(faults.join("\n"))) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Asked {
+        #[command(flatten)]
+        connection: ConnectionArgs,
+    }
+
+    fn args(words: &[&str]) -> Result<ConnectionArgs, String> {
+        let asked = Asked::try_parse_from(["asked"].iter().chain(words));
+        asked.map(|asked| asked.connection).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn all_faults_are_told_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ca.pem");
+        std::fs::write(&path, "no certificate").unwrap();
+        let words = ["--ca-file", path.to_str().unwrap(), "--cert-file", "/nonexistent"];
+        let faults = args(&words).unwrap().read(Some("a\nb".into())).unwrap_err().0;
+        for words in ["has nothing in PEM form", "/nonexistent: ", "only together", "UPTIME_TOKEN"]
+        {
+            assert!(faults.contains(words), "{words}: {faults}");
+        }
+        assert_eq!(faults.lines().count(), 4, "{faults}");
+    }
+
+    #[test]
+    fn a_file_goes_before_the_variable_and_a_timeout_has_bounds() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("token");
+        std::fs::write(&path, "good\n").unwrap();
+        let words = ["--token-file", path.to_str().unwrap()];
+        assert!(args(&words).unwrap().read(Some("b\nad".into())).is_ok());
+        assert_eq!(args(&["--timeout", "5s"]).unwrap().timeout, Duration::from_secs(5));
+        for bad in ["0s", "2h", "5", "soon"] {
+            assert!(args(&["--timeout", bad]).is_err(), "{bad}");
+        }
+    }
+}

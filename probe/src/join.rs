@@ -1,0 +1,101 @@
+//! `uptime-probe join`: a ticket of the aggregator's operator becomes this probe's token.
+//!
+//! Owns the file that the token goes into: it is there, empty and for nobody else to read, before
+//! the ticket is used, since a ticket is good only once.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::uplink::{self, Tls, Token, UplinkError};
+
+/// What is read of a ticket; ours have 64 digits.
+const TICKET_BYTES_MAX: u64 = 512;
+
+/// Why this host has no token.
+#[derive(Debug, thiserror::Error)]
+pub enum JoinError {
+    /// There is no ticket to read.
+    #[error("the ticket, on standard input: {0}")]
+    Ticket(String),
+    /// The token could not be kept.
+    #[error("{}: {source}", .path.display())]
+    File {
+        /// Where.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The aggregator did not give one.
+    #[error(transparent)]
+    Uplink(#[from] UplinkError),
+}
+
+/// Reads a ticket.
+///
+/// # Errors
+/// When there is none.
+pub fn read_ticket(from: impl Read) -> Result<Token, JoinError> {
+    let mut text = String::new();
+    let read = from.take(TICKET_BYTES_MAX).read_to_string(&mut text);
+    read.map_err(|error| JoinError::Ticket(error.to_string()))?;
+    if text.trim().is_empty() {
+        return Err(JoinError::Ticket("there is none".to_owned()));
+    }
+    Token::new(&text).map_err(JoinError::Ticket)
+}
+
+/// Exchanges the ticket and writes the token; answers the probe's name.
+///
+/// # Errors
+/// When this host has no token after it.
+pub async fn join(
+    address: &str,
+    tls: &Tls,
+    ticket: &Token,
+    token_file: &Path,
+) -> Result<String, JoinError> {
+    let failed = |source| JoinError::File { path: token_file.to_owned(), source };
+    let mut open = OpenOptions::new();
+    let mut file =
+        open.write(true).create_new(true).mode(0o600).open(token_file).map_err(failed)?;
+    let joined = uplink::join(address, tls, ticket).await.inspect_err(|_| {
+        // It is empty, and in the way of the next attempt.
+        fs::remove_file(token_file).ok();
+    });
+    let (token, name) = joined?;
+    writeln!(file, "{token}").and_then(|()| file.sync_all()).map_err(failed)?;
+    Ok(name)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ticket_is_one_word_and_there() {
+        assert!(read_ticket(&b"abc\n"[..]).is_ok());
+        for bad in [&b""[..], b" \n", b"\xff\xfe", b"a\x01b"] {
+            assert!(read_ticket(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_there_is_never_written_over_and_one_in_vain_does_not_stay() {
+        let directory = tempfile::tempdir().unwrap();
+        let there = directory.path().join("there");
+        fs::write(&there, "older").unwrap();
+        let ticket = read_ticket(&b"abc"[..]).unwrap();
+        // Nobody listens on port 9 of this host; the file is looked at before anybody is asked.
+        let address = "http://127.0.0.1:9";
+        let error = join(address, &Tls::default(), &ticket, &there).await.unwrap_err();
+        assert!(matches!(error, JoinError::File { .. }), "{error}");
+        assert_eq!(fs::read_to_string(&there).unwrap(), "older");
+        let fresh = directory.path().join("fresh");
+        let error = join(address, &Tls::default(), &ticket, &fresh).await.unwrap_err();
+        assert!(matches!(error, JoinError::Uplink(_)), "{error}");
+        assert!(!fresh.exists());
+    }
+}

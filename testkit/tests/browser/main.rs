@@ -1,0 +1,123 @@
+//! The pages in a real browser: Debian's chromium, headless, against 10,000 nodes.
+//!
+//! Judges what the browser made of a page (its DOM after scripts ran), what it said on its console,
+//! and which addresses it asked for. Takes pictures, too: `target/browser/*.png`, for eyes. Where there
+//! is no chromium the suite is left out and says so, but in CI, where that is a fault.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod chromium;
+mod stage;
+
+use chromium::{Look, Shot, find};
+use stage::{Stage, node};
+
+/// Whether the suite is to be left out. Says so where everybody sees it.
+fn is_left_out() -> bool {
+    if find().is_some() {
+        return false;
+    }
+    assert!(
+        std::env::var_os("CI").is_none(),
+        "CI is set and there is no chromium: apt-get install chromium"
+    );
+    eprintln!(
+        "\n*** THE BROWSER TESTS ARE LEFT OUT: there is no chromium on this machine. ***\n\
+         *** apt-get install chromium, or sh deploy/test.sh, which installs it.       ***\n"
+    );
+    true
+}
+
+/// Nothing was complained of, and nobody else was asked for anything.
+fn assert_quiet(look: &Look, stage: &Stage) {
+    assert_eq!(look.console, Vec::<String>::new(), "the console is empty");
+    assert!(look.asked.iter().any(|address| address.contains("/assets/page-")), "{look:?}");
+    for address in &look.asked {
+        assert!(address.starts_with(&stage.address), "{address} was asked for");
+    }
+}
+
+fn count(dom: &str, piece: &str) -> usize {
+    dom.matches(piece).count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_browser_shows_the_pages_drives_them_and_asks_nobody_else() {
+    if is_left_out() {
+        return;
+    }
+    let stage = Stage::open().await;
+    a_fault_would_be_seen(&stage).await;
+    the_overview(&stage).await;
+    a_node(&stage).await;
+    typing_and_turning(&stage).await;
+    pictures(&stage).await;
+}
+
+async fn a_fault_would_be_seen(stage: &Stage) {
+    let faulty = Look::at(&stage.url("/faulty")).await;
+    assert!(faulty.console.iter().any(|line| line.contains("\"no\"")), "{faulty:?}");
+    assert!(faulty.asked.contains(&"http://elsewhere.example/".to_owned()), "{faulty:?}");
+}
+
+async fn the_overview(stage: &Stage) {
+    let overview = Look::at(&stage.url("/")).await;
+    assert_quiet(&overview, stage);
+    let dom = &overview.dom;
+    assert_eq!(count(dom, "<th scope=\"row\"><a href=\"/nodes/"), 50);
+    assert!(dom.contains(&format!("Nodes 1 to 50 of {}.", stage.listed)), "{dom}");
+    assert_eq!(count(dom, "class=\"plot rounds\""), 1);
+    assert_eq!(count(dom, "class=\"plot probe\""), 3);
+    // What was hostile is text, and made no element.
+    assert!(dom.contains("&lt;script&gt;document.title=\"taken\"&lt;/script&gt;"), "{dom}");
+    assert!(dom.contains("<title>Overview · Golem Uptime</title>"));
+    assert_eq!(count(dom, "<script"), 1);
+}
+
+async fn a_node(stage: &Stage) {
+    let page = Look::at(&stage.url(&node_path(1))).await;
+    assert_quiet(&page, stage);
+    let days = page.dom.split("class=\"plot days\"").nth(1).unwrap();
+    let days = days.split("</svg>").next().unwrap();
+    // One title for the plot and one for each day.
+    assert_eq!(count(days, "<title>"), 91, "{days}");
+    assert!(page.dom.contains("found it unreachable"), "the account of the last round is there");
+}
+
+/// The script does what the form and the links do without it.
+async fn typing_and_turning(stage: &Stage) {
+    let plain = Look::at(&stage.url("/?find=provider-77&sort=-name")).await;
+    assert_quiet(&plain, stage);
+    let total = plain.dom.split("Nodes 1 to 50 of ").nth(1).unwrap().split('.').next().unwrap();
+    // 77, 770 to 779 and 7700 to 7799, but for those that are retired.
+    assert!((100..=111).contains(&total.parse::<u32>().unwrap()), "{total}");
+
+    let typed = Look::at(&stage.url("/driven?drive=type")).await;
+    assert_quiet(&typed, stage);
+    assert!(typed.dom.contains(&format!("Nodes 1 to 50 of {total}.")), "{}", typed.dom);
+    assert!(typed.dom.contains("data-driven=\"?find=provider-77&amp;sort=id\""), "{}", typed.dom);
+
+    let turned = Look::at(&stage.url("/driven?drive=turn")).await;
+    assert_quiet(&turned, stage);
+    let second = format!("Nodes 51 to 100 of {}.", stage.listed);
+    assert!(turned.dom.contains(&second), "{}", turned.dom);
+}
+
+/// For eyes; here only that something is on them.
+async fn pictures(stage: &Stage) {
+    let (one, three) = (node_path(1), node_path(3));
+    for shot in [
+        Shot { name: "overview-light", path: "/", width: 1_280, height: 1_700, dark: false },
+        Shot { name: "overview-dark", path: "/", width: 1_280, height: 1_700, dark: true },
+        Shot { name: "overview-phone", path: "/", width: 500, height: 2_400, dark: false },
+        Shot { name: "node-light", path: &one, width: 1_280, height: 2_900, dark: false },
+        Shot { name: "node-dark", path: &three, width: 1_280, height: 2_000, dark: true },
+        Shot { name: "node-phone", path: &one, width: 500, height: 3_600, dark: true },
+    ] {
+        let bytes = shot.take(&stage.address).await;
+        assert!(bytes > 20_000, "{} has {bytes} bytes: nothing is on it", shot.name);
+    }
+}
+
+fn node_path(number: u64) -> String {
+    format!("/nodes/{}", node(number))
+}
