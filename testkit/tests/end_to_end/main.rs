@@ -10,7 +10,7 @@ mod stored;
 use std::time::Duration;
 
 use stage::{PERIOD_S, Stage};
-use uptime_proto::Reason;
+use uptime_proto::{Class, Kind, NodeId, Outcome, Part, PartKey, Period, Reason, Round, Sets};
 use uptime_testkit::oracle;
 
 /// A provider dies, a daemon freezes, the aggregator stops for some rounds, a probe is killed
@@ -99,4 +99,56 @@ async fn a_gap_is_delivered_without_any_part() {
     stage.leave_gap(0, gap);
     stage.all_drained().await;
     stage.stop_aggregator().await;
+}
+
+/// What a probe found in a past round: of these nodes one dies in each hundredth round.
+fn found(round: Round, kind: Kind) -> Part {
+    let age = round.start_s() / u64::from(round.period().seconds());
+    let dead = u8::try_from(age / 100 % 20).unwrap();
+    let ids = |bytes: std::ops::Range<u8>| bytes.map(|byte| NodeId::new([byte + 1; 20])).collect();
+    let market = kind == Kind::Market;
+    let sets = match kind {
+        Kind::Market => Sets::default().with(Class::Offer, ids(0..40)),
+        _ => {
+            Sets::default().with(Class::Unreachable, ids(0..dead)).with(Class::Seen, ids(dead..40))
+        }
+    };
+    Part {
+        key: PartKey {
+            subnet: if market { "public".into() } else { String::new() },
+            round,
+            number: 0,
+        },
+        kind,
+        outcome: Outcome::Looked,
+        observed_at_ms: round.start_ms() + if market { 500 } else { 3_000 },
+        relay_session_age_s: (!market).then_some(3_600),
+        sets,
+    }
+}
+
+/// Half an hour without an aggregator: every part that was spooled is stored as it was, none twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_spool_is_drained_into_the_aggregator_to_the_last_part() {
+    const ROUNDS: u64 = 450;
+    let mut stage = Stage::open(1).await;
+    stage.start_aggregator().await;
+    let period = Period::new(u32::try_from(PERIOD_S).unwrap()).unwrap();
+    let now_s = u64::try_from(uptime_probe::clock::now_unix_ms()).unwrap() / 1_000;
+    let last_s = now_s / PERIOD_S * PERIOD_S - 10 * PERIOD_S;
+    let rounds = (0..ROUNDS).rev().map(|back| last_s - back * PERIOD_S);
+    let rounds = rounds.map(|start_s| Round::new(start_s, period).unwrap());
+    let parts: Vec<Part> = rounds
+        .flat_map(|round| [Kind::Market, Kind::Lookup].map(|kind| found(round, kind)))
+        .collect();
+    stage.leave_parts(0, &parts);
+    stage.all_drained().await;
+    stage.stop_aggregator().await;
+    let (facts, ..) = stage.facts().await;
+    let mut stored: Vec<&Part> = facts.iter().map(|fact| &fact.part).collect();
+    stored.sort_by(|one, other| one.key.cmp(&other.key));
+    let mut wanted: Vec<&Part> = parts.iter().collect();
+    wanted.sort_by(|one, other| one.key.cmp(&other.key));
+    assert_eq!(stored.len(), wanted.len());
+    assert!(stored == wanted, "something was stored otherwise than it was spooled");
 }

@@ -21,7 +21,8 @@ use uptime_probe::scan::{Enabled, Scanner, Sources};
 use uptime_probe::spool::{Spool, SpoolLimits};
 use uptime_probe::uplink::{Tls, Token, Uplink, UplinkOptions};
 use uptime_probe::yagna::{AppKey, Limits, Yagna, YagnaOptions};
-use uptime_proto::{Epochs, Outcome, Reason, Round};
+use uptime_proto::convert::PartLimits;
+use uptime_proto::{Epochs, Outcome, Part, Reason, Round};
 use uptime_testkit::oracle::OracleFact;
 use uptime_testkit::standin::{Daemon, DaemonOptions, NetTiming, ProviderSpec, View, World};
 
@@ -172,6 +173,16 @@ impl Stage {
             }
         };
         tokio::time::timeout(PATIENCE, free).await.expect("the spool is let go of");
+    }
+
+    /// Leaves parts in a probe's spool, for whoever delivers them.
+    pub(crate) fn leave_parts(&self, number: usize, parts: &[Part]) {
+        let directory = self.directory.path().join(format!("spool-{number}"));
+        let (spool, _) = Spool::open(&directory, SpoolLimits::of_bytes(64 << 20)).unwrap();
+        for part in parts {
+            spool.append(part.clone(), &PartLimits::default()).unwrap();
+        }
+        assert_eq!(spool.waiting(), parts.len() as u64);
     }
 
     /// Leaves a gap in a probe's spool, for whoever delivers it.
