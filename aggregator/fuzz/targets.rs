@@ -74,8 +74,8 @@ fn one_stamp(bytes: &[u8]) {
     }
 }
 
-/// A table that was asked for is asked for again by its own link, which no markup can be in; a window
-/// is never empty.
+/// A table that was asked for is asked for again by its own link, which no markup can be in; a
+/// window is never empty.
 fn query_string(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     if let Ok(link) = table_asked_for(text) {

@@ -1,7 +1,7 @@
 //! The aggregator of Golem Uptime: takes parts in, decides, publishes, answers.
 //!
-//! `ingest`, `query`, `web` and `publish` meet only in the ledger, but that `web` puts what is asked of
-//! its API to `query`; only the ledger, and `transfer` beside it, talk to the store. See
+//! `ingest`, `query`, `web` and `publish` meet only in the ledger, but that `web` puts what is
+//! asked of its API to `query`; only the ledger, and `transfer` beside it, talk to the store. See
 //! ARCHITECTURE.md at the top of the repository.
 
 pub mod access;

@@ -135,37 +135,45 @@ pub async fn run(
     published: watch::Sender<Option<u64>>,
     shutdown: CancellationToken,
 ) {
+    // The round and the snapshot that the file is of.
     let mut written = None;
+    let mut stopping = false;
     loop {
         let snapshot = Arc::clone(&snapshots.borrow_and_update());
         let key = snapshot.closed.map(uptime_proto::Round::start_s);
-        if written != Some(key) {
-            let target = csv.clone();
-            let started = now_unix_ms();
-            let result = tokio::task::spawn_blocking(move || target.replace(&snapshot))
-                .await
-                .unwrap_or_else(|error| Err(io::Error::other(error)));
-            match result {
-                Ok(()) => {
-                    written = Some(key);
-                    published.send_replace(key);
-                    #[expect(clippy::cast_precision_loss, reason = "milliseconds")]
-                    let took = (now_unix_ms() - started) as f64 / 1000.0;
-                    histogram!("uptime_publish_csv_seconds").record(took);
-                }
-                Err(error) => {
-                    counter!("uptime_publish_failed_total").increment(1);
-                    tracing::error!(%error, "the CSV was not written; the one before stays");
-                }
-            }
+        let is_new = written.is_none_or(|(round, _)| round != key);
+        if is_new && write(&csv, &snapshot).await {
+            written = Some((key, snapshot.serial));
+            published.send_replace(key);
         }
         tokio::select! {
-            // A round that closed before the stop is written before it.
-            biased;
             changed = snapshots.changed() => if changed.is_err() { break },
-            () = shutdown.cancelled() => break,
+            // The ledger's last word comes when it has stopped.
+            () = shutdown.cancelled(), if !stopping => stopping = true,
         }
     }
+    let last = Arc::clone(&snapshots.borrow());
+    if written.is_none_or(|(_, serial)| serial != last.serial) && write(&csv, &last).await {
+        published.send_replace(last.closed.map(uptime_proto::Round::start_s));
+    }
+}
+
+/// Writes the file, and says how that went.
+async fn write(csv: &PublishedCsv, snapshot: &Arc<Snapshot>) -> bool {
+    let (target, snapshot) = (csv.clone(), Arc::clone(snapshot));
+    let started = now_unix_ms();
+    let result = tokio::task::spawn_blocking(move || target.replace(&snapshot))
+        .await
+        .unwrap_or_else(|error| Err(io::Error::other(error)));
+    if let Err(error) = &result {
+        counter!("uptime_publish_failed_total").increment(1);
+        tracing::error!(%error, "the CSV was not written; the one before stays");
+    } else {
+        #[expect(clippy::cast_precision_loss, reason = "milliseconds")]
+        let took = (now_unix_ms() - started) as f64 / 1000.0;
+        histogram!("uptime_publish_csv_seconds").record(took);
+    }
+    result.is_ok()
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! HTTP: the pages, the JSON mirrors of the query service, the CSV, badges, metrics and health.
 //!
-//! Owns routes and what every answer carries. Every text that came from outside is made safe to show
-//! (`shown`); no page asks any other origin for anything, and a browser is told to hold it to that.
-//! What is asked of `/api/v1` is answered by the query service; the pages read the same snapshots.
+//! Owns routes and what every answer carries. Every text that came from outside is made safe to
+//! show (`shown`); no page asks any other origin for anything, and a browser is told to hold it to
+//! that. What is asked of `/api/v1` is answered by the query service; the pages read the same
+//! snapshots.
 
 mod api;
 mod asked;
@@ -84,8 +85,8 @@ pub fn table_asked_for(query: &str) -> Result<String, String> {
     Ok(wanted.link(wanted.sort_word(), wanted.page))
 }
 
-/// The window that a query asks for of a ledger whose last closed round ended then, in unix seconds;
-/// 0 at an end leaves it open.
+/// The window that a query asks for of a ledger whose last closed round ended then, in unix
+/// seconds; 0 at an end leaves it open.
 ///
 /// # Errors
 /// With why it is refused.

@@ -33,8 +33,8 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(1);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Without a watchdog of the service manager, how often it is told how things stand.
 const STATUS_EVERY: Duration = Duration::from_secs(30);
-/// A scanner that has neither begun a round nor waited for one for so many periods has got stuck, and
-/// the watchdog is not comforted any more.
+/// A scanner that has neither begun a round nor waited for one for so many periods has got stuck,
+/// and the watchdog is not comforted any more.
 const STUCK_PERIODS: i64 = 3;
 
 /// How a run ended.

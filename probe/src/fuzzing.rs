@@ -12,7 +12,7 @@ use uptime_proto::convert::PartLimits;
 use uptime_proto::{Class, Kind, NodeId, Outcome, Part, PartKey, Period, Round, Sets, v1};
 
 use crate::orders::{Orders, Plan};
-use crate::spool::{Spool, SpoolLimits};
+use crate::spool::{Item, Spool, SpoolLimits};
 use crate::yagna::fuzzing as yagna;
 
 /// A target's name, and what it does with any bytes: it panics where it finds a fault.
@@ -109,13 +109,17 @@ fn spool_with(segment: &[u8]) {
     let fresh = new_part();
     let kept = spool.may_make(fresh.key.round).then(|| spool.append(fresh, &PartLimits::default()));
     let mut cursor = spool.cursor();
-    let mut delivered = Vec::new();
-    while let Some((sequence, _)) = cursor.next_item() {
+    let (mut delivered, mut last_part) = (Vec::new(), None);
+    while let Some((sequence, item)) = cursor.next_item() {
         delivered.push(sequence);
+        if matches!(item, Item::Part(_)) {
+            last_part = Some(sequence);
+        }
         assert!(delivered.len() as u64 <= found.waiting + 1, "a part was delivered twice");
     }
     if let Some(Ok(sequence)) = kept {
-        assert_eq!(delivered.last(), Some(&sequence), "a new part comes after all others");
+        // What damage took is told of after it.
+        assert_eq!(last_part, Some(sequence), "a new part comes after all others");
     }
     assert_eq!(spool.waiting(), delivered.len() as u64);
     delivered.iter().for_each(|sequence| spool.acknowledge(*sequence));

@@ -1,8 +1,8 @@
 //! Telling the service manager how things stand.
 //!
 //! Owns the socket. Refuses to wait: a manager that does not read must not stop the probe it was
-//! meant to watch over, so what it has no room for is not said. Everything but the end is said again
-//! before long.
+//! meant to watch over, so what it has no room for is not said. Everything but the end is said
+//! again before long.
 
 use std::ffi::OsStr;
 use std::io;

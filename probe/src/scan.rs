@@ -199,8 +199,8 @@ impl Scanner {
             self.alive_ms.store(now_unix_ms(), Ordering::Relaxed);
             let current = plan.epochs.round_at_ms(now_ms);
             // While it is not known which keys were made before, none can be made. Scanning goes on
-            // all the same, so that it is known who is there when they can; what comes of it is lost
-            // and noted as a gap.
+            // all the same, so that it is known who is there when they can; what comes of it is
+            // lost and noted as a gap.
             let readable = self.spool.is_readable();
             if readable && state.connected {
                 self.spool.settle_clock(current.start_s());

@@ -365,8 +365,8 @@ impl Spool {
         self.give_up(number, lost);
     }
 
-    /// What waits in a segment with these numbers cannot be read: it will never be sent. Its rounds,
-    /// or, where they are not known, all of the segment, are reported as a gap.
+    /// What waits in a segment with these numbers cannot be read: it will never be sent. Its
+    /// rounds, or, where they are not known, all of the segment, are reported as a gap.
     fn give_up(&self, number: u64, lost: Vec<(u64, Option<Rounds>)>) {
         if !lost.is_empty() && self.lock().give_up_damaged(number, lost) {
             self.appended.notify_one();

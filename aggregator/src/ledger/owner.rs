@@ -113,6 +113,7 @@ impl<S: Store + 'static> Owner<S> {
         drop(ledger);
         self.serve_all(&shutdown).await;
         // What waits in the queue is answered "stopping" by its dropped answer channel.
+        self.settle().await;
         self.keep().await;
         tracing::info!("ledger stopped");
     }

@@ -246,15 +246,6 @@ impl Snapshot {
         )
     }
 
-    /// The sums over a node's rounds that start in `[from_s, to_s)`, no earlier than first seen and
-    /// no later than the last closed round.
-    #[must_use]
-    pub fn tally_between(&self, number: u32, from_s: u64, to_s: u64) -> Tally {
-        let to_s = to_s.min(self.closed_end_s());
-        let node = self.nodes.get(number as usize);
-        node.map_or_else(Tally::default, |node| node.tally_between(from_s, to_s, &self.epochs))
-    }
-
     fn present(&self, number: u32, last_seen_ms: Option<i64>) -> Option<NodeView<'_>> {
         let node = self.nodes.get(number as usize)?;
         let first_seen_s = node.first_seen_s?;

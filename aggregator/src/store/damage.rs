@@ -170,46 +170,34 @@ impl SqliteStore {
     /// The starts of the first and the last round that has a row, as far as pages can be read.
     pub(super) async fn extent_of_rows(&mut self) -> Result<Option<(u64, u64)>, StoreError> {
         let from = "SELECT round FROM part WHERE round >= ? ORDER BY round LIMIT 1";
-        let first = match one(&mut self.connection, from, 0).await {
-            Err(error) if is_damage(&error) => self.first_readable(from).await?,
-            other => other?,
-        };
         let until = "SELECT round FROM part WHERE round <= ? ORDER BY round DESC LIMIT 1";
-        let last = match one(&mut self.connection, until, SECONDS_END).await {
-            Err(error) if is_damage(&error) => self.last_readable(until).await?,
-            other => other?,
-        };
+        let first = self.end_of_rows(from, 0, SECONDS_END).await?;
+        let last = self.end_of_rows(until, SECONDS_END, 0).await?;
         Ok(first.zip(last))
     }
 
-    /// Beyond the damage at the beginning, found by halving.
-    async fn first_readable(&mut self, select: &'static str) -> Result<Option<u64>, StoreError> {
-        let (mut bad, mut good) = (0, SECONDS_END);
-        while good - bad > 1 {
-            let middle = bad + (good - bad) / 2;
+    /// The first row from one end of time on, towards the other. Where a page in its way is
+    /// damaged: the first beyond the damage, found by halving.
+    async fn end_of_rows(
+        &mut self,
+        select: &'static str,
+        mut near: u64,
+        mut far: u64,
+    ) -> Result<Option<u64>, StoreError> {
+        match one(&mut self.connection, select, near).await {
+            Err(error) if is_damage(&error) => {}
+            other => return Ok(other?),
+        }
+        while near.abs_diff(far) > 1 {
+            let middle = near.midpoint(far);
             match one(&mut self.connection, select, middle).await {
-                Ok(_) => good = middle,
-                Err(error) if is_damage(&error) => bad = middle,
+                Ok(_) => far = middle,
+                Err(error) if is_damage(&error) => near = middle,
                 Err(error) => return Err(error.into()),
             }
         }
         // What lies in the damaged stretch itself is asked for round by round when it is read.
-        let there = one(&mut self.connection, select, good).await;
-        dispensable(there, "all parts that stand in rows")
-    }
-
-    /// Before the damage at the end, found by halving.
-    async fn last_readable(&mut self, select: &'static str) -> Result<Option<u64>, StoreError> {
-        let (mut good, mut bad) = (0, SECONDS_END);
-        while bad - good > 1 {
-            let middle = good + (bad - good) / 2;
-            match one(&mut self.connection, select, middle).await {
-                Ok(_) => good = middle,
-                Err(error) if is_damage(&error) => bad = middle,
-                Err(error) => return Err(error.into()),
-            }
-        }
-        let there = one(&mut self.connection, select, good).await;
+        let there = one(&mut self.connection, select, far).await;
         dispensable(there, "all parts that stand in rows")
     }
 }

@@ -22,8 +22,8 @@ use super::fault::Fault;
 use super::when::{instant, window};
 use super::{InPath, Site, json};
 
-/// The most ids one address may name: with them it still fits the head of a request that the listener
-/// takes, cookies and all. gRPC takes four times as many.
+/// The most ids one address may name: with them it still fits the head of a request that the
+/// listener takes, cookies and all. gRPC takes four times as many.
 pub(super) const IDS_MAX: usize = 250;
 
 /// What a question is put to.
@@ -219,6 +219,8 @@ pub(super) const ORDERS: [(&str, NodeOrder); 4] = [
     ("name", NodeOrder::Name),
 ];
 
+type Shared = State<Arc<Site>>;
+
 impl Route {
     fn names(&self) -> Vec<&'static str> {
         self.parameters.iter().map(|parameter| parameter.name).collect()
@@ -232,13 +234,11 @@ impl Route {
     /// What answers it.
     pub(super) fn service(&'static self) -> MethodRouter<Arc<Site>> {
         if self.path.contains("{id}") {
-            get(
-                move |State(site): State<Arc<Site>>, InPath(id): InPath, query: RawQuery| async move {
-                    self.respond(&site, Some(&id), query).await
-                },
-            )
+            get(move |State(site): Shared, InPath(id): InPath, query: RawQuery| async move {
+                self.respond(&site, Some(&id), query).await
+            })
         } else {
-            get(move |State(site): State<Arc<Site>>, query: RawQuery| async move {
+            get(move |State(site): Shared, query: RawQuery| async move {
                 self.respond(&site, None, query).await
             })
         }

@@ -1,8 +1,9 @@
 //! What a visitor asked for: the query of an address, read strictly.
 //!
-//! Owns how a query string becomes values: its length is bounded before it is looked at, a name that
-//! the route does not know is refused with the list of those it knows, a name comes once, and what is
-//! not UTF-8 is not guessed. Refuses to give any value a meaning beyond flags, counts and choices.
+//! Owns how a query string becomes values: its length is bounded before it is looked at, a name
+//! that the route does not know is refused with the list of those it knows, a name comes once, and
+//! what is not UTF-8 is not guessed. Refuses to give any value a meaning beyond flags, counts and
+//! choices.
 
 use tonic::Code;
 
@@ -11,8 +12,8 @@ use axum::http::StatusCode;
 
 /// The longest query of most routes, in bytes as sent.
 pub(super) const QUERY_BYTES_MAX: usize = 4 * 1024;
-/// The longest query where many ids may be named: 250 of 42 letters, their commas, and the rest. The
-/// listener takes no head of a request beyond 16 KiB.
+/// The longest query where many ids may be named: 250 of 42 letters, their commas, and the rest.
+/// The listener takes no head of a request beyond 16 KiB.
 pub(super) const QUERY_OF_IDS_BYTES_MAX: usize = 12 * 1024;
 /// The longest value of a parameter that is a text, in bytes.
 pub(super) const TEXT_BYTES_MAX: usize = 256;

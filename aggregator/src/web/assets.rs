@@ -1,7 +1,7 @@
 //! The files that pages ask for: style, script and icon, built into the program.
 //!
-//! Owns their names, which carry a digest of what they hold, so that browsers may keep them for ever
-//! and still never use an old one with a new page.
+//! Owns their names, which carry a digest of what they hold, so that browsers may keep them for
+//! ever and still never use an old one with a new page.
 
 use std::sync::OnceLock;
 

@@ -1,8 +1,8 @@
 //! `/badge/{id}.svg`: the uptime of one node, small enough for a README.
 //!
-//! Owns the picture. It says nothing that is not so: a percentage travels with its coverage, and with
-//! nothing decided it says "unknown". An id that is not known gets a grey badge and the status 404, so
-//! that a browser shows a picture and a program is not misled; an id that is none, 400.
+//! Owns the picture. It says nothing that is not so: a percentage travels with its coverage, and
+//! with nothing decided it says "unknown". An id that is not known gets a grey badge and the status
+//! 404, so that a browser shows a picture and a program is not misled; an id that is none, 400.
 
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -81,7 +81,8 @@ impl Badge {
              <g fill=\"#fff\" text-anchor=\"middle\" \
              font-family=\"Verdana,DejaVu Sans,sans-serif\" font-size=\"11\">\
              <text x=\"{at_left}\" y=\"14\" textLength=\"{text_left}\">{label}</text>\
-             <text x=\"{at_right}\" y=\"14\" textLength=\"{text_right}\">{value}</text></g></svg>\n",
+             <text x=\"{at_right}\" y=\"14\" textLength=\"{text_right}\">\
+         {value}</text></g></svg>\n",
             right - 3,
             right - 3,
         )

@@ -1,8 +1,9 @@
 //! Plots, drawn on the server as SVG.
 //!
-//! Owns shapes only: what stands in them is worked out by the pages. Every plot has a title for those
-//! who do not see it, and a title on each piece that can be pointed at. No plot holds foreign text.
-//! Widths stretch to the page; words stand beside a plot, not in it, so that they stay readable.
+//! Owns shapes only: what stands in them is worked out by the pages. Every plot has a title for
+//! those who do not see it, and a title on each piece that can be pointed at. No plot holds foreign
+//! text. Widths stretch to the page; words stand beside a plot, not in it, so that they stay
+//! readable.
 
 use std::fmt::{self, Display, Formatter, Write};
 
@@ -142,7 +143,8 @@ impl Display for Columns<'_> {
         write!(
             out,
             "<svg class=\"plot {class}\" viewBox=\"0 0 {width} {HIGH}\" \
-             preserveAspectRatio=\"none\" role=\"img\" aria-label=\"{title}\"><title>{title}</title>"
+             preserveAspectRatio=\"none\" role=\"img\" aria-label=\"{title}\">\
+         <title>{title}</title>"
         )?;
         let mut paths =
             [("down", String::new()), ("up", String::new()), ("unknown", String::new())];
@@ -215,7 +217,8 @@ impl Display for Strip<'_> {
             let end = (at + self.step_s).min(*to_s);
             write!(
                 out,
-                "<rect class=\"touch\" x=\"{}\" width=\"{}\" height=\"10\"><title>{}</title></rect>",
+                "<rect class=\"touch\" x=\"{}\" width=\"{}\" height=\"10\">\
+             <title>{}</title></rect>",
                 at - from_s,
                 end - at,
                 (self.told)(at, end)

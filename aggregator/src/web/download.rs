@@ -1,8 +1,9 @@
 //! `/nodes_status.csv`: the canonical CSV as it lies on disk.
 //!
-//! Owns its validators. The entity tag is a digest of the bytes, so it is strong and the same for the
-//! same content; it is worked out once for each file that is put there. The file is read in pieces
-//! while it is sent: it is replaced by renaming, so what was opened stays whole whatever comes after.
+//! Owns its validators. The entity tag is a digest of the bytes, so it is strong and the same for
+//! the same content; it is worked out once for each file that is put there. The file is read in
+//! pieces while it is sent: it is replaced by renaming, so what was opened stays whole whatever
+//! comes after.
 
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;

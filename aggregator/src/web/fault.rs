@@ -1,8 +1,8 @@
 //! What is answered when a request cannot be.
 //!
-//! Owns the one form of a fault: a code of gRPC's list, the HTTP status that fits it, the field it is
-//! about, and a sentence to act on; as JSON for programs and as a page for people. Refuses to tell
-//! anything of the inside: what goes wrong here is logged, not shown.
+//! Owns the one form of a fault: a code of gRPC's list, the HTTP status that fits it, the field it
+//! is about, and a sentence to act on; as JSON for programs and as a page for people. Refuses to
+//! tell anything of the inside: what goes wrong here is logged, not shown.
 
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};

@@ -1,7 +1,7 @@
 //! How many answers are made at once.
 //!
-//! Owns the bound on work that is done for visitors: so many at a time, so many that wait, and a word
-//! to come back to the others. So a crowd at the page cannot take the machine from ingest.
+//! Owns the bound on work that is done for visitors: so many at a time, so many that wait, and a
+//! word to come back to the others. So a crowd at the page cannot take the machine from ingest.
 
 use std::sync::Arc;
 

@@ -5,10 +5,10 @@
 //! default, but those the protos call optional (and messages) are left out; enum values go by name;
 //! bytes are base64.
 //!
-//! Numbers of 64 bits are JSON numbers, all their digits written. Readers that keep numbers as doubles
-//! are exact up to 2^53, which no number here comes near: seconds and milliseconds of this age, counts
-//! of rounds, nodes and parts. One beyond it would still be written exactly, and be rounded by such a
-//! reader; it is not turned into a string, so that a field has one type for ever.
+//! Numbers of 64 bits are JSON numbers, all their digits written. Readers that keep numbers as
+//! doubles are exact up to 2^53, which no number here comes near: seconds and milliseconds of this
+//! age, counts of rounds, nodes and parts. One beyond it would still be written exactly, and be
+//! rounded by such a reader; it is not turned into a string, so that a field has one type for ever.
 
 use std::sync::OnceLock;
 

@@ -222,7 +222,8 @@ fn rows_of(snapshot: &Snapshot) -> Rows {
 
 impl Listings {
     fn rows(&self, snapshot: &Snapshot) -> Arc<Rows> {
-        // Held while rows are made, so that many who ask at once make them once. Nothing is awaited.
+        // Held while rows are made, so that many who ask at once make them once. Nothing is
+        // awaited.
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (snapshot.serial, closed_s(snapshot));
         match &*kept {

@@ -1,4 +1,5 @@
-//! `/nodes/{id}`: one node. What it is, ninety days of it, its outages, and why it is shown as it is.
+//! `/nodes/{id}`: one node. What it is, ninety days of it, its outages, and why it is shown as it
+//! is.
 //!
 //! Owns the words and the order of the page. Numbers come from the snapshot, the node's details and
 //! the account of the last round from the query service; foreign text goes through `shown`.
@@ -236,7 +237,8 @@ fn outages(html: &mut String, snapshot: &Snapshot, view: &NodeView<'_>) {
     let end_s = snapshot.closed_end_s();
     let all = snapshot.outages(view.number, end_s.saturating_sub(DAYS * DAY_S), end_s);
     html.push_str(
-        "<section class=\"card\" aria-labelledby=\"outages\"><h2 id=\"outages\">Outages of the last \
+        "<section class=\"card\" aria-labelledby=\"outages\">\
+         <h2 id=\"outages\">Outages of the last \
          90 days</h2>\n",
     );
     if all.is_empty() {
@@ -318,7 +320,8 @@ fn why(html: &mut String, snapshot: &Snapshot, view: &NodeView<'_>, told: &Told)
     let freshness_s = snapshot.epochs.at(snapshot.closed_end_s()).freshness_s;
     writeln!(
         html,
-        "<details{open}><summary>Shown as down, and it is yours? What you can do</summary>{}</details>\
+        "<details{open}><summary>Shown as down, and it is yours? What you can do</summary>\
+         {}</details>\
          </section>",
         words::advice(&view.id.to_string(), freshness_s)
     )

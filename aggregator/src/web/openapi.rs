@@ -1,8 +1,8 @@
 //! `/api/v1/openapi.json`: what `/api/v1` answers, for machines.
 //!
 //! Owns the OpenAPI 3.1 document. Made from the list of routes and from the descriptors of the
-//! messages, so nothing of either is written down here; a test holds the document to both, and what is
-//! really answered to the document.
+//! messages, so nothing of either is written down here; a test holds the document to both, and what
+//! is really answered to the document.
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -19,9 +19,9 @@ use super::json::{JsonError, message};
 const EXACT_MAX: u64 = (1 << 53) - 1;
 
 const DESCRIPTION: &str = "What the gRPC service golem.uptime.v1.UptimeQuery answers, as JSON. \
-     Names are those of the protos; fields without a value stand with their default, but those that \
-     are optional are left out; enum values go by name; bytes are base64. Whole numbers of 64 bits are \
-     JSON numbers with all their digits; none here comes near 2^53, beyond which readers that keep \
+     Names are those of the protos; fields without a value stand with their default, but those \
+     that      are optional are left out; enum values go by name; bytes are base64. Whole numbers of 64 \
+     bits are      JSON numbers with all their digits; none here comes near 2^53, beyond which readers that keep \
      doubles would round. Unknown parameters are refused. Every answer says how fresh it is.";
 
 /// The document as text, made once.
@@ -103,7 +103,8 @@ fn query_parameter(parameter: &Parameter) -> Value {
             "maxItems": super::api::IDS_MAX,
         }),
         Kind::Order => {
-            json!({ "type": "string", "enum": ORDERS.iter().map(|(word, _)| word).collect::<Vec<_>>() })
+            let words: Vec<_> = ORDERS.iter().map(|(word, _)| word).collect();
+            json!({ "type": "string", "enum": words })
         }
         Kind::Instant => json!({
             "type": "string",

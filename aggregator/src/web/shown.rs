@@ -1,9 +1,9 @@
 //! Foreign text, made safe to show.
 //!
 //! Owns how a text that came from outside (names of nodes, subnets and probes, what a visitor
-//! asked for) stands in HTML, in SVG and in a link. Such text is data: it never becomes markup, never
-//! turns the direction of what stands beside it, never hides, and never grows without end. Nothing
-//! else in this room may write foreign text.
+//! asked for) stands in HTML, in SVG and in a link. Such text is data: it never becomes markup,
+//! never turns the direction of what stands beside it, never hides, and never grows without end.
+//! Nothing else in this room may write foreign text.
 
 use std::fmt::{self, Display, Formatter, Write};
 
@@ -73,7 +73,8 @@ impl Display for Shown<'_> {
     }
 }
 
-/// A sentence of our own that may quote foreign text, whole: its length is bounded where it is made.
+/// A sentence of our own that may quote foreign text, whole: its length is bounded where it is
+/// made.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sentence<'a>(pub(super) &'a str);
 

@@ -1,8 +1,9 @@
 //! Instants, lengths and windows, as people write and read them.
 //!
-//! Owns what `window`, `from` and `to` may be, and how seconds, counts and percentages are shown. A window is taken apart
-//! here as far as it can be without the ledger: what is reversed, empty or before anything could be
-//! recorded is refused, and it is said which. Clipping to what is known is the query service's.
+//! Owns what `window`, `from` and `to` may be, and how seconds, counts and percentages are shown. A
+//! window is taken apart here as far as it can be without the ledger: what is reversed, empty or
+//! before anything could be recorded is refused, and it is said which. Clipping to what is known is
+//! the query service's.
 
 use std::fmt::Write;
 
@@ -93,8 +94,8 @@ pub(super) fn window(asked: &Asked, closed_end_s: u64) -> Result<v1::Window, Fau
     }
     // On the wire 0 means that an end was not given, which must not come of one that was.
     if to.is_some_and(|to| to <= 0) {
-        let message = "lies before anything could be recorded: the window is empty; leave it out for \
-             all up to the last closed round";
+        let message = "lies before anything could be recorded: the window is empty; leave it out \
+             for all up to the last closed round";
         return Err(Fault::of("to", message));
     }
     let second = |end: Option<i64>| end.map_or(0, |end| u64::try_from(end).unwrap_or(0));
@@ -125,8 +126,8 @@ pub(super) fn clock_time(unix_s: u64) -> String {
     utc(unix_s).map_or_else(|| "–".to_owned(), |at| at.format("%H:%M").to_string())
 }
 
-/// The ends of a stretch, as short as they can be told apart: by the clock within a day, else by the
-/// date.
+/// The ends of a stretch, as short as they can be told apart: by the clock within a day, else by
+/// the date.
 pub(super) fn ends(from_s: u64, to_s: u64) -> (String, String) {
     let of: fn(u64) -> String =
         if to_s.saturating_sub(from_s) < 86_400 { clock_time } else { date };

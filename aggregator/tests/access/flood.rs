@@ -73,11 +73,13 @@ async fn nuisance(address: SocketAddr, number: u64, held: Arc<AtomicU64>, cut: A
 /// The times of acknowledgements one after the other, ascending.
 async fn timed(stream: &mut Stream, first: u32) -> Vec<Duration> {
     let mut times = Vec::new();
+    // Read once: a round that begins meanwhile would make the same keys again.
+    let newest_s = market(0, Vec::new()).round_unix_s;
     for number in 0..REPORTS {
         let mut part = market(number % 60, ids(0, 100));
         // Rounds of the past, so that every part has a key of its own.
         let back = u64::from(first + 10 + number / 60) * super::reports::PERIOD_S;
-        part.round_unix_s -= back;
+        part.round_unix_s = newest_s - back;
         part.observed_at_unix_ms = i64::try_from(part.round_unix_s).unwrap() * 1000 + 5;
         let began = Instant::now();
         let result = stream.report(report(vec![part])).await;

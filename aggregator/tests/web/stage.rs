@@ -34,8 +34,8 @@ pub(crate) const HOSTILE: &str = "<script>alert(\"1\")</script>'&`\u{202e}\u{0}\
 pub(crate) const HOSTILE_SUBNET: &str = "pub\"><img src=x onerror=alert(2)>\u{2066}";
 pub(crate) const HOSTILE_PROBE: &str = "beta</table><script>alert(3)</script>\u{202e}";
 
-/// Node 0 is always up, 1 goes down at midnight, 2 is never looked for, 3 was down for a while; 4 has
-/// a hostile name and subnet; the others are up.
+/// Node 0 is always up, 1 goes down at midnight, 2 is never looked for, 3 was down for a while; 4
+/// has a hostile name and subnet; the others are up.
 pub(crate) const NODES: u64 = 12;
 
 pub(crate) fn node(number: u64) -> NodeId {

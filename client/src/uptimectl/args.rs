@@ -58,8 +58,8 @@ pub(crate) enum Command {
     Probes(OutputArgs),
     /// List recent rounds, newest first
     Rounds(RoundsArgs),
-    /// Print the aggregator's trail, newest first: who did what about identities, who was refused and
-    /// why. For admins
+    /// Print the aggregator's trail, newest first: who did what about identities, who was
+    /// refused and why. For admins
     Audit(AuditArgs),
     /// Fetch the canonical nodes_status.csv
     Csv(CsvArgs),

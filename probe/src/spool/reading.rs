@@ -213,8 +213,8 @@ pub(super) struct Contents {
 pub(super) enum Met<'a> {
     /// Its header, with the high water of parts made before; `None` where it is damaged.
     Header(Option<u64>),
-    /// A frame that has a sequence number: its kind, that number, what follows it, and the rounds of
-    /// an entry or gap where they can be read.
+    /// A frame that has a sequence number: its kind, that number, what follows it, and the rounds
+    /// of an entry or gap where they can be read.
     Frame { kind: u8, number: u64, rest: &'a [u8], rounds: Option<Rounds> },
     /// A stretch without a frame.
     Damage,

@@ -251,7 +251,7 @@ fn our_uptimes(snapshot: &Snapshot, question: &Question) -> Answer {
     let started = Instant::now();
     let mut shares = Vec::new();
     for number in &snapshot.confirmed {
-        let tally = snapshot.tally_between(number, from_s, to_s);
+        let tally = snapshot.windowed(number, from_s, to_s).tally;
         shares.push((number, tally.uptime_percent()));
     }
     let took = started.elapsed();

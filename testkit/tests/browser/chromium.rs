@@ -87,8 +87,8 @@ impl Look {
     }
 }
 
-/// Every address that the browser's own log of the net names as a request of a page of ours. What the
-/// browser asks for itself (updates, the time) belongs to no site of ours.
+/// Every address that the browser's own log of the net names as a request of a page of ours. What
+/// the browser asks for itself (updates, the time) belongs to no site of ours.
 fn addresses(log: &str) -> Vec<String> {
     let log: Value = serde_json::from_str(log).unwrap_or_else(|error| panic!("{error}: {log}"));
     let of_page = |params: &Value| {

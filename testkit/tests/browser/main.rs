@@ -1,8 +1,8 @@
 //! The pages in a real browser: Debian's chromium, headless, against 10,000 nodes.
 //!
 //! Judges what the browser made of a page (its DOM after scripts ran), what it said on its console,
-//! and which addresses it asked for. Takes pictures, too: `target/browser/*.png`, for eyes. Where there
-//! is no chromium the suite is left out and says so, but in CI, where that is a fault.
+//! and which addresses it asked for. Takes pictures, too: `target/browser/*.png`, for eyes. Where
+//! there is no chromium the suite is left out and says so, but in CI, where that is a fault.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod chromium;

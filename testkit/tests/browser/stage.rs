@@ -1,7 +1,7 @@
 //! An aggregator's web server over ninety days of 10,000 nodes, in the year 2029.
 //!
-//! The days lie ahead, so that no round closes while a browser looks. Rounds are of twelve hours: what
-//! a browser shows does not depend on their length, and ninety days are soon told.
+//! The days lie ahead, so that no round closes while a browser looks. Rounds are of twelve hours:
+//! what a browser shows does not depend on their length, and ninety days are soon told.
 
 use axum::Router;
 use axum::extract::RawQuery;
@@ -143,7 +143,7 @@ fn details() -> Vec<(NodeId, Details)> {
         let name = match number {
             0 => HOSTILE.to_owned(),
             4 => "مزود-الخدمة".to_owned(),
-            5 => "a-name-that-goes-on-and-on-without-a-single-blank-in-it-for-as-long-as-it-is-let-and-then-some".to_owned(),
+            5 => "a-name-that-goes-on-and-on-without-a-single-blank-".repeat(2),
             number => format!("provider-{number}"),
         };
         let details = Details {

@@ -23,6 +23,9 @@ use crate::store::{Kept, PackedDay, Retraction, Store, StoreError};
 
 /// So many rounds may have to be folded again after a crash; an hour at the default period.
 const KEEP_EVERY_ROUNDS: u64 = 120;
+/// Portions of late rounds that are judged at a stop: some seconds at most. The rest is judged at
+/// the next start.
+const SETTLE_MAX: usize = 16;
 /// A day is packed so long after its end: by then most of what is late is there.
 const PACK_AFTER_S: u64 = 3_600;
 /// A base is so much younger than the facts that go: what its rounds look back on stays readable.
@@ -126,6 +129,20 @@ impl<S: Store> Owner<S> {
         } else if since >= KEEP_EVERY_ROUNDS {
             self.keep().await;
         }
+    }
+
+    /// What was acknowledged enters the last snapshot, and so the CSV, unless it is very much.
+    pub(super) async fn settle(&mut self) {
+        for _ in 0..SETTLE_MAX {
+            if self.dirty.is_empty() {
+                break;
+            }
+            if let Err(error) = self.judge_dirty().await {
+                tracing::error!(%error, "late rounds are judged at the next start");
+                break;
+            }
+        }
+        self.publish();
     }
 
     /// Keeps the state as it is, if everything that came is in it. What fails is reported and costs
