@@ -13,7 +13,8 @@ use super::fault::Fault;
 use super::shown::{Sentence, Shown};
 
 /// What a page may do: its own style, script, icon and questions, and nothing of anybody else.
-const PAGE_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; \
+const PAGE_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src \
+    'self'; \
      connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 /// What everything else may do: nothing.
 const BARE_POLICY: &str = "default-src 'none'; frame-ancestors 'none'";

@@ -20,9 +20,10 @@ const EXACT_MAX: u64 = (1 << 53) - 1;
 
 const DESCRIPTION: &str = "What the gRPC service golem.uptime.v1.UptimeQuery answers, as JSON. \
      Names are those of the protos; fields without a value stand with their default, but those \
-     that      are optional are left out; enum values go by name; bytes are base64. Whole numbers of 64 \
-     bits are      JSON numbers with all their digits; none here comes near 2^53, beyond which readers that keep \
-     doubles would round. Unknown parameters are refused. Every answer says how fresh it is.";
+     that are optional are left out; enum values go by name; bytes are base64. Whole numbers of \
+     64 bits are JSON numbers with all their digits; none here comes near 2^53, beyond which \
+     readers that keep doubles would round. Unknown parameters are refused. Every answer says \
+     how fresh it is.";
 
 /// The document as text, made once.
 ///

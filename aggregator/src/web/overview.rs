@@ -62,7 +62,8 @@ pub(super) fn stale(html: &mut String, snapshot: &Snapshot, now_ms: i64) {
         // Writing to a String cannot fail.
         writeln!(
             html,
-            "<p class=\"note\" role=\"alert\"><strong>This is old.</strong> The last round that was \
+            "<p class=\"note\" role=\"alert\"><strong>This is old.</strong> The last round that \
+             was \
              closed ended {} ago, at {}. What is shown was true then.</p>",
             length(age_s(closed.end_ms(), now_ms)),
             time(closed.end_s()),
@@ -169,7 +170,8 @@ fn rounds(html: &mut String, snapshot: &Snapshot) {
     let plot = Columns { class: "rounds", width, gap: 1, title: &title, columns: &columns };
     write!(
         html,
-        "<section class=\"card\" aria-labelledby=\"rounds\"><h2 id=\"rounds\">The last {} rounds</h2>\n\
+        "<section class=\"card\" aria-labelledby=\"rounds\"><h2 id=\"rounds\">The last {} \
+         rounds</h2>\n\
          <figure>{plot}<div class=\"axis\"><span>{}</span><span>{}</span></div>\n\
          <figcaption><span class=\"legend\"><span class=\"key k-up\">up {}</span>\
          <span class=\"key\">unknown {}</span><span class=\"key k-down\">down {}</span></span>\
@@ -229,7 +231,8 @@ fn probes(html: &mut String, snapshot: &Snapshot, now_ms: i64) {
          <thead><tr><th scope=\"col\">Name</th><th scope=\"col\">State</th>\
          <th scope=\"col\" class=\"wide\">Recent rounds</th>\
          <th scope=\"col\" class=\"n\">Last report</th>\
-         <th scope=\"col\" class=\"n wide\">Offers</th><th scope=\"col\" class=\"n wide\">Looked up</th>\
+         <th scope=\"col\" class=\"n wide\">Offers</th><th scope=\"col\" class=\"n wide\">Looked \
+         up</th>\
          <th scope=\"col\" class=\"n wide\">Found</th></tr></thead><tbody>\n",
     );
     for status in snapshot.probes.iter().take(PROBES_SHOWN_MAX) {

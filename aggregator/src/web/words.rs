@@ -116,7 +116,8 @@ fn evidence(class: EvidenceClass, part: &PartEvidence, rules: Rules, place: &str
             None => "it answered a direct question: up".to_owned(),
         },
         EvidenceClass::Unreachable => format!(
-            "the relay had not seen it lately, and it did not answer the direct question, asked {}: \
+            "the relay had not seen it lately, and it did not answer the direct question, asked \
+             {}: \
              not reachable",
             times(rules.direct_attempts)
         ),
@@ -187,20 +188,27 @@ fn capital(text: &str) -> String {
 pub(super) fn advice(id: &str, freshness_s: u32) -> String {
     format!(
         "<ol class=\"steps\">\
-         <li>See whether the daemon runs on the provider’s machine: <code>golemsp status</code>, or \
+         <li>See whether the daemon runs on the provider’s machine: <code>golemsp status</code>, \
+         or \
          <code>yagna id show</code>, which must print <code>{id}</code>.</li>\
          <li>See whether it has a session with the relay: <code>yagna net status</code> and \
-         <code>yagna net sessions</code>. No open port is needed: a node behind a firewall is reached \
+         <code>yagna net sessions</code>. No open port is needed: a node behind a firewall is \
+         reached \
          through the relay. But UDP to the outside must not be blocked.</li>\
-         <li>Look from another machine with yagna: <code>yagna net find {id}</code>. What it prints \
+         <li>Look from another machine with yagna: <code>yagna net find {id}</code>. What it \
+         prints \
          as <code>seen</code> must be less than {freshness_s} s old, every time.</li>\
-         <li>If that is not so though the daemon runs, restart it. It is shown as up in the round in \
+         <li>If that is not so though the daemon runs, restart it. It is shown as up in the round \
+         in \
          which the first probe finds it, and the outage ends there.</li>\
-         <li>If all of that is well and the node is still shown as down, see above which probes could \
+         <li>If all of that is well and the node is still shown as down, see above which probes \
+         could \
          not reach it, and tell whoever runs this page; the <a href=\"/api/v1/nodes/{id}/explain\">\
          account as JSON</a> has all the details.</li></ol>\
-         <p class=\"soft small\">Shown is whether the <em>node</em> answers, that is its yagna daemon, \
-         not whether its provider agent takes work. Rounds in which nobody could tell count neither \
+         <p class=\"soft small\">Shown is whether the <em>node</em> answers, that is its yagna \
+         daemon, \
+         not whether its provider agent takes work. Rounds in which nobody could tell count \
+         neither \
          way.</p>"
     )
 }
@@ -251,7 +259,8 @@ mod tests {
             ),
             (
                 of(PartKind::Market, EvidenceClass::Offer),
-                "00:01:01: found its offer on the market of <bdi>a&lt;b</bdi>, which is no proof of \
+                "00:01:01: found its offer on the market of <bdi>a&lt;b</bdi>, which is no proof \
+                 of \
                  life",
             ),
             (
