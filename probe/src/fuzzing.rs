@@ -110,12 +110,15 @@ fn spool_with(segment: &[u8]) {
     let kept = spool.may_make(fresh.key.round).then(|| spool.append(fresh, &PartLimits::default()));
     let mut cursor = spool.cursor();
     let (mut delivered, mut last_part) = (Vec::new(), None);
+    // What waited, the new part, and a gap for whatever of it turned out to be damaged.
+    let most = 2 * found.waiting + 2;
     while let Some((sequence, item)) = cursor.next_item() {
+        assert!(!delivered.contains(&sequence), "delivered twice");
         delivered.push(sequence);
         if matches!(item, Item::Part(_)) {
             last_part = Some(sequence);
         }
-        assert!(delivered.len() as u64 <= found.waiting + 1, "a part was delivered twice");
+        assert!(delivered.len() as u64 <= most, "more was delivered than waited");
     }
     if let Some(Ok(sequence)) = kept {
         // What damage took is told of after it.
