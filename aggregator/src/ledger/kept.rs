@@ -1,7 +1,7 @@
 //! A state as bytes, and back: so that a start need not fold all facts again.
 //!
 //! Pure. Owns the format, version 1: pieces, each a protobuf message and its CRC-32 (u32,
-//! little-endian); the first is the head, the others hold [`NODES_PER_PIECE`] nodes each. Refuses a
+//! little-endian); the first is the head, the others hold `NODES_PER_PIECE` nodes each. Refuses a
 //! state that was made by other rules or retractions: it says nothing of what they would make.
 
 use std::collections::BTreeMap;

@@ -45,13 +45,27 @@ fn part(index: u64, base_s: u64) -> v1::Part {
     part
 }
 
+/// Whatever the moment, the file that readers see is whole.
+fn check_csv(data_dir: &Path) {
+    let Ok(text) = std::fs::read_to_string(data_dir.join("nodes_status.csv")) else { return };
+    assert!(text.starts_with("issuer_id,is_online,") && text.ends_with('\n'), "{text}");
+    assert!(text.lines().all(|row| row.split(',').count() == 5), "{text}");
+}
+
 #[tokio::test]
 async fn killed_at_any_moment_it_loses_nothing_and_counts_nothing_twice() {
+    killed(6).await;
+}
+
+#[tokio::test]
+async fn long_killed_hundreds_of_times_it_loses_nothing_and_counts_nothing_twice() {
+    killed(400).await;
+}
+
+async fn killed(kills: u64) {
     let directory = tempfile::tempdir().unwrap();
     let token = enrol(directory.path(), "alpha", &[]).await;
     let base_s = round_now_s();
-    let kills: u64 =
-        std::env::var("UPTIME_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(6);
     let mut acknowledged = 0u64;
     for kill in 0..kills {
         let (mut child, collector) = serve(directory.path()).await;
@@ -76,6 +90,7 @@ async fn killed_at_any_moment_it_loses_nothing_and_counts_nothing_twice() {
         };
         let (last, ()) = tokio::join!(submit(acknowledged), killed);
         acknowledged += u64::from(last.is_ok());
+        check_csv(directory.path());
     }
     assert!(acknowledged > 0, "nothing was ever acknowledged");
     let mut store = SqliteStore::open(directory.path()).await.unwrap();
