@@ -1,22 +1,42 @@
-//! What the readers of imported files and of addresses must stand, whatever bytes come.
+//! What the readers of imported files, of addresses and of stored bytes must stand, whatever comes.
 //!
 //! Owns the fuzz targets of this crate. They are run by libFuzzer (see `deploy/fuzz.sh`) and, over
 //! the committed corpus and changes of it, by `tests/fuzz_corpus.rs`. A new target is a line in
 //! `TARGETS`, a `[[bin]]` in `Cargo.toml` beside this file, a copy of any file in `fuzz_targets`
 //! under its name, and a corpus.
 
+use std::sync::Arc;
+
 use chrono_tz::Tz;
+use uptime_aggregator::ledger::kept;
 use uptime_aggregator::publish::utc_stamp;
+use uptime_aggregator::store::fuzzing::{stored_segment, stored_sets};
 use uptime_aggregator::transfer::seed_file::{Limits, Terms, read, read_scan_count};
 use uptime_aggregator::transfer::stamp::{self, Reading};
 use uptime_aggregator::web::{table_asked_for, window_asked_for};
+use uptime_proto::{Epoch, Epochs, Period};
 
 /// A target's name, and what it does with any bytes: it panics where it finds a fault.
 pub(crate) type Target = (&'static str, fn(&[u8]));
 
 /// Every target by its name.
-pub(crate) const TARGETS: &[Target] =
-    &[("query_string", query_string), ("seed_file", seed_file), ("stamp", one_stamp)];
+pub(crate) const TARGETS: &[Target] = &[
+    ("kept_state", kept_state),
+    ("query_string", query_string),
+    ("seed_file", seed_file),
+    ("stamp", one_stamp),
+    ("stored_segment", stored_segment),
+    ("stored_sets", stored_sets),
+];
+
+/// The bytes as the first piece of a kept state, but for the checksum: refused, or a state.
+fn kept_state(bytes: &[u8]) {
+    let period = Period::new(30).expect("a period");
+    let epochs = Arc::new(Epochs::new(vec![Epoch::with_defaults(period)]).expect("one epoch"));
+    let mut piece = bytes.to_vec();
+    piece.extend(crc32fast::hash(bytes).to_le_bytes());
+    kept::read(&[piece], &epochs, &Arc::default()).ok();
+}
 
 /// Runs the target of this name.
 ///

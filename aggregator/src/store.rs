@@ -6,6 +6,8 @@
 mod blob;
 mod check;
 mod damage;
+#[doc(hidden)]
+pub mod fuzzing;
 mod hold;
 mod identities;
 mod kept;

@@ -37,9 +37,18 @@ const TABLE: &str =
 /// A window by its ends, in two of their forms.
 const ENDS: &str = "from=0001-01-01&to=2026-01-31T12:34:56.5%2B01:00";
 
+/// As `the_format_is_fixed` beside the format has it, without the checksum.
+const SETS: [u8; 23] =
+    [1, 0, 3, 0, 0, 0, 0, 0xe0, 0x40, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 1, 0x60];
+
 #[test]
 fn the_corpus_is_fresh() {
+    let sealed = |bytes: &[u8]| bytes[..bytes.len() - 4].to_vec();
+    let segment = include_bytes!("../src/store/segment/golden-1.bin");
     let files = [
+        ("kept_state", "version", vec![8, 1]),
+        ("stored_segment", "golden", sealed(segment)),
+        ("stored_sets", "full", SETS.to_vec()),
         ("query_string", "table", TABLE.as_bytes().to_vec()),
         ("query_string", "span", b"window=30d".to_vec()),
         ("query_string", "ends", ENDS.as_bytes().to_vec()),
