@@ -25,7 +25,7 @@ pub enum UpkeepError {
     #[error("{0} is there already and is not overwritten; move it away or choose another place")]
     Exists(PathBuf),
     /// A file could not be read or written.
-    #[error("{path}: {source}")]
+    #[error("cannot use {path}")]
     File {
         /// Which.
         path: PathBuf,
@@ -167,6 +167,7 @@ pub async fn restore(from: &Path, data_dir: &Path) -> Result<u64, UpkeepError> {
     if to.exists() {
         return Err(UpkeepError::Exists(to));
     }
+    File::open(from).map_err(file_error(from))?;
     std::fs::create_dir_all(data_dir).map_err(file_error(data_dir))?;
     let partial = data_dir.join("restore.partial");
     if partial.exists() {
