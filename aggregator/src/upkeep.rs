@@ -47,7 +47,7 @@ fn file_error(path: &Path) -> impl FnOnce(io::Error) -> UpkeepError + '_ {
 }
 
 async fn open_existing(data_dir: &Path) -> Result<SqliteStore, UpkeepError> {
-    if !data_dir.join(STORE_FILE_NAME).is_file() {
+    if !SqliteStore::exists(data_dir) {
         return Err(UpkeepError::Missing(data_dir.to_owned()));
     }
     Ok(SqliteStore::open(data_dir).await?)

@@ -451,10 +451,7 @@ impl State {
         }
         let closed_end_s = self.closed_end_s();
         if let Some(seed) = &mut self.seed {
-            let facts = window.map_or_else(
-                || self.window.get(&round.start_s()),
-                |window| window.get(&round.start_s()),
-            );
+            let facts = window.unwrap_or(&self.window).get(&round.start_s());
             seed.again(round, facts, closed_end_s);
             extend_to(&mut self.nodes, seed.lines());
         }

@@ -8,15 +8,12 @@ use sqlx::Row;
 use uptime_proto::round::DAY_S;
 
 use super::damage::dispensable;
+use super::kept::unsigned;
 use super::sqlite::{SqliteStore, signed};
 use super::{LatencyDay, NodeSample, NodeSamples, StoreError};
 
 /// Lines of round trips are kept for so long.
 const LATENCY_DAYS: u64 = 90;
-
-fn unsigned(value: i64) -> u64 {
-    u64::try_from(value).unwrap_or(0)
-}
 
 fn narrow(value: i64) -> u32 {
     u32::try_from(value).unwrap_or(u32::MAX)
