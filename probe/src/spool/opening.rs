@@ -121,6 +121,7 @@ impl Inner {
         self.numbers.join(contents.numbers);
         let held = Held {
             bytes: contents.bytes,
+            has_entries: contents.sequences.last().is_some(),
             waiting: contents.sequences,
             rounds: contents.rounds,
             damage: contents.damage,

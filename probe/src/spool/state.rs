@@ -38,6 +38,8 @@ const TRY_AGAIN: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(super) struct Held {
     pub(super) bytes: u64,
+    /// It holds an entry or a gap, not acknowledgements alone.
+    pub(super) has_entries: bool,
     pub(super) waiting: Sequences,
     pub(super) rounds: Option<Rounds>,
     pub(super) damage: Damage,
@@ -293,6 +295,7 @@ impl Inner {
         if let Some(number) = self.writer.as_ref().map(Writer::number)
             && let Some(held) = self.segments.get_mut(&number)
         {
+            held.has_entries = true;
             held.waiting.insert(sequence);
             if let Some(rounds) = rounds {
                 Rounds::join(&mut held.rounds, rounds);
@@ -301,6 +304,7 @@ impl Inner {
         if let Some(lock) = &self.locked {
             lock.write_mark(Mark { sequence, high_water_s: self.high_water_s });
         }
+        self.drop_finished();
         Ok(sequence)
     }
 
@@ -346,7 +350,6 @@ impl Inner {
                 self.next_segment = writer.number() + 1;
                 self.writer = Some(writer);
                 self.encoder = Encoder::default();
-                self.drop_finished();
                 Ok(())
             }
             Err(error) => {
@@ -408,28 +411,31 @@ impl Inner {
     }
 
     /// Deletes closed segments of which nothing waits, the oldest first: a later one may hold the
-    /// acknowledgements of an earlier one. The last one stays, for its keys, until there is a
-    /// newer one.
+    /// acknowledgements of an earlier one. The last one with entries stays, for its keys and for
+    /// the acknowledgements in it of what the mark tells of, until a newer one has some.
     pub(super) fn drop_finished(&mut self) {
         let open = self.writer.as_ref().map(Writer::number);
-        while self.segments.len() > 1
-            && let Some(oldest) = self.segments.first_entry()
-            && Some(*oldest.key()) != open
-            && oldest.get().waiting.is_empty()
+        while self.segments.values().skip(1).any(|held| held.has_entries)
+            && let Some((&oldest, held)) = self.segments.first_key_value()
+            && Some(oldest) != open
+            && held.waiting.is_empty()
         {
-            let (number, held) = oldest.remove_entry();
-            let Some(directory) = &self.directory else {
-                return;
-            };
-            let path = segment::path(directory, number);
-            let gone = if held.damage.count > 0 {
-                aside::set_aside(&path, self.limits.bytes_max).map(|_| ())
-            } else {
-                std::fs::remove_file(&path)
-            };
-            if let Err(error) = gone {
-                tracing::warn!(%error, path = %path.display(), "a finished segment stays");
-            }
+            self.delete(oldest);
+        }
+    }
+
+    fn delete(&mut self, number: u64) {
+        let (Some(held), Some(directory)) = (self.segments.remove(&number), &self.directory) else {
+            return;
+        };
+        let path = segment::path(directory, number);
+        let gone = if held.damage.count > 0 {
+            aside::set_aside(&path, self.limits.bytes_max).map(|_| ())
+        } else {
+            std::fs::remove_file(&path)
+        };
+        if let Err(error) = gone {
+            tracing::warn!(%error, path = %path.display(), "a finished segment stays");
         }
     }
 
@@ -462,6 +468,10 @@ impl Inner {
         let (Some(directory), Some(held)) = (&self.directory, self.segments.get(&number)) else {
             return false;
         };
+        if held.waiting.is_empty() {
+            self.delete(number);
+            return true;
+        }
         let lost = held.waiting.len();
         let mut given_up = given_up(&segment::path(directory, number), held);
         tracing::error!(
@@ -478,10 +488,7 @@ impl Inner {
             given_up.forget_first();
         }
         counter!("uptime_spool_parts_given_up_total").increment(lost);
-        if let Some(held) = self.segments.get_mut(&number) {
-            held.waiting = Sequences::default();
-        }
-        self.drop_finished();
+        self.delete(number);
         true
     }
 

@@ -195,6 +195,25 @@ fn a_round_of_which_keys_may_be_lost_is_not_made_again() {
 }
 
 #[test]
+fn what_was_acknowledged_by_several_runs_is_not_taken_for_lost() {
+    let directory = tempfile::tempdir().unwrap();
+    let (spool, _) = open(directory.path());
+    let sequences: Vec<u64> = (0..3).map(|_| append(&spool, part(7, [1]))).collect();
+    // The last one first, so that the run after this does not tell of it.
+    spool.acknowledge(sequences[2]);
+    drop(spool);
+    let (spool, _) = open(directory.path());
+    spool.acknowledge(sequences[0]);
+    spool.acknowledge(sequences[1]);
+    drop(spool);
+    let (spool, found) = open(directory.path());
+    assert_eq!(found, Found::default());
+    append(&spool, part(8, [1]));
+    assert_eq!(drain_gaps(&spool), []);
+    assert_eq!(segment::list(directory.path()).unwrap().len(), 1, "the finished ones went");
+}
+
+#[test]
 fn runs_that_write_nothing_leave_nothing() {
     let directory = tempfile::tempdir().unwrap();
     for _ in 0..5 {
