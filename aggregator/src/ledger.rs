@@ -13,6 +13,7 @@ pub mod evidence;
 pub mod explain;
 pub mod kept;
 mod latest;
+pub mod node;
 pub mod nodes;
 pub mod outage;
 mod owner;

@@ -17,8 +17,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::now_unix_ms;
-use crate::ledger::snapshot::{NodeView, Snapshot};
-use crate::ledger::uptime::shortest_decimal;
+use crate::ledger::snapshot::{NodeLine, Snapshot};
+use crate::ledger::uptime::write_shortest_decimal;
 use crate::store::Opening;
 use seed_csv::{SeedBooks, subnet_of};
 
@@ -39,24 +39,30 @@ pub fn utc_stamp(unix_ms: i64) -> String {
 /// # Errors
 /// Only what the writer returns.
 pub fn write_csv(snapshot: &Snapshot, out: impl Write) -> io::Result<()> {
-    let mut csv = csv::WriterBuilder::new().from_writer(out);
+    // No field holds anything that would need quotes.
+    let mut csv = csv::WriterBuilder::new().quote_style(csv::QuoteStyle::Never).from_writer(out);
     csv.write_record(HEADER)?;
     // Neighbours were mostly seen at the same instant: format it once.
     let mut stamp = (i64::MIN, String::new());
-    for node in snapshot.nodes() {
-        let NodeView { id, is_online, last_seen_ms, tally, .. } = node;
+    let mut record = csv::ByteRecord::with_capacity(128, HEADER.len());
+    let mut number = Vec::with_capacity(32);
+    for NodeLine { id, is_online, last_seen_ms, tally, .. } in snapshot.lines() {
         match last_seen_ms {
             Some(ms) if ms != stamp.0 => stamp = (ms, utc_stamp(ms)),
             None => stamp = (i64::MIN, String::new()),
             Some(_) => {}
         }
-        csv.write_record([
-            id.to_string().as_str(),
-            if is_online { "True" } else { "False" },
-            &stamp.1,
-            &tally.up_rounds.to_string(),
-            &tally.uptime_percent().map_or_else(|| "0.0".to_owned(), shortest_decimal),
-        ])?;
+        record.clear();
+        record.push_field(&id.to_text());
+        record.push_field(if is_online { b"True" } else { b"False" });
+        record.push_field(stamp.1.as_bytes());
+        number.clear();
+        write!(number, "{}", tally.up_rounds)?;
+        record.push_field(&number);
+        number.clear();
+        write_shortest_decimal(tally.uptime_percent().unwrap_or(0.0), &mut number)?;
+        record.push_field(&number);
+        csv.write_byte_record(&record)?;
     }
     csv.flush()
 }

@@ -7,6 +7,8 @@ use std::str::FromStr;
 
 /// Length of an id in bytes.
 pub const NODE_ID_BYTES: usize = 20;
+/// Length of an id as it is printed.
+pub const NODE_ID_TEXT_BYTES: usize = 2 + 2 * NODE_ID_BYTES;
 
 /// A provider's identity on the Golem network: 20 bytes, printed `0x` + 40 lower-case hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -44,6 +46,20 @@ impl NodeId {
         &self.0
     }
 
+    /// As it is printed, in ASCII: for whoever prints a million of them.
+    #[must_use]
+    pub fn to_text(&self) -> [u8; NODE_ID_TEXT_BYTES] {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let mut text = [0u8; NODE_ID_TEXT_BYTES];
+        text[0] = b'0';
+        text[1] = b'x';
+        for (byte, pair) in self.0.iter().zip(text[2..].chunks_exact_mut(2)) {
+            pair[0] = DIGITS[usize::from(byte >> 4)];
+            pair[1] = DIGITS[usize::from(byte & 15)];
+        }
+        text
+    }
+
     /// Splits concatenated ids.
     ///
     /// # Errors
@@ -69,14 +85,7 @@ impl NodeId {
 
 impl fmt::Display for NodeId {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let mut text = [0u8; 2 + 2 * NODE_ID_BYTES];
-        text[0] = b'0';
-        text[1] = b'x';
-        for (byte, pair) in self.0.iter().zip(text[2..].chunks_exact_mut(2)) {
-            pair[0] = DIGITS[usize::from(byte >> 4)];
-            pair[1] = DIGITS[usize::from(byte & 15)];
-        }
+        let text = self.to_text();
         out.pad(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
     }
 }

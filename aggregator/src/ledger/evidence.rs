@@ -4,7 +4,7 @@
 //! "Eligibility" and "Truth is a set"). Refuses to decide about nodes: `verdict.rs` does.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use roaring::RoaringBitmap;
 use uptime_proto::{
@@ -103,10 +103,17 @@ pub enum Inserted {
 }
 
 /// All facts of one round in force; of conflicting ones, the one that counts.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default)]
 pub struct RoundFacts {
     facts: BTreeMap<FactKey, Fact>,
-    tallied: BTreeMap<u32, Tallied>,
+    /// By probe. Made when it is first asked for after a change: a large round comes in many parts.
+    tallied: OnceLock<BTreeMap<u32, Tallied>>,
+}
+
+impl PartialEq for RoundFacts {
+    fn eq(&self, other: &Self) -> bool {
+        self.facts == other.facts
+    }
 }
 
 /// How many nodes a probe looked for in a round, and how many of them it found.
@@ -181,7 +188,6 @@ pub struct ProbeRound {
 impl RoundFacts {
     /// Puts a fact; of two with one key the smaller digest counts.
     pub fn insert(&mut self, fact: Fact) -> Inserted {
-        let probe = fact.key.probe;
         let inserted = match self.facts.get(&fact.key).map(|there| (there.digest, fact.digest)) {
             None => Inserted::New,
             // One without a digest stood alone; a store answers both of a conflict with theirs.
@@ -193,8 +199,7 @@ impl RoundFacts {
             },
         };
         self.facts.insert(fact.key, fact);
-        let tallied = self.tally(probe);
-        self.tallied.insert(probe, tallied);
+        self.tallied.take();
         inserted
     }
 
@@ -212,21 +217,30 @@ impl RoundFacts {
     /// What a probe looked for and found; nothing if it did not report.
     #[must_use]
     pub fn tallied(&self, probe: u32) -> Tallied {
-        self.tallied.get(&probe).copied().unwrap_or_default()
+        self.tallies().get(&probe).copied().unwrap_or_default()
+    }
+
+    /// The same of every probe that reported.
+    fn tallies(&self) -> &BTreeMap<u32, Tallied> {
+        self.tallied.get_or_init(|| {
+            let mut sets: BTreeMap<u32, (RoaringBitmap, RoaringBitmap)> = BTreeMap::new();
+            for fact in self.facts.values() {
+                let (found, looked) = sets.entry(fact.key.probe).or_default();
+                if fact.kind == Kind::Lookup {
+                    *found |= fact.of(Class::Seen);
+                    *found |= fact.of(Class::Answered);
+                    *looked |= fact.of(Class::Unreachable);
+                }
+            }
+            let tally = |(probe, (found, looked)): (u32, (RoaringBitmap, RoaringBitmap))| {
+                (probe, Tallied { looked: looked.union_len(&found), found: found.len() })
+            };
+            sets.into_iter().map(tally).collect()
+        })
     }
 
     fn of_probe(&self, probe: u32) -> impl Iterator<Item = &Fact> {
         self.facts.values().filter(move |fact| fact.key.probe == probe)
-    }
-
-    fn tally(&self, probe: u32) -> Tallied {
-        let (mut found, mut looked) = (RoaringBitmap::new(), RoaringBitmap::new());
-        for fact in self.of_probe(probe).filter(|fact| fact.kind == Kind::Lookup) {
-            found |= fact.positive();
-            looked |= fact.of(Class::Unreachable);
-        }
-        looked |= &found;
-        Tallied { looked: looked.len(), found: found.len() }
     }
 
     /// What each probe's facts amount to. `earlier` answers the facts of the rounds before this
@@ -236,7 +250,7 @@ impl RoundFacts {
         epoch: &Epoch,
         earlier: &[Option<&Self>],
     ) -> BTreeMap<u32, ProbeRound> {
-        self.tallied
+        self.tallies()
             .iter()
             .map(|(probe, tallied)| {
                 let before = earlier.iter().flatten().map(|round| round.tallied(*probe));
@@ -258,7 +272,8 @@ impl RoundFacts {
         let (mut young, mut missing, mut sound) = (false, false, false);
         for fact in self.of_probe(probe) {
             offers |= fact.of(Class::Offer);
-            round.ballot.positive |= fact.positive();
+            round.ballot.positive |= fact.of(Class::Seen);
+            round.ballot.positive |= fact.of(Class::Answered);
             if let Outcome::CouldNotLook(reason) = fact.outcome {
                 round.could_not_look.push(reason);
             } else if fact.kind == Kind::Lookup {

@@ -16,7 +16,8 @@ use super::evidence::{Ineligibility, ProbeRound, Tallied};
 use super::latest::Latest;
 use super::retraction::Retraction;
 use super::seed::Seed;
-use super::state::{Node, RoundSummary, State};
+use super::node::Node;
+use super::state::{RoundSummary, State};
 use super::timeline::Timeline;
 use super::uptime::Tally;
 use super::verdict::{Ballot, Decision};
@@ -337,8 +338,8 @@ fn node_columns(state: &State, first: usize, nodes: &[&Arc<Node>]) -> Nodes {
     let narrow = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     for (number, node) in (first..).zip(nodes) {
         columns.first_seen_s.push(node.first_seen_s.map_or(0, |second| second + 1));
-        columns.subnet_counts.push(narrow(node.subnets.len()));
-        columns.subnets.extend(&node.subnets);
+        columns.subnet_counts.push(narrow(node.subnets.numbers().len()));
+        columns.subnets.extend(node.subnets.numbers());
         columns.run_counts.push(narrow(node.timeline.runs()));
         columns.runs.extend(node.timeline.coded());
         columns.changed_s.push(node.changed_s);
@@ -468,7 +469,7 @@ fn read_nodes(
             };
             tally = Tally { up_s, down_s, unknown_s, up_rounds, down_rounds, unknown_rounds };
         }
-        let subnets = take(&mut subnets, *subnet_count as usize)?.to_vec();
+        let subnets = take(&mut subnets, *subnet_count as usize)?;
         let timeline = runs_of(run_count, &mut runs)?;
         let first_seen_s = first.checked_sub(1);
         let carried = (tally, carried_to_s);

@@ -14,7 +14,8 @@ use super::latest::Latest;
 use super::nodes::NodeNames;
 use super::outage::{Outage, outages};
 use super::seed::Seed;
-use super::state::{Node, RoundSummary, State};
+use super::node::Node;
+use super::state::{RoundSummary, State};
 use super::uptime::Tally;
 use super::verdict::{Decision, Verdict};
 use crate::store::Details;
@@ -77,6 +78,21 @@ pub struct NodeView<'a> {
     pub details: Option<&'a Details>,
     /// The last round trip to it, microseconds.
     pub round_trip_us: Option<u32>,
+}
+
+/// What the canonical CSV says of a node.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct NodeLine {
+    /// Its identity.
+    pub id: NodeId,
+    /// See [`NodeView::is_online`].
+    pub is_online: bool,
+    /// Unix milliseconds.
+    pub last_seen_ms: Option<i64>,
+    /// Looked up no more.
+    pub retired: bool,
+    /// Over all its rounds.
+    pub tally: Tally,
 }
 
 /// The state at one moment.
@@ -237,37 +253,59 @@ impl Snapshot {
 
     /// All confirmed nodes, ascending by id.
     pub fn nodes(&self) -> impl Iterator<Item = NodeView<'_>> {
-        let seen = self.seen.all(self.nodes.len());
-        self.names.by_id().iter().filter(|number| self.confirmed.contains(**number)).filter_map(
-            move |number| {
-                let seen = seen.get(*number as usize).copied().filter(|ms| *ms > i64::MIN);
-                self.present(*number, seen)
-            },
-        )
+        self.listed().filter_map(|(number, seen)| self.present(number, seen))
     }
 
-    fn present(&self, number: u32, last_seen_ms: Option<i64>) -> Option<NodeView<'_>> {
+    /// The same in short, as the canonical CSV has them.
+    pub fn lines(&self) -> impl Iterator<Item = NodeLine> + '_ {
+        self.listed().filter_map(|(number, seen)| self.line(number, seen).map(|(line, _, _)| line))
+    }
+
+    /// A node in short, all that is known of it, and the round of its first offer.
+    fn line(&self, number: u32, last_seen_ms: Option<i64>) -> Option<(NodeLine, &Node, u64)> {
         let node = self.nodes.get(number as usize)?;
         let first_seen_s = node.first_seen_s?;
         let retired = self.retired(number, first_seen_s, last_seen_ms);
         let decided = node.timeline.last_decided(first_seen_s);
-        let subnets = node.subnets.iter().filter_map(|at| self.subnets.get(*at as usize));
-        Some(NodeView {
-            number,
+        let line = NodeLine {
             id: self.names.id(number)?,
             is_online: decided == Some(Verdict::Up) && !retired,
+            last_seen_ms,
+            retired,
+            tally: node.tally(self.closed_end_s(), &self.epochs),
+        };
+        Some((line, node, first_seen_s))
+    }
+
+    /// The numbers of all confirmed nodes, ascending by id, and when each was last seen, unix
+    /// milliseconds.
+    fn listed(&self) -> impl Iterator<Item = (u32, Option<i64>)> + '_ {
+        let seen = self.seen.all(self.nodes.len());
+        let by_id = self.names.by_id().iter().copied();
+        by_id.filter(|number| self.confirmed.contains(*number)).map(move |number| {
+            (number, seen.get(number as usize).copied().filter(|ms| *ms > i64::MIN))
+        })
+    }
+
+    fn present(&self, number: u32, last_seen_ms: Option<i64>) -> Option<NodeView<'_>> {
+        let (line, node, first_seen_s) = self.line(number, last_seen_ms)?;
+        let NodeLine { id, is_online, last_seen_ms, retired, tally } = line;
+        let subnets = node.subnets.numbers().iter();
+        let subnets = subnets.filter_map(|at| self.subnets.get(*at as usize));
+        let since_s = node.timeline.last_start_s();
+        let flapping_from_s = self.closed_end_s().saturating_sub(FLAPPING_WITHIN_S);
+        let changes = node.timeline.changes_since(flapping_from_s.max(first_seen_s));
+        Some(NodeView {
+            number,
+            id,
+            is_online,
             verdict: self.last.of(number),
-            verdict_since_s: node
-                .timeline
-                .last_start_s()
-                .map_or(0, |since| since.max(first_seen_s)),
+            verdict_since_s: since_s.map_or(0, |since| since.max(first_seen_s)),
             first_seen_s,
             last_seen_ms,
             retired,
-            flapping: node.timeline.changes_since(
-                self.closed_end_s().saturating_sub(FLAPPING_WITHIN_S).max(first_seen_s),
-            ) >= FLAPPING_CHANGES,
-            tally: node.tally(self.closed_end_s(), &self.epochs),
+            flapping: changes >= FLAPPING_CHANGES,
+            tally,
             subnets: subnets.map(String::as_str).collect(),
             details: self.details.get(&number),
             round_trip_us: self.round_trips_us.get(number as usize).copied().filter(|us| *us > 0),

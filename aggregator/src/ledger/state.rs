@@ -13,10 +13,9 @@ use uptime_proto::{Class, Epochs, Round};
 use super::chunked::Chunked;
 use super::evidence::{Fact, Inserted, MASS_LOSS_ROUNDS, ProbeRound, RoundFacts};
 use super::latest::Latest;
+use super::node::Node;
 use super::retraction::Retraction;
 use super::seed::Seed;
-use super::timeline::Timeline;
-use super::uptime::Tally;
 use super::verdict::{Decision, Verdict, decide};
 
 /// Closed rounds whose facts stay in memory: what mass loss looks back on, and then some for parts
@@ -27,85 +26,6 @@ const SUMMARIES_MAX: usize = 120;
 
 /// Facts by the start of the round in force they fall into.
 pub type Window = BTreeMap<u64, RoundFacts>;
-
-/// One node, as far as facts tell.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Node {
-    /// The round of its first offer; `None`: it never made one, so it is no node.
-    pub first_seen_s: Option<u64>,
-    /// Numbers of the subnets it has offered in, ascending.
-    pub subnets: Vec<u32>,
-    /// The verdicts on it.
-    pub timeline: Timeline,
-    /// The end of the closed round by which it was last confirmed or new in a subnet, unix seconds.
-    pub changed_s: u64,
-    /// The sums from first seen to the start of the timeline's last run.
-    settled: Tally,
-    /// The sums of rounds that the timeline has forgotten, and where they end.
-    carried: Tally,
-    carried_to_s: u64,
-}
-
-impl Node {
-    /// The sums over all its rounds, from first seen to `closed_end_s`.
-    #[must_use]
-    pub fn tally(&self, closed_end_s: u64, epochs: &Epochs) -> Tally {
-        let Some(first) = self.first_seen_s else {
-            return Tally::default();
-        };
-        let mut tally = self.settled;
-        let first = first.max(self.carried_to_s);
-        let from = self.timeline.last_start_s().unwrap_or(first).max(first);
-        if from < closed_end_s {
-            let rounds = epochs.rounds_between(from, closed_end_s);
-            tally.add(self.timeline.at(from), closed_end_s - from, rounds);
-        }
-        tally
-    }
-
-    /// The sums over its rounds that start in `[from_s, to_s)`, no earlier than first seen and than
-    /// what the timeline still knows.
-    #[must_use]
-    pub fn tally_between(&self, from_s: u64, to_s: u64, epochs: &Epochs) -> Tally {
-        let first = self.first_seen_s.unwrap_or(u64::MAX).max(self.carried_to_s);
-        let from_s = from_s.max(first);
-        if from_s < to_s { self.timeline.tally(from_s, to_s, epochs) } else { Tally::default() }
-    }
-
-    pub(super) fn of(
-        first_seen_s: Option<u64>,
-        subnets: Vec<u32>,
-        timeline: Timeline,
-        changed_s: u64,
-        (carried, carried_to_s): (Tally, u64),
-        epochs: &Epochs,
-    ) -> Self {
-        let settled = Tally::default();
-        let mut node =
-            Self { first_seen_s, subnets, timeline, changed_s, settled, carried, carried_to_s };
-        node.resettle(epochs);
-        node
-    }
-
-    pub(super) fn carried(&self) -> Tally {
-        self.carried
-    }
-
-    fn resettle(&mut self, epochs: &Epochs) {
-        let first = self.first_seen_s.unwrap_or(u64::MAX).max(self.carried_to_s);
-        let last = self.timeline.last_start_s().unwrap_or(0);
-        self.settled = self.timeline.tally(first, last.max(first), epochs);
-        self.settled.merge(&self.carried);
-    }
-
-    /// Forgets the rounds before this one, but for their sums.
-    fn carry(&mut self, to_s: u64, epochs: &Epochs) {
-        self.carried.merge(&self.tally_between(0, to_s, epochs));
-        self.timeline.trim(to_s);
-        self.carried_to_s = to_s;
-        self.resettle(epochs);
-    }
-}
 
 /// One closed round in numbers.
 #[derive(Debug, Clone, PartialEq)]
@@ -520,8 +440,7 @@ impl State {
             *in_subnet |= &new_in_subnet;
             for number in &new_in_subnet {
                 let node = self.node_mut(number);
-                let place = node.subnets.partition_point(|there| *there < fact.key.subnet);
-                node.subnets.insert(place, fact.key.subnet);
+                node.subnets.insert(fact.key.subnet);
                 node.changed_s = closed_end_s;
             }
             // On time, only nodes without any offer so far can be new.

@@ -3,6 +3,8 @@
 //! Pure. Owns the formulas of the accounting page ("Uptime"). Refuses to guess: where nothing was
 //! decided there is no percentage.
 
+use std::io::{self, Write};
+
 use super::verdict::Verdict;
 
 /// Seconds and numbers of rounds by verdict.
@@ -62,11 +64,23 @@ fn percent(part: u64, whole: u64) -> Option<f64> {
 /// always with a decimal point, never with an exponent.
 #[must_use]
 pub fn shortest_decimal(value: f64) -> String {
-    let mut text = value.to_string();
-    if !text.contains('.') {
-        text.push_str(".0");
+    let mut text = Vec::new();
+    // Writing into memory cannot fail, and digits are text.
+    write_shortest_decimal(value, &mut text).ok();
+    String::from_utf8(text).unwrap_or_default()
+}
+
+/// Appends what [`shortest_decimal`] answers.
+///
+/// # Errors
+/// None: memory takes everything.
+pub fn write_shortest_decimal(value: f64, text: &mut Vec<u8>) -> io::Result<()> {
+    let before = text.len();
+    write!(text, "{value}")?;
+    if !text[before..].contains(&b'.') {
+        text.extend(b".0");
     }
-    text
+    Ok(())
 }
 
 #[cfg(test)]

@@ -346,6 +346,9 @@ impl Decoder {
             return Err(Refusal::new(RefusalReason::Resync, detail));
         }
         let first = u32::try_from(self.ids.len()).unwrap_or(u32::MAX);
+        // Not twice as much as is needed: there is one of these per stream.
+        self.ids.reserve_exact(new.len());
+        self.by_id.reserve_exact(new.len());
         self.ids.extend(new);
         let last = u32::try_from(self.ids.len()).unwrap_or(u32::MAX);
         self.by_id.extend(first..last);
