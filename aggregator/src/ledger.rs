@@ -9,6 +9,7 @@ mod access;
 pub mod agreement;
 mod archive;
 mod chunked;
+pub mod details;
 pub mod evidence;
 pub mod explain;
 pub mod kept;

@@ -113,14 +113,6 @@ pub struct Details {
     pub changed_s: u64,
 }
 
-impl Details {
-    /// Whether both say the same, whenever it was said.
-    #[must_use]
-    pub fn says_the_same(&self, other: &Self) -> bool {
-        Self { changed_s: 0, ..self.clone() } == Self { changed_s: 0, ..other.clone() }
-    }
-}
-
 /// Everything but the facts: small enough to be in memory.
 #[derive(Debug, Clone, Default)]
 pub struct Catalogue {

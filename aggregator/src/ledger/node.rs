@@ -48,8 +48,7 @@ impl From<Tally> for Sums {
 
 impl From<Sums> for Tally {
     fn from(Sums(sums): Sums) -> Self {
-        let [up_s, down_s, unknown_s, up_rounds, down_rounds, unknown_rounds] =
-            sums.map(u64::from);
+        let [up_s, down_s, unknown_s, up_rounds, down_rounds, unknown_rounds] = sums.map(u64::from);
         Self { up_s, down_s, unknown_s, up_rounds, down_rounds, unknown_rounds }
     }
 }

@@ -23,6 +23,7 @@ use uptime_proto::{Epoch, Epochs, Round};
 use super::agreement::Record;
 use super::archive::{QUESTIONS_MAX, Question, account_of, answer_questions, do_chores};
 use super::chunked::Chunked;
+use super::details::{DetailsTable, ToldByNodes};
 use super::evidence::Fact;
 use super::explain::Explanation;
 use super::nodes::NodeTable;
@@ -33,7 +34,7 @@ use super::{
     Greeting, Ledger, LookupState, PartOutcome, QUEUE_MAX, Request, Submission, Unavailable,
 };
 use crate::clock::now_unix_ms;
-use crate::store::{Batch, Catalogue, Details, Identities, ProbeRecord, Put, Store, StoreError};
+use crate::store::{Batch, Catalogue, Identities, ProbeRecord, Put, Store, StoreError};
 use history::mark_dirty;
 pub use history::that_count;
 pub(super) use history::{fold, judge, read_around};
@@ -78,7 +79,7 @@ pub struct Owner<S> {
     state: State,
     nodes: NodeTable,
     subnets: Arc<Vec<String>>,
-    details: Arc<BTreeMap<u32, Details>>,
+    details: DetailsTable,
     /// The last round trip of each node; 0: none.
     round_trips_us: Chunked<u32>,
     probes: BTreeMap<u32, ProbeStatus>,
@@ -180,7 +181,7 @@ impl<S: Store> Owner<S> {
             generation: catalogue.generation,
             names: nodes.names(),
             subnets: Arc::new(catalogue.subnets.clone()),
-            details: Arc::default(),
+            details: ToldByNodes::default(),
             round_trips_us: Chunked::default(),
             probes: Vec::new(),
         };
@@ -193,7 +194,7 @@ impl<S: Store> Owner<S> {
             state,
             nodes,
             subnets: Arc::new(catalogue.subnets),
-            details: Arc::new(catalogue.details),
+            details: catalogue.details.into(),
             round_trips_us,
             probes: probes.collect(),
             brought,
@@ -452,8 +453,8 @@ impl<S: Store> Owner<S> {
                 note_round_trip(&mut self.round_trips_us, sample.node, round_trip_us);
             }
         }
-        if !batch.details.is_empty() {
-            Arc::make_mut(&mut self.details).extend(batch.details);
+        for (number, details) in batch.details {
+            self.details.set(number, details);
         }
         let mut facts = batch.facts.into_iter().zip(puts);
         for (probe, outcomes, answer) in waiting {
@@ -546,7 +547,7 @@ impl<S: Store> Owner<S> {
             generation: self.generation,
             names: self.nodes.names(),
             subnets: Arc::clone(&self.subnets),
-            details: Arc::clone(&self.details),
+            details: self.details.told(),
             round_trips_us: self.round_trips_us.clone(),
             probes: self.probes_now(),
         };

@@ -10,6 +10,7 @@ use metrics::counter;
 use uptime_proto::Epochs;
 
 use super::chunked::Chunked;
+use super::details::DetailsTable;
 use super::nodes::NodeTable;
 use super::owner::{base, fold, judge};
 pub use super::owner::{last_over, that_count};
@@ -116,7 +117,7 @@ fn snapshot_of(state: &State, catalogue: Catalogue) -> Snapshot {
         generation: catalogue.generation,
         names: nodes.names(),
         subnets: Arc::new(catalogue.subnets),
-        details: Arc::new(catalogue.details),
+        details: DetailsTable::from(catalogue.details).told(),
         round_trips_us: Chunked::default(),
         probes: Vec::new(),
     };

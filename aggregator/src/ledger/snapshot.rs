@@ -3,22 +3,21 @@
 //! Owns the presentation of one node (accounting page, "Uptime" and "The canonical CSV"). Cheap to
 //! make and to hold: it shares everything with the state that made it.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use roaring::RoaringBitmap;
 use uptime_proto::{Epochs, NodeId, Round};
 
 use super::chunked::Chunked;
+use super::details::{Told, ToldByNodes};
 use super::latest::Latest;
+use super::node::Node;
 use super::nodes::NodeNames;
 use super::outage::{Outage, outages};
 use super::seed::Seed;
-use super::node::Node;
 use super::state::{RoundSummary, State};
 use super::uptime::Tally;
 use super::verdict::{Decision, Verdict};
-use crate::store::Details;
 
 /// How one probe fares.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -75,7 +74,7 @@ pub struct NodeView<'a> {
     /// Where it offered.
     pub subnets: Vec<&'a str>,
     /// What it says of itself.
-    pub details: Option<&'a Details>,
+    pub details: Option<&'a Told>,
     /// The last round trip to it, microseconds.
     pub round_trip_us: Option<u32>,
 }
@@ -113,7 +112,7 @@ pub struct Snapshot {
     /// Subnet names by number.
     pub subnets: Arc<Vec<String>>,
     /// What nodes say of themselves, by number.
-    pub details: Arc<BTreeMap<u32, Details>>,
+    pub details: ToldByNodes,
     /// The probes, by name.
     pub probes: Vec<ProbeStatus>,
     /// Recent closed rounds, oldest first.
@@ -172,7 +171,7 @@ pub(super) struct Surroundings {
     pub(super) generation: u64,
     pub(super) names: NodeNames,
     pub(super) subnets: Arc<Vec<String>>,
-    pub(super) details: Arc<BTreeMap<u32, Details>>,
+    pub(super) details: ToldByNodes,
     pub(super) round_trips_us: Chunked<u32>,
     pub(super) probes: Vec<ProbeStatus>,
 }
@@ -213,7 +212,7 @@ impl Snapshot {
             generation: 0,
             names: NodeNames::default(),
             subnets: Arc::default(),
-            details: Arc::default(),
+            details: ToldByNodes::default(),
             round_trips_us: Chunked::default(),
             probes: Vec::new(),
         };
@@ -307,7 +306,7 @@ impl Snapshot {
             flapping: changes >= FLAPPING_CHANGES,
             tally,
             subnets: subnets.map(String::as_str).collect(),
-            details: self.details.get(&number),
+            details: self.details.get(number),
             round_trip_us: self.round_trips_us.get(number as usize).copied().filter(|us| *us > 0),
         })
     }
@@ -386,13 +385,7 @@ impl Snapshot {
                 changed.insert(u32::try_from(index).unwrap_or(u32::MAX));
             }
         }
-        if !Arc::ptr_eq(&self.details, &before.details) {
-            let news = self
-                .details
-                .iter()
-                .filter(|(number, details)| before.details.get(*number) != Some(*details));
-            changed.extend(news.map(|(number, _)| *number));
-        }
+        changed.extend(self.details.changed_since(&before.details));
         changed & &self.confirmed
     }
 
@@ -413,8 +406,8 @@ impl Snapshot {
                 changed.insert(number);
             }
         }
-        let news = self.details.iter().filter(|(_, details)| details.changed_s >= closed_end_s);
-        changed.extend(news.map(|(number, _)| *number));
+        let news = self.details.iter().filter(|(_, told)| told.changed_s() >= closed_end_s);
+        changed.extend(news.map(|(number, _)| number));
         Some(changed & &self.confirmed)
     }
 

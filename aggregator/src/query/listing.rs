@@ -13,6 +13,7 @@ use tonic::Status;
 use uptime_proto::{Round, v1};
 
 use super::refusal::bad_field;
+use crate::ledger::details::Told;
 use crate::ledger::snapshot::{NodeView, Snapshot};
 
 /// The largest page.
@@ -203,7 +204,7 @@ impl Listing {
 
 /// Whether a filter lets a node through.
 pub(super) fn wanted(view: &NodeView<'_>, filter: &v1::NodeFilter, snapshot: &Snapshot) -> bool {
-    let name = view.details.map_or("", |details| details.name.as_str());
+    let name = view.details.map_or("", Told::name);
     filter.is_online.is_none_or(|online| online == view.is_online)
         && (filter.subnet.is_empty() || view.subnets.contains(&filter.subnet.as_str()))
         && (filter.id_prefix.is_empty()
@@ -224,7 +225,7 @@ pub(super) fn node_rows(
         snapshot.nodes().filter(|view| wanted(view, filter, snapshot)).collect();
     let uptime = |view: &NodeView<'_>| view.tally.uptime_percent().unwrap_or(-1.0);
     fn name<'a>(view: &NodeView<'a>) -> &'a str {
-        view.details.map_or("", |details| details.name.as_str())
+        view.details.map_or("", Told::name)
     }
     // Views come ascending by id and sorting is stable, so equal keys stay ascending by id.
     match order {

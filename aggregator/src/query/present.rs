@@ -4,6 +4,7 @@
 
 use uptime_proto::{Outcome, Round, v1};
 
+use crate::ledger::details::Told;
 use crate::ledger::evidence::Ineligibility;
 use crate::ledger::explain::{Explanation, PartAccount, ProbeAccount};
 use crate::ledger::outage::Outage;
@@ -61,7 +62,7 @@ fn figures(tally: &Tally, from_unix_s: u64, to_unix_s: u64) -> v1::UptimeFigures
 }
 
 pub(super) fn node(view: &NodeView<'_>, snapshot: &Snapshot) -> v1::Node {
-    let details = view.details.cloned().unwrap_or_default();
+    let details = view.details.map(Told::details).unwrap_or_default();
     v1::Node {
         id: view.id.to_string(),
         is_online: view.is_online,

@@ -19,6 +19,7 @@ use super::output::Output;
 use super::parquet::Parquet;
 use super::{TransferError, stamp};
 use crate::config::default_data_dir;
+use crate::ledger::details::Told;
 use crate::ledger::evidence::{Fact, FactKey};
 use crate::ledger::rebuilt::{CHUNK_S, LeftOut, Rebuilt, rebuild};
 use crate::ledger::snapshot::NodeView;
@@ -383,7 +384,7 @@ fn nodes(rebuilt: &Rebuilt, rows: &mut Rows<'_>) -> Result<(), Stop> {
     for view in snapshot.nodes() {
         let NodeView { tally, details, .. } = &view;
         let last_seen = view.last_seen_ms.map(utc_stamp);
-        let details = details.cloned().unwrap_or_default();
+        let details = details.map(Told::details).unwrap_or_default();
         let networks: Vec<&str> = details.networks.iter().map(String::as_str).collect();
         put(
             rows,

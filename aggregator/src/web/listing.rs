@@ -13,6 +13,7 @@ use roaring::RoaringBitmap;
 use super::asked::{Asked, QUERY_BYTES_MAX};
 use super::fault::Fault;
 use super::shown::InLink;
+use crate::ledger::details::Told;
 use crate::ledger::snapshot::{NodeView, Snapshot};
 use crate::ledger::verdict::Verdict;
 
@@ -287,7 +288,7 @@ fn found(snapshot: &Snapshot, find: &str) -> RoaringBitmap {
     }
     let named = snapshot.details.iter();
     found.extend(
-        named.filter(|(_, details)| details.name.to_lowercase().contains(&find)).map(|(n, _)| *n),
+        named.filter(|(_, told)| told.name().to_lowercase().contains(&find)).map(|(n, _)| n),
     );
     found
 }
@@ -300,7 +301,7 @@ fn sorted(mut rows: Vec<Row>, snapshot: &Snapshot, sort: Sort) -> Vec<u32> {
         Sort::Seen => rows.sort_by_key(|row| row.last_seen_ms),
         Sort::Subnet => rows.sort_by_key(|row| snapshot.subnets.get(row.subnet as usize)),
         Sort::Name => {
-            let name = |row: &Row| snapshot.details.get(&row.number).map(|it| it.name.as_str());
+            let name = |row: &Row| snapshot.details.get(row.number).map(Told::name);
             rows.sort_by_cached_key(name);
         }
     }

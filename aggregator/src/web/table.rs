@@ -9,6 +9,7 @@ use super::listing::{Page, STATES, Sort, State, Wanted, state_of};
 use super::overview::age_s;
 use super::shown::Shown;
 use super::when::{self, length, percent};
+use crate::ledger::details::Told;
 use crate::ledger::snapshot::{NodeView, Snapshot};
 
 /// Subnets offered for choice; others are typed.
@@ -138,7 +139,7 @@ pub(super) fn state(state: State, flapping: bool) -> String {
 
 fn row(html: &mut String, view: &NodeView<'_>, snapshot: &Snapshot, now_ms: i64) {
     let id = view.id.to_string();
-    let name = view.details.map_or("", |details| details.name.as_str());
+    let name = view.details.map_or("", Told::name);
     let shown = if name.trim().is_empty() { "without a name" } else { name };
     let seen = view
         .last_seen_ms

@@ -56,7 +56,7 @@ impl<S: Store> Owner<S> {
         for (id, details) in &submission.details {
             // Of a node that nobody ever reported there is nothing to describe.
             if let Some(number) = self.nodes.number(id)
-                && !self.details.get(&number).is_some_and(|there| there.says_the_same(details))
+                && !self.details.is_known(number, details)
             {
                 let changed_s = u64::try_from(now_ms / 1000).unwrap_or(0);
                 batch.details.insert(number, Details { changed_s, ..details.clone() });
