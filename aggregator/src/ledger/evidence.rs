@@ -203,6 +203,16 @@ impl RoundFacts {
         inserted
     }
 
+    /// Takes as little memory from now on as it can: sets in runs where they mostly are.
+    pub fn compact(&mut self) {
+        for fact in self.facts.values_mut() {
+            // Who else holds them has them for as long as it does.
+            for set in Arc::get_mut(&mut fact.sets).into_iter().flatten() {
+                set.optimize();
+            }
+        }
+    }
+
     /// The facts that count, by key.
     pub fn facts(&self) -> impl Iterator<Item = &Fact> {
         self.facts.values()

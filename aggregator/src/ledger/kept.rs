@@ -481,3 +481,7 @@ fn read_nodes(
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "kept/tests.rs"]
+mod tests;

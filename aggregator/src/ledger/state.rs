@@ -325,6 +325,11 @@ impl State {
         self.last = decision;
         self.summarise(round, probes);
         self.forget_old();
+        // The store still holds the sets of the round just closed, as those to differ from.
+        let before = self.epochs.previous(round).map_or(0, Round::start_s);
+        if let Some(facts) = self.window.get_mut(&before) {
+            facts.compact();
+        }
     }
 
     /// Takes the facts of a closed round that came late. Their rounds, and those whose mass-loss

@@ -1,7 +1,8 @@
 //! Kept states, notes of late facts, retractions and pruning, in the embedded store.
 //!
-//! Owns the tables `state`, `late_part` and `retraction`. Refuses to look into a state: its pieces
-//! are bytes, checked by whoever made them.
+//! Owns the tables `state`, `late_part` and `retraction`. A piece of a state stands there as its
+//! length (u32, little-endian) and a zstd frame. Refuses to look into it: pieces are bytes, checked
+//! by whoever made them.
 
 use sqlx::Connection;
 use uptime_proto::{Period, Round};
@@ -18,6 +19,27 @@ impl Kept {
             Self::Base => "base",
         }
     }
+}
+
+/// A state is kept every hour or so, by whoever also takes in reports: a quick level.
+const LEVEL: i32 = 3;
+/// No piece is longer, whatever it says of itself: some thousand nodes and the year of each.
+const PIECE_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+fn pack(piece: &[u8]) -> std::io::Result<Vec<u8>> {
+    let length = u32::try_from(piece.len()).map_err(std::io::Error::other)?;
+    let mut body = length.to_le_bytes().to_vec();
+    body.extend(zstd::bulk::compress(piece, LEVEL)?);
+    Ok(body)
+}
+
+/// What is no packed piece comes out as one that no state begins with and none has: whoever reads
+/// it takes note that something is lost.
+fn unpack(body: &[u8]) -> Vec<u8> {
+    let packed = body.split_first_chunk::<4>();
+    let packed = packed.map(|(length, frame)| (u32::from_le_bytes(*length) as usize, frame));
+    let fits = packed.filter(|(length, _)| *length <= PIECE_BYTES_MAX);
+    fits.and_then(|(length, frame)| zstd::bulk::decompress(frame, length).ok()).unwrap_or_default()
 }
 
 pub(super) fn unsigned(value: i64) -> u64 {
@@ -39,7 +61,7 @@ impl SqliteStore {
             sqlx::query("INSERT INTO state VALUES (?, ?, ?)")
                 .bind(which.name())
                 .bind(piece)
-                .bind(body.as_slice())
+                .bind(pack(body)?)
                 .execute(&mut *transaction)
                 .await?;
         }
@@ -61,12 +83,11 @@ impl SqliteStore {
 
     pub(super) async fn kept_state(&mut self, which: Kept) -> Result<Vec<Vec<u8>>, StoreError> {
         let select = "SELECT body FROM state WHERE name = ? ORDER BY piece";
-        let pieces = sqlx::query_scalar(select).bind(which.name());
-        match pieces.fetch_all(&mut self.connection).await {
-            // A piece that no state begins with: whoever reads it takes note that something is
-            // lost.
+        let pieces: Result<Vec<Vec<u8>>, _> =
+            sqlx::query_scalar(select).bind(which.name()).fetch_all(&mut self.connection).await;
+        match pieces {
             Err(error) if is_damage(&error) => Ok(vec![Vec::new()]),
-            other => Ok(other?),
+            pieces => Ok(pieces?.iter().map(|body| unpack(body)).collect()),
         }
     }
 
@@ -154,5 +175,28 @@ impl SqliteStore {
             .execute(&mut self.connection)
             .await?;
         Ok(done.rows_affected() > 0)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_come_back_and_nonsense_is_an_empty_one() {
+        let piece: Vec<u8> =
+            (0..100_000u32).flat_map(|number| (number / 7).to_le_bytes()).collect();
+        let body = pack(&piece).unwrap();
+        assert!(body.len() < piece.len() / 4);
+        assert_eq!(unpack(&body), piece);
+        assert!(unpack(&pack(&[]).unwrap()).is_empty());
+        let mut long = body.clone();
+        long[..4].copy_from_slice(&u32::MAX.to_le_bytes());
+        let mut short = body.clone();
+        short[..4].copy_from_slice(&7u32.to_le_bytes());
+        for nonsense in [&[][..], &[1, 2, 3], &[9; 40], &body[..body.len() - 1], &long, &short] {
+            assert!(unpack(nonsense).is_empty());
+        }
     }
 }

@@ -1,0 +1,109 @@
+//! A kept state against the one it was made of, and against the golden file of its format.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use uptime_proto::{Class, Digest, Epoch, Kind, Outcome};
+
+use super::*;
+use crate::ledger::evidence::{Fact, FactKey};
+
+const DAY_S: u64 = 86_400;
+
+fn epochs() -> Arc<Epochs> {
+    Arc::new(Epochs::new(vec![Epoch::with_defaults(Period::new(30).unwrap())]).unwrap())
+}
+
+fn fact(round: Round, probe: u32, kind: Kind, class: Class, nodes: &[u32]) -> Fact {
+    let mut sets: [RoaringBitmap; 4] = Default::default();
+    sets[class.index()] = nodes.iter().copied().collect();
+    Fact {
+        key: FactKey { round, subnet: u32::from(kind == Kind::Market), probe, number: 0 },
+        kind,
+        outcome: Outcome::Looked,
+        digest: Some(Digest([7; 16])),
+        observed_at_ms: round.start_ms() + 20_000,
+        received_at_ms: round.start_ms() + 20_100,
+        relay_session_age_s: Some(3_600),
+        sets: Arc::new(sets),
+    }
+}
+
+/// Everything that a state can hold: nodes of which one is carried, several probes and subnets,
+/// `seed-v1`, summaries.
+fn state() -> State {
+    let mut state = State::new(epochs()).with_seed();
+    let mut round = Round::new(1_767_225_600, Period::new(30).unwrap()).unwrap();
+    for at in 0..40u64 {
+        let listed = fact(round, 1, Kind::Market, Class::Offer, &[0, 1, 2, 5]);
+        let up: &[u32] = if at < 25 { &[0, 1] } else { &[0, 2] };
+        let found = fact(round, 1, Kind::Lookup, Class::Seen, up);
+        let lost = fact(round, 2, Kind::Lookup, Class::Unreachable, &[1, 2]);
+        for fact in [listed, found, lost] {
+            state.accept(fact).unwrap();
+        }
+        state.close_through(round);
+        if at == 20 {
+            state.carry(round.start_s());
+        }
+        round = round.next();
+    }
+    state
+}
+
+fn joined(pieces: &[Vec<u8>]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for piece in pieces {
+        bytes.extend(u32::try_from(piece.len()).unwrap().to_le_bytes());
+        bytes.extend(piece);
+    }
+    bytes
+}
+
+fn split(mut bytes: &[u8]) -> Vec<Vec<u8>> {
+    let mut pieces = Vec::new();
+    while let Some((length, rest)) = bytes.split_first_chunk::<4>() {
+        let (piece, after) = rest.split_at(u32::from_le_bytes(*length) as usize);
+        pieces.push(piece.to_vec());
+        bytes = after;
+    }
+    pieces
+}
+
+#[test]
+fn the_writer_writes_and_the_reader_reads_the_golden_file() {
+    let state = state();
+    let pieces = write(&state, &[]);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/ledger/kept/golden-1.bin");
+        std::fs::write(path, joined(&pieces)).unwrap();
+    }
+    let golden = split(include_bytes!("golden-1.bin"));
+    assert_eq!(pieces, golden);
+    let read = read(&golden, state.epochs(), &Arc::default()).unwrap().unwrap();
+    assert_eq!(read.differs_from(&state), None);
+    assert_eq!(read.seed().unwrap().last_up(), state.seed().unwrap().last_up());
+    assert_eq!(write(&read, &[]), golden, "nothing of it was lost");
+    assert!(state.carried_to_s() % DAY_S > 0, "some of it is carried");
+}
+
+#[test]
+fn a_state_of_other_rules_or_of_damaged_pieces_is_not_taken() {
+    let state = state();
+    let pieces = write(&state, &[]);
+    let none = Arc::default();
+    let other = Epoch { positive_probes_min: 2, ..Epoch::with_defaults(Period::new(30).unwrap()) };
+    let others = Arc::new(Epochs::new(vec![other]).unwrap());
+    assert_eq!(read(&pieces, &others, &none).unwrap_err(), KeptError::Rules);
+    for at in 0..pieces.len() {
+        for bit in [0, 7, 100] {
+            let mut damaged = pieces.clone();
+            let place = bit / 8 % damaged[at].len();
+            damaged[at][place] ^= 1 << (bit % 8);
+            let fault = read(&damaged, state.epochs(), &none).unwrap_err();
+            assert_eq!(fault, KeptError::Checksum);
+        }
+        let fewer: Vec<_> = pieces.iter().take(at).cloned().collect();
+        let taken = read(&fewer, state.epochs(), &none);
+        assert!(at == 0 || taken.is_err(), "a piece that is missing is missed");
+    }
+}
