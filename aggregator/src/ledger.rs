@@ -42,7 +42,7 @@ use access::AccessRequest;
 use archive::Question;
 use explain::Explanation;
 use nodes::NodeNames;
-pub use owner::{LedgerOptions, Owner, RETENTION_S_MIN, kept_state_agrees};
+pub use owner::{LedgerOptions, Owner, RETENTION_S_MIN, Rebuild, Refolded, kept_state_agrees};
 use snapshot::Snapshot;
 use state::State;
 

@@ -28,6 +28,8 @@ mod probe;
 mod process;
 #[path = "figures/report.rs"]
 mod report;
+#[path = "figures/restart.rs"]
+mod restart;
 #[path = "figures/rounds.rs"]
 mod rounds;
 #[path = "figures/rows.rs"]
@@ -69,7 +71,7 @@ const fn figure(
     Figure { name, from, measure }
 }
 
-const FIGURES: [Figure; 18] = [
+const FIGURES: [Figure; 19] = [
     figure("ingest_rate", Extent::Quick, ingest::native),
     figure("ingest_rate_plain", Extent::Quick, ingest::plain),
     figure("wire_bytes", Extent::Quick, bytes::wire),
@@ -87,6 +89,7 @@ const FIGURES: [Figure; 18] = [
     figure("spool_35_days", Extent::Quick, outbox::weeks),
     figure("detect_down_p99", Extent::Usual, detect::down),
     figure("aggregator_memory", Extent::Usual, memory::aggregator),
+    figure("restart_year", Extent::Full, restart::year),
     figure("stored_bytes_hour", Extent::Quick, bytes::stored_hour),
 ];
 

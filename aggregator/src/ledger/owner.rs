@@ -8,6 +8,7 @@ mod agreement;
 mod history;
 mod keeping;
 mod numbering;
+mod rebuilding;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use metrics::{counter, gauge, histogram};
 use roaring::RoaringBitmap;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uptime_proto::{Epoch, Epochs, Round};
 
@@ -40,6 +42,8 @@ pub use history::that_count;
 pub(super) use history::{fold, judge, read_around};
 pub(super) use keeping::{base, base_for, pack_before_s};
 pub use keeping::{kept_state_agrees, last_over};
+use rebuilding::{Beside, Pending, ended};
+pub use rebuilding::{Rebuild, Refolded};
 
 /// Late rounds are judged again when nothing came for so long: while a probe empties its spool the
 /// same rounds would be judged over and over. At the close of a round they are judged in any case.
@@ -88,6 +92,10 @@ pub struct Owner<S> {
     /// Starts of closed rounds to judge again.
     dirty: BTreeSet<u64>,
     rebuild_wanted: bool,
+    /// Conflicts alone have nothing folded again before this.
+    rebuild_not_before: Instant,
+    pending: Option<Pending>,
+    beside: Option<Beside<S>>,
     options: LedgerOptions,
     /// The last closed round of the state that is kept on disk.
     kept_s: u64,
@@ -134,14 +142,25 @@ impl<S: Store + 'static> Owner<S> {
         let questions = std::mem::replace(&mut self.questions, none);
         let epochs = Arc::clone(self.state.epochs());
         let store = self.store.reader().await?;
+        let (rebuilder, rebuilding) = rebuilding::beside();
+        self.beside = Some(rebuilder);
         beside.spawn(answer_questions(store, epochs, questions, shutdown.clone()));
         let (store, chores) = (self.store.reader().await?, self.chores());
         let (ledger, snapshots) = (ledger.clone(), ledger.snapshots());
-        let shutdown = shutdown.clone();
-        // Packing computes for seconds on end: on a thread of its own.
+        let (shutdown, stop) = (shutdown.clone(), shutdown.clone());
+        // Packing computes for seconds on end, folding for minutes: on threads of their own.
         let runtime = tokio::runtime::Handle::current();
         beside.spawn_blocking(move || {
             runtime.block_on(do_chores(store, ledger, snapshots, chores, shutdown));
+        });
+        let runtime = tokio::runtime::Handle::current();
+        beside.spawn_blocking(move || {
+            runtime.block_on(async {
+                tokio::select! {
+                    () = rebuilding => {}
+                    () = stop.cancelled() => {}
+                }
+            });
         });
         Ok(())
     }
@@ -200,6 +219,9 @@ impl<S: Store> Owner<S> {
             brought,
             dirty: BTreeSet::new(),
             rebuild_wanted: false,
+            rebuild_not_before: Instant::now(),
+            pending: None,
+            beside: None,
             options,
             kept_s: 0,
             forgot_day: 0,
@@ -237,7 +259,14 @@ impl<S: Store> Owner<S> {
     /// Closes every round that is over at that moment and judges again all that came late.
     pub async fn catch_up_at(&mut self, now_ms: i64) {
         self.catch_up(now_ms, true).await;
-        while !self.dirty.is_empty() || self.rebuild_wanted {
+        loop {
+            if self.pending.as_ref().is_some_and(Pending::is_elsewhere) {
+                let folded = ended(&mut self.pending).await;
+                self.finish_rebuild(folded, now_ms).await;
+            } else if self.dirty.is_empty() && (!self.rebuild_wanted || self.pending.is_some()) {
+                break;
+            }
+            self.rebuild_not_before = Instant::now();
             self.catch_up(now_ms, true).await;
         }
     }
@@ -268,7 +297,7 @@ impl<S: Store> Owner<S> {
         loop {
             let until_close = self.next_close_ms().saturating_sub(now_unix_ms());
             let until_close = Duration::from_millis(u64::try_from(until_close).unwrap_or(0));
-            let late = !self.dirty.is_empty() || self.rebuild_wanted;
+            let late = !self.dirty.is_empty() || self.rebuild_is_due();
             let wait = if late { until_close.min(IDLE) } else { until_close };
             let idle = tokio::select! {
                 biased;
@@ -280,6 +309,10 @@ impl<S: Store> Owner<S> {
                     }
                     None => break,
                 },
+                folded = ended(&mut self.pending) => {
+                    self.finish_rebuild(folded, now_unix_ms()).await;
+                    false
+                }
                 () = tokio::time::sleep(wait) => true,
             };
             self.catch_up(now_unix_ms(), idle).await;
@@ -294,14 +327,8 @@ impl<S: Store> Owner<S> {
         if !closing && !idle {
             return;
         }
-        if self.rebuild_wanted {
-            tracing::info!("closed rounds changed: folding all facts again");
-            self.rebuild_wanted = false;
-            if let Err(error) = self.rebuild(now_ms).await {
-                tracing::error!(%error, "rebuilding failed; will be tried again at the next round");
-                self.rebuild_wanted = true;
-            }
-            changed = true;
+        if self.rebuild_is_due() {
+            changed = self.rebuild_somehow(now_ms).await;
         }
         if closing {
             let started = tokio::time::Instant::now();
@@ -430,6 +457,9 @@ impl<S: Store> Owner<S> {
             waiting.push((submission.probe, outcomes, answer));
         }
         batch.late = self.late_among(&batch.facts);
+        if let Some(pending) = &mut self.pending {
+            pending.late.extend(&batch.late);
+        }
         let stored = if batch.is_empty() { Ok(Vec::new()) } else { self.store.put(&batch).await };
         let puts = match stored {
             Ok(puts) => puts,

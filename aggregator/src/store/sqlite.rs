@@ -171,6 +171,13 @@ impl SqliteStore {
         Ok(u64::from(longest.unwrap_or(DAY_S)))
     }
 
+    async fn read_both(&mut self, from_s: u64, to_s: u64) -> Result<Vec<Read>, StoreError> {
+        self.learn_packed_anew().await?;
+        let packed = self.read_packed(from_s, to_s).await?;
+        let rows = self.read_rows(from_s, to_s).await?;
+        Ok(merged(packed, rows))
+    }
+
     /// The facts that stand in rows of their own.
     async fn read_rows(&mut self, from_s: u64, to_s: u64) -> Result<Vec<Read>, StoreError> {
         // Far enough back for the full set that every difference in the range goes back to.
@@ -469,10 +476,14 @@ impl Store for SqliteStore {
     }
 
     async fn read(&mut self, from_s: u64, to_s: u64) -> Result<Vec<Read>, StoreError> {
-        self.learn_packed_anew().await?;
-        let packed = self.read_packed(from_s, to_s).await?;
-        let rows = self.read_rows(from_s, to_s).await?;
-        Ok(merged(packed, rows))
+        // One moment for all of it: another connection may pack the day meanwhile. Within `hold` it
+        // is that one.
+        sqlx::raw_sql("SAVEPOINT reading").execute(&mut self.connection).await?;
+        let read = self.read_both(from_s, to_s).await;
+        let ended = sqlx::raw_sql("RELEASE reading").execute(&mut self.connection).await;
+        let read = read?;
+        ended?;
+        Ok(read)
     }
 
     async fn gaps(&mut self, from_s: u64, to_s: u64) -> Result<Vec<Gap>, StoreError> {

@@ -77,8 +77,12 @@ pub(crate) struct History {
 }
 
 impl History {
-    pub(crate) async fn open(directory: &Path, network: Network, probes: usize) -> Opened {
-        let period = Period::new(ROUND_S)?;
+    pub(crate) async fn open(
+        directory: &Path,
+        network: Network,
+        probes: usize,
+        period: Period,
+    ) -> Opened {
         let round = first_round(period)?;
         let mut store = SqliteStore::open(directory).await?;
         let probes = enrol(&mut store, probes).await?;
@@ -188,9 +192,19 @@ impl History {
         self.owner.snapshot()
     }
 
+    /// Keeps the state, as a stop does.
+    pub(crate) async fn keep(&mut self) {
+        self.owner.keep().await;
+    }
+
+    /// Ends without keeping anything.
+    pub(crate) fn into_store(self) -> SqliteStore {
+        self.owner.into_store()
+    }
+
     /// Stops cleanly, opens the store again, and fails unless it still says the same.
     pub(crate) async fn close_store(self, directory: &Path) -> anyhow::Result<()> {
-        let snapshot = self.snapshot();
+        let (snapshot, period) = (self.snapshot(), self.round.period());
         let now_ms = snapshot.closed.map_or(0, Round::end_ms) + 5_000;
         let mut before = Vec::new();
         write_csv(&snapshot, &mut before)?;
@@ -200,7 +214,7 @@ impl History {
         drop(self.owner.into_store());
         wait_until_closed(directory).await?;
         let store = SqliteStore::open(directory).await?;
-        let (owner, _) = Owner::open(store, options(Period::new(ROUND_S)?), now_ms).await?;
+        let (owner, _) = Owner::open(store, options(period), now_ms).await?;
         let mut after = Vec::new();
         write_csv(&owner.snapshot(), &mut after)?;
         ensure!(before == after, "the store, opened again, does not say what it said");
@@ -212,7 +226,7 @@ impl History {
 type Opened = anyhow::Result<History>;
 
 /// A store that was dropped is closed by a thread of its own, which then removes its log.
-async fn wait_until_closed(directory: &Path) -> anyhow::Result<()> {
+pub(crate) async fn wait_until_closed(directory: &Path) -> anyhow::Result<()> {
     let deadline = Instant::now() + CLOSED_WITHIN;
     let is_open = || -> std::io::Result<bool> {
         for entry in std::fs::read_dir(directory)? {

@@ -16,6 +16,7 @@ use uptime_aggregator::clock::now_unix_ms;
 use uptime_aggregator::query::Query;
 use uptime_aggregator::store::Details;
 use uptime_aggregator::web::{Web, router};
+use uptime_proto::Period;
 
 use super::Extent;
 use super::history::{History, ROUND_S};
@@ -38,7 +39,8 @@ pub(crate) fn overview(extent: Extent) -> anyhow::Result<()> {
 async fn draw(times: usize) -> anyhow::Result<()> {
     let directory = anywhere()?;
     let network = Network::new(71, NODES, PROBES, ROUND_S);
-    let mut history = Box::pin(History::open(directory.path(), network, PROBES)).await?;
+    let mut history =
+        Box::pin(History::open(directory.path(), network, PROBES, Period::new(ROUND_S)?)).await?;
     let named = (0..).zip(&history.network.ids).map(|(number, id)| (*id, details(number)));
     history.details = named.collect();
     history.together = true;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use uptime_aggregator::publish::{HEADER, replace_file, write_csv};
+use uptime_proto::Period;
 
 use super::Extent;
 use super::history::{History, ROUND_S};
@@ -39,7 +40,8 @@ fn csv(name: &str, seed: u64, nodes: usize, rounds: u64, times: usize) -> anyhow
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let took = runtime.block_on(async {
         let network = Network::new(seed, nodes, 3, ROUND_S);
-        let mut history = Box::pin(History::open(store.path(), network, 3)).await?;
+        let mut history =
+            Box::pin(History::open(store.path(), network, 3, Period::new(ROUND_S)?)).await?;
         history.run(rounds).await?;
         (0..times).map(|_| publish(&history, &path)).collect::<anyhow::Result<Vec<_>>>()
     })?;
@@ -96,7 +98,8 @@ pub(crate) fn round_write(extent: Extent) -> anyhow::Result<()> {
     let rounds = if extent == Extent::Quick { 5 } else { 31 };
     let took = runtime.block_on(async {
         let network = Network::new(33, NODES, 3, ROUND_S);
-        let mut history = Box::pin(History::open(directory.path(), network, 3)).await?;
+        let mut history =
+            Box::pin(History::open(directory.path(), network, 3, Period::new(ROUND_S)?)).await?;
         history.run(20).await?;
         let mut took = Vec::new();
         for _ in 0..rounds {

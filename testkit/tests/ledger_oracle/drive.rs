@@ -10,9 +10,11 @@ use tempfile::TempDir;
 use uptime_aggregator::ledger::rebuilt::rebuild;
 use uptime_aggregator::ledger::snapshot::{NodeView, Snapshot};
 use uptime_aggregator::ledger::verdict::Verdict as LedgerVerdict;
-use uptime_aggregator::ledger::{LedgerOptions, Owner, PartOutcome, RETENTION_S_MIN, Submission};
+use uptime_aggregator::ledger::{
+    LedgerOptions, Owner, PartOutcome, RETENTION_S_MIN, Rebuild, Refolded, Submission,
+};
 use uptime_aggregator::publish::write_csv;
-use uptime_aggregator::store::{Kept, Retraction, SqliteStore, Store};
+use uptime_aggregator::store::{Kept, Retraction, SqliteStore, Store, StoreError};
 use uptime_proto::{Digest, Epoch, Epochs, PartKey};
 use uptime_testkit::oracle::{
     Oracle, OracleFact, Retracted, Sums, Verdict, csv, last_closed, standing,
@@ -35,7 +37,14 @@ pub struct Driver {
     facts: BTreeSet<(u32, PartKey, Digest)>,
     /// Those that hold, with their numbers.
     retracted: Vec<(u64, Retracted)>,
+    refold: Option<Refold>,
     directory: TempDir,
+}
+
+/// All facts being folded again beside what comes in.
+enum Refold {
+    Begun(Rebuild<SqliteStore>),
+    Folded(Result<Refolded, StoreError>),
 }
 
 /// In memory where there is such a place: syncing is what the tests would spend their time on.
@@ -74,6 +83,7 @@ impl Driver {
             keys: BTreeSet::new(),
             facts: BTreeSet::new(),
             retracted: Vec::new(),
+            refold: None,
             directory,
         }
     }
@@ -108,6 +118,26 @@ impl Driver {
 
     pub async fn catch_up(&mut self, now_ms: i64) {
         self.owner().catch_up_at(now_ms).await;
+    }
+
+    /// Folds all facts again beside what comes in: one step of it.
+    pub async fn refold(&mut self, now_ms: i64) {
+        self.refold = match self.refold.take() {
+            None => self.owner().begin_rebuild().await.unwrap().map(Refold::Begun),
+            Some(Refold::Begun(rebuild)) => Some(Refold::Folded(rebuild.fold().await)),
+            Some(Refold::Folded(folded)) => {
+                self.owner().finish_rebuild(folded, now_ms).await;
+                None
+            }
+        };
+    }
+
+    /// Catches up with everything, what is being folded beside included.
+    pub async fn settle(&mut self, now_ms: i64) {
+        while self.refold.is_some() {
+            self.refold(now_ms).await;
+        }
+        self.catch_up(now_ms).await;
     }
 
     /// Packs every day that is over, whether or not it is time.
@@ -164,6 +194,7 @@ impl Driver {
 
     /// Stops, and starts with these rules.
     pub async fn reopen(&mut self, rules: &Epoch, from_file: bool, now_ms: i64) {
+        self.refold = None;
         let mut store = self.owner.take().unwrap().into_store();
         if from_file {
             drop(store);
@@ -351,6 +382,7 @@ pub async fn run(world: &World, facts: &[OracleFact], delivery: &Delivery) -> St
             driver.catch_up(now_ms).await;
             if comparisons < COMPARISONS_MAX && dice.chance(20, &[4, about]) {
                 comparisons += 1;
+                driver.settle(now_ms).await;
                 driver.compare(now_ms, "on the way");
             }
         }
@@ -376,6 +408,9 @@ async fn chores(driver: &mut Driver, delivery: &Delivery, about: u64, now_ms: i6
     }
     if dice.chance(delivery.chores, &[12, about]) {
         driver.keep().await;
+    }
+    if dice.chance(delivery.chores * 4, &[14, about]) {
+        driver.refold(now_ms).await;
     }
 }
 
@@ -406,7 +441,7 @@ async fn finish(mut driver: Driver, announced: &[Rules], end_ms: i64) -> String 
     for rules in announced {
         driver.reopen(&rules.epoch(), true, rules.announced_ms()).await;
     }
-    driver.catch_up(end_ms).await;
+    driver.settle(end_ms).await;
     driver.compare(end_ms, "at the end");
     driver.compare_accounts("at the end").await;
     driver.pack(end_ms).await;

@@ -7,8 +7,6 @@ use uptime_proto::{Class, Digest, Epoch, Kind, Outcome};
 use super::*;
 use crate::ledger::evidence::{Fact, FactKey};
 
-const DAY_S: u64 = 86_400;
-
 fn epochs() -> Arc<Epochs> {
     Arc::new(Epochs::new(vec![Epoch::with_defaults(Period::new(30).unwrap())]).unwrap())
 }
@@ -83,7 +81,7 @@ fn the_writer_writes_and_the_reader_reads_the_golden_file() {
     assert_eq!(read.differs_from(&state), None);
     assert_eq!(read.seed().unwrap().last_up(), state.seed().unwrap().last_up());
     assert_eq!(write(&read, &[]), golden, "nothing of it was lost");
-    assert!(state.carried_to_s() % DAY_S > 0, "some of it is carried");
+    assert!(state.carried_to_s() > 0, "some of it is carried");
 }
 
 #[test]

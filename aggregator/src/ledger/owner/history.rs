@@ -20,6 +20,7 @@ impl<S: Store> Owner<S> {
     pub(super) async fn rebuild(&mut self, now_ms: i64) -> Result<(), StoreError> {
         let base = self.base().await?;
         self.replay(base, &BTreeSet::new(), now_ms).await?;
+        self.rebuild_wanted = false;
         self.state.forget_changes();
         Ok(())
     }

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use roaring::RoaringBitmap;
+use tokio::time::Instant;
 use uptime_proto::round::DAY_S;
 use uptime_proto::{Epochs, Round};
 
@@ -148,7 +149,7 @@ impl<S: Store> Owner<S> {
     /// Keeps the state as it is, if everything that came is in it. What fails is reported and costs
     /// nothing but time at the next start.
     pub async fn keep(&mut self) {
-        if !self.dirty.is_empty() || self.rebuild_wanted {
+        if !self.dirty.is_empty() || self.is_outdated() {
             return;
         }
         let pieces = kept::write(&self.state, self.state.retractions());
@@ -186,6 +187,7 @@ impl<S: Store> Owner<S> {
             tracing::info!(retractions = retractions.len(), "retractions changed");
             self.state.set_retractions(Arc::new(retractions));
             self.rebuild_wanted = true;
+            self.rebuild_not_before = Instant::now();
         }
         Ok(())
     }
@@ -224,7 +226,7 @@ impl<S: Store> Owner<S> {
     /// Takes a base in place of the facts of rounds before this; answers how many rows and segments
     /// went.
     pub(super) async fn let_go(&mut self, base: &State, before_s: u64) -> Result<u64, StoreError> {
-        if self.state.carried_to_s() >= base.carried_to_s() || self.rebuild_wanted {
+        if self.state.carried_to_s() >= base.carried_to_s() || self.is_outdated() {
             return Ok(0);
         }
         self.store.keep(Kept::Base, &kept::write(base, &[])).await?;

@@ -1,0 +1,209 @@
+//! Folding all facts again beside what comes in: after a retraction, or when a fact that counted in
+//! a closed round was outranked.
+//!
+//! Owns the hand-over: what came while the facts were read is led in afterwards, as after a start
+//! from a kept state. Until then the state before goes on to count what will count no more. Refuses
+//! to be kept busy by a probe that contradicts itself round after round.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics::histogram;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+use uptime_proto::{Epochs, Round};
+
+use super::Owner;
+use super::history::{fold, judge};
+use super::keeping::base;
+use crate::ledger::evidence::FactKey;
+use crate::ledger::rebuilt::LeftOut;
+use crate::ledger::retraction::Retraction;
+use crate::ledger::state::State;
+use crate::store::{Store, StoreError};
+
+/// After facts were folded again it is so many times as long until conflicts alone have them folded
+/// once more: a tenth of one processor at most. Retractions do not wait.
+const REST: u32 = 9;
+/// One is at work and none can be waiting.
+const JOBS_MAX: usize = 1;
+
+type Folded = Result<Refolded, StoreError>;
+
+/// All there is to fold, on a connection of its own.
+#[derive(Debug)]
+pub struct Rebuild<S> {
+    store: S,
+    epochs: Arc<Epochs>,
+    retractions: Arc<Vec<Retraction>>,
+    with_seed: bool,
+    target: Round,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Refolded {
+    state: State,
+    left_out: LeftOut,
+}
+
+impl<S: Store> Rebuild<S> {
+    /// Folds everything up to the round that was the last closed one when this was made.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn fold(mut self) -> Result<Refolded, StoreError> {
+        let Self { store, epochs, retractions, with_seed, target } = &mut self;
+        let mut left_out = LeftOut::default();
+        let mut state = base(store, epochs, retractions, *with_seed, &mut left_out).await?;
+        let none = BTreeSet::new();
+        let mut dirty = fold(store, &mut state, &none, *target, u64::MAX, &mut left_out).await?;
+        while !dirty.is_empty() {
+            judge(store, &mut state, &mut dirty).await?;
+        }
+        Ok(Refolded { state, left_out })
+    }
+}
+
+/// Where somebody folds beside the owner.
+#[derive(Debug)]
+pub(super) struct Beside<S> {
+    jobs: mpsc::Sender<(Rebuild<S>, oneshot::Sender<Folded>)>,
+}
+
+/// Makes one, and what folds all that is handed to it, until nobody can hand it anything any more.
+pub(super) fn beside<S: Store>() -> (Beside<S>, impl Future<Output = ()>) {
+    let (jobs, mut waiting) = mpsc::channel::<(Rebuild<S>, oneshot::Sender<Folded>)>(JOBS_MAX);
+    let work = async move {
+        while let Some((rebuild, answer)) = waiting.recv().await {
+            // Whoever waited may have stopped.
+            answer.send(rebuild.fold().await).ok();
+        }
+    };
+    (Beside { jobs }, work)
+}
+
+/// A rebuild that is under way.
+#[derive(Debug)]
+pub(super) struct Pending {
+    /// Facts of closed rounds that came since it began.
+    pub(super) late: BTreeSet<FactKey>,
+    retractions: Arc<Vec<Retraction>>,
+    since: Instant,
+    /// `None`: whoever drives the owner step by step folds and hands over.
+    folded: Option<oneshot::Receiver<Folded>>,
+}
+
+impl Pending {
+    /// Whether somebody beside the owner is at it.
+    pub(super) fn is_elsewhere(&self) -> bool {
+        self.folded.is_some()
+    }
+}
+
+/// When a rebuild comes to an end that somebody beside the owner is at; never otherwise.
+pub(super) async fn ended(pending: &mut Option<Pending>) -> Folded {
+    let Some(folded) = pending.as_mut().and_then(|pending| pending.folded.as_mut()) else {
+        return std::future::pending().await;
+    };
+    folded.await.unwrap_or_else(|_| Err(StoreError::Damaged("the fold ended early".to_owned())))
+}
+
+impl<S: Store> Owner<S> {
+    /// Whether facts are to be folded again, and may be now.
+    pub(super) fn rebuild_is_due(&self) -> bool {
+        self.rebuild_wanted && self.pending.is_none() && self.rebuild_not_before <= Instant::now()
+    }
+
+    /// Whether the state counts what it should not any more.
+    pub(super) fn is_outdated(&self) -> bool {
+        self.rebuild_wanted || self.pending.is_some()
+    }
+
+    /// Has all facts folded again beside what comes in, where there is somebody to do so, or does
+    /// so now; answers whether the state has changed.
+    pub(super) async fn rebuild_somehow(&mut self, now_ms: i64) -> bool {
+        tracing::info!("closed rounds changed: folding all facts again");
+        let began = match &self.beside {
+            Some(beside) if self.state.closed().is_some() => Some(beside.jobs.clone()),
+            _ => None,
+        };
+        let done = match began {
+            Some(jobs) => self.hand_to(&jobs).await.map(|()| false),
+            None => self.rebuild(now_ms).await.map(|()| true),
+        };
+        done.unwrap_or_else(|error| {
+            tracing::error!(%error, "rebuilding failed; will be tried again at the next round");
+            self.rebuild_wanted = true;
+            self.rebuild_not_before = Instant::now() + Duration::from_secs(1);
+            false
+        })
+    }
+
+    async fn hand_to(
+        &mut self,
+        jobs: &mpsc::Sender<(Rebuild<S>, oneshot::Sender<Folded>)>,
+    ) -> Result<(), StoreError> {
+        let Some(rebuild) = self.begin_rebuild().await? else { return Ok(()) };
+        let (answer, folded) = oneshot::channel();
+        if let Some(pending) = &mut self.pending {
+            pending.folded = Some(folded);
+        }
+        // There is room: one is under way at a time. If it is gone, `ended` says so.
+        jobs.try_send((rebuild, answer)).ok();
+        Ok(())
+    }
+
+    /// Begins a rebuild that whoever drives the owner step by step folds, at any later moment, and
+    /// hands to [`Owner::finish_rebuild`]; `None` before any round was closed.
+    ///
+    /// # Errors
+    /// When no further connection to the store can be made.
+    pub async fn begin_rebuild(&mut self) -> Result<Option<Rebuild<S>>, StoreError> {
+        let Some(target) = self.state.closed() else { return Ok(None) };
+        let retractions = Arc::clone(self.state.retractions());
+        let rebuild = Rebuild {
+            store: self.store.reader().await?,
+            epochs: Arc::clone(self.state.epochs()),
+            retractions: Arc::clone(&retractions),
+            with_seed: self.options.with_seed,
+            target,
+        };
+        self.rebuild_wanted = false;
+        let (late, since) = (BTreeSet::new(), Instant::now());
+        self.pending = Some(Pending { late, retractions, since, folded: None });
+        Ok(Some(rebuild))
+    }
+
+    /// Takes the state that was folded in place of its own, led on to now.
+    pub async fn finish_rebuild(&mut self, folded: Folded, now_ms: i64) {
+        let Some(pending) = self.pending.take() else { return };
+        let took = pending.since.elapsed();
+        histogram!("uptime_ledger_rebuild_seconds").record(took);
+        if pending.retractions != *self.state.retractions() {
+            // Others hold by now: from the beginning.
+            self.rebuild_wanted = true;
+            return;
+        }
+        self.rebuild_not_before = Instant::now() + took * REST;
+        let replayed = match folded {
+            Ok(Refolded { state, left_out }) => {
+                left_out.report();
+                self.replay(state, &pending.late, now_ms).await
+            }
+            Err(error) => Err(error),
+        };
+        match replayed {
+            Ok(()) => {
+                tracing::info!(took_s = took.as_secs(), "all facts are folded again");
+                self.state.forget_changes();
+            }
+            Err(error) => {
+                tracing::error!(%error, "rebuilding failed; will be tried again");
+                self.rebuild_wanted = true;
+            }
+        }
+        self.publish();
+    }
+}
