@@ -8,6 +8,7 @@ pub mod access;
 pub mod admin;
 pub mod clock;
 pub mod config;
+pub mod disk;
 pub mod ingest;
 pub mod ledger;
 pub mod lock;

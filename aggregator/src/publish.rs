@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::now_unix_ms;
+use crate::disk::{directory_of, named, sync_directory_of};
 use crate::ledger::snapshot::{NodeLine, Snapshot};
 use crate::ledger::uptime::write_shortest_decimal;
 use crate::store::Opening;
@@ -75,16 +76,9 @@ pub fn replace_file(
     path: &Path,
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> io::Result<()> {
-    let named = |error: io::Error, what: &Path| {
-        io::Error::new(error.kind(), format!("{}: {error}", what.display()))
-    };
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-        _ => PathBuf::from("."),
-    };
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
-    let temporary = directory.join(name);
+    let temporary = directory_of(path).join(name);
     let file = File::create(&temporary).map_err(|error| named(error, &temporary))?;
     let mut buffered = BufWriter::with_capacity(1 << 18, file);
     let written = write(&mut buffered).and_then(|()| buffered.flush());
@@ -92,9 +86,7 @@ pub fn replace_file(
         .and_then(|()| buffered.get_ref().sync_all())
         .map_err(|error| named(error, &temporary))?;
     std::fs::rename(&temporary, path).map_err(|error| named(error, path))?;
-    File::open(&directory)
-        .and_then(|directory| directory.sync_all())
-        .map_err(|error| named(error, &directory))
+    sync_directory_of(path)
 }
 
 /// What the `seed` dialect takes besides the snapshot.

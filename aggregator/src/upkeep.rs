@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::disk::sync_directory_of;
 use crate::ledger::kept_state_agrees;
 use crate::store::{Checked, Progress, STORE_FILE_NAME, SqliteStore, Store, StoreError};
 
@@ -214,8 +215,5 @@ fn remove_if_there(path: &Path) -> Result<(), UpkeepError> {
 
 /// Renames a synced file to where nothing is, and syncs the directory.
 fn put_in_place(from: &Path, to: &Path) -> Result<(), UpkeepError> {
-    std::fs::rename(from, to).map_err(file_error(to))?;
-    let directory = to.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let directory = directory.unwrap_or(Path::new("."));
-    File::open(directory).and_then(|directory| directory.sync_all()).map_err(file_error(directory))
+    std::fs::rename(from, to).and_then(|()| sync_directory_of(to)).map_err(file_error(to))
 }

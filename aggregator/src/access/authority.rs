@@ -17,6 +17,7 @@ use rcgen::{
 use time::OffsetDateTime;
 
 use super::peer::fingerprint;
+use crate::disk::sync_directory_of;
 
 /// Its directory in the data directory.
 const DIRECTORY: &str = "authority";
@@ -204,7 +205,8 @@ pub fn write_new(path: &Path, text: &str, mode: u32) -> Result<(), AuthorityErro
     let written = OpenOptions::new().write(true).create_new(true).mode(mode).open(path).and_then(
         |mut file| {
             file.write_all(text.as_bytes())?;
-            file.sync_all()
+            file.sync_all()?;
+            sync_directory_of(path)
         },
     );
     written.map_err(|source| AuthorityError::File { path: path.to_owned(), source })
@@ -222,7 +224,9 @@ pub fn write_over(path: &Path, text: &str, mode: u32) -> Result<(), AuthorityErr
         _ => {}
     }
     write_new(&fresh, text, mode)?;
-    fs::rename(&fresh, path).map_err(|source| failed(path, source))
+    fs::rename(&fresh, path)
+        .and_then(|()| sync_directory_of(path))
+        .map_err(|source| failed(path, source))
 }
 
 #[cfg(test)]

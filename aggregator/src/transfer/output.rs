@@ -8,6 +8,7 @@ use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
 use std::path::{Path, PathBuf};
 
 use super::TransferError;
+use crate::disk::sync_directory_of;
 
 /// Rows are small; the system is asked for whole pieces.
 const BUFFER_BYTES: usize = 1 << 18;
@@ -105,10 +106,7 @@ fn place(temporary: &Path, path: &Path, force: bool) -> Result<(), TransferError
         _ if !force && path.symlink_metadata().is_ok() => return Err(is_there(path)),
         _ => std::fs::rename(temporary, path).map_err(|error| fault(path, error))?,
     }
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let directory = directory.unwrap_or(Path::new("."));
-    let synced = File::open(directory).and_then(|directory| directory.sync_all());
-    synced.map_err(|error| fault(directory, error))
+    sync_directory_of(path).map_err(|error| fault(path, error))
 }
 
 impl Write for Output {
