@@ -184,7 +184,7 @@ impl Proof {
         now_ms: i64,
     ) -> Result<[u8; 32], Refused> {
         let hash = self.token.ok_or(Refused::unnamed(Refusal::NoProof))?;
-        let credential = identities.credentials.get(&hash);
+        let credential = identities.credential(&hash);
         let ticket = credential.filter(|found| found.kind == CredentialKind::Ticket);
         let ticket = ticket.ok_or(Refused::unnamed(Refusal::UnknownTicket))?;
         if over(ticket.valid_until_ms, now_ms) {
@@ -203,7 +203,7 @@ fn by_token<'a>(
     hash: &[u8; 32],
     now_ms: i64,
 ) -> Result<&'a str, Refused> {
-    let credential = identities.credentials.get(hash);
+    let credential = identities.credential(hash);
     let credential = credential.filter(|found| found.kind == CredentialKind::Token);
     let credential = credential.ok_or(Refused::unnamed(Refusal::UnknownToken))?;
     if over(credential.valid_until_ms, now_ms) {
@@ -223,7 +223,7 @@ fn by_certificate<'a>(
         return Err(Refused::of(Refusal::ExpiredCertificate, name));
     }
     // Certificates of another authority are not among them: that authority answers for them.
-    let credential = identities.credentials.get(&shown.fingerprint);
+    let credential = identities.credential(&shown.fingerprint);
     if credential.is_some_and(|known| over(known.valid_until_ms, now_ms)) {
         return Err(Refused::of(Refusal::EndedCertificate, name));
     }

@@ -177,9 +177,21 @@ pub struct Identities {
     pub probes: BTreeMap<String, ProbeRecord>,
     /// Readers and admins, by name.
     pub callers: BTreeMap<String, CallerRecord>,
-    /// By hash. Looking one up takes a time that depends on hashes alone, and whoever guesses
-    /// tokens cannot steer their hashes; so no comparison of secrets has to be of constant time.
+    /// By hash. For proofs shown by strangers see [`Identities::credential`].
     pub credentials: HashMap<[u8; 32], Credential>,
+}
+
+impl Identities {
+    /// The credential with this hash. Every stored hash is compared, each in constant time, so that
+    /// how long it takes says nothing of how much of one was guessed; there are some hundreds.
+    #[must_use]
+    pub fn credential(&self, shown: &[u8; 32]) -> Option<&Credential> {
+        let shown = blake3::Hash::from_bytes(*shown);
+        self.credentials.iter().fold(None, |found, (hash, credential)| {
+            // This type's comparison is of constant time.
+            if blake3::Hash::from_bytes(*hash) == shown { Some(credential) } else { found }
+        })
+    }
 }
 
 /// A line of the trail.
