@@ -18,7 +18,9 @@ use metrics::counter;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
-use uptime_proto::convert::{Decoder, PartLimits, Refusal, part_from_wire, samples_from_wire};
+use uptime_proto::convert::{
+    Decoder, IdPool, PartLimits, Refusal, part_from_wire, samples_from_wire,
+};
 use uptime_proto::v1::{self, RefusalReason, ReportStatus};
 use uptime_proto::{Epoch, Epochs, NodeId, Part, Reason, Sample};
 
@@ -93,13 +95,15 @@ pub struct Ingest {
     ledger: Ledger,
     connections: Connections,
     options: Arc<IngestOptions>,
+    /// Ids that probes have numbered on their streams.
+    ids: IdPool,
 }
 
 impl Ingest {
     /// The service over a ledger; `connections` is shared with [`dispatch`].
     #[must_use]
     pub fn new(ledger: Ledger, connections: Connections, options: IngestOptions) -> Self {
-        Self { ledger, connections, options: Arc::new(options) }
+        Self { ledger, connections, options: Arc::new(options), ids: IdPool::default() }
     }
 
     /// Checks a report and hands it over. The outer future ends when it has its place in the

@@ -7,10 +7,12 @@
 mod columns;
 mod compact;
 mod head;
+mod pool;
 pub mod runs;
 mod samples;
 
 pub use compact::{Decoder, Encoder};
+pub use pool::IdPool;
 pub use samples::{SAMPLES_PER_REPORT_MAX, samples_from_wire, samples_to_compact};
 
 use std::fmt;

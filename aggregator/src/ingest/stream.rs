@@ -134,7 +134,7 @@ async fn exchange(
     mut inbound: Inbound,
     outbound: &Outbound,
 ) -> Ended {
-    let mut decoder = Decoder::default();
+    let mut decoder = Decoder::sharing(&ingest.ids);
     let mut pending = FuturesUnordered::new();
     // Who hands in too much is not read for a while; what it sends waits at its own end.
     let mut read_from = Instant::now();

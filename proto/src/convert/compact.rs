@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 
 use super::head::Head;
+use super::pool::{IdPool, Numbered};
 use super::runs::Bits;
 use super::{PartLimits, Refusal, check_count, head_from_wire, head_to_wire};
 use crate::evidence::{Class, Part, Sets};
@@ -200,7 +201,7 @@ fn coded(class: Class, compact: &v1::CompactEvidence) -> &[u8] {
 /// The receiving end.
 #[derive(Debug, Default)]
 pub struct Decoder {
-    ids: Vec<NodeId>,
+    ids: Numbered,
     /// The numbers in the order of their ids, so that sets come out sorted without sorting.
     by_id: Vec<u32>,
     sequences: Vec<Received>,
@@ -221,6 +222,12 @@ struct Received {
 }
 
 impl Decoder {
+    /// A decoder that keeps ids it shares with others in this pool.
+    #[must_use]
+    pub fn sharing(pool: &IdPool) -> Self {
+        Self { ids: Numbered::sharing(pool), ..Self::default() }
+    }
+
     /// How many ids the stream has numbered.
     #[must_use]
     pub fn numbered(&self) -> usize {
@@ -247,7 +254,7 @@ impl Decoder {
 
     /// The id of this number.
     pub(super) fn id(&self, number: u32) -> Option<NodeId> {
-        self.ids.get(number as usize).copied()
+        self.ids.id(number)
     }
 
     /// The next part of this stream. What it says of the stream is kept even when the part is
@@ -346,17 +353,17 @@ impl Decoder {
             return Err(Refusal::new(RefusalReason::Resync, detail));
         }
         let first = u32::try_from(self.ids.len()).unwrap_or(u32::MAX);
-        // Not twice as much as is needed: there is one of these per stream.
-        self.ids.reserve_exact(new.len());
         self.by_id.reserve_exact(new.len());
-        self.ids.extend(new);
+        self.ids.extend(&new);
         let last = u32::try_from(self.ids.len()).unwrap_or(u32::MAX);
         self.by_id.extend(first..last);
-        let ids = &self.ids;
+        let (pool, places) = self.ids.read();
         // Adaptive: the old numbers are one sorted run already.
-        self.by_id.sort_by_key(|number| ids[*number as usize]);
-        let twice = |pair: &[u32]| ids[pair[0] as usize] == ids[pair[1] as usize];
-        if self.by_id.windows(2).any(twice) {
+        self.by_id.sort_by_key(|number| pool.id(places[*number as usize]));
+        let twice = |pair: &[u32]| places[pair[0] as usize] == places[pair[1] as usize];
+        let is_twice = self.by_id.windows(2).any(twice);
+        drop(pool);
+        if is_twice {
             // Not kept: no set may ever hold an id twice.
             self.by_id.retain(|number| *number < first);
             self.ids.truncate(first as usize);
@@ -368,12 +375,13 @@ impl Decoder {
 
     fn expand(&self, sets: &SlotSets) -> Sets {
         let mut expanded = Sets::default();
+        let (pool, places) = self.ids.read();
         for class in Class::ALL {
             let bits = &sets[class.index()];
             let mut ids = Vec::with_capacity(bits.count());
             if ids.capacity() > 0 {
                 let members = self.by_id.iter().filter(|number| bits.contains(**number));
-                ids.extend(members.map(|number| self.ids[*number as usize]));
+                ids.extend(members.map(|number| pool.id(places[*number as usize])));
             }
             expanded.set_sorted(class, ids);
         }

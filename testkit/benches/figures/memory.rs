@@ -13,7 +13,7 @@ use anyhow::{Context, ensure};
 use prost::Message;
 use uptime_aggregator::ledger::{Owner, PartOutcome, Submission};
 use uptime_aggregator::store::SqliteStore;
-use uptime_proto::convert::{Decoder, Encoder, PartLimits, part_from_wire};
+use uptime_proto::convert::{Decoder, Encoder, IdPool, PartLimits, part_from_wire};
 use uptime_proto::{Epoch, Period, v1};
 
 use super::Extent;
@@ -74,7 +74,8 @@ async fn keep(directory: &Path) -> anyhow::Result<()> {
     let probes = enrol(&mut store, PROBES).await?;
     let start_ms = first_round(period)?.start_ms();
     let (mut owner, _ledger) = Owner::open(store, options(period), start_ms).await?;
-    let mut decoders: Vec<Decoder> = probes.iter().map(|_| Decoder::default()).collect();
+    let ids = IdPool::default();
+    let mut decoders: Vec<Decoder> = probes.iter().map(|_| Decoder::sharing(&ids)).collect();
     let mut input = BufReader::new(std::io::stdin().lock());
     while let Some(frame) = Frame::read(&mut input)? {
         let Some(at) = frame.probe.checked_sub(1) else {
