@@ -175,7 +175,7 @@ impl Inner {
             self.unwritten.add(lost);
             return Err(SpoolError::NoKey { round_s });
         }
-        let number = self.numbers.take(round_s, &part.key.subnet, limits.part_numbers_max);
+        let number = self.numbers.take(round_s, &part.key.subnet, limits);
         part.key.number = number.ok_or(SpoolError::NoKey { round_s })?;
         let written = self.write_part(&part, limits);
         let sequence = written.map_err(|source| {
