@@ -164,6 +164,9 @@ setting_args! {
         "connections-per-address-max", "UPTIME_CONNECTIONS_PER_ADDRESS_MAX", "N";
     /// Parts a second that one probe may hand in on average; beyond that it waits [default: 2000]
     parts_per_s_max = "parts-per-s-max", "UPTIME_PARTS_PER_S_MAX", "N";
+    /// Parts of one round that one probe may have stored, over all subnets; further ones are
+    /// refused [default: 256]
+    parts_per_round_max = "parts-per-round-max", "UPTIME_PARTS_PER_ROUND_MAX", "N";
     /// Whether a probe that mostly contradicts all others counts no more until a person decides
     /// [default: false]
     set_aside_disagreeing = "set-aside-disagreeing", "UPTIME_SET_ASIDE_DISAGREEING", "BOOL";

@@ -154,7 +154,9 @@ impl Ingest {
                 .collect();
             for outcome in &all {
                 if let PartOutcome::Refused(reason, detail) = outcome {
-                    tracing::warn!(probe = name, reason = reason.as_str_name(), detail, "refused");
+                    let reason = reason.as_str_name();
+                    counter!("uptime_ingest_parts_refused_total", "reason" => reason).increment(1);
+                    tracing::warn!(probe = name, reason, detail, "refused");
                 }
             }
             Ok(report_result(report_id, &all))
@@ -201,6 +203,7 @@ impl Ingest {
             parts_per_report_max: narrow(PARTS_PER_REPORT_MAX),
             observations_per_part_max: narrow(part.observations_per_part_max),
             part_numbers_max: u32::from(part.part_numbers_max),
+            parts_per_round_max: part.parts_per_round_max,
             reports_in_flight_max: narrow(REPORTS_IN_FLIGHT_MAX),
             compact_bases_max: narrow(part.compact_bases_max),
             compact_nodes_max: part.compact_nodes_max,

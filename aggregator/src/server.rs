@@ -65,6 +65,7 @@ impl Server {
         let lock = DirectoryLock::take(&config.data_dir)?;
         let options = LedgerOptions {
             unconfirmed_nodes_max: config.unconfirmed_nodes_max,
+            parts_per_round_max: config.limits.parts_per_round_max,
             with_seed: config.csv_dialect == CsvDialect::Seed,
             retention_s: config.retention_s,
             ..LedgerOptions::new(config.rules.clone())

@@ -13,6 +13,7 @@ mod identities;
 mod kept;
 mod opening;
 mod packing;
+mod round_parts;
 mod samples;
 mod schema;
 mod segment;
@@ -248,6 +249,8 @@ pub struct Batch {
     pub late: BTreeSet<FactKey>,
     /// Samples.
     pub samples: Vec<NodeSample>,
+    /// Parts that one probe may have stored for one round; `None`: any number.
+    pub parts_per_round_max: Option<u32>,
     /// When it is written, unix milliseconds.
     pub now_ms: i64,
 }
@@ -274,6 +277,8 @@ pub enum Put {
     ConflictSmallest,
     /// Stored beside another one under the same key that has a smaller digest.
     ConflictLarger,
+    /// Not stored: the round has as many parts of this probe as it may.
+    RoundFull,
 }
 
 /// A fact, or the place of one that cannot be read.

@@ -93,6 +93,10 @@ impl Plan {
         PartLimits {
             observations_per_part_max: limits.observations_per_part_max as usize,
             part_numbers_max: u16::try_from(limits.part_numbers_max).unwrap_or(u16::MAX),
+            parts_per_round_max: match limits.parts_per_round_max {
+                0 => u32::MAX,
+                most => most,
+            },
             subnet_bytes_max: limits.subnet_bytes_max as usize,
             compact_bases_max: limits.compact_bases_max as usize,
             compact_nodes_max: limits.compact_nodes_max,

@@ -269,6 +269,7 @@ impl Scanner {
             .record((now_unix_ms() - started_ms) as f64 / 1000.0);
         tracing::info!(
             round = round.start_s(),
+            parts = counts.parts,
             offers = counts.offers,
             looked_up = counts.looked_up,
             found = counts.found,

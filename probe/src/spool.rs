@@ -32,13 +32,18 @@
 //! frame at the end of a file: a write that did not end.
 //!
 //! `spool.lock` is locked by the process that has the spool open. Its content is the mark: the 8
-//! bytes `GUSPMRK1`, the last sequence number (u64), the highest round (start, u64) of a part, the
-//! checksum of these 24 bytes. It is overwritten after each entry and gap, and not synced.
+//! bytes `GUSPMRK2`, the last sequence number (u64), the highest round (start, u64) of a part, a
+//! round (start, u64; 0: not known) before which nothing is that waits, the checksum of these 32
+//! bytes. It is overwritten after each entry and gap, and not synced.
 //!
 //! Which keys were made before: those of the entries. Of rounds up to a segment's high water that
 //! is not known when the segments before it tell of no such round; where something is damaged,
 //! where a sequence number is missing, or where the mark is ahead of the segments, it is not known
 //! of any round up to the highest. Such rounds are not scanned again.
+//!
+//! What a missing number was is not known; its rounds are taken to be about those of the entries
+//! around it. So a second damage, to the gap that tells of a first one before that was delivered,
+//! is told of with rounds that need not be the gap's.
 //!
 //! `NAME.damaged` was a segment in which something was damaged. At most 8 such files are kept, and
 //! of them at most an eighth of the bytes the spool may take; nothing reads them.

@@ -3,6 +3,8 @@
 //! Owns one stream at a time and never gives up. A part leaves the spool only when the aggregator
 //! has said that it is on disk there, or that it will never take it.
 
+mod beats;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -23,6 +25,8 @@ use uptime_proto::v1::{
 };
 use uptime_proto::{MESSAGE_BYTES_MAX, PROTOCOL_VERSION};
 
+use beats::{Beats, is_quick};
+
 use crate::clock::now_unix_ms;
 use crate::orders::{CLOCK_OFFSET_MS_MAX, Orders, Plan};
 use crate::spool::{Cursor, Item, Spool};
@@ -36,13 +40,6 @@ const SAMPLES_PER_REPORT: usize = 500;
 /// A connection is asked for a sign of life when it gave none for so long, and is given up when it
 /// gives none for as long again.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
-/// A heartbeat goes out when nothing else did for so long; the aggregator answers it. Reports of
-/// rounds of half a minute say as much, so it is no shorter than need be.
-const HEARTBEAT: Duration = Duration::from_secs(25);
-/// And whatever else goes out, when none did for so long: its answer tells the time.
-const CLOCK_EVERY: Duration = Duration::from_secs(240);
-/// An answer that took longer tells the time too roughly.
-const ANSWER_QUICK_MS: i64 = 1_000;
 /// Without a word for so long the stream is taken for dead.
 const SILENCE_MAX: Duration = Duration::from_secs(35);
 /// For the connection and for the answer to Hello.
@@ -165,6 +162,8 @@ struct Session {
     plan: Plan,
     welcome: v1::Welcome,
     clock_offset_ms: i64,
+    /// Welcome came too late to tell the aggregator's time by.
+    clock_unsure: bool,
 }
 
 /// What the aggregator says of itself and of this probe.
@@ -304,9 +303,14 @@ impl Uplink {
         };
         let answered_ms = now_unix_ms();
         let plan = Plan::from_welcome(&welcome).map_err(UplinkError::Ended)?;
-        // The server read its clock about half way between the question and the answer.
-        let clock_offset_ms = welcome.server_time_unix_ms - asked_ms.midpoint(answered_ms);
-        Ok(Session { outbound, inbound, plan, welcome, clock_offset_ms })
+        let clock_offset_ms = beats::clock_offset(
+            self.orders.now().clock_offset_ms,
+            asked_ms,
+            welcome.server_time_unix_ms,
+            answered_ms,
+        );
+        let clock_unsure = !is_quick(asked_ms, answered_ms);
+        Ok(Session { outbound, inbound, plan, welcome, clock_offset_ms, clock_unsure })
     }
 
     async fn session(&mut self, address: &str) -> UplinkError {
@@ -314,7 +318,7 @@ impl Uplink {
             Ok(session) => session,
             Err(error) => return error,
         };
-        let Session { outbound, inbound, plan, welcome, clock_offset_ms } = session;
+        let Session { outbound, inbound, plan, welcome, clock_offset_ms, clock_unsure } = session;
         tracing::info!(
             address,
             probe = welcome.probe_name,
@@ -334,17 +338,19 @@ impl Uplink {
         let in_flight_max = plan.limits.reports_in_flight_max.max(1) as usize;
         self.orders.connected(plan, &welcome, clock_offset_ms);
         let sending = Sending { outbound, encoder: Encoder::for_stream(), limits, in_flight_max };
-        self.exchange(sending, inbound).await
+        let now = Instant::now();
+        let beats = if clock_unsure { Beats::due_at_once(now) } else { Beats::new(now) };
+        self.exchange(sending, inbound, beats).await
     }
 
     async fn exchange(
         &mut self,
         mut sending: Sending,
         mut inbound: Streaming<v1::AggregatorMessage>,
+        mut beats: Beats,
     ) -> UplinkError {
         let mut cursor = self.spool.cursor();
         let mut in_flight = InFlight::default();
-        let mut beats = Beats::new(Instant::now());
         let mut heard = Instant::now();
         // When the last heartbeat went out that was not answered yet, by this host's clock.
         let mut beat_ms = None;
@@ -391,8 +397,7 @@ impl Uplink {
     /// have been set since.
     fn compare_clocks(&self, asked_ms: Option<i64>, server_ms: i64) {
         let now_ms = now_unix_ms();
-        let quick = |asked_ms: &i64| (0..=ANSWER_QUICK_MS).contains(&(now_ms - asked_ms));
-        if let Some(asked_ms) = asked_ms.filter(quick) {
+        if let Some(asked_ms) = asked_ms.filter(|asked_ms| is_quick(*asked_ms, now_ms)) {
             set_offset_gauge(server_ms - asked_ms.midpoint(now_ms));
             self.orders.clock_measured(server_ms - asked_ms.midpoint(now_ms));
         }
@@ -534,33 +539,6 @@ impl InFlight {
     }
 }
 
-/// When the next heartbeat is due.
-#[derive(Debug)]
-struct Beats {
-    /// When anything went out.
-    sent: Instant,
-    /// When a heartbeat did.
-    beat: Instant,
-}
-
-impl Beats {
-    fn new(now: Instant) -> Self {
-        Self { sent: now, beat: now }
-    }
-
-    fn due(&self) -> Instant {
-        (self.sent + HEARTBEAT).min(self.beat + CLOCK_EVERY)
-    }
-
-    fn sent(&mut self, now: Instant) {
-        self.sent = now;
-    }
-
-    fn beat(&mut self, now: Instant) {
-        *self = Self::new(now);
-    }
-}
-
 #[expect(clippy::cast_precision_loss, reason = "a gauge of milliseconds")]
 fn set_offset_gauge(clock_offset_ms: i64) {
     gauge!("uptime_uplink_clock_offset_seconds").set(clock_offset_ms as f64 / 1000.0);
@@ -612,24 +590,5 @@ mod tests {
         assert_eq!(in_flight.insert(704), 4);
         assert_eq!((in_flight.remove(1), in_flight.insert(705)), (Some(700), 1));
         assert_eq!(in_flight.len(), 4);
-    }
-
-    #[test]
-    fn a_heartbeat_is_due_after_silence_and_now_and_then_for_the_clock() {
-        let begun = Instant::now();
-        let mut beats = Beats::new(begun);
-        assert_eq!(beats.due(), begun + HEARTBEAT);
-        let mut now = begun;
-        let mut beaten = 0;
-        // Reports every ten seconds, for an hour.
-        while now < begun + Duration::from_secs(3_600) {
-            now += Duration::from_secs(10);
-            if beats.due() <= now {
-                beats.beat(now);
-                beaten += 1;
-            }
-            beats.sent(now);
-        }
-        assert_eq!(beaten, 3_600 / CLOCK_EVERY.as_secs());
     }
 }

@@ -22,23 +22,29 @@ use crate::node_id::NodeId;
 use crate::round::{Period, Round};
 use crate::v1::{self, RefusalReason, part::Evidence};
 
-/// Limits on one part. Defaults are what the aggregator announces unless told otherwise.
+/// Limits on parts. Defaults are what the aggregator announces unless told otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs, reason = "documented in types.proto")]
 pub struct PartLimits {
     pub observations_per_part_max: usize,
     pub part_numbers_max: u16,
+    /// Over all subnets of a round. Nothing a message is wrong by alone: whoever makes parts and
+    /// whoever stores them keep to it.
+    pub parts_per_round_max: u32,
     pub subnet_bytes_max: usize,
     pub compact_bases_max: usize,
     pub compact_nodes_max: u32,
 }
 
 impl Default for PartLimits {
-    /// 40,000 ids are 800 kB, so a part always fits a message; 64 such parts carry 2.5 million.
+    /// 40,000 ids are 800 kB, so a part always fits a message; 64 such parts carry 2.5 million. A
+    /// probe makes some three parts a round and one more for each further subnet: 256 leave room
+    /// for sixty subnets of a large network.
     fn default() -> Self {
         Self {
             observations_per_part_max: 40_000,
             part_numbers_max: 64,
+            parts_per_round_max: 256,
             subnet_bytes_max: 64,
             compact_bases_max: 64,
             compact_nodes_max: 2_000_000,

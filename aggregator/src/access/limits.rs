@@ -10,6 +10,7 @@ use std::time::Duration;
 use metrics::{counter, gauge};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use uptime_proto::convert::PartLimits;
 
 use super::roles::Refusal;
 
@@ -61,7 +62,7 @@ pub const PARTS_PER_S_MAX: u32 = 2_000;
 /// A probe that was away may hand in so many seconds' worth of parts at once.
 const BURST_S: f64 = 10.0;
 
-/// The limits in force. An operator may move the first three; the others are the constants above,
+/// The limits in force. An operator may move the first four; the others are the constants above,
 /// and shorter in tests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -71,6 +72,9 @@ pub struct Limits {
     pub connections_per_address_max: u32,
     /// Parts a second that one identity may hand in, on average.
     pub parts_per_s_max: u32,
+    /// Parts of one round that one identity may have stored; see [`PartLimits`]. The store counts
+    /// them, since only it knows what came before a restart.
+    pub parts_per_round_max: u32,
     /// See [`HANDSHAKE_WITHIN`].
     pub handshake_within: Duration,
     /// See [`FIRST_CALL_WITHIN`].
@@ -93,6 +97,7 @@ impl Default for Limits {
             connections_max: CONNECTIONS_MAX,
             connections_per_address_max: CONNECTIONS_PER_ADDRESS_MAX,
             parts_per_s_max: PARTS_PER_S_MAX,
+            parts_per_round_max: PartLimits::default().parts_per_round_max,
             handshake_within: HANDSHAKE_WITHIN,
             first_call_within: FIRST_CALL_WITHIN,
             grpc_idle_max: GRPC_IDLE_MAX,

@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use uptime_proto::convert::PartLimits;
 use uptime_proto::settings::Settings;
 
 use super::SettingArgs;
@@ -79,7 +80,19 @@ pub(super) fn resolve(
         }
     }
     let anonymous = |addr: SocketAddr| !readers_need_token && (addr.ip().is_loopback() || beyond);
-    let limits = Limits {
+    let limits = limits(settings);
+    let disagreement = settings.checked("set-aside-disagreeing", Policy::Tell, |text| match text {
+        "true" => Ok(Policy::SetAside),
+        "false" => Ok(Policy::Tell),
+        _ => Err("true or false is wanted".to_owned()),
+    });
+    let (anonymous_grpc, anonymous_http) = (anonymous(grpc_addr), anonymous(http_addr));
+    Access { tls, anonymous_grpc, anonymous_http, limits, disagreement }
+}
+
+/// How many connections, how much of one probe.
+fn limits(settings: &mut Settings) -> Limits {
+    Limits {
         connections_max: settings.number32("connections-max", CONNECTIONS_MAX, 16, 1_000_000),
         connections_per_address_max: settings.number32(
             "connections-per-address-max",
@@ -88,15 +101,15 @@ pub(super) fn resolve(
             1_000_000,
         ),
         parts_per_s_max: settings.number32("parts-per-s-max", PARTS_PER_S_MAX, 1, 1_000_000),
+        parts_per_round_max: settings.number32(
+            "parts-per-round-max",
+            PartLimits::default().parts_per_round_max,
+            // What a probe makes of one subnet in pieces of a large network.
+            16,
+            1_000_000,
+        ),
         ..Limits::default()
-    };
-    let disagreement = settings.checked("set-aside-disagreeing", Policy::Tell, |text| match text {
-        "true" => Ok(Policy::SetAside),
-        "false" => Ok(Policy::Tell),
-        _ => Err("true or false is wanted".to_owned()),
-    });
-    let (anonymous_grpc, anonymous_http) = (anonymous(grpc_addr), anonymous(http_addr));
-    Access { tls, anonymous_grpc, anonymous_http, limits, disagreement }
+    }
 }
 
 #[cfg(test)]
@@ -164,6 +177,7 @@ mod tests {
             SettingArgs { readers_need_token: text(), ..SettingArgs::default() },
             SettingArgs { connections_max: Some("1".into()), ..SettingArgs::default() },
             SettingArgs { parts_per_s_max: Some("0".into()), ..SettingArgs::default() },
+            SettingArgs { parts_per_round_max: Some("15".into()), ..SettingArgs::default() },
         ] {
             let said = format!("{args:?}");
             assert_eq!(resolved(args).unwrap_err().len(), 1, "{said}");

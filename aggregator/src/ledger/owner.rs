@@ -20,6 +20,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use uptime_proto::convert::PartLimits;
 use uptime_proto::{Epoch, Epochs, Round};
 
 use super::agreement::Record;
@@ -56,6 +57,8 @@ pub struct LedgerOptions {
     pub rules: Epoch,
     /// Ids one probe may have brought that were never confirmed.
     pub unconfirmed_nodes_max: u64,
+    /// Parts of one round that one probe may have stored, over all subnets and contents.
+    pub parts_per_round_max: u32,
     /// Whether `seed-v1` is kept beside the method in force.
     pub with_seed: bool,
     /// Facts of days that ended so long ago are dropped, their sums carried; `None`: all are kept.
@@ -64,10 +67,17 @@ pub struct LedgerOptions {
 }
 
 impl LedgerOptions {
-    /// These rules, a hundred thousand unconfirmed ids a probe, no `seed-v1`, everything kept.
+    /// These rules, a hundred thousand unconfirmed ids a probe, as many parts of a round as is
+    /// announced unless told otherwise, no `seed-v1`, everything kept.
     #[must_use]
     pub fn new(rules: Epoch) -> Self {
-        Self { rules, unconfirmed_nodes_max: 100_000, with_seed: false, retention_s: None }
+        Self {
+            rules,
+            unconfirmed_nodes_max: 100_000,
+            parts_per_round_max: PartLimits::default().parts_per_round_max,
+            with_seed: false,
+            retention_s: None,
+        }
     }
 }
 
@@ -450,7 +460,8 @@ impl<S: Store> Owner<S> {
     /// Numbers what submissions name, commits it in one transaction, applies it, answers.
     async fn commit(&mut self, submissions: Vec<(Submission, Answer)>, now_ms: i64) {
         let (nodes_before, subnets_before) = (self.nodes.len(), self.subnets.len());
-        let mut batch = Batch::default();
+        let parts_per_round_max = Some(self.options.parts_per_round_max);
+        let mut batch = Batch { parts_per_round_max, ..Batch::default() };
         let mut waiting = Vec::with_capacity(submissions.len());
         for (submission, answer) in submissions {
             let outcomes = self.number(&submission, &mut batch, now_ms);
@@ -504,6 +515,7 @@ impl<S: Store> Owner<S> {
     fn apply(&mut self, fact: Fact, put: Put) -> PartOutcome {
         match put {
             Put::Duplicate => return PartOutcome::Duplicate,
+            Put::RoundFull => return self.round_full(&fact),
             // It never counts, whatever round either of the two falls into.
             Put::ConflictLarger => return PartOutcome::Conflict,
             // On an outdated grid the two may fall into different rounds.

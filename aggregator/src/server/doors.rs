@@ -86,7 +86,10 @@ impl Doors {
         let (reflection, reflection_alpha) =
             (reflection().build_v1()?, reflection().build_v1alpha()?);
         let options = IngestOptions {
-            part_limits: PartLimits::default(),
+            part_limits: PartLimits {
+                parts_per_round_max: config.limits.parts_per_round_max,
+                ..PartLimits::default()
+            },
             schedule: schedule_for(&config.rules),
             rates: Rates::new(config.limits),
             auditor: self.auditor.clone(),

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use futures_util::TryStreamExt;
 use sqlx::Row;
 use uptime_proto::round::DAY_S;
-use uptime_proto::{Digest, NodeId};
+use uptime_proto::{Digest, NodeId, Round};
 
 use super::damage::is_damage;
 use super::segment::{Packer, SegmentError, Unpacker};
@@ -52,6 +52,14 @@ impl Packed {
     /// Where segments begin, ascending.
     pub(super) fn beginnings(&self) -> Vec<u64> {
         self.spans.keys().copied().collect()
+    }
+
+    /// The packed keys of a probe in a round, of those that are in memory: where a part of a packed
+    /// day was just looked for, all of its segment.
+    pub(super) fn keys_of(&self, round: Round, probe: u32) -> impl Iterator<Item = &FactKey> {
+        let keys = self.span_of(round.start_s()).and_then(|begin| self.keys.get(&begin));
+        let of = move |key: &&FactKey| key.round == round && key.probe == probe;
+        keys.into_iter().flatten().filter(of)
     }
 
     /// The beginning of the segment a round lies in.

@@ -24,6 +24,7 @@ use super::blob::{self, BlobError};
 use super::damage::{dispensable, vital};
 use super::identities::{PROBE_COLUMNS, read_probe};
 use super::packing::{Packed, merged};
+use super::round_parts::RoundParts;
 use super::schema::{ADDED, SCHEMA, SCHEMA_VERSION};
 use super::{
     Batch, Catalogue, Checked, Details, Gap, Kept, NodeSamples, Opening, PackedDay, PreparedDay,
@@ -62,6 +63,7 @@ pub struct SqliteStore {
     path: PathBuf,
     pub(super) bases: HashMap<Slot, Base>,
     pub(super) packed: Packed,
+    pub(super) round_parts: RoundParts,
     /// Of the database, when it was last asked whether others have written to it.
     pub(super) data_version: Option<i64>,
 }
@@ -102,8 +104,14 @@ impl SqliteStore {
         let connection = SqliteConnection::connect_with(&options)
             .await
             .map_err(|error| StoreError::Path { path: path.clone(), detail: error.to_string() })?;
-        let (bases, packed) = (HashMap::new(), Packed::default());
-        Ok(Self { connection, path, bases, packed, data_version: None })
+        Ok(Self {
+            connection,
+            path,
+            bases: HashMap::new(),
+            packed: Packed::default(),
+            round_parts: RoundParts::default(),
+            data_version: None,
+        })
     }
 
     async fn prepare(&mut self) -> Result<(), StoreError> {
@@ -260,14 +268,15 @@ impl SqliteStore {
         for sample in &batch.samples {
             self.write_sample(sample, batch.now_ms).await?;
         }
+        let most = batch.parts_per_round_max.unwrap_or(u32::MAX);
         for fact in &batch.facts {
             let late = batch.late.contains(&fact.key);
-            outcomes.push(self.write_fact(fact, late).await?);
+            outcomes.push(self.write_fact(fact, late, most).await?);
         }
         Ok(())
     }
 
-    async fn write_fact(&mut self, fact: &Fact, late: bool) -> Result<Put, StoreError> {
+    async fn write_fact(&mut self, fact: &Fact, late: bool, most: u32) -> Result<Put, StoreError> {
         let key = &fact.key;
         let digest = fact.digest.ok_or_else(|| {
             StoreError::Damaged("a fact without a digest was put into the store".to_owned())
@@ -288,8 +297,12 @@ impl SqliteStore {
         if there.iter().any(|there| there.as_slice() == digest.0) {
             return Ok(Put::Duplicate);
         }
+        if self.parts_of_round(key).await? >= most {
+            return Ok(Put::RoundFull);
+        }
         let (blob, chain) = self.encode(fact);
         self.insert_row(fact, digest, blob).await?;
+        self.round_parts.one_more(key);
         match there.first() {
             None if late => self.note_late(key).await?,
             Some(smallest) if late && digest.0.as_slice() < smallest.as_slice() => {
@@ -471,6 +484,7 @@ impl Store for SqliteStore {
             // Nothing was stored, so nothing learnt on the way may be built upon.
             self.bases.clear();
             self.packed.forget_keys();
+            self.round_parts.forget();
         }
         outcomes
     }

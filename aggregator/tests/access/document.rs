@@ -4,6 +4,7 @@ use std::path::Path;
 
 use uptime_aggregator::access::limits;
 use uptime_proto::MESSAGE_BYTES_MAX;
+use uptime_proto::convert::PartLimits;
 
 /// A number as people write it.
 fn grouped(number: u64) -> String {
@@ -54,6 +55,11 @@ fn the_limits_in_the_document_are_those_of_the_code() {
             format!("{}, and {} bytes", limits::HTTP_HEADERS_MAX, grouped(head)),
         ),
         ("message", format!("{} bytes", grouped(u64::try_from(MESSAGE_BYTES_MAX).unwrap()))),
+        (
+            "parts of a round from one probe, all subnets and contents (`parts-per-round-max`)",
+            PartLimits::default().parts_per_round_max.to_string(),
+        ),
+        ("part numbers of a round and subnet", PartLimits::default().part_numbers_max.to_string()),
         (
             "parts a second from one probe (`parts-per-s-max`), ten seconds' worth at once",
             grouped(limits::PARTS_PER_S_MAX.into()),

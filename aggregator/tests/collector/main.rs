@@ -159,6 +159,57 @@ async fn a_million_invented_nodes_are_refused_and_nobody_else_is_disturbed() {
 }
 
 #[tokio::test]
+async fn a_round_takes_so_many_parts_of_a_probe_whatever_their_subnets_and_contents() {
+    use ReportStatus as S;
+    let directory = tempfile::tempdir().unwrap();
+    let greedy = enrol(directory.path(), "greedy", &[]).await;
+    let honest = enrol(directory.path(), "honest", &[]).await;
+    let settings = [("parts-per-round-max", "16")];
+    let aggregator = Aggregator::start(directory.path(), &settings).await;
+    let mut collector = aggregator.collector().await;
+    let first = market(0, ids(0, 1));
+    let start_ms = i64::try_from(first.round_unix_s * 1_000).unwrap();
+    let first = v1::Part { observed_at_unix_ms: start_ms + 1_000, ..first };
+    let numbered = |number| v1::Part { number, ..first.clone() };
+    let at = |ms| v1::Part { observed_at_unix_ms: first.observed_at_unix_ms - ms, ..first.clone() };
+    // Two numbers, seven subnets, and seven contents under one key: sixteen.
+    let subnet = |name: String| v1::Part { subnet: name, ..first.clone() };
+    let subnets = (0..7).map(|number| subnet(format!("s-{number}")));
+    let parts: Vec<v1::Part> =
+        [first.clone(), numbered(1)].into_iter().chain(subnets).chain((1..8).map(at)).collect();
+    assert_eq!(parts.len(), 16);
+    let result = submit(&mut collector, &greedy, report(parts[..15].to_vec())).await;
+    assert_eq!(status(&result), S::Conflict);
+    // The sixteenth comes after a restart: who has how many is what is stored.
+    aggregator.stop().await;
+    let aggregator = Aggregator::start(directory.path(), &settings).await;
+    let mut collector = aggregator.collector().await;
+    assert_eq!(
+        status(&submit(&mut collector, &greedy, report(vec![parts[15].clone()])).await),
+        S::Conflict
+    );
+    for beyond in [numbered(2), subnet("s-7".into()), at(8)] {
+        let result = submit(&mut collector, &greedy, report(vec![beyond.clone()])).await;
+        let why = (status(&result), reason(&result));
+        assert_eq!(why, (S::Refused, RefusalReason::TooManyPartsOfRound), "{beyond:?}");
+    }
+    // What is there is there, other rounds and other probes have their own.
+    let again = submit(&mut collector, &greedy, report(parts)).await;
+    assert_eq!(status(&again), S::Duplicate, "{again:?}");
+    let before = v1::Part {
+        round_unix_s: first.round_unix_s - PERIOD_S,
+        observed_at_unix_ms: start_ms - 1,
+        ..first.clone()
+    };
+    for (token, part) in [(&greedy, before), (&honest, first)] {
+        assert_eq!(status(&submit(&mut collector, token, report(vec![part])).await), S::Accepted);
+    }
+    aggregator.stop().await;
+    let mut store = SqliteStore::open(directory.path()).await.unwrap();
+    assert_eq!(store.read(0, u64::from(u32::MAX)).await.unwrap().len(), 18);
+}
+
+#[tokio::test]
 async fn a_message_beyond_the_limit_ends_the_call_and_nothing_else() {
     let directory = tempfile::tempdir().unwrap();
     let token = enrol(directory.path(), "alpha", &[]).await;

@@ -36,6 +36,7 @@ impl Aggregator {
         for (name, value) in settings {
             let value = Some((*value).to_owned());
             match *name {
+                "parts-per-round-max" => args.parts_per_round_max = value,
                 "unconfirmed-nodes-max" => args.unconfirmed_nodes_max = value,
                 other => panic!("{other}"),
             }

@@ -36,6 +36,8 @@ const STANDING_SPARE_MS: i64 = 300;
 /// What a round came to, for the log.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
+    /// That are in the spool.
+    pub(super) parts: usize,
     pub(super) offers: usize,
     pub(super) looked_up: usize,
     pub(super) found: usize,
@@ -395,7 +397,7 @@ impl<'a> RoundScan<'a> {
 
     /// Puts a part, in pieces that fit a message, into the spool.
     fn keep(
-        &self,
+        &mut self,
         kind: Kind,
         subnet: &str,
         outcome: Outcome,
@@ -412,9 +414,12 @@ impl<'a> RoundScan<'a> {
         for sets in in_pieces(sets, limits.observations_per_part_max) {
             let key = PartKey { subnet: subnet.to_owned(), round: self.round, number: 0 };
             let part = Part { key, kind, outcome, observed_at_ms, relay_session_age_s, sets };
-            if let Err(error) = self.scanner.spool.append(part, &limits) {
-                tracing::error!(%error, "a part is lost");
-                counter!("uptime_scan_parts_lost_total").increment(1);
+            match self.scanner.spool.append(part, &limits) {
+                Ok(_) => self.counts.parts += 1,
+                Err(error) => {
+                    tracing::error!(%error, "a part is lost");
+                    counter!("uptime_scan_parts_lost_total").increment(1);
+                }
             }
         }
     }

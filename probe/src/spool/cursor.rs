@@ -41,6 +41,7 @@ pub(super) fn own_limits() -> PartLimits {
     PartLimits {
         observations_per_part_max: usize::MAX,
         part_numbers_max: u16::MAX,
+        parts_per_round_max: u32::MAX,
         subnet_bytes_max: usize::MAX,
         compact_bases_max: usize::MAX,
         compact_nodes_max: u32::MAX,

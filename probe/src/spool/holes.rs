@@ -24,6 +24,8 @@ pub(super) struct Holes {
     last: u64,
     /// Rounds of the last entry met, or those before the segment.
     before: Option<Rounds>,
+    /// Nothing that waited was of a round before this one; 0: not known.
+    since_s: u64,
     /// Something is damaged since the last number.
     damaged: bool,
     /// A hole whose next entry was not met yet.
@@ -37,6 +39,8 @@ struct Hole {
     first: u64,
     last: u64,
     rounds: Option<Rounds>,
+    /// No entry was met before it.
+    leads: bool,
 }
 
 /// What was lost.
@@ -49,6 +53,11 @@ pub(super) struct Lost {
 }
 
 impl Holes {
+    /// What the mark says of the oldest that waited; before anything is met.
+    pub(super) fn waiting_since(&mut self, since_s: u64) {
+        self.since_s = since_s;
+    }
+
     /// What is in the segments, in order.
     pub(super) fn meet(&mut self, met: &Met<'_>) {
         match met {
@@ -91,8 +100,8 @@ impl Holes {
     }
 
     fn miss(&mut self, first: u64, last: u64) {
-        let rounds = self.before;
-        let open = self.open.get_or_insert(Hole { first, last, rounds });
+        let (rounds, leads) = (self.before, self.last == 0);
+        let open = self.open.get_or_insert(Hole { first, last, rounds, leads });
         open.last = open.last.max(last);
     }
 
@@ -101,6 +110,10 @@ impl Holes {
             return;
         };
         Rounds::join(&mut hole.rounds, after);
+        // Nothing is left of what was written before: it may be anything that waited.
+        if hole.leads && (1..after.first_s).contains(&self.since_s) {
+            Rounds::join(&mut hole.rounds, one_round(self.since_s, None));
+        }
         let is_full = self.list.len() >= HOLES_MAX;
         match self.list.last_mut() {
             Some(there) if is_full => {
@@ -137,7 +150,7 @@ impl Holes {
     /// What of it was never acknowledged, by all segments.
     pub(super) fn lost(self, seen: &Sequences, acknowledged: &Sequences) -> Lost {
         let mut lost = Lost::default();
-        for Hole { first, last, rounds } in self.list {
+        for Hole { first, last, rounds, .. } in self.list {
             let settled = seen.count_between(first, last) + acknowledged.count_between(first, last);
             let Some(rounds) = rounds else { continue };
             if first <= last && settled > last - first {
@@ -185,11 +198,14 @@ mod tests {
         set
     }
 
-    /// Numbers met, each an entry of the round of its number; then the mark's number.
+    /// Numbers met, each an entry of the round of its number; then the mark's number, by which
+    /// nothing waits from before the second round.
     fn lost(met: &[u64], mark: Option<u64>, acknowledged: &[u64]) -> (Vec<(u64, u64)>, Vec<u64>) {
         let mut holes = Holes::default();
+        holes.waiting_since(mark.map_or(0, |_| 60));
         met.iter().for_each(|number| holes.number(*number, Some(round(*number))));
-        let mark = mark.map(|sequence| Mark { sequence, high_water_s: sequence * 30 });
+        let (high_water_s, waiting_since_s) = (mark.unwrap_or(0) * 30, 60);
+        let mark = mark.map(|sequence| Mark { sequence, high_water_s, waiting_since_s });
         holes.end(mark);
         let lost = holes.lost(&set(met), &set(acknowledged));
         let rounds = lost.rounds.iter().map(|it| (it.first_s / 30, it.end_s / 30)).collect();
@@ -204,8 +220,8 @@ mod tests {
         assert_eq!(lost(&[5, 8], Some(8), &[6, 7]), (vec![], vec![]));
         assert_eq!(lost(&[5], Some(9), &[]), (vec![(4, 11)], vec![6, 7, 8, 9]), "the end was cut");
         assert_eq!(lost(&[5], None, &[]), (vec![], vec![]));
-        // All that is known is the last round.
-        assert_eq!(lost(&[], Some(9), &[]), (vec![(8, 9)], vec![9]));
+        // Nothing is left: it may be all that waited.
+        assert_eq!(lost(&[], Some(9), &[]), (vec![(1, 9)], vec![9]));
         assert_eq!(lost(&[], Some(9), &[9]), (vec![], vec![]));
     }
 
@@ -222,6 +238,24 @@ mod tests {
         assert_eq!(lost.rounds.len(), 2);
         assert!(lost.rounds[0].first_s <= 30 && lost.rounds[0].end_s >= round(4).end_s);
         assert!(lost.rounds[1].end_s >= round(5).end_s);
+    }
+
+    #[test]
+    fn what_is_lost_before_the_first_number_goes_back_to_the_oldest_that_waited() {
+        let first_lost_s = |since_s| {
+            let mut holes = Holes::default();
+            holes.waiting_since(since_s);
+            holes.segment(Some(600));
+            holes.damage();
+            holes.number(7, Some(round(22)));
+            holes.end(Some(Mark { sequence: 7, high_water_s: 660, waiting_since_s: since_s }));
+            holes.lost(&set(&[7]), &set(&[])).rounds[0].first_s
+        };
+        assert!((269..=300).contains(&first_lost_s(300)));
+        // Not known, or newer than what comes next: what is there tells.
+        for since_s in [0, 900] {
+            assert!((569..=600).contains(&first_lost_s(since_s)), "{since_s}");
+        }
     }
 
     #[test]

@@ -10,9 +10,9 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 const NAME: &str = "spool.lock";
-const MAGIC: &[u8; 8] = b"GUSPMRK1";
-/// Magic, sequence number, high water, checksum.
-const MARK_BYTES: usize = 28;
+const MAGIC: &[u8; 8] = b"GUSPMRK2";
+/// Magic, sequence number, high water, since when something waits, checksum.
+const MARK_BYTES: usize = 36;
 
 /// How far a spool was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -21,6 +21,8 @@ pub(super) struct Mark {
     pub(super) sequence: u64,
     /// The highest round (start) of which a part was made.
     pub(super) high_water_s: u64,
+    /// Nothing that waits is of a round (start) before this one; 0: not known.
+    pub(super) waiting_since_s: u64,
 }
 
 /// The lock, held.
@@ -75,6 +77,7 @@ impl Lock {
         let mut bytes = MAGIC.to_vec();
         bytes.extend(mark.sequence.to_le_bytes());
         bytes.extend(mark.high_water_s.to_le_bytes());
+        bytes.extend(mark.waiting_since_s.to_le_bytes());
         bytes.extend(crc32fast::hash(&bytes).to_le_bytes());
         if let Err(error) = self.file.write_all_at(&bytes, 0) {
             tracing::debug!(%error, "the mark was not written");
@@ -113,10 +116,12 @@ fn parse_mark(bytes: &[u8]) -> Option<Mark> {
     let (body, checksum) = bytes.get(..MARK_BYTES)?.split_last_chunk::<4>()?;
     let (magic, rest) = body.split_first_chunk::<8>()?;
     let (sequence, rest) = rest.split_first_chunk::<8>()?;
-    let high_water = rest.first_chunk::<8>()?;
+    let (high_water, rest) = rest.split_first_chunk::<8>()?;
+    let waiting_since = rest.first_chunk::<8>()?;
     let whole = magic == MAGIC && crc32fast::hash(body) == u32::from_le_bytes(*checksum);
     whole.then(|| Mark {
         sequence: u64::from_le_bytes(*sequence),
         high_water_s: u64::from_le_bytes(*high_water),
+        waiting_since_s: u64::from_le_bytes(*waiting_since),
     })
 }

@@ -4,6 +4,8 @@
 
 use std::collections::BTreeMap;
 
+use uptime_proto::convert::PartLimits;
+
 /// Slots (round and subnet) of which the next free number is kept; the oldest go. Rounds overlap
 /// by their grace only, so even of sixty subnets this is far more than is ever going on.
 const SLOTS_MAX: usize = 1_024;
@@ -37,13 +39,16 @@ impl Numbers {
         self.next.retain(|(slot_s, _), _| *slot_s <= round_s);
     }
 
-    /// Gives out the next number of a slot; `None` when there is none below `most`.
-    pub(super) fn take(&mut self, round_s: u64, subnet: &str, most: u16) -> Option<u16> {
+    /// Gives out the next number of a slot; `None` when the slot or the round has as many parts as
+    /// it may.
+    pub(super) fn take(&mut self, round_s: u64, subnet: &str, limits: &PartLimits) -> Option<u16> {
         if !self.known(round_s) {
             return None;
         }
         let next = self.next.get(&(round_s, subnet.to_owned())).copied().unwrap_or(0);
-        if next >= most {
+        let of_round = (round_s, String::new())..(round_s.saturating_add(1), String::new());
+        let made: u32 = self.next.range(of_round).map(|(_, next)| u32::from(*next)).sum();
+        if next >= limits.part_numbers_max || made >= limits.parts_per_round_max {
             return None;
         }
         self.used_up_to(round_s, subnet.to_owned(), next + 1);
@@ -77,18 +82,46 @@ impl Numbers {
 mod tests {
     use super::*;
 
+    const LIMITS: PartLimits = PartLimits {
+        observations_per_part_max: 1,
+        part_numbers_max: 64,
+        parts_per_round_max: 256,
+        subnet_bytes_max: 64,
+        compact_bases_max: 64,
+        compact_nodes_max: 64,
+    };
+
     #[test]
     fn numbers_are_given_out_once_and_old_rounds_become_unknown() {
         let mut numbers = Numbers::default();
         numbers.used_up_to(30, "public".to_owned(), 3);
-        assert_eq!(numbers.take(30, "public", 64), Some(3));
-        assert_eq!(numbers.take(30, "public", 4), None);
-        assert_eq!(numbers.take(30, "", 64), Some(0));
+        assert_eq!(numbers.take(30, "public", &LIMITS), Some(3));
+        let four = PartLimits { part_numbers_max: 4, ..LIMITS };
+        assert_eq!(numbers.take(30, "public", &four), None);
+        assert_eq!(numbers.take(30, "", &LIMITS), Some(0));
         for round in 2..=SLOTS_MAX as u64 {
-            numbers.take(round * 30, "", 64).expect("there is one");
+            numbers.take(round * 30, "", &LIMITS).expect("there is one");
         }
         assert!(!numbers.known(30) && numbers.known(60));
-        assert_eq!(numbers.take(30, "", 64), None);
+        assert_eq!(numbers.take(30, "", &LIMITS), None);
         assert_eq!(numbers.next.len(), SLOTS_MAX - 1);
+    }
+
+    #[test]
+    fn a_round_has_no_more_parts_than_it_may_over_all_its_subnets() {
+        let mut numbers = Numbers::default();
+        let five = PartLimits { parts_per_round_max: 5, ..LIMITS };
+        for (subnet, wanted) in
+            [("", Some(0)), ("a", Some(0)), ("a", Some(1)), ("b", Some(0)), ("", Some(1))]
+        {
+            assert_eq!(numbers.take(30, subnet, &five), wanted, "{subnet}");
+        }
+        for subnet in ["", "a", "c"] {
+            assert_eq!(numbers.take(30, subnet, &five), None, "{subnet}");
+        }
+        // Other rounds have their own, and a greater limit lets this one go on.
+        assert_eq!(numbers.take(29, "", &five), Some(0));
+        assert_eq!(numbers.take(60, "a", &five), Some(0));
+        assert_eq!(numbers.take(30, "a", &LIMITS), Some(2));
     }
 }

@@ -52,7 +52,9 @@ impl Inner {
         })?;
         let segments = segment::list(&directory).map_err(NotOpen::NotNow)?;
         let last_number = segments.last().map_or(0, |(number, _)| *number);
+        let mark = lock::read_mark(&directory);
         let mut gathered = Gathered::default();
+        gathered.holes.waiting_since(mark.as_ref().map_or(0, |mark| mark.waiting_since_s));
         for (number, path) in segments {
             self.read_segment(number, &path, &mut gathered);
         }
@@ -62,14 +64,15 @@ impl Inner {
                 held.waiting.remove(number);
             }
         }
-        let mark = lock::read_mark(&directory).inspect_err(|error| {
+        if let Err(error) = &mark {
             tracing::error!(error, file = lock::name(), "it cannot be read and is made anew");
             found.damaged += 1;
-        });
+        }
         holes.end(mark.as_ref().ok().copied());
         self.lose(holes.lost(&seen, &acknowledged));
         let mark = mark.unwrap_or_default();
         self.high_water_s = self.high_water_s.max(high_water_s).max(mark.high_water_s);
+        self.waiting_since_s = mark.waiting_since_s;
         let last = seen.last().unwrap_or(0);
         // Where something was damaged or is missing, part numbers may have been lost with it.
         if found.damaged > 0 || seen.has_holes() || mark.sequence > last {

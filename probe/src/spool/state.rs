@@ -88,6 +88,8 @@ pub(super) struct Inner {
     pub(super) next_sequence: u64,
     /// The highest round of which a part was made, by any run of this spool.
     pub(super) high_water_s: u64,
+    /// Nothing that waits is of a round before this one; 0: not known.
+    pub(super) waiting_since_s: u64,
     pub(super) numbers: Numbers,
     /// Gaps the disk did not take yet.
     unwritten: Gaps,
@@ -109,6 +111,7 @@ impl Inner {
             next_segment: 1,
             next_sequence: 1,
             high_water_s: 0,
+            waiting_since_s: 0,
             numbers: Numbers::default(),
             unwritten: Gaps::default(),
             settled: Vec::new(),
@@ -175,7 +178,7 @@ impl Inner {
             self.unwritten.add(lost);
             return Err(SpoolError::NoKey { round_s });
         }
-        let number = self.numbers.take(round_s, &part.key.subnet, limits.part_numbers_max);
+        let number = self.numbers.take(round_s, &part.key.subnet, limits);
         part.key.number = number.ok_or(SpoolError::NoKey { round_s })?;
         let written = self.write_part(&part, limits);
         let sequence = written.map_err(|source| {
@@ -292,6 +295,12 @@ impl Inner {
         let mut body = sequence.to_le_bytes().to_vec();
         body.extend(message);
         self.put_frame(kind, &body, twice, true)?;
+        if let Some(rounds) = rounds {
+            self.waiting_since_s = match self.waiting() {
+                0 => rounds.first_s,
+                _ => self.waiting_since_s.min(rounds.first_s),
+            };
+        }
         if let Some(number) = self.writer.as_ref().map(Writer::number)
             && let Some(held) = self.segments.get_mut(&number)
         {
@@ -302,7 +311,8 @@ impl Inner {
             }
         }
         if let Some(lock) = &self.locked {
-            lock.write_mark(Mark { sequence, high_water_s: self.high_water_s });
+            let (high_water_s, waiting_since_s) = (self.high_water_s, self.waiting_since_s);
+            lock.write_mark(Mark { sequence, high_water_s, waiting_since_s });
         }
         self.drop_finished();
         Ok(sequence)

@@ -73,6 +73,23 @@ async fn a_share_of_dead_nodes_does_not_make_a_clock_wrong() {
     child.kill().await.unwrap();
 }
 
+/// As after an aggregator stood still between reading its clock and saying so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_welcome_that_took_long_does_not_make_a_clock_wrong() {
+    let (_world, daemon, dead) = many_died().await;
+    let manner = Manner {
+        welcome_takes: Duration::from_secs(6),
+        standing: Some(dead.clone()),
+        ..Manner::default()
+    };
+    let collector = collector_with(true, None, manner).await;
+    let spool = tempfile::tempdir().unwrap();
+    let mut child = probe("run", &daemon, &collector.address, spool.path()).spawn().unwrap();
+    found_dead(&collector, &dead).await;
+    wait_for(&collector.received, |received| received.heartbeats > 0).await;
+    child.kill().await.unwrap();
+}
+
 /// Nobody who lives is left to tell the time: the dead do, as they are not heard of again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn when_everybody_died_the_clock_is_not_blamed_for_long() {

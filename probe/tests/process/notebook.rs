@@ -50,6 +50,8 @@ struct Notebook {
 pub(crate) struct Manner {
     /// How far its clock is ahead of this host's.
     pub(crate) ahead_ms: i64,
+    /// How long after it read its clock Welcome is sent.
+    pub(crate) welcome_takes: Duration,
     /// Whom they look up; without a list, whom they know themselves.
     pub(crate) standing: Option<Vec<NodeId>>,
     /// The greatest age of `seen` that is still positive; 0 for that of the method.
@@ -145,6 +147,7 @@ impl Collector for Notebook {
                         assert_eq!(hello.protocol_version, PROTOCOL_VERSION);
                         notebook.received.send_modify(|received| received.streams += 1);
                         let welcome = welcome(&notebook.manner);
+                        tokio::time::sleep(notebook.manner.welcome_takes).await;
                         let welcome = aggregator_message::Message::Welcome(welcome);
                         outbound.send(says(welcome)).await.ok();
                         if let Some(standing) = notebook.manner.standing() {

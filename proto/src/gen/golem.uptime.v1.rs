@@ -60,6 +60,10 @@ pub struct Limits {
     pub lateness_s_max: u64,
     #[prost(uint32, tag = "9")]
     pub subnet_bytes_max: u32,
+    /// Parts of one round, over all its subnets; several contents under one key count one by one. 0:
+    /// the aggregator is older than this limit.
+    #[prost(uint32, tag = "10")]
+    pub parts_per_round_max: u32,
 }
 /// What a node says of itself in its offers. Never part of a verdict.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -761,6 +765,9 @@ pub enum RefusalReason {
     TooManyUnconfirmedNodes = 16,
     CompactNotAllowed = 17,
     DetailsInvalid = 18,
+    /// As many parts of this probe as a round may have are stored already. Sending it again is of no
+    /// use.
+    TooManyPartsOfRound = 19,
 }
 impl RefusalReason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -788,6 +795,7 @@ impl RefusalReason {
             Self::TooManyUnconfirmedNodes => "REFUSAL_REASON_TOO_MANY_UNCONFIRMED_NODES",
             Self::CompactNotAllowed => "REFUSAL_REASON_COMPACT_NOT_ALLOWED",
             Self::DetailsInvalid => "REFUSAL_REASON_DETAILS_INVALID",
+            Self::TooManyPartsOfRound => "REFUSAL_REASON_TOO_MANY_PARTS_OF_ROUND",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -814,6 +822,7 @@ impl RefusalReason {
             }
             "REFUSAL_REASON_COMPACT_NOT_ALLOWED" => Some(Self::CompactNotAllowed),
             "REFUSAL_REASON_DETAILS_INVALID" => Some(Self::DetailsInvalid),
+            "REFUSAL_REASON_TOO_MANY_PARTS_OF_ROUND" => Some(Self::TooManyPartsOfRound),
             _ => None,
         }
     }

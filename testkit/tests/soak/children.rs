@@ -1,4 +1,5 @@
-//! The shipped programs as children: found, started, killed, asked for their memory and metrics.
+//! The shipped programs as children: found, started, killed, made to stand still, asked for their
+//! memory and metrics.
 //!
 //! Owns their addresses and files. Each program listens on a loopback address of its own, made
 //! from this process's number, at a fixed port: it can be started again at the same place, and
@@ -8,6 +9,7 @@ use std::fs::{File, OpenOptions};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
 use tokio::process::{Child, Command};
 
@@ -18,6 +20,8 @@ const PORT_GRPC: u16 = 7_640;
 const PORT_HTTP: u16 = 7_641;
 /// What asks a program to end.
 const SIGTERM: i32 = 15;
+/// An answer about metrics takes milliseconds.
+const METRICS_WITHIN: Duration = Duration::from_secs(5);
 /// A key that only the stand-in daemons take.
 pub(crate) const APP_KEY: &str = "soak-key";
 /// The subnets of the network.
@@ -58,6 +62,8 @@ pub(crate) struct Program {
     program: PathBuf,
     pub(crate) log: PathBuf,
     running: Option<Child>,
+    /// It was told to stand still, and not to go on.
+    still: bool,
 }
 
 impl Program {
@@ -130,6 +136,7 @@ impl Program {
             program: program(file),
             log: directory.join(format!("{name}.log")),
             running: None,
+            still: false,
         }
     }
 
@@ -154,12 +161,33 @@ impl Program {
         self.running.take().expect("it runs").kill().await.unwrap();
     }
 
+    /// Makes it stand still in whatever it is doing, as on a machine that has no time for it.
+    pub(crate) async fn stand_still(&mut self) {
+        self.signal("-STOP").await;
+        self.still = true;
+    }
+
+    /// Starts it, or lets it go on where it stood still.
+    pub(crate) async fn go_on(&mut self) {
+        if self.still {
+            self.signal("-CONT").await;
+            self.still = false;
+        } else {
+            self.start();
+        }
+    }
+
+    async fn signal(&self, signal: &str) {
+        let child = self.running.as_ref().expect("it runs");
+        let id = child.id().expect("it has not ended").to_string();
+        assert!(Command::new("kill").args([signal, &id]).status().await.unwrap().success());
+    }
+
     /// Asks it to end as a service manager would, and waits. It must end well; one that was only
     /// just started may not listen to signals yet, and is ended by this one.
     pub(crate) async fn terminate(&mut self, just_started: bool) {
+        self.signal("-TERM").await;
         let mut child = self.running.take().expect("it runs");
-        let id = child.id().expect("it has not ended").to_string();
-        assert!(Command::new("kill").arg(id).status().await.unwrap().success());
         let ended = tokio::time::timeout(PATIENCE, child.wait()).await;
         let ended = ended.unwrap_or_else(|_| panic!("{} does not end", self.name)).unwrap();
         let by_signal = just_started && ended.signal() == Some(SIGTERM);
@@ -171,8 +199,9 @@ impl Program {
         );
     }
 
-    pub(crate) fn is_running(&self) -> bool {
-        self.running.is_some()
+    /// Whether it runs and does not stand still.
+    pub(crate) fn is_awake(&self) -> bool {
+        self.running.is_some() && !self.still
     }
 
     /// Bytes it has resident; it must not have ended by itself.
@@ -189,8 +218,10 @@ impl Program {
     /// The sum of all its metrics whose line begins with this name and has this label. `None`: it
     /// cannot be asked.
     pub(crate) async fn metric(&self, name: &str, label: &str) -> Option<f64> {
-        let answer = reqwest::get(format!("http://{}/metrics", self.metrics)).await.ok()?;
-        let text = answer.text().await.ok()?;
+        let text = async {
+            reqwest::get(format!("http://{}/metrics", self.metrics)).await.ok()?.text().await.ok()
+        };
+        let text = tokio::time::timeout(METRICS_WITHIN, text).await.ok()??;
         let lines = text.lines().filter(|line| line.starts_with(name) && line.contains(label));
         let values = lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
         Some(values.sum())
@@ -204,12 +235,19 @@ impl Program {
 }
 
 /// Where a probe's spool is.
-fn spool(directory: &Path, number: usize) -> PathBuf {
+pub(crate) fn spool(directory: &Path, number: usize) -> PathBuf {
     directory.join(format!("spool-{number}"))
 }
 
+/// Parts and gaps that wait in a spool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Waiting {
+    pub(crate) parts: u64,
+    pub(crate) gaps: u64,
+}
+
 /// What waits in a probe's spool, as its own command tells it.
-pub(crate) async fn waiting(directory: &Path, number: usize) -> u64 {
+pub(crate) async fn waiting(directory: &Path, number: usize) -> Waiting {
     let output = Command::new(program("uptime-probe"))
         .args(["spool", "list", "--output", "json", "--spool-dir"])
         .arg(spool(directory, number))
@@ -219,7 +257,7 @@ pub(crate) async fn waiting(directory: &Path, number: usize) -> u64 {
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let listing: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    let segments = listing["segments"].as_array().unwrap().iter();
-    let count = |segment: &serde_json::Value, name| segment[name].as_u64().unwrap();
-    segments.map(|it| count(it, "parts_waiting") + count(it, "gaps_waiting")).sum()
+    let segments = listing["segments"].as_array().unwrap();
+    let sum = |name| segments.iter().map(|segment| segment[name].as_u64().unwrap()).sum();
+    Waiting { parts: sum("parts_waiting"), gaps: sum("gaps_waiting") }
 }

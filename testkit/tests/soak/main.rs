@@ -11,6 +11,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod children;
+mod damage;
 mod judge;
 mod network;
 mod script;
@@ -31,8 +32,9 @@ const PATIENCE: Duration = Duration::from_secs(90);
 const ROUNDS_SHORT: u64 = 10;
 /// Rounds of trouble in the profile `long`: 35 minutes.
 const ROUNDS_LONG: u64 = 1_000;
-/// The dice of the ordinary suite: the aggregator and a probe are killed, a daemon is restarted.
-const SEED_SHORT: u64 = 7;
+/// The dice of the ordinary suite: the aggregator stands still, probes are killed four times, and
+/// spools are damaged, one of them while parts wait in it.
+const SEED_SHORT: u64 = 9;
 
 fn number(variable: &str) -> Option<u64> {
     let text = std::env::var(variable).ok()?;

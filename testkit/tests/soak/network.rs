@@ -17,10 +17,12 @@ use super::PATIENCE;
 use super::children::{APP_KEY, PROBES, SUBNETS};
 
 /// Providers that are there all the time, and such that may die.
-const STEADFAST: usize = 40;
-const MORTAL: usize = 20;
+const STEADFAST: usize = 90;
+const MORTAL: usize = 90;
 /// More are never dead at once: a probe that loses sight of half of all nodes is not believed.
-const DEAD_MAX: usize = 8;
+const DEAD_MAX: usize = 60;
+/// So many die or come back in a round, at most: a mortal lives, or is dead, for a minute or so.
+const CHANGES_MAX: usize = 6;
 
 /// A stretch of a provider's life or death, unix milliseconds. While its beginning or end is
 /// going on it is neither alive nor dead.
@@ -79,12 +81,18 @@ impl Network {
         (alive as u64, (self.lives.len() - alive) as u64)
     }
 
-    /// One provider dies or freezes, another comes back, as the dice say.
+    /// Some providers die or freeze, others come back, as the dice say.
     pub(crate) fn live_on(&mut self, dice: &mut StdRng) {
+        for _ in 0..dice.random_range(0..=CHANGES_MAX) {
+            self.change_one(dice);
+        }
+    }
+
+    fn change_one(&mut self, dice: &mut StdRng) {
         let any = self.mortal[dice.random_range(0..self.mortal.len())].clone();
         let (frozen, alive) = (dice.random_bool(0.3), self.is_alive(&any));
         let (_, dead) = self.count();
-        if alive && dead >= DEAD_MAX as u64 || !dice.random_bool(0.5) {
+        if alive && dead >= DEAD_MAX as u64 {
             return;
         }
         let from = now_ms(&self.world);

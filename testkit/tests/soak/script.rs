@@ -2,7 +2,7 @@
 //!
 //! Owns the dice. Refuses to judge what came of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -15,7 +15,8 @@ use uptime_aggregator::store::{SqliteStore, Store};
 use uptime_proto::v1;
 use uptime_proto::v1::uptime_query_client::UptimeQueryClient;
 
-use super::children::{self, PROBES, Program};
+use super::children::{self, PROBES, Program, Waiting};
+use super::damage::damage;
 use super::network::{Network, now_ms};
 use super::{PATIENCE, PERIOD_S};
 
@@ -23,9 +24,17 @@ use super::{PATIENCE, PERIOD_S};
 const AGAIN: Duration = Duration::from_millis(200);
 /// Trouble lasts so many rounds at most.
 const TROUBLE_ROUNDS_MAX: u64 = 3;
+/// But for an aggregator that stands still: longer than a probe waits for an answer, and not so
+/// long that its own peers would all have gone.
+const STILL_ROUNDS_MAX: u64 = 12;
 
 /// So often the memory of everything is told on the way.
 const TOLD_TIMES: u64 = 20;
+
+/// A probe is killed so much more likely while the aggregator takes nothing: then parts wait.
+const KILLED_WHILE_ALONE: f64 = 3.0;
+/// The one trouble that lasts longer.
+const STANDS_STILL: &str = "aggregator stands still";
 
 /// Where trouble can be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,12 +57,12 @@ const PLACES: [(Place, f64); 7] = [
     (Place::Probe(2), 0.1),
 ];
 
-/// Resident bytes, the greatest of the rounds between a tenth and a fifth of all, and of the last
-/// tenth.
-#[derive(Debug, Clone, Copy, Default)]
+/// Resident bytes, round by round: of the second tenth of all, after what every program needs to
+/// have once, and of the last.
+#[derive(Debug, Default)]
 pub(crate) struct Resident {
-    pub(crate) early: u64,
-    pub(crate) late: u64,
+    pub(crate) early: Vec<u64>,
+    pub(crate) late: Vec<u64>,
 }
 
 /// Everything that runs, and what has been noted of it.
@@ -67,6 +76,8 @@ pub(crate) struct Soak {
     /// Until which round there is trouble.
     troubled: BTreeMap<Place, u64>,
     pub(crate) troubles: BTreeMap<&'static str, u64>,
+    /// Probes whose spool was damaged, by their place.
+    pub(crate) damaged: BTreeSet<usize>,
     pub(crate) resident: BTreeMap<String, Resident>,
     /// What the aggregator said at the very end.
     pub(crate) nodes: Vec<v1::Node>,
@@ -99,6 +110,7 @@ impl Soak {
             pace,
             troubled: BTreeMap::new(),
             troubles: BTreeMap::new(),
+            damaged: BTreeSet::new(),
             resident: BTreeMap::new(),
             nodes: Vec::new(),
         };
@@ -121,11 +133,19 @@ impl Soak {
             self.heal_at(place).await;
         }
         for (place, likely) in PLACES {
+            let alone = self.troubled.contains_key(&Place::Aggregator);
+            let likely = match place {
+                Place::Probe(_) if alone => likely * KILLED_WHILE_ALONE,
+                _ => likely,
+            };
             if !self.troubled.contains_key(&place) && self.dice.random_bool(likely) {
                 let what = self.trouble_at(place).await;
                 *self.troubles.entry(what).or_default() += 1;
                 // In the same round already, for a program: ended and started at once.
-                let lasts = self.dice.random_range(0..=TROUBLE_ROUNDS_MAX);
+                let lasts = match what {
+                    STANDS_STILL => self.dice.random_range(1..=STILL_ROUNDS_MAX),
+                    _ => self.dice.random_range(0..=TROUBLE_ROUNDS_MAX),
+                };
                 self.troubled.insert(place, round + lasts);
                 if lasts == 0 && matches!(place, Place::Aggregator | Place::Probe(_)) {
                     self.heal_at(place).await;
@@ -139,16 +159,23 @@ impl Soak {
 
     async fn trouble_at(&mut self, place: Place) -> &'static str {
         match place {
-            Place::Aggregator if self.dice.random_bool(0.5) => {
-                self.aggregator.kill().await;
-                "aggregator killed"
-            }
-            Place::Aggregator => {
-                self.aggregator.terminate(true).await;
-                "aggregator stopped"
-            }
+            Place::Aggregator => match self.dice.random_range(0..3) {
+                0 => {
+                    self.aggregator.kill().await;
+                    "aggregator killed"
+                }
+                1 => {
+                    self.aggregator.terminate(true).await;
+                    "aggregator stopped"
+                }
+                _ => {
+                    self.aggregator.stand_still().await;
+                    STANDS_STILL
+                }
+            },
             Place::Probe(number) => {
                 self.probes[number].kill().await;
+                self.damage_spool(number).await;
                 "probe killed"
             }
             Place::Daemon(number) => self.network.trouble_daemon(number, &mut self.dice).await,
@@ -156,10 +183,27 @@ impl Soak {
         }
     }
 
+    /// Half of the times a probe is down its spool suffers.
+    async fn damage_spool(&mut self, number: usize) {
+        if !self.dice.random_bool(0.5) {
+            return;
+        }
+        // Dice of its own: how often it throws them depends on files, and the rest must not.
+        let mut dice = StdRng::seed_from_u64(self.dice.random());
+        let done = damage(self.directory.path(), number, &mut dice).await;
+        if let Some((how, waiting)) = done {
+            self.damaged.insert(number);
+            *self.troubles.entry(how).or_default() += 1;
+            if waiting.parts > 0 {
+                *self.troubles.entry("spool: damaged while parts waited").or_default() += 1;
+            }
+        }
+    }
+
     async fn heal_at(&mut self, place: Place) {
         self.troubled.remove(&place);
         match place {
-            Place::Aggregator => self.aggregator.start(),
+            Place::Aggregator => self.aggregator.go_on().await,
             Place::Probe(number) => self.probes[number].start(),
             Place::Daemon(number) => self.network.heal_daemon(number).await,
             Place::Relay => self.network.heal_relay(),
@@ -181,7 +225,8 @@ impl Soak {
         for number in 0..PROBES {
             self.probes[number].terminate(false).await;
             let waiting = children::waiting(self.directory.path(), number).await;
-            assert_eq!(waiting, 0, "parts and gaps in the spool of probe {number}");
+            let nothing = Waiting { parts: 0, gaps: 0 };
+            assert_eq!(waiting, nothing, "in the spool of probe {number}");
         }
         let delivered_ms = now_ms(&self.network.world);
         self.round_closed_since(delivered_ms, |_| true).await;
@@ -248,9 +293,9 @@ impl Soak {
             }
             let noted = self.resident.entry(program.name.clone()).or_default();
             if (rounds / 10..=rounds / 5).contains(&round) {
-                noted.early = noted.early.max(bytes);
+                noted.early.push(bytes);
             } else if round >= rounds - rounds.div_ceil(10) {
-                noted.late = noted.late.max(bytes);
+                noted.late.push(bytes);
             }
         }
     }
@@ -260,11 +305,21 @@ impl Soak {
         let asked = self.probes.iter().map(|probe| (probe, "uptime_uplink_conflicts_total", ""));
         let aggregator = (&self.aggregator, "uptime_ingest_parts_total", "\"conflict\"");
         for (program, name, label) in asked.chain([aggregator]) {
-            if program.is_running() {
+            if program.is_awake() {
                 let found = program.metric(name, label).await;
                 assert!(found.is_some() || !all, "{} has no metrics", program.name);
                 assert_eq!(found.unwrap_or(0.0), 0.0, "{name} of {}", program.name);
             }
+        }
+    }
+}
+
+/// What failed can be looked at: logs, spools and the store stay where they are.
+impl Drop for Soak {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.directory.disable_cleanup(true);
+            eprintln!("everything of this run is kept in {}", self.directory.path().display());
         }
     }
 }

@@ -128,6 +128,17 @@ impl<S: Store> Owner<S> {
         Err((RefusalReason::TooManyUnconfirmedNodes, detail))
     }
 
+    /// What is said of a part for which its round has no place. The probe does not send it again.
+    pub(super) fn round_full(&self, fact: &Fact) -> PartOutcome {
+        let detail = format!(
+            "round {} has {} parts of this probe, over all subnets and contents, and may have no \
+             more; --parts-per-round-max moves that",
+            fact.key.round.start_s(),
+            self.options.parts_per_round_max
+        );
+        PartOutcome::Refused(RefusalReason::TooManyPartsOfRound, detail)
+    }
+
     pub(super) fn subnet_number(
         &mut self,
         name: &str,
