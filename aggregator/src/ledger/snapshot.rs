@@ -17,7 +17,7 @@ use super::seed::Seed;
 use super::state::{Node, RoundSummary, State};
 use super::uptime::Tally;
 use super::verdict::{Decision, Verdict};
-use crate::store::Details;
+use crate::store::{Details, Gap};
 
 /// How one probe fares.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -46,6 +46,28 @@ pub struct ProbeStatus {
     pub assigned_nodes: u64,
     /// Ids it brought that were never confirmed.
     pub unconfirmed_nodes: u64,
+    /// The last gaps it reported, by their rounds; at most [`ProbeStatus::GAPS_MAX`].
+    pub gaps: Vec<Gap>,
+}
+
+impl ProbeStatus {
+    /// Older gaps are stored and not shown: so many tell what a probe suffers from.
+    pub const GAPS_MAX: usize = 8;
+    /// Gaps that ended longer ago are not shown after a start.
+    pub const GAPS_WITHIN_S: u64 = 7 * 86_400;
+
+    /// Takes a gap in, unless it is known.
+    pub fn note_gap(&mut self, gap: Gap) {
+        let place = self.gaps.partition_point(|there| {
+            (there.to_s, there.from_s, there.reason) < (gap.to_s, gap.from_s, gap.reason)
+        });
+        if self.gaps.get(place) != Some(&gap) {
+            self.gaps.insert(place, gap);
+        }
+        if self.gaps.len() > Self::GAPS_MAX {
+            self.gaps.remove(0);
+        }
+    }
 }
 
 /// One node as it is shown.

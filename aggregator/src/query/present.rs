@@ -102,6 +102,15 @@ pub(super) fn probe(status: &ProbeStatus, last: Option<&RoundSummary>) -> v1::Pr
         conflicts: status.conflicts,
         assigned_nodes: status.assigned_nodes,
         unconfirmed_nodes: status.unconfirmed_nodes,
+        gaps: status
+            .gaps
+            .iter()
+            .map(|gap| v1::ProbeGap {
+                from_round_unix_s: gap.from_s,
+                to_round_unix_s: gap.to_s,
+                reason: gap.reason.to_wire() as i32,
+            })
+            .collect(),
     }
 }
 
