@@ -3,6 +3,7 @@
 //! Owns the questions: what each asks for, what of it is refused, and where the answer comes from.
 //! Refuses to touch the ledger's state: whatever is asked, ingest is not held up.
 
+mod filter;
 mod listing;
 mod present;
 mod refusal;
