@@ -1,7 +1,7 @@
 //! Which nodes a filter lets through.
 //!
-//! Owns what each field of a filter means. Ids come in order, so that those with one beginning are a
-//! stretch: where it starts is found here, too, and nobody has to look at all nodes for a few.
+//! Owns what each field of a filter means. Ids come in order, so that those with one beginning are
+//! a stretch: where it starts is found here, too, and nobody has to look at all nodes for a few.
 
 use uptime_proto::node_id::NODE_ID_BYTES;
 use uptime_proto::{NodeId, v1};

@@ -2,8 +2,8 @@
 //! `uptime_one_p99`, `query_rate`, `query_rate_uptime`, `query_rate_empty`.
 //!
 //! Owns what is asked and how it is held to what the model knows: no answer counts that is wrong.
-//! The shipped aggregator answers, over what [`super::loaded`] has made, while a probe reports to it
-//! and its rounds close.
+//! The shipped aggregator answers, over what [`super::loaded`] has made, while a probe reports to
+//! it and its rounds close.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,8 +1,9 @@
 //! From the close of a round until watchers hear of it: `watch_delay_p99`.
 //!
-//! A round closes when its grace is over, which the rules say to the millisecond; the aggregator and
-//! the watchers read the same clock, so the delay is what passed from that moment until the message
-//! was in the watcher's hands: the timer that is late, the verdicts, the snapshot and the way.
+//! A round closes when its grace is over, which the rules say to the millisecond; the aggregator
+//! and the watchers read the same clock, so the delay is what passed from that moment until the
+//! message was in the watcher's hands: the timer that is late, the verdicts, the snapshot and the
+//! way.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
