@@ -1,9 +1,9 @@
 //! The shipped aggregator with a day of a network in it, and a probe that goes on reporting.
 //!
 //! The day is handed to a ledger on the same store part by part, as it would have come, with
-//! simulated time that ends now; a day of real time nobody waits for. Then the shipped aggregator is
-//! started over that store, and a probe hands in every further round over gRPC. Owns what is known
-//! of each node.
+//! simulated time that ends now; a day of real time nobody waits for. Then the shipped aggregator
+//! is started over that store, and a probe hands in every further round over gRPC. Owns what is
+//! known of each node.
 
 use std::time::{Duration, Instant};
 

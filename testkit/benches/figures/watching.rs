@@ -30,6 +30,8 @@ const PERIOD_S: u32 = 2;
 const GRACE_S: u32 = 1;
 const SETTINGS: [&str; 6] =
     ["--round-period-s", "2", "--grace-s", "1", "--parts-per-s-max", "1000000"];
+/// Each looks for every node.
+const PROBES: usize = 3;
 /// Watchers of all nodes, on connections that they share.
 const CONNECTIONS: usize = 4;
 const STREAMS: usize = 8;
@@ -54,13 +56,15 @@ pub(crate) fn delay(extent: Extent) -> anyhow::Result<()> {
 }
 
 async fn measure(nodes: usize, rounds: usize) -> anyhow::Result<Vec<Duration>> {
-    let aggregator = Aggregator::serve(on_disk()?, 1, &SETTINGS).await?;
-    let token = aggregator.tokens.first().context("no token")?;
-    let stream = Stream::open(aggregator.address.clone(), token).await?;
-    // Nodes come and go as often in a round as they do in one of the usual length.
-    let network = Network::new(89, nodes, 1, ROUND_S);
-    let mut probe = JoinSet::new();
-    probe.spawn(Box::pin(report(network, stream)));
+    let aggregator = Aggregator::serve(on_disk()?, PROBES, &SETTINGS).await?;
+    let mut probes = JoinSet::new();
+    for token in &aggregator.tokens {
+        let stream = Stream::open(aggregator.address.clone(), token).await?;
+        // Nodes come and go as often in a round as they do in one of the usual length. From one
+        // seed, so that all probes find the same.
+        let network = Network::new(89, nodes, PROBES, ROUND_S);
+        probes.spawn(Box::pin(report(network, stream)));
+    }
     let synced = Arc::new(AtomicUsize::new(0));
     let mut watchers = JoinSet::new();
     await_nodes(&aggregator.address, nodes).await?;
@@ -74,7 +78,7 @@ async fn measure(nodes: usize, rounds: usize) -> anyhow::Result<Vec<Duration>> {
     let mut delays = Vec::new();
     loop {
         tokio::select! {
-            ended = probe.join_next() => bail!("the probe ended: {ended:?}"),
+            ended = probes.join_next() => bail!("a probe ended: {ended:?}"),
             watched = watchers.join_next() => match watched {
                 Some(watched) => delays.extend(watched??),
                 None => break,
