@@ -1637,7 +1637,8 @@ pub struct WatchNodesResponse {
 pub mod watch_nodes_response {
     #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Event {
-        /// Nodes that are new to the watcher or changed.
+        /// Nodes that are new to the watcher or changed, as they are now. One that changes while
+        /// everything is being sent comes again before `synced`.
         #[prost(message, tag = "1")]
         Changed(super::NodesChanged),
         /// The initial state is complete; what follows are changes.
