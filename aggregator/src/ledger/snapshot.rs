@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use roaring::RoaringBitmap;
-use uptime_proto::{Epochs, NodeId, Round};
+use uptime_proto::{Epochs, NodeId, Reason, Round};
 
 use super::chunked::Chunked;
 use super::latest::Latest;
@@ -419,6 +419,15 @@ impl Snapshot {
             now != then || (brought_back && self.silent_at(first_seen_s, seen_ms, closed_end_s))
         };
         silent.iter().filter(may).collect()
+    }
+
+    /// The probes whose gaps, of those shown, hold a round, and why.
+    pub fn gaps_of(&self, round: Round) -> impl Iterator<Item = (&ProbeStatus, Reason)> {
+        let of_round = move |gap: &&Gap| (gap.from_s..gap.to_s).contains(&round.start_s());
+        self.probes.iter().filter_map(move |status| {
+            let gap = status.gaps.iter().find(of_round)?;
+            Some((status, gap.reason))
+        })
     }
 
     /// Whether a node made an offer in the last 24 hours before the last round closed.
