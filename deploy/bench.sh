@@ -23,10 +23,11 @@ usage: sh deploy/bench.sh [NAME...] [--quick] [--full]
 
 Some names bring several figures: detect_down_p99 also detect_down_median, page_overview also
 page_overview_sorted, probe_memory also probe_cpu_per_round, spool_35_days also spool_drain and
-spool_drain_35_days, stored_bytes_200x10 and uptime_all_24h each other.
+spool_drain_35_days, stored_bytes_200x10 and uptime_all_24h each other; uptime_one_p99, get_node_p99
+and query_rate each other, uptime_one_p50, get_node_p50, query_rate_uptime and query_rate_empty.
 
 ingest_rate, stored_bytes_200x10, uptime_all_24h and, with --full, stored_bytes are compared with
-Prometheus, VictoriaMetrics and PostgreSQL. On Debian and Ubuntu their packages are installed where
+Prometheus, VictoriaMetrics and PostgreSQL, uptime_one_p99 with VictoriaMetrics alone. On Debian and Ubuntu their packages are installed where
 they are missing (as root or with sudo): prometheus, victoria-metrics, postgresql. None of their
 services is started; the programs run with data of their own, on loopback, and are ended. With
 --quick nothing is installed, and what is not there is not compared with.
@@ -50,6 +51,7 @@ for argument in "$@"; do
         --help | -h) usage; exit 0 ;;
         --quick | --full) extent=${argument#--} ;;
         ingest_rate | stored_bytes_200x10 | uptime_all_24h) named=yes compared=yes ;;
+        uptime_one_p99 | get_node_p99 | query_rate) named=yes compared=yes ;;
         stored_bytes) named=yes compared_in_full=yes ;;
         -*)
             warn "$program: unknown argument: $argument"

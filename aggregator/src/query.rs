@@ -3,6 +3,7 @@
 //! Owns the questions: what each asks for, what of it is refused, and where the answer comes from.
 //! Refuses to touch the ledger's state: whatever is asked, ingest is not held up.
 
+mod filter;
 mod listing;
 mod present;
 mod refusal;
@@ -281,6 +282,7 @@ impl v1::uptime_query_server::UptimeQuery for Query {
         if round.start_s() < view.first_seen_s {
             rule.push_str("; the round lies before its first offer and counts neither way");
         }
+        rule.push_str(&present::gaps(&snapshot, round));
         let (id, now_ms) = (id.to_string(), now_unix_ms());
         Ok(Response::new(present::explanation(id, &account, rule, &snapshot, now_ms)))
     }

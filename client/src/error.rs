@@ -6,6 +6,7 @@ use std::error::Error as StdError;
 use std::time::Duration;
 
 use tonic::{Code, Status, TimeoutExpired};
+use tonic_types::{FieldViolation, StatusExt};
 
 /// Why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -82,8 +83,13 @@ pub enum Error {
         detail: String,
     },
     /// The question itself is wrong.
-    #[error("the aggregator refused the question: {0}")]
-    Refused(String),
+    #[error("the aggregator refused the question: {detail}")]
+    Refused {
+        /// What it said.
+        detail: String,
+        /// Which fields of the question are at fault, and why, where it said so.
+        faults: Vec<FieldFault>,
+    },
     /// The answer lacks what it must have.
     #[error("{url} gave an answer that cannot be understood: {detail}")]
     Malformed {
@@ -114,6 +120,24 @@ pub enum Error {
         /// What it said.
         detail: String,
     },
+}
+
+/// One field of a question that the aggregator refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldFault {
+    /// As the protos name it: `window.to_unix_s`, `ids[3]`.
+    pub field: String,
+    /// What is wrong with it.
+    pub why: String,
+}
+
+/// Faults that are taken from one refusal; a question has fewer fields.
+const FAULTS_MAX: usize = 32;
+
+fn faults(status: &Status) -> Vec<FieldFault> {
+    let violations = status.get_details_bad_request().map(|details| details.field_violations);
+    let fault = |it: FieldViolation| FieldFault { field: it.field, why: it.description };
+    violations.into_iter().flatten().take(FAULTS_MAX).map(fault).collect()
 }
 
 /// The innermost cause: what the system said, without the layers around it.
@@ -190,7 +214,7 @@ impl Error {
             Code::Unimplemented => Self::NotServed { url, call },
             Code::Unauthenticated | Code::PermissionDenied => Self::Denied { url, call, detail },
             Code::InvalidArgument | Code::OutOfRange | Code::FailedPrecondition => {
-                Self::Refused(detail)
+                Self::Refused { detail, faults: faults(status) }
             }
             Code::Unavailable | Code::ResourceExhausted => Self::Unavailable { url, detail },
             _ => Self::Failed { url, call, detail },
@@ -227,6 +251,17 @@ mod tests {
         ] {
             assert!(said(code).contains(words), "{code:?}: {}", said(code));
         }
+        let details = tonic_types::ErrorDetails::with_bad_request(
+            (0..99)
+                .map(|at| FieldViolation::new(format!("ids[{at}]"), "no id"))
+                .collect::<Vec<_>>(),
+        );
+        let status = Status::with_error_details(Code::InvalidArgument, "no ids", details);
+        let error = Error::from_status("http://a", "GetNode", Duration::from_secs(1), &status);
+        let Error::Refused { detail, faults } = error else { panic!("{error}") };
+        assert_eq!((detail.as_str(), faults.len()), ("no ids", FAULTS_MAX));
+        let last = FieldFault { field: "ids[31]".to_owned(), why: "no id".to_owned() };
+        assert_eq!(faults.last(), Some(&last));
         // Word for word what the transport says at the other end.
         let late = Status::cancelled(TimeoutExpired(()).to_string());
         assert!(is_late(&late) && !broke_here(&late));

@@ -251,7 +251,7 @@ impl Watch {
             return Ok(Watched::Interrupted { error, again_in });
         }
         let final_word = match error {
-            Error::NotServed { .. } | Error::Denied { .. } | Error::Refused(_) => true,
+            Error::NotServed { .. } | Error::Denied { .. } | Error::Refused { .. } => true,
             _ => !self.heard,
         };
         if final_word {

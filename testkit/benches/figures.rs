@@ -4,6 +4,8 @@
 //! `sh deploy/bench.sh`, which builds the programs that some figures start; `deploy/FIGURES.md`
 //! says what each figure is. Answers stand on standard output, progress on standard error.
 
+#[path = "figures/asking.rs"]
+mod asking;
 #[path = "figures/bytes.rs"]
 mod bytes;
 #[path = "figures/detect.rs"]
@@ -12,6 +14,8 @@ mod detect;
 mod history;
 #[path = "figures/ingest.rs"]
 mod ingest;
+#[path = "figures/loaded.rs"]
+mod loaded;
 #[path = "figures/memory.rs"]
 mod memory;
 #[path = "figures/network.rs"]
@@ -36,6 +40,8 @@ mod rounds;
 mod rows;
 #[path = "figures/samples.rs"]
 mod samples;
+#[path = "figures/watching.rs"]
+mod watching;
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -71,7 +77,7 @@ const fn figure(
     Figure { name, from, measure }
 }
 
-const FIGURES: [Figure; 19] = [
+const FIGURES: [Figure; 23] = [
     figure("ingest_rate", Extent::Quick, ingest::native),
     figure("ingest_rate_plain", Extent::Quick, ingest::plain),
     figure("wire_bytes", Extent::Quick, bytes::wire),
@@ -88,13 +94,21 @@ const FIGURES: [Figure; 19] = [
     figure("probe_memory", Extent::Quick, probe::memory),
     figure("spool_35_days", Extent::Quick, outbox::weeks),
     figure("detect_down_p99", Extent::Usual, detect::down),
+    figure("uptime_one_p99", Extent::Usual, asking::questions),
+    figure("get_node_p99", Extent::Usual, asking::questions),
+    figure("query_rate", Extent::Usual, asking::questions),
+    figure("watch_delay_p99", Extent::Usual, watching::delay),
     figure("aggregator_memory", Extent::Usual, memory::aggregator),
     figure("restart_year", Extent::Full, restart::year),
     figure("stored_bytes_hour", Extent::Quick, bytes::stored_hour),
 ];
 
-/// The first is measured with the second, on the same data.
-const COMES_ALONG: (&str, &str) = ("uptime_all_24h", "stored_bytes_200x10");
+/// The first of each is measured with the second, on the same data.
+const COME_ALONG: [(&str, &str); 3] = [
+    ("uptime_all_24h", "stored_bytes_200x10"),
+    ("get_node_p99", "uptime_one_p99"),
+    ("query_rate", "uptime_one_p99"),
+];
 
 struct Wanted {
     extent: Extent,
@@ -126,10 +140,12 @@ fn is_wanted(figure: &Figure, wanted: &Wanted) -> bool {
     if wanted.names.is_empty() {
         // The hour stands in for the day, and only where there is no time for the day.
         let stand_in = figure.name == "stored_bytes_hour" && wanted.extent != Extent::Quick;
-        figure.from <= wanted.extent && !stand_in && figure.name != COMES_ALONG.0
+        let comes_along = COME_ALONG.iter().any(|(name, _)| *name == figure.name);
+        figure.from <= wanted.extent && !stand_in && !comes_along
     } else {
         let named = |name: &str| wanted.names.iter().any(|other| other == name);
-        named(figure.name) && !(figure.name == COMES_ALONG.0 && named(COMES_ALONG.1))
+        let comes_along = |(name, with): &(&str, &str)| *name == figure.name && named(with);
+        named(figure.name) && !COME_ALONG.iter().any(comes_along)
     }
 }
 

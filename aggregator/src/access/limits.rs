@@ -40,6 +40,10 @@ pub const STREAMS_PER_CONNECTION_MAX: u32 = 200;
 pub const HEADER_LIST_BYTES_MAX: u32 = 16 * 1024;
 /// One HTTP/2 frame; the least that the protocol allows.
 pub const FRAME_BYTES_MAX: u32 = 16 * 1024;
+/// What one stream has on its way to a peer that allows it more than it takes: a reader that does
+/// not read costs no more, whatever window it opened. Two of a watcher's messages, and enough for a
+/// file: what the connection has taken makes room at once.
+pub const SEND_BUFFER_BYTES_MAX: usize = 64 * 1024;
 /// Streams that a peer has reset and that were not looked at yet: beyond that it is flooding
 /// ("rapid reset"), and its connection ends.
 pub const RESET_STREAMS_MAX: usize = 20;

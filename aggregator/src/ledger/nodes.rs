@@ -114,8 +114,15 @@ impl NodeNames {
     /// The number of an id, if it has one.
     #[must_use]
     pub fn number(&self, id: &NodeId) -> Option<u32> {
+        let first = self.at_or_after(id).first().copied();
+        first.filter(|number| self.id(*number) == Some(*id))
+    }
+
+    /// The numbers of this id and of all greater ones, ascending by id.
+    #[must_use]
+    pub fn at_or_after(&self, id: &NodeId) -> &[u32] {
         let place = self.by_id.partition_point(|number| self.id(*number).is_some_and(|x| x < *id));
-        self.by_id.get(place).copied().filter(|number| self.id(*number) == Some(*id))
+        &self.by_id[place..]
     }
 
     /// The id of a number.
@@ -149,6 +156,8 @@ mod tests {
         assert_eq!((early.number(&id(1)), late.number(&id(1))), (None, Some(3)));
         let sorted: Vec<_> = late.by_id().iter().map(|n| late.id(*n).unwrap()).collect();
         assert_eq!(sorted, [id(1), id(3), id(7), id(9)]);
+        assert_eq!(late.at_or_after(&id(7)), [2, 0]);
+        assert_eq!((late.at_or_after(&id(0)).len(), late.at_or_after(&id(10)).len()), (4, 0));
         table.truncate(2);
         assert_eq!((table.len(), table.number(&id(1)), table.number(&id(3))), (2, None, Some(1)));
         assert_eq!(table.names().by_id().len(), 2);

@@ -197,7 +197,7 @@ impl<S: Store> Owner<S> {
         let epochs = Epochs::new(catalogue.epochs)
             .map_err(|error| StoreError::Damaged(format!("the epochs: {error}")))?;
         let epochs = Arc::new(epochs);
-        let probes = catalogue.probes.iter().map(|probe| (probe.number, status_of(probe)));
+        let probes = probes_of(&catalogue.probes, &mut store, now_ms).await?;
         let mut round_trips_us = Chunked::default();
         for (node, round_trip_us) in store.round_trips().await? {
             note_round_trip(&mut round_trips_us, node, round_trip_us);
@@ -225,7 +225,7 @@ impl<S: Store> Owner<S> {
             subnets: Arc::new(catalogue.subnets),
             details: catalogue.details.into(),
             round_trips_us,
-            probes: probes.collect(),
+            probes,
             brought,
             dirty: BTreeSet::new(),
             rebuild_wanted: false,
@@ -494,6 +494,11 @@ impl<S: Store> Owner<S> {
                 note_round_trip(&mut self.round_trips_us, sample.node, round_trip_us);
             }
         }
+        for gap in &batch.gaps {
+            if let Some(status) = self.probes.get_mut(&gap.probe) {
+                status.note_gap(*gap);
+            }
+        }
         for (number, details) in batch.details {
             self.details.set(number, details);
         }
@@ -631,6 +636,23 @@ fn note_round_trip(round_trips_us: &mut Chunked<u32>, node: u32, round_trip_us: 
     if let Some(there) = round_trips_us.get_mut(node as usize) {
         *there = round_trip_us;
     }
+}
+
+/// The probes as they are at a start, by number.
+async fn probes_of<S: Store>(
+    enrolled: &[ProbeRecord],
+    store: &mut S,
+    now_ms: i64,
+) -> Result<BTreeMap<u32, ProbeStatus>, StoreError> {
+    let probes = enrolled.iter().map(|probe| (probe.number, status_of(probe)));
+    let mut probes: BTreeMap<u32, ProbeStatus> = probes.collect();
+    let now_s = u64::try_from(now_ms / 1_000).unwrap_or(0);
+    for gap in store.gaps(now_s.saturating_sub(ProbeStatus::GAPS_WITHIN_S), u64::MAX).await? {
+        if let Some(status) = probes.get_mut(&gap.probe) {
+            status.note_gap(gap);
+        }
+    }
+    Ok(probes)
 }
 
 fn status_of(probe: &ProbeRecord) -> ProbeStatus {

@@ -6,7 +6,7 @@
 use std::sync::{Arc, OnceLock};
 
 use roaring::RoaringBitmap;
-use uptime_proto::{Epochs, NodeId, Round};
+use uptime_proto::{Epochs, NodeId, Reason, Round};
 
 use super::chunked::Chunked;
 use super::details::{Told, ToldByNodes};
@@ -18,6 +18,7 @@ use super::seed::Seed;
 use super::state::{RoundSummary, State};
 use super::uptime::Tally;
 use super::verdict::{Decision, Verdict};
+use crate::store::Gap;
 
 /// How one probe fares.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -46,6 +47,28 @@ pub struct ProbeStatus {
     pub assigned_nodes: u64,
     /// Ids it brought that were never confirmed.
     pub unconfirmed_nodes: u64,
+    /// The last gaps it reported, by their rounds; at most [`ProbeStatus::GAPS_MAX`].
+    pub gaps: Vec<Gap>,
+}
+
+impl ProbeStatus {
+    /// Older gaps are stored and not shown: so many tell what a probe suffers from.
+    pub const GAPS_MAX: usize = 8;
+    /// Gaps that ended longer ago are not shown after a start.
+    pub const GAPS_WITHIN_S: u64 = 7 * 86_400;
+
+    /// Takes a gap in, unless it is known.
+    pub fn note_gap(&mut self, gap: Gap) {
+        let place = self.gaps.partition_point(|there| {
+            (there.to_s, there.from_s, there.reason) < (gap.to_s, gap.from_s, gap.reason)
+        });
+        if self.gaps.get(place) != Some(&gap) {
+            self.gaps.insert(place, gap);
+        }
+        if self.gaps.len() > Self::GAPS_MAX {
+            self.gaps.remove(0);
+        }
+    }
 }
 
 /// One node as it is shown.
@@ -428,6 +451,15 @@ impl Snapshot {
             now != then || (brought_back && self.silent_at(first_seen_s, seen_ms, closed_end_s))
         };
         silent.iter().filter(may).collect()
+    }
+
+    /// The probes whose gaps, of those shown, hold a round, and why.
+    pub fn gaps_of(&self, round: Round) -> impl Iterator<Item = (&ProbeStatus, Reason)> {
+        let of_round = move |gap: &&Gap| (gap.from_s..gap.to_s).contains(&round.start_s());
+        self.probes.iter().filter_map(move |status| {
+            let gap = status.gaps.iter().find(of_round)?;
+            Some((status, gap.reason))
+        })
     }
 
     /// Whether a node made an offer in the last 24 hours before the last round closed.

@@ -1,8 +1,9 @@
 //! Listings in pages that are consistent among themselves.
 //!
 //! Owns page tokens and what they stand for: the snapshot of the first page, and the rows in order,
-//! found once and kept while somebody may ask for the next page. Bounded: whoever comes back too
-//! late is told to begin anew.
+//! found once and kept while somebody may ask for the next page, so that the last page costs what
+//! the first does, less the sorting. Bounded: what was not asked for the longest goes first, and
+//! whoever comes back too late is told to begin anew.
 
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -12,6 +13,7 @@ use prost::Message;
 use tonic::Status;
 use uptime_proto::{Round, v1};
 
+use super::filter::wanted;
 use super::refusal::bad_field;
 use crate::ledger::details::Told;
 use crate::ledger::snapshot::{NodeView, Snapshot};
@@ -93,21 +95,28 @@ pub(super) struct Listings(Arc<Mutex<Kept>>);
 
 #[derive(Default)]
 struct Kept {
-    /// Oldest first, each once.
+    /// The one that was asked for last is last; each once.
     snapshots: VecDeque<Arc<Snapshot>>,
+    /// Likewise.
     listings: VecDeque<Listing>,
 }
 
+/// Finds one and makes it the last to go.
+fn used<T: Clone>(all: &mut VecDeque<T>, wanted: impl Fn(&T) -> bool) -> Option<T> {
+    let found = all.remove(all.iter().position(wanted)?)?;
+    all.push_back(found.clone());
+    Some(found)
+}
+
 impl Kept {
-    fn snapshot(&self, closed: u64, serial: u64) -> Option<Arc<Snapshot>> {
-        let wanted = |there: &&Arc<Snapshot>| (closed_s(there), there.serial) == (closed, serial);
-        self.snapshots.iter().find(wanted).map(Arc::clone)
+    fn snapshot(&mut self, closed: u64, serial: u64) -> Option<Arc<Snapshot>> {
+        used(&mut self.snapshots, |there| (closed_s(there), there.serial) == (closed, serial))
     }
 
-    fn listing(&self, snapshot: &Arc<Snapshot>, question: u64) -> Option<Listing> {
-        let wanted =
-            |there: &&Listing| there.question == question && Arc::ptr_eq(&there.snapshot, snapshot);
-        self.listings.iter().find(wanted).cloned()
+    fn listing(&mut self, snapshot: &Arc<Snapshot>, question: u64) -> Option<Listing> {
+        used(&mut self.listings, |there| {
+            there.question == question && Arc::ptr_eq(&there.snapshot, snapshot)
+        })
     }
 
     fn remember(&mut self, snapshot: &Arc<Snapshot>) {
@@ -202,18 +211,6 @@ impl Listing {
     }
 }
 
-/// Whether a filter lets a node through.
-pub(super) fn wanted(view: &NodeView<'_>, filter: &v1::NodeFilter, snapshot: &Snapshot) -> bool {
-    let name = view.details.map_or("", Told::name);
-    filter.is_online.is_none_or(|online| online == view.is_online)
-        && (filter.subnet.is_empty() || view.subnets.contains(&filter.subnet.as_str()))
-        && (filter.id_prefix.is_empty()
-            || view.id.to_string().starts_with(&filter.id_prefix.to_lowercase()))
-        && (filter.name_contains.is_empty() || name.contains(&filter.name_contains))
-        && (filter.include_retired || !view.retired)
-        && (!filter.members_only || snapshot.is_member(view.number))
-}
-
 /// The numbers of the nodes that a filter lets through, in order.
 pub(super) fn node_rows(
     snapshot: &Snapshot,
@@ -242,6 +239,8 @@ pub(super) fn node_rows(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
     use uptime_proto::{Epoch, Epochs, Period};
 
     use super::*;
@@ -262,16 +261,36 @@ mod tests {
         }
     }
 
+    /// Listings that others begin between two pages: all but what pushes out whoever goes on.
+    const OTHERS: u64 = SNAPSHOTS_MAX as u64 - 1;
+
+    fn next_serial() -> u64 {
+        static SERIAL: AtomicU64 = AtomicU64::new(1);
+        SERIAL.fetch_add(1, Ordering::Relaxed)
+    }
+
     /// Every row once, whatever ends a page; answers how many pages it took.
     async fn pages_of(rows: &[String], size: usize) -> usize {
         let (listings, current) = (Listings::default(), Arc::new(snapshot()));
         let numbers: Vec<u32> = (0..).take(rows.len()).collect();
         let (mut all, mut token, mut pages) = (Vec::new(), None, 0);
+        let sorted = Arc::new(AtomicU32::new(0));
         loop {
-            let numbers = numbers.clone();
+            let (numbers, count) = (numbers.clone(), Arc::clone(&sorted));
             let current = Arc::clone(&current);
-            let listing = listings.open(token, current, 1, move |_| numbers).await;
-            let listing = listing.expect("the listing is there");
+            let listing = listings.open(token, current, 1, move |_| {
+                count.fetch_add(1, Ordering::Relaxed);
+                numbers
+            });
+            let listing = listing.await.expect("the listing is there");
+            // Others begin listings of later rounds, and go away.
+            for question in 10..10 + OTHERS {
+                let mut later = snapshot();
+                later.serial = next_serial();
+                assert!(
+                    listings.open(None, Arc::new(later), question, |_| Vec::new()).await.is_ok()
+                );
+            }
             let (part, next) = listing.page(token, size, |row| rows.get(row as usize).cloned());
             let bytes: usize = part.iter().map(String::len).sum();
             assert!(part.len() <= size && (bytes < 1 << 20 || part.len() == 1));
@@ -280,6 +299,7 @@ mod tests {
             token = PageToken::read(&next).ok().flatten();
             if token.is_none() {
                 assert_eq!(all, rows);
+                assert_eq!(sorted.load(Ordering::Relaxed), 1, "the order is found once");
                 return pages;
             }
             let other = listings.open(token, Arc::new(snapshot()), 2, |_| Vec::new()).await;

@@ -2,6 +2,8 @@
 //!
 //! Owns the translation and nothing else: it decides nothing and asks for nothing.
 
+use std::fmt::Write;
+
 use uptime_proto::{Outcome, Round, v1};
 
 use crate::ledger::details::Told;
@@ -103,6 +105,15 @@ pub(super) fn probe(status: &ProbeStatus, last: Option<&RoundSummary>) -> v1::Pr
         conflicts: status.conflicts,
         assigned_nodes: status.assigned_nodes,
         unconfirmed_nodes: status.unconfirmed_nodes,
+        gaps: status
+            .gaps
+            .iter()
+            .map(|gap| v1::ProbeGap {
+                from_round_unix_s: gap.from_s,
+                to_round_unix_s: gap.to_s,
+                reason: gap.reason.to_wire() as i32,
+            })
+            .collect(),
     }
 }
 
@@ -186,6 +197,16 @@ fn probe_account(account: &ProbeAccount, snapshot: &Snapshot) -> v1::ProbeEviden
 fn probe_name(number: u32, snapshot: &Snapshot) -> String {
     let status = snapshot.probes.iter().find(|status| status.number == number);
     status.map_or_else(|| format!("probe {number}"), |status| status.name.clone())
+}
+
+/// Which probes said that they have nothing of a round, and why: words to follow a rule.
+pub(super) fn gaps(snapshot: &Snapshot, round: Round) -> String {
+    let mut words = String::new();
+    for (status, reason) in snapshot.gaps_of(round) {
+        // Writing to a String cannot fail.
+        write!(words, "; {} has nothing of this round: {reason}", status.name).ok();
+    }
+    words
 }
 
 /// The account of a node and a round; `rule` is told in words.

@@ -2,8 +2,10 @@
 //!
 //! Owns the log of changes: each new snapshot is compared with the one before once, for all
 //! watchers together. A watcher is a place in that log and what it is about to send: one message,
-//! made when the connection has room for it. A reader that stops reading costs nothing more; when
-//! it has fallen behind the log it is told to begin anew.
+//! made of what is so now when the connection has room for it. What changes behind a reader in the
+//! midst of everything it is told again before that is said to be complete. A reader that stops
+//! reading costs no more than that message, what is on its way, and two bits a node; when it has
+//! fallen behind the log it is told to begin anew.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -14,9 +16,9 @@ use roaring::RoaringBitmap;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
-use uptime_proto::v1;
+use uptime_proto::{NodeId, v1};
 
-use super::listing::{node_rows, wanted};
+use super::filter::{begins, lowest, wanted};
 use super::present::{freshness, node};
 use super::refusal::bad_field;
 use crate::clock::now_unix_ms;
@@ -29,6 +31,8 @@ const LOG_MAX: usize = 1_440;
 const RETIRED_EVERY: u64 = 20;
 /// The nodes of one message: small, as one may wait in memory for each reader that does not read.
 const MESSAGE_BYTES_MAX: usize = 32 * 1024;
+/// Nodes that one watcher looks at without letting others have the processor: some milliseconds.
+const LOOKED_MAX: usize = 4_096;
 
 /// What changed from one snapshot to the next.
 #[derive(Debug, Clone)]
@@ -181,17 +185,18 @@ impl Token {
     }
 }
 
-/// Where a watcher stands.
+/// Where a watcher stands. It holds no snapshot between two messages: one that is not read would
+/// keep alive what everyone else has long let go of.
 struct Watcher {
     feed: watch::Receiver<Arc<Log>>,
     filter: v1::NodeFilter,
-    /// The log as it was when what is being sent was found.
-    log: Arc<Log>,
-    /// Nodes that are still to be sent.
-    left: VecDeque<u32>,
+    /// Where the walk through all nodes, ascending by id, goes on; `None`: it is over.
+    walk: Option<NodeId>,
+    /// Nodes that are still to be told of, or again, because they changed.
+    left: RoaringBitmap,
     /// Its token means nothing here.
     refused: bool,
-    /// The first entry of the log that was not yet sent.
+    /// The first entry of the log that was not yet looked at.
     next: u64,
     /// Everything there was at the beginning has been sent, and this was said.
     synced: bool,
@@ -208,29 +213,29 @@ pub(super) fn watch(
     feed: &Feed,
     request: v1::WatchNodesRequest,
 ) -> Result<impl Stream<Item = Result<v1::WatchNodesResponse, Status>> + use<>, Status> {
-    let mut feed = feed.0.clone();
-    let log = Arc::clone(&feed.borrow_and_update());
-    let filter = request.filter.unwrap_or_default();
+    let feed = feed.0.clone();
+    let log = Arc::clone(&feed.borrow());
     let mut watcher = Watcher {
-        next: log.next,
         feed,
-        filter,
-        log: Arc::clone(&log),
-        left: VecDeque::new(),
+        filter: request.filter.unwrap_or_default(),
+        walk: None,
+        left: RoaringBitmap::new(),
         refused: false,
+        next: log.next,
         synced: false,
         told: RoaringBitmap::new(),
         ended: false,
     };
     if request.resume_token.is_empty() {
-        watcher.left = node_rows(&log.snapshot, &watcher.filter, v1::NodeOrder::Id, false).into();
+        watcher.walk = lowest(&watcher.filter.id_prefix);
     } else {
         let token = Token::read(&request.resume_token)?;
         let changed = log.after(&token);
         watcher.refused = changed.is_none();
-        watcher.left = changed.iter().flatten().collect();
+        watcher.left = changed.unwrap_or_default();
         // It was told of all of them some time, as far as its filter goes.
         watcher.told = log.snapshot.confirmed.clone();
+        watcher.told.optimize();
     }
     Ok(futures_util::stream::unfold(watcher, |mut watcher| async move {
         let message = watcher.next().await?;
@@ -241,68 +246,118 @@ pub(super) fn watch(
 impl Watcher {
     /// The next message; `None`: the stream ends.
     async fn next(&mut self) -> Option<v1::WatchNodesResponse> {
-        if self.ended {
-            return None;
-        }
-        if self.refused {
-            return Some(self.end("the token is of another store, or of a time nobody remembers"));
-        }
-        loop {
-            let snapshot = &self.log.snapshot;
-            let nodes = some(snapshot, &self.filter, &mut self.told, &mut self.left);
+        while !self.ended {
+            let log = Arc::clone(&self.feed.borrow_and_update());
+            if self.refused {
+                let why = "the token is of another store, or of a time nobody remembers";
+                return Some(self.end(&log, why));
+            }
+            if self.next != log.next {
+                let Some(changed) = log.since_entry(self.next) else {
+                    return Some(
+                        self.end(&log, "this reader is slower than the changes it watches"),
+                    );
+                };
+                self.left |= changed;
+                self.next = log.next;
+            }
+            let nodes = self.some(&log.snapshot);
+            let all = self.walk.is_none() && self.left.is_empty();
             if !nodes.is_empty() {
                 // Until all of it is sent a reader that resumes must begin with it again.
-                let complete = self.synced && self.left.is_empty();
                 let event = v1::watch_nodes_response::Event::Changed(v1::NodesChanged { nodes });
-                return Some(message(&self.log, event, complete));
+                return Some(message(&log, event, self.synced && all));
+            }
+            if !all {
+                drop(log);
+                tokio::task::yield_now().await;
+                continue;
             }
             if !self.synced {
                 self.synced = true;
+                self.told.optimize();
                 let event = v1::watch_nodes_response::Event::Synced(v1::Synced {});
-                return Some(message(&self.log, event, true));
+                return Some(message(&log, event, true));
             }
-            if self.feed.changed().await.is_err() {
-                return None;
-            }
-            let log = Arc::clone(&self.feed.borrow_and_update());
-            let Some(changed) = log.since_entry(self.next) else {
-                return Some(self.end("this reader is slower than the changes it watches"));
-            };
-            self.next = log.next;
-            self.log = log;
-            self.left = changed.iter().collect();
+            drop(log);
+            self.feed.changed().await.ok()?;
         }
+        None
     }
 
-    fn end(&mut self, why: &str) -> v1::WatchNodesResponse {
+    /// Takes as many nodes as one message holds: of the walk first, then of what changed behind it.
+    fn some(&mut self, snapshot: &Snapshot) -> Vec<v1::Node> {
+        let mut page = Page::default();
+        let Self { filter, walk, left, told, .. } = self;
+        if let Some(from) = walk.take() {
+            for number in snapshot.names.at_or_after(&from) {
+                let Some(id) = snapshot.names.id(*number) else { continue };
+                if !begins(&id, &filter.id_prefix) {
+                    break;
+                }
+                if page.is_full() {
+                    *walk = Some(id);
+                    break;
+                }
+                left.remove(*number);
+                page.tell(*number, snapshot, filter, told);
+            }
+        }
+        let mut until = None;
+        for number in left.iter().take_while(|_| walk.is_none()) {
+            if page.is_full() {
+                break;
+            }
+            page.tell(number, snapshot, filter, told);
+            until = Some(number);
+        }
+        if let Some(until) = until {
+            left.remove_range(..=until);
+        }
+        page.nodes
+    }
+
+    fn end(&mut self, log: &Log, why: &str) -> v1::WatchNodesResponse {
         self.ended = true;
         let detail = format!("{why}: begin anew without a token");
         let event = v1::watch_nodes_response::Event::Resume(v1::Resume { detail });
-        v1::WatchNodesResponse {
-            resume_token: Vec::new().into(),
-            ..message(&self.log, event, false)
-        }
+        v1::WatchNodesResponse { resume_token: Vec::new().into(), ..message(log, event, false) }
     }
 }
 
-/// Takes as many nodes as one message holds.
-fn some(
-    snapshot: &Snapshot,
-    filter: &v1::NodeFilter,
-    told: &mut RoaringBitmap,
-    left: &mut VecDeque<u32>,
-) -> Vec<v1::Node> {
-    let (mut nodes, mut bytes) = (Vec::new(), 0);
-    while bytes < MESSAGE_BYTES_MAX
-        && let Some(number) = left.pop_front()
-    {
-        let Some(view) = snapshot.view(number) else { continue };
+/// The nodes of one message, while it is made.
+#[derive(Default)]
+struct Page {
+    nodes: Vec<v1::Node>,
+    bytes: usize,
+    looked: usize,
+}
+
+impl Page {
+    fn is_full(&self) -> bool {
+        self.bytes >= MESSAGE_BYTES_MAX || self.looked >= LOOKED_MAX
+    }
+
+    fn tell(
+        &mut self,
+        number: u32,
+        snapshot: &Snapshot,
+        filter: &v1::NodeFilter,
+        told: &mut RoaringBitmap,
+    ) {
+        self.looked += 1;
+        // An id stays what it is, so one that does not pass by it was never told of.
+        let passes = |id: NodeId| begins(&id, &filter.id_prefix);
+        if !snapshot.names.id(number).is_some_and(passes) {
+            return;
+        }
+        let Some(view) = snapshot.view(number) else { return };
         // One that does no longer pass the filter is told of once, so that a watcher can drop it.
         let passes = wanted(&view, filter, snapshot);
         if passes || told.contains(number) {
             let row = node(&view, snapshot);
-            bytes += row.encoded_len();
-            nodes.push(row);
+            self.bytes += row.encoded_len();
+            self.nodes.push(row);
         }
         if passes {
             told.insert(number);
@@ -310,7 +365,6 @@ fn some(
             told.remove(number);
         }
     }
-    nodes
 }
 
 fn message(

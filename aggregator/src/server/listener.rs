@@ -28,7 +28,8 @@ use tokio_util::sync::CancellationToken;
 use crate::access::audit::Auditor;
 use crate::access::limits::{
     ERROR_STREAMS_MAX, FRAME_BYTES_MAX, HEADER_LIST_BYTES_MAX, HTTP_HEAD_BYTES_MAX,
-    HTTP_HEADERS_MAX, Limits, RESET_STREAMS_MAX, STREAMS_PER_CONNECTION_MAX, Slot, Slots,
+    HTTP_HEADERS_MAX, Limits, RESET_STREAMS_MAX, SEND_BUFFER_BYTES_MAX, STREAMS_PER_CONNECTION_MAX,
+    Slot, Slots,
 };
 use crate::access::{Peer, Refusal, Tls, Usage, handshake_refusal, peer_certificate};
 
@@ -129,6 +130,7 @@ impl Port {
             .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
             .max_header_list_size(HEADER_LIST_BYTES_MAX)
             .max_frame_size(FRAME_BYTES_MAX)
+            .max_send_buf_size(SEND_BUFFER_BYTES_MAX)
             .max_pending_accept_reset_streams(RESET_STREAMS_MAX)
             .max_local_error_reset_streams(ERROR_STREAMS_MAX);
         builder

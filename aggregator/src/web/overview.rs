@@ -263,12 +263,21 @@ fn probe(html: &mut String, snapshot: &Snapshot, status: &ProbeStatus, now_ms: i
     let report = status
         .last_report_ms
         .map_or_else(|| "never".to_owned(), |ms| format!("{} ago", length(age_s(ms, now_ms))));
+    // The last one; the API has some more.
+    let gap = status.gaps.last().map_or_else(String::new, |gap| {
+        format!(
+            "<br><span class=\"small soft\">Reported nothing for {}, until {}: {}</span>",
+            length(gap.to_s.saturating_sub(gap.from_s)),
+            time(gap.to_s),
+            reason(gap.reason)
+        )
+    });
     let (offers, looked, found) =
         round.map_or((0, 0, 0), |round| (round.offers, round.tallied.looked, round.tallied.found));
     writeln!(
         html,
         "<tr><th scope=\"row\"><bdi>{}</bdi></th><td><span class=\"state {class}\">{word}</span> \
-         <span class=\"small soft\">{why}</span></td><td class=\"wide\">{}</td>\
+         <span class=\"small soft\">{why}</span>{gap}</td><td class=\"wide\">{}</td>\
          <td class=\"n\">{report}</td><td class=\"n wide\">{}</td>\
          <td class=\"n wide\">{}</td><td class=\"n wide\">{}</td></tr>",
         Shown(&status.name),

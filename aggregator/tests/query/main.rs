@@ -2,6 +2,7 @@
 //! consistent, and watchers that come, go, and fall behind.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod paging;
 mod stage;
 mod watching;
 
@@ -252,4 +253,49 @@ async fn the_network_in_a_few_numbers() {
         stage.query.list_nodes(request).await.unwrap().into_inner().total
     };
     assert_eq!((count(false).await, count(true).await), (2, 0));
+}
+
+/// What a probe says it has nothing of is told with it, also by a process that was started since:
+/// the last of it, each once.
+#[tokio::test]
+async fn gaps_are_told_with_their_probe() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut stage = Stage::new(&directory, 2).await;
+    let told = async |stage: &mut Stage| {
+        let request = v1::ListProbesRequest {};
+        let probes = stage.query.list_probes(request).await.unwrap().into_inner().probes;
+        let gap = |gap: &v1::ProbeGap| {
+            assert_eq!(gap.reason(), v1::CouldNotLookReason::SpoolFull);
+            (gap.from_round_unix_s, gap.to_round_unix_s)
+        };
+        probes.iter().map(|probe| probe.gaps.iter().map(gap).collect()).collect::<Vec<Vec<_>>>()
+    };
+    // Out of order, one of them twice, and more than are shown.
+    let ranges: Vec<(u64, u64)> =
+        (0..10).map(|at| (round_s(at * 4), round_s(at * 4 + 2))).collect();
+    for at in [3, 1, 0, 2, 2, 9, 7, 8, 4, 6, 5] {
+        stage.gap(1, ranges[at]).await;
+    }
+    stage.close(50).await;
+    let wanted = vec![vec![], ranges[2..].to_vec()];
+    assert_eq!(told(&mut stage).await, wanted);
+    // Nor does whoever asks why a round is as it is have to guess.
+    stage.round(51, 1, &[0], &[]).await;
+    stage.gap(1, (round_s(52), round_s(53))).await;
+    stage.close(53).await;
+    let mut why = async |at| {
+        let request = v1::ExplainRequest { id: id(0).to_string(), round_unix_s: round_s(at) };
+        stage.query.explain(request).await.unwrap().into_inner().rule
+    };
+    let words = "; probe-1 has nothing of this round: spool_full";
+    let (within, after) = (why(52).await, why(53).await);
+    assert!(within.ends_with(words) && !after.contains("nothing of this round"), "{within}");
+    let wanted = vec![vec![], [&ranges[3..], &[(round_s(52), round_s(53))]].concat()];
+    let store = stage.end().await;
+    let mut stage = Stage::over(store, round_s(60)).await;
+    assert_eq!(told(&mut stage).await, wanted);
+    // What ended more than a week ago is not told after a start.
+    let store = stage.end().await;
+    let mut stage = Stage::over(store, ranges[7].1 + 7 * 86_400).await;
+    assert_eq!(told(&mut stage).await, vec![vec![], wanted[1][5..].to_vec()]);
 }

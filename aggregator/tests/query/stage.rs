@@ -11,16 +11,24 @@ use tonic::transport::Channel;
 use uptime_aggregator::ledger::snapshot::Snapshot;
 use uptime_aggregator::ledger::{Ledger, LedgerOptions, Owner, PartOutcome, Submission};
 use uptime_aggregator::query::Query;
-use uptime_aggregator::store::{Details, SqliteStore, Store};
+use uptime_aggregator::store::{Details, Gap, SqliteStore, Store};
 use uptime_proto::v1::uptime_query_client::UptimeQueryClient;
 use uptime_proto::v1::uptime_query_server::UptimeQueryServer;
 use uptime_proto::{
-    Class, Epoch, Kind, NodeId, Outcome, Part, PartKey, Period, Round, Sample, Sets,
+    Class, Epoch, Kind, NodeId, Outcome, Part, PartKey, Period, Reason, Round, Sample, Sets,
 };
 
 /// The start of a UTC day.
 pub(crate) const DAY_S: u64 = 1_769_904_000;
 pub(crate) const PERIOD_S: u64 = 30;
+
+/// What a reader takes in of a stream that it does not read: the least that HTTP/2 begins with.
+const STREAM_WINDOW_BYTES: u32 = 65_535;
+/// For some hundred such streams.
+const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+
+/// What one part may hold.
+const PIECE: usize = 40_000;
 
 pub(crate) fn period() -> Period {
     Period::new(u32::try_from(PERIOD_S).unwrap()).unwrap()
@@ -69,7 +77,10 @@ impl Stage {
     /// A ledger over a store that is there.
     pub(crate) async fn over(mut store: SqliteStore, now_s: u64) -> Self {
         let probes = store.probes().await.unwrap().iter().map(|probe| probe.number).collect();
-        let options = LedgerOptions::new(Epoch::with_defaults(period()));
+        let options = LedgerOptions {
+            unconfirmed_nodes_max: 2_000_000,
+            ..LedgerOptions::new(Epoch::with_defaults(period()))
+        };
         let now_ms = i64::try_from(now_s * 1000).unwrap();
         let (mut owner, ledger) = Owner::open(store, options, now_ms).await.unwrap();
         let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
@@ -85,7 +96,12 @@ impl Stage {
                 stop.clone().cancelled_owned(),
             );
         tasks.spawn(async move { server.await.unwrap() });
-        let channel = Channel::from_shared(address.clone()).unwrap().connect().await.unwrap();
+        // A stream that is not read is stopped by its own window, and not by that of all together.
+        let channel = Channel::from_shared(address).unwrap();
+        let channel = channel
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
+        let channel = channel.connect().await.unwrap();
         let query = UptimeQueryClient::new(channel);
         Self { owner, query, probes, _ledger: ledger, stop, tasks }
     }
@@ -118,6 +134,36 @@ impl Stage {
         self.close(at).await;
     }
 
+    /// The first probe sees these and nothing else; those that are new make their first offer.
+    pub(crate) async fn arrive(&mut self, at: u64, nodes: impl Iterator<Item = u64>) {
+        let round = Round::new(round_s(at), period()).unwrap();
+        let nodes: Vec<NodeId> = ids(nodes);
+        for (number, piece) in (0..).zip(nodes.chunks(PIECE)) {
+            let part = |subnet: &str, kind, class| Part {
+                key: PartKey { subnet: subnet.to_owned(), round, number },
+                kind,
+                outcome: Outcome::Looked,
+                observed_at_ms: round.start_ms() + 20_000,
+                relay_session_age_s: Some(600),
+                sets: Sets::default().with(class, piece.to_vec()),
+            };
+            let parts = vec![
+                part("public", Kind::Market, Class::Offer),
+                part("", Kind::Lookup, Class::Seen),
+            ];
+            let submission = Submission { probe: self.probes[0], parts, ..Submission::default() };
+            let outcomes =
+                self.owner.submit_at(submission, round.start_ms() + 21_000).await.unwrap();
+            assert_eq!(outcomes, [PartOutcome::Accepted, PartOutcome::Accepted]);
+        }
+        self.close(at).await;
+    }
+
+    /// How many rounds have closed since the first.
+    pub(crate) fn rounds_closed(&self) -> u64 {
+        (self.snapshot().closed_end_s() - DAY_S) / PERIOD_S
+    }
+
     pub(crate) async fn close(&mut self, at: u64) {
         self.owner.catch_up_at(closed_ms(at)).await;
     }
@@ -131,6 +177,14 @@ impl Stage {
             ..Submission::default()
         };
         self.owner.submit_at(submission, closed_ms(at)).await.unwrap();
+    }
+
+    /// A probe, by its place, says that it has nothing of these rounds.
+    pub(crate) async fn gap(&mut self, probe: usize, (from_s, to_s): (u64, u64)) {
+        let probe = self.probes[probe];
+        let gap = Gap { probe, from_s, to_s, reason: Reason::SpoolFull };
+        let submission = Submission { probe, gaps: vec![gap], ..Submission::default() };
+        self.owner.submit_at(submission, closed_ms(0)).await.unwrap();
     }
 
     /// The first probe tells an age and a round trip of a node.

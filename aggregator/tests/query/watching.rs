@@ -1,6 +1,9 @@
 //! Watchers: everything first, then what changes and nothing else, and how they go on after a
 //! break.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use tonic::Streaming;
 use uptime_aggregator::store::SqliteStore;
 use uptime_proto::v1::{self, watch_nodes_response::Event};
@@ -151,7 +154,25 @@ async fn a_token_that_means_nothing_here_ends_in_resume() {
     assert!(matches!(watcher.next().await, Event::Resume(_)));
 }
 
-/// A reader that stops reading is not waited for, and catches up in one step.
+/// Reads until everything has come; answers what was told last of each node, and how often it was
+/// told of any.
+async fn last_words(watcher: &mut Watcher) -> (BTreeMap<String, v1::Verdict>, usize) {
+    let (mut last, mut told) = (BTreeMap::new(), 0);
+    loop {
+        match watcher.next().await {
+            Event::Changed(changed) => {
+                told += changed.nodes.len();
+                let nodes = changed.nodes.into_iter();
+                last.extend(nodes.map(|node| (node.id.clone(), node.verdict())));
+            }
+            Event::Synced(_) => return (last, told),
+            Event::Resume(resume) => panic!("{resume:?}"),
+        }
+    }
+}
+
+/// A reader that stops reading is not waited for, and catches up in one step: what it was told of
+/// before it stopped and has changed since is told again, all else once, and as it is now.
 #[tokio::test]
 async fn a_reader_that_does_not_read_holds_nobody_up() {
     const NODES: u64 = 3_000;
@@ -161,16 +182,102 @@ async fn a_reader_that_does_not_read_holds_nobody_up() {
     stage.round(0, NODES, &all, &[]).await;
     let mut watcher = Watcher::new(&mut stage, &[], None).await;
     // One message is taken; the rest waits, as far as there is room on the way.
-    let first = watcher.changed().await.len();
-    assert!(first > 50 && first < 1_000, "{first} nodes in a message");
+    let heard = watcher.changed().await;
+    let first = heard.len();
+    assert!(first > 50 && first < 500, "{first} nodes in a message");
+    let then = Arc::downgrade(&stage.snapshot());
     for at in 1..=60u64 {
         let seen: &[u64] = if at % 2 == 0 { &all[..5] } else { &all[..3] };
         stage.round(at, 5, seen, &[]).await;
     }
     assert_eq!(stage.snapshot().closed.unwrap().start_s(), round_s(60));
-    assert_eq!(first + watcher.until_synced().await, 3_000, "all of one moment");
-    // Sixty rounds are one change: what is now.
-    let changed = watcher.changed().await;
-    let up = changed.iter().filter(|(_, verdict)| *verdict == v1::Verdict::Up).count();
-    assert!(up <= 5 && changed.len() > 10, "{up} of {}", changed.len());
+    assert!(then.upgrade().is_none(), "nothing old is kept for it");
+    let (mut last, told) = last_words(&mut watcher).await;
+    for (id, verdict) in heard {
+        // One that has not changed since was not told of again.
+        last.entry(id).or_insert(verdict);
+    }
+    assert_eq!(last.len(), usize::try_from(NODES).unwrap());
+    let up = last.values().filter(|verdict| **verdict == v1::Verdict::Up).count();
+    assert_eq!(up, 5, "what is so now");
+    // Sixty rounds are one change, of what had been on the way when they came: a window's worth and
+    // a message or two.
+    let again = told + first - last.len();
+    assert!(again + 5 >= first && again < 5 * first, "{again} were told again");
+    let token = watcher.token.clone();
+    drop(watcher);
+    // It is complete as of that round: nothing is left to be told.
+    let mut watcher = Watcher::new(&mut stage, &token, None).await;
+    assert_eq!(watcher.until_synced().await, 0);
+}
+
+/// Whoever reads nothing while half a day of rounds goes by is told to begin anew, each of a
+/// hundred; and that costs nobody else anything.
+#[tokio::test]
+async fn readers_that_fall_behind_the_log_are_told_to_begin_anew() {
+    const NODES: u64 = 4_000;
+    /// More than the log of changes holds.
+    const ROUNDS: u64 = 1_500;
+    let directory = tempfile::tempdir().unwrap();
+    let mut stage = Stage::new(&directory, 1).await;
+    let all: Vec<u64> = (0..NODES).collect();
+    stage.round(0, NODES, &all, &[]).await;
+    let mut stopped = Vec::new();
+    for _ in 0..100 {
+        let mut watcher = Watcher::new(&mut stage, &[], None).await;
+        assert!(watcher.changed().await.len() > 50);
+        stopped.push(watcher);
+    }
+    let mut reading = Watcher::new(&mut stage, &[], None).await;
+    reading.until_synced().await;
+    for at in 1..=ROUNDS {
+        stage.close(at).await;
+        // Each snapshot is to be an entry of the log.
+        for _ in 0..3 {
+            tokio::task::yield_now().await;
+        }
+    }
+    let changed = reading.changed().await;
+    assert!(changed.iter().all(|(_, verdict)| *verdict == v1::Verdict::Unknown), "{changed:?}");
+    for mut watcher in stopped {
+        let mut told = 0;
+        let why = loop {
+            match watcher.next().await {
+                Event::Changed(changed) => told += changed.nodes.len(),
+                Event::Resume(resume) => break resume.detail,
+                Event::Synced(_) => panic!("{told} nodes, and it never read"),
+            }
+        };
+        assert!(why.contains("slower than the changes"), "{why}");
+        assert!(told < all.len(), "what was on its way: {told}");
+        assert!(watcher.stream.message().await.unwrap().is_none(), "and the stream ends");
+    }
+    let mut anew = Watcher::new(&mut stage, &[], None).await;
+    assert_eq!(anew.until_synced().await, all.len());
+}
+
+/// Of ids that begin in one way, without looking at the others.
+#[tokio::test]
+async fn a_beginning_of_ids_is_watched_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut stage = Stage::new(&directory, 1).await;
+    let all: Vec<u64> = (0..600).collect();
+    stage.round(0, 600, &all, &[]).await;
+    let beginning = id(7).to_string()[..3].to_uppercase().replace("0X", "0x");
+    let of_it: Vec<u64> = all
+        .iter()
+        .copied()
+        .filter(|node| id(*node).to_string().starts_with(&beginning.to_lowercase()))
+        .collect();
+    assert!(of_it.len() > 20 && of_it.len() < 80, "{}", of_it.len());
+    let filter = Some(v1::NodeFilter { id_prefix: beginning, ..Default::default() });
+    let mut watcher = Watcher::new(&mut stage, &[], filter.clone()).await;
+    let (last, told) = last_words(&mut watcher).await;
+    assert_eq!((last.len(), told), (of_it.len(), of_it.len()));
+    stage.round(1, 600, &[], &[]).await;
+    let wanted: Vec<_> = of_it.iter().map(|node| (*node, v1::Verdict::Unknown)).collect();
+    assert_eq!(watcher.changed().await, of(&wanted));
+    let filter = v1::NodeFilter { id_prefix: "0xg".to_owned(), ..Default::default() };
+    let mut none = Watcher::new(&mut stage, &[], Some(filter)).await;
+    assert_eq!(none.until_synced().await, 0);
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use crate::stage::{END_S, HOSTILE, HOSTILE_PROBE, NODES, PERIOD_S, Stage, node};
+use crate::stage::{END_S, HOSTILE, HOSTILE_PROBE, MIDNIGHT_S, NODES, PERIOD_S, Stage, node};
 
 /// Holds a value to a schema: types, required fields, and no field that the schema does not have.
 fn hold(value: &Value, schema: &Value, document: &Value, at: &str) {
@@ -125,6 +125,10 @@ async fn nodes_are_filtered_ordered_and_turned_page_by_page() {
     }
     let (_, probes) = stage.json("/api/v1/probes").await;
     assert_eq!(probes["probes"][1]["name"], HOSTILE_PROBE);
+    let gap = &probes["probes"][1]["gaps"][0];
+    assert_eq!(gap["from_round_unix_s"], json!(MIDNIGHT_S - 3_600));
+    assert_eq!(gap["to_round_unix_s"], json!(MIDNIGHT_S - 3_000));
+    assert!(gap["reason"].as_str().unwrap().ends_with("SPOOL_FULL"), "{gap}");
     let (_, rounds) = stage.json("/api/v1/rounds?page_size=2").await;
     assert_eq!(rounds["rounds"][0]["start_unix_s"], json!(END_S - PERIOD_S));
     assert_eq!(rounds["rounds"][0]["up"], json!(10));

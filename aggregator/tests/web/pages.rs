@@ -101,6 +101,8 @@ async fn the_overview_tells_how_the_network_is() {
         "The last 20 rounds",
         "its yagna daemon could not be reached",
         "12 nodes.",
+        "<span class=\"small soft\">Reported nothing for 10 min, until <time",
+        ": its spool was full</span>",
     ] {
         assert!(html.contains(wanted), "{wanted}: {html}");
     }

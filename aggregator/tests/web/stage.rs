@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use uptime_aggregator::ledger::{Ledger, LedgerOptions, Owner, PartOutcome, Submission};
 use uptime_aggregator::publish::{replace_file, write_csv};
 use uptime_aggregator::query::Query;
-use uptime_aggregator::store::{Details, SqliteStore, Store};
+use uptime_aggregator::store::{Details, Gap, SqliteStore, Store};
 use uptime_aggregator::web::{Web, router};
 use uptime_proto::{
     Class, Epoch, Kind, NodeId, Outcome, Part, PartKey, Period, Reason, Round, Sets,
@@ -169,6 +169,15 @@ impl Stage {
                 (node(number), details)
             })
             .collect();
+        // Beta's spool was full for a while.
+        let gap = Gap {
+            probe: probes[1],
+            from_s: MIDNIGHT_S - 3_600,
+            to_s: MIDNIGHT_S - 3_000,
+            reason: Reason::SpoolFull,
+        };
+        let told = Submission { probe: probes[1], gaps: vec![gap], ..Submission::default() };
+        owner.submit_at(told, first_ms).await.unwrap();
         for at in 0..rounds {
             let end_ms = first_ms + i64::try_from((at + 1) * PERIOD_S * 1000).unwrap();
             for (place, probe) in (1..).zip(&probes) {

@@ -14,6 +14,7 @@ mod nodes;
 mod outages;
 mod output;
 mod probes;
+mod refused;
 mod rounds;
 mod screen;
 mod summary;
@@ -61,6 +62,9 @@ fn main() -> ExitCode {
             let told = format!("{error:#}");
             for line in told.lines() {
                 eprintln!("uptimectl: {}", text::clean(line));
+            }
+            for line in refused::lines(&error) {
+                eprintln!("uptimectl: {}", text::clean(&line));
             }
             if let Some(hint) = hint(&error) {
                 eprintln!("{hint}");

@@ -30,6 +30,26 @@ struct ProbeRecord {
     assigned_nodes: u64,
     software_version: String,
     subnets: Vec<String>,
+    gaps: Vec<GapRecord>,
+}
+
+/// Rounds of which a probe reported that it has nothing to hand in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct GapRecord {
+    from_unix_s: u64,
+    /// Exclusive.
+    to_unix_s: u64,
+    reason: String,
+}
+
+impl From<&v1::ProbeGap> for GapRecord {
+    fn from(gap: &v1::ProbeGap) -> Self {
+        Self {
+            from_unix_s: gap.from_round_unix_s,
+            to_unix_s: gap.to_round_unix_s,
+            reason: could_not_look(&[gap.reason]).concat(),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -75,13 +95,14 @@ impl From<v1::Probe> for ProbeRecord {
             name: probe.name,
             software_version: probe.software_version,
             subnets: probe.subnets,
+            gaps: probe.gaps.iter().map(GapRecord::from).collect(),
         }
     }
 }
 
 impl ProbeRecord {
     /// The columns of CSV: the fields of JSON, lists joined by `;`.
-    const HEADER: [&str; 14] = [
+    const HEADER: [&str; 15] = [
         "name",
         "connected",
         "revoked",
@@ -96,9 +117,12 @@ impl ProbeRecord {
         "assigned_nodes",
         "software_version",
         "subnets",
+        "gaps",
     ];
 
-    fn row(self) -> [String; 14] {
+    fn row(self) -> [String; 15] {
+        let gap = |gap: GapRecord| format!("{}-{} {}", gap.from_unix_s, gap.to_unix_s, gap.reason);
+        let gaps: Vec<String> = self.gaps.into_iter().map(gap).collect();
         [
             self.name,
             self.connected.to_string(),
@@ -114,6 +138,7 @@ impl ProbeRecord {
             self.assigned_nodes.to_string(),
             self.software_version,
             self.subnets.join(";"),
+            gaps.join(";"),
         ]
     }
 }
@@ -155,7 +180,7 @@ const COLUMNS: [Column; 11] = [
     Column::left("REMARKS").cut_to(16),
 ];
 
-fn remarks(record: &ProbeRecord) -> String {
+fn remarks(record: &ProbeRecord, fresh: &Freshness) -> String {
     let mut remarks = Vec::new();
     if record.revoked {
         remarks.push("revoked".to_owned());
@@ -165,6 +190,12 @@ fn remarks(record: &ProbeRecord) -> String {
     }
     if !record.could_not_look.is_empty() {
         remarks.push(format!("could not look: {}", record.could_not_look.join(", ")));
+    }
+    // The last one: JSON and CSV have them all.
+    if let Some(gap) = record.gaps.last() {
+        let lasted = brief(gap.to_unix_s.saturating_sub(gap.from_unix_s));
+        let ended = brief(ago_s(fresh, gap.to_unix_s));
+        remarks.push(format!("reported nothing for {lasted} until {ended} ago: {}", gap.reason));
     }
     remarks.join("; ")
 }
@@ -187,7 +218,7 @@ fn table(records: &[ProbeRecord], fresh: &Freshness, screen: &Screen) -> table::
             number(record.assigned_nodes).into(),
             clean(&record.software_version).into_owned().into(),
             clean(&record.subnets.join(",")).into_owned().into(),
-            remarks(record).into(),
+            remarks(record, fresh).into(),
         ]
     };
     let rows: Vec<Vec<Cell>> = records.iter().map(row).collect();
@@ -216,6 +247,7 @@ mod tests {
             conflicts: 0,
             assigned_nodes: 340,
             unconfirmed_nodes: 0,
+            gaps: Vec::new(),
         }
     }
 

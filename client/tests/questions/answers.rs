@@ -127,6 +127,12 @@ fn outages() -> v1::ListOutagesResponse {
     v1::ListOutagesResponse { outages: vec![closed, open], ..v1::ListOutagesResponse::default() }
 }
 
+/// From so long before the last closed round until so long before it.
+fn gap(from_ago_s: u64, to_ago_s: u64, reason: i32) -> v1::ProbeGap {
+    let (from_round_unix_s, to_round_unix_s) = (ROUND_S - from_ago_s, ROUND_S - to_ago_s);
+    v1::ProbeGap { from_round_unix_s, to_round_unix_s, reason }
+}
+
 fn probe(name: &str, eligible: bool) -> v1::Probe {
     v1::Probe {
         name: name.into(),
@@ -141,6 +147,7 @@ fn probe(name: &str, eligible: bool) -> v1::Probe {
         parts_accepted: 1_200,
         parts_refused: 1,
         assigned_nodes: 340,
+        gaps: if eligible { vec![] } else { vec![gap(7_200, 3_600, 10), gap(900, 300, 12)] },
         ..v1::Probe::default()
     }
 }

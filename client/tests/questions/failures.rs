@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
 use uptime_client::v1::{self, NodeFilter};
 use uptime_client::{Client, Error, Options, Order};
 
@@ -198,4 +199,35 @@ async fn an_answer_that_is_out_of_date_comes_with_a_warning() {
     let there = Contrary::start(after(0, Code::Ok)).await;
     let ran = run(&["node", &id(1).to_string(), "--address", &there.url()]).await;
     assert_eq!((ran.status, ran.err.as_str()), (0, ""));
+}
+
+/// What stands only in the details of a refusal reaches programs and people: which field, why, and
+/// which argument it comes from.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_details_of_a_refusal_are_told() {
+    let script = Script {
+        outages: Box::new(|_, _| {
+            let mut details = ErrorDetails::with_bad_request_violation("window.to_unix_s", "late");
+            details.add_bad_request_violation("id", "not\u{1b}[2Jone");
+            let code = Code::InvalidArgument;
+            Err(Status::with_error_details(code, "the question cannot be", details))
+        }),
+        ..Script::default()
+    };
+    let there = Contrary::start(script).await;
+    let client = Client::connect(&there.url()).await.unwrap();
+    let failure = client.outages(&id(1), v1::Window::default()).try_next().await.unwrap_err();
+    let Error::Refused { detail, faults } = failure else { panic!("{failure}") };
+    assert_eq!(detail, "the question cannot be");
+    let fields: Vec<&str> = faults.iter().map(|fault| fault.field.as_str()).collect();
+    assert_eq!((fields, faults[0].why.as_str()), (vec!["window.to_unix_s", "id"], "late"));
+    let ran = run(&["outages", &id(1).to_string(), "--address", &there.url()]).await;
+    assert_eq!((ran.status, ran.out.as_str()), (1, ""));
+    for words in [
+        "uptimectl: the aggregator refused the question: the question cannot be\n",
+        "uptimectl: window.to_unix_s, which comes from --to: late\n",
+        "uptimectl: id, which comes from ID: not\\u{1b}[2Jone\n",
+    ] {
+        assert!(ran.err.contains(words), "{words}: {}", ran.err);
+    }
 }

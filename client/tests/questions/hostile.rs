@@ -49,6 +49,7 @@ fn script() -> Script {
         name: hostile(),
         software_version: hostile(),
         subnets: vec![hostile()],
+        gaps: vec![v1::ProbeGap { from_round_unix_s: u64::MAX, to_round_unix_s: 1, reason: -7 }],
         ..v1::Probe::default()
     };
     let round = move || v1::Round {

@@ -181,6 +181,7 @@ async fn what_the_aggregator_says_of_a_wrong_question_is_passed_on() {
     let there = Contrary::start(script).await;
     let client = Client::connect(&there.url()).await.unwrap();
     let failure = client.explain(&id(1), Some(30)).await.unwrap_err();
-    assert_eq!(failure, Error::Refused("round_unix_s: that round is no longer kept".into()));
+    let detail = "round_unix_s: that round is no longer kept".to_owned();
+    assert_eq!(failure, Error::Refused { detail, faults: Vec::new() });
     assert_eq!(there.calls(), 1);
 }

@@ -1646,7 +1646,8 @@ pub struct WatchNodesResponse {
 pub mod watch_nodes_response {
     #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Event {
-        /// Nodes that are new to the watcher or changed.
+        /// Nodes that are new to the watcher or changed, as they are now. One that changes while
+        /// everything is being sent comes again before `synced`.
         #[prost(message, tag = "1")]
         Changed(super::NodesChanged),
         /// The initial state is complete; what follows are changes.
@@ -1732,7 +1733,7 @@ pub struct ListProbesResponse {
     #[prost(message, optional, tag = "2")]
     pub freshness: ::core::option::Option<Freshness>,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Probe {
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
@@ -1767,6 +1768,21 @@ pub struct Probe {
     /// Ids it brought that nobody confirmed; there is a bound on them.
     #[prost(uint64, tag = "15")]
     pub unconfirmed_nodes: u64,
+    /// The last eight gaps that it reported and that are of the last seven days, oldest first.
+    #[prost(message, repeated, tag = "16")]
+    pub gaps: ::prost::alloc::vec::Vec<ProbeGap>,
+}
+/// Rounds of which a probe reported that it has nothing to hand in. No verdict looks at them.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ProbeGap {
+    /// The start of the first.
+    #[prost(uint64, tag = "1")]
+    pub from_round_unix_s: u64,
+    /// Exclusive.
+    #[prost(uint64, tag = "2")]
+    pub to_round_unix_s: u64,
+    #[prost(enumeration = "CouldNotLookReason", tag = "3")]
+    pub reason: i32,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetSummaryRequest {}

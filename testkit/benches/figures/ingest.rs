@@ -112,7 +112,7 @@ impl Source {
     }
 }
 
-fn message(report_id: u64, part: v1::Part) -> v1::ProbeMessage {
+pub(crate) fn message(report_id: u64, part: v1::Part) -> v1::ProbeMessage {
     let report = v1::Report { report_id, parts: vec![part], ..v1::Report::default() };
     v1::ProbeMessage { message: Some(ToAggregator::Report(report)) }
 }
@@ -129,7 +129,7 @@ fn market(ids: &[NodeId], round: Round) -> anyhow::Result<v1::ProbeMessage> {
 }
 
 /// A probe's stream.
-struct Stream {
+pub(crate) struct Stream {
     outbound: mpsc::Sender<v1::ProbeMessage>,
     inbound: Streaming<v1::AggregatorMessage>,
     in_flight_max: usize,
@@ -137,7 +137,7 @@ struct Stream {
 }
 
 impl Stream {
-    async fn open(address: String, token: &str) -> anyhow::Result<Self> {
+    pub(crate) async fn open(address: String, token: &str) -> anyhow::Result<Self> {
         let endpoint = tonic::transport::Endpoint::from_shared(address)?.tcp_nodelay(true);
         let mut client = CollectorClient::new(endpoint.connect().await?)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
@@ -162,7 +162,7 @@ impl Stream {
     }
 
     /// Sends these and waits until all are acknowledged.
-    async fn deliver(mut self, reports: Vec<v1::ProbeMessage>) -> anyhow::Result<Self> {
+    pub(crate) async fn deliver(mut self, reports: Vec<v1::ProbeMessage>) -> anyhow::Result<Self> {
         let until = self.accepted + reports.len() as u64;
         let mut waiting = reports.into_iter().peekable();
         let mut in_flight = 0;

@@ -155,7 +155,16 @@ impl Aggregator {
             tokens.push(token);
         }
         drop(store);
-        let data_dir = data_dir.display().to_string();
+        Self::over(directory, tokens, settings).await
+    }
+
+    /// The same over a store that is there, whose probes have these tokens.
+    pub(crate) async fn over(
+        directory: TempDir,
+        tokens: Vec<String>,
+        settings: &[&str],
+    ) -> anyhow::Result<Self> {
+        let data_dir = directory.path().join("data").display().to_string();
         let addresses = ["--grpc-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0"];
         let arguments = [&["serve", "--data-dir", data_dir.as_str()], &addresses[..], settings];
         let log = directory.path().join("aggregator.log");

@@ -18,6 +18,9 @@ use crate::network::Network;
 /// Samples are handed over by stretches of two hours of UTC: what Prometheus makes a block of.
 const STRETCH_S: u64 = 7_200;
 
+/// Characters of an id.
+const WHOLE_ID: usize = 42;
+
 /// One node, one class of evidence, one part.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sample {
@@ -123,6 +126,10 @@ pub(crate) struct Feed {
     end_s: u64,
     known_from_s: u64,
     up_rounds: Vec<u32>,
+    /// Rounds in which each was seen, of all.
+    seen_rounds: Vec<(u32, u32)>,
+    /// Nodes from this place on make no samples.
+    nodes_max: u32,
     pub(crate) observations: u64,
 }
 
@@ -135,7 +142,41 @@ impl Feed {
         let known_from_s = end_s - known_rounds * u64::from(ROUND_S);
         let ids: Vec<String> = network.ids.iter().map(ToString::to_string).collect();
         let (ids, up_rounds, observations) = (Arc::new(ids), vec![0; network.ids.len()], 0);
-        Ok(Self { network, ids, round, end_s, known_from_s, up_rounds, observations })
+        let (seen_rounds, nodes_max) = (vec![(0, 0); ids.len()], u32::MAX);
+        Ok(Self {
+            network,
+            ids,
+            round,
+            end_s,
+            known_from_s,
+            up_rounds,
+            seen_rounds,
+            nodes_max,
+            observations,
+        })
+    }
+
+    /// The same rounds at another time.
+    pub(crate) fn starting(mut self, first: Round) -> Self {
+        let (before_s, first_s) = (self.round.start_s(), first.start_s());
+        self.end_s = self.end_s - before_s + first_s;
+        self.known_from_s = self.known_from_s - before_s + first_s;
+        self.round = first;
+        self
+    }
+
+    /// Samples of the first so many nodes only; the dice fall as for all.
+    pub(crate) fn of_first(mut self, nodes: u32) -> Self {
+        self.nodes_max = nodes;
+        self
+    }
+
+    /// Of each node that makes samples, its id and the share of its samples that say seen: what a
+    /// mean over them comes to.
+    pub(crate) fn seen(&self) -> Vec<(String, f64)> {
+        let share = |(seen, all): &(u32, u32)| f64::from(*seen) / f64::from(*all);
+        let all = self.ids.iter().cloned().zip(self.seen_rounds.iter().map(share));
+        all.take(self.nodes_max as usize).collect()
     }
 
     /// The next stretch; `None` at the end.
@@ -158,8 +199,16 @@ impl Feed {
         for (probe, view) in (0..).zip(self.network.look().views) {
             let stages = self.network.stages(view, self.round);
             for (class, nodes) in stages.all().flat_map(|piece| &piece.groups) {
-                let of = |node: &u32| Sample { round_s, node: *node, probe, class: *class };
-                samples.extend(nodes.iter().map(of));
+                let nodes = nodes.iter().filter(|node| **node < self.nodes_max);
+                for node in nodes {
+                    samples.push(Sample { round_s, node: *node, probe, class: *class });
+                    if *class != Class::Offer
+                        && let Some((seen, all)) = self.seen_rounds.get_mut(*node as usize)
+                    {
+                        *seen += u32::from(*class == Class::Seen);
+                        *all += 1;
+                    }
+                }
             }
         }
         if self.round.start_s() >= self.known_from_s {
@@ -171,7 +220,8 @@ impl Feed {
     }
 
     /// What the peers are asked.
-    pub(crate) fn question(&self, id_starts: &'static str) -> Question {
+    pub(crate) fn question(&self, id_starts: &str) -> Question {
+        let id_starts = id_starts.to_owned();
         Question { from_s: self.known_from_s, to_s: self.end_s, id_starts }
     }
 
@@ -185,11 +235,12 @@ impl Feed {
 }
 
 /// How much of this stretch were the nodes up whose id starts so?
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Question {
     pub(crate) from_s: u64,
     pub(crate) to_s: u64,
-    pub(crate) id_starts: &'static str,
+    /// The whole id of one node, or how the ids of some begin.
+    pub(crate) id_starts: String,
 }
 
 impl Question {
@@ -198,6 +249,8 @@ impl Question {
     pub(crate) fn promql(&self, look_back: fn(&str) -> String) -> (String, String) {
         let series = if self.id_starts.is_empty() {
             "seen".to_owned()
+        } else if self.id_starts.len() == WHOLE_ID {
+            format!("seen{{node=\"{}\"}}", self.id_starts)
         } else {
             format!("seen{{node=~\"{}.+\"}}", self.id_starts)
         };
