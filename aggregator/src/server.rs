@@ -73,15 +73,14 @@ impl Server {
         let csv = published_csv(&config, &mut store).await?;
         let (mut owner, ledger) = Owner::open(store, options, now_unix_ms()).await?;
         owner.set_disagreement_policy(config.disagreement);
-        let bind = async |name, addr| {
-            let listener = TcpListener::bind(addr)
-                .await
+        let bind = |name, addr| {
+            let listener = listener::bind(addr)
                 .with_context(|| format!("cannot bind {addr}; choose another with --{name}"))?;
             let bound = listener.local_addr()?;
             anyhow::Ok((listener, bound))
         };
-        let (grpc, grpc_addr) = bind("grpc-addr", config.grpc_addr).await?;
-        let (http, http_addr) = bind("http-addr", config.http_addr).await?;
+        let (grpc, grpc_addr) = bind("grpc-addr", config.grpc_addr)?;
+        let (http, http_addr) = bind("http-addr", config.http_addr)?;
         Ok(Self {
             grpc_addr,
             http_addr,

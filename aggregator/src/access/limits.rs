@@ -27,6 +27,15 @@ pub const HTTP_IDLE_MAX: Duration = Duration::from_secs(60);
 pub const HTTP_ANSWER_WITHIN: Duration = Duration::from_secs(600);
 /// A unary call, its message included; a message of 1 MiB at 500 kbit/s takes 17 s.
 pub const CALL_WITHIN: Duration = Duration::from_secs(60);
+/// So many connections are taken in one go; then others are served for a while. Two thousand that
+/// come at once would else stand before every answer that is due.
+pub const ACCEPTED_AT_ONCE: u32 = 16;
+/// The while: some 3,000 connections a second at most. What comes faster waits where the system
+/// keeps it, and comes again by itself when that is full.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(5);
+/// Connections that the system keeps until they are accepted, if it may (`net.core.somaxconn`):
+/// as many as come at once where everybody comes again.
+pub const BACKLOG: u32 = 4_096;
 /// Connections that have shown nothing yet, both ports together. The next one pushes the oldest
 /// out: an honest one shows itself within milliseconds, so a flood has to turn all of them over
 /// within that time to be in its way.

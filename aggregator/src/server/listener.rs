@@ -17,7 +17,7 @@ use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
 use metrics::counter;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -27,9 +27,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::access::audit::Auditor;
 use crate::access::limits::{
-    ERROR_STREAMS_MAX, FRAME_BYTES_MAX, HEADER_LIST_BYTES_MAX, HTTP_HEAD_BYTES_MAX,
-    HTTP_HEADERS_MAX, Limits, RESET_STREAMS_MAX, SEND_BUFFER_BYTES_MAX, STREAMS_PER_CONNECTION_MAX,
-    Slot, Slots,
+    ACCEPT_PAUSE, ACCEPTED_AT_ONCE, BACKLOG, ERROR_STREAMS_MAX, FRAME_BYTES_MAX,
+    HEADER_LIST_BYTES_MAX, HTTP_HEAD_BYTES_MAX, HTTP_HEADERS_MAX, Limits, RESET_STREAMS_MAX,
+    SEND_BUFFER_BYTES_MAX, STREAMS_PER_CONNECTION_MAX, Slot, Slots,
 };
 use crate::access::{Peer, Refusal, Tls, Usage, handshake_refusal, peer_certificate};
 
@@ -72,18 +72,36 @@ pub(super) struct Port {
     pub(super) auditor: Auditor,
 }
 
+/// Binds a port.
+///
+/// # Errors
+/// What the system says.
+pub(super) fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if addr.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // As after a restart the connections of before still linger.
+    socket.set_reuseaddr(true)?;
+    socket.bind(addr)?;
+    socket.listen(BACKLOG)
+}
+
 impl Listener {
     /// Accepts and serves until told to stop; then waits for open calls to end.
     pub(super) async fn run(self, router: Router, shutdown: CancellationToken) -> io::Result<()> {
         let Self { tcp, port } = self;
         let builder = port.builder();
         let mut connections = JoinSet::new();
+        let mut at_once = 0;
         loop {
+            if at_once == ACCEPTED_AT_ONCE {
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                at_once = 0;
+            }
             let accepted = tokio::select! {
                 () = shutdown.cancelled() => break,
                 Some(_) = connections.join_next() => continue,
                 accepted = tcp.accept() => accepted,
             };
+            at_once += 1;
             let (stream, address) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {

@@ -32,6 +32,15 @@ fn the_limits_in_the_document_are_those_of_the_code() {
             grouped(limits::CONNECTIONS_PER_ADDRESS_MAX.into()),
         ),
         ("connections that have shown nothing yet", limits::NEWCOMERS_MAX.to_string()),
+        (
+            "connections accepted in one go, then a pause; those the system keeps until then",
+            format!(
+                "{}, {} ms; {}",
+                limits::ACCEPTED_AT_ONCE,
+                limits::ACCEPT_PAUSE.as_millis(),
+                grouped(limits::BACKLOG.into())
+            ),
+        ),
         ("handshake", seconds(limits::HANDSHAKE_WITHIN)),
         ("first call that is let in", seconds(limits::FIRST_CALL_WITHIN)),
         ("gRPC connection without a call", seconds(limits::GRPC_IDLE_MAX)),

@@ -19,7 +19,7 @@ use uptime_proto::{Epoch, Period, v1};
 use super::Extent;
 use super::history::{ROUND_S, enrol, first_round, options};
 use super::network::Network;
-use super::process::{Running, megabytes, resident_bytes};
+use super::process::{AGGREGATOR_ENVIRONMENT, Running, megabytes, resident_bytes};
 use super::report::{anywhere, figure, progress};
 
 /// The hidden word that makes this bench the process to measure.
@@ -104,6 +104,7 @@ pub(crate) fn aggregator(_: Extent) -> anyhow::Result<()> {
         Command::new(std::env::current_exe()?)
             .arg(KEEP_LEDGER)
             .arg(directory.path())
+            .envs(AGGREGATOR_ENVIRONMENT)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?,

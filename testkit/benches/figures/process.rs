@@ -26,6 +26,10 @@ const PROBE_ENVIRONMENT: [(&str, &str); 3] = [
     ("MALLOC_TRIM_THRESHOLD_", "65536"),
 ];
 
+/// What the aggregator's unit sets besides.
+pub(crate) const AGGREGATOR_ENVIRONMENT: [(&str, &str); 2] =
+    [("MALLOC_MMAP_THRESHOLD_", "1048576"), ("MALLOC_TRIM_THRESHOLD_", "131072")];
+
 /// A binary as it is shipped: the probe of the profile `small`, the others beside this bench.
 pub(crate) fn binary(name: &str) -> anyhow::Result<PathBuf> {
     let own = std::env::current_exe()?;
