@@ -172,7 +172,12 @@ impl Aggregator {
         let addresses = ["--grpc-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0"];
         let arguments = [&["serve", "--data-dir", data_dir.as_str()], &addresses[..], settings];
         let log = directory.path().join("aggregator.log");
-        let mut running = Running::start("uptime-aggregator", &arguments.concat(), &[], &log)?;
+        let mut running = Running::start(
+            "uptime-aggregator",
+            &arguments.concat(),
+            &AGGREGATOR_ENVIRONMENT,
+            &log,
+        )?;
         let stdout = running.0.stdout.take().context("its output was not taken")?;
         // Kept open, or the aggregator's next line would fail.
         let mut output = BufReader::new(stdout);
