@@ -1,13 +1,13 @@
 //! A growing list whose copies share what has not changed.
 //!
-//! Pure. A snapshot of a million entries costs a copy of some ten thousand pointers; a change to one
-//! entry copies its chunk, once per snapshot that still holds it.
+//! Pure. A snapshot of a million entries costs a copy of some ten thousand pointers; a change to
+//! one entry copies its chunk, once per snapshot that still holds it.
 
 use std::sync::Arc;
 
-/// Entries per chunk. A changed entry copies so many and touches each, a snapshot copies one pointer
-/// a chunk. Of a million nodes some thousand change in a round, mostly in chunks of their own, so
-/// the cheapest is about the root of a thousand.
+/// Entries per chunk. A changed entry copies so many and touches each, a snapshot copies one
+/// pointer a chunk. Of a million nodes some thousand change in a round, mostly in chunks of their
+/// own, so the cheapest is about the root of a thousand.
 const CHUNK: usize = 32;
 
 /// The list.

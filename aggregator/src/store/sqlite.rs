@@ -495,19 +495,22 @@ impl Store for SqliteStore {
         sqlx::raw_sql("SAVEPOINT reading").execute(&mut self.connection).await?;
         let read = self.read_both(from_s, to_s).await;
         let ended = sqlx::raw_sql("RELEASE reading").execute(&mut self.connection).await;
-        let read = read?;
-        ended?;
-        Ok(read)
+        if ended.is_err() {
+            // A damaged page may stand in the way of an orderly end, too.
+            sqlx::raw_sql("ROLLBACK").execute(&mut self.connection).await?;
+        }
+        read
     }
 
     async fn gaps(&mut self, from_s: u64, to_s: u64) -> Result<Vec<Gap>, StoreError> {
         let select = "SELECT probe, from_s, to_s, reason FROM gap WHERE to_s > ? AND from_s < ?
              ORDER BY probe, from_s, to_s, reason";
-        let rows: Vec<(i64, i64, i64, i64)> = sqlx::query_as(select)
+        let rows = sqlx::query_as(select)
             .bind(signed(from_s))
             .bind(signed(to_s))
             .fetch_all(&mut self.connection)
-            .await?;
+            .await;
+        let rows: Vec<(i64, i64, i64, i64)> = dispensable(rows, "gaps that probes reported")?;
         let gap = |(probe, from_s, to_s, reason): (i64, i64, i64, i64)| {
             let reason = i32::try_from(reason).ok().and_then(Reason::from_wire)?;
             let second = |value: i64| u64::try_from(value).ok();
