@@ -11,7 +11,7 @@ use uptime_testkit::oracle::{self, Oracle, OracleFact, Verdict};
 use super::PERIOD_S;
 use super::children::Program;
 use super::network::Stretch;
-use super::script::{Resident, Soak};
+use super::script::{DAMAGED_FULL, Resident, STANDS_STILL, Soak};
 use super::stored::stored;
 
 /// How long after its death a node may still be found fresh: the freshness of 3 s, and a second
@@ -22,8 +22,9 @@ const GRACE_MS: i64 = 4_000;
 /// Damage is told of as about some rounds: those around what is missing, and parts of rounds that
 /// overlap, here by their grace, are not written in the order of their rounds.
 const ABOUT_S: u64 = GRACE_MS as u64 / 1_000;
-/// Memory is held to its first rounds only where there were so many.
-const MEMORY_ROUNDS_MIN: u64 = 200;
+/// Memory is held to its first rounds, and the worst trouble has surely come, only where there were
+/// so many.
+const ROUNDS_MANY: u64 = 200;
 /// Resident memory of a probe may have grown by so much and by a twentieth: allocators give back
 /// late.
 const PROBE_GROWTH_BYTES_MAX: u64 = 3 << 19;
@@ -33,6 +34,10 @@ const AGGREGATOR_GROWTH_BYTES_MAX: u64 = 6 << 20;
 /// Panics where something is not as it should be; prints the figures.
 pub(crate) async fn judge(soak: Soak, rounds: u64) {
     eprintln!("trouble: {:?}", soak.troubles);
+    for worst in [STANDS_STILL, DAMAGED_FULL] {
+        let came = soak.troubles.contains_key(worst);
+        assert!(came || rounds < ROUNDS_MANY, "this never came: {worst}");
+    }
     let data = soak.directory.path().join("data");
     let (facts, epochs) = stored(&data).await;
     let gaps = SqliteStore::open(&data).await.unwrap().gaps(0, u64::from(u32::MAX)).await.unwrap();
@@ -181,7 +186,7 @@ fn said_is_what_was(soak: &Soak) {
 fn memory_is_flat(resident: &BTreeMap<String, Resident>, rounds: u64) {
     for (name, Resident { early, late }) in resident {
         let (Some(early), Some(late)) = (middle(early), middle(late)) else {
-            assert!(rounds < MEMORY_ROUNDS_MIN, "{name} was not measured");
+            assert!(rounds < ROUNDS_MANY, "{name} was not measured");
             continue;
         };
         let most = match name.as_str() {
@@ -191,7 +196,7 @@ fn memory_is_flat(resident: &BTreeMap<String, Resident>, rounds: u64) {
         let megabytes = |bytes: u64| format!("{}.{} MB", bytes >> 20, (bytes >> 10) % 1_024 / 103);
         let [early, at_end, most_then] = [early, late, most].map(megabytes);
         eprintln!("{name}: {early} early, {at_end} late, {most_then} at most");
-        assert!(rounds < MEMORY_ROUNDS_MIN || late <= most, "{name} grew");
+        assert!(rounds < ROUNDS_MANY || late <= most, "{name} grew");
     }
 }
 

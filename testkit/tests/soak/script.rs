@@ -34,7 +34,9 @@ const TOLD_TIMES: u64 = 20;
 /// A probe is killed so much more likely while the aggregator takes nothing: then parts wait.
 const KILLED_WHILE_ALONE: f64 = 3.0;
 /// The one trouble that lasts longer.
-const STANDS_STILL: &str = "aggregator stands still";
+pub(crate) const STANDS_STILL: &str = "aggregator stands still";
+/// Noted beside the kind of damage.
+pub(crate) const DAMAGED_FULL: &str = "spool: damaged while parts waited";
 
 /// Where trouble can be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -195,7 +197,7 @@ impl Soak {
             self.damaged.insert(number);
             *self.troubles.entry(how).or_default() += 1;
             if waiting.parts > 0 {
-                *self.troubles.entry("spool: damaged while parts waited").or_default() += 1;
+                *self.troubles.entry(DAMAGED_FULL).or_default() += 1;
             }
         }
     }
