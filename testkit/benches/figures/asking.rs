@@ -1,5 +1,5 @@
 //! How fast questions are answered: `get_node_p50`, `get_node_p99`, `uptime_one_p50`,
-//! `uptime_one_p99`, `query_rate`, `query_rate_uptime`, `query_rate_empty`.
+//! `uptime_one_p99`, `uptime_one_alone`, `query_rate`, `query_rate_uptime`, `query_rate_empty`.
 //!
 //! Owns what is asked and how it is held to what the model knows: no answer counts that is wrong.
 //! The shipped aggregator answers, over what [`super::loaded`] has made, while a probe reports to
@@ -19,8 +19,8 @@ use uptime_proto::v1::uptime_query_client::UptimeQueryClient;
 
 use super::Extent;
 use super::loaded::{Loaded, Size};
-use super::peers;
-use super::report::{figure, percentile_s, progress, ratio};
+use super::peers::{self, OneNode};
+use super::report::{figure, median_ms, percentile_s, progress, ratio};
 
 /// Calls a second that are offered, come what may.
 const OFFERED_A_SECOND: u32 = 5_000;
@@ -129,6 +129,22 @@ async fn offered(loaded: &Arc<Loaded>, call: Call, seconds: u32) -> anyhow::Resu
     Ok(took)
 }
 
+/// Asks one question after the other, with nothing else to do, as the peer is asked; answers how
+/// long each took.
+async fn alone(loaded: &Arc<Loaded>, call: Call) -> anyhow::Result<Vec<Duration>> {
+    let mut asker = Asker::connect(loaded).await?;
+    let mut took = Vec::new();
+    for number in 0..=peers::ONE_NODE_TIMES as u64 {
+        let began = Instant::now();
+        asker.ask(call, number).await?;
+        // The first is to warm up.
+        if number > 0 {
+            took.push(began.elapsed());
+        }
+    }
+    Ok(took)
+}
+
 /// Asks from all clients as fast as they are answered, for so long; answers calls a second.
 async fn as_fast_as_answered(
     askers: &[Asker],
@@ -186,8 +202,8 @@ fn percentiles(name: &str, size: &Size, took: &[Duration]) -> (f64, f64) {
 pub(crate) fn questions(extent: Extent) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let size = Size::of(extent);
-    let (uptime, network) = runtime.block_on(Box::pin(async {
-        let (loaded, network) = Loaded::open(&size).await?;
+    let (ours, first) = runtime.block_on(Box::pin(async {
+        let (loaded, first) = Loaded::open(&size).await?;
         let loaded = Arc::new(loaded);
         let closed = loaded.rounds_closed().await?;
         let node = offered(&loaded, Call::Node, size.seconds).await?;
@@ -206,8 +222,10 @@ pub(crate) fn questions(extent: Extent) -> anyhow::Result<()> {
         ratio(&format!("query_rate_uptime{}", size.suffix), uptime_rate / empty, "empty_call");
         let closed = loaded.rounds_closed().await? - closed;
         progress(&format!("{closed} rounds closed while it was asked"));
-        anyhow::Ok((uptime, network))
+        let alone_ms = median_ms(alone(&loaded, Call::Uptime).await?);
+        figure(&format!("uptime_one_alone{}", size.suffix), alone_ms, "ms");
+        anyhow::Ok((OneNode { p50_ms: uptime.0, p99_ms: uptime.1, alone_ms }, first))
     }))?;
     drop(runtime);
-    peers::compare_one_node(network, &size, uptime, extent)
+    peers::compare_one_node(first, &size, &ours, extent)
 }

@@ -16,12 +16,12 @@ use uptime_aggregator::ledger::{Owner, PartOutcome, Submission};
 use uptime_aggregator::store::{SqliteStore, Store};
 use uptime_proto::convert::{Encoder, PartLimits};
 use uptime_proto::v1::uptime_query_client::UptimeQueryClient;
-use uptime_proto::{Class, Epoch, Period, Round, v1};
+use uptime_proto::{Class, Epoch, Kind, Part, Period, Round, v1};
 
 use super::Extent;
 use super::history::{ROUND_S, options};
 use super::ingest::{Stream, message};
-use super::network::{Network, Seen};
+use super::network::{Network, Piece, Seen};
 use super::process::Aggregator;
 use super::report::{on_disk, progress};
 
@@ -80,6 +80,9 @@ impl Loaded {
         let token = new_token();
         let added = store.add_probe("probe-0", &hash_token(&token), &[], 0).await?;
         let probe = added.context("an empty store has this probe already")?.number;
+        // A second one only lists the market, once, as one's offer alone makes no node.
+        let added = store.add_probe("probe-1", &hash_token(&new_token()), &[], 0).await?;
+        let lister = added.context("an empty store has this probe already")?.number;
         let (mut owner, _ledger) = Owner::open(store, options(period), first.start_ms()).await?;
         let mut network = size.network();
         let (mut round, mut rounds) = (first, vec![(0, 0); size.nodes]);
@@ -89,12 +92,17 @@ impl Loaded {
             note(&seen, &mut rounds);
             for view in seen.views {
                 let stages = network.stages(view, round);
-                let parts: Vec<_> =
-                    stages.all().map(|piece| piece.part(&network.ids, round)).collect();
-                let submission = Submission { probe, parts, ..Submission::default() };
-                let outcomes = owner.submit_at(submission, round.end_ms() - 100).await?;
-                let good = outcomes.iter().all(|outcome| *outcome == PartOutcome::Accepted);
-                ensure!(good, "not all were accepted: {outcomes:?}");
+                let parts = |pieces: &mut dyn Iterator<Item = &Piece>| -> Vec<Part> {
+                    pieces.map(|piece| piece.part(&network.ids, round)).collect()
+                };
+                let all =
+                    [(probe, parts(&mut stages.all())), (lister, parts(&mut stages.market.iter()))];
+                for (probe, parts) in all {
+                    let submission = Submission { probe, parts, ..Submission::default() };
+                    let outcomes = owner.submit_at(submission, round.end_ms() - 100).await?;
+                    let good = outcomes.iter().all(|it| *it == PartOutcome::Accepted);
+                    ensure!(good, "not all were accepted: {outcomes:?}");
+                }
             }
             owner.catch_up_at(Epoch::with_defaults(period).closes_at_ms(round)).await;
             if told.elapsed() > TELL_EVERY {
@@ -168,8 +176,8 @@ async fn report(mut network: Network, stream: Stream) {
         let (true, true, Ok(Ok(round))) = (due, start_s > last_s, round) else { continue };
         let mut reports = Vec::new();
         for (number_in_round, (class, nodes)) in (0u16..).zip(pieces(&mut network)) {
-            let piece = super::network::Piece {
-                kind: uptime_proto::Kind::Lookup,
+            let piece = Piece {
+                kind: Kind::Lookup,
                 number: number_in_round,
                 observed_at_ms: now_ms,
                 groups: vec![(class, nodes)],

@@ -30,7 +30,7 @@ use super::bytes::{HOUR_S, Kept, Stored, stored};
 use super::history::ROUND_S;
 use super::network::Network;
 use super::report::{figure, median_ms, progress, ratio, spread};
-pub(crate) use one_node::compare_one_node;
+pub(crate) use one_node::{OneNode, TIMES as ONE_NODE_TIMES, compare_one_node};
 use samples::{Feed, Question, Stretch};
 
 /// Answers of a peer, and ours, may differ from what is known by this: its arithmetic, and never

@@ -2,8 +2,8 @@
 //! `uptime_one_p50` and `uptime_one_p99`.
 //!
 //! Owns how much of the network the peer gets: the first tenth of the nodes, or loading would take
-//! longer than all else. It is asked one question after the other with nothing else to do, and not
-//! five thousand a second; both in the peer's favour.
+//! longer than all else. It is asked one question after the other with nothing else to do, as
+//! `uptime_one_alone` is, and not five thousand a second, as the percentiles are.
 
 use std::time::Duration;
 
@@ -16,15 +16,22 @@ use crate::loaded::Size;
 use crate::report::{figure, percentile_s, progress, ratio};
 
 /// How often it is asked, each time about another node.
-const TIMES: usize = 500;
+pub(crate) const TIMES: usize = 500;
 /// The share of nodes it gets, as a divisor.
 const SHARE: usize = 10;
 
-/// `ours` are the two percentiles in milliseconds.
+/// What ours took.
+pub(crate) struct OneNode {
+    pub(crate) p50_ms: f64,
+    pub(crate) p99_ms: f64,
+    pub(crate) alone_ms: f64,
+}
+
+/// Asks the peer what ours was asked, and prints both ways to compare.
 pub(crate) fn compare_one_node(
     first: Round,
     size: &Size,
-    ours: (f64, f64),
+    ours: &OneNode,
     extent: Extent,
 ) -> anyhow::Result<()> {
     for kind in peers(extent)? {
@@ -40,7 +47,7 @@ fn ask(
     peer: &mut dyn Peer,
     first: Round,
     size: &Size,
-    ours: (f64, f64),
+    ours: &OneNode,
 ) -> anyhow::Result<()> {
     let name = kind.name();
     let nodes = size.nodes / SHARE;
@@ -68,7 +75,9 @@ fn ask(
     }
     let empty = peer.round_trip()?;
     progress(&format!("{name}: {TIMES} questions; {empty:.2?} for an empty one"));
-    for (which, percent, ours_ms) in [("p50", 50, ours.0), ("p99", 99, ours.1)] {
+    for (which, percent, ours_ms) in
+        [("p50", 50, ours.p50_ms), ("p99", 99, ours.p99_ms), ("alone", 50, ours.alone_ms)]
+    {
         let theirs_ms = percentile_s(&answers, percent) * 1e3;
         let figure_name = format!("uptime_one_{which}{}", size.suffix);
         figure(&format!("{figure_name}_{name}"), theirs_ms, "ms");
