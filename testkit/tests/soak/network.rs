@@ -24,6 +24,10 @@ const DEAD_MAX: usize = 60;
 /// So many die or come back in a round, at most: a mortal lives, or is dead, for a minute or so.
 const CHANGES_MAX: usize = 6;
 
+/// Whoever comes back publishes another offer beside those of before: they end after this, so that
+/// the market, which the memory of a probe is measured beside, does not grow with every round.
+const OFFER_LIFETIME: Duration = Duration::from_secs(120);
+
 /// A stretch of a provider's life or death, unix milliseconds. While its beginning or end is
 /// going on it is neither alive nor dead.
 #[derive(Debug, Clone, Copy)]
@@ -47,7 +51,11 @@ impl Network {
     /// Providers in two subnets, daemons with different partial views, one relay.
     pub(crate) async fn open(seed: u64) -> Self {
         let world = World::new(seed);
-        let quick = NetTiming { ping_interval: Duration::from_secs(1), ..world.timing() };
+        let quick = NetTiming {
+            ping_interval: Duration::from_secs(1),
+            offer_lifetime: OFFER_LIFETIME,
+            ..world.timing()
+        };
         world.set_timing(quick);
         let ids: Vec<String> = (0..STEADFAST + MORTAL)
             .map(|number| SUBNETS[usize::from(number % 3 == 0)])
