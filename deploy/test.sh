@@ -29,10 +29,10 @@ usage: sh deploy/test.sh [--quick | --long]
              doctests, licences and sources of dependencies where cargo-deny is installed, the
              systemd units, and the quickstart's demonstration
   --quick    formatting, clippy and nextest's profile `quick` only
-  --long     everything; also cargo-deny, the property tests with many more histories, what
-             nextest's profile `long` holds (a soak of 35 minutes among it; UPTIME_SOAK_ROUNDS
-             says otherwise), and the fuzz targets for a short while each where nightly Rust and
-             cargo-fuzz are installed (see deploy/fuzz.sh)
+  --long     everything; also cargo-deny, with advisories where their database can be reached; the
+             property tests with many more histories, what nextest's profile `long` holds (a soak
+             of 35 minutes among it; UPTIME_SOAK_ROUNDS says otherwise), and the fuzz targets for a
+             short while each where nightly Rust and cargo-fuzz are installed (see deploy/fuzz.sh)
   --help     this text
 
 On Debian and Ubuntu it installs what is missing: curl, ca-certificates, gcc, systemd (for
@@ -188,10 +188,21 @@ doctests() {
     fi
 }
 
-# What advisories say is in a database that is fetched from elsewhere, which a test does not want.
+# Advisories are in a database that is fetched from elsewhere and says something new every week:
+# nothing for every run, nor for a machine that cannot reach it.
+advisories() {
+    if cargo deny --locked fetch db >"$scratch/advisories" 2>&1; then
+        cargo deny --locked check --disable-fetch advisories
+    else
+        say "advisories: not checked, their database cannot be reached:"
+        grep -m 1 -i 'fail\|unable\|error' "$scratch/advisories" || cat "$scratch/advisories"
+    fi
+}
+
 dependencies() {
     cargo deny --locked check bans licenses sources
     [ "$mode" = long ] || return 0
+    advisories
     # What the fuzz targets are made of may not be on this machine before they are built.
     for package in proto probe aggregator; do
         say "$package/fuzz:"
