@@ -68,6 +68,10 @@ fn the_limits_in_the_document_are_those_of_the_code() {
             "parts of a round from one probe, all subnets and contents (`parts-per-round-max`)",
             PartLimits::default().parts_per_round_max.to_string(),
         ),
+        (
+            "ids that one stream may number, some 40 bytes each",
+            grouped(PartLimits::default().compact_nodes_max.into()),
+        ),
         ("part numbers of a round and subnet", PartLimits::default().part_numbers_max.to_string()),
         (
             "parts a second from one probe (`parts-per-s-max`), ten seconds' worth at once",
