@@ -218,9 +218,8 @@ impl v1::uptime_query_server::UptimeQuery for Query {
         let snapshot = &listing.snapshot;
         let size = page_size(request.page_size, 100);
         let (nodes, next_page_token) = listing.page(token, size, |number| {
-            let figures = present::windowed(&snapshot.windowed(number, from_s, to_s));
             let id = snapshot.names.id(number)?.to_string();
-            Some(v1::NodeUptime { id, figures: Some(figures) })
+            Some(present::uptime(snapshot, number, id, (from_s, to_s)))
         });
         Ok(Response::new(v1::GetUptimeResponse {
             nodes,
@@ -320,10 +319,12 @@ impl Query {
         let snapshot = self.ledger.snapshot();
         let one = |(at, text): (usize, &String)| {
             let id = node_id(&format!("ids[{at}]"), text)?;
-            let figures = snapshot
-                .node(&id)
-                .map(|view| present::windowed(&snapshot.windowed(view.number, from_s, to_s)));
-            Ok(v1::NodeUptime { id: id.to_string(), figures })
+            let known = snapshot.node(&id);
+            let id = id.to_string();
+            Ok(match known {
+                Some(view) => present::uptime(&snapshot, view.number, id, (from_s, to_s)),
+                None => v1::NodeUptime { id, ..v1::NodeUptime::default() },
+            })
         };
         Ok(v1::GetUptimeResponse {
             nodes: ids.iter().enumerate().map(one).collect::<Result<_, Status>>()?,

@@ -186,6 +186,17 @@ pub struct Windowed {
     pub tally: Tally,
 }
 
+/// How a node stood at the end of a window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ending {
+    /// The verdict of its last round.
+    pub verdict: Verdict,
+    /// The last verdict in it that was not unknown was up.
+    pub is_online: bool,
+    /// The start of its first round up and the end of its last, unix seconds.
+    pub up: Option<(u64, u64)>,
+}
+
 /// What a snapshot takes from the ledger besides the state.
 #[derive(Debug, Clone)]
 pub(super) struct Surroundings {
@@ -369,6 +380,20 @@ impl Snapshot {
             outages(&node.timeline, first_seen_s.max(self.carried_to_s), self.closed_end_s());
         all.retain(|outage| outage.from_s < to_s && outage.to_s > from_s);
         all
+    }
+
+    /// How a node stood at the end of a window that [`Snapshot::windowed`] has clipped; `None`: the
+    /// window has no round.
+    #[must_use]
+    pub fn ending(&self, number: u32, windowed: &Windowed) -> Option<Ending> {
+        let timeline = &self.nodes.get(number as usize)?.timeline;
+        let Windowed { from_s, to_s, .. } = *windowed;
+        let mut backwards: Vec<_> = timeline.stretches(from_s, to_s).collect();
+        backwards.reverse();
+        let (_, _, verdict) = *backwards.first()?;
+        let decided = backwards.iter().find(|(_, _, verdict)| *verdict != Verdict::Unknown);
+        let is_online = decided.is_some_and(|(_, _, verdict)| *verdict == Verdict::Up);
+        Some(Ending { verdict, is_online, up: timeline.up_within(from_s, to_s) })
     }
 
     /// The stretches of equal verdict that make up `[from_s, to_s)`, which lies between the first

@@ -113,6 +113,15 @@ impl Timeline {
         None
     }
 
+    /// The start of the first round up and the end of the last, of those that start in
+    /// `[from_s, to_s)`; `None`: there is none.
+    #[must_use]
+    pub fn up_within(&self, from_s: u64, to_s: u64) -> Option<(u64, u64)> {
+        let mut ups = self.stretches(from_s, to_s).filter(|(_, _, is)| *is == Verdict::Up);
+        let (first_s, end_s, _) = ups.next()?;
+        Some((first_s, ups.last().map_or(end_s, |(_, end_s, _)| end_s)))
+    }
+
     /// Forgets what was before this moment, but for what still speaks of it: the verdict then, and
     /// the last decided one before if that is unknown.
     pub fn trim(&mut self, from_s: u64) {
@@ -245,6 +254,11 @@ mod tests {
                 tally.add(*verdict, 30, 1);
             }
             prop_assert_eq!(timeline.tally(from * 30, to * 30, &epochs), tally);
+            let is_up = |round: &u64| list[index(*round)] == Verdict::Up;
+            let first_up = (from..to).find(is_up).map(|round| round * 30);
+            let up_until = (from..to).rev().find(is_up).map(|round| (round + 1) * 30);
+            let up = timeline.up_within(from * 30, to * 30);
+            prop_assert_eq!(up, first_up.zip(up_until));
             let decided = list.iter().skip(index(from)).rev().find(|v| **v != Verdict::Unknown);
             prop_assert_eq!(timeline.last_decided(from * 30), decided.copied());
         }

@@ -10,7 +10,7 @@ use crate::ledger::details::Told;
 use crate::ledger::evidence::Ineligibility;
 use crate::ledger::explain::{Explanation, PartAccount, ProbeAccount};
 use crate::ledger::outage::Outage;
-use crate::ledger::snapshot::{NodeView, ProbeStatus, Snapshot, Windowed};
+use crate::ledger::snapshot::{NodeView, ProbeStatus, Snapshot};
 use crate::ledger::state::RoundSummary;
 use crate::ledger::uptime::Tally;
 use crate::ledger::verdict::Verdict;
@@ -144,9 +144,24 @@ pub(super) fn round(summary: &RoundSummary, snapshot: &Snapshot) -> v1::Round {
     }
 }
 
-/// The sums over a window.
-pub(super) fn windowed(windowed: &Windowed) -> v1::UptimeFigures {
-    figures(&windowed.tally, windowed.from_s, windowed.to_s)
+/// A node over a window, and how it stood at its end.
+pub(super) fn uptime(
+    snapshot: &Snapshot,
+    number: u32,
+    id: String,
+    (from_s, to_s): (u64, u64),
+) -> v1::NodeUptime {
+    let windowed = snapshot.windowed(number, from_s, to_s);
+    let ending = snapshot.ending(number, &windowed);
+    let up = ending.and_then(|ending| ending.up);
+    v1::NodeUptime {
+        id,
+        figures: Some(figures(&windowed.tally, windowed.from_s, windowed.to_s)),
+        verdict: ending.map_or(0, |ending| verdict(ending.verdict) as i32),
+        is_online: ending.is_some_and(|ending| ending.is_online),
+        first_up_unix_s: up.map(|(first_s, _)| first_s),
+        up_until_unix_s: up.map(|(_, until_s)| until_s),
+    }
 }
 
 pub(super) fn outage(outage: &Outage) -> v1::Outage {

@@ -9,6 +9,7 @@ use uptime_client::{Answer, Client, NodeId, v1};
 use crate::args::{Output, UptimeArgs};
 use crate::fresh::FreshnessRecord;
 use crate::listing;
+use crate::nodes::verdict_text;
 use crate::output::{self, Reply, field};
 use crate::screen::{Colour, Screen};
 use crate::table::{self, Cell, Column};
@@ -33,6 +34,11 @@ struct UptimeRecord {
     unknown_rounds: Option<u64>,
     from_unix_s: Option<u64>,
     to_unix_s: Option<u64>,
+    /// How it stood at the end of the window.
+    verdict: Option<&'static str>,
+    is_online: Option<bool>,
+    first_up_unix_s: Option<u64>,
+    up_until_unix_s: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -45,6 +51,7 @@ impl From<v1::NodeUptime> for UptimeRecord {
     fn from(node: v1::NodeUptime) -> Self {
         let figures = node.figures;
         let window = figures.and_then(|figures| figures.window);
+        let verdict = figures.map(|_| verdict_text(node.verdict()));
         Self {
             id: node.id,
             known: figures.is_some(),
@@ -58,13 +65,17 @@ impl From<v1::NodeUptime> for UptimeRecord {
             unknown_rounds: figures.map(|figures| figures.unknown_rounds),
             from_unix_s: window.map(|window| window.from_unix_s),
             to_unix_s: window.map(|window| window.to_unix_s),
+            verdict,
+            is_online: figures.map(|_| node.is_online),
+            first_up_unix_s: node.first_up_unix_s,
+            up_until_unix_s: node.up_until_unix_s,
         }
     }
 }
 
 impl UptimeRecord {
     /// The columns of CSV: the fields of JSON.
-    const HEADER: [&str; 12] = [
+    const HEADER: [&str; 16] = [
         "id",
         "known",
         "uptime_percent",
@@ -77,9 +88,13 @@ impl UptimeRecord {
         "unknown_rounds",
         "from_unix_s",
         "to_unix_s",
+        "verdict",
+        "is_online",
+        "first_up_unix_s",
+        "up_until_unix_s",
     ];
 
-    fn row(self) -> [String; 12] {
+    fn row(self) -> [String; 16] {
         [
             self.id,
             self.known.to_string(),
@@ -93,6 +108,10 @@ impl UptimeRecord {
             field(self.unknown_rounds),
             field(self.from_unix_s),
             field(self.to_unix_s),
+            field(self.verdict),
+            field(self.is_online),
+            field(self.first_up_unix_s),
+            field(self.up_until_unix_s),
         ]
     }
 }
@@ -141,7 +160,7 @@ pub(crate) async fn reply(client: &Client, args: &UptimeArgs, screen: &Screen) -
     Ok(Reply { notes, status, ..Reply::new(text, freshness) })
 }
 
-const COLUMNS: [Column; 8] = [
+const COLUMNS: [Column; 10] = [
     Column::left("ID").cut_to(12),
     Column::right("UPTIME"),
     Column::right("COVERAGE"),
@@ -149,6 +168,8 @@ const COLUMNS: [Column; 8] = [
     Column::right("DOWN"),
     Column::right("UNKNOWN").spare(2),
     Column::right("ROUNDS").spare(0),
+    Column::left("AT ITS END").spare(4),
+    Column::left("UP UNTIL").spare(5),
     Column::left("FROM").spare(3),
 ];
 
@@ -168,6 +189,8 @@ fn table(records: &[UptimeRecord], screen: &Screen) -> table::Printed {
             time(record.down_s).into(),
             time(record.unknown_s).into(),
             rounds.unwrap_or_else(|| "-".to_owned()).into(),
+            record.verdict.unwrap_or_default().to_owned().into(),
+            record.up_until_unix_s.map_or_else(String::new, stamp).into(),
             record.from_unix_s.map_or_else(String::new, stamp).into(),
         ]
     };
@@ -182,15 +205,16 @@ mod tests {
     #[test]
     fn csv_has_the_fields_of_json() {
         let figures = Some(v1::UptimeFigures::default());
-        let record = UptimeRecord::from(v1::NodeUptime { id: "0x1".into(), figures });
+        let record =
+            UptimeRecord::from(v1::NodeUptime { id: "0x1".into(), figures, ..Default::default() });
         let value = serde_json::to_value(&record).unwrap();
         let mut names: Vec<_> = value.as_object().unwrap().keys().map(String::as_str).collect();
         let mut header = UptimeRecord::HEADER.to_vec();
         names.sort_unstable();
         header.sort_unstable();
         assert_eq!(names, header);
-        assert_eq!(record.row().join(","), "0x1,true,,,0,0,0,0,0,0,,");
-        let unknown = UptimeRecord::from(v1::NodeUptime { id: "0x1".into(), figures: None });
-        assert_eq!(unknown.row().join(","), "0x1,false,,,,,,,,,,");
+        assert_eq!(record.row().join(","), "0x1,true,,,0,0,0,0,0,0,,,unknown,false,,");
+        let unknown = UptimeRecord::from(v1::NodeUptime { id: "0x1".into(), ..Default::default() });
+        assert_eq!(unknown.row().join(","), "0x1,false,,,,,,,,,,,,,,");
     }
 }

@@ -75,7 +75,7 @@ fn script() -> Script {
             })
         }),
         uptime: Box::new(move |_, _| {
-            let nodes = vec![v1::NodeUptime { id: hostile(), figures: None }];
+            let nodes = vec![v1::NodeUptime { id: hostile(), ..Default::default() }];
             Ok(v1::GetUptimeResponse { nodes, ..v1::GetUptimeResponse::default() })
         }),
         probes: Box::new(move |_, _| {

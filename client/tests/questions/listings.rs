@@ -26,7 +26,11 @@ fn batches() -> Script {
                 "" => (&request.ids[..], ""),
                 _ => (&request.ids[half..], ""),
             };
-            let node = |id: &String| v1::NodeUptime { id: id.clone(), figures: figures(7) };
+            let node = |id: &String| v1::NodeUptime {
+                id: id.clone(),
+                figures: figures(7),
+                ..Default::default()
+            };
             Ok(v1::GetUptimeResponse {
                 nodes: ids.iter().map(node).collect(),
                 next_page_token: next.into(),
@@ -57,7 +61,7 @@ async fn any_number_of_nodes_is_asked_about_in_batches_of_one_window() {
 async fn answers_about_nodes_nobody_asked_for_are_not_taken() {
     let script = Script {
         uptime: Box::new(|_, _| {
-            let node = |number| v1::NodeUptime { id: id(number).to_string(), figures: None };
+            let node = |number| v1::NodeUptime { id: id(number).to_string(), ..Default::default() };
             let nodes = (0..2).map(node).collect();
             Ok(v1::GetUptimeResponse { nodes, ..v1::GetUptimeResponse::default() })
         }),

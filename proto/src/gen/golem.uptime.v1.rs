@@ -1515,6 +1515,19 @@ pub struct NodeUptime {
     /// Absent: the node is not known.
     #[prost(message, optional, tag = "2")]
     pub figures: ::core::option::Option<UptimeFigures>,
+    /// How things stood when the last round of the window was closed, and all that came late of it was
+    /// in: its verdict; not set where the window has no round.
+    #[prost(enumeration = "Verdict", tag = "3")]
+    pub verdict: i32,
+    /// The last verdict of the window that was not unknown was up. Retirement does not enter.
+    #[prost(bool, tag = "4")]
+    pub is_online: bool,
+    /// The start of the first round of the window in which the node was up, and the end of the last.
+    /// Absent: it was up in none.
+    #[prost(uint64, optional, tag = "5")]
+    pub first_up_unix_s: ::core::option::Option<u64>,
+    #[prost(uint64, optional, tag = "6")]
+    pub up_until_unix_s: ::core::option::Option<u64>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListOutagesRequest {

@@ -8,14 +8,14 @@ use std::sync::Arc;
 
 use tempfile::TempDir;
 use uptime_aggregator::ledger::rebuilt::rebuild;
-use uptime_aggregator::ledger::snapshot::{NodeView, Snapshot};
+use uptime_aggregator::ledger::snapshot::{NodeView, Snapshot, Windowed};
 use uptime_aggregator::ledger::verdict::Verdict as LedgerVerdict;
 use uptime_aggregator::ledger::{
     LedgerOptions, Owner, PartOutcome, RETENTION_S_MIN, Rebuild, Refolded, Submission,
 };
 use uptime_aggregator::publish::write_csv;
 use uptime_aggregator::store::{Kept, Retraction, SqliteStore, Store, StoreError};
-use uptime_proto::{Digest, Epoch, Epochs, PartKey};
+use uptime_proto::{Digest, Epoch, Epochs, NodeId, PartKey, Round};
 use uptime_testkit::oracle::{
     Oracle, OracleFact, Retracted, Sums, Verdict, csv, last_closed, standing,
 };
@@ -271,6 +271,7 @@ impl Driver {
             let bound = |salt| BEGIN_S - 60 + dice.roll(&[at, salt, u64::from(number)]) % 2_700;
             let (from_s, to_s) = (bound(0), bound(1));
             let got = snapshot.windowed(number, from_s, to_s);
+            compare_ending(snapshot, oracle, (number, id), &got, when);
             let wanted = oracle.sums(id, from_s, to_s);
             let got = Sums {
                 up_s: got.tally.up_s,
@@ -319,6 +320,33 @@ impl Driver {
             assert_eq!(in_words(account.verdict), oracle.verdict(row.id, index), "{when}");
         }
     }
+}
+
+/// How a node stood at the end of a window, round by round.
+fn compare_ending(
+    snapshot: &Snapshot,
+    oracle: &Oracle<'_>,
+    (number, id): (u32, NodeId),
+    windowed: &Windowed,
+    when: &str,
+) {
+    let rounds = oracle.rounds().into_iter().enumerate();
+    let within = windowed.from_s..windowed.to_s;
+    let verdicts: Vec<(Round, Verdict)> = rounds
+        .filter(|(_, round)| within.contains(&round.start_s()))
+        .map(|(index, round)| (round, oracle.verdict(id, index)))
+        .collect();
+    let mut ups = verdicts.iter().filter(|(_, verdict)| *verdict == Verdict::Up);
+    let first_s = ups.next().map(|(round, _)| round.start_s());
+    let until = verdicts.iter().rfind(|(_, verdict)| *verdict == Verdict::Up);
+    let decided = verdicts.iter().rfind(|(_, verdict)| *verdict != Verdict::Unknown);
+    let wanted = verdicts.last().map(|(_, last)| {
+        let up = first_s.zip(until.map(|(round, _)| round.end_s()));
+        (*last, decided.is_some_and(|(_, verdict)| *verdict == Verdict::Up), up)
+    });
+    let got = snapshot.ending(number, windowed);
+    let got = got.map(|ending| (in_words(ending.verdict), ending.is_online, ending.up));
+    assert_eq!(got, wanted, "{when} {id} {windowed:?}");
 }
 
 fn in_words(verdict: LedgerVerdict) -> Verdict {
