@@ -157,8 +157,8 @@ pub(super) fn uptime(
     v1::NodeUptime {
         id,
         figures: Some(figures(&windowed.tally, windowed.from_s, windowed.to_s)),
-        verdict: ending.map_or(0, |ending| verdict(ending.verdict) as i32),
-        is_online: ending.is_some_and(|ending| ending.is_online),
+        verdict: ending.map(|ending| verdict(ending.verdict) as i32),
+        is_online: ending.map(|ending| ending.is_online),
         first_up_unix_s: up.map(|(first_s, _)| first_s),
         up_until_unix_s: up.map(|(_, until_s)| until_s),
     }

@@ -73,6 +73,23 @@ async fn any_window_is_answered_exactly() {
         assert_eq!(figures.window, window(clipped.0, clipped.1), "[{from_s}, {to_s})");
         assert_eq!(figures.up_s, up * PERIOD_S);
     }
+    // How it stood when a round of the past was the last one.
+    let (up, down, unknown) = (v1::Verdict::Up, v1::Verdict::Down, v1::Verdict::Unknown);
+    let span = |from, to| Some((round_s(from), round_s(to)));
+    for (from_s, to_s, stood, ups) in [
+        (1, round_s(6), Some((up, true)), span(0, 6)),
+        (1, round_s(5), Some((unknown, false)), span(0, 2)),
+        (1, round_s(3), Some((down, false)), span(0, 2)),
+        (1, round_s(2), Some((up, true)), span(0, 2)),
+        (round_s(2), round_s(5), Some((unknown, false)), None),
+        (1, round_s(0), None, None),
+    ] {
+        let answer = ask(window(from_s, to_s)).await.unwrap();
+        let one = &answer.nodes[0];
+        let found = one.verdict.map(|_| one.verdict()).zip(one.is_online);
+        let up = one.first_up_unix_s.zip(one.up_until_unix_s);
+        assert_eq!((found, up), (stood, ups), "[{from_s}, {to_s})");
+    }
     for (from_s, to_s) in [(9, 9), (10, 9), (0, u64::MAX)] {
         let refused = ask(window(from_s, to_s)).await.unwrap_err();
         assert_eq!(

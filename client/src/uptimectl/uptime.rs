@@ -51,7 +51,7 @@ impl From<v1::NodeUptime> for UptimeRecord {
     fn from(node: v1::NodeUptime) -> Self {
         let figures = node.figures;
         let window = figures.and_then(|figures| figures.window);
-        let verdict = figures.map(|_| verdict_text(node.verdict()));
+        let verdict = node.verdict.map(|_| verdict_text(node.verdict()));
         Self {
             id: node.id,
             known: figures.is_some(),
@@ -66,7 +66,7 @@ impl From<v1::NodeUptime> for UptimeRecord {
             from_unix_s: window.map(|window| window.from_unix_s),
             to_unix_s: window.map(|window| window.to_unix_s),
             verdict,
-            is_online: figures.map(|_| node.is_online),
+            is_online: node.is_online,
             first_up_unix_s: node.first_up_unix_s,
             up_until_unix_s: node.up_until_unix_s,
         }
@@ -213,7 +213,7 @@ mod tests {
         names.sort_unstable();
         header.sort_unstable();
         assert_eq!(names, header);
-        assert_eq!(record.row().join(","), "0x1,true,,,0,0,0,0,0,0,,,unknown,false,,");
+        assert_eq!(record.row().join(","), "0x1,true,,,0,0,0,0,0,0,,,,,,");
         let unknown = UptimeRecord::from(v1::NodeUptime { id: "0x1".into(), ..Default::default() });
         assert_eq!(unknown.row().join(","), "0x1,false,,,,,,,,,,,,,,");
     }

@@ -197,8 +197,8 @@ pub(crate) fn script() -> Script {
                     _ => (false, v1::Verdict::Down),
                 };
                 v1::NodeUptime {
-                    verdict: figures.map_or(0, |_| verdict as i32),
-                    is_online: figures.is_some() && up,
+                    verdict: figures.map(|_| verdict as i32),
+                    is_online: figures.map(|_| up),
                     first_up_unix_s: figures.map(|_| from_s),
                     up_until_unix_s: figures.map(|_| from_s + 60_000),
                     figures,

@@ -1516,12 +1516,12 @@ pub struct NodeUptime {
     #[prost(message, optional, tag = "2")]
     pub figures: ::core::option::Option<UptimeFigures>,
     /// How things stood when the last round of the window was closed, and all that came late of it was
-    /// in: its verdict; not set where the window has no round.
-    #[prost(enumeration = "Verdict", tag = "3")]
-    pub verdict: i32,
+    /// in: its verdict. Absent, as what follows: the window has no round of this node.
+    #[prost(enumeration = "Verdict", optional, tag = "3")]
+    pub verdict: ::core::option::Option<i32>,
     /// The last verdict of the window that was not unknown was up. Retirement does not enter.
-    #[prost(bool, tag = "4")]
-    pub is_online: bool,
+    #[prost(bool, optional, tag = "4")]
+    pub is_online: ::core::option::Option<bool>,
     /// The start of the first round of the window in which the node was up, and the end of the last.
     /// Absent: it was up in none.
     #[prost(uint64, optional, tag = "5")]
