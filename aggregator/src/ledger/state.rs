@@ -488,6 +488,11 @@ impl State {
         oldest.start_s()
     }
 
+    /// Forgets the facts of rounds that are not closed.
+    pub(super) fn forget_open(&mut self) {
+        let _: Window = self.window.split_off(&self.closed_end_s());
+    }
+
     fn forget_old(&mut self) {
         self.window = self.window.split_off(&self.kept_from_s());
     }

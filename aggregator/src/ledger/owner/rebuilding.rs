@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use uptime_proto::{Epochs, Round};
 
 use super::Owner;
-use super::history::{fold, judge};
+use super::history::{fold, judge, slack_s};
 use super::keeping::base;
 use crate::ledger::evidence::FactKey;
 use crate::ledger::rebuilt::LeftOut;
@@ -57,11 +57,15 @@ impl<S: Store> Rebuild<S> {
         let Self { store, epochs, retractions, with_seed, target } = &mut self;
         let mut left_out = LeftOut::default();
         let mut state = base(store, epochs, retractions, *with_seed, &mut left_out).await?;
+        let until_s = target.end_s().saturating_add(slack_s(epochs));
         let none = BTreeSet::new();
-        let mut dirty = fold(store, &mut state, &none, *target, u64::MAX, &mut left_out).await?;
+        let mut dirty = fold(store, &mut state, &none, *target, until_s, &mut left_out).await?;
         while !dirty.is_empty() {
             judge(store, &mut state, &mut dirty).await?;
         }
+        // Read again at the hand-over: one that was packed meanwhile has no digest any more, and
+        // would not know that another outranks it.
+        state.forget_open();
         Ok(Refolded { state, left_out })
     }
 }
