@@ -307,7 +307,8 @@ pub trait Store: IdentityStore {
         to_s: u64,
     ) -> impl Future<Output = Result<Vec<Gap>, StoreError>> + Send;
 
-    /// The starts of the first and last round that has a fact.
+    /// Unix seconds between which, both included, every round that has a fact starts. A packed day
+    /// counts to its end.
     fn extent(&mut self) -> impl Future<Output = Result<Option<(u64, u64)>, StoreError>> + Send;
 
     /// Another connection to the same store, for reading beside this one. What this one commits,
