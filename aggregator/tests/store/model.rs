@@ -89,9 +89,12 @@ async fn course<P: Provider>(place: &Path, steps: &[Step]) {
     assert_eq!(store.check(&mut |_| {}).await.unwrap().faults, Vec::<String>::new());
 }
 
-/// Facts, repetitions and contradictions in any order, days packed and the store opened again at any
-/// moment.
-pub(crate) async fn any_course_of_events_reads_as_a_plain_map<P: Provider + 'static>(_: &Path) {
+/// Facts, repetitions and contradictions in any order, days packed and the store opened again at
+/// any moment.
+pub(crate) async fn any_course_of_events_reads_as_a_plain_map<P>(_: &Path)
+where
+    P: Provider + 'static,
+{
     // A thread of its own: whoever shrinks a course drives a runtime by itself.
     let courses = std::thread::spawn(|| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
