@@ -513,10 +513,11 @@ impl IdentityStore for SqliteStore {
         let callers = sqlx::query(select).fetch_all(&mut *transaction).await;
         let select = "SELECT hash, name, kind, made_at_ms, valid_until_ms FROM credential";
         let credentials = sqlx::query(select).fetch_all(&mut *transaction).await;
-        transaction.commit().await?;
+        // Before the end of the transaction, which a damaged page may stand in the way of.
         let probes = vital(probes, "the names of probes")?;
         let callers = vital(callers, "the names of readers and admins")?;
         let credentials = vital(credentials, "the hashes of tokens and certificates")?;
+        transaction.commit().await?;
         let probes = probes.iter().map(read_probe).map(|probe| (probe.name.clone(), probe));
         let callers = callers
             .iter()

@@ -21,7 +21,7 @@ use uptime_proto::round::DAY_S;
 use uptime_proto::{Digest, Epoch, Kind, NodeId, Outcome, Period, Reason, Round, v1};
 
 use super::blob::{self, BlobError};
-use super::damage::{dispensable, vital};
+use super::damage::{dispensable, is_damage, vital};
 use super::identities::{PROBE_COLUMNS, read_probe};
 use super::packing::{Packed, merged};
 use super::round_parts::RoundParts;
@@ -76,6 +76,18 @@ pub(super) fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
+/// Why a file cannot be opened, and what to do about it.
+fn why_not(error: &sqlx::Error) -> String {
+    if is_damage(error) {
+        format!(
+            "{error}: it is no database or does not tell its tables any more; keep it and restore \
+             a backup: uptime-aggregator restore --help"
+        )
+    } else {
+        error.to_string()
+    }
+}
+
 impl SqliteStore {
     /// Opens the store in a data directory, making both where missing.
     ///
@@ -103,7 +115,7 @@ impl SqliteStore {
             .busy_timeout(BUSY_TIMEOUT);
         let connection = SqliteConnection::connect_with(&options)
             .await
-            .map_err(|error| StoreError::Path { path: path.clone(), detail: error.to_string() })?;
+            .map_err(|error| StoreError::Path { path: path.clone(), detail: why_not(&error) })?;
         Ok(Self {
             connection,
             path,
