@@ -10,6 +10,7 @@ mod damage;
 pub mod fuzzing;
 mod hold;
 mod identities;
+mod ids;
 mod kept;
 mod opening;
 mod packing;

@@ -1,8 +1,10 @@
 //! A state as bytes, and back: so that a start need not fold all facts again.
 //!
-//! Pure. Owns the format, version 1: pieces, each a protobuf message and its CRC-32 (u32,
-//! little-endian); the first is the head, the others hold `NODES_PER_PIECE` nodes each. Refuses a
-//! state that was made by other rules or retractions: it says nothing of what they would make.
+//! Pure. Owns the format, version 2: pieces, each a protobuf message and its CRC-32 (u32,
+//! little-endian); the first is the head, the others hold `NODES_PER_PIECE` nodes each. Version 1,
+//! which is read, too, wrote plain differences of instants, seconds for runs, and not when a node
+//! began to offer in each of several subnets. Refuses a state that was made by other rules or
+//! retractions: it says nothing of what they would make.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,7 +16,7 @@ use uptime_proto::{Epochs, Period, Reason, Round, v1};
 use super::chunked::Chunked;
 use super::evidence::{Ineligibility, ProbeRound, Tallied};
 use super::latest::Latest;
-use super::node::Node;
+use super::node::{Node, Subnets};
 use super::retraction::Retraction;
 use super::seed::Seed;
 use super::state::{RoundSummary, State};
@@ -22,7 +24,9 @@ use super::timeline::Timeline;
 use super::uptime::Tally;
 use super::verdict::{Ballot, Decision};
 
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+/// The oldest version that is read.
+const VERSION_MIN: u32 = 1;
 /// A year of so many nodes is some megabytes.
 const NODES_PER_PIECE: usize = 1_024;
 /// No state has more nodes: a hundred times the network this is made for.
@@ -35,7 +39,7 @@ pub enum KeptError {
     #[error("damaged on disk")]
     Checksum,
     /// Another version of the format.
-    #[error("written in version {0} of the format, this program reads version 1")]
+    #[error("written in version {0} of the format, this program reads up to 2")]
     Version(u32),
     /// Made under other rules, or with other retractions.
     #[error("the rules or the retractions are others now")]
@@ -73,17 +77,31 @@ struct Head {
     last_up: Vec<u8>,
     #[prost(bytes = "vec", tag = "13")]
     last_down: Vec<u8>,
-    /// Differences of instants plus one; 0 stands for never.
+    /// Version 1: differences of instants plus one; 0 stands for never.
     #[prost(sint64, repeated, tag = "14")]
-    seen: Vec<i64>,
+    seen_1: Vec<i64>,
     #[prost(sint64, repeated, tag = "15")]
-    last_offer: Vec<i64>,
+    last_offer_1: Vec<i64>,
     #[prost(message, repeated, tag = "16")]
     summaries: Vec<Summary>,
     #[prost(message, optional, tag = "17")]
     seed: Option<KeptSeed>,
     #[prost(uint64, tag = "18")]
     changes_from_s: u64,
+    #[prost(message, optional, tag = "19")]
+    seen: Option<Instants>,
+    #[prost(message, optional, tag = "20")]
+    last_offer: Option<Instants>,
+}
+
+/// An instant per node, most of them among the newest.
+#[derive(Clone, PartialEq, Message)]
+struct Instants {
+    #[prost(sint64, tag = "1")]
+    newest_ms: i64,
+    /// How long before the newest, plus one; 0: never.
+    #[prost(uint64, repeated, tag = "2")]
+    before_ms: Vec<u64>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -167,6 +185,12 @@ struct Nodes {
     seed_runs: Vec<u64>,
     #[prost(uint64, repeated, tag = "9")]
     changed_s: Vec<u64>,
+    /// What the seconds of all runs are multiples of; 0: 1.
+    #[prost(uint64, tag = "10")]
+    runs_unit_s: u64,
+    /// Of nodes with several subnets, beside each: its first offer there, seconds after first seen.
+    #[prost(uint64, repeated, tag = "11")]
+    offered_after_s: Vec<u64>,
 }
 
 /// Names the rules and retractions a state depends on.
@@ -204,18 +228,24 @@ fn by_number(sets: &[Numbered]) -> Result<BTreeMap<u32, RoaringBitmap>, KeptErro
     sets.iter().map(|numbered| Ok((numbered.number, set(&numbered.set)?))).collect()
 }
 
-fn instants(latest: &Latest, nodes: usize) -> Vec<i64> {
-    let mut before = 0;
-    let coded = latest.all(nodes).into_iter().map(|instant| {
-        let value = if instant == i64::MIN { 0 } else { instant.saturating_add(1) };
-        let difference = value.wrapping_sub(before);
-        before = value;
-        difference
-    });
-    coded.collect()
+fn instants(latest: &Latest, nodes: usize) -> Option<Instants> {
+    let all = latest.all(nodes);
+    let newest_ms = all.iter().copied().max().filter(|newest| *newest > i64::MIN)?;
+    let before = |instant: i64| match instant {
+        i64::MIN => 0,
+        instant => newest_ms.abs_diff(instant).saturating_add(1),
+    };
+    Some(Instants { newest_ms, before_ms: all.into_iter().map(before).collect() })
 }
 
-fn latest(differences: Vec<i64>) -> Latest {
+fn latest(kept: Option<Instants>, differences: Vec<i64>) -> Latest {
+    if let Some(Instants { newest_ms, before_ms }) = kept {
+        let instant = |before: u64| match before.checked_sub(1) {
+            None => i64::MIN,
+            Some(before) => newest_ms.saturating_sub_unsigned(before),
+        };
+        return Latest::of_all(before_ms.into_iter().map(instant).collect());
+    }
     let mut value = 0i64;
     let instants = differences.into_iter().map(|difference| {
         value = value.wrapping_add(difference);
@@ -314,6 +344,8 @@ pub fn write(state: &State, retractions: &[Retraction]) -> Vec<Vec<u8>> {
         offered_in_subnet: numbered(derived.offered_in_subnet),
         last_up: set_bytes(&state.last().up),
         last_down: set_bytes(&state.last().down),
+        seen_1: Vec::new(),
+        last_offer_1: Vec::new(),
         seen: instants(state.seen(), nodes.len()),
         last_offer: instants(state.last_offer(), nodes.len()),
         summaries: state.summaries().iter().map(|it| summary(it)).collect(),
@@ -322,7 +354,7 @@ pub fn write(state: &State, retractions: &[Retraction]) -> Vec<Vec<u8>> {
             covered: seed
                 .covered()
                 .iter()
-                .map(|(subnet, line)| Covered { subnet: *subnet, runs: line.coded().collect() })
+                .map(|(subnet, line)| Covered { subnet: *subnet, runs: line.coded(1).collect() })
                 .collect(),
         }),
     };
@@ -334,14 +366,24 @@ pub fn write(state: &State, retractions: &[Retraction]) -> Vec<Vec<u8>> {
 }
 
 fn node_columns(state: &State, first: usize, nodes: &[&Arc<Node>]) -> Nodes {
-    let mut columns = Nodes::default();
     let narrow = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    let seed_lines = (first..first + nodes.len())
+        .filter_map(|number| state.seed().and_then(|seed| seed.line(narrow(number))));
+    let lines = nodes.iter().map(|node| &node.timeline).chain(seed_lines);
+    let runs_unit_s = lines.fold(0, |unit, line| line.common_s(unit));
+    let mut columns = Nodes { runs_unit_s, ..Nodes::default() };
     for (number, node) in (first..).zip(nodes) {
         columns.first_seen_s.push(node.first_seen_s.map_or(0, |second| second + 1));
-        columns.subnet_counts.push(narrow(node.subnets.numbers().len()));
-        columns.subnets.extend(node.subnets.numbers());
+        let first_s = node.first_seen_s.unwrap_or(0);
+        let offered: Vec<_> = node.subnets.iter(first_s).collect();
+        columns.subnet_counts.push(narrow(offered.len()));
+        columns.subnets.extend(offered.iter().map(|(subnet, _)| subnet));
+        if offered.len() > 1 {
+            let after = |(_, from_s): &(u32, u64)| from_s.saturating_sub(first_s);
+            columns.offered_after_s.extend(offered.iter().map(after));
+        }
         columns.run_counts.push(narrow(node.timeline.runs()));
-        columns.runs.extend(node.timeline.coded());
+        columns.runs.extend(node.timeline.coded(columns.runs_unit_s));
         columns.changed_s.push(node.changed_s);
         if state.carried_to_s() > 0 {
             let Tally { up_s, down_s, unknown_s, up_rounds, down_rounds, unknown_rounds } =
@@ -358,7 +400,8 @@ fn node_columns(state: &State, first: usize, nodes: &[&Arc<Node>]) -> Nodes {
         if let Some(seed) = state.seed() {
             let line = seed.line(narrow(number));
             columns.seed_run_counts.push(line.map_or(0, |line| narrow(line.runs())));
-            columns.seed_runs.extend(line.into_iter().flat_map(Timeline::coded));
+            let coded = line.into_iter().flat_map(|line| line.coded(columns.runs_unit_s));
+            columns.seed_runs.extend(coded);
         }
     }
     columns
@@ -384,7 +427,7 @@ pub fn read(
         return Ok(None);
     };
     let head: Head = unsealed(head)?;
-    if head.version != VERSION {
+    if !(VERSION_MIN..=VERSION).contains(&head.version) {
         return Err(KeptError::Version(head.version));
     }
     let closed = round(head.closed_s, head.period_s)?;
@@ -398,7 +441,14 @@ pub fn read(
     let mut nodes: Chunked<Arc<Node>> = Chunked::default();
     let mut lines: Chunked<Arc<Timeline>> = Chunked::default();
     for piece in pieces {
-        read_nodes(&unsealed(piece)?, head.carried_to_s, epochs, &mut nodes, &mut lines)?;
+        read_nodes(
+            head.version,
+            &unsealed(piece)?,
+            head.carried_to_s,
+            epochs,
+            &mut nodes,
+            &mut lines,
+        )?;
     }
     if nodes.len() != count {
         return Err(KeptError::Layout("the number of nodes"));
@@ -407,7 +457,7 @@ pub fn read(
         None => None,
         Some(seed) => {
             let covered = seed.covered.into_iter().map(|it| {
-                let line = Timeline::from_coded(&it.runs).ok_or(KeptError::Layout("runs"))?;
+                let line = Timeline::from_coded(&it.runs, 1).ok_or(KeptError::Layout("runs"))?;
                 Ok((it.subnet, line))
             });
             let covered = covered.collect::<Result<_, KeptError>>()?;
@@ -426,8 +476,8 @@ pub fn read(
         offered_to_probe: by_number(&head.offered_to_probe)?,
         offered_in_subnet: by_number(&head.offered_in_subnet)?,
         last: Decision { up: set(&head.last_up)?, down: set(&head.last_down)? },
-        seen: latest(head.seen),
-        last_offer: latest(head.last_offer),
+        seen: latest(head.seen, head.seen_1),
+        last_offer: latest(head.last_offer, head.last_offer_1),
         summaries: head
             .summaries
             .into_iter()
@@ -439,6 +489,7 @@ pub fn read(
 }
 
 fn read_nodes(
+    version: u32,
     columns: &Nodes,
     carried_to_s: u64,
     epochs: &Epochs,
@@ -451,13 +502,14 @@ fn read_nodes(
     let mut run_counts = columns.run_counts.iter();
     let mut seed_counts = columns.seed_run_counts.iter();
     let mut changed = columns.changed_s.iter();
+    let mut offered_after = columns.offered_after_s.as_slice();
     let runs_of = |count: &u32, column: &mut &[u64]| {
         let coded = take(column, *count as usize)?;
-        Timeline::from_coded(coded).ok_or(KeptError::Layout("runs"))
+        Timeline::from_coded(coded, columns.runs_unit_s).ok_or(KeptError::Layout("runs"))
     };
     for first in &columns.first_seen_s {
-        let columns = (subnet_counts.next(), run_counts.next(), changed.next());
-        let (Some(subnet_count), Some(run_count), Some(changed_s)) = columns else {
+        let counts = (subnet_counts.next(), run_counts.next(), changed.next());
+        let (Some(subnet_count), Some(run_count), Some(changed_s)) = counts else {
             return Err(KeptError::Layout("the number of nodes in a piece"));
         };
         let mut tally = Tally::default();
@@ -469,9 +521,19 @@ fn read_nodes(
             };
             tally = Tally { up_s, down_s, unknown_s, up_rounds, down_rounds, unknown_rounds };
         }
-        let subnets = take(&mut subnets, *subnet_count as usize)?;
-        let timeline = runs_of(run_count, &mut runs)?;
         let first_seen_s = first.checked_sub(1);
+        let mut subnets: Vec<_> = take(&mut subnets, *subnet_count as usize)?
+            .iter()
+            .map(|subnet| (*subnet, first_seen_s.unwrap_or(0)))
+            .collect();
+        if version > 1 && subnets.len() > 1 {
+            let after = take(&mut offered_after, subnets.len())?;
+            for ((_, from_s), after_s) in subnets.iter_mut().zip(after) {
+                *from_s = from_s.saturating_add(*after_s);
+            }
+        }
+        let subnets = Subnets::of(&subnets);
+        let timeline = runs_of(run_count, &mut runs)?;
         let carried = (tally, carried_to_s);
         let node = Node::of(first_seen_s, subnets, timeline, *changed_s, carried, epochs);
         nodes.push(Arc::new(node));

@@ -53,61 +53,79 @@ impl From<Sums> for Tally {
     }
 }
 
-/// Numbers of subnets, ascending. Most nodes offer in one, so that one takes no memory of its own.
+/// Where a node offered, and since when. Most nodes offer in one subnet, from their first offer on,
+/// so that one takes no memory of its own.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub enum Subnets {
-    /// None so far.
+    /// Nowhere so far.
     #[default]
     None,
-    /// This one.
+    /// In this one.
     One(u32),
-    /// Several.
-    Several(Arc<Vec<u32>>),
+    /// In several: ascending by number, each with the round of the first offer in it, unix seconds.
+    Several(Arc<Vec<(u32, u32)>>),
+}
+
+fn narrow(second: u64) -> u32 {
+    u32::try_from(second).unwrap_or(u32::MAX)
 }
 
 impl Subnets {
-    /// Of ascending numbers.
+    /// Of ascending numbers, each with the round of the first offer in it.
     #[must_use]
-    pub fn of(numbers: &[u32]) -> Self {
-        match numbers {
+    pub fn of(offered: &[(u32, u64)]) -> Self {
+        match offered {
             [] => Self::None,
-            [one] => Self::One(*one),
-            several => Self::Several(Arc::new(several.to_vec())),
+            [(one, _)] => Self::One(*one),
+            several => {
+                let narrow = |(number, from_s): &(u32, u64)| (*number, narrow(*from_s));
+                Self::Several(Arc::new(several.iter().map(narrow).collect()))
+            }
         }
     }
 
-    /// The numbers, ascending.
-    #[must_use]
-    pub fn numbers(&self) -> &[u32] {
-        match self {
-            Self::None => &[],
-            Self::One(one) => std::slice::from_ref(one),
-            Self::Several(several) => several,
-        }
+    /// Their numbers, ascending, each with the round of the first offer in it. The node's own first
+    /// offer is the one in its only subnet.
+    pub fn iter(&self, first_seen_s: u64) -> impl Iterator<Item = (u32, u64)> + '_ {
+        let (one, several) = match self {
+            Self::None => (None, &[][..]),
+            Self::One(one) => (Some((*one, first_seen_s)), &[][..]),
+            Self::Several(several) => (None, several.as_slice()),
+        };
+        let several = several.iter().map(|(number, from_s)| (*number, u64::from(*from_s)));
+        one.into_iter().chain(several)
     }
 
-    /// Adds one, unless it is there.
-    pub fn insert(&mut self, subnet: u32) {
-        let numbers = self.numbers();
-        if let Err(place) = numbers.binary_search(&subnet) {
-            let mut numbers = numbers.to_vec();
-            numbers.insert(place, subnet);
-            *self = Self::of(&numbers);
+    /// Their numbers, ascending.
+    pub fn numbers(&self) -> impl Iterator<Item = u32> + '_ {
+        self.iter(0).map(|(number, _)| number)
+    }
+
+    /// Notes an offer in a round, of a node that was first seen then, as far as is known.
+    pub fn offer(&mut self, subnet: u32, round_s: u64, first_seen_s: Option<u64>) {
+        let mut offered: Vec<_> = self.iter(first_seen_s.unwrap_or(round_s)).collect();
+        match offered.binary_search_by_key(&subnet, |(number, _)| *number) {
+            Ok(place) => match offered.get_mut(place) {
+                Some((_, from_s)) if round_s < *from_s => *from_s = round_s,
+                _ => return,
+            },
+            Err(place) => offered.insert(place, (subnet, round_s)),
         }
+        *self = Self::of(&offered);
     }
 }
 
 impl Node {
     pub(super) fn of(
         first_seen_s: Option<u64>,
-        subnets: &[u32],
+        subnets: Subnets,
         timeline: Timeline,
         changed_s: u64,
         (tally, to_s): (Tally, u64),
         epochs: &Epochs,
     ) -> Self {
         let carried = (to_s > 0).then(|| Box::new(Carried { tally, to_s }));
-        let (subnets, settled) = (Subnets::of(subnets), Sums::default());
+        let settled = Sums::default();
         let mut node = Self { first_seen_s, subnets, timeline, changed_s, settled, carried };
         node.resettle(epochs);
         node
@@ -170,13 +188,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn subnets_ascend_and_stand_once() {
-        let mut subnets = Subnets::default();
-        for (subnet, wanted) in [(7, &[7][..]), (7, &[7]), (3, &[3, 7]), (5, &[3, 5, 7])] {
-            subnets.insert(subnet);
-            assert_eq!(subnets.numbers(), wanted);
-            assert_eq!(subnets, Subnets::of(wanted));
+    fn subnets_ascend_and_know_their_first_offer_whatever_the_order() {
+        let offers = [(7, 90), (7, 60), (3, 60), (7, 30), (3, 120), (5, 90)];
+        let mut orders = vec![offers.to_vec()];
+        for turn in 1..offers.len() {
+            let (before, after) = offers.split_at(turn);
+            orders.push([after, before].concat());
+            orders.push([after, before].concat().into_iter().rev().collect());
         }
+        for order in orders {
+            let (mut subnets, mut first_seen_s) = (Subnets::default(), None);
+            for (subnet, round_s) in &order {
+                subnets.offer(*subnet, *round_s, first_seen_s);
+                first_seen_s =
+                    Some(first_seen_s.map_or(*round_s, |first: u64| first.min(*round_s)));
+            }
+            let wanted = [(3, 60), (5, 90), (7, 30)];
+            assert_eq!(subnets.iter(30).collect::<Vec<_>>(), wanted, "{order:?}");
+            assert_eq!(subnets, Subnets::of(&wanted));
+        }
+        let mut one = Subnets::default();
+        one.offer(4, 60, None);
+        one.offer(4, 30, Some(60));
+        assert_eq!((one.clone(), one.iter(30).collect()), (Subnets::One(4), vec![(4, 30)]));
     }
 
     #[test]

@@ -323,8 +323,8 @@ impl Snapshot {
     fn present(&self, number: u32, last_seen_ms: Option<i64>) -> Option<NodeView<'_>> {
         let (line, node, first_seen_s) = self.line(number, last_seen_ms)?;
         let NodeLine { id, is_online, last_seen_ms, retired, tally } = line;
-        let subnets = node.subnets.numbers().iter();
-        let subnets = subnets.filter_map(|at| self.subnets.get(*at as usize));
+        let subnets = node.subnets.numbers();
+        let subnets = subnets.filter_map(|at| self.subnets.get(at as usize));
         let since_s = node.timeline.last_start_s();
         let flapping_from_s = self.closed_end_s().saturating_sub(FLAPPING_WITHIN_S);
         let changes = node.timeline.changes_since(flapping_from_s.max(first_seen_s));
@@ -429,7 +429,7 @@ impl Snapshot {
         for index in self.nodes.unshared(&before.nodes) {
             let node = self.nodes.get(index).map_or(&none, |node| &**node);
             let there = before.nodes.get(index).map_or(&none, |node| &**node);
-            if !std::ptr::eq(node, there) && node.subnets != there.subnets {
+            if !std::ptr::eq(node, there) && !node.subnets.numbers().eq(there.subnets.numbers()) {
                 changed.insert(u32::try_from(index).unwrap_or(u32::MAX));
             }
         }

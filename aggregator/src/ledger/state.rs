@@ -443,13 +443,16 @@ impl State {
             let in_subnet = self.offered_in_subnet.entry(fact.key.subnet).or_default();
             let new_in_subnet = offers - &*in_subnet;
             *in_subnet |= &new_in_subnet;
-            for number in &new_in_subnet {
-                let node = self.node_mut(number);
-                node.subnets.insert(fact.key.subnet);
-                node.changed_s = closed_end_s;
-            }
             // On time, only nodes without any offer so far can be new.
             let late = self.closed.is_some_and(|closed| round < closed);
+            let candidates = if late { offers } else { &new_in_subnet };
+            for number in candidates {
+                let node = self.node_mut(number);
+                node.subnets.offer(fact.key.subnet, round.start_s(), node.first_seen_s);
+                if new_in_subnet.contains(number) {
+                    node.changed_s = closed_end_s;
+                }
+            }
             let candidates = if late { offers.clone() } else { offers - &self.offered };
             self.offered |= offers;
             for number in &candidates {

@@ -131,9 +131,24 @@ impl Timeline {
         self.0.drain(..at.saturating_sub(usize::from(unknown)));
     }
 
-    /// The runs as numbers: seconds since the start of the run before, times four, plus the
-    /// verdict.
-    pub fn coded(&self) -> impl Iterator<Item = u64> + '_ {
+    /// The greatest number of seconds that all starts, and `seconds`, are multiples of; 0: there is
+    /// no start, and 0 was asked.
+    #[must_use]
+    pub fn common_s(&self, seconds: u64) -> u64 {
+        let common = |a: u64, b: u64| {
+            let (mut a, mut b) = (a, b);
+            while b > 0 {
+                (a, b) = (b, a % b);
+            }
+            a
+        };
+        self.0.iter().fold(seconds, |unit, run| common(unit, u64::from(run.start_s)))
+    }
+
+    /// The runs as numbers: the time since the start of the run before, in a unit that all starts
+    /// are multiples of (see [`Timeline::common_s`]), times four, plus the verdict.
+    pub fn coded(&self, unit_s: u64) -> impl Iterator<Item = u64> + '_ {
+        let unit_s = unit_s.max(1);
         let mut before = 0;
         self.0.iter().map(move |run| {
             let verdict = match run.verdict {
@@ -141,7 +156,7 @@ impl Timeline {
                 Verdict::Up => 1,
                 Verdict::Down => 2,
             };
-            let coded = u64::from(run.start_s - before) << 2 | verdict;
+            let coded = (u64::from(run.start_s - before) / unit_s) << 2 | verdict;
             before = run.start_s;
             coded
         })
@@ -149,7 +164,7 @@ impl Timeline {
 
     /// The timeline of these numbers; `None`: they are none.
     #[must_use]
-    pub fn from_coded(coded: &[u64]) -> Option<Self> {
+    pub fn from_coded(coded: &[u64], unit_s: u64) -> Option<Self> {
         let mut runs: Vec<Run> = Vec::with_capacity(coded.len());
         let mut start_s = 0u32;
         for coded in coded {
@@ -159,7 +174,8 @@ impl Timeline {
                 2 => Verdict::Down,
                 _ => return None,
             };
-            start_s = start_s.checked_add(u32::try_from(coded >> 2).ok()?)?;
+            let after_s = (coded >> 2).checked_mul(unit_s.max(1))?;
+            start_s = start_s.checked_add(u32::try_from(after_s).ok()?)?;
             let grows = runs.last().is_none_or(|last| last.start_s < start_s);
             if !grows || runs.last().is_some_and(|last| last.verdict == verdict) {
                 return None;
@@ -261,6 +277,13 @@ mod tests {
             prop_assert_eq!(up, first_up.zip(up_until));
             let decided = list.iter().skip(index(from)).rev().find(|v| **v != Verdict::Unknown);
             prop_assert_eq!(timeline.last_decided(from * 30), decided.copied());
+            let unit_s = timeline.common_s(0);
+            prop_assert!(unit_s.is_multiple_of(30));
+            for unit_s in [0, 1, 30, unit_s] {
+                let coded: Vec<u64> = timeline.coded(unit_s).collect();
+                let back = Timeline::from_coded(&coded, unit_s);
+                prop_assert_eq!(back.as_ref(), Some(&timeline));
+            }
         }
     }
 }

@@ -125,19 +125,6 @@ impl SqliteStore {
         Ok(gone)
     }
 
-    pub(super) async fn forget(&mut self, numbers: &[u32], now_ms: i64) -> Result<(), StoreError> {
-        let mut transaction = self.connection.begin_with("BEGIN IMMEDIATE").await?;
-        for number in numbers {
-            sqlx::query("UPDATE node SET forgotten_at_ms = ? WHERE number = ?")
-                .bind(now_ms)
-                .bind(i64::from(*number))
-                .execute(&mut *transaction)
-                .await?;
-        }
-        transaction.commit().await?;
-        Ok(())
-    }
-
     pub(super) async fn all_retractions(&mut self) -> Result<Vec<Retraction>, StoreError> {
         type Row = (i64, i64, i64, i64, String, i64, Option<i64>);
         let select = "SELECT number, probe, from_s, to_s, reason, made_at_ms, undone_at_ms

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use futures_util::TryStreamExt;
+use roaring::RoaringBitmap;
 use sqlx::Row;
 use uptime_proto::round::DAY_S;
 use uptime_proto::{Digest, NodeId, Round};
@@ -355,16 +356,8 @@ impl SqliteStore {
             .bind(i64::from(fact.key.subnet))
             .fetch_one(&mut self.connection)
             .await?;
-        let mut ids: HashMap<u32, NodeId> = HashMap::new();
-        for number in fact.sets.iter().flatten() {
-            let id: Vec<u8> = sqlx::query_scalar("SELECT id FROM node WHERE number = ?")
-                .bind(i64::from(number))
-                .fetch_one(&mut self.connection)
-                .await?;
-            let id = NodeId::from_slice(&id)
-                .map_err(|error| StoreError::Damaged(format!("node {number}: {error}")))?;
-            ids.insert(number, id);
-        }
+        let numbers: RoaringBitmap = fact.sets.iter().flatten().collect();
+        let ids: HashMap<u32, NodeId> = self.ids_of(&numbers).await?.into_iter().collect();
         let part = fact.to_part(&subnet, |number| ids.get(&number).copied());
         let part = part.ok_or_else(|| StoreError::Damaged("a node without id".to_owned()))?;
         Ok(part.digest())

@@ -4,13 +4,17 @@
 //! comes later is a version of its own.
 
 use super::identities::SCHEMA_ACCESS;
+use super::ids::SCHEMA_IDS;
 
 /// Of the tables below.
-pub(super) const SCHEMA_VERSION: i64 = 4;
+pub(super) const SCHEMA_VERSION: i64 = 5;
 
 /// What each version after the first added.
-pub(super) const ADDED: [(i64, &str); 3] =
-    [(2, SCHEMA_GAPS), (3, SCHEMA_LEDGER), (4, SCHEMA_ACCESS)];
+pub(super) const ADDED: [(i64, &str); 4] =
+    [(2, SCHEMA_GAPS), (3, SCHEMA_LEDGER), (4, SCHEMA_ACCESS), (PACKED_IDS, SCHEMA_IDS)];
+
+/// The version that took the ids out of their rows.
+pub(super) const PACKED_IDS: i64 = 5;
 
 /// Version 1.
 pub(super) const SCHEMA: &str = "

@@ -18,14 +18,15 @@ use sqlx::sqlite::{
 };
 use sqlx::{Connection, Row};
 use uptime_proto::round::DAY_S;
-use uptime_proto::{Digest, Epoch, Kind, NodeId, Outcome, Period, Reason, Round, v1};
+use uptime_proto::{Digest, Epoch, Kind, Outcome, Period, Reason, Round, v1};
 
 use super::blob::{self, BlobError};
 use super::damage::{dispensable, is_damage, vital};
 use super::identities::{PROBE_COLUMNS, read_probe};
+use super::ids;
 use super::packing::{Packed, merged};
 use super::round_parts::RoundParts;
-use super::schema::{ADDED, SCHEMA, SCHEMA_VERSION};
+use super::schema::{ADDED, PACKED_IDS, SCHEMA, SCHEMA_VERSION};
 use super::{
     Batch, Catalogue, Checked, Details, Gap, Kept, NodeSamples, Opening, PackedDay, PreparedDay,
     ProbeRecord, Progress, Put, Read, Retraction, Store, StoreError,
@@ -148,6 +149,9 @@ impl SqliteStore {
         for (version, added) in ADDED {
             if found < version {
                 sqlx::raw_sql(added).execute(&mut *transaction).await?;
+                if version == PACKED_IDS {
+                    ids::pack(&mut transaction).await?;
+                }
                 let raise = format!("PRAGMA user_version = {version}");
                 sqlx::raw_sql(sqlx::AssertSqlSafe(raise)).execute(&mut *transaction).await?;
             }
@@ -244,19 +248,7 @@ impl SqliteStore {
             let insert = "INSERT INTO subnet VALUES ((SELECT max(number) + 1 FROM subnet), ?)";
             sqlx::query(insert).bind(name).execute(&mut *connection).await?;
         }
-        if !batch.new_nodes.is_empty() {
-            let next: i64 = sqlx::query_scalar("SELECT coalesce(max(number) + 1, 0) FROM node")
-                .fetch_one(&mut *connection)
-                .await?;
-            for (number, (id, brought_by)) in (next..).zip(&batch.new_nodes) {
-                sqlx::query("INSERT INTO node (number, id, brought_by) VALUES (?, ?, ?)")
-                    .bind(number)
-                    .bind(id.as_bytes().as_slice())
-                    .bind(i64::from(*brought_by))
-                    .execute(&mut *connection)
-                    .await?;
-            }
-        }
+        ids::append(connection, &batch.new_nodes).await?;
         for (node, details) in &batch.details {
             sqlx::query("INSERT OR REPLACE INTO node_details VALUES (?, ?, ?, ?, ?, ?)")
                 .bind(i64::from(*node))
@@ -451,24 +443,7 @@ impl Store for SqliteStore {
             .fetch_all(&mut self.connection)
             .await;
         let subnets = vital(subnets, "the names of subnets")?;
-        let rows = sqlx::query("SELECT id, brought_by, forgotten_at_ms FROM node ORDER BY number")
-            .fetch_all(&mut self.connection)
-            .await;
-        let rows = vital(rows, "the ids of nodes")?;
-        let forgotten = (0u32..)
-            .zip(&rows)
-            .filter(|(_, row)| row.get::<Option<i64>, _>(2).is_some())
-            .map(|(number, _)| number)
-            .collect();
-        let nodes = rows
-            .iter()
-            .enumerate()
-            .map(|(number, row)| {
-                let id = NodeId::from_slice(row.get(0))
-                    .map_err(|error| StoreError::Damaged(format!("node {number}: {error}")))?;
-                Ok((id, u32::try_from(row.get::<i64, _>(1)).unwrap_or(u32::MAX)))
-            })
-            .collect::<Result<_, StoreError>>()?;
+        let (nodes, forgotten) = self.all_ids().await?;
         let select = "SELECT node, name, runtime, runtime_version, networks, changed_s
              FROM node_details";
         let rows = sqlx::query(select).fetch_all(&mut self.connection).await;

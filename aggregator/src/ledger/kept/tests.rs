@@ -26,9 +26,18 @@ fn fact(round: Round, probe: u32, kind: Kind, class: Class, nodes: &[u32]) -> Fa
     }
 }
 
-/// Everything that a state can hold: nodes of which one is carried, several probes and subnets,
-/// `seed-v1`, summaries.
+/// Everything that a state of the first version could hold: nodes of which one is carried, several
+/// probes, `seed-v1`, summaries.
+fn first_state() -> State {
+    state_with(&[])
+}
+
+/// Also a node that offered in a second subnet later.
 fn state() -> State {
+    state_with(&[5])
+}
+
+fn state_with(offer_elsewhere: &[u32]) -> State {
     let mut state = State::new(epochs()).with_seed();
     let mut round = Round::new(1_767_225_600, Period::new(30).unwrap()).unwrap();
     for at in 0..40u64 {
@@ -37,6 +46,11 @@ fn state() -> State {
         let found = fact(round, 1, Kind::Lookup, Class::Seen, up);
         let lost = fact(round, 2, Kind::Lookup, Class::Unreachable, &[1, 2]);
         for fact in [listed, found, lost] {
+            state.accept(fact).unwrap();
+        }
+        if at == 30 && !offer_elsewhere.is_empty() {
+            let mut fact = fact(round, 1, Kind::Market, Class::Offer, offer_elsewhere);
+            fact.key.subnet = 2;
             state.accept(fact).unwrap();
         }
         state.close_through(round);
@@ -72,16 +86,30 @@ fn the_writer_writes_and_the_reader_reads_the_golden_file() {
     let state = state();
     let pieces = write(&state, &[]);
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/ledger/kept/golden-1.bin");
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/ledger/kept/golden-2.bin");
         std::fs::write(path, joined(&pieces)).unwrap();
     }
-    let golden = split(include_bytes!("golden-1.bin"));
+    let golden = split(include_bytes!("golden-2.bin"));
     assert_eq!(pieces, golden);
     let read = read(&golden, state.epochs(), &Arc::default()).unwrap().unwrap();
     assert_eq!(read.differs_from(&state), None);
     assert_eq!(read.seed().unwrap().last_up(), state.seed().unwrap().last_up());
     assert_eq!(write(&read, &[]), golden, "nothing of it was lost");
     assert!(state.carried_to_s() > 0, "some of it is carried");
+    let subnets = &read.nodes().get(5).unwrap().subnets;
+    let first_s = read.nodes().get(5).unwrap().first_seen_s.unwrap();
+    assert_eq!(subnets.iter(first_s).collect::<Vec<_>>(), [(1, first_s), (2, first_s + 900)]);
+}
+
+#[test]
+fn a_state_of_the_first_version_is_read() {
+    let state = first_state();
+    let golden = split(include_bytes!("golden-1.bin"));
+    let read = read(&golden, state.epochs(), &Arc::default()).unwrap().unwrap();
+    assert_eq!(read.differs_from(&state), None);
+    assert_eq!(read.seed().unwrap().last_up(), state.seed().unwrap().last_up());
+    let offers = |state: &State| state.last_offer().all(state.nodes().len());
+    assert_eq!(offers(&read), offers(&state));
 }
 
 #[test]

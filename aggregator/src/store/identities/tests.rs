@@ -31,6 +31,11 @@ async fn probes_of_an_older_store_keep_their_numbers_and_tokens() {
     let mut older = store(&directory).await;
     // As version 3 had it.
     let back = "
+        DROP TABLE node_block; DROP TABLE forgotten;
+        CREATE TABLE node (
+            number INTEGER PRIMARY KEY, id BLOB NOT NULL, brought_by INTEGER NOT NULL,
+            forgotten_at_ms INTEGER
+        ) STRICT;
         DROP TABLE probe; DROP TABLE caller; DROP TABLE credential; DROP TABLE audit;
         CREATE TABLE probe (
             number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE,

@@ -1,0 +1,193 @@
+//! Files that earlier versions of the embedded store wrote, and one that this version does.
+//!
+//! Owns the golden files `version-N.sqlite3.zst`: each is opened as whoever upgrades opens it, and
+//! must say all that was put into it. With `UPDATE_GOLDEN` set the one of this version is made
+//! anew; those of earlier versions were made by the programs that wrote them and are never changed.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use uptime_aggregator::ledger::evidence::Fact;
+use uptime_aggregator::store::{
+    Batch, By, Details, Gap, IdentityStore, Kept, NewCredential, NewIdentity, NodeSample, Opening,
+    OpeningRow, Retraction, Role, STORE_FILE_NAME, SqliteStore, Store,
+};
+use uptime_proto::{Epoch, Period, Reason};
+
+use crate::stage::{DAY_S, NODES, PERIOD_S, alike, fact, id, introduce, put};
+
+/// What this program writes.
+const VERSION: u32 = 5;
+
+fn path(version: u32) -> PathBuf {
+    let name = format!("tests/store/golden/version-{version}.sqlite3.zst");
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+fn facts() -> Vec<Fact> {
+    let odd: Vec<u32> = (0..NODES).filter(|node| node % 2 == 1).collect();
+    let last = DAY_S / PERIOD_S - 1;
+    let mut facts = vec![
+        fact((7, 1, 1, 0), &odd, 100),
+        fact((7, 1, 2, 3), &[], 100),
+        fact((8, 2, 1, 0), &odd[..9], 200),
+        fact((last, 1, 1, 0), &[1, 3, 39], 100),
+        fact((last, 1, 1, 0), &[1, 3], 100),
+        fact((last + 1, 1, 1, 0), &[0], 100),
+        fact((last + 2, 1, 1, 0), &[0, 2, 4], 100),
+    ];
+    facts.sort_by_key(|fact| (fact.key, fact.digest));
+    facts
+}
+
+fn details(number: u32) -> Details {
+    Details {
+        name: format!("node {number}"),
+        runtime: "vm".to_owned(),
+        runtime_version: "0.4.2".to_owned(),
+        networks: vec!["polygon".to_owned(), "holesky".to_owned()],
+        changed_s: u64::from(number) * 7,
+    }
+}
+
+fn gap() -> Gap {
+    Gap { probe: 2, from_s: 9 * PERIOD_S, to_s: 12 * PERIOD_S, reason: Reason::Missed }
+}
+
+fn opening() -> Opening {
+    let row = OpeningRow { id: id(7), is_online: true, last_seen_ms: Some(9), online_scans: 3 };
+    Opening {
+        imported_at_ms: 7,
+        scan_count: 4,
+        time_zone: "Europe/Warsaw".to_owned(),
+        subnet: Some("public".to_owned()),
+        rows: vec![row],
+    }
+}
+
+fn retraction() -> Retraction {
+    Retraction {
+        number: 1,
+        probe: 2,
+        from_s: 30,
+        to_s: 90,
+        reason: "its clock was wrong".to_owned(),
+        made_at_ms: 7,
+        undone_at_ms: Some(9),
+    }
+}
+
+fn reader() -> NewIdentity {
+    NewIdentity {
+        name: "grafana".to_owned(),
+        role: Role::Reader,
+        subnets_allowed: Vec::new(),
+        credential: Some(NewCredential {
+            hash: [9; 32],
+            kind: uptime_aggregator::store::CredentialKind::Token,
+            valid_until_ms: Some(500),
+        }),
+    }
+}
+
+/// Puts something of everything in.
+async fn fill(store: &mut SqliteStore) {
+    store.add_epoch(&Epoch::with_defaults(Period::new(30).unwrap())).await.unwrap();
+    introduce(store).await;
+    let more = Batch {
+        new_nodes: (NODES..500).map(|number| (id(number), 2 - number % 2)).collect(),
+        details: (0..NODES).step_by(3).map(|number| (number, details(number))).collect(),
+        gaps: vec![gap()],
+        samples: vec![NodeSample {
+            probe: 1,
+            node: 3,
+            round_s: 7 * PERIOD_S,
+            seen_age_ms: Some(21_000),
+            answered_in_ms: Some(70),
+            round_trip_us: Some(400),
+        }],
+        now_ms: 300_000,
+        ..Batch::default()
+    };
+    store.put(&more).await.unwrap();
+    let facts = facts();
+    put(store, facts.clone()).await;
+    let day = store.prepare_pack(DAY_S).await.unwrap().unwrap();
+    store.commit_pack(&day).await.unwrap().unwrap();
+    store.keep(Kept::Base, &[vec![7; 300], Vec::new()]).await.unwrap();
+    store.keep(Kept::Latest, &[vec![8; 300]]).await.unwrap();
+    let late = fact((9, 1, 1, 0), &[5], 100);
+    let late = Batch { late: [late.key].into(), facts: vec![late], ..Batch::default() };
+    store.put(&late).await.unwrap();
+    let number = store.retract(&retraction()).await.unwrap();
+    assert!(store.undo_retraction(number, 9).await.unwrap());
+    store.put_opening(&opening()).await.unwrap();
+    store.forget_nodes(&[41, 450], 7).await.unwrap();
+    let by = By { actor: "host".to_owned(), now_ms: 100 };
+    assert!(store.enrol(&reader(), &by).await.unwrap());
+}
+
+/// All of it is there.
+async fn holds_everything(store: &mut SqliteStore) {
+    let catalogue = store.catalogue().await.unwrap();
+    assert_eq!(catalogue.generation, 1);
+    assert_eq!(catalogue.epochs, [Epoch::with_defaults(Period::new(30).unwrap())]);
+    assert_eq!(catalogue.subnets, ["", "public", "testnet"]);
+    let nodes = (0..NODES).map(|number| (id(number), 1));
+    let more = (NODES..500).map(|number| (id(number), 2 - number % 2));
+    assert_eq!(catalogue.nodes, nodes.chain(more).collect::<Vec<_>>());
+    assert_eq!(catalogue.forgotten, [41, 450].into());
+    let told: BTreeMap<_, _> = (0..NODES).step_by(3).map(|at| (at, details(at))).collect();
+    assert_eq!(catalogue.details, told);
+    let mut wanted = facts();
+    wanted.push(fact((9, 1, 1, 0), &[5], 100));
+    wanted.sort_by_key(|fact| (fact.key, fact.digest));
+    alike(store.read(PERIOD_S, 2 * DAY_S).await.unwrap(), &wanted);
+    assert_eq!(put(store, wanted).await, [uptime_aggregator::store::Put::Duplicate; 8]);
+    assert_eq!(store.gaps(0, DAY_S).await.unwrap(), [gap()]);
+    let samples = store.samples(3).await.unwrap();
+    assert_eq!(samples.aged, [(1, 7 * PERIOD_S, 21_000)]);
+    assert_eq!(samples.answered, [(1, 7 * PERIOD_S, 70)]);
+    assert_eq!(store.round_trips().await.unwrap(), [(3, 400)]);
+    assert_eq!(store.kept(Kept::Base).await.unwrap(), [vec![7; 300], Vec::new()]);
+    assert_eq!(store.kept(Kept::Latest).await.unwrap(), [vec![8; 300]]);
+    assert_eq!(store.late_keys().await.unwrap(), [fact((9, 1, 1, 0), &[5], 100).key]);
+    assert_eq!(store.retractions().await.unwrap(), [retraction()]);
+    assert_eq!(store.opening().await.unwrap(), Some(opening()));
+    let identities = store.identities().await.unwrap();
+    assert_eq!(identities.probes.keys().collect::<Vec<_>>(), ["probe-1", "probe-2"]);
+    let shown = identities.credential(&[9; 32]).unwrap();
+    assert_eq!((shown.name.as_str(), shown.valid_until_ms), ("grafana", Some(500)));
+    let trail = store.trail(None, 9).await.unwrap();
+    assert!(trail.iter().any(|line| line.subject == "grafana"), "{trail:?}");
+    assert_eq!(store.check(&mut |_| {}).await.unwrap().faults, Vec::<String>::new());
+}
+
+async fn write_golden() {
+    let place = tempfile::tempdir().unwrap();
+    let mut store = SqliteStore::open(place.path()).await.unwrap();
+    fill(&mut store).await;
+    let copy = place.path().join("copy");
+    store.copy_to(&copy).await.unwrap();
+    let bytes = zstd::bulk::compress(&std::fs::read(copy).unwrap(), 19).unwrap();
+    std::fs::write(path(VERSION), bytes).unwrap();
+}
+
+#[tokio::test]
+async fn what_any_version_wrote_is_all_there() {
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        write_golden().await;
+    }
+    for version in 4..=VERSION {
+        let place = tempfile::tempdir().unwrap();
+        let packed = std::fs::read(path(version)).unwrap();
+        let file = zstd::bulk::decompress(&packed, 1 << 24).unwrap();
+        std::fs::write(place.path().join(STORE_FILE_NAME), file).unwrap();
+        // The second time it is of this version already.
+        for _ in 0..2 {
+            let mut store = SqliteStore::open(place.path()).await.unwrap();
+            holds_everything(&mut store).await;
+            store.close().await.unwrap();
+        }
+    }
+}
