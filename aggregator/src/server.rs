@@ -68,6 +68,7 @@ impl Server {
             parts_per_round_max: config.limits.parts_per_round_max,
             with_seed: config.csv_dialect == CsvDialect::Seed,
             retention_s: config.retention_s,
+            scratch: config.data_dir.clone(),
             ..LedgerOptions::new(config.rules.clone())
         };
         let csv = published_csv(&config, &mut store).await?;

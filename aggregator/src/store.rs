@@ -132,8 +132,6 @@ pub struct Catalogue {
     pub nodes: Vec<(NodeId, u32)>,
     /// Numbers of nodes whose ids are forgotten.
     pub forgotten: BTreeSet<u32>,
-    /// By node number.
-    pub details: BTreeMap<u32, Details>,
 }
 
 /// Rounds of which a probe says that it has nothing to hand in. No verdict looks at them; they tell
@@ -361,6 +359,13 @@ pub trait Store: IdentityStore {
 
     /// Writes a consistent copy of everything into a new file, beside a writer.
     fn copy_to(&mut self, path: &Path) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// What nodes say of themselves: of the first so many that say anything, from this number on.
+    fn details(
+        &mut self,
+        from: u32,
+        most: u32,
+    ) -> impl Future<Output = Result<BTreeMap<u32, Details>, StoreError>> + Send;
 
     /// What is kept of the samples of a node.
     fn samples(

@@ -11,6 +11,7 @@ mod numbering;
 mod rebuilding;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -64,11 +65,14 @@ pub struct LedgerOptions {
     /// Facts of days that ended so long ago are dropped, their sums carried; `None`: all are kept.
     /// Never less than [`RETENTION_S_MIN`].
     pub retention_s: Option<u64>,
+    /// A directory for files that end with the process.
+    pub scratch: PathBuf,
 }
 
 impl LedgerOptions {
     /// These rules, a hundred thousand unconfirmed ids a probe, as many parts of a round as is
-    /// announced unless told otherwise, no `seed-v1`, everything kept.
+    /// announced unless told otherwise, no `seed-v1`, everything kept, files that end with the
+    /// process where the system has such.
     #[must_use]
     pub fn new(rules: Epoch) -> Self {
         Self {
@@ -77,6 +81,7 @@ impl LedgerOptions {
             parts_per_round_max: PartLimits::default().parts_per_round_max,
             with_seed: false,
             retention_s: None,
+            scratch: std::env::temp_dir(),
         }
     }
 }
@@ -194,6 +199,7 @@ impl<S: Store> Owner<S> {
             catalogue.epochs.push(epoch);
         }
         let (mut nodes, brought) = names_of(&catalogue);
+        let details = DetailsTable::load(&mut store, &options.scratch).await?;
         let epochs = Epochs::new(catalogue.epochs)
             .map_err(|error| StoreError::Damaged(format!("the epochs: {error}")))?;
         let epochs = Arc::new(epochs);
@@ -223,7 +229,7 @@ impl<S: Store> Owner<S> {
             state,
             nodes,
             subnets: Arc::new(catalogue.subnets),
-            details: catalogue.details.into(),
+            details,
             round_trips_us,
             probes,
             brought,
@@ -499,8 +505,9 @@ impl<S: Store> Owner<S> {
                 status.note_gap(*gap);
             }
         }
-        for (number, details) in batch.details {
-            self.details.set(number, details);
+        if let Err(error) = self.details.set(batch.details) {
+            // They are in the store, and what a probe tells again is taken again.
+            tracing::error!(%error, "details of nodes cannot be shown");
         }
         let mut facts = batch.facts.into_iter().zip(puts);
         for (probe, outcomes, answer) in waiting {

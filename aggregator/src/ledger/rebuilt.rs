@@ -10,7 +10,7 @@ use metrics::counter;
 use uptime_proto::Epochs;
 
 use super::chunked::Chunked;
-use super::details::DetailsTable;
+use super::details::ToldByNodes;
 use super::nodes::NodeTable;
 use super::owner::{base, fold, judge};
 pub use super::owner::{last_over, that_count};
@@ -58,7 +58,7 @@ impl LeftOut {
 pub struct Rebuilt {
     /// All verdicts.
     pub state: State,
-    /// All nodes as readers see them; probes are left out.
+    /// All nodes as readers see them; probes, and what nodes say of themselves, are left out.
     pub snapshot: Snapshot,
     /// Facts that cannot be read.
     pub left_out: LeftOut,
@@ -117,7 +117,7 @@ fn snapshot_of(state: &State, catalogue: Catalogue) -> Snapshot {
         generation: catalogue.generation,
         names: nodes.names(),
         subnets: Arc::new(catalogue.subnets),
-        details: DetailsTable::from(catalogue.details).told(),
+        details: ToldByNodes::default(),
         round_trips_us: Chunked::default(),
         probes: Vec::new(),
     };

@@ -9,7 +9,7 @@ use roaring::RoaringBitmap;
 use uptime_proto::{Epochs, NodeId, Reason, Round};
 
 use super::chunked::Chunked;
-use super::details::{Told, ToldByNodes};
+use super::details::ToldByNodes;
 use super::latest::Latest;
 use super::node::Node;
 use super::nodes::NodeNames;
@@ -96,8 +96,6 @@ pub struct NodeView<'a> {
     pub tally: Tally,
     /// Where it offered.
     pub subnets: Vec<&'a str>,
-    /// What it says of itself.
-    pub details: Option<&'a Told>,
     /// The last round trip to it, microseconds.
     pub round_trip_us: Option<u32>,
 }
@@ -340,7 +338,6 @@ impl Snapshot {
             flapping: changes >= FLAPPING_CHANGES,
             tally,
             subnets: subnets.map(String::as_str).collect(),
-            details: self.details.get(number),
             round_trip_us: self.round_trips_us.get(number as usize).copied().filter(|us| *us > 0),
         })
     }
@@ -454,8 +451,7 @@ impl Snapshot {
                 changed.insert(number);
             }
         }
-        let news = self.details.iter().filter(|(_, told)| told.changed_s() >= closed_end_s);
-        changed.extend(news.map(|(number, _)| number));
+        changed |= self.details.changed_after(closed_end_s);
         Some(changed & &self.confirmed)
     }
 

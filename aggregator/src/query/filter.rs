@@ -6,18 +6,21 @@
 use uptime_proto::node_id::NODE_ID_BYTES;
 use uptime_proto::{NodeId, v1};
 
-use crate::ledger::details::Told;
 use crate::ledger::snapshot::{NodeView, Snapshot};
 
 /// Whether a filter lets a node through.
 pub(super) fn wanted(view: &NodeView<'_>, filter: &v1::NodeFilter, snapshot: &Snapshot) -> bool {
-    let name = view.details.map_or("", Told::name);
     filter.is_online.is_none_or(|online| online == view.is_online)
         && (filter.subnet.is_empty() || view.subnets.contains(&filter.subnet.as_str()))
         && begins(&view.id, &filter.id_prefix)
-        && (filter.name_contains.is_empty() || name.contains(&filter.name_contains))
         && (filter.include_retired || !view.retired)
         && (!filter.members_only || snapshot.is_member(view.number))
+        && (filter.name_contains.is_empty() || has_name(view.number, filter, snapshot))
+}
+
+fn has_name(number: u32, filter: &v1::NodeFilter, snapshot: &Snapshot) -> bool {
+    let details = snapshot.details.get(number);
+    details.is_some_and(|details| details.name.contains(&filter.name_contains))
 }
 
 /// Whether an id, as it is printed, begins so; capitals are taken for small letters.

@@ -15,7 +15,6 @@ use uptime_proto::{Round, v1};
 
 use super::filter::wanted;
 use super::refusal::bad_field;
-use crate::ledger::details::Told;
 use crate::ledger::snapshot::{NodeView, Snapshot};
 
 /// The largest page.
@@ -218,18 +217,25 @@ pub(super) fn node_rows(
     order: v1::NodeOrder,
     descending: bool,
 ) -> Vec<u32> {
-    let mut views: Vec<NodeView<'_>> =
-        snapshot.nodes().filter(|view| wanted(view, filter, snapshot)).collect();
+    // All names are looked at in one go, which is quicker than one by one.
+    let has_name = |name: &str| name.contains(&filter.name_contains);
+    let named = (!filter.name_contains.is_empty()).then(|| snapshot.details.named(has_name));
+    let rest = v1::NodeFilter { name_contains: String::new(), ..filter.clone() };
+    let mut views: Vec<NodeView<'_>> = snapshot
+        .nodes()
+        .filter(|view| named.as_ref().is_none_or(|named| named.contains(view.number)))
+        .filter(|view| wanted(view, &rest, snapshot))
+        .collect();
     let uptime = |view: &NodeView<'_>| view.tally.uptime_percent().unwrap_or(-1.0);
-    fn name<'a>(view: &NodeView<'a>) -> &'a str {
-        view.details.map_or("", Told::name)
-    }
     // Views come ascending by id and sorting is stable, so equal keys stay ascending by id.
     match order {
         v1::NodeOrder::Unspecified | v1::NodeOrder::Id => {}
         v1::NodeOrder::Uptime => views.sort_by(|a, b| uptime(a).total_cmp(&uptime(b))),
         v1::NodeOrder::LastSeen => views.sort_by_key(|view| view.last_seen_ms),
-        v1::NodeOrder::Name => views.sort_by(|a, b| name(a).cmp(name(b))),
+        v1::NodeOrder::Name => {
+            let names = snapshot.details.names();
+            views.sort_by(|a, b| names.of(a.number).cmp(names.of(b.number)));
+        }
     }
     if descending {
         views.reverse();

@@ -6,7 +6,6 @@ use std::fmt::Write;
 
 use uptime_proto::{Outcome, Round, v1};
 
-use crate::ledger::details::Told;
 use crate::ledger::evidence::Ineligibility;
 use crate::ledger::explain::{Explanation, PartAccount, ProbeAccount};
 use crate::ledger::outage::Outage;
@@ -64,7 +63,7 @@ fn figures(tally: &Tally, from_unix_s: u64, to_unix_s: u64) -> v1::UptimeFigures
 }
 
 pub(super) fn node(view: &NodeView<'_>, snapshot: &Snapshot) -> v1::Node {
-    let details = view.details.map(Told::details).unwrap_or_default();
+    let details = snapshot.details.get(view.number).unwrap_or_default();
     v1::Node {
         id: view.id.to_string(),
         is_online: view.is_online,

@@ -5,7 +5,7 @@
 //! difference to the fact one period before, with a full set at least every 120 rounds and at the
 //! start of every UTC day, so that a day can be read, rewritten or dropped alone.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -428,6 +428,18 @@ pub(super) fn read_fact(
     })
 }
 
+fn read_details(row: &SqliteRow) -> (u32, Details) {
+    let node = u32::try_from(row.get::<i64, _>(0)).unwrap_or(u32::MAX);
+    let details = Details {
+        name: row.get(1),
+        runtime: row.get(2),
+        runtime_version: row.get(3),
+        networks: lines(row.get(4)),
+        changed_s: u64::try_from(row.get::<i64, _>(5)).unwrap_or(0),
+    };
+    (node, details)
+}
+
 /// Lists of names are stored one per line; names have no control characters.
 pub(super) fn lines(text: &str) -> Vec<String> {
     text.lines().map(str::to_owned).collect()
@@ -444,25 +456,7 @@ impl Store for SqliteStore {
             .await;
         let subnets = vital(subnets, "the names of subnets")?;
         let (nodes, forgotten) = self.all_ids().await?;
-        let select = "SELECT node, name, runtime, runtime_version, networks, changed_s
-             FROM node_details";
-        let rows = sqlx::query(select).fetch_all(&mut self.connection).await;
-        let rows = dispensable(rows, "the details of nodes")?;
-        let details = rows
-            .iter()
-            .map(|row| {
-                let node = u32::try_from(row.get::<i64, _>(0)).unwrap_or(u32::MAX);
-                let details = Details {
-                    name: row.get(1),
-                    runtime: row.get(2),
-                    runtime_version: row.get(3),
-                    networks: lines(row.get(4)),
-                    changed_s: u64::try_from(row.get::<i64, _>(5)).unwrap_or(0),
-                };
-                (node, details)
-            })
-            .collect();
-        Ok(Catalogue { store_id, generation, epochs, probes, subnets, nodes, forgotten, details })
+        Ok(Catalogue { store_id, generation, epochs, probes, subnets, nodes, forgotten })
     }
 
     async fn put(&mut self, batch: &Batch) -> Result<Vec<Put>, StoreError> {
@@ -555,6 +549,22 @@ impl Store for SqliteStore {
 
     async fn copy_to(&mut self, path: &Path) -> Result<(), StoreError> {
         self.vacuum_into(path).await
+    }
+
+    async fn details(
+        &mut self,
+        from: u32,
+        most: u32,
+    ) -> Result<BTreeMap<u32, Details>, StoreError> {
+        let select = "SELECT node, name, runtime, runtime_version, networks, changed_s
+             FROM node_details WHERE node >= ? ORDER BY node LIMIT ?";
+        let rows = sqlx::query(select)
+            .bind(i64::from(from))
+            .bind(i64::from(most))
+            .fetch_all(&mut self.connection)
+            .await;
+        let rows = dispensable(rows, "the details of nodes")?;
+        Ok(rows.iter().map(read_details).collect())
     }
 
     async fn samples(&mut self, node: u32) -> Result<NodeSamples, StoreError> {

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use chrono_tz::Tz;
 use clap::{Args, ValueEnum};
@@ -19,7 +19,7 @@ use super::output::Output;
 use super::parquet::Parquet;
 use super::{TransferError, stamp};
 use crate::config::default_data_dir;
-use crate::ledger::details::Told;
+use crate::ledger::details::DetailsTable;
 use crate::ledger::evidence::{Fact, FactKey};
 use crate::ledger::rebuilt::{CHUNK_S, LeftOut, Rebuilt, rebuild};
 use crate::ledger::snapshot::NodeView;
@@ -166,11 +166,12 @@ pub async fn export(args: &ExportArgs, now_ms: i64) -> Result<(), TransferError>
         return Err(TransferError::Usage(why.to_owned()));
     }
     let mut store = SqliteStore::open(&data_dir).await?;
-    let left_out = match write(args, &mut store, (from_s, to_s), now_ms, &mut out).await {
-        Ok(left_out) => left_out,
-        Err(Stop::Transfer(error)) => return Err(error),
-        Err(Stop::Output(error)) => return Err(out.failed(&error)),
-    };
+    let left_out =
+        match write(args, (&data_dir, &mut store), (from_s, to_s), now_ms, &mut out).await {
+            Ok(left_out) => left_out,
+            Err(Stop::Transfer(error)) => return Err(error),
+            Err(Stop::Output(error)) => return Err(out.failed(&error)),
+        };
     out.finish()?;
     if left_out.count == 0 {
         return Ok(());
@@ -184,7 +185,7 @@ pub async fn export(args: &ExportArgs, now_ms: i64) -> Result<(), TransferError>
 
 async fn write(
     args: &ExportArgs,
-    store: &mut SqliteStore,
+    (data_dir, store): (&Path, &mut SqliteStore),
     window: (u64, u64),
     now_ms: i64,
     out: &mut Output,
@@ -199,10 +200,14 @@ async fn write(
     let left_out = if args.what == What::Observations {
         observations(store, window, &mut rows).await?
     } else {
-        let rebuilt = rebuild(store, now_ms, false).await?;
-        if let Some(rebuilt) = &rebuilt {
+        let mut rebuilt = rebuild(store, now_ms, false).await?;
+        if let Some(rebuilt) = &mut rebuilt {
             match args.what {
-                What::Nodes => nodes(rebuilt, &mut rows)?,
+                What::Nodes => {
+                    let details = DetailsTable::load(store, data_dir).await?;
+                    rebuilt.snapshot.details = details.told();
+                    nodes(rebuilt, &mut rows)?;
+                }
                 _ => verdicts(rebuilt, window, &mut rows)?,
             }
         }
@@ -382,9 +387,9 @@ fn nodes(rebuilt: &Rebuilt, rows: &mut Rows<'_>) -> Result<(), Stop> {
     let closed_s = snapshot.closed.map_or(0, |closed| closed.start_s());
     let epoch_s = snapshot.epochs.at(closed_s).start_s;
     for view in snapshot.nodes() {
-        let NodeView { tally, details, .. } = &view;
+        let NodeView { number, tally, .. } = &view;
         let last_seen = view.last_seen_ms.map(utc_stamp);
-        let details = details.map(Told::details).unwrap_or_default();
+        let details = snapshot.details.get(*number).unwrap_or_default();
         let networks: Vec<&str> = details.networks.iter().map(String::as_str).collect();
         put(
             rows,

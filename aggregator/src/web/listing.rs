@@ -13,7 +13,6 @@ use roaring::RoaringBitmap;
 use super::asked::{Asked, QUERY_BYTES_MAX};
 use super::fault::Fault;
 use super::shown::InLink;
-use crate::ledger::details::Told;
 use crate::ledger::snapshot::{NodeView, Snapshot};
 use crate::ledger::verdict::Verdict;
 
@@ -286,11 +285,7 @@ fn found(snapshot: &Snapshot, find: &str) -> RoaringBitmap {
         let first = by_id.partition_point(id_before);
         found.extend(by_id.iter().skip(first).copied().take_while(id_begins));
     }
-    let named = snapshot.details.iter();
-    found.extend(
-        named.filter(|(_, told)| told.name().to_lowercase().contains(&find)).map(|(n, _)| n),
-    );
-    found
+    found | snapshot.details.named(|name| name.to_lowercase().contains(&find))
 }
 
 /// Numbers in order; rows come ascending by id and sorting is stable.
@@ -301,8 +296,8 @@ fn sorted(mut rows: Vec<Row>, snapshot: &Snapshot, sort: Sort) -> Vec<u32> {
         Sort::Seen => rows.sort_by_key(|row| row.last_seen_ms),
         Sort::Subnet => rows.sort_by_key(|row| snapshot.subnets.get(row.subnet as usize)),
         Sort::Name => {
-            let name = |row: &Row| snapshot.details.get(row.number).map(Told::name);
-            rows.sort_by_cached_key(name);
+            let names = snapshot.details.names();
+            rows.sort_by(|one, other| names.of(one.number).cmp(names.of(other.number)));
         }
     }
     rows.into_iter().map(|row| row.number).collect()

@@ -9,7 +9,6 @@ use super::listing::{Page, STATES, Sort, State, Wanted, state_of};
 use super::overview::age_s;
 use super::shown::Shown;
 use super::when::{self, length, percent};
-use crate::ledger::details::Told;
 use crate::ledger::snapshot::{NodeView, Snapshot};
 
 /// Subnets offered for choice; others are typed.
@@ -139,8 +138,8 @@ pub(super) fn state(state: State, flapping: bool) -> String {
 
 fn row(html: &mut String, view: &NodeView<'_>, snapshot: &Snapshot, now_ms: i64) {
     let id = view.id.to_string();
-    let name = view.details.map_or("", Told::name);
-    let shown = if name.trim().is_empty() { "without a name" } else { name };
+    let name = snapshot.details.get(view.number).map_or_else(String::new, |told| told.name);
+    let shown = if name.trim().is_empty() { "without a name" } else { &name };
     let seen = view
         .last_seen_ms
         .map_or_else(|| "never".to_owned(), |ms| format!("{} ago", length(age_s(ms, now_ms))));

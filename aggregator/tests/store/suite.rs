@@ -180,8 +180,13 @@ pub(crate) async fn what_travels_beside_facts_is_kept<P: Provider>(place: &Path)
         store.put(&batch).await.unwrap();
     }
     let mut store = P::open(place).await;
-    let catalogue = store.catalogue().await.unwrap();
-    assert_eq!(catalogue.details, BTreeMap::from([(3, details("eve"))]));
+    assert_eq!(store.details(0, 9).await.unwrap(), BTreeMap::from([(3, details("eve"))]));
+    let several = (0..5).map(|number| (number * 3, details("bob"))).collect();
+    store.put(&Batch { details: several, ..Batch::default() }).await.unwrap();
+    for (from, most, wanted) in [(0, 2, &[0, 3][..]), (3, 9, &[3, 6, 9, 12]), (13, 9, &[])] {
+        let some = store.details(from, most).await.unwrap();
+        assert_eq!(some.into_keys().collect::<Vec<_>>(), wanted);
+    }
     assert_eq!(store.gaps(0, DAY_S).await.unwrap(), [gap(5, 9), gap(20, 21)]);
     assert_eq!(store.gaps(9 * PERIOD_S, 20 * PERIOD_S).await.unwrap(), []);
     assert_eq!(store.gaps(8 * PERIOD_S, 9 * PERIOD_S).await.unwrap(), [gap(5, 9)]);

@@ -12,9 +12,9 @@ use std::process::{ChildStdin, Command, Stdio};
 use anyhow::{Context, ensure};
 use prost::Message;
 use uptime_aggregator::ledger::{Owner, PartOutcome, Submission};
-use uptime_aggregator::store::SqliteStore;
+use uptime_aggregator::store::{Details, SqliteStore};
 use uptime_proto::convert::{Decoder, Encoder, IdPool, PartLimits, part_from_wire};
-use uptime_proto::{Epoch, Period, v1};
+use uptime_proto::{Epoch, NodeId, Period, v1};
 
 use super::Extent;
 use super::history::{ROUND_S, enrol, first_round, options};
@@ -29,19 +29,22 @@ const NODES: usize = 100_000;
 const PROBES: usize = 10;
 const ROUNDS: u64 = 100;
 
-/// One part for a probe, or, of no probe, the word to close what is over.
+/// Nodes a report describes: what one may at most.
+const DETAILS: usize = 4_000;
+
+/// A report for a probe, or, of no probe, the word to close what is over.
 struct Frame {
     probe: u32,
     now_ms: i64,
-    part: Vec<u8>,
+    report: Vec<u8>,
 }
 
 impl Frame {
     fn write(&self, out: &mut impl Write) -> anyhow::Result<()> {
         out.write_all(&self.probe.to_le_bytes())?;
         out.write_all(&self.now_ms.to_le_bytes())?;
-        out.write_all(&u32::try_from(self.part.len())?.to_le_bytes())?;
-        out.write_all(&self.part)?;
+        out.write_all(&u32::try_from(self.report.len())?.to_le_bytes())?;
+        out.write_all(&self.report)?;
         Ok(())
     }
 
@@ -54,10 +57,10 @@ impl Frame {
         }
         let (probe, rest) = head.split_first_chunk::<4>().context("head")?;
         let (now_ms, length) = rest.split_first_chunk::<8>().context("head")?;
-        let mut part = vec![0; u32::from_le_bytes(length.try_into()?) as usize];
-        from.read_exact(&mut part)?;
+        let mut report = vec![0; u32::from_le_bytes(length.try_into()?) as usize];
+        from.read_exact(&mut report)?;
         let probe = u32::from_le_bytes(*probe);
-        Ok(Some(Self { probe, now_ms: i64::from_le_bytes(*now_ms), part }))
+        Ok(Some(Self { probe, now_ms: i64::from_le_bytes(*now_ms), report }))
     }
 }
 
@@ -86,15 +89,42 @@ async fn keep(directory: &Path) -> anyhow::Result<()> {
             continue;
         };
         let at = at as usize;
-        let wire = v1::Part::decode(frame.part.as_slice())?;
+        let wire = v1::Report::decode(frame.report.as_slice())?;
         let decoder = decoders.get_mut(at).context("no such probe")?;
-        let part = part_from_wire(&wire, Some(decoder), &PartLimits::default())?;
-        let submission =
-            Submission { probe: probes[at], parts: vec![part], ..Submission::default() };
+        let mut submission = Submission { probe: probes[at], ..Submission::default() };
+        for part in &wire.parts {
+            submission.parts.push(part_from_wire(part, Some(decoder), &PartLimits::default())?);
+        }
+        submission.details = wire.details.into_iter().map(told).collect::<Result<_, _>>()?;
         let outcomes = owner.submit_at(submission, frame.now_ms).await?;
-        ensure!(outcomes == [PartOutcome::Accepted], "not accepted: {outcomes:?}");
+        let accepted = outcomes.iter().all(|outcome| *outcome == PartOutcome::Accepted);
+        ensure!(accepted, "not accepted: {outcomes:?}");
     }
+    let snapshot = owner.snapshot();
+    let described = snapshot.details.named(|name| name.starts_with("provider ")).len();
+    ensure!(described == NODES as u64, "{described} nodes have details");
     Ok(())
+}
+
+fn told(wire: v1::NodeDetails) -> anyhow::Result<(NodeId, Details)> {
+    let v1::NodeDetails { node_id, name, runtime, runtime_version, networks, .. } = wire;
+    let details = Details { name, runtime, runtime_version, networks, changed_s: 0 };
+    Ok((NodeId::from_slice(&node_id)?, details))
+}
+
+/// What every node says of itself: the name is its own, the rest is what some others say, too.
+fn reports_of_details(ids: &[NodeId]) -> impl Iterator<Item = v1::Report> + '_ {
+    let details = |(number, id): (usize, &NodeId)| v1::NodeDetails {
+        node_id: id.as_bytes().to_vec().into(),
+        name: format!("provider {number} of somebody"),
+        runtime: if number % 9 == 0 { "wasmtime" } else { "vm" }.to_owned(),
+        runtime_version: format!("0.{}.{}", 3 + number % 3, number % 5),
+        networks: vec!["holesky".to_owned(), "polygon".to_owned()],
+        subnet: "public".to_owned(),
+    };
+    let all: Vec<_> = ids.iter().enumerate().map(details).collect();
+    let chunks: Vec<Vec<_>> = all.chunks(DETAILS).map(<[_]>::to_vec).collect();
+    chunks.into_iter().map(|details| v1::Report { details, ..v1::Report::default() })
 }
 
 /// `aggregator_memory`.
@@ -134,12 +164,19 @@ fn feed(
             let stages = network.stages(view, round);
             for piece in stages.all() {
                 let part = piece.part(&network.ids, round);
-                let part = encoder.encode(&part, &PartLimits::default()).encode_to_vec();
-                Frame { probe, now_ms: piece.observed_at_ms + 40, part }.write(input)?;
+                let parts = vec![encoder.encode(&part, &PartLimits::default())];
+                let report = v1::Report { parts, ..v1::Report::default() }.encode_to_vec();
+                Frame { probe, now_ms: piece.observed_at_ms + 40, report }.write(input)?;
+            }
+            if at == 1 {
+                for report in reports_of_details(&network.ids) {
+                    let report = report.encode_to_vec();
+                    Frame { probe, now_ms: round.start_ms() + 40, report }.write(input)?;
+                }
             }
         }
         let now_ms = Epoch::with_defaults(round.period()).closes_at_ms(round);
-        Frame { probe: 0, now_ms, part: Vec::new() }.write(input)?;
+        Frame { probe: 0, now_ms, report: Vec::new() }.write(input)?;
         input.flush()?;
         let found = said.next().context("the process to measure ended")??;
         let wanted = format!("{} {} {}", round.start_s(), seen.up, seen.down);
