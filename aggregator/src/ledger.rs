@@ -18,6 +18,7 @@ pub mod node;
 pub mod nodes;
 pub mod outage;
 mod owner;
+pub mod past;
 pub mod rebuilt;
 pub mod retraction;
 pub mod seed;
@@ -43,6 +44,7 @@ use archive::Question;
 use explain::Explanation;
 use nodes::NodeNames;
 pub use owner::{LedgerOptions, Owner, RETENTION_S_MIN, Rebuild, Refolded, kept_state_agrees};
+use past::Past;
 use snapshot::Snapshot;
 use state::State;
 
@@ -187,6 +189,23 @@ impl Ledger {
         self.questions.send(Question::Explain { node, round, answer }).await.ok();
         let account = account.await.map_err(|_| stopping())?;
         account.map_err(|error| Unavailable(error.to_string()))
+    }
+
+    /// What of a node, by its number, must be looked for in the store to show it as it was when a
+    /// round of this snapshot was closed.
+    ///
+    /// # Errors
+    /// [`Unavailable`] when the store cannot be read.
+    pub async fn past(
+        &self,
+        snapshot: Arc<Snapshot>,
+        node: u32,
+        round: Round,
+    ) -> Result<Past, Unavailable> {
+        let (answer, past) = oneshot::channel();
+        self.questions.send(Question::Past { snapshot, node, round, answer }).await.ok();
+        let past = past.await.map_err(|_| stopping())?;
+        past.map_err(|error| Unavailable(error.to_string()))
     }
 
     /// Ages, answers and round trips of a node, by its number.

@@ -12,6 +12,7 @@ mod watch;
 pub use present::freshness;
 
 use std::pin::Pin;
+use std::sync::Arc;
 
 use futures_util::Stream;
 use tokio_stream::wrappers::ReceiverStream;
@@ -25,7 +26,7 @@ use crate::ledger::Ledger;
 use crate::ledger::snapshot::Snapshot;
 use crate::publish::write_csv;
 use listing::{Listings, PageToken, node_rows, page_size, question};
-use refusal::{bad_field, node_id, not_found, window};
+use refusal::{bad_field, node_id, not_found, not_found_by, window};
 use watch::Feed;
 
 /// Ids one question may name.
@@ -76,7 +77,7 @@ impl Query {
         }
         if start_s < snapshot.carried_to_s() {
             return Err(Status::out_of_range(format!(
-                "round_unix_s: who saw what is kept of rounds from {} on",
+                "round_unix_s: what is kept round by round begins with round {}",
                 snapshot.carried_to_s()
             )));
         }
@@ -95,12 +96,21 @@ impl v1::uptime_query_server::UptimeQuery for Query {
         &self,
         request: Request<v1::GetNodeRequest>,
     ) -> Result<Response<v1::GetNodeResponse>, Status> {
-        let id = node_id("id", &request.into_inner().id)?;
+        let v1::GetNodeRequest { id, round_unix_s } = request.into_inner();
+        let id = node_id("id", &id)?;
         let snapshot = self.ledger.snapshot();
         let view = snapshot.node(&id).ok_or_else(|| not_found(&id))?;
+        let (node, round) = match round_unix_s {
+            0 => (present::node(&view, &snapshot), snapshot.closed),
+            start_s => {
+                let round = Self::closed_round(&snapshot, start_s)?;
+                (self.node_at(&snapshot, view.number, &id, round).await?, Some(round))
+            }
+        };
         Ok(Response::new(v1::GetNodeResponse {
-            node: Some(present::node(&view, &snapshot)),
+            node: Some(node),
             freshness: Some(freshness(&snapshot, now_unix_ms())),
+            round_unix_s: round.map_or(0, Round::start_s),
         }))
     }
 
@@ -307,6 +317,21 @@ fn snapshot_lacks(snapshot: &Snapshot, id: &NodeId) -> bool {
 }
 
 impl Query {
+    /// A node as it was when a closed round was closed.
+    async fn node_at(
+        &self,
+        snapshot: &Arc<Snapshot>,
+        number: u32,
+        id: &NodeId,
+        round: Round,
+    ) -> Result<v1::Node, Status> {
+        let past = self.ledger.past(Arc::clone(snapshot), number, round).await;
+        let past = past.map_err(|error| Status::unavailable(error.to_string()))?;
+        let view = snapshot.view_at(number, round, &past);
+        let view = view.ok_or_else(|| not_found_by(id, round))?;
+        Ok(present::node_at(&view, snapshot, round.end_s()))
+    }
+
     fn uptime_of(
         &self,
         ids: &[String],

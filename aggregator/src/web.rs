@@ -190,7 +190,7 @@ async fn node(State(site): State<Arc<Site>>, InPath(id): InPath) -> Response {
 }
 
 async fn node_page(site: &Arc<Site>, id: NodeId) -> Result<String, Fault> {
-    let asked = Request::new(GetNodeRequest { id: id.to_string() });
+    let asked = Request::new(GetNodeRequest { id: id.to_string(), round_unix_s: 0 });
     let answer = site.query.get_node(asked).await;
     let answer = answer.map_err(|status| Fault::refused(&status, &["id"]))?.into_inner();
     let snapshot = site.web.ledger.snapshot();

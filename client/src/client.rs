@@ -75,7 +75,21 @@ impl Client {
     /// # Errors
     /// [`Error::NotFound`] if it was never seen or is not confirmed.
     pub async fn node(&self, id: &NodeId) -> Result<Answer<v1::Node>, Error> {
-        let answer = self.ask(v1::GetNodeRequest { id: id.to_string() }).await?;
+        self.node_of(id, 0).await
+    }
+
+    /// One node as it was when the round that starts then was closed: what is known now of the
+    /// rounds up to it.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if it was never seen or is not confirmed, or was not by then;
+    /// [`Error::Refused`] if there is no such round or it is no longer known by itself.
+    pub async fn node_at(&self, id: &NodeId, round_unix_s: u64) -> Result<Answer<v1::Node>, Error> {
+        self.node_of(id, round_unix_s).await
+    }
+
+    async fn node_of(&self, id: &NodeId, round_unix_s: u64) -> Result<Answer<v1::Node>, Error> {
+        let answer = self.ask(v1::GetNodeRequest { id: id.to_string(), round_unix_s }).await?;
         let value = answer.node.ok_or_else(|| self.malformed("it has no node"))?;
         Ok(Answer { value, freshness: self.freshness(answer.freshness)? })
     }

@@ -13,6 +13,7 @@ use uptime_proto::{Epochs, Round};
 use super::Ledger;
 use super::explain::{Explanation, explain};
 use super::owner::{base_for, pack_before_s, read_around, that_count};
+use super::past::{Past, past_of};
 use super::snapshot::Snapshot;
 use super::state::State;
 use crate::clock::now_unix_ms;
@@ -25,6 +26,13 @@ pub(super) const QUESTIONS_MAX: usize = 64;
 pub(super) enum Question {
     /// Why a node had its verdict in a round.
     Explain { node: u32, round: Round, answer: oneshot::Sender<Result<Explanation, StoreError>> },
+    /// What is needed to show a node as it was when a round was closed.
+    Past {
+        snapshot: Arc<Snapshot>,
+        node: u32,
+        round: Round,
+        answer: oneshot::Sender<Result<Past, StoreError>>,
+    },
     /// Ages, answers and round trips of a node.
     Samples { node: u32, answer: oneshot::Sender<Result<NodeSamples, StoreError>> },
 }
@@ -45,6 +53,9 @@ pub(super) async fn answer_questions(
             Some(Question::Explain { node, round, answer }) => {
                 // Whoever asked may have gone.
                 answer.send(account_of(&mut store, &epochs, node, round).await).ok();
+            }
+            Some(Question::Past { snapshot, node, round, answer }) => {
+                answer.send(past_of(&mut store, &snapshot, node, round).await).ok();
             }
             Some(Question::Samples { node, answer }) => {
                 answer.send(store.samples(node).await).ok();

@@ -173,6 +173,15 @@ impl Node {
         self.settled = settled.into();
     }
 
+    /// As it was when the round that ends then was closed: its verdicts and their sums.
+    #[must_use]
+    pub fn until(&self, end_s: u64, epochs: &Epochs) -> Self {
+        let mut node = self.clone();
+        node.timeline.end_at(end_s);
+        node.resettle(epochs);
+        node
+    }
+
     /// Forgets the rounds before this one, but for their sums.
     pub(super) fn carry(&mut self, to_s: u64, epochs: &Epochs) {
         let mut tally = self.carried();
@@ -215,6 +224,6 @@ mod tests {
 
     #[test]
     fn a_node_takes_little_memory() {
-        assert!(size_of::<Node>() <= 96, "{}", size_of::<Node>());
+        assert!(size_of::<Node>() <= 88, "{}", size_of::<Node>());
     }
 }

@@ -31,6 +31,7 @@ use super::details::{DetailsTable, ToldByNodes};
 use super::evidence::Fact;
 use super::explain::Explanation;
 use super::nodes::NodeTable;
+use super::past::{Past, past_of};
 use super::snapshot::{ProbeStatus, Snapshot, Surroundings};
 use super::state::State;
 use super::verdict::at_least;
@@ -41,7 +42,7 @@ use crate::clock::now_unix_ms;
 use crate::store::{Batch, Catalogue, Identities, ProbeRecord, Put, Store, StoreError};
 use history::mark_dirty;
 pub use history::that_count;
-pub(super) use history::{fold, judge, read_around};
+pub(super) use history::{fold, judge, read_around, slack_s};
 pub(super) use keeping::{base, base_for, pack_before_s};
 pub use keeping::{kept_state_agrees, last_over};
 use rebuilding::{Beside, Pending, ended};
@@ -295,6 +296,15 @@ impl<S: Store> Owner<S> {
     pub async fn explain(&mut self, node: u32, round: Round) -> Result<Explanation, StoreError> {
         let epochs = Arc::clone(self.state.epochs());
         account_of(&mut self.store, &epochs, node, round).await
+    }
+
+    /// As [`Ledger::past`], of what readers see now. For whoever drives the owner step by step.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn past(&mut self, node: u32, round: Round) -> Result<Past, StoreError> {
+        let snapshot = self.snapshot();
+        past_of(&mut self.store, &snapshot, node, round).await
     }
 
     /// What readers see now.

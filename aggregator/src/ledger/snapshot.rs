@@ -14,6 +14,7 @@ use super::latest::Latest;
 use super::node::Node;
 use super::nodes::NodeNames;
 use super::outage::{Outage, outages};
+use super::past::Past;
 use super::seed::Seed;
 use super::state::{RoundSummary, State};
 use super::uptime::Tally;
@@ -297,15 +298,28 @@ impl Snapshot {
         let node = self.nodes.get(number as usize)?;
         let first_seen_s = node.first_seen_s?;
         let retired = self.retired(number, first_seen_s, last_seen_ms);
+        let end_s = self.closed_end_s();
+        let line = self.line_of(number, node, first_seen_s, (last_seen_ms, retired), end_s)?;
+        Some((line, node, first_seen_s))
+    }
+
+    /// A node in short when the round that ends then was closed; its timeline ends there, too.
+    fn line_of(
+        &self,
+        number: u32,
+        node: &Node,
+        first_seen_s: u64,
+        (last_seen_ms, retired): (Option<i64>, bool),
+        end_s: u64,
+    ) -> Option<NodeLine> {
         let decided = node.timeline.last_decided(first_seen_s);
-        let line = NodeLine {
+        Some(NodeLine {
             id: self.names.id(number)?,
             is_online: decided == Some(Verdict::Up) && !retired,
             last_seen_ms,
             retired,
-            tally: node.tally(self.closed_end_s(), &self.epochs),
-        };
-        Some((line, node, first_seen_s))
+            tally: node.tally(end_s, &self.epochs),
+        })
     }
 
     /// The numbers of all confirmed nodes, ascending by id, and when each was last seen, unix
@@ -320,17 +334,44 @@ impl Snapshot {
 
     fn present(&self, number: u32, last_seen_ms: Option<i64>) -> Option<NodeView<'_>> {
         let (line, node, first_seen_s) = self.line(number, last_seen_ms)?;
+        let view = self.shown(number, line, node, first_seen_s, self.closed_end_s());
+        let round_trip_us = self.round_trips_us.get(number as usize).copied().filter(|us| *us > 0);
+        Some(NodeView { round_trip_us, ..view })
+    }
+
+    /// One node by number as it was when a closed round of this snapshot was closed: facts known
+    /// now, rounds up to it. `None` if it was no node then, or not confirmed.
+    #[must_use]
+    pub fn view_at(&self, number: u32, round: Round, past: &Past) -> Option<NodeView<'_>> {
+        let end_s = round.end_s();
+        let node = self.nodes.get(number as usize).filter(|_| past.confirmed)?;
+        let first_seen_s = node.first_seen_s.filter(|first_seen_s| *first_seen_s < end_s)?;
+        let node = node.until(end_s, &self.epochs);
+        let (seen_ms, offered_ms) = (past.last_seen_ms, past.last_offer_ms);
+        let retired = self.retired_at(first_seen_s, seen_ms, || offered_ms, end_s);
+        let line = self.line_of(number, &node, first_seen_s, (seen_ms, retired), end_s)?;
+        Some(self.shown(number, line, &node, first_seen_s, end_s))
+    }
+
+    fn shown(
+        &self,
+        number: u32,
+        line: NodeLine,
+        node: &Node,
+        first_seen_s: u64,
+        end_s: u64,
+    ) -> NodeView<'_> {
         let NodeLine { id, is_online, last_seen_ms, retired, tally } = line;
-        let subnets = node.subnets.numbers();
-        let subnets = subnets.filter_map(|at| self.subnets.get(at as usize));
+        let subnets = node.subnets.iter(first_seen_s).filter(|(_, from_s)| *from_s < end_s);
+        let subnets = subnets.filter_map(|(at, _)| self.subnets.get(at as usize));
         let since_s = node.timeline.last_start_s();
-        let flapping_from_s = self.closed_end_s().saturating_sub(FLAPPING_WITHIN_S);
+        let flapping_from_s = end_s.saturating_sub(FLAPPING_WITHIN_S);
         let changes = node.timeline.changes_since(flapping_from_s.max(first_seen_s));
-        Some(NodeView {
+        NodeView {
             number,
             id,
             is_online,
-            verdict: self.last.of(number),
+            verdict: node.timeline.at(end_s.saturating_sub(1)),
             verdict_since_s: since_s.map_or(0, |since| since.max(first_seen_s)),
             first_seen_s,
             last_seen_ms,
@@ -338,8 +379,8 @@ impl Snapshot {
             flapping: changes >= FLAPPING_CHANGES,
             tally,
             subnets: subnets.map(String::as_str).collect(),
-            round_trip_us: self.round_trips_us.get(number as usize).copied().filter(|us| *us > 0),
-        })
+            round_trip_us: None,
+        }
     }
 
     /// The sums of a node over the rounds that start in `[from_s, to_s)`, clipped to its first
@@ -391,6 +432,17 @@ impl Snapshot {
         let decided = backwards.iter().find(|(_, _, verdict)| *verdict != Verdict::Unknown);
         let is_online = decided.is_some_and(|(_, _, verdict)| *verdict == Verdict::Up);
         Some(Ending { verdict, is_online, up: timeline.up_within(from_s, to_s) })
+    }
+
+    /// The start of the first round up of a node, confirmed or not, and the end of the last, of
+    /// those that start in `[from_s, to_s)`.
+    pub(super) fn up_within(&self, number: u32, from_s: u64, to_s: u64) -> Option<(u64, u64)> {
+        self.nodes.get(number as usize)?.timeline.up_within(from_s, to_s)
+    }
+
+    /// The round of a node's first offer, unix seconds; `None`: it never made one.
+    pub(super) fn first_seen_s(&self, number: u32) -> Option<u64> {
+        self.nodes.get(number as usize)?.first_seen_s
     }
 
     /// The stretches of equal verdict that make up `[from_s, to_s)`, which lies between the first
@@ -466,8 +518,9 @@ impl Snapshot {
                 return false;
             };
             let seen_ms = self.seen.of(*number);
-            let now = self.retired_at(*number, first_seen_s, seen_ms, self.closed_end_s());
-            let then = self.retired_at(*number, first_seen_s, seen_ms, closed_end_s);
+            let offered_ms = || self.last_offer.of(*number);
+            let now = self.retired_at(first_seen_s, seen_ms, offered_ms, self.closed_end_s());
+            let then = self.retired_at(first_seen_s, seen_ms, offered_ms, closed_end_s);
             let brought_back = self.last_offer.of(*number) >= Some(millis(closed_end_s));
             now != then || (brought_back && self.silent_at(first_seen_s, seen_ms, closed_end_s))
         };
@@ -511,7 +564,12 @@ impl Snapshot {
 
     fn retired(&self, number: u32, first_seen_s: u64, last_seen_ms: Option<i64>) -> bool {
         self.closed.is_some()
-            && self.retired_at(number, first_seen_s, last_seen_ms, self.closed_end_s())
+            && self.retired_at(
+                first_seen_s,
+                last_seen_ms,
+                || self.last_offer.of(number),
+                self.closed_end_s(),
+            )
     }
 
     /// When a node that is silent since then retires.
@@ -526,20 +584,32 @@ impl Snapshot {
     }
 
     /// No positive evidence for so long by the end of a round, and no offer since that brought it
-    /// back.
+    /// back. The last offer is only asked for where it matters.
     fn retired_at(
         &self,
-        number: u32,
         first_seen_s: u64,
         last_seen_ms: Option<i64>,
+        last_offer_ms: impl FnOnce() -> Option<i64>,
         end_s: u64,
     ) -> bool {
         let (retires_s, after_s) = self.retires_s(first_seen_s, last_seen_ms, end_s);
         if end_s < retires_s {
             return false;
         }
-        let offered_s = self.last_offer.of(number).map_or(0, seconds);
+        let offered_s = last_offer_ms().map_or(0, seconds);
         offered_s < retires_s || end_s >= offered_s.saturating_add(after_s)
+    }
+
+    /// From when on an offer would keep a node from being retired at the end of a round; `None`: it
+    /// is not retired, whatever it offered.
+    pub(super) fn offers_matter_from_s(
+        &self,
+        number: u32,
+        last_seen_ms: Option<i64>,
+        end_s: u64,
+    ) -> Option<u64> {
+        let (retires_s, after_s) = self.retires_s(self.first_seen_s(number)?, last_seen_ms, end_s);
+        (end_s >= retires_s).then(|| retires_s.max(end_s.saturating_sub(after_s)))
     }
 }
 

@@ -16,9 +16,10 @@ struct Run {
     verdict: Verdict,
 }
 
-/// The verdicts on one node.
+/// The verdicts on one node. There may be a million with a run or two each, so there is no room for
+/// more than there are; they change some times a day.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Timeline(Vec<Run>);
+pub struct Timeline(Box<[Run]>);
 
 fn narrow(second: u64) -> u32 {
     u32::try_from(second).unwrap_or(u32::MAX)
@@ -45,26 +46,17 @@ impl Timeline {
         if to_s < closed_end_s {
             fresh.push(Run { start_s: narrow(to_s), verdict: after });
         }
-        self.0.splice(low..high, fresh);
-        self.tidy(low.saturating_sub(1));
+        self.edit(|runs| {
+            runs.reserve_exact(fresh.len());
+            runs.splice(low..high, fresh);
+            tidy(runs, low.saturating_sub(1));
+        });
     }
 
-    /// Drops runs that repeat the verdict before them.
-    fn tidy(&mut self, from: usize) {
-        let mut before = from.checked_sub(1).and_then(|at| self.0.get(at)).copied();
-        let mut at = from;
-        while let Some(run) = self.0.get(at).copied() {
-            let repeats = before.map_or(Verdict::Unknown, |run| run.verdict) == run.verdict;
-            if repeats {
-                self.0.remove(at);
-            } else {
-                before = Some(run);
-                at += 1;
-            }
-            if at > from + 3 {
-                break;
-            }
-        }
+    fn edit(&mut self, how: impl FnOnce(&mut Vec<Run>)) {
+        let mut runs = std::mem::take(&mut self.0).into_vec();
+        how(&mut runs);
+        self.0 = runs.into_boxed_slice();
     }
 
     /// Sums over the rounds that start in `[from_s, to_s)`.
@@ -122,13 +114,22 @@ impl Timeline {
         Some((first_s, ups.last().map_or(end_s, |(_, end_s, _)| end_s)))
     }
 
+    /// Forgets the rounds that start at this moment or later.
+    pub fn end_at(&mut self, end_s: u64) {
+        let len = self.0.partition_point(|run| u64::from(run.start_s) < end_s);
+        self.edit(|runs| runs.truncate(len));
+    }
+
     /// Forgets what was before this moment, but for what still speaks of it: the verdict then, and
     /// the last decided one before if that is unknown.
     pub fn trim(&mut self, from_s: u64) {
         let after = self.0.partition_point(|run| u64::from(run.start_s) <= from_s);
         let Some(at) = after.checked_sub(1) else { return };
         let unknown = self.0.get(at).is_some_and(|run| run.verdict == Verdict::Unknown);
-        self.0.drain(..at.saturating_sub(usize::from(unknown)));
+        let gone = at.saturating_sub(usize::from(unknown));
+        if gone > 0 {
+            self.edit(|runs| drop(runs.drain(..gone)));
+        }
     }
 
     /// The greatest number of seconds that all starts, and `seconds`, are multiples of; 0: there is
@@ -182,7 +183,7 @@ impl Timeline {
             }
             runs.push(Run { start_s, verdict });
         }
-        Some(Self(runs))
+        Some(Self(runs.into_boxed_slice()))
     }
 
     /// Since when the last verdict has stood; `None` while nothing was ever decided.
@@ -213,6 +214,24 @@ impl Timeline {
     #[must_use]
     pub fn runs(&self) -> usize {
         self.0.len()
+    }
+}
+
+/// Drops runs that repeat the verdict before them, of the few from this one on.
+fn tidy(runs: &mut Vec<Run>, from: usize) {
+    let mut before = from.checked_sub(1).and_then(|at| runs.get(at)).copied();
+    let mut at = from;
+    while let Some(run) = runs.get(at).copied() {
+        let repeats = before.map_or(Verdict::Unknown, |run| run.verdict) == run.verdict;
+        if repeats {
+            runs.remove(at);
+        } else {
+            before = Some(run);
+            at += 1;
+        }
+        if at > from + 3 {
+            break;
+        }
     }
 }
 
@@ -277,6 +296,14 @@ mod tests {
             prop_assert_eq!(up, first_up.zip(up_until));
             let decided = list.iter().skip(index(from)).rev().find(|v| **v != Verdict::Unknown);
             prop_assert_eq!(timeline.last_decided(from * 30), decided.copied());
+            let (mut shorter, mut closed_to) = (Timeline::default(), 0);
+            for (verdict, round) in list.iter().zip(0u64..to) {
+                closed_to = (round + 1) * 30;
+                shorter.set(round * 30, closed_to, *verdict, closed_to);
+            }
+            let mut ended = timeline.clone();
+            ended.end_at(closed_to);
+            prop_assert_eq!(ended, shorter);
             let unit_s = timeline.common_s(0);
             prop_assert!(unit_s.is_multiple_of(30));
             for unit_s in [0, 1, 30, unit_s] {

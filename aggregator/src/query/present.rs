@@ -63,6 +63,11 @@ fn figures(tally: &Tally, from_unix_s: u64, to_unix_s: u64) -> v1::UptimeFigures
 }
 
 pub(super) fn node(view: &NodeView<'_>, snapshot: &Snapshot) -> v1::Node {
+    node_at(view, snapshot, snapshot.closed_end_s())
+}
+
+/// A node as it was when the round that ends then was closed.
+pub(super) fn node_at(view: &NodeView<'_>, snapshot: &Snapshot, end_s: u64) -> v1::Node {
     let details = snapshot.details.get(view.number).unwrap_or_default();
     v1::Node {
         id: view.id.to_string(),
@@ -72,7 +77,7 @@ pub(super) fn node(view: &NodeView<'_>, snapshot: &Snapshot) -> v1::Node {
         first_seen_unix_s: view.first_seen_s,
         last_seen_unix_ms: view.last_seen_ms,
         retired: view.retired,
-        all: Some(figures(&view.tally, view.first_seen_s, snapshot.closed_end_s())),
+        all: Some(figures(&view.tally, view.first_seen_s, end_s)),
         subnets: view.subnets.iter().map(|name| (*name).to_owned()).collect(),
         name: details.name,
         runtime: details.runtime,

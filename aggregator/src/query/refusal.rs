@@ -3,7 +3,7 @@
 
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
-use uptime_proto::{NodeId, v1};
+use uptime_proto::{NodeId, Round, v1};
 
 /// The end of the year 9999: whatever is beyond is no time.
 const YEAR_10000_S: u64 = 253_402_300_800;
@@ -25,6 +25,14 @@ pub(super) fn node_id(field: &str, text: &str) -> Result<NodeId, Status> {
 pub(super) fn not_found(id: &NodeId) -> Status {
     Status::not_found(format!(
         "{id} was never seen, or is not confirmed yet: one probe's offer alone is not enough"
+    ))
+}
+
+/// A node that is known, but was not when a round was closed.
+pub(super) fn not_found_by(id: &NodeId, round: Round) -> Status {
+    Status::not_found(format!(
+        "{id} had made no offer by the end of round {}, or was not confirmed by then",
+        round.start_s()
     ))
 }
 

@@ -143,8 +143,9 @@ pub(super) const ROUTES: [Route; 9] = [
         method: "GetNode",
         request: "GetNodeRequest",
         response: "GetNodeResponse",
-        what: "One node.",
-        parameters: &[],
+        what: "One node, now or as it was when a round was closed: what is known now of the rounds \
+               up to it.",
+        parameters: &[&ROUND],
     },
     Route {
         path: "/api/v1/nodes/{id}/uptime",
@@ -288,7 +289,10 @@ impl Route {
         let closed_end_s = site.web.ledger.snapshot().closed_end_s();
         Ok(match self.call {
             Call::Nodes => encoded(query.list_nodes(nodes_request(asked)?).await),
-            Call::Node => encoded(query.get_node(Request::new(v1::GetNodeRequest { id })).await),
+            Call::Node => {
+                let round_unix_s = round(asked)?;
+                encoded(query.get_node(Request::new(v1::GetNodeRequest { id, round_unix_s })).await)
+            }
             Call::NodeUptime => {
                 let window = Some(window(asked, closed_end_s)?);
                 let request = v1::GetUptimeRequest { ids: vec![id], window, ..Default::default() };

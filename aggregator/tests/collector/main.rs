@@ -342,10 +342,13 @@ async fn what_is_not_answered_yet_says_so_and_health_is_served() {
     let directory = tempfile::tempdir().unwrap();
     let aggregator = Aggregator::start(directory.path(), &[]).await;
     let mut query = UptimeQueryClient::new(aggregator.channel().await);
-    let bad = query.get_node(v1::GetNodeRequest { id: "0x12".into() }).await.unwrap_err();
+    let bad = query
+        .get_node(v1::GetNodeRequest { id: "0x12".into(), round_unix_s: 0 })
+        .await
+        .unwrap_err();
     assert_eq!(bad.code(), Code::InvalidArgument);
     let id = format!("0x{}", "ab".repeat(20));
-    let unknown = query.get_node(v1::GetNodeRequest { id }).await.unwrap_err();
+    let unknown = query.get_node(v1::GetNodeRequest { id, round_unix_s: 0 }).await.unwrap_err();
     assert_eq!(unknown.code(), Code::NotFound);
     let mut health = tonic_health::pb::health_client::HealthClient::new(aggregator.channel().await);
     let service = "golem.uptime.v1.Collector".to_owned();

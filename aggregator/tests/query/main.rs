@@ -151,7 +151,7 @@ async fn a_round_is_explained_down_to_who_saw_what() {
     assert_eq!(ask(9, 0).await.unwrap_err().code(), Code::NotFound);
     let before = ask(1, round_s(0) - PERIOD_S).await.unwrap();
     stage.close(6).await;
-    let request = v1::GetNodeRequest { id: id(1).to_string() };
+    let request = v1::GetNodeRequest { id: id(1).to_string(), round_unix_s: 0 };
     let node = stage.query.get_node(request).await.unwrap().into_inner().node.unwrap();
     assert_eq!(node.round_trip_us, Some(4_321));
     assert!(
@@ -159,6 +159,51 @@ async fn a_round_is_explained_down_to_who_saw_what() {
         "{}",
         before.rule
     );
+}
+
+#[tokio::test]
+async fn a_node_is_shown_as_it_was_when_a_round_was_closed() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut stage = Stage::new(&directory, 3).await;
+    told(&mut stage).await;
+    stage.round(6, 3, &[0, 2], &[1]).await;
+    let mut ask = async |node: u64, round_unix_s| {
+        let request = v1::GetNodeRequest { id: id(node).to_string(), round_unix_s };
+        stage.query.get_node(request).await.map(tonic::Response::into_inner)
+    };
+    let (up, down, unknown) = (v1::Verdict::Up, v1::Verdict::Down, v1::Verdict::Unknown);
+    // By round: the verdict, since which round, online, last seen in which round, rounds up.
+    for (at, verdict, since, online, seen, ups) in [
+        (0, up, 0, true, 0, 1),
+        (1, up, 0, true, 1, 2),
+        (2, down, 2, false, 1, 2),
+        (3, down, 2, false, 1, 2),
+        (4, unknown, 4, false, 1, 2),
+        (5, up, 5, true, 5, 3),
+        (6, down, 6, false, 5, 3),
+    ] {
+        let answer = ask(1, round_s(at)).await.unwrap();
+        assert_eq!(answer.round_unix_s, round_s(at));
+        let node = answer.node.unwrap();
+        assert_eq!((node.verdict(), node.is_online), (verdict, online), "{at}");
+        assert_eq!(node.verdict_since_unix_s, round_s(since), "{at}");
+        let seen_ms = i64::try_from(round_s(seen) * 1000).unwrap() + 20_000;
+        assert_eq!(node.last_seen_unix_ms, Some(seen_ms), "{at}");
+        let all = node.all.unwrap();
+        assert_eq!((all.up_rounds, all.window), (ups, window(round_s(0), round_s(at + 1))), "{at}");
+        assert_eq!((node.retired, node.subnets), (false, vec!["public".to_owned()]));
+    }
+    let now = ask(1, 0).await.unwrap();
+    let last = ask(1, round_s(6)).await.unwrap();
+    assert_eq!((now.node, now.round_unix_s), (last.node, last.round_unix_s));
+    let before = ask(2, round_s(5)).await.unwrap_err();
+    assert_eq!(before.code(), Code::NotFound);
+    assert!(before.message().contains("had made no offer by the end of round"), "{before:?}");
+    assert!(ask(2, round_s(6)).await.unwrap().node.unwrap().last_seen_unix_ms.is_some());
+    for round_s in [round_s(7), round_s(3) + 1, u64::MAX] {
+        let refused = ask(1, round_s).await.unwrap_err();
+        assert_eq!(field_of(&refused), "round_unix_s");
+    }
 }
 
 #[tokio::test]

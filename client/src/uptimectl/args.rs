@@ -148,8 +148,12 @@ enum By {
 pub(crate) struct NodeArgs {
     /// The node: 0x and 40 hex digits
     pub(crate) id: NodeId,
+    /// As it was when this round was closed, by what is known now: last, -3 (the third before the
+    /// last), or the one at 2026-01-31T12:34Z, '2h ago' or 1769862870 (unix seconds)
+    #[arg(default_value = "last", value_parser = round, allow_hyphen_values = true)]
+    pub(crate) round: RoundChoice,
     /// Exit with 0 only if the node is up; with 3 if it is down (or retired); with 4 if that cannot
-    /// be told: unknown in the last closed round, never seen, or the answer is out of date
+    /// be told: unknown in the round, never seen, or, of the last round, the answer is out of date
     #[arg(long)]
     pub(crate) exit_status: bool,
     /// How to print.

@@ -194,15 +194,18 @@ impl ExplainRecord {
     }
 }
 
+/// The start of a round, by what the aggregator says of its last one; `None`: that one.
+pub(crate) async fn start_of(client: &Client, round: RoundChoice) -> Result<Option<u64>> {
+    if round == RoundChoice::Back(0) {
+        return Ok(None);
+    }
+    let last = client.rounds(1).await?;
+    Ok(round.start_unix_s(&last.freshness).map_err(Misuse)?)
+}
+
 /// Answers `explain`.
 pub(crate) async fn reply(client: &Client, args: &ExplainArgs, screen: &Screen) -> Result<Reply> {
-    let round_unix_s = match args.round {
-        RoundChoice::Back(0) => None,
-        choice => {
-            let last = client.rounds(1).await?;
-            choice.start_unix_s(&last.freshness).map_err(Misuse)?
-        }
-    };
+    let round_unix_s = start_of(client, args.round).await?;
     let Answer { value: explanation, freshness } = client.explain(&args.id, round_unix_s).await?;
     let text = match args.how.output {
         Output::Table => {

@@ -6,6 +6,7 @@ use uptime_client::v1::{self, Freshness, Verdict};
 use uptime_client::{Answer, Client, Error};
 
 use crate::args::{NodeArgs, Output};
+use crate::explain::start_of;
 use crate::fresh::{self, FreshnessRecord, ago_s};
 use crate::nodes::{self, NodeRecord, verdict_colour, verdict_text};
 use crate::output::{self, Reply};
@@ -22,12 +23,20 @@ const INDENT: usize = 12;
 #[derive(Serialize)]
 struct NodeDocument {
     freshness: FreshnessRecord,
+    /// Of a node as it was: when which round was closed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    round_unix_s: Option<u64>,
     node: NodeRecord,
 }
 
 /// Answers `node`.
 pub(crate) async fn reply(client: &Client, args: &NodeArgs, screen: &Screen) -> Result<Reply> {
-    let Answer { value: node, freshness } = match client.node(&args.id).await {
+    let round_unix_s = start_of(client, args.round).await?;
+    let answer = match round_unix_s {
+        None => client.node(&args.id).await,
+        Some(round_unix_s) => client.node_at(&args.id, round_unix_s).await,
+    };
+    let Answer { value: node, freshness } = match answer {
         Err(Error::NotFound(detail)) if args.exit_status => {
             let reply = Reply::of_our_own(String::new());
             let note = Some(format!("uptimectl: {}", clean(&detail)));
@@ -35,12 +44,13 @@ pub(crate) async fn reply(client: &Client, args: &NodeArgs, screen: &Screen) -> 
         }
         answer => answer?,
     };
-    let status = if args.exit_status { exit_status(&node, &freshness) } else { 0 };
+    let is_old = round_unix_s.is_none() && fresh::warning(&freshness).is_some();
+    let status = if args.exit_status { exit_status(&node, is_old) } else { 0 };
     let text = match args.how.output {
-        Output::Table => words(&node, &freshness, screen),
+        Output::Table => words(&node, round_unix_s, &freshness, screen),
         Output::Json => {
             let record = FreshnessRecord::from(&freshness);
-            output::json(&NodeDocument { freshness: record, node: node.into() })?
+            output::json(&NodeDocument { freshness: record, round_unix_s, node: node.into() })?
         }
         Output::Csv => nodes::csv(vec![node])?,
     };
@@ -50,8 +60,8 @@ pub(crate) async fn reply(client: &Client, args: &NodeArgs, screen: &Screen) -> 
 
 /// What scripts are told. A node that was retired showed no life for a month; and of rounds long
 /// ago nobody wants to hear that it was up in them.
-fn exit_status(node: &v1::Node, fresh: &Freshness) -> u8 {
-    if fresh::warning(fresh).is_some() {
+fn exit_status(node: &v1::Node, is_old: bool) -> u8 {
+    if is_old {
         return EXIT_CANNOT_TELL;
     }
     match node.verdict() {
@@ -90,7 +100,8 @@ fn why(node: &v1::Node) -> &'static [&'static str] {
     }
 }
 
-fn words(node: &v1::Node, fresh: &Freshness, screen: &Screen) -> String {
+/// The node now, or as it was when a round was closed.
+fn words(node: &v1::Node, round_unix_s: Option<u64>, fresh: &Freshness, screen: &Screen) -> String {
     let at = |unix_s: u64| format!("{}, {} ago", stamp(unix_s), span(ago_s(fresh, unix_s)));
     let all = node.all.unwrap_or_default();
     let (online, colour) =
@@ -99,7 +110,13 @@ fn words(node: &v1::Node, fresh: &Freshness, screen: &Screen) -> String {
         screen.paint(verdict_text(node.verdict()), Some(verdict_colour(node.verdict())));
     if node.verdict_since_unix_s > 0 {
         let since = node.verdict_since_unix_s;
-        verdict += &format!(" since round {}, for {}", stamp(since), span(ago_s(fresh, since)));
+        verdict += &match (round_unix_s, node.all.and_then(|all| all.window)) {
+            (Some(_), Some(all)) => {
+                let by_then_s = all.to_unix_s.saturating_sub(since);
+                format!(" since round {}, for {} by then", stamp(since), span(by_then_s))
+            }
+            _ => format!(" since round {}, for {}", stamp(since), span(ago_s(fresh, since))),
+        };
     }
     let mut text = screen.paint(&clean(&node.id), Some(Colour::Bold));
     if !node.name.is_empty() {
@@ -113,11 +130,13 @@ fn words(node: &v1::Node, fresh: &Freshness, screen: &Screen) -> String {
     };
     line("Online", &screen.paint(online, Some(colour)));
     line("Verdict", &verdict);
-    for reason in why(node) {
+    let reasons = if round_unix_s.is_none() { why(node) } else { &[] };
+    for reason in reasons {
         line("", reason);
     }
     if !node.retired && node.verdict() != Verdict::Up {
-        line("", &format!("Why: uptimectl explain {}", clean(&node.id)));
+        let round = round_unix_s.map_or_else(String::new, |round_s| format!(" {round_s}"));
+        line("", &format!("Why: uptimectl explain {}{round}", clean(&node.id)));
     }
     if node.flapping {
         line("Flapping", "its verdict changed often of late");
@@ -132,7 +151,13 @@ fn words(node: &v1::Node, fresh: &Freshness, screen: &Screen) -> String {
     line("Networks", &clean(&node.networks.join(", ")));
     let round_trip = node.round_trip_us.map(|us| format!("{}.{} ms", us / 1000, us % 1000 / 100));
     line("Round trip", &round_trip.unwrap_or_default());
-    line("As of", &fresh::words(fresh));
+    let as_of = match round_unix_s {
+        None => fresh::words(fresh),
+        Some(round_s) => {
+            format!("the close of round {}, by what is known now", stamp(round_s))
+        }
+    };
+    line("As of", &as_of);
     text
 }
 
@@ -168,7 +193,35 @@ mod tests {
     const PIPE: Screen = Screen { width: None, colours: false };
 
     fn said(node: &v1::Node) -> String {
-        words(node, &fresh(), &PIPE)
+        words(node, None, &fresh(), &PIPE)
+    }
+
+    #[test]
+    fn one_as_it_was() {
+        let window = v1::Window { from_unix_s: 1_767_250_800, to_unix_s: 1_769_861_100 };
+        let all = v1::UptimeFigures { window: Some(window), ..node().all.unwrap_or_default() };
+        let then = v1::Node {
+            all: Some(all),
+            verdict: Verdict::Down as i32,
+            is_online: false,
+            round_trip_us: None,
+            ..node()
+        };
+        let text = "\
+0x85f06344fde97d390e87b0840b0325212f26eba7  a-node-with-a-long-name
+Online      no
+Verdict     down since round 2026-01-31 12:00:00 UTC, for 5 min by then
+            Why: uptimectl explain 0x85f06344fde97d390e87b0840b0325212f26eba7 1769861070
+Last seen   2026-01-31 12:34:56 UTC, 11 s ago
+Uptime      98.53 % of the time that was decided (1,234 rounds up, 18 down)
+Coverage    99.50 % of the time since first seen was decided (6 rounds unknown)
+First seen  2026-01-01 07:00:00 UTC, 30 d 5 h ago
+Subnets     public
+Runtime     vm 0.4.1
+Networks    holesky, polygon
+As of       the close of round 2026-01-31 12:04:30 UTC, by what is known now
+";
+        assert_eq!(words(&then, Some(1_769_861_070), &fresh(), &PIPE), text);
     }
 
     #[test]
@@ -227,7 +280,8 @@ As of       round 2026-01-31 12:34:30 UTC, ended 7 s ago, fresh-v1
         let status = |verdict: Verdict, retired, late_s: i64| {
             let node = v1::Node { verdict: verdict as i32, retired, ..node() };
             let answered_at_unix_ms = fresh().answered_at_unix_ms + late_s * 1000;
-            exit_status(&node, &Freshness { answered_at_unix_ms, ..fresh() })
+            let fresh = Freshness { answered_at_unix_ms, ..fresh() };
+            exit_status(&node, fresh::warning(&fresh).is_some())
         };
         assert_eq!(status(Verdict::Up, false, 0), 0);
         assert_eq!(status(Verdict::Down, false, 0), 3);

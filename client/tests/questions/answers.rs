@@ -272,6 +272,9 @@ async fn windows_and_rounds_are_asked_for_by_the_aggregators_clock() {
     let asked = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
     let notes = [(); 3].map(|()| std::sync::Arc::clone(&asked));
     let [uptime, outages, explain] = notes;
+    // Beside an account the node is asked for, too.
+    let nodes = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let node = std::sync::Arc::clone(&nodes);
     let script = Script {
         uptime: Box::new(move |_, request| {
             let window = request.window.unwrap();
@@ -286,6 +289,10 @@ async fn windows_and_rounds_are_asked_for_by_the_aggregators_clock() {
         explain: Box::new(move |_, request| {
             explain.lock().unwrap().push((request.round_unix_s, 0));
             Ok(explanation())
+        }),
+        node: Box::new(move |_, request| {
+            node.lock().unwrap().push((request.round_unix_s, 1));
+            Ok(v1::Node::default())
         }),
         ..script()
     };
@@ -304,16 +311,22 @@ async fn windows_and_rounds_are_asked_for_by_the_aggregators_clock() {
         (&["explain", &second, "-3"], (ROUND_S - 90, 0)),
         (&["explain", &second, "2026-01-31T12:00:10Z"], (1_769_860_800, 0)),
         (&["explain", &second, "1769860829"], (1_769_860_800, 0)),
+        (&["node", &second], (0, 1)),
+        (&["node", &second, "-3", "--exit-status"], (ROUND_S - 90, 1)),
+        (&["node", &second, "2026-01-31T12:00:10Z"], (1_769_860_800, 1)),
     ] {
         let ran = run(&[arguments, &["--address", &url]].concat()).await;
-        assert_eq!(ran.status, 0, "{arguments:?}: {}", ran.err);
-        assert_eq!(asked.lock().unwrap().pop(), Some(wanted), "{arguments:?}");
+        let cannot_tell = arguments.contains(&"--exit-status");
+        assert_eq!(ran.status, if cannot_tell { 4 } else { 0 }, "{arguments:?}: {}", ran.err);
+        let node = std::mem::take(&mut *nodes.lock().unwrap()).pop();
+        assert_eq!(asked.lock().unwrap().pop().or(node), Some(wanted), "{arguments:?}");
     }
     for (arguments, words) in [
         (&["uptime", "--from", "2026-01-02", "--to", "2026-01-01"][..], "is reversed"),
         (&["uptime", "--from", "2026-01-02", "--to", "2026-01-02"], "is empty"),
         (&["outages", &second, "--from", "2027-01-01"], "nothing is decided there yet"),
         (&["explain", &second, "2026-02-01"], "has not closed yet"),
+        (&["node", &second, "2026-02-01"], "has not closed yet"),
     ] {
         let ran = run(&[arguments, &["--address", &url]].concat()).await;
         assert_eq!((ran.status, ran.out.as_str()), (64, ""), "{arguments:?}: {}", ran.err);

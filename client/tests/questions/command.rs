@@ -91,6 +91,35 @@ async fn one_node_answers_its_provider() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_node_is_shown_as_it_was() {
+    let there = Genuine::start().await;
+    there.observe(&[id(1)], &[id(2)], names).await;
+    let url = there.url();
+    let up = run(&["rounds", "--address", &url, "--limit", "1000", "--output", "json"]).await;
+    let json: serde_json::Value = serde_json::from_str(&up.out).unwrap();
+    let rounds = json["rounds"].as_array().unwrap();
+    let round = rounds.iter().find(|round| round["up"] == 1).unwrap();
+    let start_s = round["start_unix_s"].as_u64().unwrap();
+    let ask = async |start_s: u64, more: &[&str]| {
+        let (id, round) = (id(2).to_string(), start_s.to_string());
+        run(&[&["node", &id, &round, "--address", &url], more].concat()).await
+    };
+    let then = ask(start_s, &["--exit-status"]).await;
+    assert_eq!(then.status, 3, "{}", then.err);
+    assert!(then.out.contains("\nVerdict     down since round "), "{}", then.out);
+    assert!(then.out.contains("\nAs of       the close of round "), "{}", then.out);
+    let json = ask(start_s, &["--output", "json"]).await;
+    let json: serde_json::Value = serde_json::from_str(&json.out).unwrap();
+    assert_eq!((&json["round_unix_s"], &json["node"]["down_rounds"]), (&start_s.into(), &1.into()));
+    let before = ask(start_s - 1, &[]).await;
+    assert_eq!((before.status, before.out.as_str()), (1, ""));
+    assert!(before.err.contains("had made no offer by the end of round"), "{}", before.err);
+    let client = uptime_client::Client::connect(&url).await.unwrap();
+    let answer = client.node_at(&id(2), start_s).await.unwrap();
+    assert_eq!(answer.value.all.unwrap().window.unwrap().to_unix_s, start_s + 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn probes_and_rounds_are_shown() {
     let there = Genuine::start().await;
     there.observe(&[id(1)], &[id(2)], names).await;

@@ -173,7 +173,8 @@ macro_rules! unary {
                 request: Request<v1::GetNodeRequest>,
             ) -> Result<Response<v1::GetNodeResponse>, Status> {
                 let node = Some(self.put(&self.script.node, request)?);
-                Ok(Response::new(v1::GetNodeResponse { node, freshness: self.freshness() }))
+                let freshness = self.freshness();
+                Ok(Response::new(v1::GetNodeResponse { node, freshness, round_unix_s: 0 }))
             }
 
             async fn export_csv(

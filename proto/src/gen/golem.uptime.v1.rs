@@ -1436,6 +1436,11 @@ pub struct Node {
 pub struct GetNodeRequest {
     #[prost(string, tag = "1")]
     pub id: ::prost::alloc::string::String,
+    /// The round's start; 0: the last closed round. The answer is what is known now of the rounds up to
+    /// this one, with all that came late of them. What the node says of itself is told as it is now,
+    /// and there is no latency sample of the past.
+    #[prost(uint64, tag = "2")]
+    pub round_unix_s: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct GetNodeResponse {
@@ -1443,6 +1448,9 @@ pub struct GetNodeResponse {
     pub node: ::core::option::Option<Node>,
     #[prost(message, optional, tag = "2")]
     pub freshness: ::core::option::Option<Freshness>,
+    /// Of which round's close this is; 0: none has closed yet.
+    #[prost(uint64, tag = "3")]
+    pub round_unix_s: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListNodesRequest {
@@ -1944,7 +1952,8 @@ pub mod uptime_query_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// One node. NOT_FOUND if it was never seen or is not confirmed.
+        /// One node, now or as it was when any round was closed. NOT_FOUND if it was never seen or is not
+        /// confirmed, or was not by then.
         pub async fn get_node(
             &mut self,
             request: impl tonic::IntoRequest<super::GetNodeRequest>,
@@ -2209,7 +2218,8 @@ pub mod uptime_query_server {
     /// Generated trait containing gRPC methods that should be implemented for use with UptimeQueryServer.
     #[async_trait]
     pub trait UptimeQuery: std::marker::Send + std::marker::Sync + 'static {
-        /// One node. NOT_FOUND if it was never seen or is not confirmed.
+        /// One node, now or as it was when any round was closed. NOT_FOUND if it was never seen or is not
+        /// confirmed, or was not by then.
         async fn get_node(
             &self,
             request: tonic::Request<super::GetNodeRequest>,

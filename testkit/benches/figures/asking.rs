@@ -64,7 +64,7 @@ impl Asker {
         let id = self.loaded.id(place)?;
         match call {
             Call::Node => {
-                let request = v1::GetNodeRequest { id: id.clone() };
+                let request = v1::GetNodeRequest { id: id.clone(), round_unix_s: 0 };
                 let node = self.query.get_node(request).await?.into_inner().node;
                 let node = node.context("no node")?;
                 ensure!(node.id == *id, "{} was answered for {id}", node.id);

@@ -1,5 +1,7 @@
 //! Windows, outages and the second method, round by round, as the accounting page has them.
 
+use std::collections::BTreeSet;
+
 use uptime_proto::{Class, Kind, NodeId, Outcome};
 
 use super::{Evidence, Oracle, Verdict};
@@ -21,6 +23,14 @@ impl Oracle<'_> {
             self.rounds[*index].facts.iter().any(|fact| fact.part.has(Class::Offer, id))
         };
         (0..self.rounds.len()).find(offered)
+    }
+
+    /// The subnets it offered in.
+    #[must_use]
+    pub fn subnets(&self, id: NodeId) -> BTreeSet<&str> {
+        let facts = self.rounds.iter().flat_map(|book| &book.facts);
+        let offers = facts.filter(|fact| fact.part.has(Class::Offer, id));
+        offers.map(|fact| fact.part.key.subnet.as_str()).collect()
     }
 
     /// Sums over the rounds that start in `[from_s, to_s)`, from its first offer on.

@@ -163,6 +163,11 @@ async fn sums_outlive_their_facts() {
     assert!(carried_to_s > BEGIN_S + 6 * 30 && carried_to_s < BEGIN_S + recent * 30);
     let since = snapshot.windowed(number, BEGIN_S + 30, u64::MAX);
     assert_eq!((since.from_s, since.tally.up_rounds), (carried_to_s, 1), "no rounds are made up");
+    let first_known =
+        Round::containing(i64::try_from(carried_to_s * 1000).unwrap(), Period::new(30).unwrap());
+    for round in [first_known, round(recent - 1), round(recent)] {
+        driver.compare_as_of(round, "with sums only before").await;
+    }
     // What comes next counts on.
     driver.submit(&[lookup(1, recent + 4, 0..3, 0..0)], moment(recent + 4, 11_000)).await;
     driver.catch_up(moment(recent + 6, 0)).await;

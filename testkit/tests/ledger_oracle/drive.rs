@@ -2,7 +2,7 @@
 //!
 //! Owns the driving and the comparing. Refuses to generate anything.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use uptime_aggregator::publish::write_csv;
 use uptime_aggregator::store::{Kept, Retraction, SqliteStore, Store, StoreError};
 use uptime_proto::{Digest, Epoch, Epochs, NodeId, PartKey, Round};
 use uptime_testkit::oracle::{
-    Oracle, OracleFact, Retracted, Sums, Verdict, csv, last_closed, standing,
+    Oracle, OracleFact, Retracted, Row, Sums, Verdict, csv, last_closed, standing,
 };
 
 use crate::world::{BEGIN_S, Delivery, Dice, Rules, World};
@@ -322,6 +322,60 @@ impl Driver {
     }
 }
 
+impl Driver {
+    /// All nodes as they were when some rounds were closed.
+    pub async fn compare_some_past(&mut self, when: &str) {
+        let (snapshot, facts) = (self.snapshot(), self.standing());
+        let rounds = Oracle::new(&facts, &self.epochs, snapshot.closed).rounds();
+        let is_known = |round: &&Round| round.start_s() >= snapshot.carried_to_s();
+        let known: Vec<Round> = rounds.iter().filter(is_known).copied().collect();
+        for at in 0..AS_OF {
+            let of = u64::try_from(known.len().max(1)).unwrap();
+            let pick = Dice(facts.len() as u64).roll(&[13, at]) % of;
+            let Some(round) = known.get(usize::try_from(pick).unwrap()).copied() else { return };
+            self.compare_as_of(round, when).await;
+        }
+    }
+
+    /// All nodes as they were when a round was closed: what the oracle makes of the facts known now
+    /// and the rounds up to then.
+    pub async fn compare_as_of(&mut self, round: Round, when: &str) {
+        let (snapshot, facts) = (self.snapshot(), self.standing());
+        let epochs = Arc::clone(&self.epochs);
+        let when = format!("{when}, as of {round:?}");
+        let oracle = Oracle::new(&facts, &epochs, Some(round));
+        let mut rows: BTreeMap<NodeId, Row> =
+            oracle.rows().into_iter().map(|row| (row.id, row)).collect();
+        for NodeView { number, id, .. } in snapshot.nodes() {
+            let past = self.owner().past(number, round).await.unwrap();
+            let got = snapshot.view_at(number, round, &past);
+            match (got, rows.remove(&id)) {
+                (None, None) => {}
+                (Some(view), Some(row)) => {
+                    compare_row(&view, &row, &when);
+                    let subnets: BTreeSet<&str> = view.subnets.into_iter().collect();
+                    assert_eq!(subnets, oracle.subnets(id), "{when} {id}");
+                }
+                (got, wanted) => panic!("{when} {id}: {got:?} is not {wanted:?}; {past:?}"),
+            }
+        }
+        assert!(rows.is_empty(), "{when}: {rows:?}");
+    }
+}
+
+/// Rounds that the past is asked for at once.
+const AS_OF: u64 = 3;
+
+fn compare_row(view: &NodeView<'_>, row: &Row, when: &str) {
+    let shown = (view.is_online, view.last_seen_ms, view.first_seen_s, view.retired);
+    let wanted = (row.is_online, row.last_seen_ms, row.first_seen_s, row.retired);
+    assert_eq!(shown, wanted, "{when} {}", row.id);
+    let sums = (view.tally.up_s, view.tally.down_s, view.tally.unknown_s, view.tally.up_rounds);
+    let wanted = (row.up_s, row.down_s, row.unknown_s, row.up_rounds);
+    assert_eq!(sums, wanted, "{when} {}", row.id);
+    assert_eq!(in_words(view.verdict), row.verdict, "{when} {}", row.id);
+}
+
 /// How a node stood at the end of a window, round by round.
 fn compare_ending(
     snapshot: &Snapshot,
@@ -472,8 +526,10 @@ async fn finish(mut driver: Driver, announced: &[Rules], end_ms: i64) -> String 
     driver.settle(end_ms).await;
     driver.compare(end_ms, "at the end");
     driver.compare_accounts("at the end").await;
+    driver.compare_some_past("at the end").await;
     driver.pack(end_ms).await;
     driver.compare_accounts("packed").await;
+    driver.compare_some_past("packed").await;
     driver.compare_rebuilt(end_ms).await;
     let before = driver.csv();
     driver.restart(true, end_ms).await;

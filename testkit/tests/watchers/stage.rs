@@ -255,7 +255,7 @@ async fn connect(address: &str) -> Channel {
 async fn ask(mut query: UptimeQueryClient<Channel>, id: NodeId, answered: Arc<Answers>) {
     loop {
         let began = Instant::now();
-        let request = v1::GetNodeRequest { id: id.to_string() };
+        let request = v1::GetNodeRequest { id: id.to_string(), round_unix_s: 0 };
         match query.get_node(request).await {
             Ok(answer) => {
                 assert_eq!(answer.into_inner().node.unwrap().id, id.to_string());

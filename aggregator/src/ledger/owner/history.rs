@@ -181,7 +181,7 @@ fn readable(fact: Read) -> Option<Fact> {
 
 /// Parts on an outdated grid lie under a key up to one of their periods, and its grace, earlier or
 /// later.
-pub(super) fn slack_s(epochs: &Epochs) -> u64 {
+pub(in crate::ledger) fn slack_s(epochs: &Epochs) -> u64 {
     let reach = |epoch: &Epoch| u64::from(epoch.period.seconds()) + u64::from(epoch.grace_s);
     let longest = epochs.all().iter().map(reach).max().unwrap_or(0);
     if epochs.all().len() > 1 { longest } else { 0 }
