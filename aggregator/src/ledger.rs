@@ -36,7 +36,7 @@ use uptime_proto::v1::RefusalReason;
 use uptime_proto::{Epochs, NodeId, Part, Round, Sample};
 
 use crate::store::{
-    Details, Gap, Identities, NodeSamples, PackedDay, PreparedDay, ProbeRecord, StoreError,
+    Details, Gap, Identities, Latency, PackedDay, PreparedDay, ProbeRecord, StoreError,
 };
 pub use access::AccessError;
 use access::AccessRequest;
@@ -208,15 +208,19 @@ impl Ledger {
         past.map_err(|error| Unavailable(error.to_string()))
     }
 
-    /// Ages, answers and round trips of a node, by its number.
+    /// Round trips of nodes, by their numbers, on the UTC days that a window touches.
     ///
     /// # Errors
     /// [`Unavailable`] when the store cannot be read.
-    pub async fn samples(&self, node: u32) -> Result<NodeSamples, Unavailable> {
-        let (answer, samples) = oneshot::channel();
-        self.questions.send(Question::Samples { node, answer }).await.ok();
-        let samples = samples.await.map_err(|_| stopping())?;
-        samples.map_err(|error| Unavailable(error.to_string()))
+    pub async fn latency(
+        &self,
+        nodes: Vec<u32>,
+        window: (u64, u64),
+    ) -> Result<Vec<Option<Latency>>, Unavailable> {
+        let (answer, latency) = oneshot::channel();
+        self.questions.send(Question::Latency { nodes, window, answer }).await.ok();
+        let latency = latency.await.map_err(|_| stopping())?;
+        latency.map_err(|error| Unavailable(error.to_string()))
     }
 
     /// Puts a packed day in the place of its rows; `None` when the ledger is stopping.

@@ -214,8 +214,11 @@ impl v1::uptime_query_server::UptimeQuery for Query {
     ) -> Result<Response<v1::GetUptimeResponse>, Status> {
         let request = request.into_inner();
         let (from_s, to_s) = window(request.window)?;
+        let days = request.with_latency.then_some((from_s, to_s));
         if !request.ids.is_empty() {
-            return self.uptime_of(&request.ids, from_s, to_s).map(Response::new);
+            let mut answer = self.uptime_of(&request.ids, from_s, to_s)?;
+            self.add_latency(&mut answer.nodes, days).await?;
+            return Ok(Response::new(answer));
         }
         let token = PageToken::read(&request.page_token)?;
         let rows = |snapshot: &Snapshot| {
@@ -223,14 +226,16 @@ impl v1::uptime_query_server::UptimeQuery for Query {
             all.filter(|number| snapshot.confirmed.contains(*number)).collect()
         };
         let asked = v1::GetUptimeRequest { window: request.window, ..Default::default() };
+        // With latency or without, it is the same rows.
         let question = question("uptime", &asked);
         let listing = self.listings.open(token, self.ledger.snapshot(), question, rows).await?;
         let snapshot = &listing.snapshot;
         let size = page_size(request.page_size, 100);
-        let (nodes, next_page_token) = listing.page(token, size, |number| {
+        let (mut nodes, next_page_token) = listing.page(token, size, |number| {
             let id = snapshot.names.id(number)?.to_string();
             Some(present::uptime(snapshot, number, id, (from_s, to_s)))
         });
+        self.add_latency(&mut nodes, days).await?;
         Ok(Response::new(v1::GetUptimeResponse {
             nodes,
             next_page_token,
@@ -317,6 +322,25 @@ fn snapshot_lacks(snapshot: &Snapshot, id: &NodeId) -> bool {
 }
 
 impl Query {
+    /// Adds the round trips of a window's days, where they are wanted.
+    async fn add_latency(
+        &self,
+        nodes: &mut [v1::NodeUptime],
+        window: Option<(u64, u64)>,
+    ) -> Result<(), Status> {
+        let Some(window) = window else { return Ok(()) };
+        let names = &self.ledger.snapshot().names;
+        let known = nodes.iter_mut().filter(|node| node.figures.is_some());
+        let numbered = known.filter_map(|node| Some((names.number(&node.id.parse().ok()?)?, node)));
+        let (numbers, nodes): (Vec<u32>, Vec<_>) = numbered.unzip();
+        let latency = self.ledger.latency(numbers, window).await;
+        let latency = latency.map_err(|error| Status::unavailable(error.to_string()))?;
+        for (node, latency) in nodes.into_iter().zip(latency) {
+            node.latency = latency.as_ref().map(present::latency);
+        }
+        Ok(())
+    }
+
     /// A node as it was when a closed round was closed.
     async fn node_at(
         &self,

@@ -161,16 +161,25 @@ pub struct NodeSample {
     pub round_trip_us: Option<u32>,
 }
 
-/// Round trips to a node on one day.
+/// Round trips to a node over some days.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs, reason = "named by unit")]
-pub struct LatencyDay {
-    pub day_s: u64,
+pub struct Latency {
+    /// How many were taken.
     pub samples: u64,
+    /// The shortest, microseconds.
     pub min_us: u32,
+    /// The longest, microseconds.
     pub max_us: u32,
-    pub mean_us: u32,
-    pub last_us: u32,
+    /// All of them, microseconds.
+    pub sum_us: u64,
+}
+
+impl Latency {
+    /// The mean, microseconds, rounded down.
+    #[must_use]
+    pub fn mean_us(&self) -> u32 {
+        u32::try_from(self.sum_us / self.samples.max(1)).unwrap_or(u32::MAX)
+    }
 }
 
 /// What is kept of the samples of one node.
@@ -181,8 +190,6 @@ pub struct NodeSamples {
     pub aged: Vec<(u32, u64, i32)>,
     /// Probe, round, and how long the node took to answer the direct question; the last.
     pub answered: Vec<(u32, u64, u32)>,
-    /// Ascending by day.
-    pub latency: Vec<LatencyDay>,
 }
 
 /// Which state is kept: what a rebuild from facts would make, for a start without rebuilding.
@@ -372,6 +379,15 @@ pub trait Store: IdentityStore {
         &mut self,
         node: u32,
     ) -> impl Future<Output = Result<NodeSamples, StoreError>> + Send;
+
+    /// The round trips of these nodes on the UTC days that overlap `[from_s, to_s)`; `None` where
+    /// there are none, in the order of the nodes.
+    fn latency(
+        &mut self,
+        nodes: &[u32],
+        from_s: u64,
+        to_s: u64,
+    ) -> impl Future<Output = Result<Vec<Option<Latency>>, StoreError>> + Send;
 
     /// The last round trip of each node that has one, by its number, microseconds.
     fn round_trips(&mut self) -> impl Future<Output = Result<Vec<(u32, u32)>, StoreError>> + Send;

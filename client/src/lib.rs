@@ -57,5 +57,6 @@ mod watch;
 pub use client::{Answer, Client, Nodes, Order};
 pub use connect::{Options, Tls, Token};
 pub use error::{Error, FieldFault};
+pub use pages::UptimeQuestion;
 pub use uptime_proto::{NodeId, v1};
 pub use watch::{Watch, Watched};

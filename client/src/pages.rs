@@ -169,11 +169,12 @@ impl Client {
     pub fn uptime(
         &self,
         ids: &[NodeId],
-        window: v1::Window,
+        question: impl Into<UptimeQuestion>,
     ) -> BoxStream<'static, Result<Answer<Vec<v1::NodeUptime>>, Error>> {
         let batches = ids.chunks(PAGE_MAX as usize);
         let batches = batches.map(|batch| batch.iter().map(ToString::to_string).collect());
-        let begin = Batches { client: self.clone(), window, left: batches.collect(), walk: None };
+        let (client, question) = (self.clone(), question.into());
+        let begin = Batches { client, question, left: batches.collect(), walk: None };
         Box::pin(stream::try_unfold(begin, |mut batches| async move {
             let answer = batches.next().await?;
             Ok(answer.map(|answer| (answer, batches)))
@@ -186,10 +187,9 @@ impl Client {
     #[must_use]
     pub fn uptime_of_all(
         &self,
-        window: v1::Window,
+        question: impl Into<UptimeQuestion>,
     ) -> BoxStream<'static, Result<Answer<Vec<v1::NodeUptime>>, Error>> {
-        let window = Some(window);
-        self.rows(v1::GetUptimeRequest { window, ..v1::GetUptimeRequest::default() })
+        self.rows(question.into().of(Vec::new()))
     }
 
     /// The outages of one node in a window, as a stream of pages.
@@ -235,10 +235,32 @@ impl Client {
     }
 }
 
+/// What is asked about the uptime of nodes. A window alone is one, too.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct UptimeQuestion {
+    /// Over which rounds.
+    pub window: v1::Window,
+    /// Also the round trips of the UTC days that the window touches; it takes longer.
+    pub with_latency: bool,
+}
+
+impl From<v1::Window> for UptimeQuestion {
+    fn from(window: v1::Window) -> Self {
+        Self { window, with_latency: false }
+    }
+}
+
+impl UptimeQuestion {
+    fn of(self, ids: Vec<String>) -> v1::GetUptimeRequest {
+        let Self { window, with_latency } = self;
+        v1::GetUptimeRequest { ids, window: Some(window), with_latency, ..Default::default() }
+    }
+}
+
 /// Many nodes, a batch after the other.
 struct Batches {
     client: Client,
-    window: v1::Window,
+    question: UptimeQuestion,
     left: VecDeque<Vec<String>>,
     /// Through the answer to the batch that is being asked about.
     walk: Option<Walk<v1::GetUptimeRequest>>,
@@ -253,10 +275,7 @@ impl Batches {
                     return Ok(None);
                 };
                 let asked = ids.len() as u64;
-                let window = Some(self.window);
-                let request =
-                    v1::GetUptimeRequest { ids, window, ..v1::GetUptimeRequest::default() };
-                let mut walk = Walk::begin(&self.client, request, 0);
+                let mut walk = Walk::begin(&self.client, self.question.of(ids), 0);
                 walk.rows_max = asked;
                 walk
             }
@@ -264,9 +283,10 @@ impl Batches {
         let Some((page, freshness)) = walk.next().await? else {
             return Err(self.client.malformed("a listing without a page"));
         };
-        if self.window.to_unix_s == 0 && freshness.last_closed_round_unix_s > 0 {
+        let window = &mut self.question.window;
+        if window.to_unix_s == 0 && freshness.last_closed_round_unix_s > 0 {
             let period_s = u64::from(freshness.round_period_s);
-            self.window.to_unix_s = freshness.last_closed_round_unix_s.saturating_add(period_s);
+            window.to_unix_s = freshness.last_closed_round_unix_s.saturating_add(period_s);
         }
         self.walk = walk.has_more().then_some(walk);
         Ok(Some(Answer { value: page.rows, freshness }))

@@ -17,7 +17,7 @@ use super::past::{Past, past_of};
 use super::snapshot::Snapshot;
 use super::state::State;
 use crate::clock::now_unix_ms;
-use crate::store::{NodeSamples, Store, StoreError};
+use crate::store::{Latency, Store, StoreError};
 
 /// Questions that wait. When so many do, whoever asks waits too.
 pub(super) const QUESTIONS_MAX: usize = 64;
@@ -33,8 +33,12 @@ pub(super) enum Question {
         round: Round,
         answer: oneshot::Sender<Result<Past, StoreError>>,
     },
-    /// Ages, answers and round trips of a node.
-    Samples { node: u32, answer: oneshot::Sender<Result<NodeSamples, StoreError>> },
+    /// Round trips of nodes on the days of a window.
+    Latency {
+        nodes: Vec<u32>,
+        window: (u64, u64),
+        answer: oneshot::Sender<Result<Vec<Option<Latency>>, StoreError>>,
+    },
 }
 
 /// Answers questions until told to stop.
@@ -57,8 +61,8 @@ pub(super) async fn answer_questions(
             Some(Question::Past { snapshot, node, round, answer }) => {
                 answer.send(past_of(&mut store, &snapshot, node, round).await).ok();
             }
-            Some(Question::Samples { node, answer }) => {
-                answer.send(store.samples(node).await).ok();
+            Some(Question::Latency { nodes, window: (from_s, to_s), answer }) => {
+                answer.send(store.latency(&nodes, from_s, to_s).await).ok();
             }
             None => break,
         }

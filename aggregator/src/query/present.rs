@@ -13,6 +13,7 @@ use crate::ledger::snapshot::{NodeView, ProbeStatus, Snapshot};
 use crate::ledger::state::RoundSummary;
 use crate::ledger::uptime::Tally;
 use crate::ledger::verdict::Verdict;
+use crate::store::Latency;
 
 /// How fresh an answer from this snapshot is.
 #[must_use]
@@ -165,6 +166,16 @@ pub(super) fn uptime(
         is_online: ending.map(|ending| ending.is_online),
         first_up_unix_s: up.map(|(first_s, _)| first_s),
         up_until_unix_s: up.map(|(_, until_s)| until_s),
+        latency: None,
+    }
+}
+
+pub(super) fn latency(latency: &Latency) -> v1::Latency {
+    v1::Latency {
+        samples: latency.samples,
+        min_us: latency.min_us,
+        mean_us: latency.mean_us(),
+        max_us: latency.max_us,
     }
 }
 

@@ -10,7 +10,7 @@ use uptime_proto::round::DAY_S;
 use super::damage::dispensable;
 use super::kept::unsigned;
 use super::sqlite::{SqliteStore, signed};
-use super::{LatencyDay, NodeSample, NodeSamples, StoreError};
+use super::{Latency, NodeSample, NodeSamples, StoreError};
 
 /// Lines of round trips are kept for so long.
 const LATENCY_DAYS: u64 = 90;
@@ -92,19 +92,37 @@ impl SqliteStore {
                 samples.answered.push((probe, unsigned(round), narrow(in_ms)));
             }
         }
-        let select = "SELECT day, samples, min_us, max_us, sum_us, last_us FROM latency_day
-             WHERE node = ? ORDER BY day";
-        let rows = sqlx::query(select).bind(i64::from(node)).fetch_all(&mut self.connection).await;
-        let day = |row: &sqlx::sqlite::SqliteRow| LatencyDay {
-            day_s: unsigned(row.get(0)) * u64::from(DAY_S),
-            samples: unsigned(row.get(1)),
-            min_us: narrow(row.get(2)),
-            max_us: narrow(row.get(3)),
-            mean_us: narrow(row.get::<i64, _>(4) / row.get::<i64, _>(1).max(1)),
-            last_us: narrow(row.get(5)),
-        };
-        samples.latency = dispensable(rows, "round trips")?.iter().map(day).collect();
         Ok(samples)
+    }
+
+    pub(super) async fn latency_of(
+        &mut self,
+        nodes: &[u32],
+        from_s: u64,
+        to_s: u64,
+    ) -> Result<Vec<Option<Latency>>, StoreError> {
+        let day_s = u64::from(DAY_S);
+        let select = "SELECT sum(samples), min(min_us), max(max_us), sum(sum_us) FROM latency_day
+             WHERE node = ? AND day >= ? AND day < ?";
+        let mut all = Vec::with_capacity(nodes.len());
+        for node in nodes {
+            let row = sqlx::query(select)
+                .bind(i64::from(*node))
+                .bind(signed(from_s / day_s))
+                .bind(signed(to_s.div_ceil(day_s)))
+                .fetch_all(&mut self.connection)
+                .await;
+            let rows = dispensable(row, "round trips")?;
+            // Of nothing there is one row, without a sum.
+            let row = rows.first().filter(|row| row.get::<Option<i64>, _>(0).is_some());
+            all.push(row.map(|row| Latency {
+                samples: unsigned(row.get(0)),
+                min_us: narrow(row.get(1)),
+                max_us: narrow(row.get(2)),
+                sum_us: unsigned(row.get(3)),
+            }));
+        }
+        Ok(all)
     }
 
     /// The last round trip of each node that has one, by its number.

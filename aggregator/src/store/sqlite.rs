@@ -28,8 +28,8 @@ use super::packing::{Packed, merged};
 use super::round_parts::RoundParts;
 use super::schema::{ADDED, PACKED_IDS, SCHEMA, SCHEMA_VERSION};
 use super::{
-    Batch, Catalogue, Checked, Details, Gap, Kept, NodeSamples, Opening, PackedDay, PreparedDay,
-    ProbeRecord, Progress, Put, Read, Retraction, Store, StoreError,
+    Batch, Catalogue, Checked, Details, Gap, Kept, Latency, NodeSamples, Opening, PackedDay,
+    PreparedDay, ProbeRecord, Progress, Put, Read, Retraction, Store, StoreError,
 };
 use crate::ledger::evidence::{Fact, FactKey};
 
@@ -569,6 +569,15 @@ impl Store for SqliteStore {
 
     async fn samples(&mut self, node: u32) -> Result<NodeSamples, StoreError> {
         self.samples_of(node).await
+    }
+
+    async fn latency(
+        &mut self,
+        nodes: &[u32],
+        from_s: u64,
+        to_s: u64,
+    ) -> Result<Vec<Option<Latency>>, StoreError> {
+        self.latency_of(nodes, from_s, to_s).await
     }
 
     async fn round_trips(&mut self) -> Result<Vec<(u32, u32)>, StoreError> {

@@ -115,6 +115,12 @@ const TO: Parameter =
 const ROUND: Parameter =
     parameter("round", Kind::Instant, "The round's start; not given: the last closed round.");
 
+const LATENCY: Parameter = parameter(
+    "with_latency",
+    Kind::Flag,
+    "Round trips on the UTC days that the window touches, too; it takes longer.",
+);
+
 /// All routes.
 pub(super) const ROUTES: [Route; 9] = [
     Route {
@@ -154,7 +160,7 @@ pub(super) const ROUTES: [Route; 9] = [
         request: "GetUptimeRequest",
         response: "GetUptimeResponse",
         what: "Uptime of one node over any window.",
-        parameters: &[&WINDOW, &FROM, &TO],
+        parameters: &[&WINDOW, &FROM, &TO, &LATENCY],
     },
     Route {
         path: "/api/v1/uptime",
@@ -163,7 +169,7 @@ pub(super) const ROUTES: [Route; 9] = [
         request: "GetUptimeRequest",
         response: "GetUptimeResponse",
         what: "Uptime of many nodes over any window. A node without figures is not known.",
-        parameters: &[&IDS, &WINDOW, &FROM, &TO, &PAGE_SIZE, &PAGE_TOKEN],
+        parameters: &[&IDS, &WINDOW, &FROM, &TO, &LATENCY, &PAGE_SIZE, &PAGE_TOKEN],
     },
     Route {
         path: "/api/v1/nodes/{id}/outages",
@@ -295,7 +301,10 @@ impl Route {
             }
             Call::NodeUptime => {
                 let window = Some(window(asked, closed_end_s)?);
-                let request = v1::GetUptimeRequest { ids: vec![id], window, ..Default::default() };
+                let with_latency = asked.flag("with_latency")?.unwrap_or(false);
+                let ids = vec![id];
+                let request =
+                    v1::GetUptimeRequest { ids, window, with_latency, ..Default::default() };
                 known(query.get_uptime(Request::new(request)).await)
             }
             Call::Uptime => {
@@ -384,6 +393,7 @@ fn uptime_request(asked: &Asked, closed_end_s: u64) -> Result<v1::GetUptimeReque
         window: Some(window(asked, closed_end_s)?),
         page_size: asked.count("page_size")?,
         page_token: asked.text("page_token")?,
+        with_latency: asked.flag("with_latency")?.unwrap_or(false),
     })
 }
 

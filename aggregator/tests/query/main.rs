@@ -207,6 +207,30 @@ async fn a_node_is_shown_as_it_was_when_a_round_was_closed() {
 }
 
 #[tokio::test]
+async fn round_trips_of_a_window_are_answered_where_they_are_wanted() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut stage = Stage::new(&directory, 3).await;
+    told(&mut stage).await;
+    stage.sample(1, 2, 15_000, 4_321).await;
+    stage.sample(1, 4, 15_000, 6_322).await;
+    let latency = v1::Latency { samples: 2, min_us: 4_321, mean_us: 5_321, max_us: 6_322 };
+    let some = vec![id(0).to_string(), id(99).to_string(), id(1).to_string()];
+    let mut ask = async |ids: &[String], with_latency, window| {
+        let ids = ids.to_vec();
+        let request = v1::GetUptimeRequest { ids, window, with_latency, ..Default::default() };
+        let answer = stage.query.get_uptime(request).await.unwrap().into_inner();
+        answer.nodes.into_iter().map(|node| node.latency).collect::<Vec<_>>()
+    };
+    assert_eq!(ask(&some, true, None).await, [None, None, Some(latency)]);
+    assert_eq!(ask(&some, false, None).await, [None; 3]);
+    assert_eq!(ask(&[], true, None).await, [None, Some(latency)], "all nodes, by id");
+    let another_day = window(round_s(0) + 86_400, 0);
+    assert_eq!(ask(&some, true, another_day).await, [None; 3]);
+    let same_day = window(round_s(5), round_s(6));
+    assert_eq!(ask(&some, true, same_day).await, [None, None, Some(latency)]);
+}
+
+#[tokio::test]
 async fn outages_come_with_what_is_not_known_of_them() {
     let directory = tempfile::tempdir().unwrap();
     let mut stage = Stage::new(&directory, 3).await;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use uptime_aggregator::ledger::evidence::Fact;
 use uptime_aggregator::store::{
-    Batch, By, Changed, CredentialKind, Details, Gap, IdentityStore, Kept, NewCredential,
+    Batch, By, Changed, CredentialKind, Details, Gap, IdentityStore, Kept, Latency, NewCredential,
     NewIdentity, NodeSample, Opening, OpeningRow, Put, Retraction, Role, Store,
 };
 use uptime_proto::{Epoch, Period, Reason};
@@ -193,11 +193,23 @@ pub(crate) async fn what_travels_beside_facts_is_kept<P: Provider>(place: &Path)
     assert_eq!(store.round_trips().await.unwrap(), [(3, 600)]);
     let samples = store.samples(3).await.unwrap();
     assert_eq!(samples.aged, [(1, 7 * PERIOD_S, 21_000)]);
-    let [day] = samples.latency.as_slice() else { panic!("{samples:?}") };
-    assert_eq!(
-        (day.samples, day.min_us, day.mean_us, day.max_us, day.last_us),
-        (2, 400, 500, 600, 600)
-    );
+    let later = NodeSample { round_s: DAY_S + PERIOD_S, ..sample(0, Some(2_000)) };
+    let later = NodeSample { node: 5, ..later };
+    let next_day = NodeSample { node: 3, round_trip_us: Some(801), ..later };
+    let samples = vec![later, next_day];
+    store.put(&Batch { samples, now_ms: 400_000, ..Batch::default() }).await.unwrap();
+    let of = |samples, min_us, max_us, sum_us| Some(Latency { samples, min_us, max_us, sum_us });
+    let (first, both) = (of(2, 400, 600, 1_000), of(3, 400, 801, 1_801));
+    assert_eq!(both.unwrap().mean_us(), 600);
+    for (from_s, to_s, wanted) in [
+        (0, u64::MAX, [of(1, 2_000, 2_000, 2_000), None, both]),
+        (DAY_S - 1, DAY_S, [None, None, first]),
+        (DAY_S - 1, DAY_S + 1, [of(1, 2_000, 2_000, 2_000), None, both]),
+        (DAY_S, 2 * DAY_S, [of(1, 2_000, 2_000, 2_000), None, of(1, 801, 801, 801)]),
+        (2 * DAY_S, u64::MAX, [None; 3]),
+    ] {
+        assert_eq!(store.latency(&[5, 4, 3], from_s, to_s).await.unwrap(), wanted, "{from_s}");
+    }
     assert_eq!(store.samples(4).await.unwrap(), Default::default());
 }
 

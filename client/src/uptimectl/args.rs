@@ -185,6 +185,10 @@ pub(crate) struct UptimeArgs {
     /// The window.
     #[command(flatten)]
     pub(crate) window: WindowArgs,
+    /// Also the round trips to each node, on the UTC days that the window touches: mean, and from the
+    /// shortest to the longest. The last 90 days are kept
+    #[arg(long)]
+    pub(crate) latency: bool,
     /// At most so many nodes [default: all]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) limit: Option<u32>,

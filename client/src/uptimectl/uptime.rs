@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use anyhow::Result;
 use serde::Serialize;
-use uptime_client::{Answer, Client, NodeId, v1};
+use uptime_client::{Answer, Client, NodeId, UptimeQuestion, v1};
 
 use crate::args::{Output, UptimeArgs};
 use crate::fresh::FreshnessRecord;
@@ -39,6 +39,11 @@ struct UptimeRecord {
     is_online: Option<bool>,
     first_up_unix_s: Option<u64>,
     up_until_unix_s: Option<u64>,
+    /// Where they were asked for and there are any.
+    round_trips: Option<u64>,
+    round_trip_min_us: Option<u32>,
+    round_trip_mean_us: Option<u32>,
+    round_trip_max_us: Option<u32>,
 }
 
 #[derive(Serialize)]
@@ -69,13 +74,17 @@ impl From<v1::NodeUptime> for UptimeRecord {
             is_online: node.is_online,
             first_up_unix_s: node.first_up_unix_s,
             up_until_unix_s: node.up_until_unix_s,
+            round_trips: node.latency.map(|latency| latency.samples),
+            round_trip_min_us: node.latency.map(|latency| latency.min_us),
+            round_trip_mean_us: node.latency.map(|latency| latency.mean_us),
+            round_trip_max_us: node.latency.map(|latency| latency.max_us),
         }
     }
 }
 
 impl UptimeRecord {
     /// The columns of CSV: the fields of JSON.
-    const HEADER: [&str; 16] = [
+    const HEADER: [&str; 20] = [
         "id",
         "known",
         "uptime_percent",
@@ -92,9 +101,13 @@ impl UptimeRecord {
         "is_online",
         "first_up_unix_s",
         "up_until_unix_s",
+        "round_trips",
+        "round_trip_min_us",
+        "round_trip_mean_us",
+        "round_trip_max_us",
     ];
 
-    fn row(self) -> [String; 16] {
+    fn row(self) -> [String; 20] {
         [
             self.id,
             self.known.to_string(),
@@ -112,6 +125,10 @@ impl UptimeRecord {
             field(self.is_online),
             field(self.first_up_unix_s),
             field(self.up_until_unix_s),
+            field(self.round_trips),
+            field(self.round_trip_min_us),
+            field(self.round_trip_mean_us),
+            field(self.round_trip_max_us),
         ]
     }
 }
@@ -119,13 +136,14 @@ impl UptimeRecord {
 /// Answers `uptime`.
 pub(crate) async fn reply(client: &Client, args: &UptimeArgs, screen: &Screen) -> Result<Reply> {
     let window = args.window.resolve(client).await?;
+    let question = UptimeQuestion { window, with_latency: args.latency };
     // Who names a node twice hears of it once.
     let mut named = BTreeSet::new();
     let ids: Vec<NodeId> = args.ids.iter().copied().filter(|id| named.insert(*id)).collect();
     let collect = async || {
         let pages = match ids.is_empty() {
-            true => client.uptime_of_all(window),
-            false => client.uptime(&ids, window),
+            true => client.uptime_of_all(question),
+            false => client.uptime(&ids, question),
         };
         listing::rows(pages, args.limit).await
     };
@@ -145,7 +163,7 @@ pub(crate) async fn reply(client: &Client, args: &UptimeArgs, screen: &Screen) -
     let status = if not_known > 0 { EXIT_NOT_KNOWN } else { 0 };
     let text = match args.how.output {
         Output::Table => {
-            let printed = table(&records, screen);
+            let printed = table(&records, args.latency, screen);
             notes.extend(printed.note());
             printed.text
         }
@@ -160,7 +178,8 @@ pub(crate) async fn reply(client: &Client, args: &UptimeArgs, screen: &Screen) -
     Ok(Reply { notes, status, ..Reply::new(text, freshness) })
 }
 
-const COLUMNS: [Column; 10] = [
+/// The last only where latency is asked for.
+const COLUMNS: [Column; 11] = [
     Column::left("ID").cut_to(12),
     Column::right("UPTIME"),
     Column::right("COVERAGE"),
@@ -171,9 +190,10 @@ const COLUMNS: [Column; 10] = [
     Column::left("AT ITS END").spare(4),
     Column::left("UP UNTIL").spare(5),
     Column::left("FROM").spare(3),
+    Column::left("ROUND TRIP"),
 ];
 
-fn table(records: &[UptimeRecord], screen: &Screen) -> table::Printed {
+fn table(records: &[UptimeRecord], with_latency: bool, screen: &Screen) -> table::Printed {
     let row = |record: &UptimeRecord| -> Vec<Cell> {
         let time = |seconds: Option<u64>| seconds.map_or_else(|| "-".to_owned(), brief);
         let rounds = record.up_rounds.zip(record.down_rounds);
@@ -194,8 +214,26 @@ fn table(records: &[UptimeRecord], screen: &Screen) -> table::Printed {
             record.from_unix_s.map_or_else(String::new, stamp).into(),
         ]
     };
-    let rows: Vec<Vec<Cell>> = records.iter().map(row).collect();
+    let mut rows: Vec<Vec<Cell>> = records.iter().map(row).collect();
+    if !with_latency {
+        let columns = COLUMNS.split_last().map_or(&[][..], |(_, columns)| columns);
+        return table::print(columns, &rows, screen);
+    }
+    for (row, record) in rows.iter_mut().zip(records) {
+        row.push(round_trip(record).into());
+    }
     table::print(&COLUMNS, &rows, screen)
+}
+
+fn round_trip(record: &UptimeRecord) -> String {
+    let UptimeRecord { round_trip_min_us, round_trip_mean_us, round_trip_max_us, .. } = record;
+    let (Some(min_us), Some(mean_us), Some(max_us)) =
+        (round_trip_min_us, round_trip_mean_us, round_trip_max_us)
+    else {
+        return "-".to_owned();
+    };
+    let ms = |us: &u32| format!("{}.{}", us / 1000, us % 1000 / 100);
+    format!("{} ms ({} to {})", ms(mean_us), ms(min_us), ms(max_us))
 }
 
 #[cfg(test)]
@@ -213,8 +251,16 @@ mod tests {
         names.sort_unstable();
         header.sort_unstable();
         assert_eq!(names, header);
-        assert_eq!(record.row().join(","), "0x1,true,,,0,0,0,0,0,0,,,,,,");
+        assert_eq!(record.row().join(","), "0x1,true,,,0,0,0,0,0,0,,,,,,,,,,");
         let unknown = UptimeRecord::from(v1::NodeUptime { id: "0x1".into(), ..Default::default() });
-        assert_eq!(unknown.row().join(","), "0x1,false,,,,,,,,,,,,,,");
+        assert_eq!(unknown.row().join(","), "0x1,false,,,,,,,,,,,,,,,,,,");
+    }
+
+    #[test]
+    fn round_trips_are_shown_in_milliseconds() {
+        let latency = v1::Latency { samples: 3, min_us: 999, mean_us: 12_345, max_us: 1_000_060 };
+        let node = v1::NodeUptime { latency: Some(latency), ..Default::default() };
+        assert_eq!(round_trip(&node.into()), "12.3 ms (0.9 to 1000.0)");
+        assert_eq!(round_trip(&v1::NodeUptime::default().into()), "-");
     }
 }

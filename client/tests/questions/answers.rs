@@ -201,6 +201,12 @@ pub(crate) fn script() -> Script {
                     is_online: figures.map(|_| up),
                     first_up_unix_s: figures.map(|_| from_s),
                     up_until_unix_s: figures.map(|_| from_s + 60_000),
+                    latency: (request.with_latency && number == 1).then_some(v1::Latency {
+                        samples: 24,
+                        min_us: 4_000,
+                        mean_us: 12_345,
+                        max_us: 80_150,
+                    }),
                     figures,
                     id,
                 }
@@ -252,6 +258,7 @@ async fn every_answer_is_what_was_agreed() {
         ("node", &["node", &second]),
         ("explain", &["explain", &second]),
         ("uptime", &["uptime", &first, &second, &ninth, "--window", "24h"]),
+        ("latency", &["uptime", &first, &second, "--window", "24h", "--latency"]),
         ("outages", &["outages", &second]),
         ("probes", &["probes"]),
         ("rounds", &["rounds"]),

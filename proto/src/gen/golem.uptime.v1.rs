@@ -1506,6 +1506,9 @@ pub struct GetUptimeRequest {
     pub page_size: u32,
     #[prost(string, tag = "4")]
     pub page_token: ::prost::alloc::string::String,
+    /// Answer round trips, too; it takes longer.
+    #[prost(bool, tag = "5")]
+    pub with_latency: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct GetUptimeResponse {
@@ -1536,6 +1539,22 @@ pub struct NodeUptime {
     pub first_up_unix_s: ::core::option::Option<u64>,
     #[prost(uint64, optional, tag = "6")]
     pub up_until_unix_s: ::core::option::Option<u64>,
+    /// Absent: not asked for, or no round trip was taken.
+    #[prost(message, optional, tag = "7")]
+    pub latency: ::core::option::Option<Latency>,
+}
+/// Round trips to a node on the UTC days that the window touches, by whichever probe; one is taken an
+/// hour at most, and lines of 90 days are kept.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Latency {
+    #[prost(uint64, tag = "1")]
+    pub samples: u64,
+    #[prost(uint32, tag = "2")]
+    pub min_us: u32,
+    #[prost(uint32, tag = "3")]
+    pub mean_us: u32,
+    #[prost(uint32, tag = "4")]
+    pub max_us: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListOutagesRequest {
