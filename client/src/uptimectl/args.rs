@@ -185,8 +185,8 @@ pub(crate) struct UptimeArgs {
     /// The window.
     #[command(flatten)]
     pub(crate) window: WindowArgs,
-    /// Also the round trips to each node, on the UTC days that the window touches: mean, and from the
-    /// shortest to the longest. The last 90 days are kept
+    /// Also the round trips to each node, on the UTC days that the window touches: mean, and from
+    /// the shortest to the longest. The last 90 days are kept
     #[arg(long)]
     pub(crate) latency: bool,
     /// At most so many nodes [default: all]
