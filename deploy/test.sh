@@ -213,7 +213,7 @@ dependencies() {
 
 long_tests() {
     UPTIME_TEST_CASES=${UPTIME_TEST_CASES:-$long_cases} \
-        cargo nextest run --workspace --locked --profile long
+        cargo nextest run --workspace --locked --profile long --cargo-profile long
 }
 
 # What it needs is not installed here: a second Rust is too much for a test. Then it is skipped.

@@ -24,6 +24,8 @@ mod network;
 mod outbox;
 #[path = "figures/page.rs"]
 mod page;
+#[path = "figures/past.rs"]
+mod past;
 #[path = "figures/peers.rs"]
 mod peers;
 #[path = "figures/probe.rs"]
@@ -77,7 +79,7 @@ const fn figure(
     Figure { name, from, measure }
 }
 
-const FIGURES: [Figure; 23] = [
+const FIGURES: [Figure; 24] = [
     figure("ingest_rate", Extent::Quick, ingest::native),
     figure("ingest_rate_plain", Extent::Quick, ingest::plain),
     figure("wire_bytes", Extent::Quick, bytes::wire),
@@ -98,6 +100,7 @@ const FIGURES: [Figure; 23] = [
     figure("get_node_p99", Extent::Usual, asking::questions),
     figure("query_rate", Extent::Usual, asking::questions),
     figure("watch_delay_p99", Extent::Usual, watching::delay),
+    figure("node_as_of_p99", Extent::Usual, past::as_of),
     figure("aggregator_memory", Extent::Usual, memory::aggregator),
     figure("restart_year", Extent::Full, restart::year),
     figure("stored_bytes_hour", Extent::Quick, bytes::stored_hour),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use uptime_aggregator::ledger::past::Past;
 use uptime_aggregator::ledger::snapshot::Snapshot;
 use uptime_aggregator::ledger::{Ledger, LedgerOptions, Owner, PartOutcome, Submission};
 use uptime_aggregator::publish::write_csv;
@@ -186,6 +187,11 @@ impl History {
             ));
         }
         Ok(started.elapsed())
+    }
+
+    /// What must be looked for to show a node as it was.
+    pub(crate) async fn past(&mut self, number: u32, round: Round) -> anyhow::Result<Past> {
+        Ok(self.owner.past(number, round).await?)
     }
 
     pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
