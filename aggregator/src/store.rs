@@ -128,6 +128,8 @@ pub struct Catalogue {
     pub probes: Vec<ProbeRecord>,
     /// By number; number 0 is the empty subnet.
     pub subnets: Vec<String>,
+    /// By number, the probe that brought it; 0: it is not known.
+    pub subnets_brought_by: Vec<u32>,
     /// By number, each with the probe that brought it.
     pub nodes: Vec<(NodeId, u32)>,
     /// Numbers of nodes whose ids are forgotten.
@@ -243,8 +245,8 @@ impl Checked {
 pub struct Batch {
     /// Ids that take the next node numbers, with the probe that brought each.
     pub new_nodes: Vec<(NodeId, u32)>,
-    /// Names that take the next subnet numbers.
-    pub new_subnets: Vec<String>,
+    /// Names that take the next subnet numbers, with the probe that brought each.
+    pub new_subnets: Vec<(String, u32)>,
     /// Facts.
     pub facts: Vec<Fact>,
     /// Details that are new or changed, by node number.

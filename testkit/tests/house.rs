@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use cargo_metadata::{DependencyKind, MetadataCommand};
+use cargo_metadata::{Dependency, DependencyKind, Metadata, MetadataCommand};
 
 /// Files longer than this cannot be held in the head; generated ones are not read.
 const LINES_MAX: usize = 700;
@@ -14,15 +14,18 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
 }
 
-/// What each crate of the workspace is built from, other crates of the workspace only.
-fn shipped_edges() -> BTreeMap<String, BTreeSet<String>> {
-    let metadata = MetadataCommand::new()
+fn metadata() -> Metadata {
+    MetadataCommand::new()
         .manifest_path(root().join("Cargo.toml"))
         .no_deps()
         .other_options(vec!["--locked".to_owned(), "--offline".to_owned()])
         .exec()
-        .unwrap();
-    metadata
+        .unwrap()
+}
+
+/// What each crate of the workspace is built from, other crates of the workspace only.
+fn shipped_edges() -> BTreeMap<String, BTreeSet<String>> {
+    metadata()
         .packages
         .iter()
         .map(|package| {
@@ -47,6 +50,30 @@ fn crates_look_one_way_only() {
         ("uptime-testkit".to_owned(), proto),
     ]);
     assert_eq!(shipped_edges(), wanted);
+}
+
+/// The fuzz targets are workspaces of their own: what a crate is built from must be in their locks,
+/// too, or their sources and licences cannot be checked.
+#[test]
+fn locks_of_fuzz_targets_know_what_their_crates_are_built_from() {
+    for package in metadata().packages {
+        let lock = package.manifest_path.with_file_name("fuzz").join("Cargo.lock");
+        let Ok(lock) = std::fs::read_to_string(&lock) else { continue };
+        let mut blocks = lock.split("[[package]]");
+        let name = format!("\nname = \"{}\"\n", package.name);
+        let block = blocks.find(|block| block.starts_with(&name)).unwrap();
+        let normal = |it: &&Dependency| it.kind == DependencyKind::Normal && !it.optional;
+        for dependency in package.dependencies.iter().filter(normal) {
+            let (alone, of_several) =
+                (format!(" \"{}\",\n", dependency.name), format!(" \"{} ", dependency.name));
+            assert!(
+                block.contains(&alone) || block.contains(&of_several),
+                "{}/fuzz/Cargo.lock lacks {}: run `cargo update --workspace` there",
+                package.name,
+                dependency.name
+            );
+        }
+    }
 }
 
 fn sources(below: &Path, endings: &[&str], found: &mut Vec<PathBuf>) {

@@ -39,12 +39,13 @@ use super::{
     Greeting, Ledger, LookupState, PartOutcome, QUEUE_MAX, Request, Submission, Unavailable,
 };
 use crate::clock::now_unix_ms;
-use crate::store::{Batch, Catalogue, Identities, ProbeRecord, Put, Store, StoreError};
+use crate::store::{Batch, Identities, ProbeRecord, Put, Store, StoreError};
 use history::mark_dirty;
 pub use history::that_count;
 pub(super) use history::{fold, judge, read_around, slack_s};
 pub(super) use keeping::{base, base_for, pack_before_s};
 pub use keeping::{kept_state_agrees, last_over};
+use numbering::{names_of, subnets_brought};
 use rebuilding::{Beside, Pending, ended};
 pub use rebuilding::{Rebuild, Refolded};
 
@@ -105,6 +106,8 @@ pub struct Owner<S> {
     probes: BTreeMap<u32, ProbeStatus>,
     /// Ids by the probe that brought them.
     brought: HashMap<u32, RoaringBitmap>,
+    /// How many subnets each probe brought.
+    subnets_brought: HashMap<u32, usize>,
     /// Starts of closed rounds to judge again.
     dirty: BTreeSet<u64>,
     rebuild_wanted: bool,
@@ -209,6 +212,7 @@ impl<S: Store> Owner<S> {
         for (node, round_trip_us) in store.round_trips().await? {
             note_round_trip(&mut round_trips_us, node, round_trip_us);
         }
+        let subnets_brought = subnets_brought(&catalogue.subnets_brought_by);
         let retractions = Arc::new(store.retractions().await?);
         let state = State::new(Arc::clone(&epochs)).with_retractions(retractions);
         let around = Surroundings {
@@ -234,6 +238,7 @@ impl<S: Store> Owner<S> {
             round_trips_us,
             probes,
             brought,
+            subnets_brought,
             dirty: BTreeSet::new(),
             rebuild_wanted: false,
             rebuild_not_before: Instant::now(),
@@ -505,6 +510,9 @@ impl<S: Store> Owner<S> {
             let number = u32::try_from(number).unwrap_or(u32::MAX);
             self.brought.entry(*probe).or_default().insert(number);
         }
+        for (_, probe) in &batch.new_subnets {
+            *self.subnets_brought.entry(*probe).or_default() += 1;
+        }
         for sample in &batch.samples {
             if let Some(round_trip_us) = sample.round_trip_us {
                 note_round_trip(&mut self.round_trips_us, sample.node, round_trip_us);
@@ -629,21 +637,6 @@ impl<S> Owner<S> {
         });
         probes.collect()
     }
-}
-
-/// Ids and their numbers, and which probe brought which.
-fn names_of(catalogue: &Catalogue) -> (NodeTable, HashMap<u32, RoaringBitmap>) {
-    let mut nodes = NodeTable::default();
-    let mut brought: HashMap<u32, RoaringBitmap> = HashMap::new();
-    for (number, (id, probe)) in (0..).zip(&catalogue.nodes) {
-        if catalogue.forgotten.contains(&number) {
-            nodes.push_forgotten(*id);
-        } else {
-            nodes.intern(*id);
-            brought.entry(*probe).or_default().insert(number);
-        }
-    }
-    (nodes, brought)
 }
 
 fn note_round_trip(round_trips_us: &mut Chunked<u32>, node: u32, round_trip_us: u32) {

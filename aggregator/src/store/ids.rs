@@ -16,7 +16,8 @@ use super::StoreError;
 use super::damage::vital;
 use super::sqlite::SqliteStore;
 
-/// What version 5 added. A block holds the ids of the numbers from [`PER_BLOCK`] times its own on,
+/// What version 5 added, that of names of subnets it is known which probe brought them (0: it is
+/// not) included. A block holds the ids of the numbers from [`PER_BLOCK`] times its own on,
 /// one after the other; who brought them, as stretches of (probe, how many), both varints; and the
 /// CRC-32 of both in this order. The last block grows. The table of earlier versions, a row per id,
 /// goes once [`pack`] has taken it over.
@@ -26,6 +27,7 @@ CREATE TABLE node_block (
 ) STRICT;
 CREATE TABLE forgotten (number INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL) STRICT;
 INSERT INTO forgotten SELECT number, forgotten_at_ms FROM node WHERE forgotten_at_ms IS NOT NULL;
+ALTER TABLE subnet ADD COLUMN brought_by INTEGER NOT NULL DEFAULT 0;
 ";
 
 /// A page of 4,096 bytes takes a row of 4,061: so many ids and some stretches.

@@ -244,9 +244,13 @@ impl SqliteStore {
         outcomes: &mut Vec<Put>,
     ) -> Result<(), StoreError> {
         let connection = &mut self.connection;
-        for name in &batch.new_subnets {
-            let insert = "INSERT INTO subnet VALUES ((SELECT max(number) + 1 FROM subnet), ?)";
-            sqlx::query(insert).bind(name).execute(&mut *connection).await?;
+        for (name, brought_by) in &batch.new_subnets {
+            let insert = "INSERT INTO subnet VALUES ((SELECT max(number) + 1 FROM subnet), ?, ?)";
+            sqlx::query(insert)
+                .bind(name)
+                .bind(i64::from(*brought_by))
+                .execute(&mut *connection)
+                .await?;
         }
         ids::append(connection, &batch.new_nodes).await?;
         for (node, details) in &batch.details {
@@ -451,12 +455,24 @@ impl Store for SqliteStore {
         let generation = u64::from_le_bytes(self.meta("generation").await?);
         let epochs = self.epochs().await?;
         let probes = self.probes().await?;
-        let subnets = sqlx::query_scalar("SELECT name FROM subnet ORDER BY number")
+        let rows = sqlx::query("SELECT name, brought_by FROM subnet ORDER BY number")
             .fetch_all(&mut self.connection)
             .await;
-        let subnets = vital(subnets, "the names of subnets")?;
+        let rows = vital(rows, "the names of subnets")?;
+        let subnets = rows.iter().map(|row| row.get(0)).collect();
+        let brought_by = |row: &SqliteRow| u32::try_from(row.get::<i64, _>(1)).unwrap_or(0);
+        let subnets_brought_by = rows.iter().map(brought_by).collect();
         let (nodes, forgotten) = self.all_ids().await?;
-        Ok(Catalogue { store_id, generation, epochs, probes, subnets, nodes, forgotten })
+        Ok(Catalogue {
+            store_id,
+            generation,
+            epochs,
+            probes,
+            subnets,
+            subnets_brought_by,
+            nodes,
+            forgotten,
+        })
     }
 
     async fn put(&mut self, batch: &Batch) -> Result<Vec<Put>, StoreError> {

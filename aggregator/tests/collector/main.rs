@@ -127,6 +127,37 @@ async fn bad_parts_are_refused_with_their_reason_and_good_ones_beside_them_are_t
 }
 
 #[tokio::test]
+async fn invented_subnets_are_refused_and_nobody_else_is_disturbed() {
+    let directory = tempfile::tempdir().unwrap();
+    let liar = enrol(directory.path(), "liar", &[]).await;
+    let honest = enrol(directory.path(), "honest", &[]).await;
+    let aggregator = Aggregator::start(directory.path(), &[]).await;
+    let mut collector = aggregator.collector().await;
+    let of = |subnet: String| v1::Part { subnet, ..market(0, ids(0, 1)) };
+    for number in 0..64 {
+        let part = of(format!("made-up-{number}"));
+        let result = submit(&mut collector, &liar, report(vec![part])).await;
+        assert_eq!(status(&result), ReportStatus::Accepted, "{result:?}");
+    }
+    // Also not after a restart: who brought which subnet is stored.
+    aggregator.stop().await;
+    let aggregator = Aggregator::start(directory.path(), &[]).await;
+    let mut collector = aggregator.collector().await;
+    let one_more = report(vec![of("one-more".to_owned()), of("made-up-7".to_owned())]);
+    let result = submit(&mut collector, &liar, one_more).await;
+    assert_eq!(reason(&result), RefusalReason::SubnetInvalid);
+    assert!(result.detail.contains("brought 64 such"), "{}", result.detail);
+    let parts: Vec<i32> = result.parts.iter().map(|part| part.status).collect();
+    assert_eq!(parts[0], ReportStatus::Refused as i32);
+    assert_ne!(parts[1], ReportStatus::Refused as i32, "what is known may be reported");
+    for subnet in ["one-more", "made-up-3"] {
+        let result = submit(&mut collector, &honest, report(vec![of(subnet.to_owned())])).await;
+        assert_eq!(status(&result), ReportStatus::Accepted, "{subnet}: {result:?}");
+    }
+    aggregator.stop().await;
+}
+
+#[tokio::test]
 async fn a_million_invented_nodes_are_refused_and_nobody_else_is_disturbed() {
     let directory = tempfile::tempdir().unwrap();
     let liar = enrol(directory.path(), "liar", &[]).await;

@@ -77,7 +77,7 @@ pub(crate) async fn introduce(store: &mut impl Store) {
     }
     let batch = Batch {
         new_nodes: (0..NODES).map(|number| (id(number), 1)).collect(),
-        new_subnets: SUBNETS[1..].iter().map(|name| (*name).to_owned()).collect(),
+        new_subnets: SUBNETS[1..].iter().map(|name| ((*name).to_owned(), 1)).collect(),
         facts: vec![fact((0, 0, 1, 0), &[], 1)],
         ..Batch::default()
     };

@@ -3,6 +3,7 @@
 //! What is numbered here is known to no stored fact until the batch is committed; if it is not, the
 //! owner takes the numbers back.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use roaring::RoaringBitmap;
@@ -11,11 +12,38 @@ use uptime_proto::{Class, NodeId, Part};
 
 use super::Owner;
 use crate::ledger::evidence::{Fact, FactKey};
+use crate::ledger::nodes::NodeTable;
 use crate::ledger::{PartOutcome, Submission};
-use crate::store::{Batch, Details, NodeSample, Store};
+use crate::store::{Batch, Catalogue, Details, NodeSample, Store};
 
 /// Distinct subnets a store takes; the network has a handful.
 const SUBNETS_MAX: usize = 1_000;
+/// Of them, those that one probe brought: as many as can be named when it is enrolled.
+const SUBNETS_BROUGHT_MAX: usize = 64;
+
+/// Ids and their numbers, and which probe brought which.
+pub(super) fn names_of(catalogue: &Catalogue) -> (NodeTable, HashMap<u32, RoaringBitmap>) {
+    let mut nodes = NodeTable::default();
+    let mut brought: HashMap<u32, RoaringBitmap> = HashMap::new();
+    for (number, (id, probe)) in (0..).zip(&catalogue.nodes) {
+        if catalogue.forgotten.contains(&number) {
+            nodes.push_forgotten(*id);
+        } else {
+            nodes.intern(*id);
+            brought.entry(*probe).or_default().insert(number);
+        }
+    }
+    (nodes, brought)
+}
+
+/// How many subnets each probe brought.
+pub(super) fn subnets_brought(brought_by: &[u32]) -> HashMap<u32, usize> {
+    let mut brought = HashMap::new();
+    for probe in brought_by {
+        *brought.entry(*probe).or_default() += 1;
+    }
+    brought
+}
 
 impl<S: Store> Owner<S> {
     /// Adds a submission's facts to the batch; `None` for each that is in, in order.
@@ -73,7 +101,7 @@ impl<S: Store> Owner<S> {
         now_ms: i64,
     ) -> Result<Fact, (RefusalReason, String)> {
         self.check_unconfirmed(probe, part, batch)?;
-        let subnet = self.subnet_number(&part.key.subnet, batch)?;
+        let subnet = self.subnet_number(&part.key.subnet, probe, batch)?;
         let sets = Class::ALL.map(|class| {
             let numbers = part.sets.of(class).iter().map(|id| self.intern(*id, probe, batch));
             let mut numbers: Vec<u32> = numbers.collect();
@@ -142,8 +170,13 @@ impl<S: Store> Owner<S> {
     pub(super) fn subnet_number(
         &mut self,
         name: &str,
+        probe: u32,
         batch: &mut Batch,
     ) -> Result<u32, (RefusalReason, String)> {
+        let brought = || {
+            let on_the_way = batch.new_subnets.iter().filter(|(_, by)| *by == probe).count();
+            self.subnets_brought.get(&probe).copied().unwrap_or(0) + on_the_way
+        };
         let known = self.subnets.iter().position(|there| there == name);
         let number = match known {
             Some(number) => number,
@@ -151,9 +184,16 @@ impl<S: Store> Owner<S> {
                 let detail = format!("this store has {SUBNETS_MAX} subnets already");
                 return Err((RefusalReason::SubnetInvalid, detail));
             }
+            None if brought() >= SUBNETS_BROUGHT_MAX => {
+                let detail = format!(
+                    "nobody reported this subnet before, and this probe brought \
+                     {SUBNETS_BROUGHT_MAX} such and may bring no more"
+                );
+                return Err((RefusalReason::SubnetInvalid, detail));
+            }
             None => {
                 Arc::make_mut(&mut self.subnets).push(name.to_owned());
-                batch.new_subnets.push(name.to_owned());
+                batch.new_subnets.push((name.to_owned(), probe));
                 self.subnets.len() - 1
             }
         };

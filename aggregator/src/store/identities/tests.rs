@@ -31,7 +31,7 @@ async fn probes_of_an_older_store_keep_their_numbers_and_tokens() {
     let mut older = store(&directory).await;
     // As version 3 had it.
     let back = "
-        DROP TABLE node_block; DROP TABLE forgotten;
+        DROP TABLE node_block; DROP TABLE forgotten; ALTER TABLE subnet DROP COLUMN brought_by;
         CREATE TABLE node (
             number INTEGER PRIMARY KEY, id BLOB NOT NULL, brought_by INTEGER NOT NULL,
             forgotten_at_ms INTEGER
