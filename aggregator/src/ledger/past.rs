@@ -122,7 +122,8 @@ impl<S: Store> Search<'_, S> {
         // What is observed in a round's grace is later than what comes early in the next.
         let reach = epochs.all().iter().map(|it| u64::from(it.period.seconds() + it.grace_s));
         let reach_s = reach.max().unwrap_or(0);
-        let up = self.snapshot.up_within(self.node, self.first_s, self.end_s);
+        let carried_to_s = self.snapshot.carried_to_s();
+        let up = self.snapshot.up_within(self.node, carried_to_s, self.end_s);
         let up_end_s = up.map_or(0, |(_, up_end_s)| up_end_s);
         let low_s = match up {
             Some((_, up_end_s)) => {
@@ -132,10 +133,13 @@ impl<S: Store> Search<'_, S> {
             None => self.first_s,
         };
         let mut found = None;
-        let mut to_s = self.end_s;
+        // Where one sign of life makes a node up, it gave none in rounds in which it was not.
+        let mut to_s = match wants_several(&epochs, up_end_s, self.end_s) {
+            true => self.end_s,
+            false => up_end_s,
+        };
         while to_s > low_s && found.is_none_or(|found| found < millis(to_s + reach_s)) {
             let from_s = to_s.saturating_sub(CHUNK_S).max(low_s);
-            // Where one sign of life makes a node up, it gave none in rounds in which it was not.
             if from_s < up_end_s || wants_several(&epochs, from_s, to_s) {
                 let facts = self.facts(from_s, to_s).await?;
                 let signs = facts.iter().filter(|fact| fact.positive().contains(self.node));
@@ -144,11 +148,18 @@ impl<S: Store> Search<'_, S> {
             to_s = from_s;
         }
         let to_the_beginning = to_s <= low_s && low_s <= self.first_s;
-        if to_the_beginning && self.snapshot.carried_to_s() > 0 {
+        if to_the_beginning && carried_to_s > 0 {
             let node = self.node;
             found = found.max(self.base().await?.seen().of(node));
         }
-        Ok(found)
+        match up {
+            // Of what cannot be read nothing is made up.
+            Some((_, up_end_s)) if found.is_none() => Err(StoreError::Damaged(format!(
+                "the parts of the round that ended at {up_end_s}, in which it was last up, cannot \
+                 be read"
+            ))),
+            _ => Ok(found),
+        }
     }
 
     /// The last offer, where retirement depends on it.

@@ -3,6 +3,7 @@
 //! Owns one corner per test. What should come of it is the oracle's to say, and is said in words
 //! where it is the point.
 
+use uptime_aggregator::store::StoreError;
 use uptime_proto::{Class, Epoch, Kind, NodeId, Outcome, Part, PartKey, Period, Round, Sets};
 use uptime_testkit::oracle::OracleFact;
 
@@ -173,6 +174,27 @@ async fn sums_outlive_their_facts() {
     driver.catch_up(moment(recent + 6, 0)).await;
     let up_rounds = driver.snapshot().view(number).unwrap().tally.up_rounds;
     assert_eq!(up_rounds, 8);
+}
+
+/// What was last seen is not made up where the facts that say so cannot be read.
+#[tokio::test]
+async fn the_past_is_told_from_facts_or_not_at_all() {
+    let mut driver = driver().await;
+    for slot in 0..8 {
+        let facts = [offers(1, slot, 0..3), lookup(1, slot, 0..2, 2..3)];
+        driver.submit(&facts, moment(slot, 11_000)).await;
+    }
+    driver.catch_up(moment(9, 0)).await;
+    let seen = Ok::<_, String>(Some(moment(4, 10_000)));
+    let told = |told: Result<Option<i64>, _>| told.map_err(|error: StoreError| error.to_string());
+    assert_eq!(told(driver.last_seen_by(node_id(1), round(4)).await), seen);
+    assert_eq!(told(driver.last_seen_by(node_id(2), round(4)).await), Ok(None));
+    driver.lose_facts(round(6).start_s()).await;
+    let lost = told(driver.last_seen_by(node_id(1), round(4)).await).unwrap_err();
+    assert!(lost.contains("cannot be read"), "{lost}");
+    // What was last up in it, and what never was, is known without them.
+    assert_eq!(told(driver.last_seen_by(node_id(1), round(7)).await), Ok(Some(moment(7, 10_000))));
+    assert_eq!(told(driver.last_seen_by(node_id(2), round(4)).await), Ok(None));
 }
 
 /// What one probe made up and nobody confirmed is never shown, counts against it, and is forgotten

@@ -156,6 +156,22 @@ impl Driver {
         store.keep(Kept::Latest, &[vec![0; 8]]).await.unwrap();
     }
 
+    /// As if the facts of rounds before this had been damaged.
+    pub async fn lose_facts(&mut self, before_s: u64) {
+        let mut store = SqliteStore::open(self.directory.path()).await.unwrap();
+        assert!(store.prune(before_s).await.unwrap() > 0);
+    }
+
+    /// A node as it was when a round was closed; `None`: it was no confirmed node.
+    pub async fn last_seen_by(
+        &mut self,
+        node: NodeId,
+        round: Round,
+    ) -> Result<Option<i64>, StoreError> {
+        let number = self.snapshot().names.number(&node).unwrap();
+        Ok(self.owner().past(number, round).await?.last_seen_ms)
+    }
+
     pub async fn let_go(&mut self, now_ms: i64) -> u64 {
         self.owner().let_go_at(now_ms).await.unwrap()
     }
