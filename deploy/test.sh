@@ -211,7 +211,10 @@ dependencies() {
     done
 }
 
+# The soak mostly waits: one test more than processors.
 long_tests() {
+    NEXTEST_TEST_THREADS=${NEXTEST_TEST_THREADS:-$((1 + $(nproc)))}
+    export NEXTEST_TEST_THREADS
     UPTIME_TEST_CASES=${UPTIME_TEST_CASES:-$long_cases} \
         cargo nextest run --workspace --locked --profile long --cargo-profile long
 }
