@@ -4,7 +4,7 @@
 //! them, so they stand close: [`PER_BLOCK`] to a row, which fills a page of the file. Knows nothing
 //! of what a node is.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use prost::encoding::{decode_varint, encode_varint};
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
@@ -13,7 +13,7 @@ use uptime_proto::NodeId;
 use uptime_proto::node_id::NODE_ID_BYTES;
 
 use super::StoreError;
-use super::damage::vital;
+use super::damage::{is_damage, vital};
 use super::sqlite::SqliteStore;
 
 /// What version 5 added, that of names of subnets it is known which probe brought them (0: it is
@@ -144,6 +144,14 @@ pub(super) async fn pack(connection: &mut SqliteConnection) -> Result<(), StoreE
     Ok(())
 }
 
+/// The numbers whose id has a later one, too: an id gets another number only when it was forgotten
+/// under the one before.
+fn outnumbered(nodes: &[Brought]) -> BTreeSet<u32> {
+    let mut last = HashMap::new();
+    let earlier = |(number, (id, _)): (u32, &Brought)| last.insert(*id, number);
+    (0..).zip(nodes).filter_map(earlier).collect()
+}
+
 impl SqliteStore {
     /// All ids by number, each with the probe that brought it, and the numbers of forgotten ones.
     pub(super) async fn all_ids(&mut self) -> Result<(Vec<Brought>, BTreeSet<u32>), StoreError> {
@@ -158,12 +166,24 @@ impl SqliteStore {
             }
             all.extend(read_block(block, row)?);
         }
-        let forgotten = sqlx::query_scalar("SELECT number FROM forgotten")
-            .fetch_all(&mut self.connection)
-            .await;
-        let forgotten: Vec<i64> = vital(forgotten, "which ids are forgotten")?;
-        let forgotten = forgotten.into_iter().filter_map(|number| u32::try_from(number).ok());
-        Ok((all, forgotten.collect()))
+        let forgotten: Result<Vec<i64>, sqlx::Error> =
+            sqlx::query_scalar("SELECT number FROM forgotten")
+                .fetch_all(&mut self.connection)
+                .await;
+        let forgotten = match forgotten {
+            Err(error) if is_damage(&error) => {
+                tracing::error!(
+                    %error,
+                    "which ids are forgotten cannot be read: they are known again; \
+                     uptime-aggregator verify tells more, a backup may have it"
+                );
+                outnumbered(&all)
+            }
+            numbers => {
+                numbers?.into_iter().filter_map(|number| u32::try_from(number).ok()).collect()
+            }
+        };
+        Ok((all, forgotten))
     }
 
     /// The ids of these numbers, in their order.
@@ -234,6 +254,13 @@ mod tests {
         store.forget(&[4, 1_000], 7).await.unwrap();
         store.forget(&[4], 9).await.unwrap();
         assert_eq!(store.all_ids().await.unwrap().1, [4, 1_000].into());
+    }
+
+    #[test]
+    fn an_id_with_several_numbers_is_forgotten_under_all_but_the_last() {
+        let nodes = [1, 2, 3, 1, 4, 1, 3].map(node);
+        assert_eq!(outnumbered(&nodes), [0, 2, 3].into());
+        assert_eq!(outnumbered(&nodes[..3]), [].into());
     }
 
     #[tokio::test]

@@ -56,7 +56,7 @@ fn nothing_of_it_is_to_be_found_in_the_directory() {
 }
 
 #[test]
-fn long_records_are_read_whole() {
+fn records_longer_than_one_reading_come_whole() {
     let (_place, mut table) = table();
     let long = |length: usize| details(&"x".repeat(length), "vm", 0);
     let lengths = [ONE_BYTES - 40, ONE_BYTES, ONE_BYTES + 1, MANY_BYTES - 40, 3 * MANY_BYTES, 1];
