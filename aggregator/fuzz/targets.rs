@@ -29,13 +29,16 @@ pub(crate) const TARGETS: &[Target] = &[
     ("stored_sets", stored_sets),
 ];
 
-/// The bytes as the first piece of a kept state, but for the checksum: refused, or a state.
+/// The bytes as two pieces of a kept state, but for the checksums, before them the length of the
+/// first in two bytes, little-endian: refused, or a state.
 fn kept_state(bytes: &[u8]) {
     let period = Period::new(30).expect("a period");
     let epochs = Arc::new(Epochs::new(vec![Epoch::with_defaults(period)]).expect("one epoch"));
-    let mut piece = bytes.to_vec();
-    piece.extend(crc32fast::hash(bytes).to_le_bytes());
-    kept::read(&[piece], &epochs, &Arc::default()).ok();
+    let Some((length, bytes)) = bytes.split_first_chunk::<2>() else { return };
+    let (head, nodes) = bytes.split_at(bytes.len().min(u16::from_le_bytes(*length).into()));
+    let sealed = |piece: &[u8]| [piece, &crc32fast::hash(piece).to_le_bytes()].concat();
+    kept::read(&[sealed(head)], &epochs, &Arc::default()).ok();
+    kept::read(&[sealed(head), sealed(nodes)], &epochs, &Arc::default()).ok();
 }
 
 /// Runs the target of this name.

@@ -41,12 +41,28 @@ const ENDS: &str = "from=0001-01-01&to=2026-01-31T12:34:56.5%2B01:00";
 const SETS: [u8; 23] =
     [1, 0, 3, 0, 0, 0, 0, 0xe0, 0x40, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 1, 0x60];
 
+/// The two pieces of a golden kept state, each with its length before it, as the target takes them.
+fn two_pieces(golden: &[u8]) -> Vec<u8> {
+    let piece = |bytes: &'_ [u8]| {
+        let (length, rest) = bytes.split_first_chunk::<4>().unwrap();
+        let (piece, rest) = rest.split_at(u32::from_le_bytes(*length) as usize);
+        (piece[..piece.len() - 4].to_vec(), rest.to_vec())
+    };
+    let (head, rest) = piece(golden);
+    let (nodes, rest) = piece(&rest);
+    assert!(rest.is_empty());
+    let length = u16::try_from(head.len()).unwrap();
+    [&length.to_le_bytes()[..], &head, &nodes].concat()
+}
+
 #[test]
 fn the_corpus_is_fresh() {
     let sealed = |bytes: &[u8]| bytes[..bytes.len() - 4].to_vec();
     let segment = include_bytes!("../src/store/segment/golden-1.bin");
     let files = [
-        ("kept_state", "version", vec![8, 1]),
+        ("kept_state", "version", vec![2, 0, 8, 1]),
+        ("kept_state", "first", two_pieces(include_bytes!("../src/ledger/kept/golden-1.bin"))),
+        ("kept_state", "golden", two_pieces(include_bytes!("../src/ledger/kept/golden-2.bin"))),
         ("stored_segment", "golden", sealed(segment)),
         ("stored_sets", "full", SETS.to_vec()),
         ("query_string", "table", TABLE.as_bytes().to_vec()),
