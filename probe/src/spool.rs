@@ -77,6 +77,7 @@ use tokio::sync::Notify;
 use uptime_proto::convert::PartLimits;
 use uptime_proto::{Part, Round, Sample, v1};
 
+pub use beside::Done;
 use beside::{Beside, DETAILS_MAX, SAMPLES_MAX};
 pub use cursor::{Cursor, Item};
 use opening::NotOpen;
@@ -244,8 +245,25 @@ impl Spool {
     /// for the disk, its round will be reported as a gap.
     pub fn append(&self, part: Part, limits: &PartLimits) -> Result<u64, SpoolError> {
         let sequence = self.lock().append(part, limits)?;
+        self.beside().last_sequence = sequence;
         self.appended.notify_one();
         Ok(sequence)
+    }
+
+    /// No further part of the round of this start will be appended. The aggregator is told once,
+    /// after the parts that were appended before; a restart forgets it.
+    pub fn round_done(&self, round_s: u64) {
+        let mut beside = self.beside();
+        beside.done = Some(Done { after: beside.last_sequence, round_s });
+        self.appended.notify_one();
+    }
+
+    /// Takes what [`Spool::round_done`] left, once the part of this number is the last to be sent
+    /// before it; with `None`, when nothing more waits to be sent.
+    #[must_use]
+    pub fn take_done(&self, sequence: Option<u64>) -> Option<Done> {
+        let is_due = |done: &mut Done| sequence.is_none_or(|sequence| done.after == sequence);
+        self.beside().done.take_if(is_due)
     }
 
     /// Leaves a gap to be sent: rounds that are lost. Written, synced, and waiting like a part;

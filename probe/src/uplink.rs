@@ -257,7 +257,7 @@ impl Uplink {
     /// With what failed.
     pub async fn greet(&self) -> Result<Greeting, UplinkError> {
         let address = self.options.aggregators.first().cloned().unwrap_or_default();
-        let session = self.open(&address).await?;
+        let session = self.open(&address, true).await?;
         Ok(Greeting {
             probe_name: session.welcome.probe_name,
             clock_offset_ms: session.clock_offset_ms,
@@ -265,7 +265,9 @@ impl Uplink {
         })
     }
 
-    async fn open(&self, address: &str) -> Result<Session, UplinkError> {
+    /// Connects and exchanges greetings. With `check_only` the stream does nothing else, and does not
+    /// take over from a running probe of the same identity.
+    async fn open(&self, address: &str, check_only: bool) -> Result<Session, UplinkError> {
         let unreachable =
             |detail: String| UplinkError::Unreachable { address: address.to_owned(), detail };
         let channel = dial(address, &self.options.tls).await.map_err(unreachable)?;
@@ -282,6 +284,7 @@ impl Uplink {
             software_version: env!("CARGO_PKG_VERSION").to_owned(),
             instance_id: self.instance_id.to_vec().into(),
             subnets: self.options.subnets.clone(),
+            check_only,
         };
         let asked_ms = now_unix_ms();
         // There is room for it: nothing else was sent on this stream.
@@ -314,7 +317,7 @@ impl Uplink {
     }
 
     async fn session(&mut self, address: &str) -> UplinkError {
-        let session = match self.open(address).await {
+        let session = match self.open(address, false).await {
             Ok(session) => session,
             Err(error) => return error,
         };
@@ -410,9 +413,18 @@ impl Uplink {
         in_flight: &mut InFlight,
     ) -> Result<bool, UplinkError> {
         let Some((sequence, item)) = cursor.next_item() else {
-            return Ok(false);
+            let Some(done) = self.spool.take_done(None) else {
+                return Ok(false);
+            };
+            let report = v1::Report {
+                report_id: in_flight.insert(None),
+                round_done: true,
+                done_round_unix_s: done.round_s,
+                ..v1::Report::default()
+            };
+            return sending.send(report).await.map(|()| true);
         };
-        let report_id = in_flight.insert(sequence);
+        let report_id = in_flight.insert(Some(sequence));
         let mut report = v1::Report { report_id, ..v1::Report::default() };
         match item {
             Item::Gap(gap) => report.gaps.push(gap),
@@ -426,19 +438,19 @@ impl Uplink {
                 let samples = self.spool.take_samples(sequence, SAMPLES_PER_REPORT);
                 report.compact_samples = samples_to_compact(&samples, &sending.encoder).into();
                 report.details = self.spool.take_details(sequence, DETAILS_PER_REPORT);
+                report.round_done = self.spool.take_done(Some(sequence)).is_some();
             }
         }
-        let sent = sending.outbound.send(message(ToAggregator::Report(report))).await;
-        sent.map_err(|_| UplinkError::Ended("the connection was lost".to_owned()))?;
-        counter!("uptime_uplink_reports_sent_total").increment(1);
-        Ok(true)
+        sending.send(report).await.map(|()| true)
     }
 
     fn receive(&mut self, received: Message, in_flight: &mut InFlight) -> Result<(), UplinkError> {
         let nonsense = |what: String| UplinkError::Ended(format!("nonsense: {what}"));
         match received {
             Message::Result(result) => match in_flight.remove(result.report_id) {
-                Some(sequence) => self.answered(sequence, &result),
+                Some(Some(sequence)) => self.answered(sequence, &result),
+                // It only told that a round is done.
+                Some(None) => Ok(()),
                 None => Err(nonsense(format!("an answer to no report: {}", result.report_id))),
             },
             Message::Assignment(assignment) => self.orders.assigned(&assignment).map_err(nonsense),
@@ -514,12 +526,21 @@ struct Sending {
     in_flight_max: usize,
 }
 
+impl Sending {
+    async fn send(&self, report: v1::Report) -> Result<(), UplinkError> {
+        let sent = self.outbound.send(message(ToAggregator::Report(report))).await;
+        sent.map_err(|_| UplinkError::Ended("the connection was lost".to_owned()))?;
+        counter!("uptime_uplink_reports_sent_total").increment(1);
+        Ok(())
+    }
+}
+
 /// The reports that were sent and not answered. Their ids are the least that are free, and thus
 /// short; what they stand for in the spool grows for ever.
 #[derive(Debug, Default)]
 struct InFlight {
-    /// Sequence numbers by id.
-    reports: BTreeMap<u64, u64>,
+    /// Sequence numbers by id; `None`: nothing of the spool was sent.
+    reports: BTreeMap<u64, Option<u64>>,
 }
 
 impl InFlight {
@@ -527,14 +548,14 @@ impl InFlight {
         self.reports.len()
     }
 
-    fn insert(&mut self, sequence: u64) -> u64 {
+    fn insert(&mut self, sequence: Option<u64>) -> u64 {
         let free = (1..).zip(self.reports.keys()).find(|(id, taken)| id < *taken);
         let id = free.map_or(self.reports.len() as u64 + 1, |(id, _)| id);
         self.reports.insert(id, sequence);
         id
     }
 
-    fn remove(&mut self, id: u64) -> Option<u64> {
+    fn remove(&mut self, id: u64) -> Option<Option<u64>> {
         self.reports.remove(&id)
     }
 }
@@ -583,12 +604,12 @@ mod tests {
     #[test]
     fn reports_have_short_ids_that_are_used_again() {
         let mut in_flight = InFlight::default();
-        assert_eq!([700, 701, 702].map(|sequence| in_flight.insert(sequence)), [1, 2, 3]);
-        assert_eq!(in_flight.remove(2), Some(701));
+        assert_eq!([700, 701, 702].map(|sequence| in_flight.insert(Some(sequence))), [1, 2, 3]);
+        assert_eq!(in_flight.remove(2), Some(Some(701)));
         assert_eq!(in_flight.remove(2), None);
-        assert_eq!(in_flight.insert(703), 2);
-        assert_eq!(in_flight.insert(704), 4);
-        assert_eq!((in_flight.remove(1), in_flight.insert(705)), (Some(700), 1));
+        assert_eq!(in_flight.insert(Some(703)), 2);
+        assert_eq!(in_flight.insert(None), 4);
+        assert_eq!((in_flight.remove(1), in_flight.insert(Some(705))), (Some(Some(700)), 1));
         assert_eq!(in_flight.len(), 4);
     }
 }

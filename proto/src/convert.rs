@@ -216,6 +216,16 @@ fn check_sets(part: &Part) -> Result<(), Refusal> {
         let detail = "UNREACHABLE in a part that could not look";
         return Err(Refusal::new(RefusalReason::Contradiction, detail));
     }
+    let failed = part.sets.of(Class::Failed);
+    if !failed.is_empty() && part.outcome == Outcome::Looked {
+        let detail = "FAILED in a part that looked";
+        return Err(Refusal::new(RefusalReason::Contradiction, detail));
+    }
+    let mut earlier = part.sets.of(Class::AskedEarlier).iter();
+    if let Some(id) = earlier.find(|id| unreachable.binary_search(id).is_err()) {
+        let detail = format!("{id} is ASKED_EARLIER and not UNREACHABLE");
+        return Err(Refusal::new(RefusalReason::Contradiction, detail));
+    }
     for positive in [Class::Seen, Class::Answered] {
         let found = part.sets.of(positive);
         if let Some(id) = unreachable.iter().find(|id| found.binary_search(id).is_ok()) {

@@ -17,11 +17,27 @@ pub enum Class {
     Seen,
     Answered,
     Unreachable,
+    Failed,
+    AskedEarlier,
 }
+
+/// How many classes there are: the length of arrays that hold one thing per class.
+pub const CLASSES: usize = 6;
+
+/// The first classes in canonical order, which every form has known from the beginning. Stored
+/// forms and digests leave the later ones out where they are empty.
+pub const FIRST_CLASSES: usize = 4;
 
 impl Class {
     /// All classes, in canonical order.
-    pub const ALL: [Self; 4] = [Self::Offer, Self::Seen, Self::Answered, Self::Unreachable];
+    pub const ALL: [Self; CLASSES] = [
+        Self::Offer,
+        Self::Seen,
+        Self::Answered,
+        Self::Unreachable,
+        Self::Failed,
+        Self::AskedEarlier,
+    ];
 
     /// Its place in [`Class::ALL`] and in arrays that hold one thing per class.
     #[must_use]
@@ -34,7 +50,7 @@ impl Class {
     pub const fn fits(self, kind: Kind) -> bool {
         match kind {
             Kind::Market => matches!(self, Self::Offer),
-            Kind::Lookup => matches!(self, Self::Seen | Self::Answered | Self::Unreachable),
+            Kind::Lookup => !matches!(self, Self::Offer),
             Kind::Relay => matches!(self, Self::Seen),
         }
     }
@@ -48,6 +64,8 @@ impl Class {
             v1::EvidenceClass::Seen => Some(Self::Seen),
             v1::EvidenceClass::Answered => Some(Self::Answered),
             v1::EvidenceClass::Unreachable => Some(Self::Unreachable),
+            v1::EvidenceClass::Failed => Some(Self::Failed),
+            v1::EvidenceClass::AskedEarlier => Some(Self::AskedEarlier),
         }
     }
 
@@ -59,6 +77,8 @@ impl Class {
             Self::Seen => v1::EvidenceClass::Seen,
             Self::Answered => v1::EvidenceClass::Answered,
             Self::Unreachable => v1::EvidenceClass::Unreachable,
+            Self::Failed => v1::EvidenceClass::Failed,
+            Self::AskedEarlier => v1::EvidenceClass::AskedEarlier,
         }
     }
 }
@@ -184,7 +204,7 @@ pub struct PartKey {
 
 /// The observations of a part: for each class a sorted set of ids.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Sets([Vec<NodeId>; 4]);
+pub struct Sets([Vec<NodeId>; CLASSES]);
 
 impl Sets {
     /// The ids of one class, ascending, none twice.
@@ -253,6 +273,7 @@ impl Part {
     /// (u32), part number (u16), kind (u8, wire value), reason (u8, wire value, 0 for "looked"),
     /// `observed_at_ms` (i64), relay session age (u64, `u64::MAX` for none); then per class in
     /// canonical order the class (u8, wire value), the number of ids (u64) and the ids ascending.
+    /// Classes after the first [`FIRST_CLASSES`] enter only where they have ids.
     ///
     /// Neither wire bytes nor node numbers enter, so every form of the same part has one digest.
     #[must_use]
@@ -274,6 +295,9 @@ impl Part {
         hasher.update(&self.relay_session_age_s.map_or(u64::MAX, u64::from).to_le_bytes());
         for class in Class::ALL {
             let ids = self.sets.of(class);
+            if class.index() >= FIRST_CLASSES && ids.is_empty() {
+                continue;
+            }
             hasher.update(&[class.to_wire() as u8]);
             hasher.update(&(ids.len() as u64).to_le_bytes());
             let bytes: Vec<u8> = NodeId::concatenate(ids);
@@ -326,6 +350,14 @@ mod tests {
             Part { relay_session_age_s: None, ..base.clone() },
             Part { relay_session_age_s: Some(0), ..base.clone() },
             Part { sets: Sets::default(), ..base.clone() },
+            Part {
+                sets: base.sets.clone().with(Class::Failed, vec![NodeId::new([3; 20])]),
+                ..base.clone()
+            },
+            Part {
+                sets: base.sets.clone().with(Class::AskedEarlier, vec![NodeId::new([3; 20])]),
+                ..base.clone()
+            },
             Part {
                 sets: Sets::default().with(Class::Answered, base.sets.of(Class::Seen).to_vec()),
                 ..base.clone()

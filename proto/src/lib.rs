@@ -11,13 +11,15 @@ pub mod round;
 pub mod sample;
 pub mod settings;
 
-pub use evidence::{Class, Digest, Kind, Outcome, Part, PartKey, Reason, Sets};
+pub use evidence::{
+    CLASSES, Class, Digest, FIRST_CLASSES, Kind, Outcome, Part, PartKey, Reason, Sets,
+};
 pub use node_id::NodeId;
 pub use round::{Epoch, Epochs, Period, Round};
 pub use sample::Sample;
 
 /// The version of the probe's protocol that this crate speaks; see `Hello.protocol_version`.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// The largest message either end sends or takes, in bytes (the contract's 1 MiB).
 pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;

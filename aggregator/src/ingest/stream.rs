@@ -25,6 +25,8 @@ use crate::store::ProbeRecord;
 const OUTBOUND_MAX: usize = 128;
 /// A stream that does not say hello in this time is ended.
 const HELLO_WITHIN: Duration = Duration::from_secs(10);
+/// Version 1 lacks what later versions added, and nothing else changed.
+const PROTOCOL_VERSIONS: std::ops::RangeInclusive<u32> = 1..=PROTOCOL_VERSION;
 /// A native probe sends a heartbeat every 10 s; three missed ones end the stream.
 const SILENCE_MAX: Duration = Duration::from_secs(35);
 
@@ -55,6 +57,11 @@ async fn serve(ingest: Ingest, caller: Caller, mut inbound: Inbound, outbound: O
             return;
         }
     };
+    if hello.check_only {
+        outbound.send(Ok(message(Message::Welcome(welcome(&ingest, probe))))).await.ok();
+        tracing::info!(probe = probe.name, version = hello.software_version, "checked");
+        return;
+    }
     let (serial, superseded) =
         ingest.connections.enter(probe.number, &probe.name, outbound.clone());
     tracing::info!(probe = probe.name, version = hello.software_version, "connected");
@@ -102,10 +109,10 @@ async fn first_hello(inbound: &mut Inbound) -> Result<v1::Hello, Status> {
         let detail = format!("the first message, within {HELLO_WITHIN:?}, must be Hello");
         return Err(Status::failed_precondition(detail));
     };
-    if hello.protocol_version != PROTOCOL_VERSION {
+    if !PROTOCOL_VERSIONS.contains(&hello.protocol_version) {
         return Err(Status::failed_precondition(format!(
-            "this aggregator speaks protocol version {PROTOCOL_VERSION}, the probe {}: install \
-             matching versions",
+            "this aggregator speaks protocol versions 1 to {PROTOCOL_VERSION}, the probe {}: \
+             install matching versions",
             hello.protocol_version
         )));
     }

@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 
 use roaring::RoaringBitmap;
 use uptime_proto::{
-    Class, Digest, Epoch, Kind, NodeId, Outcome, Part, PartKey, Reason, Round, Sets,
+    CLASSES, Class, Digest, Epoch, Kind, NodeId, Outcome, Part, PartKey, Reason, Round, Sets,
 };
 
 use super::verdict::Ballot;
@@ -32,7 +32,7 @@ pub struct Fact {
     /// Age of the daemon's relay session, seconds.
     pub relay_session_age_s: Option<u32>,
     /// Node numbers per class, in the order of [`Class::ALL`].
-    pub sets: Arc<[RoaringBitmap; 4]>,
+    pub sets: Arc<[RoaringBitmap; CLASSES]>,
 }
 
 /// The key of a fact. Orders by round first, as the store does.
@@ -337,7 +337,7 @@ mod tests {
             observed_at_ms: 75_000,
             received_at_ms: 75_001,
             relay_session_age_s: age,
-            sets: Arc::new([empty(), set(seen), empty(), set(dead)]),
+            sets: Arc::new([empty(), set(seen), empty(), set(dead), empty(), empty()]),
         }
     }
 

@@ -247,7 +247,7 @@ mod tests {
             observed_at_ms: round.start_ms() + 20_000,
             received_at_ms: round.start_ms() + 20_100,
             relay_session_age_s: Some(if letter == 'y' { 5 } else { 600 }),
-            sets: Arc::new([set('o'), set('+'), set('a'), set('-')]),
+            sets: Arc::new([set('o'), set('+'), set('a'), set('-'), set('f'), set('e')]),
         }
     }
 

@@ -1,18 +1,23 @@
 //! How the sets of a fact look on disk.
 //!
-//! Owns the format, version 1: version (u8 = 1); form (u8: 0 full, 1 difference); for a
-//! difference the first 4 bytes of the digest of its base, which is the fact of the same subnet,
-//! period, probe and number one period earlier; per class in canonical order the length (u32) and
-//! the coded set (see `uptime_proto::convert::runs`) of the node numbers, or of those that changed;
-//! CRC-32 (u32) of everything before it. Integers are little-endian. A change of this layout is a
-//! new version, and the old one stays readable.
+//! Owns the format: version (u8); form (u8: 0 full, 1 difference); for a difference the first 4
+//! bytes of the digest of its base, which is the fact of the same subnet, period, probe and number
+//! one period earlier; per class in canonical order the length (u32) and the coded set (see
+//! `uptime_proto::convert::runs`) of the node numbers, or of those that changed; CRC-32 (u32) of
+//! everything before it. Integers are little-endian. Version 2 has every class. Version 1 has the
+//! first four and is written where the others are empty or did not change. A change of this layout
+//! is a new version, and the old ones stay readable.
 
 use roaring::RoaringBitmap;
 use uptime_proto::convert::runs;
+use uptime_proto::{CLASSES, FIRST_CLASSES};
 
-type Sets = [RoaringBitmap; 4];
+type Sets = [RoaringBitmap; CLASSES];
 
-const VERSION: u8 = 1;
+/// The version with the first four classes.
+const FIRST_VERSION: u8 = 1;
+/// The version with every class.
+const VERSION: u8 = 2;
 const FULL: u8 = 0;
 const DIFFERENCE: u8 = 1;
 
@@ -21,9 +26,9 @@ const DIFFERENCE: u8 = 1;
 pub(super) enum BlobError {
     #[error("the checksum does not match: the bytes were damaged on disk")]
     Checksum,
-    #[error("written in version {0} of the format, this program reads version 1")]
+    #[error("written in version {0} of the format, this program reads versions 1 and 2")]
     Version(u8),
-    #[error("the layout is not that of version 1")]
+    #[error("the layout is not that of its version")]
     Layout,
     #[error("it is a difference to a fact that is missing or damaged")]
     Base,
@@ -33,7 +38,19 @@ pub(super) enum BlobError {
 pub(super) type BaseTag = [u8; 4];
 
 pub(super) fn encode(sets: &Sets, base: Option<(BaseTag, &Sets)>) -> Vec<u8> {
-    let mut bytes = vec![VERSION];
+    let differences: Vec<Vec<u8>> = sets
+        .iter()
+        .enumerate()
+        .map(|(index, set)| match base {
+            None => runs::encode(ranges(set)),
+            Some((_, base)) => runs::encode(ranges(&(set ^ &base[index]))),
+        })
+        .collect();
+    let (first, later) = differences.split_at(FIRST_CLASSES);
+    let only_first = later.iter().all(Vec::is_empty);
+    let (version, written) =
+        if only_first { (FIRST_VERSION, first) } else { (VERSION, differences.as_slice()) };
+    let mut bytes = vec![version];
     match base {
         None => bytes.push(FULL),
         Some((tag, _)) => {
@@ -41,11 +58,7 @@ pub(super) fn encode(sets: &Sets, base: Option<(BaseTag, &Sets)>) -> Vec<u8> {
             bytes.extend(tag);
         }
     }
-    for (index, set) in sets.iter().enumerate() {
-        let runs = match base {
-            None => runs::encode(ranges(set)),
-            Some((_, base)) => runs::encode(ranges(&(set ^ &base[index]))),
-        };
+    for runs in written {
         bytes.extend(u32::try_from(runs.len()).unwrap_or(u32::MAX).to_le_bytes());
         bytes.extend(runs);
     }
@@ -64,9 +77,11 @@ pub(super) fn decode<'a>(
         return Err(BlobError::Checksum);
     }
     let (head, mut rest) = body.split_first_chunk::<2>().ok_or(BlobError::Layout)?;
-    if head[0] != VERSION {
-        return Err(BlobError::Version(head[0]));
-    }
+    let classes = match head[0] {
+        FIRST_VERSION => FIRST_CLASSES,
+        VERSION => CLASSES,
+        other => return Err(BlobError::Version(other)),
+    };
     let mut sets = match head[1] {
         FULL => Sets::default(),
         DIFFERENCE => {
@@ -76,7 +91,7 @@ pub(super) fn decode<'a>(
         }
         _ => return Err(BlobError::Layout),
     };
-    for set in &mut sets {
+    for set in sets.iter_mut().take(classes) {
         let (length, after) = rest.split_first_chunk::<4>().ok_or(BlobError::Layout)?;
         let length = u32::from_le_bytes(*length) as usize;
         let (coded, after) = after.split_at_checked(length).ok_or(BlobError::Layout)?;
@@ -111,8 +126,12 @@ mod tests {
     use super::*;
 
     fn sets() -> impl Strategy<Value = Sets> {
-        prop::array::uniform4(prop::collection::btree_set(0u32..2_000, 0..300))
-            .prop_map(|sets| sets.map(|set| set.into_iter().collect()))
+        let set = || prop::collection::btree_set(0u32..2_000, 0..300);
+        let later = prop::collection::btree_set(0u32..2_000, 0..3);
+        (prop::array::uniform4(set()), prop::array::uniform2(later)).prop_map(|(first, later)| {
+            let mut sets = first.into_iter().chain(later).map(|set| set.into_iter().collect());
+            std::array::from_fn(|_| sets.next().unwrap_or_default())
+        })
     }
 
     proptest! {
@@ -141,8 +160,17 @@ mod tests {
 
     #[test]
     fn the_format_is_fixed() {
-        let sets: Sets = [[0u32, 1, 2, 9].into_iter().collect(), [].into(), [].into(), [3].into()];
-        let hex: String = encode(&sets, None).iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(hex, "01000300000000e04000000000000000000200000001606fa6eb24");
+        let hex = |sets: &Sets| -> String {
+            encode(sets, None).iter().map(|byte| format!("{byte:02x}")).collect()
+        };
+        let mut sets = Sets::default();
+        sets[0] = [0u32, 1, 2, 9].into_iter().collect();
+        sets[3] = [3].into();
+        assert_eq!(hex(&sets), "01000300000000e04000000000000000000200000001606fa6eb24");
+        sets[5] = [3].into();
+        assert_eq!(
+            hex(&sets),
+            "02000300000000e04000000000000000000200000001600000000002000000016052a8e6f3"
+        );
     }
 }

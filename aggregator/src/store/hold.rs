@@ -49,7 +49,7 @@ mod tests {
             observed_at_ms: round.start_ms() + 100,
             received_at_ms: round.start_ms() + 200,
             relay_session_age_s: None,
-            sets: Arc::new([offers, empty(), empty(), empty()]),
+            sets: Arc::new([offers, empty(), empty(), empty(), empty(), empty()]),
         };
         let new_nodes = if round_s == 0 {
             (0..nodes).map(|n| (NodeId::new([u8::try_from(n).unwrap(); 20]), 1)).collect()

@@ -1,10 +1,10 @@
 //! How the parts of a closed day look on disk, packed.
 //!
-//! Owns the format, version 1. A segment holds the parts of a span of time, each key once, column
+//! Owns the format, versions 1 and 2. A segment holds the parts of a span of time, each key once, column
 //! by column, because neighbours in a column are alike. Refuses whatever does not read back whole.
 //!
 //! Layout, integers little-endian, `varint` as in protobuf, `zigzag` for signed ones:
-//! * version (u8 = 1); start of the span in seconds (u64); then the head and the columns, each as
+//! * version (u8); start of the span in seconds (u64); then the head and the columns, each as
 //!   plain length (varint), packed length (varint) and a zstd frame;
 //! * CRC-32 (u32) of everything before it.
 //!
@@ -22,6 +22,8 @@
 //! * `Ages`: where known, seconds less those expected from the part before (zigzag varint);
 //! * `Offer`, `Seen`, `Answered`, `Unreachable`: how many ranges of node numbers differ from what
 //!   was expected (varint);
+//! * `Failed`, `AskedEarlier`: the same; only in version 2, which is written where one of them is not
+//!   empty, and as the last columns there;
 //! * `Gaps…`, per range: numbers between it and the range before in its set, lowest byte here, the
 //!   rest (varint) there; `Lengths`, per range: its length less one (varint).
 //!
@@ -33,12 +35,14 @@ use std::collections::BTreeMap;
 
 use prost::encoding::{decode_varint, encode_varint};
 use roaring::RoaringBitmap;
-use uptime_proto::{Kind, Outcome, Period, Reason, Round};
+use uptime_proto::{CLASSES, FIRST_CLASSES, Kind, Outcome, Period, Reason, Round};
 
 use super::blob::ranges;
 use crate::ledger::evidence::{Fact, FactKey};
 
-const VERSION: u8 = 1;
+/// Without the columns of [`Column::Failed`] and [`Column::AskedEarlier`].
+const FIRST_VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const HEAD_BYTES: usize = 9;
 /// Packing happens once a day and is small: the strongest level that needs no large tables.
 const LEVEL: i32 = 19;
@@ -67,12 +71,22 @@ enum Column {
     GapsLow,
     GapsHigh,
     Lengths,
+    Failed,
+    AskedEarlier,
 }
 
-const COLUMNS: usize = 15;
-const SETS: [Column; 4] = [Column::Offer, Column::Seen, Column::Answered, Column::Unreachable];
+const COLUMNS: usize = 17;
+const FIRST_COLUMNS: usize = Column::Failed as usize;
+const SETS: [Column; CLASSES] = [
+    Column::Offer,
+    Column::Seen,
+    Column::Answered,
+    Column::Unreachable,
+    Column::Failed,
+    Column::AskedEarlier,
+];
 
-type Sets = [RoaringBitmap; 4];
+type Sets = [RoaringBitmap; CLASSES];
 type Slot = (u32, u32, u32, u16);
 
 /// Why bytes are no segment.
@@ -80,9 +94,9 @@ type Slot = (u32, u32, u32, u16);
 pub(super) enum SegmentError {
     #[error("the checksum does not match: the bytes were damaged on disk")]
     Checksum,
-    #[error("written in version {0} of the format, this program reads version 1")]
+    #[error("written in version {0} of the format, this program reads versions 1 and 2")]
     Version(u8),
-    #[error("the layout is not that of version 1")]
+    #[error("the layout is not that of its version")]
     Layout,
 }
 
@@ -219,16 +233,19 @@ fn slot_of(key: &FactKey) -> Slot {
 pub(super) struct Packer {
     from_s: u64,
     slots: BTreeMap<Slot, Written>,
+    /// Whether a part has a class that the first version has no column for.
+    has_later_classes: bool,
 }
 
 impl Packer {
     /// For parts of rounds that start at or after this.
     pub(super) fn new(from_s: u64) -> Self {
-        Self { from_s, slots: BTreeMap::new() }
+        Self { from_s, slots: BTreeMap::new(), has_later_classes: false }
     }
 
     /// Adds a part; within a slot rounds ascend. Answers the bytes it takes, not yet compressed.
     pub(super) fn push(&mut self, fact: &Fact) -> usize {
+        self.has_later_classes |= fact.sets.iter().skip(FIRST_CLASSES).any(|set| !set.is_empty());
         let slot = slot_of(&fact.key);
         let expected = Expected::new(self.from_s, slot.1);
         let fresh = || Written { expected, ..Written::default() };
@@ -239,6 +256,10 @@ impl Packer {
     }
 
     pub(super) fn finish(self) -> std::io::Result<Vec<u8>> {
+        let (version, count) = match self.has_later_classes {
+            true => (VERSION, COLUMNS),
+            false => (FIRST_VERSION, FIRST_COLUMNS),
+        };
         let mut head = Vec::new();
         encode_varint(self.slots.len() as u64, &mut head);
         let mut columns: [Vec<u8>; COLUMNS] = Default::default();
@@ -250,14 +271,14 @@ impl Packer {
             for value in [written.parts, zigzag(observed), zigzag(received)] {
                 encode_varint(value, &mut head);
             }
-            for (all, column) in columns.iter_mut().zip(&written.columns) {
+            for (all, column) in columns.iter_mut().zip(&written.columns).take(count) {
                 encode_varint(column.len() as u64, &mut head);
                 all.extend(column);
             }
         }
-        let mut bytes = vec![VERSION];
+        let mut bytes = vec![version];
         bytes.extend(self.from_s.to_le_bytes());
-        for column in std::iter::once(&head).chain(&columns) {
+        for column in std::iter::once(&head).chain(columns.iter().take(count)) {
             let packed = zstd::bulk::compress(column, LEVEL)?;
             encode_varint(column.len() as u64, &mut bytes);
             encode_varint(packed.len() as u64, &mut bytes);
@@ -287,7 +308,9 @@ struct Reading {
 /// A segment being read, its parts in the order of their keys.
 #[derive(Debug)]
 pub(super) struct Unpacker {
+    /// Those that the segment's version has; the others are empty.
     columns: [Vec<u8>; COLUMNS],
+    column_count: usize,
     slots: Vec<Reading>,
 }
 
@@ -321,19 +344,21 @@ impl Unpacker {
         let (start, mut rest) =
             body.split_first_chunk::<HEAD_BYTES>().ok_or(SegmentError::Layout)?;
         let [version, from_s @ ..] = *start;
-        if version != VERSION {
-            return Err(SegmentError::Version(version));
-        }
+        let column_count = match version {
+            FIRST_VERSION => FIRST_COLUMNS,
+            VERSION => COLUMNS,
+            other => return Err(SegmentError::Version(other)),
+        };
         let from_s = u64::from_le_bytes(from_s);
         let head = column(&mut rest)?;
         let mut columns: [Vec<u8>; COLUMNS] = Default::default();
-        for slot in &mut columns {
+        for slot in columns.iter_mut().take(column_count) {
             *slot = column(&mut rest)?;
         }
         if !rest.is_empty() {
             return Err(SegmentError::Layout);
         }
-        let mut unpacker = Self { columns, slots: Vec::new() };
+        let mut unpacker = Self { columns, column_count, slots: Vec::new() };
         unpacker.read_head(&mut head.as_slice(), from_s)?;
         Ok(unpacker)
     }
@@ -352,7 +377,7 @@ impl Unpacker {
             let reading =
                 Reading { slot, period, left, observed_ms, received_ms, expected, at, next: None };
             self.slots.push(reading);
-            for (column, place) in self.columns.iter().zip(&mut at) {
+            for (column, place) in self.columns.iter().zip(&mut at).take(self.column_count) {
                 let length: usize = narrow(varint(head)?)?;
                 *place = place.checked_add(length).ok_or(SegmentError::Layout)?;
                 if *place > column.len() {
@@ -450,7 +475,8 @@ impl Unpacker {
             relay_session_age_s = Some(age_s);
         }
         let mut sets = Sets::default();
-        for (class, set) in sets.iter_mut().enumerate() {
+        let classes = if self.column_count == COLUMNS { CLASSES } else { FIRST_CLASSES };
+        for (class, set) in sets.iter_mut().enumerate().take(classes) {
             let differs = self.read_ranges(slot, SETS[class])?;
             let expected = &mut self.slots[slot].expected;
             if wanted {

@@ -18,7 +18,7 @@ use sqlx::sqlite::{
 };
 use sqlx::{Connection, Row};
 use uptime_proto::round::DAY_S;
-use uptime_proto::{Digest, Epoch, Kind, Outcome, Period, Reason, Round, v1};
+use uptime_proto::{CLASSES, Digest, Epoch, Kind, Outcome, Period, Reason, Round, v1};
 
 use super::blob::{self, BlobError};
 use super::damage::{dispensable, is_damage, vital};
@@ -47,7 +47,7 @@ pub(super) const SELECT_ROWS: &str = "
     FROM part WHERE round >= ? AND round < ?
     ORDER BY round, subnet, period, probe, number, digest";
 
-pub(super) type Sets = Arc<[RoaringBitmap; 4]>;
+pub(super) type Sets = Arc<[RoaringBitmap; CLASSES]>;
 /// What a difference can build on: the parts of one probe under one number.
 pub(super) type Slot = (u32, Period, u32, u16);
 

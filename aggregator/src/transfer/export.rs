@@ -276,6 +276,8 @@ const fn class(class: Class) -> &'static str {
         Class::Seen => "seen",
         Class::Answered => "answered",
         Class::Unreachable => "unreachable",
+        Class::Failed => "failed",
+        Class::AskedEarlier => "asked_earlier",
     }
 }
 

@@ -121,6 +121,8 @@ fn evidence(class: EvidenceClass, part: &PartEvidence, rules: Rules, place: &str
              not reachable",
             times(rules.direct_attempts)
         ),
+        EvidenceClass::Failed => "asked about it, but its own daemon gave an error".to_owned(),
+        EvidenceClass::AskedEarlier => "not asked again: an earlier question stands in".to_owned(),
         EvidenceClass::Unspecified => "it is not said what it found".to_owned(),
     }
 }

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use roaring::RoaringBitmap;
 use uptime_aggregator::ledger::evidence::{Fact, FactKey};
 use uptime_aggregator::store::{Batch, Put, Read, Store};
-use uptime_proto::{Class, Kind, NodeId, Outcome, Part, PartKey, Period, Reason, Round, Sets};
+use uptime_proto::{
+    CLASSES, Class, Kind, NodeId, Outcome, Part, PartKey, Period, Reason, Round, Sets,
+};
 
 /// A way to have stores of one kind.
 pub(crate) trait Provider {
@@ -54,7 +56,7 @@ pub(crate) fn fact((at, subnet, probe, number): At, seen: &[u32], after_ms: i64)
         relay_session_age_s: (!seen.is_empty()).then_some(600 + u32::from(number)),
         sets: Sets::default().with(Class::Seen, seen.iter().map(|number| id(*number)).collect()),
     };
-    let mut sets: [RoaringBitmap; 4] = Default::default();
+    let mut sets: [RoaringBitmap; CLASSES] = Default::default();
     sets[Class::Seen.index()] = seen.into_iter().collect();
     Fact {
         key: FactKey { round, subnet, probe, number },

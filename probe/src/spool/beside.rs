@@ -18,6 +18,19 @@ pub(super) const SAMPLES_MAX: usize = 5_000;
 pub(super) struct Beside {
     pub(super) details: Line<v1::NodeDetails>,
     pub(super) samples: Line<Sample>,
+    /// The round that was finished last, until the aggregator is told.
+    pub(super) done: Option<Done>,
+    /// The number of the part that was appended last by this run.
+    pub(super) last_sequence: u64,
+}
+
+/// A round of which no further part will be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Done {
+    /// The number of the last part that was appended before.
+    pub after: u64,
+    /// The round's start, unix seconds.
+    pub round_s: u64,
 }
 
 /// Things that wait in line, and those that were sent and not acknowledged.

@@ -9,12 +9,12 @@ use super::head::Head;
 use super::pool::{IdPool, Numbered};
 use super::runs::Bits;
 use super::{PartLimits, Refusal, check_count, head_from_wire, head_to_wire};
-use crate::evidence::{Class, Part, Sets};
+use crate::evidence::{CLASSES, Class, Part, Sets};
 use crate::node_id::NodeId;
 use crate::v1::{self, RefusalReason, part::Evidence};
 
 type Slot = (String, u32);
-type SlotSets = [Bits; 4];
+type SlotSets = [Bits; CLASSES];
 
 /// Bytes of the digest that travel along.
 pub(super) const DIGEST_PREFIX_BYTES: usize = 4;
@@ -134,7 +134,7 @@ impl Numbers {
 
     /// Numbers the ids of each class that had no number and puts them into the sets; answers the
     /// newly numbered, as they travel.
-    fn insert_new(&mut self, classes: &[Vec<NodeId>; 4], sets: &mut SlotSets) -> Vec<u8> {
+    fn insert_new(&mut self, classes: &[Vec<NodeId>; CLASSES], sets: &mut SlotSets) -> Vec<u8> {
         let mut bytes = Vec::new();
         for (ids, set) in classes.iter().zip(sets) {
             if ids.is_empty() {
@@ -185,6 +185,8 @@ fn difference(class: Class, set: &Bits, base: Option<&Sent>, compact: &mut v1::C
         Class::Seen => &mut compact.seen,
         Class::Answered => &mut compact.answered,
         Class::Unreachable => &mut compact.unreachable,
+        Class::Failed => &mut compact.failed,
+        Class::AskedEarlier => &mut compact.asked_earlier,
     };
     *field = coded.into();
 }
@@ -195,6 +197,8 @@ fn coded(class: Class, compact: &v1::CompactEvidence) -> &[u8] {
         Class::Seen => &compact.seen,
         Class::Answered => &compact.answered,
         Class::Unreachable => &compact.unreachable,
+        Class::Failed => &compact.failed,
+        Class::AskedEarlier => &compact.asked_earlier,
     }
 }
 
@@ -437,7 +441,7 @@ mod tests {
         #[test]
         fn numbers_are_those_a_map_would_give(
             parts in prop::collection::vec(
-                prop::array::uniform4(prop::collection::btree_set(0u32..300, 0..60)), 1..12,
+                prop::array::uniform6(prop::collection::btree_set(0u32..300, 0..60)), 1..12,
             ),
         ) {
             let mut numbers = Numbers::default();
@@ -460,7 +464,7 @@ mod tests {
                     }
                 }
                 let mut each = classes.iter().zip(&mut sets);
-                let new = [(); 4].map(|()| {
+                let new = [(); CLASSES].map(|()| {
                     each.next().map_or_else(Vec::new, |(ids, set)| numbers.insert_known(ids, set))
                 });
                 prop_assert_eq!(numbers.insert_new(&new, &mut sets), wanted_bytes);

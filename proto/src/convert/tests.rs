@@ -73,6 +73,10 @@ fn each_fault_of_a_message_has_its_reason() {
     assert_eq!(refusal(offer), R::ClassNotInKind);
     let many = |part: &mut v1::Part| part.evidence = group(C::Seen, vec![0; 40_001 * 20]);
     assert_eq!(refusal(many), R::TooManyObservations);
+    let failed = |part: &mut v1::Part| part.evidence = group(C::Failed, vec![0; 20]);
+    assert_eq!(refusal(failed), R::Contradiction, "FAILED where the probe looked");
+    let earlier = |part: &mut v1::Part| part.evidence = group(C::AskedEarlier, vec![0; 20]);
+    assert_eq!(refusal(earlier), R::Contradiction, "ASKED_EARLIER without UNREACHABLE");
     let blind = |part: &mut v1::Part| (part.outcome, part.reason) = (2, 1);
     assert_eq!(refusal(blind), R::Contradiction);
     let compact = |part: &mut v1::Part| {
@@ -274,8 +278,15 @@ fn any_part() -> impl Strategy<Value = Part> {
             1 => (Kind::Relay, "", Sets::default().with(Class::Seen, alive)),
             _ => {
                 let sets = Sets::default().with(Class::Seen, alive.clone());
-                (Kind::Lookup, "", sets.with(Class::Answered, alive).with(Class::Unreachable, dead))
+                let earlier = dead.iter().step_by(2).copied().collect();
+                let sets = sets.with(Class::Unreachable, dead.clone());
+                let sets = sets.with(Class::AskedEarlier, earlier);
+                (Kind::Lookup, "", sets.with(Class::Answered, alive))
             }
+        };
+        let failed = match kind {
+            Kind::Lookup => Sets::default().with(Class::Failed, dead),
+            _ => Sets::default(),
         };
         let could_not = Outcome::CouldNotLook(Reason::NetError);
         Part {
@@ -284,7 +295,7 @@ fn any_part() -> impl Strategy<Value = Part> {
             outcome: if looked { Outcome::Looked } else { could_not },
             observed_at_ms: round.start_ms().saturating_add(observed_ms),
             relay_session_age_s: session,
-            sets: if looked { sets } else { Sets::default() },
+            sets: if looked { sets } else { failed },
         }
     })
 }

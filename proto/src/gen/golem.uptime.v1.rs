@@ -94,9 +94,18 @@ pub enum EvidenceClass {
     Seen = 2,
     /// The node itself answered a direct question. Positive.
     Answered = 3,
-    /// The relay answered (stale, or does not know the node) and the node did not answer the direct
-    /// question, asked `direct_attempts` times. Negative.
+    /// `FindNode` answered "stale" or "not known", the node did not answer the direct question, asked
+    /// `direct_attempts` times, and `FindNode`, asked once more, did not find it fresh. Negative. Only
+    /// in a part that looked.
     Unreachable = 4,
+    /// The probe asked about the node and the question failed for the daemon's own reasons. Says
+    /// nothing about the node. Only in a part that could not look, which gives the reason.
+    Failed = 5,
+    /// The direct questions were not repeated in this round: earlier ones of this probe, unanswered,
+    /// stand in for them (accounting method, "asked less often"). The node is UNREACHABLE in the same
+    /// part. The earlier questions are those of the last round in which this probe found the node
+    /// UNREACHABLE without this class.
+    AskedEarlier = 6,
 }
 impl EvidenceClass {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -110,6 +119,8 @@ impl EvidenceClass {
             Self::Seen => "EVIDENCE_CLASS_SEEN",
             Self::Answered => "EVIDENCE_CLASS_ANSWERED",
             Self::Unreachable => "EVIDENCE_CLASS_UNREACHABLE",
+            Self::Failed => "EVIDENCE_CLASS_FAILED",
+            Self::AskedEarlier => "EVIDENCE_CLASS_ASKED_EARLIER",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -120,6 +131,8 @@ impl EvidenceClass {
             "EVIDENCE_CLASS_SEEN" => Some(Self::Seen),
             "EVIDENCE_CLASS_ANSWERED" => Some(Self::Answered),
             "EVIDENCE_CLASS_UNREACHABLE" => Some(Self::Unreachable),
+            "EVIDENCE_CLASS_FAILED" => Some(Self::Failed),
+            "EVIDENCE_CLASS_ASKED_EARLIER" => Some(Self::AskedEarlier),
             _ => None,
         }
     }
@@ -131,7 +144,7 @@ pub enum PartKind {
     Unspecified = 0,
     /// The market listing of one subnet. Carries OFFER; its subnet is never empty.
     Market = 1,
-    /// Look-ups of single nodes. Carries SEEN, ANSWERED, UNREACHABLE; its subnet is empty.
+    /// Look-ups of single nodes. Carries every class but OFFER; its subnet is empty.
     Lookup = 2,
     /// A relay's listing. Carries SEEN; its subnet is empty.
     Relay = 3,
@@ -370,7 +383,7 @@ pub mod probe_message {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Hello {
-    /// 1 for this file.
+    /// 2 for this file. 1, which has no FAILED, ASKED_EARLIER and `round_done`, is taken, too.
     #[prost(uint32, tag = "1")]
     pub protocol_version: u32,
     #[prost(string, tag = "2")]
@@ -381,6 +394,10 @@ pub struct Hello {
     /// The subnets this probe scans.
     #[prost(string, repeated, tag = "4")]
     pub subnets: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The stream only tries the connection: it is answered by a Welcome and ended. A stream of the
+    /// same identity that is at work is not superseded.
+    #[prost(bool, tag = "5")]
+    pub check_only: bool,
 }
 /// Answered with another one.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -411,6 +428,13 @@ pub struct Report {
     /// `proto/src/convert/samples.rs`.
     #[prost(bytes = "bytes", tag = "6")]
     pub compact_samples: ::prost::bytes::Bytes,
+    /// The probe makes no further part of the round that the last part of this report is of, or, in a
+    /// report without parts, of the round that started at `done_round_unix_s`. A round closes before
+    /// its grace is over when every probe that looks nodes up has said so.
+    #[prost(bool, tag = "7")]
+    pub round_done: bool,
+    #[prost(uint64, tag = "8")]
+    pub done_round_unix_s: u64,
 }
 /// One piece of what a probe found in one subnet in one round. Immutable under its key
 /// (probe, subnet, round, period, number).
@@ -503,6 +527,10 @@ pub struct CompactEvidence {
     pub answered: ::prost::bytes::Bytes,
     #[prost(bytes = "bytes", tag = "7")]
     pub unreachable: ::prost::bytes::Bytes,
+    #[prost(bytes = "bytes", tag = "13")]
+    pub failed: ::prost::bytes::Bytes,
+    #[prost(bytes = "bytes", tag = "14")]
+    pub asked_earlier: ::prost::bytes::Bytes,
     /// The first 4 bytes of the part's digest: proof that both ends expanded to the same part. It
     /// guards against faults, not against attackers, who may send what they like anyway; a fault goes
     /// unnoticed once in four thousand million times.

@@ -150,6 +150,7 @@ impl Stream {
             software_version: "figures".to_owned(),
             instance_id: vec![7; 16].into(),
             subnets: vec!["public".to_owned()],
+            ..v1::Hello::default()
         };
         let hello = v1::ProbeMessage { message: Some(ToAggregator::Hello(hello)) };
         outbound.send(hello).await?;

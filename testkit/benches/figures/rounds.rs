@@ -10,7 +10,7 @@ use anyhow::{Context, ensure};
 use roaring::RoaringBitmap;
 use uptime_aggregator::ledger::evidence::{Fact, FactKey, Inserted};
 use uptime_aggregator::ledger::state::State;
-use uptime_proto::{Class, Digest, Epoch, Epochs, Kind, Outcome, Period, Round};
+use uptime_proto::{CLASSES, Class, Digest, Epoch, Epochs, Kind, Outcome, Period, Round};
 
 use super::Extent;
 use super::history::{ROUND_S, first_round};
@@ -23,7 +23,7 @@ const CLOSES: usize = 31;
 const WARM_UP: usize = 24;
 
 fn fact(piece: &Piece, round: Round, probe: u32) -> Fact {
-    let mut sets: [RoaringBitmap; 4] = Default::default();
+    let mut sets: [RoaringBitmap; CLASSES] = Default::default();
     for (class, nodes) in &piece.groups {
         // As the ledger makes them, number by number.
         let set = &mut sets[class.index()];

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use uptime_proto::{Class, Digest, Epoch, Kind, Outcome};
+use uptime_proto::{CLASSES, Class, Digest, Epoch, Kind, Outcome};
 
 use super::*;
 use crate::ledger::evidence::{Fact, FactKey};
@@ -12,7 +12,7 @@ fn epochs() -> Arc<Epochs> {
 }
 
 fn fact(round: Round, probe: u32, kind: Kind, class: Class, nodes: &[u32]) -> Fact {
-    let mut sets: [RoaringBitmap; 4] = Default::default();
+    let mut sets: [RoaringBitmap; CLASSES] = Default::default();
     sets[class.index()] = nodes.iter().copied().collect();
     Fact {
         key: FactKey { round, subnet: u32::from(kind == Kind::Market), probe, number: 0 },

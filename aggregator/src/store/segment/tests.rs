@@ -28,14 +28,18 @@ fn unpacked(bytes: &[u8], wanted: impl Fn(&FactKey) -> bool) -> Result<Vec<Fact>
 }
 
 /// One part, by a few small numbers.
-type Raw = ((u8, u8, u8, u8), (u8, i32, i32, Option<u32>), [std::collections::BTreeSet<u32>; 4]);
+type Raw =
+    ((u8, u8, u8, u8), (u8, i32, i32, Option<u32>), [std::collections::BTreeSet<u32>; CLASSES]);
 
 fn raw() -> impl Strategy<Value = Raw> {
-    let set = || prop::collection::btree_set(prop_oneof![0u32..40, 0u32..70_000], 0..20);
+    let set_of = |most| prop::collection::btree_set(prop_oneof![0u32..40, 0u32..70_000], 0..most);
+    let set = || set_of(20);
+    // Mostly empty, so that both versions are written.
+    let later = || set_of(2);
     (
         (0u8..60, 0u8..2, 0u8..2, 0u8..2),
         (0u8..3, any::<i32>(), any::<i32>(), prop::option::of(any::<u32>())),
-        [set(), set(), set(), set()],
+        [set(), set(), set(), set(), later(), later()],
     )
 }
 
@@ -123,11 +127,14 @@ proptest! {
 
 /// The columns before compression are what the head of the file says; zstd's own output may change
 /// with its version and still be read.
-#[test]
-fn a_segment_of_the_first_version_is_read() {
+fn golden_is_read(name: &str, golden: &[u8], earlier: &[u32]) {
     let sets = |nodes: &[u32]| nodes.iter().copied().collect::<RoaringBitmap>();
     let fact = |minute: u64, seen: &[u32]| {
         let round = Round::new(DAY_S + minute * 60, Period::new(60).unwrap()).unwrap();
+        let mut found = Sets::default();
+        found[1] = sets(seen);
+        found[3] = sets(&[9]);
+        found[5] = sets(earlier);
         Fact {
             key: FactKey { round, subnet: 0, probe: 3, number: 1 },
             kind: Kind::Lookup,
@@ -136,14 +143,23 @@ fn a_segment_of_the_first_version_is_read() {
             observed_at_ms: round.start_ms() + 50_000 + i64::try_from(minute).unwrap(),
             received_at_ms: round.start_ms() + 50_100,
             relay_session_age_s: Some(600 + u32::try_from(minute).unwrap() * 60),
-            sets: Arc::new([sets(&[]), sets(seen), sets(&[]), sets(&[9])]),
+            sets: Arc::new(found),
         }
     };
     let facts = [fact(0, &[1, 2, 3]), fact(1, &[1, 3]), fact(3, &[1, 2, 3, 70_000])];
-    let golden = include_bytes!("golden-1.bin");
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/store/segment/golden-1.bin");
-        std::fs::write(path, packed(&facts)).unwrap();
+        let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/src/store/segment");
+        std::fs::write(format!("{directory}/{name}"), packed(&facts)).unwrap();
     }
     assert_eq!(unpacked(golden, |_| true).unwrap(), facts);
+}
+
+#[test]
+fn a_segment_of_the_first_version_is_read() {
+    golden_is_read("golden-1.bin", include_bytes!("golden-1.bin"), &[]);
+}
+
+#[test]
+fn a_segment_of_the_second_version_is_read() {
+    golden_is_read("golden-2.bin", include_bytes!("golden-2.bin"), &[9]);
 }

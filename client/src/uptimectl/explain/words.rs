@@ -319,6 +319,10 @@ impl Teller<'_> {
                 });
                 format!("{relay}; asked directly{asked} it did not answer")
             }
+            Ok(EvidenceClass::Failed) => "asked, but its own daemon gave an error".to_owned(),
+            Ok(EvidenceClass::AskedEarlier) => {
+                "not asked again: an earlier question stands in".to_owned()
+            }
             Ok(EvidenceClass::Unspecified) | Err(_) => super::class(&class),
         }
     }
