@@ -125,7 +125,7 @@ async fn check_look_ups(yagna: &Yagna, sample: &[NodeId], url: &str, findings: &
         Ok(PeerAnswer::Answered { took }) => {
             Ok(format!("{node} answered within {} ms", took.as_millis()))
         }
-        Ok(PeerAnswer::Silent | PeerAnswer::NotKnown) => Ok(format!(
+        Ok(PeerAnswer::Unanswered) => Ok(format!(
             "{node} did not answer; it may have gone just now, or accept no connections from here"
         )),
         Err(error) => Err(mend(&error, url)),

@@ -6,6 +6,7 @@
 //! that were not scanned at all are reported as a gap.
 
 mod clocks;
+mod dormant;
 mod grid;
 mod lookup;
 mod memory;
@@ -28,6 +29,7 @@ use crate::spool::{AGE_MAX_S, Spool};
 use crate::yagna::relay::RelayWatch;
 use crate::yagna::{Offer, Yagna};
 pub use clocks::Ages;
+pub use dormant::Silence;
 use grid::Grid;
 pub use lookup::{Aside, Findings, Fresh, Seen, SuspectPlan, first_look_ups, suspects};
 use memory::{Listing, Memory};
@@ -123,13 +125,14 @@ impl Scanner {
         orders: Orders,
         name: &str,
     ) -> Self {
+        let memory = Memory::new(name);
         let jitter = crc32fast::hash(name.as_bytes()) % 1000;
         Self {
             sources,
             spool,
             orders,
             jitter_permille: u16::try_from(jitter).unwrap_or(0),
-            memory: Arc::default(),
+            memory: Arc::new(Mutex::new(memory)),
             alive_ms: Arc::new(AtomicI64::new(now_unix_ms())),
             owed_until_s: Arc::default(),
         }

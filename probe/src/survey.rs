@@ -143,7 +143,7 @@ pub(crate) fn default_rules() -> (Fresh, SuspectPlan) {
     let direct_timeout = Duration::from_millis(u64::from(timeout_ms));
     (
         Fresh { freshness_s, now_ms: now_unix_ms, offset_ms: 0 },
-        SuspectPlan { direct_timeout, direct_attempts, find_node: true },
+        SuspectPlan { direct_timeout, direct_attempts, find_node: true, ..SuspectPlan::default() },
     )
 }
 
@@ -258,7 +258,7 @@ async fn ask(
     let not_fresh = std::mem::take(&mut first.not_fresh);
     let plan = SuspectPlan { find_node, ..plan };
     let deadline = Instant::now() + STAGE_MAX;
-    let second = suspects(yagna, not_fresh, fresh, plan, deadline, || {
+    let second = suspects(yagna, not_fresh, fresh, &plan, deadline, || {
         if !find_node {
             answered();
         }
@@ -269,6 +269,5 @@ async fn ask(
     first.unreachable = second.unreachable;
     first.not_fresh = second.not_fresh;
     first.failed.extend(second.failed);
-    first.cut_off |= second.cut_off;
     first
 }

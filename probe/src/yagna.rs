@@ -7,14 +7,16 @@
 //! and what an answer is worth as evidence: that is the scan's. Reads no wall clock.
 //!
 //! Invariants:
-//! * "Could not look" is an error with a reason of the closed list; it is never turned into "not
-//!   found" or "silent". Where an answer can be read both ways, it is read as "could not look".
+//! * Every answer that is interpreted stands in one table, `answers.rs`, with the recording of a
+//!   real daemon that it rests on. Any other answer is "could not look": an error with a reason of
+//!   the closed list, which is never turned into "not found" or "unanswered".
 //! * Whatever was opened at the daemon is deleted again, also after errors, time limits and
 //!   cancellation; a demand of anybody else is never touched.
 //! * The application key is in no error, log or debug output.
 //! * What the daemon or a provider says is bounded in bytes, items and time before it is believed.
 
 mod absence;
+mod answers;
 mod command;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
@@ -45,7 +47,7 @@ use uptime_proto::Reason;
 pub use command::CommandOptions;
 pub use market::{MarketForm, Offer, valid_subnet};
 pub use net::Found;
-pub use peer::PeerAnswer;
+pub use peer::{PeerAnswer, PeerQuestions};
 pub use ping::RoundTrip;
 pub use relay::{Relay, RelayLimits, RelayOptions};
 
@@ -129,8 +131,8 @@ pub struct Limits {
     /// Nodes in one call that measures round trips: 32. They are asked in parallel, and each may
     /// open a session of the daemon with that node.
     pub ping_batch_max: usize,
-    /// For such a call: 12 s. The daemon gives up on a node after 10 s and says so; that answer
-    /// must be able to arrive.
+    /// For such a call: 14 s. The daemon pings its own sessions first, for up to 2 s, and gives up
+    /// on a node after 10 s more and says so (recording b5); that answer must be able to arrive.
     pub ping_timeout: Duration,
 }
 
@@ -148,7 +150,7 @@ impl Default for Limits {
             finds_per_s_max: 400,
             direct_in_flight_max: 500,
             ping_batch_max: 32,
-            ping_timeout: Duration::from_secs(12),
+            ping_timeout: Duration::from_secs(14),
         }
     }
 }
@@ -313,6 +315,12 @@ impl Yagna {
         let command = CommandLine::new(options).map_err(YagnaConfigError::Command)?;
         self.command = Some(Arc::new(command));
         Ok(self)
+    }
+
+    /// The daemon's address, without a slash at its end.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        self.inner.http.base()
     }
 
     /// The limits in force.

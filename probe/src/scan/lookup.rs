@@ -1,23 +1,34 @@
 //! Looking nodes up: `FindNode` by the age of `seen`, then the direct question.
 //!
-//! Owns what an answer is evidence of. A question that failed is counted by its reason and is no
-//! evidence at all.
+//! Owns what an answer is evidence of (accounting page, "Evidence"). A question that failed is no
+//! evidence at all: the node is listed with the reason. Refuses to know how a daemon words anything.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep, timeout_at};
 use uptime_proto::{NodeId, Reason};
 
 use super::clocks::Ages;
-use crate::yagna::{CouldNotLook, Found, PeerAnswer, Yagna};
+use super::dormant::Silence;
+use crate::yagna::{CouldNotLook, Found, PeerAnswer, PeerQuestions, Yagna};
 
 /// Look-ups prepared at a time; how many are really asked at once is the daemon room's limit.
 const ASKED_AT_ONCE: usize = 256;
 /// Beyond those who are asked directly, so many suspects are under way: most of them are long dead,
 /// which the relay says at once, and must not stand in line behind the silent.
 const SUSPECTS_BESIDE: usize = 100;
+/// Two questions about a node are so far apart at least (accounting page): where the first one fails
+/// at once, a second one at the same moment would prove nothing.
+const BETWEEN_QUESTIONS: Duration = Duration::from_secs(1);
+/// A question that failed for the daemon's own reasons is put again so often.
+const REPEATED_MAX: u32 = 2;
+/// The last `FindNode` about a suspect ends so long before the deadline: whatever it answers, the
+/// questions before it count.
+const LAST_FIND_ENDS: Duration = Duration::from_millis(200);
+/// A `seen` that is further in the future than this says that the clocks disagree.
+const AGE_MIN_S: i64 = -2;
 
 /// How `seen` is judged.
 #[derive(Debug, Clone, Copy)]
@@ -37,7 +48,7 @@ impl Fresh {
 }
 
 /// How suspects are asked.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Default)]
 pub struct SuspectPlan {
     /// The limit of one direct question.
     pub direct_timeout: Duration,
@@ -45,6 +56,8 @@ pub struct SuspectPlan {
     pub direct_attempts: u32,
     /// Whether the relay is asked first. Where it is not, nobody is found unreachable.
     pub find_node: bool,
+    /// Whose earlier questions stand in where the relay still does not know them.
+    pub may_stand_in: HashSet<NodeId>,
 }
 
 /// When the relay last heard of a node.
@@ -74,56 +87,61 @@ pub struct Findings {
     pub seen: Vec<NodeId>,
     /// Answered a direct question.
     pub answered: Vec<NodeId>,
-    /// `FindNode` answered, the direct question was not.
+    /// `FindNode` found them not fresh, before and after, and the direct questions went unanswered.
     pub unreachable: Vec<NodeId>,
+    /// Those of them whose earlier questions stood in.
+    pub asked_earlier: Vec<NodeId>,
     /// Not fresh: `FindNode` answered stale or not known.
     pub not_fresh: Vec<NodeId>,
-    /// Questions that failed, by reason, with what one of them said.
-    pub failed: BTreeMap<Reason, (u64, String)>,
-    /// Whether questions were still open at the deadline.
-    pub cut_off: bool,
+    /// Nodes whose question failed, by reason, with what one of the failures said.
+    pub failed: BTreeMap<Reason, (Vec<NodeId>, String)>,
     /// The ages of `seen`.
     pub ages: Ages,
     /// Of suspects that were none of the fresh: what else was learnt of them. Of the living each
     /// `seen` is fresh, and its exact age says nothing more.
     pub asides: Vec<Aside>,
+    /// Of suspects: for the memory of the long dead.
+    pub silences: Vec<(NodeId, Silence)>,
 }
 
 impl Findings {
-    /// The most frequent reason for which questions failed.
+    fn fail(&mut self, id: NodeId, CouldNotLook { reason, detail }: CouldNotLook) {
+        self.failed.entry(reason).or_insert_with(|| (Vec::new(), detail)).0.push(id);
+    }
+
+    /// The reason for which most questions failed, if any did.
     #[must_use]
     pub fn main_failure(&self) -> Option<(Reason, &str)> {
-        let most = self.failed.iter().max_by_key(|(_, (count, _))| *count);
-        match most {
-            Some((reason, (_, detail))) => Some((*reason, detail)),
-            None if self.cut_off => Some((Reason::TimedOut, "the round was over")),
-            None => None,
-        }
+        let most = self.failed.iter().max_by_key(|(_, (ids, _))| ids.len());
+        most.map(|(reason, (_, detail))| (*reason, detail.as_str()))
     }
-
-    fn fail(&mut self, failure: CouldNotLook) {
-        let (count, _) = self.failed.entry(failure.reason).or_insert((0, failure.detail));
-        *count += 1;
-    }
-}
-
-/// What came of asking for one node.
-struct Looked {
-    evidence: Evidence,
-    seen: Option<Seen>,
 }
 
 enum Evidence {
     Fresh,
     NotFresh,
     Answered(Duration),
+    /// The relay did not know the node.
     Unreachable,
+    AskedEarlier,
     Failed(CouldNotLook),
 }
 
+struct Looked {
+    evidence: Evidence,
+    seen: Option<Seen>,
+    /// Whether every `FindNode` answered "not known".
+    not_known: bool,
+}
+
 impl Looked {
-    fn of(evidence: Evidence) -> Self {
-        Self { evidence, seen: None }
+    fn silence(&self) -> Silence {
+        match self.evidence {
+            Evidence::AskedEarlier => Silence::StoodIn,
+            Evidence::Unreachable if self.not_known => Silence::NotKnown,
+            Evidence::Unreachable => Silence::Stale,
+            _ => Silence::Broken,
+        }
     }
 }
 
@@ -135,10 +153,11 @@ pub async fn first_look_ups(
     deadline: Instant,
     progress: impl FnMut(),
 ) -> Findings {
-    let questions = futures_util::stream::iter(ids)
+    let ids: Vec<NodeId> = ids.into_iter().collect();
+    let questions = futures_util::stream::iter(ids.clone())
         .map(|id| async move { (id, find(yagna, id, fresh).await) })
         .buffer_unordered(ASKED_AT_ONCE);
-    collect(questions, deadline, progress).await
+    collect(ids, questions, deadline, progress).await
 }
 
 /// Second stage: `FindNode` again and, for those not fresh, the direct question. In the order
@@ -147,15 +166,18 @@ pub async fn suspects(
     yagna: &Yagna,
     ids: impl IntoIterator<Item = NodeId>,
     fresh: Fresh,
-    plan: SuspectPlan,
+    plan: &SuspectPlan,
     deadline: Instant,
     progress: impl FnMut(),
 ) -> Findings {
-    let mut asides = Vec::new();
-    let questions = futures_util::stream::iter(ids)
-        .map(|id| async move { (id, suspect(yagna, id, fresh, plan).await) })
+    let ids: Vec<NodeId> = ids.into_iter().collect();
+    let (mut asides, mut silences) = (Vec::new(), Vec::new());
+    let asking = Asking { yagna, fresh, plan, deadline };
+    let questions = futures_util::stream::iter(ids.clone())
+        .map(|id| async move { (id, asking.suspect(id).await) })
         .buffer_unordered(yagna.limits().direct_in_flight_max + SUSPECTS_BESIDE);
     let questions = questions.inspect(|(id, looked)| {
+        silences.push((*id, looked.silence()));
         let answered_in = match looked.evidence {
             Evidence::Answered(took) => Some(took),
             Evidence::Fresh => return,
@@ -165,24 +187,22 @@ pub async fn suspects(
             asides.push(Aside { node_id: *id, seen: looked.seen, answered_in });
         }
     });
-    let findings = collect(questions, deadline, progress).await;
-    Findings { asides, ..findings }
+    let findings = collect(ids, questions, deadline, progress).await;
+    Findings { asides, silences, ..findings }
 }
 
 async fn collect(
+    ids: Vec<NodeId>,
     questions: impl futures_util::Stream<Item = (NodeId, Looked)>,
     deadline: Instant,
     mut progress: impl FnMut(),
 ) -> Findings {
     let mut findings = Findings::default();
+    let mut open: BTreeSet<NodeId> = ids.into_iter().collect();
     tokio::pin!(questions);
-    loop {
-        let (id, looked) = match tokio::time::timeout_at(deadline, questions.next()).await {
-            Ok(Some(next)) => next,
-            Ok(None) => return findings,
-            Err(_) => break,
-        };
+    while let Ok(Some((id, looked))) = timeout_at(deadline, questions.next()).await {
         progress();
+        open.remove(&id);
         if let Some(seen) = looked.seen {
             findings.ages.note(id, seen.unix_s, seen.age_s);
         }
@@ -191,41 +211,100 @@ async fn collect(
             Evidence::NotFresh => findings.not_fresh.push(id),
             Evidence::Answered(_) => findings.answered.push(id),
             Evidence::Unreachable => findings.unreachable.push(id),
-            Evidence::Failed(failure) => findings.fail(failure),
+            Evidence::AskedEarlier => {
+                findings.unreachable.push(id);
+                findings.asked_earlier.push(id);
+            }
+            Evidence::Failed(failure) => findings.fail(id, failure),
         }
     }
-    findings.cut_off = true;
+    for id in open {
+        let detail = "the round was over before it was answered".to_owned();
+        findings.fail(id, CouldNotLook { reason: Reason::TimedOut, detail });
+    }
     findings
 }
 
 async fn find(yagna: &Yagna, id: NodeId, fresh: Fresh) -> Looked {
-    match yagna.find_node(id).await {
+    let (evidence, seen, not_known) = match yagna.find_node(id).await {
         Ok(Found::Known { seen_unix_s, .. }) => {
             let age_s = fresh.age_s(seen_unix_s);
-            let is_fresh = age_s <= fresh.freshness_s;
-            let evidence = if is_fresh { Evidence::Fresh } else { Evidence::NotFresh };
-            Looked { evidence, seen: Some(Seen { unix_s: seen_unix_s, age_s }) }
+            let evidence = if age_s < AGE_MIN_S {
+                let detail = format!("{id} was seen {} s in the future: check the clock", -age_s);
+                Evidence::Failed(CouldNotLook { reason: Reason::Clock, detail })
+            } else if age_s <= fresh.freshness_s {
+                Evidence::Fresh
+            } else {
+                Evidence::NotFresh
+            };
+            (evidence, Some(Seen { unix_s: seen_unix_s, age_s }), false)
         }
-        Ok(Found::NotKnown) => Looked::of(Evidence::NotFresh),
-        Err(failure) => Looked::of(Evidence::Failed(failure)),
-    }
+        Ok(Found::NotKnown) => (Evidence::NotFresh, None, true),
+        Err(failure) => (Evidence::Failed(failure), None, false),
+    };
+    Looked { evidence, seen, not_known }
 }
 
-async fn suspect(yagna: &Yagna, id: NodeId, fresh: Fresh, plan: SuspectPlan) -> Looked {
-    let found =
-        if plan.find_node { find(yagna, id, fresh).await } else { Looked::of(Evidence::NotFresh) };
-    if !matches!(found.evidence, Evidence::NotFresh) {
-        return found;
+/// The questions about suspects.
+#[derive(Clone, Copy)]
+struct Asking<'a> {
+    yagna: &'a Yagna,
+    fresh: Fresh,
+    plan: &'a SuspectPlan,
+    deadline: Instant,
+}
+
+impl Asking<'_> {
+    async fn suspect(self, id: NodeId) -> Looked {
+        let found = match self.plan.find_node {
+            true => find(self.yagna, id, self.fresh).await,
+            false => Looked { evidence: Evidence::NotFresh, seen: None, not_known: false },
+        };
+        if !matches!(found.evidence, Evidence::NotFresh) || self.plan.direct_attempts == 0 {
+            return found;
+        }
+        if found.not_known && self.plan.may_stand_in.contains(&id) {
+            return Looked { evidence: Evidence::AskedEarlier, ..found };
+        }
+        let asked = async { self.ask(&self.yagna.peer_questions(id).await?).await };
+        match asked.await {
+            Ok(Some(took)) => Looked { evidence: Evidence::Answered(took), ..found },
+            Err(failure) => Looked { evidence: Evidence::Failed(failure), ..found },
+            // Unreachable is said only when the relay was asked, too.
+            Ok(None) if self.plan.find_node => self.once_more(id, found).await,
+            Ok(None) => found,
+        }
     }
-    if plan.direct_attempts == 0 {
-        return found;
+
+    /// Asks until the node answers or as many questions as are planned went unanswered. A question
+    /// that failed is put again and does not cancel the silence of another one.
+    async fn ask(self, peer: &PeerQuestions<'_>) -> Result<Option<Duration>, CouldNotLook> {
+        let (mut unanswered, mut failed) = (0, 0);
+        loop {
+            match peer.ask(self.plan.direct_timeout).await {
+                Ok(PeerAnswer::Answered { took }) => return Ok(Some(took)),
+                Ok(PeerAnswer::Unanswered) => unanswered += 1,
+                Err(failure) if failed == REPEATED_MAX => return Err(failure),
+                Err(_) => failed += 1,
+            }
+            if unanswered >= self.plan.direct_attempts {
+                return Ok(None);
+            }
+            sleep(BETWEEN_QUESTIONS).await;
+        }
     }
-    let evidence = match yagna.ask_peer_times(id, plan.direct_timeout, plan.direct_attempts).await {
-        Ok(PeerAnswer::Answered { took }) => Evidence::Answered(took),
-        Err(failure) => Evidence::Failed(failure),
-        // Unreachable is said only when both were asked.
-        Ok(PeerAnswer::Silent | PeerAnswer::NotKnown) if plan.find_node => Evidence::Unreachable,
-        Ok(PeerAnswer::Silent | PeerAnswer::NotKnown) => Evidence::NotFresh,
-    };
-    Looked { evidence, ..found }
+
+    /// Asks the relay once more after the last silence: of living nodes with a stale `seen` most are
+    /// fresh by then. An error, or no answer in time, changes nothing.
+    async fn once_more(self, id: NodeId, found: Looked) -> Looked {
+        let until = self.deadline.checked_sub(LAST_FIND_ENDS).unwrap_or(self.deadline);
+        let last = timeout_at(until, find(self.yagna, id, self.fresh)).await;
+        match last {
+            Ok(last) if matches!(last.evidence, Evidence::Fresh) => last,
+            last => {
+                let not_known = found.not_known && last.is_ok_and(|last| last.not_known);
+                Looked { evidence: Evidence::Unreachable, not_known, ..found }
+            }
+        }
+    }
 }

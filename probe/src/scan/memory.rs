@@ -13,6 +13,7 @@ use uptime_proto::{NodeId, Sample, v1};
 
 use super::Aside;
 use super::clocks::Earlier;
+use super::dormant::Dormant;
 use crate::yagna::Offer;
 
 /// Nodes whose last offer is older are not looked up by a probe left to itself.
@@ -38,6 +39,8 @@ pub(super) struct Memory {
     pub(super) found_per_s: Option<u32>,
     /// Of the suspects of the last round: the `seen` that was told of them, by the relay's clock.
     seen_told: HashMap<NodeId, i64>,
+    /// Who has been dead for long.
+    pub(super) dormant: Dormant,
     /// Whom the relay heard of last, for telling the dead from a clock that is wrong.
     pub(super) stamps: Option<Earlier>,
 }
@@ -99,6 +102,11 @@ impl Listing {
 }
 
 impl Memory {
+    /// Nothing is known yet. `name` differs between probes.
+    pub(super) fn new(name: &str) -> Self {
+        Self { dormant: Dormant::new(name), ..Self::default() }
+    }
+
     /// The nodes with an offer in the last day.
     pub(super) fn nodes(&self) -> impl Iterator<Item = NodeId> + '_ {
         self.offers.keys().map(|(id, _)| *id)

@@ -1,6 +1,6 @@
 //! One round of one probe, from its start to its grace.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,10 +14,11 @@ use uptime_proto::{
 };
 
 use super::clocks::{Ages, NODES_MIN, SAMPLE_MAX};
+use super::dormant::Silence;
 use super::grid::look_ups_begin_ms;
 use super::memory::Listing;
 use super::{Findings, Fresh, Scanner, Sources, SuspectPlan, first_look_ups, suspects};
-use crate::clock::now_unix_ms;
+use crate::clock::{Moment, now_unix_ms};
 use crate::orders::{CLOCK_OFFSET_MS_MAX, Plan, State};
 use crate::yagna::CouldNotLook;
 
@@ -76,21 +77,9 @@ impl<'a> RoundScan<'a> {
     }
 
     pub(super) async fn run(mut self) -> Counts {
-        if self.offset_ms.abs() > CLOCK_OFFSET_MS_MAX {
-            let detail = format!("this host's clock is {} ms off the aggregator's", self.offset_ms);
-            self.could_not_look(Kind::Lookup, "", Reason::Clock, &detail, None);
-            return self.counts;
-        }
-        if self.sources.enabled.market {
-            self.list_markets().await;
-        }
-        if !self.sources.enabled.looks_up() {
-            return self.counts;
-        }
-        self.wait_for_look_ups().await;
-        let standing = self.standing();
-        let listed = self.list_relay(&standing).await;
-        let Some(stage) = self.look_up(&standing, listed).await else {
+        let goes_on = self.begin().await;
+        let Some(stage) = goes_on else {
+            self.scanner.spool.round_done(self.round.start_s());
             return self.counts;
         };
         let suspects_ms = i64::from(self.plan.schedule.suspects_offset_ms);
@@ -99,10 +88,30 @@ impl<'a> RoundScan<'a> {
         let pings = ping(self.scanner, self.sources.clone(), stage.to_ping, self.round);
         let suspects = async {
             let suspects = self.suspects_of_round(stage.not_fresh).await;
-            self.ask_suspects(&suspects, stage.session_age_s).await;
+            self.ask_suspects(&suspects).await;
+            self.scanner.spool.round_done(self.round.start_s());
         };
         tokio::join!(pings, suspects);
         self.counts
+    }
+
+    /// Everything before the suspects. `None` where there is nothing to ask them.
+    async fn begin(&mut self) -> Option<FirstStage> {
+        if self.offset_ms.abs() > CLOCK_OFFSET_MS_MAX {
+            let detail = format!("this host's clock is {} ms off the aggregator's", self.offset_ms);
+            self.could_not_look(Kind::Lookup, "", Reason::Clock, &detail, None);
+            return None;
+        }
+        if self.sources.enabled.market {
+            self.list_markets().await;
+        }
+        if !self.sources.enabled.looks_up() {
+            return None;
+        }
+        self.wait_for_look_ups().await;
+        let standing = self.standing();
+        let listed = self.list_relay(&standing).await;
+        self.look_up(&standing, listed).await
     }
 
     /// What the relay's own listing says, where one is configured: the nodes of the list that are
@@ -226,8 +235,8 @@ impl<'a> RoundScan<'a> {
         ids: &BTreeSet<NodeId>,
         listed: BTreeSet<NodeId>,
     ) -> Option<FirstStage> {
-        let missing = "the daemon has no session with the relay";
-        let session_age_s = self.relay_session_age_s(missing).await?;
+        // Without a session nobody can be looked up.
+        self.relay_session_age_s().await?;
         self.counts.looked_up += ids.len();
         let mut findings = if self.sources.enabled.find_node {
             let asked = ids.difference(&listed).copied();
@@ -240,7 +249,9 @@ impl<'a> RoundScan<'a> {
             let not_fresh = ids.difference(&listed).copied().collect();
             Findings { not_fresh, ..Findings::default() }
         };
-        if let Some(told) = self.clocks_disagree(findings.ages.clone(), ids, &listed).await {
+        let told = self.clocks_disagree(findings.ages.clone(), ids, &listed).await;
+        let session_age_s = self.relay_session_age_s().await;
+        if let Some(told) = told {
             self.clock(&told, session_age_s);
             return None;
         }
@@ -251,7 +262,7 @@ impl<'a> RoundScan<'a> {
             false => Vec::new(),
         };
         self.keep_findings(findings, session_age_s);
-        Some(FirstStage { not_fresh, session_age_s, to_ping })
+        Some(FirstStage { not_fresh, to_ping })
     }
 
     /// Whether the ages of first look-ups cannot be right, and what says so. Those asked for may
@@ -308,28 +319,32 @@ impl<'a> RoundScan<'a> {
         }
     }
 
-    async fn ask_suspects(&mut self, ids: &BTreeSet<NodeId>, first_age_s: u32) {
+    async fn ask_suspects(&mut self, ids: &BTreeSet<NodeId>) {
+        let began = Moment::now();
         if ids.is_empty() {
+            self.note_silences(began, Vec::new());
             return;
         }
-        // The session may have been lost since the first stage: the younger age counts.
-        let missing = "the daemon lost its session with the relay";
-        let Some(age_s) = self.relay_session_age_s(missing).await else {
+        let Some(age_s) = self.relay_session_age_s().await else {
             return;
         };
-        let session_age_s = age_s.min(first_age_s.saturating_add(self.round.period().seconds()));
         let enabled = self.sources.enabled;
         let plan = SuspectPlan {
             direct_timeout: Duration::from_millis(u64::from(self.epoch.direct_timeout_ms)),
             direct_attempts: if enabled.direct { self.epoch.direct_attempts } else { 0 },
             find_node: enabled.find_node,
+            may_stand_in: self.may_stand_in(began, age_s),
         };
         let deadline = self.deadline();
         // The long dead are known to nobody any more, which is said at once; those that died just
         // now take the direct question to its end, so they come first.
         let asked = self.scanner.likely_slow_first(ids);
-        let findings =
-            suspects(&self.sources.yagna, asked, self.fresh(), plan, deadline, || {}).await;
+        let mut findings =
+            suspects(&self.sources.yagna, asked, self.fresh(), &plan, deadline, || {}).await;
+        self.note_silences(began, std::mem::take(&mut findings.silences));
+        // The session may have begun anew meanwhile, in a restart of the relay or of the daemon, and
+        // the living are not found for a while after that.
+        let session_age_s = self.relay_session_age_s().await;
         // They may all be dead; and that a wrong clock makes the living look old does no harm
         // here: they answer.
         if findings.ages.in_future() {
@@ -341,42 +356,61 @@ impl<'a> RoundScan<'a> {
         self.keep_findings(findings, session_age_s);
     }
 
-    /// The age of the daemon's session with the relay. `None`: nobody can be looked up, and a part
-    /// says why; `missing` are its words where there is no session.
-    async fn relay_session_age_s(&mut self, missing: &str) -> Option<u32> {
+    /// Whose earlier questions may stand in for this round's. A probe without an aggregator asks
+    /// everybody in every round.
+    fn may_stand_in(&self, began: Moment, session_age_s: u32) -> HashSet<NodeId> {
+        let session_age = Duration::from_secs(u64::from(session_age_s));
+        let daemon = self.sources.yagna.address();
+        let dormant = &mut self.scanner.memory().dormant;
+        let standing = dormant.may_stand_in(self.round, began, session_age, daemon);
+        if self.scanner.orders.now().connected { standing } else { HashSet::new() }
+    }
+
+    fn note_silences(&self, began: Moment, silences: Vec<(NodeId, Silence)>) {
+        self.scanner.memory().dormant.note(self.round, began.boot, silences.into_iter());
+    }
+
+    /// The age of the daemon's session with the relay. `None`: there is none, or it cannot be told,
+    /// and a part says why.
+    async fn relay_session_age_s(&mut self) -> Option<u32> {
         let (reason, detail) = match self.sources.yagna.relay_session_age().await {
             Ok(Some(age)) => return Some(u32::try_from(age.as_secs()).unwrap_or(u32::MAX)),
-            Ok(None) => (Reason::RelaySessionMissing, missing.to_owned()),
+            Ok(None) => {
+                let detail = "the daemon has no session with the relay";
+                (Reason::RelaySessionMissing, detail.to_owned())
+            }
             Err(CouldNotLook { reason, detail }) => (reason, detail),
         };
         self.could_not_look(Kind::Lookup, "", reason, &detail, None);
         None
     }
 
-    fn clock(&mut self, told: &str, session_age_s: u32) {
+    fn clock(&mut self, told: &str, session_age_s: Option<u32>) {
         let detail = format!("{told}: check the clock");
-        self.could_not_look(Kind::Lookup, "", Reason::Clock, &detail, Some(session_age_s));
+        self.could_not_look(Kind::Lookup, "", Reason::Clock, &detail, session_age_s);
     }
 
     /// Turns findings into parts.
-    fn keep_findings(&mut self, findings: Findings, session_age_s: u32) {
-        let nothing = findings.seen.is_empty()
-            && findings.answered.is_empty()
-            && findings.unreachable.is_empty()
-            && findings.not_fresh.is_empty();
-        let failure = findings.main_failure().map(|(reason, detail)| (reason, detail.to_owned()));
-        self.counts.found += findings.seen.len() + findings.answered.len();
-        self.counts.unreachable += findings.unreachable.len();
-        if !(nothing && failure.is_some()) {
+    fn keep_findings(&mut self, findings: Findings, session_age_s: Option<u32>) {
+        let Findings { seen, answered, unreachable, asked_earlier, not_fresh, failed, .. } =
+            findings;
+        self.counts.found += seen.len() + answered.len();
+        self.counts.unreachable += unreachable.len();
+        let found = [&seen, &answered, &unreachable, &not_fresh].iter().any(|ids| !ids.is_empty());
+        if found || failed.is_empty() {
             let sets = Sets::default()
-                .with(Class::Seen, findings.seen)
-                .with(Class::Answered, findings.answered)
-                .with(Class::Unreachable, findings.unreachable);
-            self.keep(Kind::Lookup, "", Outcome::Looked, Some(session_age_s), sets);
+                .with(Class::Seen, seen)
+                .with(Class::Answered, answered)
+                .with(Class::Unreachable, unreachable)
+                .with(Class::AskedEarlier, asked_earlier);
+            self.keep(Kind::Lookup, "", Outcome::Looked, session_age_s, sets);
         }
-        if let Some((reason, detail)) = failure {
-            let age = Some(session_age_s);
-            self.could_not_look(Kind::Lookup, "", reason, &detail, age);
+        for (reason, (ids, detail)) in failed {
+            let detail = format!("{} questions failed; one of them: {detail}", ids.len());
+            self.note_failure("", reason, &detail);
+            let sets = Sets::default().with(Class::Failed, ids);
+            let outcome = Outcome::CouldNotLook(reason);
+            self.keep(Kind::Lookup, "", outcome, session_age_s, sets);
         }
     }
 
@@ -388,11 +422,15 @@ impl<'a> RoundScan<'a> {
         detail: &str,
         session_age_s: Option<u32>,
     ) {
+        self.note_failure(subnet, reason, detail);
+        let outcome = Outcome::CouldNotLook(reason);
+        self.keep(kind, subnet, outcome, session_age_s, Sets::default());
+    }
+
+    fn note_failure(&mut self, subnet: &str, reason: Reason, detail: &str) {
         tracing::warn!(round = self.round.start_s(), subnet, %reason, detail, "could not look");
         counter!("uptime_scan_could_not_look_total", "reason" => reason.as_str()).increment(1);
         self.counts.failures.push(reason.as_str());
-        let outcome = Outcome::CouldNotLook(reason);
-        self.keep(kind, subnet, outcome, session_age_s, Sets::default());
     }
 
     /// Puts a part, in pieces that fit a message, into the spool.
@@ -492,7 +530,6 @@ fn micros(duration: Duration) -> u32 {
 
 struct FirstStage {
     not_fresh: BTreeSet<NodeId>,
-    session_age_s: u32,
     to_ping: Vec<NodeId>,
 }
 
@@ -502,9 +539,15 @@ fn in_pieces(sets: Sets, most: usize) -> Vec<Sets> {
         return vec![sets];
     }
     let mut pieces = Vec::new();
-    for class in Class::ALL {
-        for ids in sets.of(class).chunks(most.max(1)) {
-            pieces.push(Sets::default().with(class, ids.to_vec()));
+    // Who is ASKED_EARLIER is UNREACHABLE in the same piece.
+    let earlier = sets.of(Class::AskedEarlier);
+    for class in Class::ALL.into_iter().filter(|class| *class != Class::AskedEarlier) {
+        let room = if class == Class::Unreachable { (most / 2).max(1) } else { most.max(1) };
+        for ids in sets.of(class).chunks(room) {
+            let is_in = |id: &NodeId| class == Class::Unreachable && ids.binary_search(id).is_ok();
+            let earlier = earlier.iter().copied().filter(is_in).collect();
+            let piece = Sets::default().with(class, ids.to_vec());
+            pieces.push(piece.with(Class::AskedEarlier, earlier));
         }
     }
     pieces
@@ -533,9 +576,14 @@ mod tests {
         let id = |byte| NodeId::new([byte; 20]);
         let sets = Sets::default()
             .with(Class::Seen, (0..7).map(id).collect())
-            .with(Class::Unreachable, (7..9).map(id).collect());
-        let pieces = in_pieces(sets.clone(), 3);
-        assert!(pieces.iter().all(|piece| piece.count() <= 3));
+            .with(Class::Unreachable, (7..12).map(id).collect())
+            .with(Class::AskedEarlier, (8..11).map(id).collect());
+        let pieces = in_pieces(sets.clone(), 4);
+        assert!(pieces.iter().all(|piece| piece.count() <= 4));
+        for piece in &pieces {
+            let unreachable = piece.of(Class::Unreachable);
+            assert!(piece.of(Class::AskedEarlier).iter().all(|id| unreachable.contains(id)));
+        }
         assert_eq!(pieces.iter().map(Sets::count).sum::<usize>(), sets.count());
         assert_eq!(in_pieces(Sets::default(), 3).len(), 1);
     }

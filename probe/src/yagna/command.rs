@@ -20,8 +20,9 @@ use tokio::process::{Child, Command};
 use tokio::sync::Semaphore;
 use uptime_proto::{NodeId, Reason};
 
+use super::answers::{self, Route, Taken};
 use super::time_text::{parse_span, parse_utc};
-use super::{CouldNotLook, Found, Yagna, http, net, place, places};
+use super::{CouldNotLook, Found, Yagna, http, place, places};
 
 /// What the program gets to see of the environment: where to find things, and its daemon.
 const ENVIRONMENT: [&str; 7] =
@@ -34,9 +35,6 @@ const KILLED_WITHIN: Duration = Duration::from_secs(1);
 /// Bytes of the list of sessions: one has 250, and a daemon that asks around may have one with
 /// every node of a network of 10,000.
 const SESSIONS_BYTES_MAX: usize = 4 * 1024 * 1024;
-
-/// The exit code of `yagna` after an error of its own.
-const EXIT_ERROR: i32 = 1;
 
 /// The `yagna` program, and how hard it may be used.
 #[derive(Debug, Clone)]
@@ -94,19 +92,28 @@ pub(super) struct Ended {
 impl Yagna {
     pub(super) async fn find_by_command(&self, id: NodeId) -> Result<Found, CouldNotLook> {
         let id = id.to_string();
-        self.run("net find", &["net", "find", &id, "--json"], 0, parse_find).await
+        self.run(Route::CommandFind, "net find", &["net", "find", &id, "--json"], 0, parse_find)
+            .await
     }
 
     pub(super) async fn relay_session_age_by_command(
         &self,
     ) -> Result<Option<Duration>, CouldNotLook> {
         let arguments = ["net", "sessions", "--json"];
-        self.run("net sessions", &arguments, SESSIONS_BYTES_MAX, parse_sessions).await
+        self.run(
+            Route::CommandSessions,
+            "net sessions",
+            &arguments,
+            SESSIONS_BYTES_MAX,
+            parse_sessions,
+        )
+        .await
     }
 
     /// Runs the program; each output may have so many bytes, or what the options say if more.
     async fn run<T>(
         &self,
+        route: Route,
         what: &str,
         arguments: &[&str],
         bytes_max: usize,
@@ -118,7 +125,10 @@ impl Yagna {
             return Err(CouldNotLook::new(Reason::NetError, detail));
         };
         let ended = command.run(arguments, bytes_max).await;
-        let parsed = ended.and_then(|ended| parse(&ended));
+        let parsed = ended.and_then(|ended| {
+            let note = |_: &_| self.inner.http.note_strange(route, ended.status(), &ended.words());
+            parse(&ended).inspect_err(note)
+        });
         parsed.map_err(|fault| self.inner.http.failed(&format!("yagna {what}"), fault))
     }
 }
@@ -212,15 +222,8 @@ pub(super) fn parse_find(ended: &Ended) -> Result<Found, CouldNotLook> {
         #[serde(default)]
         identities: Vec<String>,
     }
-    if ended.exit_code != Some(0) {
-        let text = last_error(ended);
-        let fault = fault(ended);
-        // All that was recorded of those whom the relay does not know is code 1 and these words;
-        // should a fault speak of the same code, it is a fault.
-        let not_known = ended.exit_code == Some(EXIT_ERROR)
-            && fault.reason == Reason::NetError
-            && text.is_some_and(|text| net::says_not_known(&text));
-        return if not_known { Ok(Found::NotKnown) } else { Err(fault) };
+    if ended.read(Route::CommandFind)? == Taken::NotKnown {
+        return Ok(Found::NotKnown);
     }
     let node: Node = serde_json::from_slice(&ended.stdout).map_err(http::malformed)?;
     let seen = parse_utc(&node.seen);
@@ -238,9 +241,7 @@ pub(super) fn parse_sessions(ended: &Ended) -> Result<Option<Duration>, CouldNot
         #[serde(rename = "time")]
         age: Option<String>,
     }
-    if ended.exit_code != Some(0) {
-        return Err(fault(ended));
-    }
+    ended.read(Route::CommandSessions)?;
     let sessions: Vec<Session> = serde_json::from_slice(&ended.stdout).map_err(http::malformed)?;
     let relays = sessions.into_iter().filter(|session| session.kind == "relay");
     let ages: Option<Vec<Duration>> =
@@ -250,26 +251,30 @@ pub(super) fn parse_sessions(ended: &Ended) -> Result<Option<Duration>, CouldNot
     youngest.ok_or_else(|| http::malformed("a relay session without its duration"))
 }
 
-/// The error that ended the program: from the last line that begins with `Error:` to the end.
-fn last_error(ended: &Ended) -> Option<String> {
-    let text = String::from_utf8_lossy(&ended.stderr);
-    let begin = text.rfind("\nError:").map(|at| at + 1);
-    let begin = begin.or_else(|| text.starts_with("Error:").then_some(0))?;
-    text.get(begin..).map(|error| error.trim_end().to_owned())
-}
+impl Ended {
+    /// The exit code, as the table of answers has it; that of a program ended by a signal is none.
+    fn status(&self) -> u16 {
+        self.exit_code.and_then(|code| u16::try_from(code).ok()).unwrap_or(u16::MAX)
+    }
 
-/// The fault of a run that did not succeed.
-fn fault(ended: &Ended) -> CouldNotLook {
-    let text = last_error(ended);
-    let text = text.unwrap_or_else(|| String::from_utf8_lossy(&ended.stderr).trim().to_owned());
-    let said = |words: &str| text.contains(words);
-    let reason = if said("is unavailable") {
-        Reason::YagnaUnreachable
-    } else if said("expected length") {
-        Reason::MalformedAnswer
-    } else {
-        net::net_fault(&text).reason
-    };
-    let how = ended.exit_code.map_or("ended by a signal".to_owned(), |code| format!("exit {code}"));
-    CouldNotLook::new(reason, format!("{how}: {}", http::clean(&text, 240)))
+    /// The error that ended the program: from the last line that begins with `Error:` to the end.
+    fn words(&self) -> Vec<u8> {
+        let text = String::from_utf8_lossy(&self.stderr);
+        let begin = text.rfind("\nError:").map(|at| at + 1);
+        let begin = begin.or_else(|| text.starts_with("Error:").then_some(0));
+        let error = begin.and_then(|begin| text.get(begin..)).unwrap_or_default();
+        error.trim_end().as_bytes().to_vec()
+    }
+
+    /// What the run is taken for.
+    fn read(&self, route: Route) -> Result<Taken, CouldNotLook> {
+        answers::read(route, self.status(), &self.words()).map_err(|fault| {
+            let how =
+                self.exit_code.map_or("ended by a signal".to_owned(), |it| format!("exit {it}"));
+            let words = self.words();
+            let text = if words.is_empty() { &self.stderr } else { &words };
+            let text = http::clean(String::from_utf8_lossy(text).trim(), 240);
+            CouldNotLook::new(fault.reason, format!("{how}: {text}"))
+        })
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! Owns the client, the key where there is one, and the mapping of everything that can go wrong
 //! below the level of meaning: connections, time limits, sizes, status codes. Also opens answers
-//! that have no end. Refuses to know any route.
+//! that have no end. Refuses to know what any answer means: `answers.rs` does.
 
 use std::error::Error;
 use std::fmt::Write;
@@ -13,6 +13,7 @@ use reqwest::{Client, Method, Response, Url};
 use tokio::time::Instant;
 use uptime_proto::Reason;
 
+use super::answers::{Route, Strange};
 use super::{AppKey, CouldNotLook, Failures, Limits, YagnaConfigError};
 
 /// What no client can be made for.
@@ -54,10 +55,12 @@ pub(super) struct Http {
     /// The reason when there is no connection, or it ends without a whole answer.
     unreachable: Reason,
     failures: Failures,
+    strange: Strange,
 }
 
 /// What is sent.
 pub(super) struct Question<'a> {
+    route: Route,
     pub(super) method: Method,
     /// With the leading slash and the query.
     pub(super) path: &'a str,
@@ -72,14 +75,16 @@ pub(super) struct Question<'a> {
 /// connection.
 pub(super) struct Streaming<'a> {
     http: &'a Http,
+    route: Route,
     path: &'a str,
     response: Response,
     bytes_max: usize,
 }
 
 impl<'a> Question<'a> {
-    pub(super) fn get(path: &'a str) -> Self {
-        Self { method: Method::GET, path, body: None, accept: None, bytes_max: SMALL_BYTES_MAX }
+    pub(super) fn get(route: Route, path: &'a str) -> Self {
+        let (method, bytes_max) = (Method::GET, SMALL_BYTES_MAX);
+        Self { route, method, path, body: None, accept: None, bytes_max }
     }
 
     /// A question whose answer may have so many bytes.
@@ -88,16 +93,16 @@ impl<'a> Question<'a> {
     }
 
     /// A question whose answer may be a stream of this type, to be read piece by piece.
-    pub(super) fn get_stream(path: &'a str, accept: &'static str) -> Self {
-        Self { accept: Some(accept), ..Self::get(path) }
+    pub(super) fn get_stream(route: Route, path: &'a str, accept: &'static str) -> Self {
+        Self { accept: Some(accept), ..Self::get(route, path) }
     }
 
-    pub(super) fn post(path: &'a str, body: &serde_json::Value) -> Self {
-        Self { method: Method::POST, body: Some(body.to_string()), ..Self::get(path) }
+    pub(super) fn post(route: Route, path: &'a str, body: &serde_json::Value) -> Self {
+        Self { method: Method::POST, body: Some(body.to_string()), ..Self::get(route, path) }
     }
 
     pub(super) fn delete(path: &'a str) -> Self {
-        Self { method: Method::DELETE, ..Self::get(path) }
+        Self { method: Method::DELETE, ..Self::get(Route::Delete, path) }
     }
 }
 
@@ -149,6 +154,7 @@ impl Http {
             answer_bytes_max,
             unreachable,
             failures: Failures::default(),
+            strange: Strange::default(),
         })
     }
 
@@ -170,11 +176,13 @@ impl Http {
         parse: impl FnOnce(u16, &[u8]) -> Result<T, CouldNotLook>,
     ) -> Result<(T, Duration), CouldNotLook> {
         let begun = Instant::now();
-        let path = question.path.to_owned();
+        let (route, path) = (question.route, question.path.to_owned());
         let exchange = tokio::time::timeout(limit, self.exchange(question));
         let answer = exchange.await.unwrap_or_else(|_| Err(out_of_time(limit)));
         let took = begun.elapsed();
-        let parsed = answer.and_then(|(status, body)| parse(status, &body));
+        let parsed = answer.and_then(|(status, body)| {
+            parse(status, &body).inspect_err(|_| self.strange.note(route, status, &body))
+        });
         parsed.map(|parsed| (parsed, took)).map_err(|fault| self.failed(&path, fault))
     }
 
@@ -184,13 +192,13 @@ impl Http {
         question: Question<'a>,
         limit: Duration,
     ) -> Result<Streaming<'a>, CouldNotLook> {
-        let (path, bytes_max) = (question.path, question.bytes_max);
+        let (route, path, bytes_max) = (question.route, question.path, question.bytes_max);
         let answer = tokio::time::timeout(limit, self.send(question)).await.unwrap_or_else(|_| {
             let detail = format!("no answer began within {limit:?}");
             Err(CouldNotLook::new(Reason::TimedOut, detail))
         });
         match answer {
-            Ok(response) => Ok(Streaming { http: self, path, response, bytes_max }),
+            Ok(response) => Ok(Streaming { http: self, route, path, response, bytes_max }),
             Err(fault) => Err(self.failed(path, fault)),
         }
     }
@@ -240,6 +248,11 @@ impl Http {
             body.extend_from_slice(&chunk);
         }
         Ok(body)
+    }
+
+    /// Takes note of an answer that led to a failure, by whatever way the daemon was asked.
+    pub(super) fn note_strange(&self, route: Route, status: u16, body: &[u8]) {
+        self.strange.note(route, status, body);
     }
 
     /// Counts a failure of the connection, by whatever way the daemon was asked.
@@ -304,6 +317,11 @@ impl Streaming<'_> {
         body.map_err(|fault| self.failed(fault))
     }
 
+    /// Takes note of the answer's body, or its beginning, where it was not understood.
+    pub(super) fn note_strange(&self, body: &[u8]) {
+        self.http.strange.note(self.route, self.status(), body);
+    }
+
     /// A fault of this answer, told like those of others.
     pub(super) fn failed(&self, fault: CouldNotLook) -> CouldNotLook {
         self.http.failed(self.path, fault)
@@ -351,17 +369,6 @@ fn transport_fault(error: reqwest::Error, unreachable: Reason) -> CouldNotLook {
         unreachable
     };
     CouldNotLook::new(reason, clean(&detail, DETAIL_BYTES_MAX))
-}
-
-/// The body of an answer whose status says that it is one. `otherwise` is the reason when the
-/// status says anything else but "unauthorised".
-pub(super) fn answered(status: u16, body: &[u8], otherwise: Reason) -> Result<&[u8], CouldNotLook> {
-    match status {
-        200..=299 => Ok(body),
-        // 403 is not yagna's own; something that guards it may say so.
-        401 | 403 => Err(refused(Reason::Unauthorised, status, body)),
-        _ => Err(refused(otherwise, status, body)),
-    }
 }
 
 /// The fault of an answer with this status and this text.

@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 use uptime_proto::Reason;
 
+use super::answers::{self, Route};
 pub use super::offer::Offer;
 use super::offer::{Form, Listing};
 use super::open::{Collection, Opened, is_id, parse_deleted};
@@ -22,6 +23,10 @@ use http::Question;
 /// How long one poll waits for offers, in seconds. Polls with offers in stock return at once, so
 /// this is what the last, empty one costs. Whole seconds are what the scan API is known to take.
 pub(super) const POLL_S: u64 = 1;
+
+/// A market is empty when so many pages in a row were, each at the end of the daemon's own waiting:
+/// a busy daemon may have had nothing ready for the first one.
+const EMPTY_PAGES: usize = 2;
 
 /// What is new on the market is told from its stock by how fast it comes: over this long …
 const NEWS_WINDOW: Duration = Duration::from_secs(1);
@@ -201,15 +206,20 @@ impl Yagna {
         let page = limits.page_offers_max;
         let path = format!("{}/events?timeout={POLL_S}&maxEvents={page}", opened.path());
         let limit = Duration::from_secs(POLL_S) + limits.answer_timeout;
+        let mut came = false;
+        let mut empty_pages = 0;
         loop {
             let listing = &mut gathering.listing;
             let take =
                 |status, body: &[u8]| listing.take_page(form, limits.offers_max, status, body);
-            let question = Question::get(&path).at_most(http::MARKET_BYTES_MAX);
+            let question = Question::get(form.route(), &path).at_most(http::MARKET_BYTES_MAX);
             let (count, _) = self.inner.http.ask(question, limit, take).await?;
             gathering.pass_on();
+            came |= count > 0;
+            empty_pages += usize::from(count == 0);
             // A short page says nothing: pages are cut before they are filtered.
-            if count == 0 || gathering.stock.is_complete_with(count) {
+            let ended = count == 0 && (came || empty_pages >= EMPTY_PAGES);
+            if ended || (count > 0 && gathering.stock.is_complete_with(count)) {
                 return Ok(());
             }
         }
@@ -242,7 +252,8 @@ impl Yagna {
     /// Deletes the demands with our marker made until then.
     async fn delete_own(&self, until_unix_ms: i64) -> Result<usize, CouldNotLook> {
         let (http, limit) = (&self.inner.http, self.inner.limits.answer_timeout);
-        let list = Question::get(Collection::Demands.path()).at_most(http::MARKET_BYTES_MAX);
+        let list = Question::get(Route::ListDemands, Collection::Demands.path());
+        let list = list.at_most(http::MARKET_BYTES_MAX);
         let parse = |status, body: &[u8]| parse_own(status, body, &self.marker, until_unix_ms);
         let (own, _) = http.ask(list, limit, parse).await?;
         let mut deleted = 0;
@@ -284,7 +295,7 @@ pub(super) fn parse_own(
         demand_id: String,
         properties: Map<String, Value>,
     }
-    let body = http::answered(status, body, Reason::MarketError)?;
+    let body = answers::answer(Route::ListDemands, status, body)?;
     let demands: Vec<&RawValue> = serde_json::from_slice(body).map_err(http::malformed)?;
     // A demand that cannot be read is not ours.
     let demands = demands.iter().filter_map(|raw| serde_json::from_str(raw.get()).ok());

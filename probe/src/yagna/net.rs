@@ -7,10 +7,11 @@
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::de::DeserializeOwned;
 use serde_json::json;
-use uptime_proto::{NodeId, Reason};
+use uptime_proto::NodeId;
 
+use super::answers::{self, Route, Taken};
 use super::http::{self, Question};
 use super::{CouldNotLook, Yagna};
 
@@ -38,8 +39,8 @@ impl Yagna {
         let _place = self.inner.finds.take().await?;
         self.inner.find_pace.wait().await;
         let body = json!({ "nodeId": id.to_string() });
-        let question = Question::post("/_gsb/local/net/FindNode", &body);
-        match self.ask_bus(question, parse_found).await? {
+        let question = Question::post(Route::FindNode, "/_gsb/local/net/FindNode", &body);
+        match self.ask_bus(Route::FindNode, question, parse_found).await? {
             Some(found) => Ok(found),
             None => self.find_by_command(id).await,
         }
@@ -50,9 +51,9 @@ impl Yagna {
     /// # Errors
     /// When the daemon could not be asked.
     pub async fn relay_session_age(&self) -> Result<Option<Duration>, CouldNotLook> {
-        let question = Question::post("/_gsb/local/net/Sessions", &json!({}));
+        let question = Question::post(Route::Sessions, "/_gsb/local/net/Sessions", &json!({}));
         let question = question.at_most(http::SESSIONS_BYTES_MAX);
-        match self.ask_bus(question, parse_relay_session).await? {
+        match self.ask_bus(Route::Sessions, question, parse_relay_session).await? {
             Some(age) => Ok(age),
             None => self.relay_session_age_by_command().await,
         }
@@ -65,7 +66,8 @@ impl Yagna {
     /// When the daemon could not be asked; [`Reason::Unauthorised`] when the key is wrong.
     pub async fn identity(&self) -> Result<NodeId, CouldNotLook> {
         let limit = self.inner.limits.answer_timeout;
-        let answer = self.inner.http.ask(Question::get("/me"), limit, parse_identity).await;
+        let answer =
+            self.inner.http.ask(Question::get(Route::Me, "/me"), limit, parse_identity).await;
         answer.map(|(identity, _)| identity)
     }
 
@@ -75,13 +77,15 @@ impl Yagna {
     /// When the daemon could not be asked.
     pub async fn version(&self) -> Result<String, CouldNotLook> {
         let limit = self.inner.limits.answer_timeout;
-        let answer = self.inner.http.ask(Question::get("/version/get"), limit, parse_version).await;
+        let question = Question::get(Route::Version, "/version/get");
+        let answer = self.inner.http.ask(question, limit, parse_version).await;
         answer.map(|(version, _)| version)
     }
 
     /// `None`: the daemon has no bridge.
     async fn ask_bus<T>(
         &self,
+        route: Route,
         question: Question<'_>,
         parse: impl FnOnce(u16, &[u8]) -> Result<T, CouldNotLook>,
     ) -> Result<Option<T>, CouldNotLook> {
@@ -89,8 +93,9 @@ impl Yagna {
         if inner.bridge.is_absent(&inner.http) {
             return Ok(None);
         }
-        let parse = |status, body: &[u8]| {
-            if says_no_bridge(status, body) { Ok(None) } else { parse(status, body).map(Some) }
+        let parse = |status, body: &[u8]| match answers::read(route, status, body) {
+            Ok(Taken::Absent) => Ok(None),
+            _ => parse(status, body).map(Some),
         };
         let limit = inner.limits.answer_timeout;
         let (answer, _) = inner.http.ask(question, limit, parse).await?;
@@ -101,47 +106,20 @@ impl Yagna {
     }
 }
 
-/// Whether an answer says that there is no bridge. The bridge answers with 200 or 500; should a
-/// version put 404 over the words of the bus, those are what counts.
-pub(super) fn says_no_bridge(status: u16, body: &[u8]) -> bool {
-    status == 404 && parse_bus::<IgnoredAny>(200, body).is_err()
-}
-
-/// What the bus says: its own answer, or its own error as text.
+/// The bus's own answer, where the table says that it is one.
 pub(super) fn parse_bus<T: DeserializeOwned>(
+    route: Route,
     status: u16,
     body: &[u8],
-) -> Result<Result<T, String>, CouldNotLook> {
+) -> Result<T, CouldNotLook> {
     #[derive(Deserialize)]
-    enum Bus<T> {
-        Ok(T),
-        Err(serde_json::Value),
+    struct Bus<T> {
+        #[serde(rename = "Ok")]
+        answer: T,
     }
-    let body = http::answered(status, body, Reason::NetError)?;
-    match serde_json::from_slice(body).map_err(http::malformed)? {
-        Bus::Ok(answer) => Ok(Ok(answer)),
-        Bus::Err(error) => Ok(Err(error.to_string())),
-    }
-}
-
-/// Whether an error text says that the relay was asked and does not know the node. The code is
-/// what counts: "Failed to find Node on relay server" also precedes time-outs.
-pub(super) fn says_not_known(text: &str) -> bool {
-    let mut rest = text;
-    while let Some((_, after)) = rest.split_once("code 404") {
-        if !after.starts_with(|next: char| next.is_ascii_digit()) {
-            return true;
-        }
-        rest = after;
-    }
-    false
-}
-
-/// The fault that an error text of the net stands for.
-pub(super) fn net_fault(text: &str) -> CouldNotLook {
-    let timed_out = text.contains("timed out after");
-    let reason = if timed_out { Reason::TimedOut } else { Reason::NetError };
-    CouldNotLook::new(reason, http::clean(text, 240))
+    let body = answers::answer(route, status, body)?;
+    let bus: Bus<T> = serde_json::from_slice(body).map_err(http::malformed)?;
+    Ok(bus.answer)
 }
 
 pub(super) fn parse_found(status: u16, body: &[u8]) -> Result<Found, CouldNotLook> {
@@ -151,14 +129,14 @@ pub(super) fn parse_found(status: u16, body: &[u8]) -> Result<Found, CouldNotLoo
         #[serde(default)]
         identities: Vec<String>,
     }
-    match parse_bus::<Node>(status, body)? {
-        Ok(node) => Ok(Found::Known {
-            seen_unix_s: node.seen,
-            identities: node.identities.iter().filter_map(|id| id.parse().ok()).collect(),
-        }),
-        Err(text) if says_not_known(&text) => Ok(Found::NotKnown),
-        Err(text) => Err(net_fault(&text)),
+    if answers::read(Route::FindNode, status, body)? == Taken::NotKnown {
+        return Ok(Found::NotKnown);
     }
+    let node: Node = parse_bus(Route::FindNode, status, body)?;
+    Ok(Found::Known {
+        seen_unix_s: node.seen,
+        identities: node.identities.iter().filter_map(|id| id.parse().ok()).collect(),
+    })
 }
 
 pub(super) fn parse_relay_session(
@@ -171,7 +149,7 @@ pub(super) fn parse_relay_session(
         session_type: String,
         duration: Option<Duration>,
     }
-    let sessions: Vec<Session> = parse_bus(status, body)?.map_err(|text| net_fault(&text))?;
+    let sessions: Vec<Session> = parse_bus(Route::Sessions, status, body)?;
     // Should there be two for a moment, the younger one is what counts.
     let relays = sessions.into_iter().filter(|session| session.session_type == "relay");
     let ages: Option<Vec<Duration>> = relays.map(|session| session.duration).collect();
@@ -186,7 +164,7 @@ pub(super) fn parse_identity(status: u16, body: &[u8]) -> Result<NodeId, CouldNo
     struct Me {
         identity: String,
     }
-    let body = http::answered(status, body, Reason::NetError)?;
+    let body = answers::answer(Route::Me, status, body)?;
     let me: Me = serde_json::from_slice(body).map_err(http::malformed)?;
     me.identity.parse().map_err(http::malformed)
 }
@@ -200,7 +178,7 @@ pub(super) fn parse_version(status: u16, body: &[u8]) -> Result<String, CouldNot
     struct Version {
         version: String,
     }
-    let body = http::answered(status, body, Reason::NetError)?;
+    let body = answers::answer(Route::Version, status, body)?;
     let versions: Versions = serde_json::from_slice(body).map_err(http::malformed)?;
     Ok(http::clean(&versions.current.version, 64))
 }

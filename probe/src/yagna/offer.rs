@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use uptime_proto::{NodeId, Reason};
 
+use super::answers::{self, Route};
 use super::{CouldNotLook, http};
 
 /// Bytes of a text taken from an offer: names in use are far shorter, columns not much wider.
@@ -45,6 +46,16 @@ pub(super) enum Form {
     Scan,
     /// Items are proposal events, as a demand gives them.
     Events,
+}
+
+impl Form {
+    /// The question for a page.
+    pub(super) const fn route(self) -> Route {
+        match self {
+            Self::Scan => Route::ScanPage,
+            Self::Events => Route::DemandPage,
+        }
+    }
 }
 
 /// The offers gathered and not yet passed on, how many there were, and what was left out.
@@ -96,7 +107,7 @@ impl Listing {
         status: u16,
         body: &[u8],
     ) -> Result<usize, CouldNotLook> {
-        let body = http::answered(status, body, Reason::MarketError)?;
+        let body = answers::answer(form.route(), status, body)?;
         let items: Vec<&RawValue> = serde_json::from_slice(body).map_err(http::malformed)?;
         self.expect(items.len(), offers_max)?;
         for item in &items {

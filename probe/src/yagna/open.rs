@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 use uptime_proto::Reason;
 
 use super::CouldNotLook;
+use super::answers::{self, Route, Taken};
 use super::http::{self, Http, Question};
 
 /// The longest id that is believed; a demand's has 97 characters.
@@ -33,6 +34,14 @@ impl Collection {
         match self {
             Self::Scans => "/market-api/v1/scan",
             Self::Demands => "/market-api/v1/demands",
+        }
+    }
+
+    /// The question that opens one.
+    const fn route(self) -> Route {
+        match self {
+            Self::Scans => Route::OpenScan,
+            Self::Demands => Route::OpenDemand,
         }
     }
 }
@@ -107,7 +116,7 @@ impl Openings {
         collection: Collection,
         body: serde_json::Value,
     ) -> Result<Option<Opened>, CouldNotLook> {
-        let question = Question::post(collection.path(), &body);
+        let question = Question::post(collection.route(), collection.path(), &body);
         let parse = |status, body: &[u8]| parse_id(collection, status, body);
         let (id, _) = self.http.ask(question, self.limit, parse).await.inspect_err(|fault| {
             if !matches!(fault.reason, Reason::Unauthorised | Reason::MarketError) {
@@ -151,10 +160,10 @@ pub(super) fn parse_id(
     status: u16,
     body: &[u8],
 ) -> Result<Option<String>, CouldNotLook> {
-    if status == 404 && collection == Collection::Scans {
-        return Ok(None);
+    match answers::read(collection.route(), status, body)? {
+        Taken::Answer => {}
+        _ => return Ok(None),
     }
-    let body = http::answered(status, body, Reason::MarketError)?;
     let id: String = serde_json::from_slice(body).map_err(http::malformed)?;
     if is_id(&id) { Ok(Some(id)) } else { Err(http::malformed(format!("{id:?} is no id"))) }
 }
@@ -167,9 +176,5 @@ pub(super) fn is_id(id: &str) -> bool {
 
 /// Whether the thing is gone: true if this deleted it, false if it was gone before.
 pub(super) fn parse_deleted(status: u16, body: &[u8]) -> Result<bool, CouldNotLook> {
-    // Expired things are 404 or 410.
-    if matches!(status, 404 | 410) {
-        return Ok(false);
-    }
-    http::answered(status, body, Reason::MarketError).map(|_| true)
+    answers::read(Route::Delete, status, body).map(|taken| taken == Taken::Answer)
 }

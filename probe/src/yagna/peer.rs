@@ -2,7 +2,8 @@
 //!
 //! Owns one question to one node, and the scan it is put over. The daemon passes
 //! `GET …/scan/{id}/events?peerId=…` on to the node itself, so an answer, also an empty one, is
-//! proof of life. Refuses to repeat a question and to judge the node: both are the caller's.
+//! proof of life, and so is an error that the node itself wrote. Refuses to repeat a question and to
+//! judge the node: both are the caller's.
 //!
 //! The scan is shared by all questions, opened when the first one needs it, and replaced
 //! * when the daemon no longer knows it (it was restarted),
@@ -19,12 +20,14 @@ use std::time::Duration;
 
 use serde::de::IgnoredAny;
 use serde_json::json;
+use tokio::sync::SemaphorePermit;
 use tokio::time::Instant;
 use uptime_proto::{NodeId, Reason};
 
+use super::answers::{self, Route, Taken};
 use super::http::{self, Question};
 use super::open::{Collection, Opened};
-use super::{CouldNotLook, Yagna, net, place};
+use super::{CouldNotLook, Yagna, place};
 
 /// How much longer than the daemon we wait: its answer, that the node is silent, must win over
 /// our own giving up, which says nothing about the node.
@@ -47,10 +50,32 @@ pub enum PeerAnswer {
         /// How long the whole question took, the way through the daemon included.
         took: Duration,
     },
-    /// The daemon asked and the node did not answer within the limit.
-    Silent,
-    /// The relay does not know the node, so it could not be asked.
-    NotKnown,
+    /// The node did not answer within the limit, the relay does not know it, or the daemon's channel
+    /// to it is closed.
+    Unanswered,
+}
+
+/// The direct questions about a node, as far as they have come. Holds the node's place among those
+/// that are asked: with a place for each question, the second question of the first nodes would
+/// stand in line behind the first of all others.
+pub struct PeerQuestions<'a> {
+    yagna: &'a Yagna,
+    id: NodeId,
+    _place: SemaphorePermit<'a>,
+}
+
+impl PeerQuestions<'_> {
+    /// Puts one question and waits for its answer for `limit`, which is rounded up to whole seconds,
+    /// 1 to 30.
+    ///
+    /// # Errors
+    /// When the daemon did not ask, or does not say what came of it.
+    pub async fn ask(&self, limit: Duration) -> Result<PeerAnswer, CouldNotLook> {
+        match self.yagna.ask_over_scan(self.id, limit).await? {
+            Some(answer) => Ok(answer),
+            None => self.yagna.ping(self.id, limit).await,
+        }
+    }
 }
 
 /// The shared scan, if one is open, and why it could not be opened lately.
@@ -87,47 +112,27 @@ impl PeerScans {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ScanReply {
     Answered,
-    Silent,
-    NotKnown,
+    Unanswered,
     /// The daemon does not know the scan.
     ScanGone,
 }
 
 impl Yagna {
-    /// Puts one question to one node and waits for its answer for `limit`, which is rounded up to
-    /// whole seconds, 1 to 30. Waits for its turn first, see [`super::Limits`]; the limit begins
-    /// with its turn.
+    /// A turn to ask this node; waits for it, see [`super::Limits`]. All questions about the node are
+    /// asked in one turn.
+    ///
+    /// # Errors
+    /// When the process is ending.
+    pub async fn peer_questions(&self, id: NodeId) -> Result<PeerQuestions<'_>, CouldNotLook> {
+        Ok(PeerQuestions { yagna: self, id, _place: place(&self.inner.directs).await? })
+    }
+
+    /// Puts one question to one node, as [`PeerQuestions::ask`], when its turn comes.
     ///
     /// # Errors
     /// When the daemon did not ask, or does not say what came of it.
     pub async fn ask_peer(&self, id: NodeId, limit: Duration) -> Result<PeerAnswer, CouldNotLook> {
-        self.ask_peer_times(id, limit, 1).await
-    }
-
-    /// The same, put so often until it is answered; what came of the last one. It waits for its
-    /// turn once: with a turn for each, the second question of the first nodes would stand in line
-    /// behind the first of all others, and of many silent ones nobody would be asked to the end.
-    ///
-    /// # Errors
-    /// As [`Yagna::ask_peer`].
-    pub async fn ask_peer_times(
-        &self,
-        id: NodeId,
-        limit: Duration,
-        times: u32,
-    ) -> Result<PeerAnswer, CouldNotLook> {
-        let _place = place(&self.inner.directs).await?;
-        let mut last = PeerAnswer::Silent;
-        for _ in 0..times.max(1) {
-            last = match self.ask_over_scan(id, limit).await? {
-                Some(answer) => answer,
-                None => self.ping(id, limit).await?,
-            };
-            if let PeerAnswer::Answered { .. } = last {
-                break;
-            }
-        }
-        Ok(last)
+        self.peer_questions(id).await?.ask(limit).await
     }
 
     /// `None`: the daemon has no scan API.
@@ -144,15 +149,14 @@ impl Yagna {
                 return Ok(None);
             };
             let path = format!("{}/events?timeout={limit_s}&peerId={id}", scan.opened.path());
-            let question = Question::get(&path).at_most(http::NODES_BYTES_MAX);
+            let question = Question::get(Route::Direct, &path).at_most(http::NODES_BYTES_MAX);
             let ask = self.inner.http.ask(question, patience, parse_scan_reply);
             let answer = match ask.await? {
                 (ScanReply::Answered, took) => {
                     scan.lock_answered().insert(id);
                     PeerAnswer::Answered { took }
                 }
-                (ScanReply::Silent, _) => PeerAnswer::Silent,
-                (ScanReply::NotKnown, _) => PeerAnswer::NotKnown,
+                (ScanReply::Unanswered, _) => PeerAnswer::Unanswered,
                 (ScanReply::ScanGone, _) => {
                     let mut scans = self.inner.peers.lock().await;
                     scans.current.take_if(|current| Arc::ptr_eq(current, &scan));
@@ -209,21 +213,13 @@ fn whole_seconds(limit: Duration) -> u64 {
 }
 
 pub(super) fn parse_scan_reply(status: u16, body: &[u8]) -> Result<ScanReply, CouldNotLook> {
-    match status {
-        404 => Ok(ScanReply::ScanGone),
-        // In its own words only: a proxy before a frozen daemon says 504 too.
-        504 if http::json_message(body).is_some() => Ok(ScanReply::Silent),
-        500 => {
-            let message = http::message(body);
-            if net::says_not_known(&message) {
-                return Ok(ScanReply::NotKnown);
-            }
-            Err(net::net_fault(&message))
-        }
-        _ => {
-            let body = http::answered(status, body, Reason::NetError)?;
+    match answers::read(Route::Direct, status, body)? {
+        Taken::Answer => {
             let _: Vec<IgnoredAny> = serde_json::from_slice(body).map_err(http::malformed)?;
             Ok(ScanReply::Answered)
         }
+        Taken::Life => Ok(ScanReply::Answered),
+        Taken::Unanswered => Ok(ScanReply::Unanswered),
+        _ => Ok(ScanReply::ScanGone),
     }
 }

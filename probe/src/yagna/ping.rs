@@ -6,7 +6,8 @@
 //! batch would hold up all the living for the daemon's ten seconds.
 //!
 //! A ping always takes the daemon's own ten seconds to fail, whatever limit was given; nothing
-//! (`null`) at once means that the relay did not know the node, so that it was never asked.
+//! (`null`) at once means that the node could not even be asked: the relay does not know it, or the
+//! daemon's channel to it is closed.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use serde_json::json;
 use serde_json::value::RawValue;
 use uptime_proto::{NodeId, Reason};
 
+use super::answers::Route;
 use super::http::{self, Question};
 use super::peer::MARGIN;
 use super::{CouldNotLook, PeerAnswer, Yagna, net, place};
@@ -29,9 +31,14 @@ const PING_TRIES: Duration = Duration::from_secs(10);
 /// not this wrong.
 const PING_TRIES_SPARE: Duration = Duration::from_millis(500);
 
-/// A ping that failed within this time was not put at all: the relay, asked for the node's
-/// address, answered that it does not know it. (5 ms on loopback; the relay may be far away.)
-const PING_NOT_PUT: Duration = Duration::from_secs(1);
+/// A ping that failed within this time was not put at all: the daemon's channel to the node is
+/// closed, or the relay, asked for the node's address, answered that it does not know it (8 and 5 ms
+/// on loopback). The daemon pings its own sessions first, for up to 2 s (b5). A relay that does not
+/// answer is given up after 3 s, which says nothing about the node.
+const PING_NOT_PUT: Duration = Duration::from_millis(2_500);
+
+/// How long the daemon pings its own sessions before it pings the node (b5).
+const PING_BEGINS: Duration = Duration::from_secs(2);
 
 /// A longer round trip is no measurement: the daemon itself gives up after ten seconds.
 const ROUND_TRIP_MAX: Duration = Duration::from_secs(60);
@@ -82,7 +89,7 @@ impl Yagna {
         let _place = place(&self.inner.directs).await?;
         let nodes: Vec<String> = asked.iter().map(NodeId::to_string).collect();
         let body = json!({ "nodes": nodes });
-        let question = Question::post(PING_PATH, &body).at_most(http::NODES_BYTES_MAX);
+        let question = Question::post(Route::Ping, PING_PATH, &body).at_most(http::NODES_BYTES_MAX);
         let parse = |status, body: &[u8]| parse_round_trips(status, body, asked);
         let (trips, _) = self.inner.http.ask(question, limits.ping_timeout, parse).await?;
         Ok(trips)
@@ -94,9 +101,9 @@ impl Yagna {
         id: NodeId,
         limit: Duration,
     ) -> Result<PeerAnswer, CouldNotLook> {
-        let patience = limit.max(PING_TRIES) + MARGIN;
+        let patience = limit.max(PING_TRIES) + PING_BEGINS + MARGIN;
         let body = json!({ "nodes": [id.to_string()] });
-        let question = Question::post(PING_PATH, &body).at_most(http::NODES_BYTES_MAX);
+        let question = Question::post(Route::Ping, PING_PATH, &body).at_most(http::NODES_BYTES_MAX);
         let parse = |status, body: &[u8]| parse_ping(status, body, id);
         let (answered, took) = self.inner.http.ask(question, patience, parse).await?;
         judge_ping(answered, took)
@@ -110,8 +117,7 @@ pub(super) fn parse_round_trips(
     body: &[u8],
     mut asked: BTreeSet<NodeId>,
 ) -> Result<Vec<RoundTrip>, CouldNotLook> {
-    let lines: Vec<Box<RawValue>> =
-        net::parse_bus(status, body)?.map_err(|text| net::net_fault(&text))?;
+    let lines: Vec<Box<RawValue>> = net::parse_bus(Route::Ping, status, body)?;
     let read = |line: &RawValue| serde_json::from_str::<Ping>(line.get()).ok();
     let pings: Vec<Ping> = lines.iter().filter_map(|line| read(line)).collect();
     if pings.is_empty() && !lines.is_empty() {
@@ -128,7 +134,7 @@ pub(super) fn parse_round_trips(
 
 /// Whether the ping of this node came back.
 pub(super) fn parse_ping(status: u16, body: &[u8], id: NodeId) -> Result<bool, CouldNotLook> {
-    let pings: Vec<Ping> = net::parse_bus(status, body)?.map_err(|text| net::net_fault(&text))?;
+    let pings: Vec<Ping> = net::parse_bus(Route::Ping, status, body)?;
     let ping = pings.iter().find(|ping| ping.node_id.parse() == Ok(id));
     let ping = ping.ok_or_else(|| http::malformed("the ping of another node"))?;
     Ok(ping.tcp_ping.is_some() || ping.udp_ping.is_some())
@@ -137,10 +143,8 @@ pub(super) fn parse_ping(status: u16, body: &[u8], id: NodeId) -> Result<bool, C
 pub(super) fn judge_ping(answered: bool, took: Duration) -> Result<PeerAnswer, CouldNotLook> {
     if answered {
         Ok(PeerAnswer::Answered { took })
-    } else if took + PING_TRIES_SPARE >= PING_TRIES {
-        Ok(PeerAnswer::Silent)
-    } else if took < PING_NOT_PUT {
-        Ok(PeerAnswer::NotKnown)
+    } else if took < PING_NOT_PUT || took + PING_TRIES_SPARE >= PING_TRIES {
+        Ok(PeerAnswer::Unanswered)
     } else {
         // The relay did not answer in its three seconds, or the like.
         let detail = format!("the ping failed after {took:?}, before it was tried to its end");

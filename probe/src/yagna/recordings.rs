@@ -17,8 +17,9 @@ use serde_json::Value;
 use uptime_proto::NodeId;
 
 use super::CouldNotLook;
+use super::answers::{self, Route, Taken};
 use super::market::parse_own;
-use super::net::{parse_found, parse_identity, parse_relay_session, parse_version, says_no_bridge};
+use super::net::{parse_found, parse_identity, parse_relay_session, parse_version};
 use super::offer::{Form, Listing};
 use super::open::{Collection, parse_deleted, parse_id};
 use super::peer::parse_scan_reply;
@@ -42,8 +43,23 @@ pub(super) fn directory() -> PathBuf {
 pub(super) fn exchanges(file: &Value) -> Vec<Recorded> {
     let one = vec![file.clone()];
     let exchanges = file.get("exchanges").and_then(Value::as_array).unwrap_or(&one);
+    let one = file.as_array().or_else(|| file.get("answers")?.as_array()).unwrap_or(exchanges);
+    let exchanges = if exchanges.len() == 1 { one } else { exchanges };
     let read = |exchange: &Value| {
-        let response = exchange.get("response")?;
+        let response = exchange.get("response");
+        // The newer form: the body as text beside its status, or a run of the command line.
+        if response.is_none_or(Value::is_string) {
+            let number = |name| exchange.get(name).and_then(Value::as_u64);
+            let text = |name| exchange.get(name).and_then(Value::as_str);
+            let status = number("status").or(number("exit")).or(number("exit_code"))?;
+            let body = text("response").or(text("stderr")).unwrap_or_default();
+            return Some(Recorded {
+                status: u16::try_from(status).ok()?,
+                body: body.as_bytes().to_vec(),
+                took: Duration::from_secs_f64(exchange.get("elapsed_ms")?.as_f64()? / 1_000.0),
+            });
+        }
+        let response = response?;
         Some(Recorded {
             status: u16::try_from(response.get("status")?.as_u64()?).ok()?,
             body: response.get("body")?.as_str()?.as_bytes().to_vec(),
@@ -59,6 +75,50 @@ pub(super) fn recorded(name: &str) -> Recorded {
     let file = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let all = exchanges(&serde_json::from_slice(&file).unwrap());
     all.into_iter().nth(number.parse::<usize>().unwrap() - 1).unwrap()
+}
+
+/// The recording whose name begins so, `NAME#2` its second exchange.
+pub(super) fn recorded_by(name: &str) -> Recorded {
+    let (beginning, number) = name.split_once('#').unwrap_or((name, "1"));
+    let beginning = format!("{}_", beginning.trim_end_matches('_'));
+    let mut names: Vec<String> = std::fs::read_dir(directory())
+        .unwrap()
+        .filter_map(|entry| {
+            Some(entry.unwrap().file_name().to_str()?.strip_suffix(".json")?.into())
+        })
+        .filter(|file: &String| file.starts_with(&beginning))
+        .collect();
+    names.sort();
+    let file = names.first().unwrap_or_else(|| panic!("no recording {name}"));
+    recorded(&format!("{file}#{number}"))
+}
+
+/// Every exchange over HTTP that was recorded: the recording, method, target and answer.
+pub(super) fn all_recorded() -> Vec<(String, String, String, Recorded)> {
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir(directory()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "json") {
+            continue;
+        }
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        let file: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        let single = vec![file.clone()];
+        let exchanges = file.get("exchanges").or(file.get("answers")).unwrap_or(&file);
+        for exchange in exchanges.as_array().unwrap_or(&single) {
+            let Some(answer) = exchanges_of(exchange) else { continue };
+            let request = &exchange["request"];
+            let line = request.as_str().unwrap_or_default();
+            let (method, target) = line.split_once(' ').unwrap_or_default();
+            let of = |key: &str, other: &str| request[key].as_str().unwrap_or(other).to_owned();
+            all.push((name.clone(), of("method", method), of("target", target), answer));
+        }
+    }
+    all
+}
+
+fn exchanges_of(exchange: &Value) -> Option<Recorded> {
+    exchanges(exchange).into_iter().next()
 }
 
 pub(super) fn told<T: Debug>(result: Result<T, CouldNotLook>) -> String {
@@ -120,11 +180,11 @@ fn asking_a_peer_over_a_scan() {
             ("2y_real_ya_provider_scan_direct#2", "Answered"),
             ("97e_nat_scan_direct", "Answered"),
             ("42_scan_collect_again", "Answered"), // the empty list
-            ("45_scan_direct_killed", "Silent"),
-            ("47_scan_direct_frozen", "Silent"),
-            ("97g_nat_frozen_scan_direct", "Silent"),
-            ("97h_nat_frozen_scan_direct_60", "Silent"),
-            ("46_scan_direct_never", "NotKnown"),
+            ("45_scan_direct_killed", "Unanswered"),
+            ("47_scan_direct_frozen", "Unanswered"),
+            ("97g_nat_frozen_scan_direct", "Unanswered"),
+            ("97h_nat_frozen_scan_direct_60", "Unanswered"),
+            ("46_scan_direct_never", "Unanswered"),
             ("48_scan_bad_requests#3", "ScanGone"),
             ("48_scan_bad_requests#5", "could not look: net_error"),
             ("48_scan_bad_requests#6", "could not look: unauthorised"),
@@ -167,9 +227,12 @@ fn pinging_a_peer() {
             ("58_gsb_unknown_service", "could not look: net_error"),
         ],
     );
-    check(ping(KILLED), &[("5a_gsb_ping_killed", "Silent"), ("5c_gsb_ping_mixed", "Silent")]);
-    check(ping(UNKNOWN), &[("5b_gsb_ping_never", "NotKnown")]);
-    check(ping(RELAYED), &[("97f_nat_frozen_gsbping", "Silent")]);
+    check(
+        ping(KILLED),
+        &[("5a_gsb_ping_killed", "Unanswered"), ("5c_gsb_ping_mixed", "Unanswered")],
+    );
+    check(ping(UNKNOWN), &[("5b_gsb_ping_never", "Unanswered")]);
+    check(ping(RELAYED), &[("97f_nat_frozen_gsbping", "Unanswered")]);
     let between = judge_ping(false, Duration::from_secs(3));
     assert_eq!(told(between), "could not look: net_error");
 }
@@ -269,11 +332,10 @@ fn a_daemon_without_a_bridge() {
         ("57_gsb_findnode_noauth", false),
     ] {
         let answer = recorded(name);
-        assert_eq!(says_no_bridge(answer.status, &answer.body), expected, "{name}");
+        let taken = answers::read(Route::FindNode, answer.status, &answer.body);
+        assert_eq!(taken == Ok(Taken::Absent), expected, "{name}");
     }
-    let words = recorded("54_gsb_findnode_never").body;
-    assert!(!says_no_bridge(404, &words), "the words of the bus count");
-    assert!(says_no_bridge(404, b""));
+    assert_eq!(answers::read(Route::FindNode, 404, b""), Ok(Taken::Absent));
 }
 
 #[test]
@@ -365,7 +427,6 @@ fn every_parser(status: u16, body: &[u8]) {
     let _ = told(parse_scan_reply(status, body));
     let _ = told(parse_ping(status, body, id));
     let _ = round_trips(status, body, [LIVING, KILLED]);
-    let _ = says_no_bridge(status, body);
     command::every_parser(body);
     let _ = told(parse_id(Collection::Scans, status, body));
     let _ = told(parse_id(Collection::Demands, status, body));

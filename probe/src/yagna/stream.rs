@@ -14,6 +14,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use uptime_proto::Reason;
 
+use super::answers::Route;
 use super::http::{self, Question, Streaming};
 use super::market::{Gathering, POLL_S};
 use super::offer::Form;
@@ -44,7 +45,7 @@ impl Yagna {
         let limits = &self.inner.limits;
         let path = format!("{}/events", scan.path());
         let limit = PAGE_WAITS + limits.answer_timeout;
-        let question = Question::get_stream(&path, MEDIA_TYPE);
+        let question = Question::get_stream(Route::ScanPage, &path, MEDIA_TYPE);
         let mut answer = self.inner.http.begin(question, limit).await?;
         let status = answer.status();
         if !(200..=299).contains(&status) {

@@ -162,5 +162,6 @@ async fn what_is_switched_off_is_not_asked_and_said_so() {
     let (listed, status, _) =
         states(sources("market,find-node,direct").args(["--relay-url", &relay.base_url()])).await;
     assert_eq!((listed[&dead].as_str(), count(&listed, "seen"), status), ("unreachable", 7, 0));
-    assert_eq!(daemon.count(FIND_NODE), finds + 2, "the dead one, in both stages");
+    let told = "the dead one, in both stages and after its silence";
+    assert_eq!(daemon.count(FIND_NODE), finds + 3, "{told}");
 }

@@ -266,7 +266,7 @@ async fn lost_demands_are_deleted_once_they_are_old() {
     let world = world();
     let daemon = old_daemon(&world).await;
     let limits = Limits {
-        market_timeout: Duration::from_millis(1_500),
+        market_timeout: Duration::from_millis(2_500),
         answer_timeout: Duration::from_millis(500),
         ..limits()
     };
@@ -280,7 +280,7 @@ async fn lost_demands_are_deleted_once_they_are_old() {
     daemon.set_fault(Some(Fault::new(POST_DEMAND, FaultKind::CloseWithoutByte)));
     assert_eq!(reason(yagna.list_market("public").await), Reason::YagnaUnreachable);
     daemon.set_fault(None);
-    // A listing takes a second; the demand may be in use for two.
+    // A listing of nothing takes two seconds; the demand may be in use for three.
     for _ in 0..4 {
         NOW.fetch_add(1_001, Ordering::Relaxed);
         assert_eq!(yagna.list_market("public").await.unwrap(), []);

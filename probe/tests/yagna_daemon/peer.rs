@@ -40,9 +40,9 @@ async fn only_the_living_answer() {
     };
     let answers = tokio::join!(ask(&living), ask(&dead), ask(&frozen), ask(NOBODY), ask(&idle));
     assert!(answered(answers.0));
-    assert_eq!(answers.1, PeerAnswer::Silent);
-    assert_eq!(answers.2, PeerAnswer::Silent);
-    assert_eq!(answers.3, PeerAnswer::NotKnown);
+    assert_eq!(answers.1, PeerAnswer::Unanswered);
+    assert_eq!(answers.2, PeerAnswer::Unanswered);
+    assert_eq!(answers.3, PeerAnswer::Unanswered);
     assert!(answered(answers.4), "an empty list is an answer");
     assert_eq!((daemon.count(POST_SCAN), daemon.count(ASK)), (1, 5));
     world.revive(&frozen);
@@ -107,7 +107,7 @@ async fn so_many_questions_at_once_and_no_more() {
     let begun = Instant::now();
     let asked = nodes.iter().map(|node| yagna.ask_peer(id(node), LIMIT));
     for answer in futures_util::future::join_all(asked).await {
-        assert_eq!(answer.unwrap(), PeerAnswer::Silent);
+        assert_eq!(answer.unwrap(), PeerAnswer::Unanswered);
     }
     assert!(begun.elapsed() >= 2 * LIMIT, "{:?}", begun.elapsed());
     yagna.close().await;
@@ -120,11 +120,11 @@ async fn without_the_scan_api_a_ping_asks() {
     let (living, dead) = (provider(&world), provider(&world));
     world.kill(&dead);
     let mut options = DaemonOptions { has_scan_api: false, ..DaemonOptions::default() };
-    options.limits.ping = Duration::from_millis(1_200);
+    options.limits.ping = Duration::from_secs(3);
     let daemon = Daemon::start(world.clone(), options).await.unwrap();
     let yagna = yagna(&daemon);
     assert!(answered(yagna.ask_peer(id(&living), LIMIT).await.unwrap()));
-    assert_eq!(yagna.ask_peer(id(NOBODY), LIMIT).await.unwrap(), PeerAnswer::NotKnown);
+    assert_eq!(yagna.ask_peer(id(NOBODY), LIMIT).await.unwrap(), PeerAnswer::Unanswered);
     // Pings are tried for ten seconds; one that failed sooner did not try to its end.
     assert_eq!(reason(yagna.ask_peer(id(&dead), LIMIT).await), Reason::NetError);
     assert_eq!((daemon.count(POST_SCAN), daemon.count(PING)), (1, 3));

@@ -10,6 +10,7 @@ use metrics::counter;
 use tokio::time::Instant;
 use uptime_proto::{NodeId, Reason};
 
+use super::super::answers::Route;
 use super::super::http::Question;
 use super::super::{CouldNotLook, place};
 use super::page::{Page, parse_page};
@@ -99,7 +100,8 @@ impl Inner {
         counter!("uptime_relay_pages_total").increment(1);
         let asked = self.now();
         let path = format!("/nodes/{prefix}");
-        let question = Question::get(&path).at_most(self.limits.answer_bytes_max);
+        let question =
+            Question::get(Route::RelayNodes, &path).at_most(self.limits.answer_bytes_max);
         let limit = self.limits.answer_timeout;
         let parse = |status, body: &[u8]| parse_page(status, body, prefix);
         let (page, _) = self.http.ask(question, limit, parse).await?;

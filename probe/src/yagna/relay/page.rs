@@ -9,10 +9,10 @@ use std::time::Duration;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
-use uptime_proto::{NodeId, Reason};
+use uptime_proto::NodeId;
 
-use super::super::CouldNotLook;
-use super::super::http;
+use super::super::answers::{self, Route};
+use super::super::{CouldNotLook, http};
 use super::prefix::Prefix;
 
 /// The longest text an age can have: 20 digits, a point, 9 digits, one unit.
@@ -32,9 +32,7 @@ pub(super) struct Page {
 
 /// Reads the answer to the question for `prefix`.
 pub(super) fn parse_page(status: u16, body: &[u8], prefix: Prefix) -> Result<Page, CouldNotLook> {
-    if !(200..=299).contains(&status) {
-        return Err(http::refused(Reason::RelayError, status, body));
-    }
+    let body = answers::answer(Route::RelayNodes, status, body)?;
     let Entries(entries) = serde_json::from_slice(body).map_err(http::malformed)?;
     let mut page = Page { entries: entries.len(), nodes: Vec::new(), malformed: 0 };
     for (id, sessions) in &entries {
@@ -135,6 +133,8 @@ pub(super) fn parse_seen(text: &str) -> Option<Duration> {
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use proptest::prelude::*;
+
+    use uptime_proto::Reason;
 
     use super::*;
 

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uptime_proto::{NodeId, Reason};
 
+use super::super::answers::{self, Route, Taken};
 use super::super::http::{self, Question, Streaming};
 use super::super::sse::{SseEvent, SseParser};
 use super::view::{News, View};
@@ -186,15 +187,18 @@ impl Follower {
     /// Connects, and keeps up for as long as the connection stands.
     async fn connection(&mut self) -> Ended {
         let inner = self.watch.relay.inner.clone();
-        let events = Question::get_stream("/events", "text/event-stream");
+        let events = Question::get_stream(Route::RelayEvents, "/events", "text/event-stream");
         let mut opened = match inner.http.begin(events, inner.limits.answer_timeout).await {
             Ok(opened) => opened,
             Err(fault) => return Ended::Broken(fault),
         };
-        match opened.status() {
-            200..=299 => {}
-            404 => return Ended::NoEvents,
-            status => return Ended::Broken(broken(&format!("status {status}"))),
+        match answers::read(Route::RelayEvents, opened.status(), b"") {
+            Ok(Taken::Answer) => {}
+            Ok(_) => return Ended::NoEvents,
+            Err(fault) => {
+                opened.note_strange(b"");
+                return Ended::Broken(fault);
+            }
         }
         self.watch.news_missed();
         let watch = self.watch.clone();
@@ -243,8 +247,4 @@ async fn read(watch: &RelayWatch, opened: &mut Streaming<'_>) -> CouldNotLook {
             Err(fault) => return fault,
         }
     }
-}
-
-fn broken(why: &str) -> CouldNotLook {
-    CouldNotLook::new(Reason::RelayError, format!("/events: {why}"))
 }
