@@ -20,6 +20,7 @@ pub mod outage;
 mod owner;
 pub mod past;
 pub mod rebuilt;
+mod retirement;
 pub mod retraction;
 pub mod seed;
 pub mod snapshot;

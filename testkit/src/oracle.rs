@@ -255,10 +255,12 @@ impl<'a> Oracle<'a> {
             retired: false,
             verdict: Verdict::Unknown,
         };
+        let mut decided: Vec<Round> = Vec::new();
         for index in first..self.rounds.len() {
             let round = self.rounds[index].round;
             let seconds = round.end_s() - round.start_s();
             row.verdict = self.verdict(id, index);
+            decided.extend((row.verdict != Verdict::Unknown).then_some(round));
             match row.verdict {
                 Verdict::Up => {
                     row.is_online = true;
@@ -273,14 +275,31 @@ impl<'a> Oracle<'a> {
             }
         }
         let after_s = u64::from(epoch_at(self.epochs, last.start_s()).retire_after_s);
-        let alive_s = row.last_seen_ms.map_or(first_seen_s, |ms| ms.unsigned_abs() / 1000);
-        let retires_s = alive_s + after_s;
-        let brought_back =
-            last_offer.start_s() >= retires_s && last.end_s() < last_offer.start_s() + after_s;
-        row.retired = last.end_s() >= retires_s && !brought_back;
+        row.retired = is_retired(&decided, row.last_seen_ms, last_offer, after_s);
         row.is_online &= !row.retired;
         Some(row)
     }
+}
+
+/// So many seconds of decided rounds after the one of the last sign of life, and as many again after
+/// an offer that came later.
+fn is_retired(
+    decided: &[Round],
+    last_seen_ms: Option<i64>,
+    last_offer: Round,
+    after_s: u64,
+) -> bool {
+    let full = |from: &dyn Fn(Round) -> bool| {
+        let mut silent_s = 0;
+        decided.iter().copied().filter(|round| from(*round)).find(|round| {
+            silent_s += round.end_s() - round.start_s();
+            silent_s >= after_s
+        })
+    };
+    let retires = full(&|round| last_seen_ms.is_none_or(|seen_ms| round.start_ms() > seen_ms));
+    retires.is_some_and(|retires| {
+        last_offer <= retires || full(&|round| round >= last_offer).is_some()
+    })
 }
 
 impl<'a> RoundBook<'a> {

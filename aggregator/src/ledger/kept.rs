@@ -191,6 +191,10 @@ struct Nodes {
     /// Of nodes with several subnets, beside each: its first offer there, seconds after first seen.
     #[prost(uint64, repeated, tag = "11")]
     offered_after_s: Vec<u64>,
+    /// One per node, where any is not 0: decided seconds that count towards retirement, of rounds
+    /// that are carried. States written before 0.2 have none.
+    #[prost(uint64, repeated, tag = "12")]
+    silent_s: Vec<u64>,
 }
 
 /// Names the rules and retractions a state depends on.
@@ -397,12 +401,18 @@ fn node_columns(state: &State, first: usize, nodes: &[&Arc<Node>]) -> Nodes {
                 unknown_rounds,
             ]);
         }
+        if state.carried_to_s() > 0 {
+            columns.silent_s.push(node.carried_silent_s());
+        }
         if let Some(seed) = state.seed() {
             let line = seed.line(narrow(number));
             columns.seed_run_counts.push(line.map_or(0, |line| narrow(line.runs())));
             let coded = line.into_iter().flat_map(|line| line.coded(columns.runs_unit_s));
             columns.seed_runs.extend(coded);
         }
+    }
+    if columns.silent_s.iter().all(|silent_s| *silent_s == 0) {
+        columns.silent_s.clear();
     }
     columns
 }
@@ -507,6 +517,7 @@ fn read_nodes(
         let coded = take(column, *count as usize)?;
         Timeline::from_coded(coded, columns.runs_unit_s).ok_or(KeptError::Layout("runs"))
     };
+    let mut silent = columns.silent_s.iter().copied();
     for first in &columns.first_seen_s {
         let counts = (subnet_counts.next(), run_counts.next(), changed.next());
         let (Some(subnet_count), Some(run_count), Some(changed_s)) = counts else {
@@ -534,7 +545,7 @@ fn read_nodes(
         }
         let subnets = Subnets::of(&subnets);
         let timeline = runs_of(run_count, &mut runs)?;
-        let carried = (tally, carried_to_s);
+        let carried = (tally, carried_to_s, silent.next().unwrap_or(0));
         let node = Node::of(first_seen_s, subnets, timeline, *changed_s, carried, epochs);
         nodes.push(Arc::new(node));
         if let Some(count) = seed_counts.next() {

@@ -32,6 +32,8 @@ pub struct Node {
 struct Carried {
     tally: Tally,
     to_s: u64,
+    /// Decided seconds before that which count towards retirement; see `retirement.rs`.
+    silent_s: u64,
 }
 
 /// A [`Tally`] in half the memory: 32 bits of seconds are 136 years.
@@ -121,10 +123,10 @@ impl Node {
         subnets: Subnets,
         timeline: Timeline,
         changed_s: u64,
-        (tally, to_s): (Tally, u64),
+        (tally, to_s, silent_s): (Tally, u64, u64),
         epochs: &Epochs,
     ) -> Self {
-        let carried = (to_s > 0).then(|| Box::new(Carried { tally, to_s }));
+        let carried = (to_s > 0).then(|| Box::new(Carried { tally, to_s, silent_s }));
         let settled = Sums::default();
         let mut node = Self { first_seen_s, subnets, timeline, changed_s, settled, carried };
         node.resettle(epochs);
@@ -160,6 +162,18 @@ impl Node {
         self.carried.as_ref().map_or_else(Tally::default, |carried| carried.tally)
     }
 
+    /// Where the timeline begins to tell of a silence since then, and the decided seconds before.
+    pub(super) fn silent_before(&self, silent_from_s: u64) -> (u64, u64) {
+        match &self.carried {
+            Some(carried) if silent_from_s < carried.to_s => (carried.to_s, carried.silent_s),
+            _ => (silent_from_s, 0),
+        }
+    }
+
+    pub(super) fn carried_silent_s(&self) -> u64 {
+        self.carried.as_ref().map_or(0, |carried| carried.silent_s)
+    }
+
     fn carried_to_s(&self) -> u64 {
         self.carried.as_ref().map_or(0, |carried| carried.to_s)
     }
@@ -182,12 +196,13 @@ impl Node {
         node
     }
 
-    /// Forgets the rounds before this one, but for their sums.
-    pub(super) fn carry(&mut self, to_s: u64, epochs: &Epochs) {
+    /// Forgets the rounds before this one, but for their sums, and that the node was silent for so
+    /// long by then.
+    pub(super) fn carry(&mut self, to_s: u64, silent_s: u64, epochs: &Epochs) {
         let mut tally = self.carried();
         tally.merge(&self.tally_between(0, to_s, epochs));
         self.timeline.trim(to_s);
-        self.carried = Some(Box::new(Carried { tally, to_s }));
+        self.carried = Some(Box::new(Carried { tally, to_s, silent_s }));
         self.resettle(epochs);
     }
 }

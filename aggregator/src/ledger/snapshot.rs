@@ -15,6 +15,7 @@ use super::node::Node;
 use super::nodes::NodeNames;
 use super::outage::{Outage, outages};
 use super::past::Past;
+use super::retirement::Rule;
 use super::seed::Seed;
 use super::state::{RoundSummary, State};
 use super::uptime::Tally;
@@ -297,7 +298,7 @@ impl Snapshot {
     fn line(&self, number: u32, last_seen_ms: Option<i64>) -> Option<(NodeLine, &Node, u64)> {
         let node = self.nodes.get(number as usize)?;
         let first_seen_s = node.first_seen_s?;
-        let retired = self.retired(number, first_seen_s, last_seen_ms);
+        let retired = self.retired(number, node, last_seen_ms);
         let end_s = self.closed_end_s();
         let line = self.line_of(number, node, first_seen_s, (last_seen_ms, retired), end_s)?;
         Some((line, node, first_seen_s))
@@ -348,7 +349,7 @@ impl Snapshot {
         let first_seen_s = node.first_seen_s.filter(|first_seen_s| *first_seen_s < end_s)?;
         let node = node.until(end_s, &self.epochs);
         let (seen_ms, offered_ms) = (past.last_seen_ms, past.last_offer_ms);
-        let retired = self.retired_at(first_seen_s, seen_ms, || offered_ms, end_s);
+        let retired = self.retired_at(&node, seen_ms, || offered_ms, end_s);
         let line = self.line_of(number, &node, first_seen_s, (seen_ms, retired), end_s)?;
         Some(self.shown(number, line, &node, first_seen_s, end_s))
     }
@@ -512,17 +513,12 @@ impl Snapshot {
     pub fn retired_since(&self, closed_end_s: u64) -> RoaringBitmap {
         let silent = &self.confirmed - &self.last.up;
         let may = |number: &u32| {
-            let Some(first_seen_s) =
-                self.nodes.get(*number as usize).and_then(|it| it.first_seen_s)
-            else {
-                return false;
-            };
-            let seen_ms = self.seen.of(*number);
-            let offered_ms = || self.last_offer.of(*number);
-            let now = self.retired_at(first_seen_s, seen_ms, offered_ms, self.closed_end_s());
-            let then = self.retired_at(first_seen_s, seen_ms, offered_ms, closed_end_s);
-            let brought_back = self.last_offer.of(*number) >= Some(millis(closed_end_s));
-            now != then || (brought_back && self.silent_at(first_seen_s, seen_ms, closed_end_s))
+            let Some(node) = self.nodes.get(*number as usize) else { return false };
+            let (seen_ms, offered_ms) = (self.seen.of(*number), self.last_offer.of(*number));
+            let at = |end_s| self.retired_at(node, seen_ms, || offered_ms, end_s);
+            let brought_back = offered_ms >= Some(millis(closed_end_s));
+            at(self.closed_end_s()) != at(closed_end_s)
+                || (brought_back && self.retires_at_s(node, seen_ms, closed_end_s).is_some())
         };
         silent.iter().filter(may).collect()
     }
@@ -558,46 +554,34 @@ impl Snapshot {
     /// Whether a node is looked up no more. An id that is no node yet is not retired.
     #[must_use]
     pub fn is_retired(&self, number: u32) -> bool {
-        let first_seen = self.nodes.get(number as usize).and_then(|node| node.first_seen_s);
-        first_seen.is_some_and(|first| self.retired(number, first, self.seen.of(number)))
+        let node = self.nodes.get(number as usize);
+        node.is_some_and(|node| self.retired(number, node, self.seen.of(number)))
     }
 
-    fn retired(&self, number: u32, first_seen_s: u64, last_seen_ms: Option<i64>) -> bool {
+    fn retired(&self, number: u32, node: &Node, last_seen_ms: Option<i64>) -> bool {
+        let offered_ms = || self.last_offer.of(number);
         self.closed.is_some()
-            && self.retired_at(
-                first_seen_s,
-                last_seen_ms,
-                || self.last_offer.of(number),
-                self.closed_end_s(),
-            )
+            && self.retired_at(node, last_seen_ms, offered_ms, self.closed_end_s())
     }
 
-    /// When a node that is silent since then retires.
-    fn retires_s(&self, first_seen_s: u64, last_seen_ms: Option<i64>, end_s: u64) -> (u64, u64) {
-        let after_s = u64::from(self.epochs.at(end_s.saturating_sub(1)).retire_after_s);
-        let alive_s = last_seen_ms.map_or(first_seen_s, seconds);
-        (alive_s.saturating_add(after_s), after_s)
-    }
-
-    fn silent_at(&self, first_seen_s: u64, last_seen_ms: Option<i64>, end_s: u64) -> bool {
-        end_s >= self.retires_s(first_seen_s, last_seen_ms, end_s).0
-    }
-
-    /// No positive evidence for so long by the end of a round, and no offer since that brought it
-    /// back. The last offer is only asked for where it matters.
+    /// Whether it was retired when a round ended. The last offer is only asked for where it matters.
     fn retired_at(
         &self,
-        first_seen_s: u64,
+        node: &Node,
         last_seen_ms: Option<i64>,
         last_offer_ms: impl FnOnce() -> Option<i64>,
         end_s: u64,
     ) -> bool {
-        let (retires_s, after_s) = self.retires_s(first_seen_s, last_seen_ms, end_s);
-        if end_s < retires_s {
-            return false;
-        }
-        let offered_s = last_offer_ms().map_or(0, seconds);
-        offered_s < retires_s || end_s >= offered_s.saturating_add(after_s)
+        let Some(first_seen_s) = node.first_seen_s else { return false };
+        let rule = Rule::at(&self.epochs, end_s);
+        let silent_from_s = rule.silent_from_s(first_seen_s, last_seen_ms);
+        rule.is_retired(node, silent_from_s, || last_offer_ms().map(seconds))
+    }
+
+    /// From when on it is retired at the end of a round, were it not for offers.
+    fn retires_at_s(&self, node: &Node, last_seen_ms: Option<i64>, end_s: u64) -> Option<u64> {
+        let rule = Rule::at(&self.epochs, end_s);
+        rule.retires_at_s(node, rule.silent_from_s(node.first_seen_s?, last_seen_ms))
     }
 
     /// From when on an offer would keep a node from being retired at the end of a round; `None`: it
@@ -608,8 +592,7 @@ impl Snapshot {
         last_seen_ms: Option<i64>,
         end_s: u64,
     ) -> Option<u64> {
-        let (retires_s, after_s) = self.retires_s(self.first_seen_s(number)?, last_seen_ms, end_s);
-        (end_s >= retires_s).then(|| retires_s.max(end_s.saturating_sub(after_s)))
+        self.retires_at_s(self.nodes.get(number as usize)?, last_seen_ms, end_s)
     }
 }
 

@@ -14,6 +14,7 @@ use super::chunked::Chunked;
 use super::evidence::{Fact, Inserted, MASS_LOSS_ROUNDS, ProbeRound, RoundFacts};
 use super::latest::Latest;
 use super::node::Node;
+use super::retirement::Rule;
 use super::retraction::Retraction;
 use super::seed::Seed;
 use super::verdict::{Decision, Verdict, decide};
@@ -220,9 +221,16 @@ impl State {
     /// Forgets the rounds before this moment, the start of a round, but for their sums.
     pub(super) fn carry(&mut self, to_s: u64) {
         let epochs = Arc::clone(&self.epochs);
+        let rule = Rule::at(&epochs, to_s);
         for number in 0..self.nodes.len() {
+            let index = u32::try_from(number).unwrap_or(u32::MAX);
+            let (seen_ms, offered_ms) = (self.seen.of(index), self.last_offer.of(index));
+            let offered_s = || offered_ms.map(seconds).filter(|offered_s| *offered_s < to_s);
             if let Some(node) = self.nodes.get_mut(number) {
-                Arc::make_mut(node).carry(to_s, &epochs);
+                let first_seen_s = node.first_seen_s.unwrap_or(0);
+                let silent_from_s = rule.silent_from_s(first_seen_s, seen_ms);
+                let silent_s = rule.silent_s(node, silent_from_s, offered_s);
+                Arc::make_mut(node).carry(to_s, silent_s, &epochs);
             }
         }
         self.carried_to_s = to_s;
@@ -579,6 +587,10 @@ impl State {
         }
         offered
     }
+}
+
+fn seconds(ms: i64) -> u64 {
+    u64::try_from(ms.div_euclid(1000)).unwrap_or(0)
 }
 
 /// So that there is an entry for every number below this.

@@ -17,6 +17,14 @@ pub enum Verdict {
     Unknown,
 }
 
+impl Verdict {
+    /// Whether it is up or down.
+    #[must_use]
+    pub fn is_decided(self) -> bool {
+        self != Self::Unknown
+    }
+}
+
 /// What one probe says of a round. Sets of node numbers.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Ballot {

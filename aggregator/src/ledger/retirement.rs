@@ -1,0 +1,185 @@
+//! When a node that shows no life is looked up no more.
+//!
+//! Pure. Owns the rule of the accounting page: a node is retired after so many seconds of decided
+//! rounds without a sign of life, and an offer brings it back. Rounds that nobody could decide do not
+//! count, so nobody is retired while no probe looks.
+
+use uptime_proto::Epochs;
+
+use super::node::Node;
+use super::timeline::Timeline;
+
+/// What retirement depends on, besides verdicts.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rule<'a> {
+    /// The epochs.
+    pub(super) epochs: &'a Epochs,
+    /// Seconds of decided rounds without a sign of life.
+    pub(super) after_s: u64,
+    /// The end of the round at which the question is put, unix seconds.
+    pub(super) end_s: u64,
+}
+
+impl<'a> Rule<'a> {
+    /// The rule in force at the end of a round.
+    pub(super) fn at(epochs: &'a Epochs, end_s: u64) -> Self {
+        let after_s = u64::from(epochs.at(end_s.saturating_sub(1)).retire_after_s);
+        Self { epochs, after_s, end_s }
+    }
+
+    /// The start of the first round that counts as silent: after the one with the last sign of life,
+    /// or, where there was none, the first one of all.
+    pub(super) fn silent_from_s(&self, first_seen_s: u64, last_seen_ms: Option<i64>) -> u64 {
+        let after = |seen_ms| self.epochs.round_at_ms(seen_ms).end_s();
+        last_seen_ms.map_or(first_seen_s, |seen_ms| after(seen_ms).max(first_seen_s))
+    }
+
+    /// From when on a node is retired that has been silent since then, were it not for offers; `None`:
+    /// not by the end of the round.
+    pub(super) fn retires_at_s(&self, node: &Node, silent_from_s: u64) -> Option<u64> {
+        let (from_s, silent_s) = node.silent_before(silent_from_s);
+        let left_s = self.after_s.saturating_sub(silent_s);
+        // Cheap, and so for nearly all nodes: it has not been silent for long enough at all.
+        if self.end_s.checked_sub(from_s)? < left_s {
+            return None;
+        }
+        let reached_s = reached_s(&node.timeline, from_s, self.end_s, left_s)?;
+        let last_ms = i64::try_from(reached_s.saturating_sub(1) * 1000).unwrap_or(i64::MAX);
+        Some(self.epochs.round_at_ms(last_ms).end_s().max(from_s))
+    }
+
+    /// Decided seconds that count towards retirement. `offered_s` is the round of the last offer.
+    pub(super) fn silent_s(
+        &self,
+        node: &Node,
+        silent_from_s: u64,
+        offered_s: impl FnOnce() -> Option<u64>,
+    ) -> u64 {
+        let (from_s, before_s) = node.silent_before(silent_from_s);
+        let Some(retires_s) = self.retires_at_s(node, silent_from_s) else {
+            return before_s + decided_s(&node.timeline, from_s, self.end_s);
+        };
+        // An offer after it was retired brings it back, and it counts anew from there.
+        match offered_s().filter(|offered_s| *offered_s >= retires_s) {
+            Some(offered_s) => decided_s(&node.timeline, offered_s, self.end_s),
+            None => before_s + decided_s(&node.timeline, from_s, self.end_s),
+        }
+    }
+
+    /// Whether a node is retired.
+    pub(super) fn is_retired(
+        &self,
+        node: &Node,
+        silent_from_s: u64,
+        offered_s: impl FnOnce() -> Option<u64>,
+    ) -> bool {
+        self.retires_at_s(node, silent_from_s).is_some()
+            && self.silent_s(node, silent_from_s, offered_s) >= self.after_s
+    }
+}
+
+fn decided_s(timeline: &Timeline, from_s: u64, to_s: u64) -> u64 {
+    let stretches = timeline.stretches(from_s, to_s).filter(|(.., verdict)| verdict.is_decided());
+    stretches.map(|(start, end, _)| end - start).sum()
+}
+
+/// When so many decided seconds are full; `None`: not before the end.
+fn reached_s(timeline: &Timeline, from_s: u64, to_s: u64, mut seconds: u64) -> Option<u64> {
+    if seconds == 0 {
+        return Some(from_s);
+    }
+    for (start, end, verdict) in timeline.stretches(from_s, to_s) {
+        if !verdict.is_decided() {
+            continue;
+        }
+        if end - start >= seconds {
+            return Some(start + seconds);
+        }
+        seconds -= end - start;
+    }
+    None
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use uptime_proto::{Epoch, Period};
+
+    use super::*;
+    use crate::ledger::node::Subnets;
+    use crate::ledger::uptime::Tally;
+    use crate::ledger::verdict::Verdict;
+
+    fn epochs() -> Epochs {
+        let epoch = Epoch { retire_after_s: 90, ..Epoch::with_defaults(Period::new(30).unwrap()) };
+        Epochs::new(vec![epoch]).unwrap()
+    }
+
+    /// A verdict per round of 30 s: up, down, unknown.
+    fn node(verdicts: &str, epochs: &Epochs) -> Node {
+        let mut timeline = Timeline::default();
+        for (number, letter) in (0u64..).zip(verdicts.chars()) {
+            let verdict = match letter {
+                'u' => Verdict::Up,
+                'd' => Verdict::Down,
+                _ => Verdict::Unknown,
+            };
+            timeline.set(number * 30, number * 30 + 30, verdict, number * 30 + 30);
+        }
+        Node::of(Some(0), Subnets::default(), timeline, 0, (Tally::default(), 0, 0), epochs)
+    }
+
+    #[test]
+    fn decided_rounds_count_and_others_do_not() {
+        let epochs = epochs();
+        for (verdicts, offered, retired) in [
+            ("uddd", None, true),
+            ("udd", None, false),
+            ("ud?????????d", None, false),
+            ("ud?????????dd", None, true),
+            ("u????????????????????", None, false),
+            // Offers before it was retired change nothing; later ones bring it back for as long.
+            ("uddd", Some(2), true),
+            ("udddd", Some(4), false),
+            ("uddd?d", Some(4), false),
+            ("udddd?dd", Some(4), true),
+        ] {
+            let node = node(verdicts, &epochs);
+            let rule = Rule::at(&epochs, verdicts.len() as u64 * 30);
+            let from_s = rule.silent_from_s(0, Some(20_000));
+            let is = rule.is_retired(&node, from_s, || offered.map(|round: u64| round * 30));
+            assert_eq!(is, retired, "{verdicts} {offered:?}");
+        }
+    }
+
+    /// Rolled-up rounds count as before, wherever they end.
+    #[test]
+    fn sums_know_how_long_a_node_was_silent() {
+        let epochs = epochs();
+        let verdicts = "udd??ddu?d?ddd??ddd?d";
+        let rule = |end_s| Rule::at(&epochs, end_s);
+        for seen_round in [0u64, 7] {
+            let seen_ms = Some(i64::try_from(seen_round * 30_000).unwrap() + 20_000);
+            for offered in [None, Some(6u64), Some(14), Some(16)] {
+                let offered_s = || offered.map(|round| round * 30);
+                for carried in (seen_round + 1)..20 {
+                    let whole = node(verdicts, &epochs);
+                    let mut rolled = whole.clone();
+                    let to_s = carried * 30;
+                    let from_s = rule(to_s).silent_from_s(0, seen_ms);
+                    let known = || offered_s().filter(|offered_s| *offered_s < to_s);
+                    let silent_s = rule(to_s).silent_s(&whole.until(to_s, &epochs), from_s, known);
+                    rolled.carry(to_s, silent_s, &epochs);
+                    for end in carried..=verdicts.len() as u64 {
+                        let (rule, known) =
+                            (rule(end * 30), || offered_s().filter(|it| *it < end * 30));
+                        let whole = rule.is_retired(&whole.until(end * 30, &epochs), from_s, known);
+                        let rolled = rolled.until(end * 30, &epochs);
+                        let rolled = rule.is_retired(&rolled, from_s, known);
+                        assert_eq!(rolled, whole, "{seen_round} {offered:?} {carried} {end}");
+                    }
+                }
+            }
+        }
+    }
+}
