@@ -5,6 +5,8 @@
 
 #[path = "standin_behaviour/client.rs"]
 mod client;
+#[path = "standin_behaviour/closed.rs"]
+mod closed;
 #[path = "standin_behaviour/nodes.rs"]
 mod nodes;
 #[path = "standin_behaviour/switches.rs"]

@@ -10,90 +10,22 @@ use rand::Rng;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{sleep, sleep_until};
 
+use super::channel::{Asked, NO_CHANNEL, Peer, ask};
 use super::clock;
-use super::daemon::{Core, Peer};
+use super::daemon::Core;
 use super::http::{Reply, Request};
 use super::registry::Registration;
 use super::routes::body_json;
 
-/// A peer that was away at least that long and came back is asked once in vain: the daemon still
-/// holds the connection to the earlier life [measure_9: 0.5 s away, no; 40 s away, yes].
-const STALE_AFTER: Duration = Duration::from_secs(20);
-
 const NOT_FOUND: &str = "Request failed: Request failed with code 404";
 const RELAY_SILENT: &str = "Request failed: Request timed out after 3000 ms";
 const REFUSED: &str = "Network error: Request failed: Request failed with code 400";
-const NO_CHANNEL: &str =
-    "Net: error forwarding message: Fail to open reliable channel\n\nCaused by:\n    ";
-
-/// What became of a question to a peer.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Asked {
-    Answered,
-    /// Nothing will come. How long to wait for it is the asker's business.
-    Silent,
-    /// It was never asked, and why.
-    Unreachable(String),
-}
-
-/// Puts a question to a peer, over a connection of its own if there is one.
-pub(crate) async fn ask(core: &Core, id: &str, deadline: Instant) -> Asked {
-    let contact = core.world.contact(id);
-    let connected = core.lock().peers.get(id).cloned();
-    let Some((contact, peer)) = contact.clone().zip(connected) else {
-        return ask_first(core, id, contact, deadline).await;
-    };
-    if !contact.alive {
-        if contact.registered || core.world.relay_down_for().is_some() {
-            return Asked::Silent;
-        }
-        core.change(|memory| memory.peers.remove(id));
-        return ask_first(core, id, Some(contact), deadline).await;
-    }
-    if peer.incarnation != contact.incarnation {
-        let link = Peer::new(core.world.now(), contact.incarnation);
-        core.change(|memory| memory.peers.insert(id.to_owned(), link));
-        if contact.outage >= STALE_AFTER {
-            return Asked::Silent;
-        }
-    }
-    answered_by(core, deadline).await
-}
-
-/// Without a connection the relay is asked first.
-async fn ask_first(
-    core: &Core,
-    id: &str,
-    contact: Option<super::registry::Contact>,
-    deadline: Instant,
-) -> Asked {
-    let found = look_up(core, id).await;
-    if let Err(why) = found {
-        return Asked::Unreachable(format!(
-            "{NO_CHANNEL}Failed to find Node on relay server: {why}"
-        ));
-    }
-    match contact.filter(|contact| contact.alive) {
-        None => Asked::Silent,
-        Some(contact) => {
-            let answer = answered_by(core, deadline).await;
-            let link = Peer::new(core.world.now(), contact.incarnation);
-            core.change(|memory| memory.peers.insert(id.to_owned(), link));
-            answer
-        }
-    }
-}
-
-async fn answered_by(core: &Core, deadline: Instant) -> Asked {
-    let arrives = clock::deadline(core.limits.peer);
-    sleep_until(arrives.min(deadline)).await;
-    if arrives <= deadline { Asked::Answered } else { Asked::Silent }
-}
 
 /// Asks the relay where an identity is: its newest session, or the daemon's words for why not.
-async fn look_up(core: &Core, id: &str) -> Result<Registration, String> {
+pub(crate) async fn look_up(core: &Core, id: &str) -> Result<Registration, String> {
+    core.lock().relay_queries += 1;
     if let Some(down) = core.world.relay_down_for() {
         sleep(core.limits.relay_down).await;
         let lost = down > core.world.timing().session_lost_after;
@@ -276,7 +208,7 @@ fn relay_session(core: &Core) -> Option<Registration> {
 fn connected(core: &Core) -> Vec<(String, Peer, u16)> {
     let peers = core.lock().peers.clone();
     let living = peers.into_iter().filter_map(|(id, peer)| {
-        let contact = core.world.contact(&id).filter(|contact| contact.alive)?;
+        let contact = core.world.contact(&id).filter(|it| it.alive && !it.closed)?;
         Some((id, peer, contact.port))
     });
     living.collect()

@@ -22,10 +22,13 @@
 //! stand-in takes the unkind side.
 
 mod bridge;
+mod chance;
+mod channel;
 mod clock;
 mod constraint;
 mod daemon;
 mod demonstration;
+mod fate;
 mod fault;
 mod http;
 mod market;
@@ -38,6 +41,7 @@ mod relay;
 mod routes;
 mod scan;
 mod state;
+mod timing;
 mod traffic;
 mod world;
 
@@ -45,9 +49,9 @@ pub use clock::UnixTime;
 pub use daemon::Daemon;
 pub use demonstration::{Demonstration, Plan};
 pub use fault::{Fault, FaultKind};
-pub use node::NetTiming;
 pub use offer::ProviderSpec;
 pub use options::{DaemonOptions, Limits, Restart, View};
 pub use relay::{Flavour, Relay, RelayOptions};
+pub use timing::NetTiming;
 pub use traffic::Busiest;
 pub use world::World;

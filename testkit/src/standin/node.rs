@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::clock::UnixTime;
 use super::offer::Offer;
+use super::timing::NetTiming;
 
 /// After a graceful stop the relay lists the node as `[null]` for this long [98: 0.5–0.75 s].
 const LEAVING_NULL: Duration = Duration::from_millis(700);
@@ -26,40 +27,6 @@ pub(crate) enum Life {
     Frozen(UnixTime),
 }
 
-/// How the network's own times are set; every default is the measured value.
-#[derive(Clone, Copy, Debug)]
-pub struct NetTiming {
-    /// How often a node pings the relay.
-    pub ping_interval: Duration,
-    /// How long the relay keeps a silent session.
-    pub purge_after: Duration,
-    /// How long an offer lives.
-    pub offer_lifetime: Duration,
-    /// How long after its offer ended a living provider publishes the next.
-    pub renewal_gap: Duration,
-    /// How long a publication or a withdrawal takes to reach the other daemons. Measured: up to
-    /// 5–6 s; zero by default, so that tests need not wait.
-    pub gossip: Duration,
-    /// Living nodes come back between these two times after a relay restart.
-    pub register_again: (Duration, Duration),
-    /// How long after the relay died a daemon drops its relay session.
-    pub session_lost_after: Duration,
-}
-
-impl Default for NetTiming {
-    fn default() -> Self {
-        NetTiming {
-            ping_interval: Duration::from_secs(15),
-            purge_after: Duration::from_secs(600),
-            offer_lifetime: Duration::from_secs(3600),
-            renewal_gap: Duration::from_secs(15),
-            gossip: Duration::ZERO,
-            register_again: (Duration::from_millis(2800), Duration::from_millis(34_900)),
-            session_lost_after: Duration::from_secs(25),
-        }
-    }
-}
-
 /// A session of a node with the relay.
 #[derive(Clone, Debug)]
 pub(crate) struct Session {
@@ -69,6 +36,10 @@ pub(crate) struct Session {
     pub(crate) since: UnixTime,
     /// When its node stopped pinging; `None` while it does.
     pub(crate) silent_since: Option<UnixTime>,
+    /// When the relay drops it, if it learns of the end before it would forget the session.
+    pub(crate) dropped_at: Option<UnixTime>,
+    /// Until then channels to its node are closed though the node lives.
+    pub(crate) closed_until: UnixTime,
 }
 
 impl Session {
@@ -81,10 +52,11 @@ impl Session {
         from_nanos(steps * interval + offset).max(self.since)
     }
 
-    /// When the relay will forget it, if its node stays silent.
+    /// When the relay will drop or forget it, if its node stays silent.
     pub(crate) fn purged_at(&self, phase: f64, timing: &NetTiming) -> Option<UnixTime> {
         let end = self.silent_since?;
-        Some(self.last_seen(phase, end, timing) + timing.purge_after)
+        let purged = self.last_seen(phase, end, timing) + timing.purge_after;
+        Some(self.dropped_at.map_or(purged, |at| at.min(purged)))
     }
 }
 
@@ -171,6 +143,14 @@ impl Node {
         }
     }
 
+    /// Since when it has been silent, if it is.
+    pub(crate) fn silent_since(&self) -> Option<UnixTime> {
+        match self.life {
+            Life::Alive => None,
+            Life::Dead(since) | Life::Frozen(since) => Some(since),
+        }
+    }
+
     /// Offers that have neither ended nor been withdrawn: what the node itself would answer.
     pub(crate) fn standing(&self, now: UnixTime) -> impl Iterator<Item = &Arc<Offer>> {
         self.listings
@@ -191,6 +171,8 @@ mod tests {
             slot: 0,
             since: Duration::from_secs(since),
             silent_since: silent_since.map(Duration::from_secs),
+            dropped_at: None,
+            closed_until: Duration::ZERO,
         }
     }
 
@@ -217,5 +199,7 @@ mod tests {
         let dead = session(0, Some(1000));
         assert_eq!(dead.purged_at(0.0, &timing), Some(Duration::from_secs(1590)));
         assert_eq!(session(0, None).purged_at(0.0, &timing), None);
+        let dropped = Session { dropped_at: Some(Duration::from_secs(1020)), ..dead };
+        assert_eq!(dropped.purged_at(0.0, &timing), Some(Duration::from_secs(1020)));
     }
 }

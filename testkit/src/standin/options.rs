@@ -93,6 +93,11 @@ pub struct DaemonOptions {
     /// The REST bridge to its bus; without it everything under `/_gsb/` is 404. All daemons looked
     /// at have it.
     pub has_bridge: bool,
+    /// Whether gossip and neighbourhood open channels to every provider of its view. Off by
+    /// default: then only pings, answered questions and `Daemon::connect` open them.
+    pub gossips: bool,
+    /// Whether its longer errors carry a backtrace, as the operator's environment decides [a1].
+    pub backtraces: bool,
     /// How long things take.
     pub limits: Limits,
 }
@@ -119,6 +124,8 @@ impl Default for DaemonOptions {
             has_scan_api: true,
             streams_offers: true,
             has_bridge: true,
+            gossips: false,
+            backtraces: false,
             limits: Limits::default(),
         }
     }

@@ -6,9 +6,10 @@
 use std::time::Duration;
 
 use super::clock::UnixTime;
-use super::node::{Life, NetTiming, Node, Nothing};
+use super::node::{Life, Node, Nothing};
 use super::offer::ProviderSpec;
 use super::state::{RelayEvent, State};
+use super::timing::NetTiming;
 use super::world::World;
 
 /// How many of the relay's events are kept for slow readers; a reader further behind gets `drop`.
@@ -18,8 +19,10 @@ const RELAY_EVENTS_MAX: usize = 1024;
 #[derive(Clone, Debug)]
 pub(crate) struct Contact {
     pub(crate) alive: bool,
-    /// Whether the relay knows a session of it.
-    pub(crate) registered: bool,
+    /// Whether the channels to it are closed: the relay has dropped it, or it has not come back.
+    pub(crate) closed: bool,
+    /// When it fell silent, if it is.
+    pub(crate) silent_since: Option<UnixTime>,
     pub(crate) incarnation: u32,
     pub(crate) outage: Duration,
     pub(crate) firewalled: bool,
@@ -71,16 +74,26 @@ impl World {
         let now = self.now();
         let state = self.lock();
         let node = state.find(id)?;
-        let registered =
-            state.relay.down_since.is_none() && node.known(now, &state.timing).next().is_some();
+        let alive = node.life == Life::Alive;
+        let closed = match node.sessions.last() {
+            Some(newest) if alive => newest.closed_until > now,
+            _ => !alive && node.known(now, &state.timing).next().is_none(),
+        };
         Some(Contact {
-            alive: node.life == Life::Alive,
-            registered,
+            alive,
+            closed,
+            silent_since: node.silent_since(),
             incarnation: node.incarnation,
             outage: node.outage,
             firewalled: node.firewalled,
             port: node.sessions.last().map_or(0, |session| session.port),
         })
+    }
+
+    /// The seed, and the share of channels whose closing is noticed late.
+    pub(crate) fn late_closing(&self) -> (u64, f64) {
+        let state = self.lock();
+        (state.seed, state.timing.late_close_share)
     }
 
     /// The sessions the relay has of this identity, oldest first, and what it shows if there are

@@ -11,14 +11,16 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::clock::UnixTime;
-use super::node::{Life, Listing, NetTiming, Node, Session};
+use super::node::{Life, Listing, Node, Session};
 use super::offer::{self, Offer, ProviderIdentity, ProviderSpec};
+use super::timing::NetTiming;
 
 /// The first UDP port a node shows, if nobody says otherwise.
 const PORT_FIRST: u16 = 11_500;
 
 #[derive(Debug)]
 pub(crate) struct State {
+    pub(crate) seed: u64,
     pub(crate) rng: StdRng,
     pub(crate) timing: NetTiming,
     pub(crate) nodes: Vec<Node>,
@@ -48,6 +50,7 @@ pub(crate) enum RelayEvent {
 impl State {
     pub(crate) fn new(seed: u64) -> State {
         State {
+            seed,
             rng: StdRng::seed_from_u64(seed),
             timing: NetTiming::default(),
             nodes: Vec::new(),
@@ -133,15 +136,31 @@ impl State {
         }
     }
 
-    pub(crate) fn open_session(&mut self, at: usize, since: UnixTime, port: Option<u16>) {
+    pub(crate) fn open_session(
+        &mut self,
+        at: usize,
+        since: UnixTime,
+        port: Option<u16>,
+    ) -> &mut Session {
         let port = port.unwrap_or_else(|| {
             self.next_port = self.next_port.checked_add(1).unwrap_or(PORT_FIRST);
             self.next_port
         });
         self.next_slot += 1;
         let id = offer::hex(&mut self.rng, 32);
-        let session = Session { id, port, slot: self.next_slot, since, silent_since: None };
-        self.nodes[at].sessions.push(session);
+        let session = Session {
+            id,
+            port,
+            slot: self.next_slot,
+            since,
+            silent_since: None,
+            dropped_at: None,
+            closed_until: since,
+        };
+        let sessions = &mut self.nodes[at].sessions;
+        sessions.push(session);
+        let newest = sessions.len() - 1;
+        &mut sessions[newest]
     }
 
     pub(crate) fn revive(&mut self, id: &str, now: UnixTime, elsewhere: bool) {

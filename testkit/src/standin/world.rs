@@ -12,9 +12,10 @@ use rand::Rng;
 use tokio::sync::watch;
 
 use super::clock::{Clock, UnixTime};
-use super::node::{Life, NetTiming, Node};
+use super::node::{Life, Node};
 use super::offer::ProviderSpec;
 use super::state::State;
+use super::timing::NetTiming;
 
 /// The simulated network. Clones are handles on the same one.
 #[derive(Clone, Debug)]
@@ -147,54 +148,6 @@ impl World {
         state.nodes[state.index(id)].identities.clone()
     }
 
-    /// Kills the node without a word: the relay keeps its session and `seen` grows, its offers
-    /// live on in the daemons that know them.
-    pub fn kill(&self, id: &str) {
-        self.kill_ago(id, Duration::ZERO);
-    }
-
-    /// As [`World::kill`], but the death happened `ago`.
-    pub fn kill_ago(&self, id: &str, ago: Duration) {
-        self.with(|state, now| {
-            let since = now.saturating_sub(ago);
-            let began = since.saturating_sub(state.timing.ping_interval);
-            let node = state.node(id);
-            // It had lived a while before.
-            for session in &mut node.sessions {
-                session.since = session.since.min(began);
-            }
-            node.silence(Life::Dead(since), since);
-        });
-    }
-
-    /// Freezes the node: silent like a dead one, but [`World::revive`] lets it go on.
-    pub fn freeze(&self, id: &str) {
-        self.with(|state, now| state.node(id).silence(Life::Frozen(now), now));
-    }
-
-    /// Starts a dead node again, on the same port: a new life publishes new offers beside the
-    /// old. A frozen one goes on where it stood.
-    pub fn revive(&self, id: &str) {
-        self.with(|state, now| state.revive(id, now, false));
-    }
-
-    /// As [`World::revive`], but on another port: the relay shows two sessions until it purges
-    /// the old one.
-    pub fn revive_elsewhere(&self, id: &str) {
-        self.with(|state, now| state.revive(id, now, true));
-    }
-
-    /// Stops the node gracefully, without withdrawing its offers: its session ends at once, and
-    /// the relay's listing passes through its shapes of nothing.
-    pub fn stop(&self, id: &str) {
-        self.with(|state, now| {
-            let node = state.node(id);
-            node.silence(Life::Dead(now), now);
-            node.sessions.clear();
-            node.left = Some(now);
-        });
-    }
-
     /// The node's agent withdraws its offers; the node itself lives on.
     pub fn withdraw_offers(&self, id: &str) {
         self.with(|state, now| {
@@ -212,17 +165,6 @@ impl World {
             state.node(id).withdrawn = false;
             let at = state.index(id);
             state.publish(at, now);
-        });
-    }
-
-    /// The relay forgets the node now, as after ten silent minutes; a living one dies first.
-    pub fn purge(&self, id: &str) {
-        self.with(|state, now| {
-            let node = state.node(id);
-            if node.life == Life::Alive {
-                node.silence(Life::Dead(now), now);
-            }
-            node.sessions.clear();
         });
     }
 
@@ -266,7 +208,9 @@ impl World {
                 let port = state.nodes[at].sessions.last().map(|session| session.port);
                 state.nodes[at].sessions.clear();
                 if state.nodes[at].life == Life::Alive {
-                    state.open_session(at, now + soonest + spread, port);
+                    let since = now + soonest + spread;
+                    let closed_until = since.min(now + state.timing.closed_by_relay_restart);
+                    state.open_session(at, since, port).closed_until = closed_until;
                 }
             }
         });
@@ -284,7 +228,7 @@ impl World {
     }
 
     /// Works on the state and wakes whoever waits for a change.
-    fn with<T>(&self, work: impl FnOnce(&mut State, UnixTime) -> T) -> T {
+    pub(crate) fn with<T>(&self, work: impl FnOnce(&mut State, UnixTime) -> T) -> T {
         let now = self.now();
         let result = work(&mut self.lock(), now);
         self.notify();
