@@ -10,10 +10,16 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(unreachable_pub, reason = "the parts of one test binary")]
 
+#[path = "standin_replay/brief.rs"]
+mod brief;
+#[path = "standin_replay/closed.rs"]
+mod closed;
 #[path = "standin_replay/judge.rs"]
 mod judge;
 #[path = "standin_replay/lab.rs"]
 mod lab;
+#[path = "standin_replay/links.rs"]
+mod links;
 #[path = "standin_replay/market.rs"]
 mod market;
 #[path = "standin_replay/net.rs"]

@@ -16,10 +16,11 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tokio::sync::watch;
 
-use super::channel::{self, Peer};
+use super::channel::{self, Chances, Peer};
 use super::clock::UnixTime;
 use super::fault::Fault;
 use super::http::Listening;
+use super::link::Link;
 use super::market::Demand;
 use super::offer::Offer;
 use super::options::{DaemonOptions, Limits, Restart, View};
@@ -29,7 +30,7 @@ use super::world::World;
 
 /// A running stand-in daemon. Dropping it stops it.
 pub struct Daemon {
-    core: Arc<Core>,
+    pub(crate) core: Arc<Core>,
     listening: tokio::sync::Mutex<Option<Listening>>,
     port: u16,
 }
@@ -57,6 +58,8 @@ impl Daemon {
             traffic: Traffic::default(),
             log: Log::default(),
             relay_queries: 0,
+            links: BTreeMap::new(),
+            chances: BTreeMap::new(),
             faults: Vec::new(),
             key_refused: false,
             relay_refuses: false,
@@ -304,6 +307,10 @@ pub(crate) struct Memory {
     pub(crate) traffic: Traffic,
     pub(crate) log: Log,
     pub(crate) relay_queries: u64,
+    /// Links that are bad for this daemon alone.
+    pub(crate) links: BTreeMap<String, Link>,
+    /// What bad links did to whom so far.
+    pub(crate) chances: BTreeMap<String, Chances>,
     pub(crate) faults: Vec<Fault>,
     pub(crate) key_refused: bool,
     pub(crate) relay_refuses: bool,

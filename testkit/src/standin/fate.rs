@@ -11,6 +11,12 @@ use super::node::Life;
 use super::state::State;
 use super::world::World;
 
+/// A longer outage of a link is a long one [b0: 60 s, b6: 20 s].
+const SHORT_OUTAGE: Duration = Duration::from_secs(40);
+/// How old `seen` of an older session is that shows through, and for how long it does [b6].
+const OLDER_SEEN_AGE: Duration = Duration::from_secs(531);
+const OLDER_SHOWN_FOR: Duration = Duration::from_secs(2);
+
 impl World {
     /// The node's host is gone without a word: the relay keeps its session and `seen` grows until
     /// it forgets it, its offers live on in the daemons that know them.
@@ -80,6 +86,29 @@ impl World {
             node.sessions.clear();
         });
     }
+
+    /// The node's link fails: as far as anybody sees its host is gone, until [`World::link_up`].
+    pub fn link_down(&self, id: &str) {
+        self.with(|state, now| {
+            let node = state.node(id);
+            node.link_down.get_or_insert(now);
+            node.end_pings(now);
+        });
+    }
+
+    /// The link is back: the relay drops the node's old session, and knows the node again when it
+    /// has registered anew, after a time drawn from the seed ([`NetTiming::returns_after_short`]).
+    ///
+    /// [`NetTiming::returns_after_short`]: super::NetTiming::returns_after_short
+    pub fn link_up(&self, id: &str) {
+        self.with(|state, now| {
+            let node = state.node(id);
+            let Some(since) = node.link_down.take() else { return };
+            if node.life == Life::Alive {
+                state.return_to_relay(id, since, now);
+            }
+        });
+    }
 }
 
 impl State {
@@ -102,5 +131,68 @@ impl State {
             return timing.late_drop_after;
         }
         between(timing.drop_after, draw(seed, ("dropped", id, life)))
+    }
+    /// A living node's link is back after an outage.
+    fn return_to_relay(&mut self, id: &str, gone_since: UnixTime, now: UnixTime) {
+        let (seed, timing, at) = (self.seed, self.timing, self.index(id));
+        let outage = now.saturating_sub(gone_since);
+        let node = &mut self.nodes[at];
+        node.link_returns += 1;
+        node.incarnation += 1;
+        node.outage = outage;
+        let returns = node.link_returns;
+        let port = node.sessions.last().map(|session| session.port);
+        node.sessions.clear();
+        let shows_older = outage < OLDER_SEEN_AGE
+            && draw(seed, ("older session", id, returns)) < timing.older_session_share;
+        let after = if shows_older {
+            let last = now.saturating_sub(OLDER_SEEN_AGE);
+            let older = self.open_session(at, last, port);
+            older.silent_since = Some(last);
+            older.dropped_at = Some(now + OLDER_SHOWN_FOR);
+            OLDER_SHOWN_FOR
+        } else {
+            let short = outage <= SHORT_OUTAGE;
+            let bounds = if short { timing.returns_after_short } else { timing.returns_after_long };
+            between(bounds, draw(seed, ("returns", id, returns)))
+        };
+        self.open_session(at, now + after, port);
+    }
+
+    fn revive(&mut self, id: &str, now: UnixTime, elsewhere: bool) {
+        let at = self.index(id);
+        let timing = self.timing;
+        let life = std::mem::replace(&mut self.nodes[at].life, Life::Alive);
+        let (Life::Dead(since) | Life::Frozen(since)) = life else {
+            return;
+        };
+        let node = &mut self.nodes[at];
+        node.left = None;
+        let started = matches!(life, Life::Dead(_));
+        if started {
+            node.made_since.clear();
+        }
+        let port = node.sessions.last().map(|session| session.port);
+        let pings = node.pings;
+        node.sessions.retain(|session| session.purged_at(&pings, &timing) > Some(now));
+        let link_is_down = node.link_down.is_some();
+        if !started && !node.sessions.is_empty() {
+            if !link_is_down {
+                node.sessions.iter_mut().for_each(|session| session.silent_since = None);
+            }
+            return;
+        }
+        node.incarnation += 1;
+        node.outage = now.saturating_sub(since);
+        if !elsewhere && !link_is_down {
+            node.sessions.clear();
+        }
+        // Behind a link that is down it registers when that returns.
+        if !link_is_down {
+            self.open_session(at, now, port.filter(|_| !elsewhere));
+        }
+        if started && !self.nodes[at].withdrawn {
+            self.publish(at, now);
+        }
     }
 }

@@ -6,7 +6,8 @@
 use std::time::Duration;
 
 use super::clock::UnixTime;
-use super::node::{Life, Node, Nothing};
+use super::link::Link;
+use super::node::{Node, Nothing};
 use super::offer::ProviderSpec;
 use super::state::{RelayEvent, State};
 use super::timing::NetTiming;
@@ -27,6 +28,11 @@ pub(crate) struct Contact {
     pub(crate) outage: Duration,
     pub(crate) firewalled: bool,
     pub(crate) port: u16,
+    pub(crate) link: Link,
+    /// The node does not answer to this identity yet.
+    pub(crate) is_strange: bool,
+    /// It is not the node's first identity.
+    pub(crate) is_second: bool,
 }
 
 /// A session as the relay shows it.
@@ -74,7 +80,7 @@ impl World {
         let now = self.now();
         let state = self.lock();
         let node = state.find(id)?;
-        let alive = node.life == Life::Alive;
+        let alive = node.is_there();
         let closed = match node.sessions.last() {
             Some(newest) if alive => newest.closed_until > now,
             _ => !alive && node.known(now, &state.timing).next().is_none(),
@@ -87,13 +93,15 @@ impl World {
             outage: node.outage,
             firewalled: node.firewalled,
             port: node.sessions.last().map_or(0, |session| session.port),
+            link: node.link,
+            is_strange: node.made_since.contains(id),
+            is_second: node.identities[0] != id,
         })
     }
 
-    /// The seed, and the share of channels whose closing is noticed late.
-    pub(crate) fn late_closing(&self) -> (u64, f64) {
-        let state = self.lock();
-        (state.seed, state.timing.late_close_share)
+    /// The seed.
+    pub(crate) fn seed(&self) -> u64 {
+        self.lock().seed
     }
 
     /// The sessions the relay has of this identity, oldest first, and what it shows if there are
@@ -142,7 +150,7 @@ impl World {
         let state = self.lock();
         let begins = state.nodes.iter().flat_map(|node| &node.sessions).map(|it| it.since);
         let ends = state.nodes.iter().flat_map(|node| {
-            node.sessions.iter().filter_map(|it| it.purged_at(node.phase, &state.timing))
+            node.sessions.iter().filter_map(|it| it.purged_at(&node.pings, &state.timing))
         });
         let next = begins.chain(ends).filter(|&at| at > now).min()?;
         Some(next.saturating_sub(now))
@@ -152,7 +160,7 @@ impl World {
 fn registrations(node: &Node, now: UnixTime, state: &State) -> Vec<Registration> {
     let timing: &NetTiming = &state.timing;
     let shown = node.known(now, timing).map(|session| {
-        let seen_at = session.last_seen(node.phase, now, timing);
+        let seen_at = session.last_seen(&node.pings, now, timing);
         let seen_s = i64::try_from(seen_at.as_secs()).unwrap_or(i64::MAX);
         Registration {
             session_id: session.id.clone(),

@@ -12,7 +12,7 @@ use futures_util::stream::{self, StreamExt};
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use super::channel::{Asked, ask};
+use super::channel::{Asked, ask, unknown_address};
 use super::clock::{self, UnixTime};
 use super::constraint::Expression;
 use super::daemon::Core;
@@ -215,6 +215,12 @@ async fn direct(core: &Core, number: u64, peer: &str, count: usize, deadline: In
     let deadline = deadline.min(clock::deadline(core.limits.direct));
     let left = core.lock().scans.get_mut(&number).and_then(|scan| scan.left.remove(peer));
     match ask(core, peer, deadline).await {
+        Asked::Answered if core.is_strange(peer) => {
+            return message(
+                500,
+                unknown_address(peer, "market/protocol/mk1/discovery/offers/Query"),
+            );
+        }
         Asked::Answered => {}
         Asked::Silent => {
             tokio::time::sleep_until(deadline).await;
@@ -225,8 +231,8 @@ async fn direct(core: &Core, number: u64, peer: &str, count: usize, deadline: In
     let now = core.world.now();
     let standing: Vec<Arc<Offer>> = {
         let state = core.world.lock();
-        let node = state.find(peer).filter(|node| node.identities[0] == peer);
-        node.map(|node| node.standing(now).cloned().collect()).unwrap_or_default()
+        let standing = state.find(peer).into_iter().flat_map(|node| node.standing(now));
+        standing.filter(|offer| offer.provider_id == peer).cloned().collect()
     };
     let mut memory = core.lock();
     let Some(scan) = memory.scans.get_mut(&number) else {

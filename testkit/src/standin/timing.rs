@@ -1,7 +1,7 @@
 //! The network's own times and shares.
 //!
-//! Owns their defaults, which are measured values. What makes a run depend on the machine's clock
-//! is off by default and on in [`NetTiming::realistic`]. Refuses to know what a time is for.
+//! Owns their defaults, which are measured values. What a test of something else would stumble
+//! over now and then is off by default and on in [`NetTiming::realistic`]. Refuses to act on them.
 
 use std::time::Duration;
 
@@ -21,6 +21,15 @@ pub struct NetTiming {
     pub late_drop_after: Duration,
     /// In this share of the closed channels the first question still waits in vain [a6].
     pub late_close_share: f64,
+    /// The share of the time in which `seen` of a living node is 20 to 43 s old: it has put off a
+    /// ping [b4]. Zero by default, because which nodes lag now depends on the machine's clock.
+    pub seen_lag_share: f64,
+    /// A node registers anew between these two times after a link outage of up to 40 s …
+    pub returns_after_short: (Duration, Duration),
+    /// … and after a longer one. Meanwhile it is not found [b0].
+    pub returns_after_long: (Duration, Duration),
+    /// In this share of the returns an older session shows instead, for two seconds [b6].
+    pub older_session_share: f64,
     /// How long an offer lives.
     pub offer_lifetime: Duration,
     /// How long after its offer ended a living provider publishes the next.
@@ -46,6 +55,10 @@ impl Default for NetTiming {
             late_drop_share: 3.0 / 11.0,
             late_drop_after: Duration::from_secs(160),
             late_close_share: 0.0,
+            seen_lag_share: 0.0,
+            returns_after_short: (Duration::from_millis(700), Duration::from_secs(12)),
+            returns_after_long: (Duration::from_secs(5), Duration::from_secs(28)),
+            older_session_share: 0.2,
             offer_lifetime: Duration::from_secs(3600),
             renewal_gap: Duration::from_secs(15),
             gossip: Duration::ZERO,
@@ -57,10 +70,9 @@ impl Default for NetTiming {
 }
 
 impl NetTiming {
-    /// As measured in everything: the defaults, and what would make a test's run differ from the
-    /// next.
+    /// With what differs from one run to the next, as measured.
     #[must_use]
     pub fn realistic() -> NetTiming {
-        NetTiming { late_close_share: 0.3, gossip: Duration::from_secs(5), ..NetTiming::default() }
+        NetTiming { late_close_share: 0.3, seen_lag_share: 0.03, ..NetTiming::default() }
     }
 }

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use super::clock::{Clock, UnixTime};
 use super::node::{Life, Node};
-use super::offer::ProviderSpec;
+use super::offer::{self, ProviderSpec};
 use super::state::State;
 use super::timing::NetTiming;
 
@@ -148,6 +148,30 @@ impl World {
         state.nodes[state.index(id)].identities.clone()
     }
 
+    /// Makes another identity on a running node, and returns it. The relay knows it at once; the
+    /// node itself answers to it only after its next start [a3, a4].
+    pub fn add_identity(&self, id: &str) -> String {
+        self.with(|state, _| {
+            let identity = offer::node_id(&mut state.rng);
+            state.add_identity(id, &identity);
+            identity
+        })
+    }
+
+    /// As [`World::add_identity`], with an identity of one's own choice.
+    ///
+    /// # Panics
+    /// If it is taken.
+    pub fn add_this_identity(&self, id: &str, identity: &str) {
+        self.with(|state, _| state.add_identity(id, identity));
+    }
+
+    /// The node publishes these recorded offers (scan form), under whichever of its identities
+    /// they name.
+    pub fn publish_recorded(&self, offers: &[serde_json::Value]) {
+        self.with(|state, _| state.publish_recorded(offers));
+    }
+
     /// The node's agent withdraws its offers; the node itself lives on.
     pub fn withdraw_offers(&self, id: &str) {
         self.with(|state, now| {
@@ -168,16 +192,30 @@ impl World {
         });
     }
 
-    /// Puts the node's ping grid so that it was last seen `age` ago; at most one ping interval.
+    /// The node's last ping was `age` ago. An age of more than a ping interval, even of a living
+    /// node, means that it has put the next ping off, by another interval from now.
     pub fn set_seen_age(&self, id: &str, age: Duration) {
         self.with(|state, now| {
             let timing = state.timing;
-            let node = state.node(id);
-            node.set_age(age, now, &timing);
-            // A session younger than that would hide the age.
-            for session in &mut node.sessions {
-                session.since = session.since.min(now.saturating_sub(age));
-            }
+            state.node(id).set_last_ping(now.saturating_sub(age), now, &timing);
+        });
+    }
+
+    /// The node lives and answers, and pings the relay no more: `seen` grows. So it is while it
+    /// asks the relay for neighbours all the time [b4].
+    pub fn hold_pings(&self, id: &str) {
+        self.with(|state, now| {
+            let timing = state.timing;
+            let pings = &mut state.node(id).pings;
+            pings.hold(pings.last(now, &timing));
+        });
+    }
+
+    /// It pings now, and goes on pinging.
+    pub fn resume_pings(&self, id: &str) {
+        self.with(|state, now| {
+            let timing = state.timing;
+            state.node(id).pings.let_go(now, &timing);
         });
     }
 
@@ -188,7 +226,7 @@ impl World {
         let state = self.lock();
         let node = &state.nodes[state.index(id)];
         let sessions = node.known(now, &state.timing);
-        let seen = sessions.map(|session| session.last_seen(node.phase, now, &state.timing));
+        let seen = sessions.map(|session| session.last_seen(&node.pings, now, &state.timing));
         seen.max().map(|seen| now.saturating_sub(seen))
     }
 
@@ -207,7 +245,7 @@ impl World {
                 let spread = latest.saturating_sub(soonest).mul_f64(state.rng.random());
                 let port = state.nodes[at].sessions.last().map(|session| session.port);
                 state.nodes[at].sessions.clear();
-                if state.nodes[at].life == Life::Alive {
+                if state.nodes[at].is_there() {
                     let since = now + soonest + spread;
                     let closed_until = since.min(now + state.timing.closed_by_relay_restart);
                     state.open_session(at, since, port).closed_until = closed_until;
