@@ -7,6 +7,8 @@
 mod client;
 #[path = "standin_behaviour/closed.rs"]
 mod closed;
+#[path = "standin_behaviour/courses.rs"]
+mod courses;
 #[path = "standin_behaviour/links.rs"]
 mod links;
 #[path = "standin_behaviour/nodes.rs"]

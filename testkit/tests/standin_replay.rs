@@ -5,7 +5,7 @@
 //! milliseconds; the order of things and the words stay). Not replayed, and why: 2x (raw bytes
 //! of one client's session; its requests are those of 13 and 23), 5j's POST and 5k's first
 //! (services the stand-in has not), 6g and 6m's metrics beyond their form, 7* and 94a/d/f/g, 95,
-//! 97a (the command line's output), 83 (a poll of 75 s is a poll), 98 (a log; its shapes of
+//! 97a, part of a0 (the command line's output), 83 (a poll of 75 s is a poll), 98 (a log; its shapes of
 //! nothing are checked here), 6j (its stream is checked here event by event).
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(unreachable_pub, reason = "the parts of one test binary")]

@@ -168,7 +168,7 @@ async fn ping_one(core: &Core, id: &str) -> Value {
     let begun = Instant::now();
     let deadline = clock::deadline(core.limits.ping);
     let relay_down = core.world.relay_down_for().is_some();
-    let asked = ask(core, id, deadline).await;
+    let asked = ask(core, id, core.limits.ping).await;
     let there = asked == Asked::Answered || bad && contact.as_ref().is_some_and(is_open);
     // An identity that its own node does not know yet has a connection and no pings [a3].
     let strange = contact.as_ref().is_some_and(|contact| contact.is_strange);
@@ -210,7 +210,7 @@ impl Core {
 async fn remote_ping(core: &Core, id: &str) -> Result<Value, String> {
     let id = node_id(id)?;
     let deadline = clock::deadline(core.limits.remote_ping);
-    match ask(core, &id, deadline).await {
+    match ask(core, &id, core.limits.remote_ping).await {
         Asked::Answered if core.is_strange(&id) => {
             Err(unknown_address(&id, "diagnostic/net/GsbRemotePing"))
         }

@@ -7,11 +7,11 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until};
+use tokio::time::sleep;
 
 use super::bridge::look_up;
 use super::chance::draw;
-use super::clock::{self, UnixTime};
+use super::clock::UnixTime;
 use super::daemon::Core;
 use super::link::Link;
 use super::registry::Contact;
@@ -69,12 +69,12 @@ pub(crate) struct Chances {
     failed: bool,
 }
 
-/// Puts a question to a peer, over a channel if there is one.
-pub(crate) async fn ask(core: &Core, id: &str, deadline: Instant) -> Asked {
+/// Puts a question to a peer, over a channel if there is one; an answer comes within `limit`.
+pub(crate) async fn ask(core: &Core, id: &str, limit: Duration) -> Asked {
     let contact = core.world.contact(id);
     let channel = contact.as_ref().and_then(|contact| core.channel(id, contact));
     let Some((contact, peer)) = contact.clone().zip(channel) else {
-        return ask_first(core, id, contact, deadline).await;
+        return ask_first(core, id, contact, limit).await;
     };
     if contact.closed {
         return over_closed(core, id, &peer);
@@ -89,7 +89,7 @@ pub(crate) async fn ask(core: &Core, id: &str, deadline: Instant) -> Asked {
             return Asked::Silent;
         }
     }
-    carried(core, id, &contact, deadline).await
+    carried(core, id, &contact, limit).await
 }
 
 /// The first question may still be waiting for an answer when the daemon notices [a6].
@@ -106,7 +106,7 @@ fn over_closed(core: &Core, id: &str, peer: &Peer) -> Asked {
 }
 
 /// Without a channel the relay is asked first. A question in vain opens none.
-async fn ask_first(core: &Core, id: &str, contact: Option<Contact>, deadline: Instant) -> Asked {
+async fn ask_first(core: &Core, id: &str, contact: Option<Contact>, limit: Duration) -> Asked {
     if let Err(why) = look_up(core, id).await {
         let trace = if core.backtraces { BACKTRACE } else { "" };
         return Asked::Unreachable(format!(
@@ -116,20 +116,24 @@ async fn ask_first(core: &Core, id: &str, contact: Option<Contact>, deadline: In
     let Some(contact) = contact.filter(|contact| contact.alive && !contact.closed) else {
         return Asked::Silent;
     };
-    let answer = carried(core, id, &contact, deadline).await;
+    let answer = carried(core, id, &contact, limit).await;
     if answer == Asked::Answered {
         open(core, id, &contact);
     }
     answer
 }
 
-/// Carries a question over the link to a peer that would answer it.
-async fn carried(core: &Core, id: &str, contact: &Contact, deadline: Instant) -> Asked {
+/// Carries a question over the link to a peer that would answer it. Whether that takes too long is
+/// a matter of the link, never of how busy this machine is.
+async fn carried(core: &Core, id: &str, contact: &Contact, limit: Duration) -> Asked {
     let link = core.link(id, contact);
     let Some(times) = core.sent_again(id, link) else { return Asked::Silent };
-    let arrives = clock::deadline(core.limits.peer + link.delay * 2 + core.limits.resend * times);
-    sleep_until(arrives.min(deadline)).await;
-    if arrives <= deadline { Asked::Answered } else { Asked::Silent }
+    let takes = core.limits.peer + link.delay * 2 + core.limits.resend * times;
+    if takes > limit {
+        return Asked::Silent;
+    }
+    sleep(takes).await;
+    Asked::Answered
 }
 
 /// Opens a channel to a node, or opens a closed one again.

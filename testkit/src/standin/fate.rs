@@ -26,7 +26,7 @@ impl World {
 
     /// As [`World::kill`], but the death happened `ago`.
     pub fn kill_ago(&self, id: &str, ago: Duration) {
-        self.with(|state, now| state.kill(id, now.saturating_sub(ago)));
+        self.with(|state, now| state.end(id, Life::Dead(now.saturating_sub(ago)), now));
     }
 
     /// The node's process dies and its host lives on: it tells the relay so (ICMP port
@@ -40,7 +40,7 @@ impl World {
     pub fn kill_process_ago(&self, id: &str, ago: Duration) {
         self.with(|state, now| {
             let since = now.saturating_sub(ago);
-            state.kill(id, since);
+            state.end(id, Life::Dead(since), now);
             let dropped_at = since + state.drop_after(id);
             for session in &mut state.node(id).sessions {
                 session.dropped_at = Some(dropped_at);
@@ -50,7 +50,12 @@ impl World {
 
     /// Freezes the node: silent like a dead one, but [`World::revive`] lets it go on.
     pub fn freeze(&self, id: &str) {
-        self.with(|state, now| state.node(id).silence(Life::Frozen(now), now));
+        self.freeze_ago(id, Duration::ZERO);
+    }
+
+    /// As [`World::freeze`], but it froze `ago`.
+    pub fn freeze_ago(&self, id: &str, ago: Duration) {
+        self.with(|state, now| state.end(id, Life::Frozen(now.saturating_sub(ago)), now));
     }
 
     /// Starts a dead node again, on the same port: a new life publishes new offers beside the
@@ -92,6 +97,7 @@ impl World {
         self.with(|state, now| {
             let node = state.node(id);
             node.link_down.get_or_insert(now);
+            node.forget_registering(now);
             node.end_pings(now);
         });
     }
@@ -112,15 +118,18 @@ impl World {
 }
 
 impl State {
-    fn kill(&mut self, id: &str, since: UnixTime) {
+    /// The node is dead or frozen since a moment that may lie before it was added.
+    fn end(&mut self, id: &str, life: Life, now: UnixTime) {
+        let (Life::Dead(since) | Life::Frozen(since)) = life else { return };
         let began = since.saturating_sub(self.timing.ping_interval);
         let node = self.node(id);
+        node.forget_registering(now);
         // It had lived a while before.
         for session in &mut node.sessions {
             session.since = session.since.min(began);
             session.closed_until = session.closed_until.min(began);
         }
-        node.silence(Life::Dead(since), since);
+        node.silence(life, since);
     }
 
     /// How long after the death of this process the relay learns of it.

@@ -49,7 +49,7 @@ mod world;
 
 pub use clock::UnixTime;
 pub use daemon::Daemon;
-pub use demonstration::{Demonstration, Plan};
+pub use demonstration::{Death, Demonstration, Plan};
 pub use fault::{Fault, FaultKind};
 pub use link::Link;
 pub use offer::ProviderSpec;

@@ -1,8 +1,8 @@
 //! One node of the stand-in network: a daemon somewhere, provider or requestor, with its relay
 //! sessions and its offers.
 //!
-//! Owns what the relay knows of it and when that ends; `pings` has the arithmetic of "seen". Everything is a function of the time passed in;
-//! nothing here reads a clock or waits.
+//! Owns what the relay knows of it and when that ends; `pings` has the arithmetic of "seen".
+//! Everything is a function of the time passed in; nothing here reads a clock or waits.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -148,6 +148,11 @@ impl Node {
     pub(crate) fn silence(&mut self, life: Life, since: UnixTime) {
         self.life = life;
         self.end_pings(since);
+    }
+
+    /// Whoever falls silent before it has registered does not register.
+    pub(crate) fn forget_registering(&mut self, now: UnixTime) {
+        self.sessions.retain(|session| session.since <= now);
     }
 
     /// The relay hears no more of it.

@@ -212,9 +212,10 @@ fn stream_offers(core: Arc<Core>, number: u64) -> Reply {
 }
 
 async fn direct(core: &Core, number: u64, peer: &str, count: usize, deadline: Instant) -> Reply {
+    let limit = deadline.saturating_duration_since(Instant::now()).min(core.limits.direct);
     let deadline = deadline.min(clock::deadline(core.limits.direct));
     let left = core.lock().scans.get_mut(&number).and_then(|scan| scan.left.remove(peer));
-    match ask(core, peer, deadline).await {
+    match ask(core, peer, limit).await {
         Asked::Answered if core.is_strange(peer) => {
             return message(
                 500,

@@ -42,12 +42,12 @@ pub fn add_nodes(world: &World, recorded: &[Exchange]) -> Vec<String> {
     let mut ids: Vec<String> = Vec::new();
     for id in recorded.iter().map(asked_about) {
         let about = recorded.iter().filter(|exchange| asked_about(exchange) == id);
-        let ports = about.filter_map(|exchange| {
+        let mut ports = about.filter_map(|exchange| {
             let found = exchange.response.as_ref()?.json()["Ok"]["endpoints"][0]["V4"][1].as_u64();
             u16::try_from(found?).ok()
         });
         if !ids.contains(&id) {
-            world.add_provider(lab::bare(&id, ports.last().unwrap_or(17_306)));
+            world.add_provider(lab::bare(&id, ports.next().unwrap_or(17_306)));
             ids.push(id);
         }
     }
