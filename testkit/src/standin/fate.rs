@@ -103,7 +103,8 @@ impl World {
     }
 
     /// The link is back: the relay drops the node's old session, and knows the node again when it
-    /// has registered anew, after a time drawn from the seed ([`NetTiming::returns_after_short`]).
+    /// has registered anew, after a time drawn from the seed ([`NetTiming::returns_after_short`]),
+    /// however short the outage was.
     ///
     /// [`NetTiming::returns_after_short`]: super::NetTiming::returns_after_short
     pub fn link_up(&self, id: &str) {
