@@ -30,8 +30,9 @@ With YAGNA_APPKEY in the environment: one probe scans the real Golem network thr
 daemon at YAGNA_API_URL (default http://127.0.0.1:7465), in the subnets of UPTIME_SUBNET_TAG
 (separated by commas; default public).
 Without: three probes scan a stand-in network on this machine, NOT Golem: 3 daemons that see
-different parts of it, 300 providers in the subnets public and testnet, one of them dead though
-its offer lives on, and one daemon that freezes half way.
+different parts of it, 300 providers in the subnets public and testnet, three of them dead though
+their offers live on (one's process died, one's host is gone, one is frozen), and one daemon that
+freezes half way.
 
   --rounds N     stop after N closed rounds and check that the CSV is right (default: go on until
                  Ctrl-C)
@@ -305,12 +306,15 @@ if [ -n "$demo" ]; then
     standin=$!
     wait_for 30 "$standin" standin_there ||
         fail_with_log "$logs/standin.log" "the stand-in network did not start"
-    dead=$(sed -n 's/^dead //p' "$private/standin")
+    # Lines `dead ID HOW`.
+    dead=$(sed -n 's/^dead \([^ ]*\) .*/\1/p' "$private/standin")
+    dead_count=$(echo "$dead" | wc -l)
     say ""
     say "No YAGNA_APPKEY is set, so this scans a stand-in network on this machine, NOT Golem:"
     say "  $demo_daemons daemons that see different parts of it, $demo_providers providers in the" \
         "subnets public and testnet."
-    say "  One provider is dead though its offer lives on: $dead"
+    say "  $dead_count providers are dead though their offers live on:"
+    sed -n 's/^dead \([^ ]*\) \(.*\)/    \1 \2/p' "$private/standin"
     say "  Daemon $((freezing + 1)) freezes in about $freeze_after_s s; nobody may become down by it."
     say "For the real network: YAGNA_APPKEY=... sh deploy/quickstart.sh"
 fi
@@ -412,8 +416,12 @@ show_csv() {
     say "The CSV begins:"
     head -n 4 "$csv" | sed 's/^/    /'
     if [ -n "$demo" ]; then
-        say "and the dead provider's row is:"
-        grep "^$dead," "$csv" | sed 's/^/    /'
+        say "and the dead providers' rows are:"
+        # Ids have no blanks: one word each.
+        for id in $dead; do
+            # A young CSV may lack one.
+            grep "^$id," "$csv" | sed 's/^/    /'
+        done
     fi
     say ""
 }
@@ -466,8 +474,11 @@ while [ -z "$rounds" ] || [ "$closed" -lt "$rounds" ]; do
             look_for_freeze
             printf '%-9s %6s %6s %8s %9s\n' "$(date -u -d "@$closed_s" +%H:%M:%S)" \
                 "$up" "$down" "$unknown" "$rows"
-            [ "$down" -eq 0 ] || dead_found=yes
-            [ "$down" -le 1 ] || too_many_down="$down nodes were down in one round"
+            if [ -n "$demo" ]; then
+                [ "$down" -lt "$dead_count" ] || dead_found=yes
+                [ "$down" -le "$dead_count" ] ||
+                    too_many_down="$down nodes were down in one round"
+            fi
             if [ -z "$shown" ] && [ "$rows" -gt 0 ]; then
                 shown=yes
                 show_csv
@@ -500,8 +511,8 @@ else
     rounds_max=$((($(date +%s) - serving_s) / period_s + 2))
     sh "$here/lib/check_csv.sh" --providers "$private/standin" --rounds-max "$rounds_max" "$csv" \
         >"$private/checked" || die "the demonstration did not come out right, see above"
-    [ -z "$too_many_down" ] || die "$too_many_down, and only one provider is dead"
-    [ -n "$dead_found" ] || die "the dead provider was never found down"
+    [ -z "$too_many_down" ] || die "$too_many_down, and only $dead_count providers are dead"
+    [ -n "$dead_found" ] || die "the $dead_count dead providers were never all found down"
     wait_for "$period_s" "$standin" daemon_froze ||
         die "daemon $((freezing + 1)) should have frozen half way and did not"
 fi

@@ -91,9 +91,9 @@ FNR == 1 {
     if (with_providers) {
         if (!($1 in state)) fault(row " is no provider of the network")
         else if (state[$1] == "dead") {
-            if ($2 != "False") fault(row ": the dead provider is shown as " $2)
+            if ($2 != "False") fault(row ": a dead provider is shown as " $2)
             if ($4 != "0" || $3 != "" || $5 != "0.0")
-                fault(row ": the dead provider was seen: " $0)
+                fault(row ": a dead provider was seen: " $0)
         } else {
             if ($2 != "True") fault(row ": a living provider is shown as " $2)
             if ($4 + 0 < 1 || $3 == "") fault(row ": a living provider was never seen: " $0)

@@ -102,7 +102,8 @@ fn check(csv: &str) -> Output {
     let network = directory.path().join("network");
     let lines = [(LIVING, "alive"), (DEAD, "dead"), (OTHER, "alive")]
         .map(|(id, state)| format!("provider {id} public {state}\n"));
-    let announced = format!("daemon 0 http://127.0.0.1:1\ndead {DEAD}\n{}ready\n", lines.concat());
+    let announced =
+        format!("daemon 0 http://127.0.0.1:1\ndead {DEAD} host-gone\n{}ready\n", lines.concat());
     fs::write(&network, announced).unwrap();
     let path = directory.path().join("nodes_status.csv");
     fs::write(&path, csv).unwrap();

@@ -5,6 +5,12 @@
 
 #[path = "standin_behaviour/client.rs"]
 mod client;
+#[path = "standin_behaviour/closed.rs"]
+mod closed;
+#[path = "standin_behaviour/courses.rs"]
+mod courses;
+#[path = "standin_behaviour/links.rs"]
+mod links;
 #[path = "standin_behaviour/nodes.rs"]
 mod nodes;
 #[path = "standin_behaviour/switches.rs"]

@@ -45,8 +45,13 @@ async fn announces_serves_and_freezes() {
     let starting = |word: &str| lines.iter().filter(|line| line.starts_with(word)).count();
     assert_eq!((starting("daemon 0 http://127.0.0.1:"), starting("daemon ")), (1, 2));
     assert_eq!((starting("relay http://127.0.0.1:"), starting("provider 0x")), (1, 10));
-    let dead = lines.iter().find_map(|line| line.strip_prefix("dead ")).unwrap();
-    assert!(lines.iter().any(|line| line.contains(dead) && line.ends_with(" dead")));
+    let dead: Vec<&str> = lines.iter().filter_map(|line| line.strip_prefix("dead ")).collect();
+    let ways: Vec<&str> = dead.iter().map(|it| it.split_once(' ').unwrap().1).collect();
+    assert_eq!(ways, ["process-died", "host-gone", "frozen"]);
+    for id in dead.iter().map(|it| it.split_once(' ').unwrap().0) {
+        assert!(lines.iter().any(|line| line.contains(id) && line.ends_with(" dead")));
+    }
+    assert_eq!(lines.iter().filter(|line| line.ends_with(" alive")).count(), 7);
     let on_testnet = lines.iter().filter(|line| line.contains(" testnet ")).count();
     assert_eq!(on_testnet, 3);
     let written = std::fs::read_to_string(&file).unwrap();

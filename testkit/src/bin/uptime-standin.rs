@@ -13,7 +13,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use uptime_testkit::standin::{Demonstration, Plan};
 
 /// A stand-in Golem network on loopback: several daemons with partial views, providers in
-/// several subnets, one of them dead but still on the market.
+/// several subnets, three of them dead but still on the market: one's process died, one's host is
+/// gone, one is frozen.
 ///
 /// The daemons take the application key that stands in the environment variable
 /// UPTIME_STANDIN_APPKEY, or where --app-key-env or --app-key-file point.
@@ -23,7 +24,7 @@ struct Options {
     /// How many daemons
     #[arg(long, default_value_t = 3)]
     daemons: usize,
-    /// How many providers, the dead one included
+    /// How many providers, the dead ones included
     #[arg(long, default_value_t = 300)]
     providers: usize,
     /// A subnet; repeatable, the first gets about 70 % of the providers
@@ -115,8 +116,8 @@ fn announce(network: &Demonstration, options: &Options) -> Result<()> {
     if let Some(relay) = &network.relay {
         lines.push_str(&format!("relay {}\n", relay.base_url()));
     }
-    if let Some(dead) = &network.dead {
-        lines.push_str(&format!("dead {dead}\n"));
+    for (dead, how) in &network.dead {
+        lines.push_str(&format!("dead {dead} {how}\n"));
     }
     if options.list {
         let alive = network.world.alive_ids();

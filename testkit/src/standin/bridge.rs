@@ -12,92 +12,28 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::channel::{Asked, NO_CHANNEL, Peer, ask, unknown_address};
 use super::clock;
-use super::daemon::{Core, Peer};
+use super::daemon::Core;
 use super::http::{Reply, Request};
-use super::registry::Registration;
+use super::link::LOOK_UP_ATTEMPTS;
+use super::registry::{Contact, Registration};
 use super::routes::body_json;
-
-/// A peer that was away at least that long and came back is asked once in vain: the daemon still
-/// holds the connection to the earlier life [measure_9: 0.5 s away, no; 40 s away, yes].
-const STALE_AFTER: Duration = Duration::from_secs(20);
 
 const NOT_FOUND: &str = "Request failed: Request failed with code 404";
 const RELAY_SILENT: &str = "Request failed: Request timed out after 3000 ms";
 const REFUSED: &str = "Network error: Request failed: Request failed with code 400";
-const NO_CHANNEL: &str =
-    "Net: error forwarding message: Fail to open reliable channel\n\nCaused by:\n    ";
-
-/// What became of a question to a peer.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Asked {
-    Answered,
-    /// Nothing will come. How long to wait for it is the asker's business.
-    Silent,
-    /// It was never asked, and why.
-    Unreachable(String),
-}
-
-/// Puts a question to a peer, over a connection of its own if there is one.
-pub(crate) async fn ask(core: &Core, id: &str, deadline: Instant) -> Asked {
-    let contact = core.world.contact(id);
-    let connected = core.lock().peers.get(id).cloned();
-    let Some((contact, peer)) = contact.clone().zip(connected) else {
-        return ask_first(core, id, contact, deadline).await;
-    };
-    if !contact.alive {
-        if contact.registered || core.world.relay_down_for().is_some() {
-            return Asked::Silent;
-        }
-        core.change(|memory| memory.peers.remove(id));
-        return ask_first(core, id, Some(contact), deadline).await;
-    }
-    if peer.incarnation != contact.incarnation {
-        let link = Peer::new(core.world.now(), contact.incarnation);
-        core.change(|memory| memory.peers.insert(id.to_owned(), link));
-        if contact.outage >= STALE_AFTER {
-            return Asked::Silent;
-        }
-    }
-    answered_by(core, deadline).await
-}
-
-/// Without a connection the relay is asked first.
-async fn ask_first(
-    core: &Core,
-    id: &str,
-    contact: Option<super::registry::Contact>,
-    deadline: Instant,
-) -> Asked {
-    let found = look_up(core, id).await;
-    if let Err(why) = found {
-        return Asked::Unreachable(format!(
-            "{NO_CHANNEL}Failed to find Node on relay server: {why}"
-        ));
-    }
-    match contact.filter(|contact| contact.alive) {
-        None => Asked::Silent,
-        Some(contact) => {
-            let answer = answered_by(core, deadline).await;
-            let link = Peer::new(core.world.now(), contact.incarnation);
-            core.change(|memory| memory.peers.insert(id.to_owned(), link));
-            answer
-        }
-    }
-}
-
-async fn answered_by(core: &Core, deadline: Instant) -> Asked {
-    let arrives = clock::deadline(core.limits.peer);
-    sleep_until(arrives.min(deadline)).await;
-    if arrives <= deadline { Asked::Answered } else { Asked::Silent }
-}
 
 /// Asks the relay where an identity is: its newest session, or the daemon's words for why not.
-async fn look_up(core: &Core, id: &str) -> Result<Registration, String> {
+pub(crate) async fn look_up(core: &Core, id: &str) -> Result<Registration, String> {
+    core.lock().relay_queries += 1;
     if let Some(down) = core.world.relay_down_for() {
         sleep(core.limits.relay_down).await;
         let lost = down > core.world.timing().session_lost_after;
         return Err(format!("{}{RELAY_SILENT}", if lost { "Network error: " } else { "" }));
+    }
+    if !reaches_relay(core, id).await {
+        return Err(RELAY_SILENT.to_owned());
     }
     sleep(core.limits.look_up).await;
     let (refused, blind) = {
@@ -110,6 +46,21 @@ async fn look_up(core: &Core, id: &str) -> Result<Registration, String> {
     let (mut sessions, _) = core.world.registrations(id);
     let newest = sessions.pop().filter(|_| !blind);
     newest.ok_or_else(|| NOT_FOUND.to_owned())
+}
+
+/// Waits as long as a query to the relay waits over a bad link, and tells whether it got through.
+async fn reaches_relay(core: &Core, id: &str) -> bool {
+    let link = core.world.relay_link().then(core.world.link_of(&core.identity));
+    if link.loss > 0.0 {
+        let sent = link.look_up([(); LOOK_UP_ATTEMPTS].map(|()| core.chance(id)));
+        let waited = sent.map_or(1.0, |times| f64::from(times) / LOOK_UP_ATTEMPTS as f64);
+        sleep(core.limits.relay_down.mul_f64(waited)).await;
+        if sent.is_none() {
+            return false;
+        }
+    }
+    sleep(link.delay * 2).await;
+    true
 }
 
 /// `POST /_gsb/…`
@@ -206,33 +157,63 @@ async fn ping(core: &Core, body: Value) -> Result<Value, String> {
 }
 
 async fn ping_one(core: &Core, id: &str) -> Value {
+    let contact = core.world.contact(id);
+    let link = contact.as_ref().map(|contact| core.link(id, contact)).unwrap_or_default();
+    let bad = link.loss > 0.0;
+    if bad || core.world.relay_link().loss > 0.0 {
+        // It pings its own sessions first, again and again until they answer [b5].
+        let share = (core.chance(id) * 5.0).floor() / 4.0;
+        sleep(core.limits.relay_down_ping.mul_f64(share)).await;
+    }
+    let begun = Instant::now();
     let deadline = clock::deadline(core.limits.ping);
     let relay_down = core.world.relay_down_for().is_some();
-    let asked = ask(core, id, deadline).await;
+    let asked = ask(core, id, core.limits.ping).await;
+    let there = asked == Asked::Answered || bad && contact.as_ref().is_some_and(is_open);
+    // An identity that its own node does not know yet has a connection and no pings [a3].
+    let strange = contact.as_ref().is_some_and(|contact| contact.is_strange);
+    let tcp = (asked == Asked::Answered && !strange).then(|| core.trip(begun, bad));
+    // Only the first identity echoes single packets [a4].
+    let second = contact.as_ref().is_some_and(|contact| contact.is_second);
+    let echoes = there && !strange && !second && (!bad || link.echo(core.chance(id)));
+    let udp = echoes.then(|| core.trip(begun, false));
     match asked {
         Asked::Answered if relay_down => sleep(core.limits.relay_down_ping).await,
+        // A ping that was lost is waited for, whatever became of the other [b5].
+        Asked::Answered if bad && (tcp.is_none() || udp.is_none()) => sleep_until(deadline).await,
         Asked::Answered | Asked::Unreachable(_) => {}
         Asked::Silent => sleep_until(deadline).await,
     }
-    let answered = asked == Asked::Answered;
-    let direct = core.world.contact(id).is_some_and(|contact| !contact.firewalled);
-    let trip = || {
-        let micros = core.lock().rng.random_range(1500..5000);
-        if answered { span(Duration::from_micros(micros)) } else { Value::Null }
-    };
+    let direct = contact.is_some_and(|contact| !contact.firewalled);
     json!({
-        "isP2p": answered && direct,
+        "isP2p": asked == Asked::Answered && direct && link.is_direct(),
         "nodeAlias": null,
         "nodeId": id,
-        "tcpPing": trip(),
-        "udpPing": trip(),
+        "tcpPing": tcp.map(span),
+        "udpPing": udp.map(span),
     })
+}
+
+fn is_open(contact: &Contact) -> bool {
+    contact.alive && !contact.closed
+}
+
+impl Core {
+    /// How long a ping took: some milliseconds, and over a bad link what it was really waited for.
+    fn trip(&self, begun: Instant, waited: bool) -> Duration {
+        let micros = self.lock().rng.random_range(1500..5000);
+        let waited = if waited { begun.elapsed() } else { Duration::ZERO };
+        waited + Duration::from_micros(micros)
+    }
 }
 
 async fn remote_ping(core: &Core, id: &str) -> Result<Value, String> {
     let id = node_id(id)?;
     let deadline = clock::deadline(core.limits.remote_ping);
-    match ask(core, &id, deadline).await {
+    match ask(core, &id, core.limits.remote_ping).await {
+        Asked::Answered if core.is_strange(&id) => {
+            Err(unknown_address(&id, "diagnostic/net/GsbRemotePing"))
+        }
         Asked::Answered => Ok(json!({"Ok": {}})),
         Asked::Unreachable(why) => Err(format!("GSB failure: {why}")),
         Asked::Silent => {
@@ -276,7 +257,7 @@ fn relay_session(core: &Core) -> Option<Registration> {
 fn connected(core: &Core) -> Vec<(String, Peer, u16)> {
     let peers = core.lock().peers.clone();
     let living = peers.into_iter().filter_map(|(id, peer)| {
-        let contact = core.world.contact(&id).filter(|contact| contact.alive)?;
+        let contact = core.world.contact(&id).filter(|it| it.alive && !it.closed)?;
         Some((id, peer, contact.port))
     });
     living.collect()

@@ -16,19 +16,21 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tokio::sync::watch;
 
+use super::channel::{self, Chances, Peer};
 use super::clock::UnixTime;
 use super::fault::Fault;
 use super::http::Listening;
+use super::link::Link;
 use super::market::Demand;
 use super::offer::Offer;
 use super::options::{DaemonOptions, Limits, Restart, View};
 use super::scan::Scan;
-use super::traffic::{Busiest, Traffic};
+use super::traffic::{Busiest, Log, Traffic};
 use super::world::World;
 
 /// A running stand-in daemon. Dropping it stops it.
 pub struct Daemon {
-    core: Arc<Core>,
+    pub(crate) core: Arc<Core>,
     listening: tokio::sync::Mutex<Option<Listening>>,
     port: u16,
 }
@@ -54,6 +56,10 @@ impl Daemon {
             next_scan: 0,
             peers: BTreeMap::new(),
             traffic: Traffic::default(),
+            log: Log::default(),
+            relay_queries: 0,
+            links: BTreeMap::new(),
+            chances: BTreeMap::new(),
             faults: Vec::new(),
             key_refused: false,
             relay_refuses: false,
@@ -67,6 +73,8 @@ impl Daemon {
             identity,
             app_key: options.app_key,
             limits: options.limits,
+            gossips: options.gossips,
+            backtraces: options.backtraces,
             memory: Mutex::new(memory),
             changed: watch::Sender::new(0),
             frozen: watch::Sender::new(false),
@@ -173,11 +181,11 @@ impl Daemon {
         self.core.world.begin_session(&self.core.identity, since);
     }
 
-    /// Opens a direct connection to a peer, as a first question would.
+    /// Opens a channel to a peer, as a first question would.
     pub fn connect(&self, id: &str) {
-        let contact = self.core.world.contact(id);
-        let (now, since) = (self.core.world.now(), contact.map_or(0, |it| it.incarnation));
-        self.core.change(|memory| memory.peers.insert(id.to_owned(), Peer::new(now, since)));
+        if let Some(contact) = self.core.world.contact(id) {
+            channel::open(&self.core, id, &contact);
+        }
     }
 
     /// Injects a fault, or takes all faults away.
@@ -212,6 +220,26 @@ impl Daemon {
     /// Begins anew with [`Daemon::busiest`].
     pub fn forget_busiest(&self) {
         self.core.lock().traffic.forget_busiest();
+    }
+
+    /// How many ERROR lines it has written into its operator's log: one or two for each direct
+    /// question that failed.
+    #[must_use]
+    pub fn error_lines(&self) -> u64 {
+        self.core.lock().log.lines
+    }
+
+    /// How many bytes these lines have.
+    #[must_use]
+    pub fn error_bytes(&self) -> u64 {
+        self.core.lock().log.bytes
+    }
+
+    /// How many queries it has sent to the relay: one per look-up, three for a direct question
+    /// that failed.
+    #[must_use]
+    pub fn relay_queries(&self) -> u64 {
+        self.core.lock().relay_queries
     }
 
     /// How many requests are being answered at this moment, long polls included. A client that
@@ -254,6 +282,8 @@ pub(crate) struct Core {
     pub(crate) identity: String,
     pub(crate) app_key: String,
     pub(crate) limits: Limits,
+    pub(crate) gossips: bool,
+    pub(crate) backtraces: bool,
     pub(crate) started: UnixTime,
     memory: Mutex<Memory>,
     changed: watch::Sender<u64>,
@@ -266,35 +296,27 @@ pub(crate) struct Core {
 pub(crate) struct Memory {
     pub(crate) rng: StdRng,
     salt: u64,
-    view: View,
+    pub(crate) view: View,
     /// Nothing was learnt before this.
-    knows_from: UnixTime,
+    pub(crate) knows_from: UnixTime,
     pub(crate) blind_until: UnixTime,
     pub(crate) demands: BTreeMap<String, Demand>,
     pub(crate) scans: BTreeMap<u64, Scan>,
     pub(crate) next_scan: u64,
     pub(crate) peers: BTreeMap<String, Peer>,
     pub(crate) traffic: Traffic,
+    pub(crate) log: Log,
+    pub(crate) relay_queries: u64,
+    /// Links that are bad for this daemon alone.
+    pub(crate) links: BTreeMap<String, Link>,
+    /// What bad links did to whom so far.
+    pub(crate) chances: BTreeMap<String, Chances>,
     pub(crate) faults: Vec<Fault>,
     pub(crate) key_refused: bool,
     pub(crate) relay_refuses: bool,
     pub(crate) has_scan_api: bool,
     pub(crate) streams_offers: bool,
     pub(crate) has_bridge: bool,
-}
-
-/// A direct connection to a peer.
-#[derive(Clone, Debug)]
-pub(crate) struct Peer {
-    pub(crate) since: UnixTime,
-    /// The life of the peer it was made with; a later one does not know of it.
-    pub(crate) incarnation: u32,
-}
-
-impl Peer {
-    pub(crate) fn new(since: UnixTime, incarnation: u32) -> Peer {
-        Peer { since, incarnation }
-    }
 }
 
 /// The offers a daemon knows at some moment.

@@ -1,27 +1,33 @@
 //! A network to show things with: daemons with different partial views, providers over several
-//! subnets, one of them dead but still on the market.
+//! subnets, three of them dead, each in another way, and still on the market.
 //!
 //! Owns how such a network is drawn from a seed. What can be learnt from it: no daemon sees
-//! everything, every provider is seen by two, and an offer is no proof of life.
+//! everything, every provider is seen by two, an offer is no proof of life, and a daemon that once
+//! talked to a dead node answers otherwise than one that waits for it.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::io;
 use std::time::Duration;
 
 use rand::rngs::StdRng;
-use rand::seq::SliceRandom;
+use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{Rng, SeedableRng};
 
 use super::daemon::Daemon;
 use super::offer::ProviderSpec;
 use super::options::{DaemonOptions, View};
 use super::relay::{Relay, RelayOptions};
+use super::timing::NetTiming;
 use super::world::World;
 
 /// The share of providers in the first subnet; the others share the rest.
 const FIRST_SUBNET: f64 = 0.7;
 /// Long enough that `seen` is stale by any measure, short enough that the relay remembers.
-const DEAD_FOR: Duration = Duration::from_secs(60);
+const SILENT_FOR: Duration = Duration::from_secs(60);
+/// Long enough that the relay has learnt of the death of a process.
+const PROCESS_DEAD_FOR: Duration = Duration::from_secs(300);
+const DEATHS: [Death; 3] = [Death::ProcessDied, Death::HostGone, Death::Frozen];
 /// Daemons are old hands from the start: a young one is not to be believed.
 const SESSION_AGE: Duration = Duration::from_secs(3600);
 
@@ -32,7 +38,7 @@ pub struct Plan {
     pub seed: u64,
     /// How many daemons.
     pub daemons: usize,
-    /// How many providers, the dead one included.
+    /// How many providers, the dead ones included.
     pub providers: usize,
     /// The first gets about 70 % of them.
     pub subnets: Vec<String>,
@@ -51,8 +57,29 @@ pub struct Demonstration {
     pub daemons: Vec<Daemon>,
     /// The relay listing, if planned.
     pub relay: Option<Relay>,
-    /// The dead provider, if there are providers.
-    pub dead: Option<String>,
+    /// The dead providers and how each died; three, if there are so many.
+    pub dead: Vec<(String, Death)>,
+}
+
+/// How a provider of the demonstration died.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Death {
+    /// Its process died: the relay has dropped it, the daemons' channels to it are closed.
+    ProcessDied,
+    /// Its host is gone: the relay knows it still, and whoever asks it waits.
+    HostGone,
+    /// It is frozen: the same, as far as anybody can see.
+    Frozen,
+}
+
+impl fmt::Display for Death {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Death::ProcessDied => "process-died",
+            Death::HostGone => "host-gone",
+            Death::Frozen => "frozen",
+        })
+    }
 }
 
 impl Demonstration {
@@ -62,21 +89,29 @@ impl Demonstration {
     /// If a port cannot be bound.
     pub async fn start(plan: &Plan) -> io::Result<Demonstration> {
         let world = World::new(plan.seed);
+        world.set_timing(NetTiming::realistic());
         let mut rng = StdRng::seed_from_u64(plan.seed ^ 0xdead);
         let ids: Vec<String> = (0..plan.providers)
             .map(|at| subnet(&plan.subnets, at, plan.providers))
             .map(|subnet| world.add_provider(ProviderSpec::in_subnet(subnet)))
             .collect();
-        let dead = (!ids.is_empty()).then(|| ids[rng.random_range(0..ids.len())].clone());
-        if let Some(id) = &dead {
-            world.kill_ago(id, DEAD_FOR);
+        let drawn = ids.choose_multiple(&mut rng, DEATHS.len()).cloned();
+        let dead: Vec<(String, Death)> = drawn.zip(DEATHS).collect();
+        for (id, death) in &dead {
+            match death {
+                Death::ProcessDied => world.kill_process_ago(id, PROCESS_DEAD_FOR),
+                Death::HostGone => world.kill_ago(id, SILENT_FOR),
+                Death::Frozen => world.freeze_ago(id, SILENT_FOR),
+            }
         }
+        let dead_ids: BTreeSet<String> = dead.iter().map(|(id, _)| id.clone()).collect();
         let mut daemons = Vec::new();
-        for view in views(&ids, dead.as_deref(), plan.daemons, &mut rng) {
+        for view in views(&ids, &dead_ids, plan.daemons, &mut rng) {
             let options = DaemonOptions {
                 app_key: plan.app_key.clone(),
                 view: View::Only(view),
                 relay_session_age: SESSION_AGE,
+                gossips: true,
                 ..DaemonOptions::default()
             };
             daemons.push(Daemon::start(world.clone(), options).await?);
@@ -102,11 +137,11 @@ fn subnet(subnets: &[String], at: usize, providers: usize) -> &str {
     }
 }
 
-/// Every provider is in at least two views where there are two, the dead one in all; no view has
+/// Every provider is in at least two views where there are two, the dead ones in all; no view has
 /// everything where there are three.
 fn views(
     ids: &[String],
-    dead: Option<&str>,
+    dead: &BTreeSet<String>,
     daemons: usize,
     rng: &mut StdRng,
 ) -> Vec<BTreeSet<String>> {
@@ -115,7 +150,7 @@ fn views(
     for id in ids {
         order.shuffle(rng);
         let most = daemons.saturating_sub(2);
-        let blind = if dead == Some(id) { 0 } else { rng.random_range(0..=most) };
+        let blind = if dead.contains(id) { 0 } else { rng.random_range(0..=most) };
         for &at in &order[blind..] {
             views[at].insert(id.clone());
         }
@@ -132,7 +167,7 @@ mod tests {
         let ids: Vec<String> = (0..300).map(|n| format!("0x{n:040x}")).collect();
         for daemons in 1..6 {
             let mut rng = StdRng::seed_from_u64(7);
-            let views = views(&ids, Some(&ids[5]), daemons, &mut rng);
+            let views = views(&ids, &BTreeSet::from([ids[5].clone()]), daemons, &mut rng);
             for id in &ids {
                 let seen_by = views.iter().filter(|view| view.contains(id)).count();
                 assert!(seen_by >= daemons.min(2), "{id} of {daemons}");

@@ -22,32 +22,39 @@
 //! stand-in takes the unkind side.
 
 mod bridge;
+mod chance;
+mod channel;
 mod clock;
 mod constraint;
 mod daemon;
 mod demonstration;
+mod fate;
 mod fault;
 mod http;
+mod link;
 mod market;
 mod node;
 mod offer;
 mod options;
+mod pings;
 pub mod recording;
 mod registry;
 mod relay;
 mod routes;
 mod scan;
 mod state;
+mod timing;
 mod traffic;
 mod world;
 
 pub use clock::UnixTime;
 pub use daemon::Daemon;
-pub use demonstration::{Demonstration, Plan};
+pub use demonstration::{Death, Demonstration, Plan};
 pub use fault::{Fault, FaultKind};
-pub use node::NetTiming;
+pub use link::Link;
 pub use offer::ProviderSpec;
 pub use options::{DaemonOptions, Limits, Restart, View};
 pub use relay::{Flavour, Relay, RelayOptions};
+pub use timing::NetTiming;
 pub use traffic::Busiest;
 pub use world::World;

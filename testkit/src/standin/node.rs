@@ -1,14 +1,18 @@
 //! One node of the stand-in network: a daemon somewhere, provider or requestor, with its relay
 //! sessions and its offers.
 //!
-//! Owns the arithmetic of "seen" and "purged". Everything is a function of the time passed in;
-//! nothing here reads a clock or waits.
+//! Owns what the relay knows of it and when that ends; `pings` has the arithmetic of "seen".
+//! Everything is a function of the time passed in; nothing here reads a clock or waits.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::clock::UnixTime;
+use super::link::Link;
 use super::offer::Offer;
+use super::pings::Pings;
+use super::timing::NetTiming;
 
 /// After a graceful stop the relay lists the node as `[null]` for this long [98: 0.5–0.75 s].
 const LEAVING_NULL: Duration = Duration::from_millis(700);
@@ -26,40 +30,6 @@ pub(crate) enum Life {
     Frozen(UnixTime),
 }
 
-/// How the network's own times are set; every default is the measured value.
-#[derive(Clone, Copy, Debug)]
-pub struct NetTiming {
-    /// How often a node pings the relay.
-    pub ping_interval: Duration,
-    /// How long the relay keeps a silent session.
-    pub purge_after: Duration,
-    /// How long an offer lives.
-    pub offer_lifetime: Duration,
-    /// How long after its offer ended a living provider publishes the next.
-    pub renewal_gap: Duration,
-    /// How long a publication or a withdrawal takes to reach the other daemons. Measured: up to
-    /// 5–6 s; zero by default, so that tests need not wait.
-    pub gossip: Duration,
-    /// Living nodes come back between these two times after a relay restart.
-    pub register_again: (Duration, Duration),
-    /// How long after the relay died a daemon drops its relay session.
-    pub session_lost_after: Duration,
-}
-
-impl Default for NetTiming {
-    fn default() -> Self {
-        NetTiming {
-            ping_interval: Duration::from_secs(15),
-            purge_after: Duration::from_secs(600),
-            offer_lifetime: Duration::from_secs(3600),
-            renewal_gap: Duration::from_secs(15),
-            gossip: Duration::ZERO,
-            register_again: (Duration::from_millis(2800), Duration::from_millis(34_900)),
-            session_lost_after: Duration::from_secs(25),
-        }
-    }
-}
-
 /// A session of a node with the relay.
 #[derive(Clone, Debug)]
 pub(crate) struct Session {
@@ -69,29 +39,25 @@ pub(crate) struct Session {
     pub(crate) since: UnixTime,
     /// When its node stopped pinging; `None` while it does.
     pub(crate) silent_since: Option<UnixTime>,
+    /// When the relay drops it, if it learns of the end before it would forget the session.
+    pub(crate) dropped_at: Option<UnixTime>,
+    /// Until then channels to its node are closed though the node lives.
+    pub(crate) closed_until: UnixTime,
 }
 
 impl Session {
-    /// The last ping: the newest point of the node's grid that it was there for.
-    pub(crate) fn last_seen(&self, phase: f64, now: UnixTime, timing: &NetTiming) -> UnixTime {
+    /// The last ping: the node's newest that it was there for.
+    pub(crate) fn last_seen(&self, pings: &Pings, now: UnixTime, timing: &NetTiming) -> UnixTime {
         let until = self.silent_since.map_or(now, |end| end.min(now));
-        let interval = timing.ping_interval.max(Duration::from_millis(1)).as_nanos();
-        let offset = timing.ping_interval.mul_f64(phase).as_nanos();
-        let steps = until.as_nanos().saturating_sub(offset) / interval;
-        from_nanos(steps * interval + offset).max(self.since)
+        pings.last(until, timing).max(self.since)
     }
 
-    /// When the relay will forget it, if its node stays silent.
-    pub(crate) fn purged_at(&self, phase: f64, timing: &NetTiming) -> Option<UnixTime> {
+    /// When the relay will drop or forget it, if its node stays silent.
+    pub(crate) fn purged_at(&self, pings: &Pings, timing: &NetTiming) -> Option<UnixTime> {
         let end = self.silent_since?;
-        Some(self.last_seen(phase, end, timing) + timing.purge_after)
+        let purged = self.last_seen(pings, end, timing) + timing.purge_after;
+        Some(self.dropped_at.map_or(purged, |at| at.min(purged)))
     }
-}
-
-fn from_nanos(nanos: u128) -> UnixTime {
-    const SECOND: u128 = 1_000_000_000;
-    let seconds = u64::try_from(nanos / SECOND).unwrap_or(u64::MAX);
-    Duration::new(seconds, u32::try_from(nanos % SECOND).unwrap_or(0))
 }
 
 /// An offer and what became of it.
@@ -112,16 +78,22 @@ pub(crate) struct Node {
     pub(crate) runtimes: Vec<String>,
     pub(crate) firewalled: bool,
     pub(crate) life: Life,
-    /// Where on the ping grid it stands, 0..1 of an interval.
-    pub(crate) phase: f64,
+    pub(crate) pings: Pings,
     pub(crate) sessions: Vec<Session>,
     pub(crate) left: Option<UnixTime>,
     pub(crate) listings: Vec<Listing>,
     pub(crate) withdrawn: bool,
-    /// Counts restarts: a peer's connection to an earlier life is stale.
+    /// Counts restarts and returns: a peer's connection to an earlier life is stale.
     pub(crate) incarnation: u32,
     /// How long it was away before this life.
     pub(crate) outage: Duration,
+    pub(crate) link: Link,
+    /// Since when its link has been down, if it is.
+    pub(crate) link_down: Option<UnixTime>,
+    /// How often its link has come back.
+    pub(crate) link_returns: u32,
+    /// Identities made since it started: it is found by them, and does not answer to them [a3].
+    pub(crate) made_since: BTreeSet<String>,
 }
 
 /// What the relay's listing says of an identity that has no session.
@@ -142,9 +114,9 @@ impl Node {
         now: UnixTime,
         timing: &NetTiming,
     ) -> impl Iterator<Item = &Session> {
-        let (phase, timing) = (self.phase, *timing);
+        let (pings, timing) = (self.pings, *timing);
         self.sessions.iter().filter(move |session| {
-            let purged = session.purged_at(phase, &timing).is_some_and(|at| at <= now);
+            let purged = session.purged_at(&pings, &timing).is_some_and(|at| at <= now);
             session.since <= now && !purged
         })
     }
@@ -157,18 +129,50 @@ impl Node {
         }
     }
 
-    /// Puts the grid so that the node's last ping was `age` before `now`.
-    pub(crate) fn set_age(&mut self, age: Duration, now: UnixTime, timing: &NetTiming) {
-        let interval = timing.ping_interval.as_secs_f64();
-        self.phase = (now.saturating_sub(age).as_secs_f64() / interval).fract();
+    /// Its last ping was at `at`. More than an interval ago: it has put the next one off by
+    /// another interval.
+    pub(crate) fn set_last_ping(&mut self, at: UnixTime, now: UnixTime, timing: &NetTiming) {
+        let interval = timing.ping_interval;
+        self.pings.set(at, timing);
+        if now.saturating_sub(at) > interval {
+            self.pings.hold(at);
+            self.pings.let_go(now + interval, timing);
+        }
+        // A younger session would hide it.
+        for session in &mut self.sessions {
+            session.since = session.since.min(at);
+        }
     }
 
     /// The node falls silent.
     pub(crate) fn silence(&mut self, life: Life, since: UnixTime) {
         self.life = life;
+        self.end_pings(since);
+    }
+
+    /// Whoever falls silent before it has registered does not register.
+    pub(crate) fn forget_registering(&mut self, now: UnixTime) {
+        self.sessions.retain(|session| session.since <= now);
+    }
+
+    /// The relay hears no more of it.
+    pub(crate) fn end_pings(&mut self, since: UnixTime) {
         for session in &mut self.sessions {
             session.silent_since.get_or_insert(since);
         }
+    }
+
+    /// Since when it has been silent, if it is.
+    pub(crate) fn silent_since(&self) -> Option<UnixTime> {
+        match self.life {
+            Life::Alive => self.link_down,
+            Life::Dead(since) | Life::Frozen(since) => Some(since),
+        }
+    }
+
+    /// Whether a packet reaches it and is answered.
+    pub(crate) fn is_there(&self) -> bool {
+        self.silent_since().is_none()
     }
 
     /// Offers that have neither ended nor been withdrawn: what the node itself would answer.
@@ -191,6 +195,8 @@ mod tests {
             slot: 0,
             since: Duration::from_secs(since),
             silent_since: silent_since.map(Duration::from_secs),
+            dropped_at: None,
+            closed_until: Duration::ZERO,
         }
     }
 
@@ -198,7 +204,7 @@ mod tests {
     fn seen_stands_on_the_grid() {
         let timing = NetTiming::default();
         let seen = |session: &Session, phase, now| {
-            session.last_seen(phase, Duration::from_secs(now), &timing).as_secs()
+            session.last_seen(&Pings::new(phase, 0), Duration::from_secs(now), &timing).as_secs()
         };
         let living = session(0, None);
         assert_eq!(seen(&living, 0.0, 1000), 990);
@@ -215,7 +221,12 @@ mod tests {
     fn purge_counts_from_the_last_ping() {
         let timing = NetTiming::default();
         let dead = session(0, Some(1000));
-        assert_eq!(dead.purged_at(0.0, &timing), Some(Duration::from_secs(1590)));
-        assert_eq!(session(0, None).purged_at(0.0, &timing), None);
+        assert_eq!(dead.purged_at(&Pings::new(0.0, 0), &timing), Some(Duration::from_secs(1590)));
+        assert_eq!(session(0, None).purged_at(&Pings::new(0.0, 0), &timing), None);
+        let dropped = Session { dropped_at: Some(Duration::from_secs(1020)), ..dead };
+        assert_eq!(
+            dropped.purged_at(&Pings::new(0.0, 0), &timing),
+            Some(Duration::from_secs(1020))
+        );
     }
 }

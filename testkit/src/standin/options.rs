@@ -48,6 +48,8 @@ pub struct Limits {
     pub look_up: Duration,
     /// How long a living peer takes to answer.
     pub peer: Duration,
+    /// How long a question over a bad link waits until it is sent again.
+    pub resend: Duration,
     /// How long after subscribing the first event is there, and …
     pub match_first: Duration,
     /// … how long each further one takes. Both make the first poll return with part of it.
@@ -67,6 +69,7 @@ impl Default for Limits {
             demand_lifetime: Duration::from_secs(3600),
             look_up: Duration::from_millis(3),
             peer: Duration::from_millis(7),
+            resend: Duration::from_millis(900),
             match_first: Duration::from_millis(4),
             match_each: Duration::from_micros(1200),
         }
@@ -93,6 +96,11 @@ pub struct DaemonOptions {
     /// The REST bridge to its bus; without it everything under `/_gsb/` is 404. All daemons looked
     /// at have it.
     pub has_bridge: bool,
+    /// Whether gossip and neighbourhood open channels to every provider of its view. Off by
+    /// default: then only pings, answered questions and `Daemon::connect` open them.
+    pub gossips: bool,
+    /// Whether its longer errors carry a backtrace, as the operator's environment decides [a1].
+    pub backtraces: bool,
     /// How long things take.
     pub limits: Limits,
 }
@@ -119,6 +127,8 @@ impl Default for DaemonOptions {
             has_scan_api: true,
             streams_offers: true,
             has_bridge: true,
+            gossips: false,
+            backtraces: false,
             limits: Limits::default(),
         }
     }

@@ -27,6 +27,8 @@ pub struct Recording {
 /// One request and its answer.
 #[derive(Clone, Debug)]
 pub struct Exchange {
+    /// When and why it was asked, where the recording says so.
+    pub tag: String,
     /// As in `GET`.
     pub method: String,
     /// Path and query.
@@ -90,16 +92,43 @@ impl Recording {
 }
 
 fn exchanges(file: &Value) -> Vec<Exchange> {
-    match file.get("exchanges").and_then(Value::as_array) {
-        Some(several) => several.iter().filter_map(exchange).collect(),
-        None => exchange(file).into_iter().collect(),
+    let brief = file.as_array().or_else(|| file.get("answers")?.as_array());
+    match (file.get("exchanges").and_then(Value::as_array), brief) {
+        (Some(several), _) => several.iter().filter_map(exchange).collect(),
+        (None, Some(several)) => several.iter().filter_map(brief_exchange).collect(),
+        (None, None) => exchange(file).into_iter().collect(),
     }
+}
+
+/// One of those of 2026-11-30, which have no headers: only the ones that a request needs are put
+/// in, without a key. What a command line printed is no exchange.
+fn brief_exchange(value: &Value) -> Option<Exchange> {
+    let text = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default();
+    let (method, target) = value.get("request")?.as_str()?.split_once(' ')?;
+    let body = value.get("body").filter(|body| !body.is_null()).map(Value::to_string);
+    let mut headers = vec![("Connection".to_owned(), "close".to_owned())];
+    if let Some(body) = &body {
+        headers.push(("Content-Type".to_owned(), "application/json".to_owned()));
+        headers.push(("Content-Length".to_owned(), body.len().to_string()));
+    }
+    let status = value.get("status")?.as_u64().and_then(|status| u16::try_from(status).ok())?;
+    let response = Response { status, headers: Vec::new(), body: text("response").to_owned() };
+    Some(Exchange {
+        tag: text("tag").to_owned(),
+        method: method.to_owned(),
+        target: target.to_owned(),
+        headers,
+        body,
+        response: Some(response),
+        elapsed: Duration::from_secs_f64(value.get("elapsed_ms")?.as_f64()? / 1000.0),
+    })
 }
 
 fn exchange(value: &Value) -> Option<Exchange> {
     let request = value.get("request")?;
     let text = |name: &str| request.get(name).and_then(Value::as_str).map(str::to_owned);
     Some(Exchange {
+        tag: String::new(),
         method: text("method")?,
         target: text("target")?,
         headers: headers(request),
@@ -122,6 +151,14 @@ fn response(value: &Value) -> Option<Response> {
 }
 
 impl Exchange {
+    /// The same request with this application key.
+    #[must_use]
+    pub fn with_key(&self, key: &str) -> Exchange {
+        let mut keyed = self.clone();
+        keyed.headers.push(("Authorization".to_owned(), format!("Bearer {key}")));
+        keyed
+    }
+
     /// The same request for another target.
     #[must_use]
     pub fn to(&self, target: &str) -> Exchange {

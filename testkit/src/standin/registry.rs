@@ -6,9 +6,11 @@
 use std::time::Duration;
 
 use super::clock::UnixTime;
-use super::node::{Life, NetTiming, Node, Nothing};
+use super::link::Link;
+use super::node::{Node, Nothing};
 use super::offer::ProviderSpec;
 use super::state::{RelayEvent, State};
+use super::timing::NetTiming;
 use super::world::World;
 
 /// How many of the relay's events are kept for slow readers; a reader further behind gets `drop`.
@@ -18,12 +20,19 @@ const RELAY_EVENTS_MAX: usize = 1024;
 #[derive(Clone, Debug)]
 pub(crate) struct Contact {
     pub(crate) alive: bool,
-    /// Whether the relay knows a session of it.
-    pub(crate) registered: bool,
+    /// Whether the channels to it are closed: the relay has dropped it, or it has not come back.
+    pub(crate) closed: bool,
+    /// When it fell silent, if it is.
+    pub(crate) silent_since: Option<UnixTime>,
     pub(crate) incarnation: u32,
     pub(crate) outage: Duration,
     pub(crate) firewalled: bool,
     pub(crate) port: u16,
+    pub(crate) link: Link,
+    /// The node does not answer to this identity yet.
+    pub(crate) is_strange: bool,
+    /// It is not the node's first identity.
+    pub(crate) is_second: bool,
 }
 
 /// A session as the relay shows it.
@@ -71,16 +80,28 @@ impl World {
         let now = self.now();
         let state = self.lock();
         let node = state.find(id)?;
-        let registered =
-            state.relay.down_since.is_none() && node.known(now, &state.timing).next().is_some();
+        let alive = node.is_there();
+        let closed = match node.sessions.last() {
+            Some(newest) if alive => newest.closed_until > now,
+            _ => !alive && node.known(now, &state.timing).next().is_none(),
+        };
         Some(Contact {
-            alive: node.life == Life::Alive,
-            registered,
+            alive,
+            closed,
+            silent_since: node.silent_since(),
             incarnation: node.incarnation,
             outage: node.outage,
             firewalled: node.firewalled,
             port: node.sessions.last().map_or(0, |session| session.port),
+            link: node.link,
+            is_strange: node.made_since.contains(id),
+            is_second: node.identities[0] != id,
         })
+    }
+
+    /// The seed.
+    pub(crate) fn seed(&self) -> u64 {
+        self.lock().seed
     }
 
     /// The sessions the relay has of this identity, oldest first, and what it shows if there are
@@ -129,7 +150,7 @@ impl World {
         let state = self.lock();
         let begins = state.nodes.iter().flat_map(|node| &node.sessions).map(|it| it.since);
         let ends = state.nodes.iter().flat_map(|node| {
-            node.sessions.iter().filter_map(|it| it.purged_at(node.phase, &state.timing))
+            node.sessions.iter().filter_map(|it| it.purged_at(&node.pings, &state.timing))
         });
         let next = begins.chain(ends).filter(|&at| at > now).min()?;
         Some(next.saturating_sub(now))
@@ -139,7 +160,7 @@ impl World {
 fn registrations(node: &Node, now: UnixTime, state: &State) -> Vec<Registration> {
     let timing: &NetTiming = &state.timing;
     let shown = node.known(now, timing).map(|session| {
-        let seen_at = session.last_seen(node.phase, now, timing);
+        let seen_at = session.last_seen(&node.pings, now, timing);
         let seen_s = i64::try_from(seen_at.as_secs()).unwrap_or(i64::MAX);
         Registration {
             session_id: session.id.clone(),

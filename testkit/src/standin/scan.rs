@@ -12,7 +12,7 @@ use futures_util::stream::{self, StreamExt};
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use super::bridge::{Asked, ask};
+use super::channel::{Asked, ask, unknown_address};
 use super::clock::{self, UnixTime};
 use super::constraint::Expression;
 use super::daemon::Core;
@@ -27,6 +27,10 @@ const OFFERS_DEFAULT: usize = 500;
 const DIRECT_PAGE_MIN: usize = 10;
 /// A scan nobody asks for this long is forgotten, unless it was begun with another timeout.
 const SCAN_TIMEOUT_DEFAULT_S: u64 = 300;
+
+/// How long an ERROR line is, and one with a backtrace [a6, a1].
+const LOG_LINE_BYTES: u64 = 200;
+const LOG_BACKTRACE_BYTES: u64 = 4096;
 
 /// A scan and its cursor.
 #[derive(Debug)]
@@ -208,21 +212,28 @@ fn stream_offers(core: Arc<Core>, number: u64) -> Reply {
 }
 
 async fn direct(core: &Core, number: u64, peer: &str, count: usize, deadline: Instant) -> Reply {
+    let limit = deadline.saturating_duration_since(Instant::now()).min(core.limits.direct);
     let deadline = deadline.min(clock::deadline(core.limits.direct));
     let left = core.lock().scans.get_mut(&number).and_then(|scan| scan.left.remove(peer));
-    match ask(core, peer, deadline).await {
+    match ask(core, peer, limit).await {
+        Asked::Answered if core.is_strange(peer) => {
+            return message(
+                500,
+                unknown_address(peer, "market/protocol/mk1/discovery/offers/Query"),
+            );
+        }
         Asked::Answered => {}
         Asked::Silent => {
             tokio::time::sleep_until(deadline).await;
-            return message(504, "Timeout while attempting to fetch data from a peer");
+            return failed(core, 504, "Timeout while attempting to fetch data from a peer");
         }
-        Asked::Unreachable(why) => return message(500, format!("GSB failure: {why}")),
+        Asked::Unreachable(why) => return failed(core, 500, &format!("GSB failure: {why}")),
     }
     let now = core.world.now();
     let standing: Vec<Arc<Offer>> = {
         let state = core.world.lock();
-        let node = state.find(peer).filter(|node| node.identities[0] == peer);
-        node.map(|node| node.standing(now).cloned().collect()).unwrap_or_default()
+        let standing = state.find(peer).into_iter().flat_map(|node| node.standing(now));
+        standing.filter(|offer| offer.provider_id == peer).cloned().collect()
     };
     let mut memory = core.lock();
     let Some(scan) = memory.scans.get_mut(&number) else {
@@ -236,4 +247,16 @@ async fn direct(core: &Core, number: u64, peer: &str, count: usize, deadline: In
         scan.left.insert(peer.to_owned(), rest.to_vec());
     }
     listing(page)
+}
+
+/// A direct question without an answer: the operator's log tells of it, and the relay was asked
+/// twice more than the look-up [a6, a7].
+fn failed(core: &Core, status: u16, text: &str) -> Reply {
+    // A closed channel is complained of twice, and a backtrace fills kilobytes.
+    let lines = if text.ends_with("session closed") { 2 } else { 1 };
+    let bytes = if text.contains("Caused by") { LOG_BACKTRACE_BYTES } else { LOG_LINE_BYTES };
+    let mut memory = core.lock();
+    memory.log.write(lines, lines * bytes);
+    memory.relay_queries += 2;
+    message(status, text)
 }

@@ -9,16 +9,21 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use serde_json::Value;
 
 use super::clock::UnixTime;
-use super::node::{Life, Listing, NetTiming, Node, Session};
+use super::link::Link;
+use super::node::{Life, Listing, Node, Session};
 use super::offer::{self, Offer, ProviderIdentity, ProviderSpec};
+use super::pings::Pings;
+use super::timing::NetTiming;
 
 /// The first UDP port a node shows, if nobody says otherwise.
 const PORT_FIRST: u16 = 11_500;
 
 #[derive(Debug)]
 pub(crate) struct State {
+    pub(crate) seed: u64,
     pub(crate) rng: StdRng,
     pub(crate) timing: NetTiming,
     pub(crate) nodes: Vec<Node>,
@@ -32,6 +37,7 @@ pub(crate) struct State {
 pub(crate) struct RelayState {
     pub(crate) down_since: Option<UnixTime>,
     pub(crate) clock_ahead: i64,
+    pub(crate) link: Link,
     /// The identities that stand announced to readers of the event stream.
     pub(crate) announced: BTreeSet<String>,
     pub(crate) events: VecDeque<(u64, RelayEvent)>,
@@ -48,6 +54,7 @@ pub(crate) enum RelayEvent {
 impl State {
     pub(crate) fn new(seed: u64) -> State {
         State {
+            seed,
             rng: StdRng::seed_from_u64(seed),
             timing: NetTiming::default(),
             nodes: Vec::new(),
@@ -82,6 +89,7 @@ impl State {
             let before = self.by_id.insert(identity.clone(), at);
             assert!(before.is_none(), "{identity} is in the stand-in network already");
         }
+        let salt = self.seed.wrapping_add(at as u64);
         let recorded = spec.recorded.first();
         let recorded = |name: &str| recorded?.get("properties")?.get(name)?.as_str();
         let subnet = recorded("golem.node.debug.subnet").unwrap_or(&spec.subnet).to_owned();
@@ -93,13 +101,17 @@ impl State {
             runtimes: runtime.unwrap_or(spec.runtimes),
             firewalled: spec.firewalled,
             life: Life::Alive,
-            phase: self.rng.random(),
+            pings: Pings::new(self.rng.random(), salt),
             sessions: Vec::new(),
             left: None,
             listings: Vec::new(),
             withdrawn: false,
             incarnation: 0,
             outage: Duration::ZERO,
+            link: Link::default(),
+            link_down: None,
+            link_returns: 0,
+            made_since: BTreeSet::new(),
             identities,
         });
         self.open_session(at, now, spec.port);
@@ -109,13 +121,27 @@ impl State {
         if spec.recorded.is_empty() {
             self.publish(at, now);
         }
-        for value in &spec.recorded {
-            let offer = Offer::recorded(value, self.timing.offer_lifetime);
-            assert!(offer.as_ref().is_some_and(|offer| offer.provider_id == id), "{value}");
-            let listings = offer.map(|offer| Listing { offer: Arc::new(offer), withdrawn: None });
-            self.nodes[at].listings.extend(listings);
-        }
+        self.publish_recorded(&spec.recorded);
         id
+    }
+
+    pub(crate) fn publish_recorded(&mut self, offers: &[Value]) {
+        for value in offers {
+            let offer = Offer::recorded(value, self.timing.offer_lifetime);
+            let at = offer.as_ref().and_then(|offer| self.by_id.get(&offer.provider_id));
+            assert!(at.is_some(), "no offer of anybody in the stand-in network: {value}");
+            if let (Some(offer), Some(&at)) = (offer, at) {
+                self.nodes[at].listings.push(Listing { offer: Arc::new(offer), withdrawn: None });
+            }
+        }
+    }
+
+    pub(crate) fn add_identity(&mut self, id: &str, identity: &str) {
+        let at = self.index(id);
+        let before = self.by_id.insert(identity.to_owned(), at);
+        assert!(before.is_none(), "{identity} is in the stand-in network already");
+        self.nodes[at].identities.push(identity.to_owned());
+        self.nodes[at].made_since.insert(identity.to_owned());
     }
 
     pub(crate) fn publish(&mut self, at: usize, published: UnixTime) {
@@ -133,42 +159,31 @@ impl State {
         }
     }
 
-    pub(crate) fn open_session(&mut self, at: usize, since: UnixTime, port: Option<u16>) {
+    pub(crate) fn open_session(
+        &mut self,
+        at: usize,
+        since: UnixTime,
+        port: Option<u16>,
+    ) -> &mut Session {
         let port = port.unwrap_or_else(|| {
             self.next_port = self.next_port.checked_add(1).unwrap_or(PORT_FIRST);
             self.next_port
         });
         self.next_slot += 1;
         let id = offer::hex(&mut self.rng, 32);
-        let session = Session { id, port, slot: self.next_slot, since, silent_since: None };
-        self.nodes[at].sessions.push(session);
-    }
-
-    pub(crate) fn revive(&mut self, id: &str, now: UnixTime, elsewhere: bool) {
-        let at = self.index(id);
-        let timing = self.timing;
-        let life = std::mem::replace(&mut self.nodes[at].life, Life::Alive);
-        let (Life::Dead(since) | Life::Frozen(since)) = life else {
-            return;
+        let session = Session {
+            id,
+            port,
+            slot: self.next_slot,
+            since,
+            silent_since: None,
+            dropped_at: None,
+            closed_until: since,
         };
-        let node = &mut self.nodes[at];
-        node.left = None;
-        let port = node.sessions.last().map(|session| session.port);
-        let phase = node.phase;
-        node.sessions.retain(|session| session.purged_at(phase, &timing) > Some(now));
-        if matches!(life, Life::Frozen(_)) && !node.sessions.is_empty() {
-            node.sessions.iter_mut().for_each(|session| session.silent_since = None);
-            return;
-        }
-        node.incarnation += 1;
-        node.outage = now.saturating_sub(since);
-        if !elsewhere {
-            node.sessions.clear();
-        }
-        self.open_session(at, now, port.filter(|_| !elsewhere));
-        if matches!(life, Life::Dead(_)) && !self.nodes[at].withdrawn {
-            self.publish(at, now);
-        }
+        let sessions = &mut self.nodes[at].sessions;
+        sessions.push(session);
+        let newest = sessions.len() - 1;
+        &mut sessions[newest]
     }
 
     /// Living providers renew offers that have ended.

@@ -16,6 +16,20 @@ pub struct Busiest {
     pub per_s: usize,
 }
 
+/// What a daemon has written into its operator's log, ERROR lines only.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Log {
+    pub(crate) lines: u64,
+    pub(crate) bytes: u64,
+}
+
+impl Log {
+    pub(crate) fn write(&mut self, lines: u64, bytes: u64) {
+        self.lines += lines;
+        self.bytes += bytes;
+    }
+}
+
 /// Every route by its label.
 #[derive(Debug, Default)]
 pub(crate) struct Traffic(BTreeMap<String, Route>);

@@ -12,9 +12,10 @@ use rand::Rng;
 use tokio::sync::watch;
 
 use super::clock::{Clock, UnixTime};
-use super::node::{Life, NetTiming, Node};
-use super::offer::ProviderSpec;
+use super::node::{Life, Node};
+use super::offer::{self, ProviderSpec};
 use super::state::State;
+use super::timing::NetTiming;
 
 /// The simulated network. Clones are handles on the same one.
 #[derive(Clone, Debug)]
@@ -147,52 +148,28 @@ impl World {
         state.nodes[state.index(id)].identities.clone()
     }
 
-    /// Kills the node without a word: the relay keeps its session and `seen` grows, its offers
-    /// live on in the daemons that know them.
-    pub fn kill(&self, id: &str) {
-        self.kill_ago(id, Duration::ZERO);
+    /// Makes another identity on a running node, and returns it. The relay knows it at once; the
+    /// node itself answers to it only after its next start [a3, a4].
+    pub fn add_identity(&self, id: &str) -> String {
+        self.with(|state, _| {
+            let identity = offer::node_id(&mut state.rng);
+            state.add_identity(id, &identity);
+            identity
+        })
     }
 
-    /// As [`World::kill`], but the death happened `ago`.
-    pub fn kill_ago(&self, id: &str, ago: Duration) {
-        self.with(|state, now| {
-            let since = now.saturating_sub(ago);
-            let began = since.saturating_sub(state.timing.ping_interval);
-            let node = state.node(id);
-            // It had lived a while before.
-            for session in &mut node.sessions {
-                session.since = session.since.min(began);
-            }
-            node.silence(Life::Dead(since), since);
-        });
+    /// As [`World::add_identity`], with an identity of one's own choice.
+    ///
+    /// # Panics
+    /// If it is taken.
+    pub fn add_this_identity(&self, id: &str, identity: &str) {
+        self.with(|state, _| state.add_identity(id, identity));
     }
 
-    /// Freezes the node: silent like a dead one, but [`World::revive`] lets it go on.
-    pub fn freeze(&self, id: &str) {
-        self.with(|state, now| state.node(id).silence(Life::Frozen(now), now));
-    }
-
-    /// Starts a dead node again, on the same port: a new life publishes new offers beside the
-    /// old. A frozen one goes on where it stood.
-    pub fn revive(&self, id: &str) {
-        self.with(|state, now| state.revive(id, now, false));
-    }
-
-    /// As [`World::revive`], but on another port: the relay shows two sessions until it purges
-    /// the old one.
-    pub fn revive_elsewhere(&self, id: &str) {
-        self.with(|state, now| state.revive(id, now, true));
-    }
-
-    /// Stops the node gracefully, without withdrawing its offers: its session ends at once, and
-    /// the relay's listing passes through its shapes of nothing.
-    pub fn stop(&self, id: &str) {
-        self.with(|state, now| {
-            let node = state.node(id);
-            node.silence(Life::Dead(now), now);
-            node.sessions.clear();
-            node.left = Some(now);
-        });
+    /// The node publishes these recorded offers (scan form), under whichever of its identities
+    /// they name.
+    pub fn publish_recorded(&self, offers: &[serde_json::Value]) {
+        self.with(|state, _| state.publish_recorded(offers));
     }
 
     /// The node's agent withdraws its offers; the node itself lives on.
@@ -215,27 +192,30 @@ impl World {
         });
     }
 
-    /// The relay forgets the node now, as after ten silent minutes; a living one dies first.
-    pub fn purge(&self, id: &str) {
-        self.with(|state, now| {
-            let node = state.node(id);
-            if node.life == Life::Alive {
-                node.silence(Life::Dead(now), now);
-            }
-            node.sessions.clear();
-        });
-    }
-
-    /// Puts the node's ping grid so that it was last seen `age` ago; at most one ping interval.
+    /// The node's last ping was `age` ago. An age of more than a ping interval, even of a living
+    /// node, means that it has put the next ping off, by another interval from now.
     pub fn set_seen_age(&self, id: &str, age: Duration) {
         self.with(|state, now| {
             let timing = state.timing;
-            let node = state.node(id);
-            node.set_age(age, now, &timing);
-            // A session younger than that would hide the age.
-            for session in &mut node.sessions {
-                session.since = session.since.min(now.saturating_sub(age));
-            }
+            state.node(id).set_last_ping(now.saturating_sub(age), now, &timing);
+        });
+    }
+
+    /// The node lives and answers, and pings the relay no more: `seen` grows. So it is while it
+    /// asks the relay for neighbours all the time [b4].
+    pub fn hold_pings(&self, id: &str) {
+        self.with(|state, now| {
+            let timing = state.timing;
+            let pings = &mut state.node(id).pings;
+            pings.hold(pings.last(now, &timing));
+        });
+    }
+
+    /// It pings now, and goes on pinging.
+    pub fn resume_pings(&self, id: &str) {
+        self.with(|state, now| {
+            let timing = state.timing;
+            state.node(id).pings.let_go(now, &timing);
         });
     }
 
@@ -246,7 +226,7 @@ impl World {
         let state = self.lock();
         let node = &state.nodes[state.index(id)];
         let sessions = node.known(now, &state.timing);
-        let seen = sessions.map(|session| session.last_seen(node.phase, now, &state.timing));
+        let seen = sessions.map(|session| session.last_seen(&node.pings, now, &state.timing));
         seen.max().map(|seen| now.saturating_sub(seen))
     }
 
@@ -265,8 +245,10 @@ impl World {
                 let spread = latest.saturating_sub(soonest).mul_f64(state.rng.random());
                 let port = state.nodes[at].sessions.last().map(|session| session.port);
                 state.nodes[at].sessions.clear();
-                if state.nodes[at].life == Life::Alive {
-                    state.open_session(at, now + soonest + spread, port);
+                if state.nodes[at].is_there() {
+                    let since = now + soonest + spread;
+                    let closed_until = since.min(now + state.timing.closed_by_relay_restart);
+                    state.open_session(at, since, port).closed_until = closed_until;
                 }
             }
         });
@@ -284,7 +266,7 @@ impl World {
     }
 
     /// Works on the state and wakes whoever waits for a change.
-    fn with<T>(&self, work: impl FnOnce(&mut State, UnixTime) -> T) -> T {
+    pub(crate) fn with<T>(&self, work: impl FnOnce(&mut State, UnixTime) -> T) -> T {
         let now = self.now();
         let result = work(&mut self.lock(), now);
         self.notify();

@@ -44,7 +44,8 @@ impl Client {
     pub async fn ping(&self, ids: &[&str]) -> Vec<bool> {
         let answer = self.post("/_gsb/local/net/GsbPing", json!({"nodes": ids})).await;
         let pings = answer["Ok"].as_array().unwrap();
-        pings.iter().map(|ping| !ping["udpPing"].is_null()).collect()
+        let answered = |ping: &Value| !(ping["tcpPing"].is_null() && ping["udpPing"].is_null());
+        pings.iter().map(answered).collect()
     }
 
     /// The status of a direct question over a fresh scan.

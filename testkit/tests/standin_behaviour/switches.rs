@@ -263,14 +263,24 @@ async fn a_demonstration_is_as_planned() {
         relay: true,
     };
     let network = Demonstration::start(&plan).await.unwrap();
-    let dead = network.dead.clone().unwrap();
+    let dead = network.dead.clone();
+    let ways: Vec<String> = dead.iter().map(|(_, how)| how.to_string()).collect();
+    assert_eq!(ways, ["process-died", "host-gone", "frozen"]);
     assert_eq!(network.world.subnet_ids("public").len(), 35);
-    assert_eq!(network.world.alive_ids().len(), 49);
-    assert!(network.world.seen_age(&dead).unwrap() >= Duration::from_secs(60));
+    assert_eq!(network.world.alive_ids().len(), 47);
+    assert_eq!(network.world.seen_age(&dead[0].0), None, "the relay has dropped it");
+    for (id, _) in &dead[1..] {
+        assert!(network.world.seen_age(id).unwrap() >= Duration::from_secs(60));
+    }
     let mut times = std::collections::BTreeMap::<String, usize>::new();
     for daemon in &network.daemons {
-        let market = Client::of(&daemon.base_url()).market(500).await;
-        assert!(market.len() < 50 && market.contains(&dead));
+        let client = Client::of(&daemon.base_url());
+        let market = client.market(500).await;
+        assert!(market.len() < 50 && dead.iter().all(|(id, _)| market.contains(id)));
+        // At once, where a question to the others would wait. At most the first one waits [a6].
+        let answers = [client.ask(&dead[0].0).await, client.ask(&dead[0].0).await];
+        let text = answers[1].1["message"].as_str().unwrap();
+        assert!(text.ends_with("session closed"), "{answers:?}");
         market.into_iter().for_each(|id| *times.entry(id).or_default() += 1);
     }
     assert!(times.len() == 50 && times.values().all(|&count| count >= 2));

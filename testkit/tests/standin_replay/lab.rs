@@ -28,6 +28,7 @@ pub fn scaled() -> Limits {
         remote_ping: SCALED,
         relay_down: SCALED,
         relay_down_ping: SCALED,
+        resend: SCALED / 10,
         poll_default: SCALED,
         poll_max: SCALED,
         // The scenes ask for what was matched long before.

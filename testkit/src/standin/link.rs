@@ -1,0 +1,157 @@
+//! Bad links: packets lost and late, each way, between two nodes or a node and the relay.
+//!
+//! Owns the model, which is fitted to recordings [b1–b3, b5, b7]: given a link and drawn numbers,
+//! how often a question is sent before it is answered, or that it is not. Pure, so that a test
+//! can put thousands of questions without waiting. Refuses to wait or to draw by itself.
+
+use std::time::Duration;
+
+use super::daemon::Daemon;
+use super::world::World;
+
+/// A look-up is sent so often before it is given up [b7].
+pub(crate) const LOOK_UP_ATTEMPTS: usize = 4;
+/// With no more loss than this every direct question is answered, and soon.
+const LOSS_HARMLESS: f64 = 0.15;
+/// A peer with so much loss is reached through the relay only.
+const LOSS_RELAYED: f64 = 0.3;
+/// How likely a direct question fails, by loss: after one that was answered, and after one that
+/// failed. At 30 % these give 38 % answered and runs of five failures.
+const FAILURES: [(f64, f64, f64); 4] =
+    [(LOSS_HARMLESS, 0.0, 0.0), (0.3, 0.33, 0.8), (0.5, 0.97, 0.995), (1.0, 1.0, 1.0)];
+
+/// How bad a link is, each way. The default is a clean one.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Link {
+    /// The share of packets lost, 0 to 1.
+    pub loss: f64,
+    /// How much later the others arrive.
+    pub delay: Duration,
+}
+
+impl Link {
+    /// A link that loses this share of its packets.
+    #[must_use]
+    pub fn losing(loss: f64) -> Link {
+        Link { loss, ..Link::default() }
+    }
+
+    /// Both links in a row.
+    #[must_use]
+    pub fn then(self, other: Link) -> Link {
+        let passes = (1.0 - self.loss) * (1.0 - other.loss);
+        Link { loss: 1.0 - passes, delay: self.delay + other.delay }
+    }
+
+    /// Puts a direct question over a reliable channel: how often it was sent again until it was
+    /// answered, or `None` if it was not. A failure makes the next one likely, because the
+    /// channel waits longer and longer before it sends again.
+    #[must_use]
+    pub fn question(self, failed_before: bool, fate: f64, luck: f64) -> Option<u32> {
+        let (after_answer, after_failure) = failures(self.loss);
+        if fate < if failed_before { after_failure } else { after_answer } {
+            return None;
+        }
+        let again = (1.6 * self.lost()).min(0.8);
+        let most = if self.loss <= LOSS_HARMLESS { 2 } else { 4 };
+        let mut left = luck;
+        let mut times = 0;
+        while times < most && left < again {
+            left /= again;
+            times += 1;
+        }
+        Some(times)
+    }
+
+    /// Sends one packet and waits for one: whether it comes.
+    #[must_use]
+    pub fn echo(self, fate: f64) -> bool {
+        fate >= self.lost()
+    }
+
+    /// Puts a look-up to the relay: how often it was sent again until it was answered, or `None`
+    /// if it was not.
+    #[must_use]
+    pub fn look_up(self, fates: [f64; LOOK_UP_ATTEMPTS]) -> Option<u32> {
+        let answered = fates.iter().position(|&fate| self.echo(fate))?;
+        u32::try_from(answered).ok()
+    }
+
+    pub(crate) fn is_direct(self) -> bool {
+        self.loss < LOSS_RELAYED
+    }
+
+    /// How likely a packet or the one that answers it is lost.
+    fn lost(self) -> f64 {
+        1.0 - (1.0 - self.loss).powi(2)
+    }
+}
+
+fn failures(loss: f64) -> (f64, f64) {
+    for pair in FAILURES.windows(2) {
+        let [(from, answer, failure), (to, next_answer, next_failure)] = pair else { continue };
+        if loss <= *to {
+            let share = ((loss - from) / (to - from)).max(0.0);
+            let at = |low: f64, high: f64| low + (high - low) * share;
+            return (at(*answer, *next_answer), at(*failure, *next_failure));
+        }
+    }
+    (1.0, 1.0)
+}
+
+impl World {
+    /// How bad the link is between this node and everybody. A daemon's own identity is a node,
+    /// too: a vantage with a bad link, whose look-ups suffer as well.
+    pub fn set_link(&self, id: &str, link: Link) {
+        self.with(|state, _| state.node(id).link = link);
+    }
+
+    /// How bad the link is between the relay and every daemon. Nodes register and ping as ever:
+    /// a lost ping is repeated within half a second.
+    pub fn set_relay_link(&self, link: Link) {
+        self.with(|state, _| state.relay.link = link);
+    }
+
+    /// The link of this node, and a clean one of nobody.
+    pub(crate) fn link_of(&self, id: &str) -> Link {
+        self.lock().find(id).map(|node| node.link).unwrap_or_default()
+    }
+
+    /// The relay's link.
+    pub(crate) fn relay_link(&self) -> Link {
+        self.lock().relay.link
+    }
+}
+
+impl Daemon {
+    /// How bad the link is between this daemon and one node, beside what is bad for everybody.
+    pub fn set_link(&self, id: &str, link: Link) {
+        self.core.change(|memory| memory.links.insert(id.to_owned(), link));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clean_link_loses_nothing() {
+        let clean = Link::default();
+        assert_eq!(clean.question(true, 0.0, 0.0), Some(0));
+        assert_eq!(clean.look_up([0.0; 4]), Some(0));
+        assert!(clean.echo(0.0));
+        assert_eq!(Link::losing(1.0).question(false, 0.999, 0.5), None);
+        assert_eq!(Link::losing(1.0).look_up([0.999; 4]), None);
+    }
+
+    #[test]
+    fn losses_and_delays_add_up() {
+        let one = Link { loss: 0.5, delay: Duration::from_millis(100) };
+        assert_eq!(one.then(one), Link { loss: 0.75, delay: Duration::from_millis(200) });
+        assert_eq!(one.then(Link::default()), one);
+        assert_eq!(failures(0.1), (0.0, 0.0));
+        assert_eq!(failures(0.3), (0.33, 0.8));
+        let (answer, failure) = failures(0.4);
+        assert!((answer - 0.65).abs() < 1e-9 && (failure - 0.8975).abs() < 1e-9);
+    }
+}
