@@ -62,31 +62,49 @@ const GAPS_PER_REPORT_MAX: usize = 16;
 const GAP_END_MAX_S: u64 = 253_402_300_800;
 /// The last part of a round is on its way so long before the round closes.
 const REPORT_MS: u32 = 1_000;
-/// Suspects are asked for with `FindNode` first: at 400 a second this is time for 600 of them, and
+/// Suspects are asked for with `FindNode` first: at 400 a second this is time for 200 of them, and
 /// those not long dead are asked first.
-const SUSPECT_FINDS_MS: u32 = 1_500;
+const SUSPECT_FINDS_MS: u32 = 500;
+/// Between two direct questions a probe waits so long (accounting page, "Evidence").
+const BETWEEN_QUESTIONS_MS: u32 = 1_000;
+/// For the last `FindNode`, after the last silence. It takes milliseconds, and the votes count
+/// without it.
+const LAST_FIND_MS: u32 = 500;
 /// First look-ups of a few nodes begin so long before suspects are named; see `Schedule`.
-const FIRST_STAGE_MS: u32 = 2_000;
+const FIRST_STAGE_MS: u32 = 1_500;
+/// The standing lists go out so long before first look-ups begin, and at two fifths of the round at
+/// the latest: the markets have been listed by then.
+const STANDING_MS: u32 = 600;
 
 /// When in a round look-ups begin and suspects are named, for these rules.
 ///
 /// As late as can be: a node that died is noticed in a round only if its `seen` is stale when it is
 /// asked for, so every second earlier is a second more until it is shown as down. Suspects are
-/// named so that the last direct question ends within the grace; in short rounds at three fifths,
+/// named so that the last answer about them comes within the grace; in short rounds at two fifths,
 /// and never in the last tenth.
 #[must_use]
 pub fn schedule_for(epoch: &Epoch) -> v1::Schedule {
     let period_ms = epoch.period.seconds().saturating_mul(1000);
     let closes_ms = period_ms.saturating_add(epoch.grace_s.saturating_mul(1000));
+    let pauses_ms = epoch.direct_attempts.saturating_sub(1).saturating_mul(BETWEEN_QUESTIONS_MS);
     let questions_ms = epoch.direct_timeout_ms.saturating_mul(epoch.direct_attempts);
-    let latest_ms = closes_ms.saturating_sub(questions_ms + SUSPECT_FINDS_MS + REPORT_MS);
-    let suspects_ms = latest_ms.clamp(period_ms / 5 * 3, period_ms - period_ms / 10);
+    let takes_ms = SUSPECT_FINDS_MS + questions_ms + pauses_ms + LAST_FIND_MS + REPORT_MS;
+    let latest_ms = closes_ms.saturating_sub(takes_ms);
+    let suspects_ms = latest_ms.clamp(period_ms / 5 * 2, period_ms - period_ms / 10);
     v1::Schedule {
         lookups_offset_ms: suspects_ms.saturating_sub(FIRST_STAGE_MS).max(suspects_ms / 3 * 2),
         suspects_offset_ms: suspects_ms,
         lookups_per_s_max: 400,
         lookups_in_flight_max: 50,
     }
+}
+
+/// When in a round the standing lists of look-ups go out, for these rules: so long after its start,
+/// milliseconds.
+fn standing_ms(epoch: &Epoch) -> u32 {
+    let lookups_ms = schedule_for(epoch).lookups_offset_ms;
+    let latest_ms = epoch.period.seconds().saturating_mul(1000) / 5 * 2;
+    lookups_ms.saturating_sub(STANDING_MS).min(latest_ms)
 }
 
 /// The Collector service.
@@ -127,6 +145,7 @@ impl Ingest {
             tracing::warn!(probe = probe.name, %refusal, "details left out");
             Vec::new()
         });
+        let done_round_s = report.round_done.then(|| done_round_s(&report, &checked)).flatten();
         let (parts, faults): (Vec<_>, Vec<_>) = checked
             .into_iter()
             .map(|part| match part {
@@ -140,6 +159,7 @@ impl Ingest {
             details,
             gaps: read_gaps(probe, &report.gaps),
             samples,
+            done_round_s,
         };
         let outcomes = self.ledger.submit(submission).await?;
         let (report_id, name) = (report.report_id, probe.name.clone());
@@ -228,6 +248,14 @@ impl Caller {
             Some(Self { probe, pass })
         });
         caller.ok_or_else(|| Status::unauthenticated("no probe makes this call"))
+    }
+}
+
+/// The round that a report ends. `None`: its last part was refused, and says nothing.
+fn done_round_s(report: &v1::Report, checked: &[Result<Part, Refusal>]) -> Option<u64> {
+    match checked.last() {
+        None => Some(report.done_round_unix_s),
+        Some(last) => last.as_ref().ok().map(|part| part.key.round.start_s()),
     }
 }
 
@@ -456,13 +484,18 @@ mod tests {
 
     #[test]
     fn everything_in_a_round_fits_before_it_closes() {
-        let wanted =
-            [(1, 400, 600), (10, 4_000, 6_000), (30, 22_500, 24_500), (60, 52_000, 54_000)];
+        let wanted = [(1, 266, 400), (10, 2_666, 4_000), (15, 6_500, 8_000), (30, 22_500, 24_000)];
         for (period_s, lookups_ms, suspects_ms) in wanted {
             let epoch = Epoch::with_defaults(Period::new(period_s).unwrap());
             let schedule = schedule_for(&epoch);
             let found = (schedule.lookups_offset_ms, schedule.suspects_offset_ms);
             assert_eq!(found, (lookups_ms, suspects_ms), "rounds of {period_s} s");
+            // In rounds of 10 s and more the silent are asked to the end before the probe's deadline,
+            // half a second before the close.
+            if period_s >= 10 {
+                assert!(suspects_ms + 9_000 <= period_s * 1_000 + 4_500, "{period_s} s");
+            }
+            assert!(standing_ms(&epoch) < lookups_ms);
         }
         let quick = Epoch {
             grace_s: 3_600,

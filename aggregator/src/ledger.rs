@@ -29,6 +29,7 @@ pub mod timeline;
 pub mod uptime;
 pub mod verdict;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use roaring::RoaringBitmap;
@@ -68,6 +69,8 @@ pub struct Submission {
     pub gaps: Vec<Gap>,
     /// Ages and round trips of single nodes.
     pub samples: Vec<Sample>,
+    /// The start of a round of which the probe makes no further part.
+    pub done_round_s: Option<u64>,
 }
 
 /// What became of a part.
@@ -92,6 +95,9 @@ pub struct LookupState {
     pub candidates: RoaringBitmap,
     /// Those with enough positive evidence in the round that was asked about.
     pub found: RoaringBitmap,
+    /// Of the candidates that are not found, those that a probe had a sign of life from later than
+    /// any other, by its number; as far as facts are in memory.
+    pub last_alive: BTreeMap<u32, RoaringBitmap>,
     /// Probes that could look in the last closed round; see `Ineligibility::DidNotLook`.
     pub could_look: Vec<u32>,
 }

@@ -21,9 +21,6 @@ use crate::ledger::{Ledger, LookupState};
 const IDS_PER_MESSAGE: usize = 30_000;
 /// Suspects are asked by so many probes at least, as a node is down only when three looked.
 const SUSPECT_PROBES_MIN: u32 = 3;
-/// The standing lists go out after so many fifths of a round: the markets have been listed, and no
-/// probe with fewer than some 5,000 nodes of 30 s rounds has begun to look them up.
-const STANDING_FIFTHS: i64 = 2;
 
 struct Told {
     serial: u64,
@@ -38,13 +35,14 @@ const BENEFIT_OF_DOUBT: u64 = 3;
 /// Sends assignments until told to stop.
 pub async fn run(ledger: Ledger, connections: Connections, shutdown: CancellationToken) {
     let mut told: HashMap<u32, Told> = HashMap::new();
+    let mut witnesses = Witnesses::default();
     loop {
         let now_ms = now_unix_ms();
         let round = ledger.epochs().round_at_ms(now_ms);
         let schedule = schedule_for(ledger.epochs().at(round.start_s()));
-        let standing_ms = standing_ms(round);
+        let standing_ms = standing_ms(&ledger, round);
         let suspects_ms = round.start_ms() + i64::from(schedule.suspects_offset_ms);
-        let next_standing = self::standing_ms(ledger.epochs().next(round));
+        let next_standing = self::standing_ms(&ledger, ledger.epochs().next(round));
         let (due_ms, suspects) = if now_ms < standing_ms {
             (standing_ms, false)
         } else if now_ms < suspects_ms {
@@ -71,13 +69,13 @@ pub async fn run(ledger: Ledger, connections: Connections, shutdown: Cancellatio
                 ledger.assigned(probe, nodes).await;
             }
         } else {
-            send_suspects(&state, &live, &told, &ledger, round);
+            send_suspects(&state, &live, &told, &mut witnesses, &ledger, round);
         }
     }
 }
 
-fn standing_ms(round: Round) -> i64 {
-    round.start_ms() + round.period().millis() / 5 * STANDING_FIFTHS
+fn standing_ms(ledger: &Ledger, round: Round) -> i64 {
+    round.start_ms() + i64::from(super::standing_ms(ledger.epochs().at(round.start_s())))
 }
 
 /// The probes that can look, or all where none is known to.
@@ -146,6 +144,7 @@ fn send_suspects(
     state: &LookupState,
     live: &[(u32, Live)],
     told: &HashMap<u32, Told>,
+    witnesses: &mut Witnesses,
     ledger: &Ledger,
     round: Round,
 ) {
@@ -157,7 +156,13 @@ fn send_suspects(
     // Offers of this very round are suspects, too: nobody had them on a list yet.
     let suspects = (asked | &state.candidates) - &state.found;
     let probes = able(live, state, &[]);
-    let shares = share(state, &suspects, &probes, k.max(SUSPECT_PROBES_MIN));
+    let mut shares = share(state, &suspects, &probes, k.max(SUSPECT_PROBES_MIN));
+    witnesses.note(&suspects, &state.last_alive);
+    for (probe, share) in &mut shares {
+        if let Some(witnessed) = witnesses.0.get(probe) {
+            *share |= witnessed;
+        }
+    }
     tracing::debug!(round = round.start_s(), suspects = suspects.len(), "suspects named");
     for (probe, live) in probes {
         let added = shares.get(probe).cloned().unwrap_or_default();
@@ -169,6 +174,26 @@ fn send_suspects(
             removed: RoaringBitmap::new(),
         };
         send(state, live, &list);
+    }
+}
+
+/// The probe that last had a sign of life from each suspect: it is always among those that ask about
+/// it, as it is the one most likely to reach it. The ledger tells for as long as facts are in memory;
+/// here it is known for as long as the node stays a suspect.
+#[derive(Debug, Default)]
+struct Witnesses(BTreeMap<u32, RoaringBitmap>);
+
+impl Witnesses {
+    fn note(&mut self, suspects: &RoaringBitmap, last_alive: &BTreeMap<u32, RoaringBitmap>) {
+        let told = last_alive.values().fold(RoaringBitmap::new(), |all, nodes| all | nodes);
+        for nodes in self.0.values_mut() {
+            *nodes &= suspects;
+            *nodes -= &told;
+        }
+        for (probe, nodes) in last_alive {
+            *self.0.entry(*probe).or_default() |= nodes & suspects;
+        }
+        self.0.retain(|_, nodes| !nodes.is_empty());
     }
 }
 
@@ -203,4 +228,24 @@ fn send(state: &LookupState, live: &Live, list: &List) -> bool {
         };
         live.outbound.try_send(Ok(message(Message::Assignment(assignment)))).is_ok()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_witness_of_a_suspect_is_known_for_as_long_as_it_is_one() {
+        let set = |nodes: &[u32]| nodes.iter().copied().collect::<RoaringBitmap>();
+        let mut witnesses = Witnesses::default();
+        witnesses.note(&set(&[1, 2, 3]), &BTreeMap::from([(7, set(&[1, 9])), (8, set(&[2]))]));
+        assert_eq!(witnesses.0, BTreeMap::from([(7, set(&[1])), (8, set(&[2]))]));
+        // The facts are forgotten; another probe saw node 2; node 1 is no suspect any more.
+        witnesses.note(&set(&[2, 3]), &BTreeMap::from([(7, set(&[2]))]));
+        assert_eq!(witnesses.0, BTreeMap::from([(7, set(&[2]))]));
+        witnesses.note(&set(&[2, 3]), &BTreeMap::new());
+        assert_eq!(witnesses.0, BTreeMap::from([(7, set(&[2]))]));
+        witnesses.note(&set(&[3]), &BTreeMap::new());
+        assert_eq!(witnesses.0, BTreeMap::new());
+    }
 }

@@ -5,6 +5,7 @@
 
 mod access;
 mod agreement;
+mod closing;
 mod history;
 mod keeping;
 mod numbering;
@@ -40,6 +41,7 @@ use super::{
 };
 use crate::clock::now_unix_ms;
 use crate::store::{Batch, Identities, ProbeRecord, Put, Store, StoreError};
+use closing::Done;
 use history::mark_dirty;
 pub use history::that_count;
 pub(super) use history::{fold, judge, read_around, slack_s};
@@ -110,6 +112,8 @@ pub struct Owner<S> {
     subnets_brought: HashMap<u32, usize>,
     /// Starts of closed rounds to judge again.
     dirty: BTreeSet<u64>,
+    /// Who made its last part of an open round.
+    done: Done,
     rebuild_wanted: bool,
     /// Conflicts alone have nothing folded again before this.
     rebuild_not_before: Instant,
@@ -240,6 +244,7 @@ impl<S: Store> Owner<S> {
             brought,
             subnets_brought,
             dirty: BTreeSet::new(),
+            done: Done::default(),
             rebuild_wanted: false,
             rebuild_not_before: Instant::now(),
             pending: None,
@@ -364,6 +369,7 @@ impl<S: Store> Owner<S> {
         if closing {
             let started = tokio::time::Instant::now();
             self.state.close_through(self.last_over(now_ms));
+            self.done.forget_before(self.state.closed_end_s());
             histogram!("uptime_ledger_round_close_seconds").record(started.elapsed());
             changed = true;
             self.report_round();
@@ -411,19 +417,6 @@ impl<S: Store> Owner<S> {
             eligible,
             "round closed"
         );
-    }
-
-    fn last_over(&self, now_ms: i64) -> Round {
-        keeping::last_over(self.state.epochs(), now_ms)
-    }
-
-    fn next_close_ms(&self) -> i64 {
-        let epochs = self.state.epochs();
-        let Some(closed) = self.state.closed() else {
-            return i64::MIN;
-        };
-        let next = epochs.next(closed);
-        epochs.at(next.start_s()).closes_at_ms(next)
     }
 
     async fn serve(&mut self, first: Request) {
@@ -484,7 +477,9 @@ impl<S: Store> Owner<S> {
         let parts_per_round_max = Some(self.options.parts_per_round_max);
         let mut batch = Batch { parts_per_round_max, ..Batch::default() };
         let mut waiting = Vec::with_capacity(submissions.len());
+        let mut done = Vec::new();
         for (submission, answer) in submissions {
+            done.extend(submission.done_round_s.map(|round_s| (submission.probe, round_s)));
             let outcomes = self.number(&submission, &mut batch, now_ms);
             waiting.push((submission.probe, outcomes, answer));
         }
@@ -538,6 +533,10 @@ impl<S: Store> Owner<S> {
             let outcomes: Vec<PartOutcome> = outcomes.collect();
             self.count(probe, &outcomes, now_ms);
             answer.send(Ok(outcomes)).ok();
+        }
+        // After its parts have been taken in.
+        for (probe, round_s) in done {
+            self.done.note(probe, round_s, self.state.closed_end_s());
         }
     }
 
@@ -608,7 +607,29 @@ impl<S: Store> Owner<S> {
             });
             looked.map(|(probe, _)| *probe).collect()
         });
-        LookupState { names, candidates, found, could_look }
+        let last_alive = self.last_alive(&candidates - &found);
+        LookupState { names, candidates, found, last_alive, could_look }
+    }
+
+    /// Which probe had the latest sign of life from each of these nodes.
+    fn last_alive(&self, mut nodes: RoaringBitmap) -> BTreeMap<u32, RoaringBitmap> {
+        let mut last: BTreeMap<u32, RoaringBitmap> = BTreeMap::new();
+        for facts in self.state.window().values().rev() {
+            let mut alive: Vec<_> = facts
+                .facts()
+                .map(|fact| (fact.observed_at_ms, fact.key.probe, fact.positive() & &nodes))
+                .filter(|(.., alive)| !alive.is_empty())
+                .collect();
+            alive.sort_by_key(|(observed_at_ms, ..)| std::cmp::Reverse(*observed_at_ms));
+            for (_, probe, alive) in alive {
+                *last.entry(probe).or_default() |= &alive & &nodes;
+                nodes -= alive;
+            }
+            if nodes.is_empty() {
+                break;
+            }
+        }
+        last
     }
 
     fn publish(&mut self) {

@@ -1,7 +1,7 @@
 //! One round of one probe, from its start to its grace.
 
 use std::collections::{BTreeSet, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -34,6 +34,9 @@ const PINGS_PER_ROUND_MAX: usize = 320;
 const STANDING_FIFTHS: i64 = 2;
 const STANDING_SPARE_MS: i64 = 300;
 
+/// Markets and look-ups go on side by side.
+const STRANDS: usize = 2;
+
 /// What a round came to, for the log.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
@@ -44,6 +47,7 @@ pub(super) struct Counts {
     pub(super) found: usize,
     pub(super) unreachable: usize,
     pub(super) failures: Vec<&'static str>,
+    strands_done: usize,
 }
 
 /// A round being scanned.
@@ -56,7 +60,7 @@ pub(super) struct RoundScan<'a> {
     /// Ties the monotonic clock to aggregator time, once per round.
     anchor: (Instant, i64),
     offset_ms: i64,
-    counts: Counts,
+    counts: Mutex<Counts>,
 }
 
 impl<'a> RoundScan<'a> {
@@ -72,15 +76,37 @@ impl<'a> RoundScan<'a> {
         let sources = scanner.sources();
         sources.yagna.pace_finds(sources.finds_per_s(&plan.schedule));
         sources.yagna.bound_finds(sources.finds_in_flight(&plan.schedule));
-        let counts = Counts::default();
+        let counts = Mutex::default();
         Self { scanner, sources, round, epoch, plan, anchor, offset_ms, counts }
     }
 
-    pub(super) async fn run(mut self) -> Counts {
-        let goes_on = self.begin().await;
-        let Some(stage) = goes_on else {
+    pub(super) async fn run(self) -> Counts {
+        if self.offset_ms.abs() > CLOCK_OFFSET_MS_MAX {
+            let detail = format!("this host's clock is {} ms off the aggregator's", self.offset_ms);
+            self.could_not_look(Kind::Lookup, "", Reason::Clock, &detail, None);
             self.scanner.spool.round_done(self.round.start_s());
-            return self.counts;
+            return self.into_counts();
+        }
+        // A market that hangs holds up no look-up.
+        tokio::join!(self.markets(), self.look_ups());
+        self.into_counts()
+    }
+
+    async fn markets(&self) {
+        if self.sources.enabled.market {
+            self.list_markets().await;
+        }
+        self.strand_done();
+    }
+
+    async fn look_ups(&self) {
+        let stage = match self.sources.enabled.looks_up() {
+            true => self.first_stage().await,
+            false => None,
+        };
+        let Some(stage) = stage else {
+            self.strand_done();
+            return;
         };
         let suspects_ms = i64::from(self.plan.schedule.suspects_offset_ms);
         sleep_until(self.instant(self.round.start_ms() + suspects_ms)).await;
@@ -89,35 +115,41 @@ impl<'a> RoundScan<'a> {
         let suspects = async {
             let suspects = self.suspects_of_round(stage.not_fresh).await;
             self.ask_suspects(&suspects).await;
-            self.scanner.spool.round_done(self.round.start_s());
+            self.strand_done();
         };
         tokio::join!(pings, suspects);
-        self.counts
     }
 
-    /// Everything before the suspects. `None` where there is nothing to ask them.
-    async fn begin(&mut self) -> Option<FirstStage> {
-        if self.offset_ms.abs() > CLOCK_OFFSET_MS_MAX {
-            let detail = format!("this host's clock is {} ms off the aggregator's", self.offset_ms);
-            self.could_not_look(Kind::Lookup, "", Reason::Clock, &detail, None);
-            return None;
-        }
-        if self.sources.enabled.market {
-            self.list_markets().await;
-        }
-        if !self.sources.enabled.looks_up() {
-            return None;
-        }
+    async fn first_stage(&self) -> Option<FirstStage> {
         self.wait_for_look_ups().await;
         let standing = self.standing();
         let listed = self.list_relay(&standing).await;
         self.look_up(&standing, listed).await
     }
 
+    /// One of the two strands, markets and look-ups, has made its last part; after the second one the
+    /// round is done.
+    fn strand_done(&self) {
+        let mut counts = self.counts();
+        counts.strands_done += 1;
+        if counts.strands_done == STRANDS {
+            self.scanner.spool.round_done(self.round.start_s());
+        }
+    }
+
+    fn counts(&self) -> MutexGuard<'_, Counts> {
+        // A leaf: nothing is awaited while it is held.
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn into_counts(self) -> Counts {
+        self.counts.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// What the relay's own listing says, where one is configured: the nodes of the list that are
     /// fresh by it. Other nodes this probe knows go into a part of their own. That a node is not
     /// listed says nothing: the relay may have been restarted.
-    async fn list_relay(&mut self, standing: &BTreeSet<NodeId>) -> BTreeSet<NodeId> {
+    async fn list_relay(&self, standing: &BTreeSet<NodeId>) -> BTreeSet<NodeId> {
         let Some(relay) = self.sources.relay.clone() else {
             return BTreeSet::new();
         };
@@ -194,7 +226,7 @@ impl<'a> RoundScan<'a> {
     }
 
     /// The market of every subnet, side by side; each part goes out as soon as it is there.
-    async fn list_markets(&mut self) {
+    async fn list_markets(&self) {
         let (scanner, sources) = (self.scanner, self.sources.clone());
         let end = self.instant(self.round.end_ms());
         let mut listings: FuturesUnordered<_> = (0..sources.subnets.len())
@@ -208,7 +240,7 @@ impl<'a> RoundScan<'a> {
             match listed {
                 Ok(listing) => {
                     let ids = self.scanner.note_offers(listing, place, self.round);
-                    self.counts.offers += ids.len();
+                    self.counts().offers += ids.len();
                     let sets = Sets::default().with(Class::Offer, ids);
                     self.keep(Kind::Market, subnet, Outcome::Looked, None, sets);
                 }
@@ -231,13 +263,13 @@ impl<'a> RoundScan<'a> {
     /// First stage. `None` when there is no sense in a second one.
     /// Those the relay's listing showed to be fresh are asked for no more.
     async fn look_up(
-        &mut self,
+        &self,
         ids: &BTreeSet<NodeId>,
         listed: BTreeSet<NodeId>,
     ) -> Option<FirstStage> {
         // Without a session nobody can be looked up.
         self.relay_session_age_s().await?;
-        self.counts.looked_up += ids.len();
+        self.counts().looked_up += ids.len();
         let mut findings = if self.sources.enabled.find_node {
             let asked = ids.difference(&listed).copied();
             let (begun, mut count) = (Instant::now(), 0);
@@ -319,7 +351,7 @@ impl<'a> RoundScan<'a> {
         }
     }
 
-    async fn ask_suspects(&mut self, ids: &BTreeSet<NodeId>) {
+    async fn ask_suspects(&self, ids: &BTreeSet<NodeId>) {
         let began = Moment::now();
         if ids.is_empty() {
             self.note_silences(began, Vec::new());
@@ -361,8 +393,8 @@ impl<'a> RoundScan<'a> {
     fn may_stand_in(&self, began: Moment, session_age_s: u32) -> HashSet<NodeId> {
         let session_age = Duration::from_secs(u64::from(session_age_s));
         let daemon = self.sources.yagna.address();
-        let dormant = &mut self.scanner.memory().dormant;
-        let standing = dormant.may_stand_in(self.round, began, session_age, daemon);
+        let mut memory = self.scanner.memory();
+        let standing = memory.dormant.may_stand_in(self.round, began, session_age, daemon);
         if self.scanner.orders.now().connected { standing } else { HashSet::new() }
     }
 
@@ -372,7 +404,7 @@ impl<'a> RoundScan<'a> {
 
     /// The age of the daemon's session with the relay. `None`: there is none, or it cannot be told,
     /// and a part says why.
-    async fn relay_session_age_s(&mut self) -> Option<u32> {
+    async fn relay_session_age_s(&self) -> Option<u32> {
         let (reason, detail) = match self.sources.yagna.relay_session_age().await {
             Ok(Some(age)) => return Some(u32::try_from(age.as_secs()).unwrap_or(u32::MAX)),
             Ok(None) => {
@@ -385,17 +417,17 @@ impl<'a> RoundScan<'a> {
         None
     }
 
-    fn clock(&mut self, told: &str, session_age_s: Option<u32>) {
+    fn clock(&self, told: &str, session_age_s: Option<u32>) {
         let detail = format!("{told}: check the clock");
         self.could_not_look(Kind::Lookup, "", Reason::Clock, &detail, session_age_s);
     }
 
     /// Turns findings into parts.
-    fn keep_findings(&mut self, findings: Findings, session_age_s: Option<u32>) {
+    fn keep_findings(&self, findings: Findings, session_age_s: Option<u32>) {
         let Findings { seen, answered, unreachable, asked_earlier, not_fresh, failed, .. } =
             findings;
-        self.counts.found += seen.len() + answered.len();
-        self.counts.unreachable += unreachable.len();
+        self.counts().found += seen.len() + answered.len();
+        self.counts().unreachable += unreachable.len();
         let found = [&seen, &answered, &unreachable, &not_fresh].iter().any(|ids| !ids.is_empty());
         if found || failed.is_empty() {
             let sets = Sets::default()
@@ -415,7 +447,7 @@ impl<'a> RoundScan<'a> {
     }
 
     fn could_not_look(
-        &mut self,
+        &self,
         kind: Kind,
         subnet: &str,
         reason: Reason,
@@ -427,15 +459,15 @@ impl<'a> RoundScan<'a> {
         self.keep(kind, subnet, outcome, session_age_s, Sets::default());
     }
 
-    fn note_failure(&mut self, subnet: &str, reason: Reason, detail: &str) {
+    fn note_failure(&self, subnet: &str, reason: Reason, detail: &str) {
         tracing::warn!(round = self.round.start_s(), subnet, %reason, detail, "could not look");
         counter!("uptime_scan_could_not_look_total", "reason" => reason.as_str()).increment(1);
-        self.counts.failures.push(reason.as_str());
+        self.counts().failures.push(reason.as_str());
     }
 
     /// Puts a part, in pieces that fit a message, into the spool.
     fn keep(
-        &mut self,
+        &self,
         kind: Kind,
         subnet: &str,
         outcome: Outcome,
@@ -453,7 +485,7 @@ impl<'a> RoundScan<'a> {
             let key = PartKey { subnet: subnet.to_owned(), round: self.round, number: 0 };
             let part = Part { key, kind, outcome, observed_at_ms, relay_session_age_s, sets };
             match self.scanner.spool.append(part, &limits) {
-                Ok(_) => self.counts.parts += 1,
+                Ok(_) => self.counts().parts += 1,
                 Err(error) => {
                     tracing::error!(%error, "a part is lost");
                     counter!("uptime_scan_parts_lost_total").increment(1);

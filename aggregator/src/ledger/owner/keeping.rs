@@ -37,10 +37,9 @@ impl<S: Store> Owner<S> {
     pub(super) async fn resume(&mut self, now_ms: i64) -> Result<(), StoreError> {
         let pieces = self.store.kept(Kept::Latest).await?;
         let (epochs, retractions) = (self.state.epochs(), self.state.retractions());
-        let target = self.last_over(now_ms);
         match kept::read(&pieces, epochs, retractions) {
             // A clock that was set back: what is kept says more than it may.
-            Ok(Some(state)) if state.closed().is_some_and(|closed| closed > target) => {
+            Ok(Some(state)) if state.closed().is_some_and(|closed| closed.end_ms() > now_ms) => {
                 tracing::warn!("the kept state is of a round that is not over: folding all facts");
             }
             Ok(Some(state)) if state.seed().is_some() != self.options.with_seed => {
@@ -283,7 +282,10 @@ pub async fn kept_state_agrees(
     };
     let Ok(late) = store.late_keys().await else { return Ok(None) };
     let late: BTreeSet<FactKey> = late.into_iter().collect();
-    let target = last_over(&epochs, now_ms);
+    // A round may have been closed before its grace was over.
+    let early = kept.closed().filter(|closed| closed.end_ms() <= now_ms);
+    let over = last_over(&epochs, now_ms);
+    let target = early.map_or(over, |early| early.max(over));
     let mut left_out = LeftOut::default();
     let with_seed = kept.seed().is_some();
     let mut anew = base(store, &epochs, &retractions, with_seed, &mut left_out).await?;
