@@ -484,7 +484,7 @@ mod tests {
 
     #[test]
     fn everything_in_a_round_fits_before_it_closes() {
-        let wanted = [(1, 266, 400), (10, 2_666, 4_000), (15, 6_500, 8_000), (30, 22_500, 24_000)];
+        let wanted = [(1, 266, 400), (10, 2_666, 4_000), (15, 7_500, 9_000), (30, 22_500, 24_000)];
         for (period_s, lookups_ms, suspects_ms) in wanted {
             let epoch = Epoch::with_defaults(Period::new(period_s).unwrap());
             let schedule = schedule_for(&epoch);

@@ -8,6 +8,7 @@ use futures_util::StreamExt;
 use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use metrics::counter;
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use uptime_proto::{
     Class, Epoch, Kind, NodeId, Outcome, Part, PartKey, Reason, Round, Sample, Sets,
@@ -34,6 +35,8 @@ const PINGS_PER_ROUND_MAX: usize = 320;
 const STANDING_FIFTHS: i64 = 2;
 const STANDING_SPARE_MS: i64 = 300;
 
+/// Look-ups wait for the markets of the round until the suspects are named, and for so long at least.
+const MARKETS_MS_MIN: i64 = 3_000;
 /// Markets and look-ups go on side by side.
 const STRANDS: usize = 2;
 
@@ -87,16 +90,25 @@ impl<'a> RoundScan<'a> {
             self.scanner.spool.round_done(self.round.start_s());
             return self.into_counts();
         }
-        // A market that hangs holds up no look-up.
-        tokio::join!(self.markets(), self.look_ups());
+        let listed = Notify::new();
+        let markets = async {
+            if self.sources.enabled.market {
+                self.list_markets().await;
+            }
+            self.strand_done();
+            listed.notify_one();
+        };
+        let look_ups = async {
+            // Whoever is on the market tells the time, too. A market that hangs holds up no look-up.
+            let period_ms = self.round.period().millis();
+            let suspects_ms = i64::from(self.plan.schedule.suspects_offset_ms);
+            let patience_ms = suspects_ms.max(MARKETS_MS_MIN).min(period_ms);
+            let until = self.instant(self.round.start_ms() + patience_ms);
+            tokio::time::timeout_at(until, listed.notified()).await.ok();
+            self.look_ups().await;
+        };
+        tokio::join!(markets, look_ups);
         self.into_counts()
-    }
-
-    async fn markets(&self) {
-        if self.sources.enabled.market {
-            self.list_markets().await;
-        }
-        self.strand_done();
     }
 
     async fn look_ups(&self) {
