@@ -1,7 +1,7 @@
 //! When a round is due and how it becomes parts, failures included.
 //!
-//! Owns the course of a round: the market of each subnet at its start, first look-ups, then
-//! suspects. Every part goes to the spool and nowhere else. Refuses to judge: freshness of `seen`
+//! Owns the course of a round: the market of each subnet at its start, or at once in a round that is
+//! joined later, first look-ups, then suspects. Every part goes to the spool and nowhere else. Refuses to judge: freshness of `seen`
 //! is all it decides. Whatever could not be looked at becomes a part that says so and why; rounds
 //! that were not scanned at all are reported as a gap.
 
@@ -24,13 +24,13 @@ use tokio_util::sync::CancellationToken;
 use uptime_proto::{Epoch, NodeId, Round, Sample, v1};
 
 use crate::clock::now_unix_ms;
-use crate::orders::{Orders, Plan};
+use crate::orders::{Orders, Plan, State};
 use crate::spool::{AGE_MAX_S, Spool};
 use crate::yagna::relay::RelayWatch;
 use crate::yagna::{Offer, Yagna};
 pub use clocks::Ages;
 pub use dormant::Silence;
-use grid::Grid;
+use grid::{Grid, look_ups_take_ms};
 pub use lookup::{Aside, Findings, Fresh, Seen, SuspectPlan, first_look_ups, suspects};
 use memory::{Listing, Memory};
 use round::RoundScan;
@@ -209,7 +209,12 @@ impl Scanner {
                 self.spool.settle_clock(current.start_s());
             }
             let may_make = |round| !readable || self.spool.may_make(round);
-            let grid = Grid { epochs: &plan.epochs, jitter_permille: self.jitter_permille };
+            let grid = Grid {
+                epochs: &plan.epochs,
+                jitter_permille: self.jitter_permille,
+                suspects_ms: i64::from(plan.schedule.suspects_offset_ms),
+                look_ups_take_ms: self.look_ups_take_ms(&state, &plan.schedule),
+            };
             let Some(round) = grid.due(now_ms, last, may_make) else {
                 tracing::error!("no round may be scanned for long: was this clock set back?");
                 tokio::time::sleep(SPOOL_AGAIN).await;
@@ -228,6 +233,23 @@ impl Scanner {
                 return (round, plan);
             }
         }
+    }
+
+    /// How long the first look-ups of a round will take, as far as it is known now whom they are for:
+    /// the aggregator's list, or the nodes that this probe remembers. 0 where nobody is known yet.
+    fn look_ups_take_ms(&self, state: &State, schedule: &v1::Schedule) -> i64 {
+        let sources = self.sources();
+        if !sources.enabled.looks_up() {
+            return 0;
+        }
+        let count = match &state.standing {
+            Some(list) if state.connected => list.len(),
+            _ => self.remembered().len(),
+        };
+        let allowed = sources.finds_per_s(schedule);
+        let reached = self.memory().found_per_s.unwrap_or(allowed);
+        let listing_ms = if sources.relay.is_some() { self.relay_takes_ms() } else { 0 };
+        look_ups_take_ms(count, allowed.min(reached), listing_ms)
     }
 
     /// Reports the rounds between the last one that was scanned, by this run or an earlier one, and
