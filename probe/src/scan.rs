@@ -39,6 +39,9 @@ use round::RoundScan;
 const PACE_TOLD_BY: usize = 100;
 /// How long the relay's first listing is expected to take: 500 pages at 100 a second.
 const RELAY_TAKES: Duration = Duration::from_secs(5);
+/// The aggregator's list of look-ups follows its greeting at once; it is waited for so long where it
+/// decides whether a round may still be joined.
+const LIST_PATIENCE: Duration = Duration::from_millis(500);
 /// A spool that lets no round be made is asked again after so long.
 const SPOOL_AGAIN: Duration = Duration::from_secs(1);
 
@@ -192,6 +195,7 @@ impl Scanner {
 
     /// Waits for the start of the next round to scan, with the plan it is scanned by.
     async fn next_round(&self, last: Option<Round>) -> (Round, Arc<Plan>) {
+        let mut awaited = false;
         loop {
             self.orders.wait_for(|state| state.plan.is_some()).await;
             let state = self.orders.now();
@@ -220,6 +224,13 @@ impl Scanner {
                 tokio::time::sleep(SPOOL_AGAIN).await;
                 continue;
             };
+            let unknown = state.connected && state.standing.is_none();
+            if unknown && !awaited && now_ms > grid.on_time_until_ms(round) {
+                let known = |state: &State| state.standing.is_some() || !state.connected;
+                tokio::time::timeout(LIST_PATIENCE, self.orders.wait_for(known)).await.ok();
+                awaited = true;
+                continue;
+            }
             let begins_ms = grid.begins_ms(round);
             let wait = u64::try_from(begins_ms.saturating_sub(now_ms)).unwrap_or(0);
             // No longer than a period at once: whoever waits is alive.

@@ -72,12 +72,16 @@ impl Grid<'_> {
     /// the suspects are named. A round that it begins when it should is never too late, however long
     /// its look-ups take.
     pub(super) fn begun_until_ms(&self, round: Round) -> i64 {
-        let on_time_ms = self.begins_ms(round) + jitter_ms_max(round);
         // The schedule may be that of other, longer rounds.
         let suspects_ms = self.suspects_ms.min(round.period().millis());
         let look_ups_ms = last_begin_ms(suspects_ms, self.look_ups_take_ms);
         let look_ups_fit_ms = look_ups_ms.saturating_sub(MARKET_MS);
-        on_time_ms.max(round.start_ms().saturating_add(look_ups_fit_ms))
+        self.on_time_until_ms(round).max(round.start_ms().saturating_add(look_ups_fit_ms))
+    }
+
+    /// Until then a round is begun when it should be; whoever begins it later joins it.
+    pub(super) fn on_time_until_ms(&self, round: Round) -> i64 {
+        self.begins_ms(round) + jitter_ms_max(round)
     }
 
     /// The round to scan now or next, after `last` and among those that may be made: the current
@@ -241,7 +245,7 @@ mod tests {
             let listed_ms = now_ms + MARKET_MS;
             let put_ms = listed_ms + given.look_ups_take_ms + FIRST_STAGE_ENDS_MS;
             let fit = put_ms <= current.start_ms() + suspects_ms;
-            let on_time = now_ms <= grid.begins_ms(current) + jitter_ms_max(current);
+            let on_time = now_ms <= grid.on_time_until_ms(current);
             let due = grid.due(now_ms, None, |_| true).unwrap();
             prop_assert_eq!(due == current, fit || on_time);
             // One that was begun already is not begun again, however well its look-ups would fit.
