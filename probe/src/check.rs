@@ -119,7 +119,11 @@ impl Check<'_> {
                 self.found("yagna", Said::Well(format!("yagna {version} answers at {url}")));
             }
             Err(failure) => {
-                self.wrong("yagna", "yagna did not tell its version", &failure);
+                let text = match failure.reason {
+                    Reason::YagnaUnreachable | Reason::TimedOut => "yagna does not answer at",
+                    _ => "yagna did not tell its version at",
+                };
+                self.wrong("yagna", &format!("{text} {url}"), &failure);
                 return self.not_tried(&AT_YAGNA, "yagna does not answer as it should");
             }
         }
@@ -130,7 +134,11 @@ impl Check<'_> {
                 self.found("key", Said::Well(text));
             }
             Err(failure) => {
-                self.wrong("key", "the daemon did not tell whose key this is", &failure);
+                let text = match failure.reason {
+                    Reason::Unauthorised => "the daemon refuses the application key",
+                    _ => "the daemon did not tell whose application key this is",
+                };
+                self.wrong("key", text, &failure);
                 let why = "the daemon does not accept the application key";
                 return self.not_tried(&AT_YAGNA[1..], why);
             }

@@ -115,7 +115,8 @@ async fn scan(config: Config, output: Output) -> anyhow::Result<ExitCode> {
     .await;
     bar.finish_and_clear();
     yagna.close().await;
-    let found = found.with_context(|| format!("no market could be listed; {ADVICE}"))?;
+    let found = found
+        .map_err(|failure| anyhow::anyhow!("no market could be listed ({failure}); {ADVICE}"))?;
     print_survey(&found, output)?;
     found.failures.iter().for_each(|failure| eprintln!("could not look: {failure}"));
     found.notes.iter().for_each(|note| eprintln!("note: {note}"));
