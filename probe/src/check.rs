@@ -1,8 +1,8 @@
 //! `uptime-probe check`: tries everything the probe needs, in turn.
 //!
 //! Owns the order of the tries and the advice. Tells each finding when it has it, goes on after a
-//! fault, so that all are seen, and lists what could not be tried. Refuses to touch a running probe:
-//! it asks the aggregator for a greeting only, and writes nothing that the probe reads.
+//! fault, so that all are seen, and lists what could not be tried. Refuses to touch a running
+//! probe: it asks the aggregator for a greeting only, and writes nothing that the probe reads.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -229,17 +229,18 @@ impl Check<'_> {
         let deadline = Instant::now() + LOOK_UPS_WITHIN;
         let found = first_look_ups(yagna, sample.iter().copied(), fresh, deadline, || {}).await;
         let (seen, asked) = (found.seen.len(), sample.len());
-        if let Some((reason, detail)) = found.main_failure() {
-            let failure = CouldNotLook { reason, detail: detail.into() };
-            let text = format!("the daemon did not look up all of {asked} nodes");
-            self.wrong("look-up", &text, &failure);
-        } else if found.ages.in_future() || found.ages.all_old() {
+        if found.ages.in_future() || found.ages.all_old() {
             let text = format!(
                 "the clocks of this host and of the relay disagree: {}, by this host's clock. Run \
                  an NTP client on this host.",
                 found.ages.told()
             );
             self.found("look-up", Said::Wrong(text));
+        } else if let Some((reason, detail)) = found.main_failure() {
+            let failure = CouldNotLook { reason, detail: detail.into() };
+            let failed: usize = found.failed.values().map(|(ids, _)| ids.len()).sum();
+            let text = format!("the look-ups of {failed} of {asked} nodes failed");
+            self.wrong("look-up", &text, &failure);
         } else if seen > 0 {
             let text = format!("the relay sees {seen} of {asked} nodes that are on the market");
             self.found("look-up", Said::Well(text));
@@ -313,8 +314,8 @@ fn sees_none(asked: usize, session: Session) -> Said {
     }
     if asked < SAMPLE_TELLS {
         return Said::Unsure(format!(
-            "the relay sees none of {asked} nodes that are on the market. So few nodes may all have \
-             gone: offers stay on the market for up to an hour."
+            "the relay sees none of {asked} nodes that are on the market. So few nodes may all \
+             have gone: offers stay on the market for up to an hour."
         ));
     }
     Said::Wrong(format!(
@@ -336,7 +337,7 @@ async fn direct_questions(
     for node in nodes {
         match yagna.ask_peer(*node, plan.direct_timeout).await {
             Ok(PeerAnswer::Answered { took }) => times.push(took),
-            Ok(_) => {}
+            Ok(PeerAnswer::Unanswered) => {}
             Err(failure) => failed = Some(failure),
         }
     }

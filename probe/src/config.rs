@@ -43,9 +43,9 @@ pub struct Cli {
 pub enum Command {
     /// Scan round after round until SIGTERM or SIGINT
     ///
-    /// Exit status: 0 it was told to end, or (--once) the aggregator has the whole round; 1 it could
-    /// not start, or broke down; 64 its usage or its settings are wrong; 75 (--once) the round is on
-    /// disk, and not all of it was delivered yet.
+    /// Exit status: 0 it was told to end, or (--once) the aggregator has the whole round; 1 it
+    /// could not start, or broke down; 64 its usage or its settings are wrong; 75 (--once) the
+    /// round is on disk, and not all of it was delivered yet.
     Run {
         /// Do one round and exit, for a systemd timer: the current round if its look-ups still
         /// fit, else the next
@@ -76,7 +76,8 @@ pub enum Command {
     /// mend it; "note", neither can be said yet; "-", it was not tried, and the line says why. A
     /// probe that runs beside it goes on undisturbed.
     ///
-    /// Exit status: 0 nothing is wrong; 1 a line says WRONG; 64 its usage or its settings are wrong.
+    /// Exit status: 0 nothing is wrong; 1 a line says WRONG; 64 its usage or its settings are
+    /// wrong.
     Check(SettingArgs),
     /// Exchange a ticket, read from standard input, for this probe's token; the aggregator's
     /// operator makes one with: uptime-aggregator probe add NAME --ticket

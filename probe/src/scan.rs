@@ -1,9 +1,9 @@
 //! When a round is due and how it becomes parts, failures included.
 //!
-//! Owns the course of a round: the market of each subnet at its start, or at once in a round that is
-//! joined later, first look-ups, then suspects. Every part goes to the spool and nowhere else. Refuses to judge: freshness of `seen`
-//! is all it decides. Whatever could not be looked at becomes a part that says so and why; rounds
-//! that were not scanned at all are reported as a gap.
+//! Owns the course of a round: the market of each subnet at its start, or at once in a round that
+//! is joined later, first look-ups, then suspects. Every part goes to the spool and nowhere else.
+//! Refuses to judge: freshness of `seen` is all it decides. Whatever could not be looked at becomes
+//! a part that says so and why; rounds that were not scanned at all are reported as a gap.
 
 mod clocks;
 mod dormant;
@@ -39,8 +39,8 @@ use round::RoundScan;
 const PACE_TOLD_BY: usize = 100;
 /// How long the relay's first listing is expected to take: 500 pages at 100 a second.
 const RELAY_TAKES: Duration = Duration::from_secs(5);
-/// The aggregator's list of look-ups follows its greeting at once; it is waited for so long where it
-/// decides whether a round may still be joined.
+/// The aggregator's list of look-ups follows its greeting at once; it is waited for so long where
+/// it decides whether a round may still be joined.
 const LIST_PATIENCE: Duration = Duration::from_millis(500);
 /// A spool that lets no round be made is asked again after so long.
 const SPOOL_AGAIN: Duration = Duration::from_secs(1);
@@ -246,8 +246,9 @@ impl Scanner {
         }
     }
 
-    /// How long the first look-ups of a round will take, as far as it is known now whom they are for:
-    /// the aggregator's list, or the nodes that this probe remembers. 0 where nobody is known yet.
+    /// How long the first look-ups of a round will take, as far as it is known now whom they are
+    /// for: the aggregator's list, or the nodes that this probe remembers. 0 where nobody is known
+    /// yet.
     fn look_ups_take_ms(&self, state: &State, schedule: &v1::Schedule) -> i64 {
         let sources = self.sources();
         if !sources.enabled.looks_up() {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use serde::Serialize;
 use tokio::time::Instant;
-use uptime_proto::{Epoch, NodeId, Period};
+use uptime_proto::{Epoch, NodeId, Period, Reason};
 
 use crate::clock::now_unix_ms;
 use crate::scan::{Enabled, Findings, Fresh, SuspectPlan, first_look_ups, suspects};
@@ -64,8 +64,8 @@ pub struct Survey {
 const COULD_NOT_LOOK: &str = "could not look";
 
 impl Survey {
-    /// Whether anything could be looked at: of somebody a state is known, or nobody is on the market
-    /// to have one.
+    /// Whether anything could be looked at: of somebody a state is known, or nobody is on the
+    /// market to have one.
     #[must_use]
     pub fn looked(&self) -> bool {
         self.rows.is_empty() || self.rows.iter().any(|row| row.state != COULD_NOT_LOOK)
@@ -206,10 +206,15 @@ async fn look(
             findings.ages.told()
         ));
     }
-    if let Some((reason, detail)) = findings.main_failure() {
-        remarks
-            .failures
-            .push(format!("the daemon did not answer for some nodes ({reason}: {detail})"));
+    // A wrong clock is told by now, and not once more for each node.
+    let is_told = |reason| clock_is_wrong && reason == Reason::Clock;
+    let failure = findings.main_failure().filter(|(reason, _)| !is_told(*reason));
+    if let Some((reason, detail)) = failure {
+        let failed: usize = findings.failed.values().map(|(nodes, _)| nodes.len()).sum();
+        remarks.failures.push(format!(
+            "the questions about {failed} of {} nodes failed ({reason}: {detail})",
+            ids.len()
+        ));
     }
     let mut states: BTreeMap<NodeId, &'static str> = BTreeMap::new();
     let mut say = |ids: &[NodeId], state| states.extend(ids.iter().map(|id| (*id, state)));
@@ -303,7 +308,9 @@ async fn ask(
     first.answered = second.answered;
     first.unreachable = second.unreachable;
     first.not_fresh = second.not_fresh;
-    first.failed.extend(second.failed);
+    for (reason, (ids, detail)) in second.failed {
+        first.failed.entry(reason).or_insert_with(|| (Vec::new(), detail)).0.extend(ids);
+    }
     first
 }
 

@@ -1,8 +1,8 @@
 //! Which round is due, by the clock alone, and when in it look-ups begin.
 //!
-//! Owns the grid as one probe sees it: its fixed jitter, until when a round may be begun, and that no
-//! round is begun twice. Refuses to read a clock or a list: the time, and how long the look-ups will
-//! take, are passed in.
+//! Owns the grid as one probe sees it: its fixed jitter, until when a round may be begun, and that
+//! no round is begun twice. Refuses to read a clock or a list: the time, and how long the look-ups
+//! will take, are passed in.
 
 use uptime_proto::{Epochs, Round, v1};
 
@@ -69,8 +69,8 @@ impl Grid<'_> {
 
     /// The last moment at which this probe may begin a round, unix milliseconds of aggregator time.
     /// It may join a round as long as it can list the market and then put all first look-ups before
-    /// the suspects are named. A round that it begins when it should is never too late, however long
-    /// its look-ups take.
+    /// the suspects are named. A round that it begins when it should is never too late, however
+    /// long its look-ups take.
     pub(super) fn begun_until_ms(&self, round: Round) -> i64 {
         // The schedule may be that of other, longer rounds.
         let suspects_ms = self.suspects_ms.min(round.period().millis());

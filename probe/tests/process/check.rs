@@ -133,7 +133,7 @@ async fn where_all_is_well_each_try_says_what_is_so() {
     assert_eq!((received.checks, received.streams), (1, 0));
 }
 
-/// The daemon says who it is, and then nothing for a minute: what is known by then is there to read.
+/// The daemon says who it is, and then nothing for a minute: what is known by then can be read.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_finding_is_told_when_it_is_there() {
     let stage = Stage::new().await;

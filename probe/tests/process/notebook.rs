@@ -62,8 +62,8 @@ pub(crate) struct Manner {
     pub(crate) lookups_in_flight_max: u32,
     /// Rounds as an aggregator has them by default, instead of short ones.
     pub(crate) whole_rounds: bool,
-    /// Rounds of so many seconds; and when in them, in milliseconds, look-ups begin and suspects are
-    /// named.
+    /// Rounds of so many seconds; and when in them, in milliseconds, look-ups begin and suspects
+    /// are named.
     pub(crate) rounds: Option<(u32, [u32; 2])>,
 }
 
