@@ -1,7 +1,10 @@
 //! `uptime-probe check`: tries everything the probe needs, in turn.
 //!
-//! Owns the order of the tries and the advice. Goes on after a fault, so that all are seen.
+//! Owns the order of the tries and the advice. Tells each finding when it has it, goes on after a
+//! fault, so that all are seen, and lists what could not be tried. Refuses to touch a running
+//! probe: it asks the aggregator for a greeting only, and writes nothing that the probe reads.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -11,10 +14,10 @@ use uptime_proto::{NodeId, Reason};
 use crate::config::Config;
 use crate::identity;
 use crate::orders::{CLOCK_OFFSET_MS_MAX, Orders};
-use crate::scan::first_look_ups;
+use crate::scan::{SuspectPlan, first_look_ups};
 use crate::spool::{Spool, inspect};
-use crate::survey::{default_rules, session_age_min};
-use crate::uplink::{Uplink, UplinkError, UplinkOptions};
+use crate::survey::{default_rules, too_young};
+use crate::uplink::{Greeting, Uplink, UplinkError, UplinkOptions};
 use crate::yagna::{CouldNotLook, PeerAnswer, Relay, RelayOptions, Yagna};
 
 /// Nodes of each subnet that are looked up.
@@ -23,174 +26,244 @@ const SAMPLE: usize = 20;
 const SAMPLE_TELLS: usize = 10;
 /// For all of them.
 const LOOK_UPS_WITHIN: Duration = Duration::from_secs(10);
+/// Living nodes that are asked directly: one or two may have gone just now, three have not.
+const ASKED_DIRECTLY: usize = 3;
+
+/// What is tried at the daemon once it has answered.
+const AT_YAGNA: [&str; 5] = ["key", "relay", "market", "look-up", "direct"];
+
+/// What came of one try, in words for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Said {
+    /// It works.
+    Well(String),
+    /// It does not, and this is how to mend it.
+    Wrong(String),
+    /// Neither can be said of it, and this is why.
+    Unsure(String),
+    /// It could not be tried, and this is why.
+    NotTried(String),
+}
 
 /// What came of one try.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
     /// What was tried.
     pub what: &'static str,
-    /// What is so, or what is wrong and how to mend it.
-    pub said: Result<String, String>,
+    /// What came of it.
+    pub said: Said,
 }
 
-/// Tries everything.
-pub async fn check(config: &Config) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    // Not the kept name: a probe may be running beside the same daemon.
-    match config.open_yagna(&identity::fresh()) {
-        Err(error) => findings.push(Finding { what: "yagna", said: Err(error.to_string()) }),
-        Ok(yagna) => check_yagna(&yagna, config, &mut findings).await,
-    }
+/// How far a check is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// This is tried now.
+    Trying(&'static str),
+    /// This came of it.
+    Found(Finding),
+}
+
+/// Tries everything, and tells each step when it is made. Answers whether nothing is wrong.
+pub async fn check(config: &Config, mut tell: impl FnMut(Step)) -> bool {
+    let mut check = Check { config, tell: &mut tell, well: true };
+    check.yagna().await;
     if let Some(relay) = &config.relay {
-        check_listing(relay, &mut findings).await;
+        check.trying("listing");
+        let said = listing(relay).await;
+        check.found("listing", said);
     }
-    findings.push(Finding { what: "spool", said: check_spool(&config.spool_dir) });
-    check_aggregator(config, &mut findings).await;
-    findings
-}
-
-async fn check_yagna(yagna: &Yagna, config: &Config, findings: &mut Vec<Finding>) {
-    let url = &config.yagna.base_url;
-    let version = yagna.version().await.map(|version| format!("yagna {version} at {url}"));
-    let reachable = version.is_ok();
-    findings.push(Finding { what: "yagna", said: version.map_err(|error| mend(&error, url)) });
-    if !reachable {
-        return;
-    }
-    let identity = yagna.identity().await.map(|id| format!("accepted; the daemon is {id}"));
-    let accepted = identity.is_ok();
-    findings.push(Finding { what: "key", said: identity.map_err(|error| mend(&error, url)) });
-    if !accepted {
-        return;
-    }
-    let said = match yagna.relay_session_age().await {
-        Ok(Some(age)) if age < session_age_min() => Ok(format!(
-            "connected for {} s; its \"not found\" counts from {} s on",
-            age.as_secs(),
-            session_age_min().as_secs()
-        )),
-        Ok(Some(age)) => Ok(format!("connected for {} s", age.as_secs())),
-        Ok(None) => Err("the daemon has no session with the relay: nothing can be looked up. See \
-                         `yagna net status`, and that UDP is let out; a daemon too old for the \
-                         relay stays so for ever"
-            .to_owned()),
-        Err(error) => Err(mend(&error, url)),
-    };
-    findings.push(Finding { what: "relay", said });
-    let mut sample = Vec::new();
-    for subnet in &config.subnets {
-        let listed = yagna.list_market(subnet).await;
-        if let Ok(offers) = &listed {
-            sample.extend(offers.iter().map(|offer| offer.node_id).take(SAMPLE));
-        }
-        let said = match listed {
-            Ok(offers) if offers.is_empty() => Err(format!(
-                "no offer in subnet {subnet}: a fresh daemon needs some minutes to learn them; \
-                 else see that the tag is spelt as providers spell it"
-            )),
-            Ok(offers) => Ok(format!("{} offers in subnet {subnet}", offers.len())),
-            Err(error) => Err(mend(&error, url)),
-        };
-        findings.push(Finding { what: "market", said });
-    }
-    if !sample.is_empty() {
-        check_look_ups(yagna, &sample, url, findings).await;
-    }
-    yagna.close().await;
-}
-
-/// Asks for some nodes as a round would, and some of those the relay sees for an answer.
-async fn check_look_ups(yagna: &Yagna, sample: &[NodeId], url: &str, findings: &mut Vec<Finding>) {
-    let (fresh, plan) = default_rules();
-    let deadline = Instant::now() + LOOK_UPS_WITHIN;
-    let found = first_look_ups(yagna, sample.iter().copied(), fresh, deadline, || {}).await;
-    let said = match found.main_failure() {
-        Some((reason, detail)) => Err(mend(&CouldNotLook { reason, detail: detail.into() }, url)),
-        None if found.ages.in_future() || found.ages.all_old() => {
-            Err(format!("{}, by this host's clock: run an NTP client", found.ages.told()))
-        }
-        None if found.seen.is_empty() && sample.len() >= SAMPLE_TELLS => Err(format!(
-            "the relay sees none of {} nodes on the market. If it or the daemon was started within \
-             the last minute, wait; else the daemon is connected to another relay than they are: \
-             see `yagna net status`, and its settings (YA_NET_RELAY_HOST)",
-            sample.len()
-        )),
-        None => Ok(format!("the relay sees {} of {} nodes", found.seen.len(), sample.len())),
-    };
-    findings.push(Finding { what: "look-up", said });
-    let Some(node) = found.seen.first() else {
-        return;
-    };
-    let said = match yagna.ask_peer(*node, plan.direct_timeout).await {
-        Ok(PeerAnswer::Answered { took }) => {
-            Ok(format!("{node} answered within {} ms", took.as_millis()))
-        }
-        Ok(PeerAnswer::Unanswered) => Ok(format!(
-            "{node} did not answer; it may have gone just now, or accept no connections from here"
-        )),
-        Err(error) => Err(mend(&error, url)),
-    };
-    findings.push(Finding { what: "direct", said });
-}
-
-/// The relay's own listing, where one is configured.
-async fn check_listing(options: &RelayOptions, findings: &mut Vec<Finding>) {
-    let url = &options.base_url;
-    let said = match Relay::new(options.clone()) {
-        Err(error) => Err(error.to_string()),
-        Ok(relay) => match relay.list().await {
-            Ok(nodes) => Ok(format!("{url} lists {} nodes", nodes.len())),
-            Err(error) => Err(format!(
-                "{}: {}; is {url} the address of a relay's HTTP listing (--relay-url)? Without it \
-                 the daemon is asked for every node",
-                error.reason, error.detail
-            )),
-        },
-    };
-    findings.push(Finding { what: "listing", said });
-}
-
-fn mend(failure: &CouldNotLook, url: &str) -> String {
-    let advice = match failure.reason {
-        Reason::YagnaUnreachable => {
-            format!("is yagna running, and is {url} its address (YAGNA_API_URL)?")
-        }
-        Reason::Unauthorised => {
-            "the application key is not this daemon's: see `yagna app-key list` (YAGNA_APPKEY)"
-                .to_owned()
-        }
-        Reason::TimedOut => "the daemon accepts connections and does not answer: is it frozen or \
-                             overloaded? restart it"
-            .to_owned(),
-        _ => "the daemon answered with an error; see its log".to_owned(),
-    };
-    format!("{}: {}; {advice}", failure.reason, failure.detail)
-}
-
-fn check_spool(directory: &Path) -> Result<String, String> {
-    let name = directory.display();
-    match inspect::check(directory) {
-        Ok(listing) if listing.damaged_stretches() > 0 => Err(format!(
-            "{name} has {} damaged stretches; the rest, {} parts, will be delivered; see \
-             `uptime-probe spool verify`",
-            listing.damaged_stretches(),
-            listing.waiting()
-        )),
-        Ok(listing) => {
-            let how = if listing.in_use { "is used by a running probe" } else { "can be written" };
-            Ok(format!("{name} {how}; {} parts wait", listing.waiting()))
-        }
-        Err(error) => Err(format!(
-            "{name}: {error}; make room on its disk, or give a directory this user may write \
-             with --spool-dir"
-        )),
-    }
-}
-
-async fn check_aggregator(config: &Config, findings: &mut Vec<Finding>) {
+    check.trying("spool");
+    check.found("spool", spool(&config.spool_dir));
     for address in &config.aggregators {
+        check.aggregator(address).await;
+    }
+    check.well
+}
+
+/// A check under way.
+struct Check<'a> {
+    config: &'a Config,
+    tell: &'a mut dyn FnMut(Step),
+    well: bool,
+}
+
+impl Check<'_> {
+    fn trying(&mut self, what: &'static str) {
+        (self.tell)(Step::Trying(what));
+    }
+
+    fn found(&mut self, what: &'static str, said: Said) {
+        self.well &= !matches!(said, Said::Wrong(_));
+        (self.tell)(Step::Found(Finding { what, said }));
+    }
+
+    fn not_tried(&mut self, whats: &[&'static str], why: &str) {
+        for what in whats {
+            self.found(what, Said::NotTried(why.to_owned()));
+        }
+    }
+
+    async fn yagna(&mut self) {
+        self.trying("yagna");
+        // Not the kept name: a probe may be running beside the same daemon.
+        let yagna = match self.config.open_yagna(&identity::fresh()) {
+            Ok(yagna) => yagna,
+            Err(error) => {
+                self.found("yagna", Said::Wrong(error.to_string()));
+                return self.not_tried(&AT_YAGNA, "these settings do not tell how to ask yagna");
+            }
+        };
+        let url = &self.config.yagna.base_url;
+        match yagna.version().await {
+            Ok(version) => {
+                self.found("yagna", Said::Well(format!("yagna {version} answers at {url}")));
+            }
+            Err(failure) => {
+                let text = match failure.reason {
+                    Reason::YagnaUnreachable | Reason::TimedOut => "yagna does not answer at",
+                    _ => "yagna did not tell its version at",
+                };
+                self.wrong("yagna", &format!("{text} {url}"), &failure);
+                return self.not_tried(&AT_YAGNA, "yagna does not answer as it should");
+            }
+        }
+        self.trying("key");
+        match yagna.identity().await {
+            Ok(id) => {
+                let text = format!("the daemon accepts the application key; its identity is {id}");
+                self.found("key", Said::Well(text));
+            }
+            Err(failure) => {
+                let text = match failure.reason {
+                    Reason::Unauthorised => "the daemon refuses the application key",
+                    _ => "the daemon did not tell whose application key this is",
+                };
+                self.wrong("key", text, &failure);
+                let why = "the daemon does not accept the application key";
+                return self.not_tried(&AT_YAGNA[1..], why);
+            }
+        }
+        self.network(&yagna).await;
+        yagna.close().await;
+    }
+
+    /// What the daemon sees of the network.
+    async fn network(&mut self, yagna: &Yagna) {
+        let session = self.relay_session(yagna).await;
+        let sample = self.markets(yagna).await;
+        let why_not = match session {
+            Session::Missing => Some("the daemon has no session with the relay"),
+            _ if sample.is_empty() => Some("the market names no node that could be asked for"),
+            _ => None,
+        };
+        match why_not {
+            Some(why) => self.not_tried(&AT_YAGNA[3..], why),
+            None => self.look_ups(yagna, &sample, session).await,
+        }
+    }
+
+    async fn relay_session(&mut self, yagna: &Yagna) -> Session {
+        self.trying("relay");
+        match yagna.relay_session_age().await {
+            Ok(Some(age)) => match too_young(age) {
+                Some(text) => {
+                    self.found("relay", Said::Unsure(text));
+                    Session::Young
+                }
+                None => {
+                    let text = format!("the daemon's relay session is {} s old", age.as_secs());
+                    self.found("relay", Said::Well(text));
+                    Session::Old
+                }
+            },
+            Ok(None) => {
+                let text = "the daemon has no session with the relay, so it cannot look up any \
+                            node. Run `yagna net status` to see what it knows of the relay, and \
+                            let the daemon send and receive UDP. The relay refuses a daemon that \
+                            is too old for it: update yagna then.";
+                self.found("relay", Said::Wrong(text.to_owned()));
+                Session::Missing
+            }
+            Err(failure) => {
+                self.wrong("relay", "the daemon did not tell its sessions", &failure);
+                Session::Unknown
+            }
+        }
+    }
+
+    /// Lists every market; answers some nodes of each.
+    async fn markets(&mut self, yagna: &Yagna) -> BTreeSet<NodeId> {
+        let mut sample = BTreeSet::new();
+        for subnet in &self.config.subnets {
+            self.trying("market");
+            let offers = match yagna.list_market(subnet).await {
+                Ok(offers) => offers,
+                Err(failure) => {
+                    let text = format!("the daemon did not list the market of subnet {subnet}");
+                    self.wrong("market", &text, &failure);
+                    continue;
+                }
+            };
+            let nodes: BTreeSet<NodeId> = offers.iter().map(|offer| offer.node_id).collect();
+            let said = match nodes.len() {
+                0 => Said::Wrong(format!(
+                    "the daemon knows no offer in subnet {subnet}. A daemon that was started just \
+                     now needs some minutes to learn of them: wait and try again. Otherwise \
+                     compare --subnet-tag with the subnet that the providers name."
+                )),
+                count => Said::Well(format!(
+                    "the market of subnet {subnet} has {} offers of {count} nodes",
+                    offers.len()
+                )),
+            };
+            sample.extend(nodes.into_iter().take(SAMPLE));
+            self.found("market", said);
+        }
+        sample
+    }
+
+    /// Asks for some nodes as a round would, and some of those the relay sees for an answer.
+    async fn look_ups(&mut self, yagna: &Yagna, sample: &BTreeSet<NodeId>, session: Session) {
+        self.trying("look-up");
+        let (fresh, plan) = default_rules();
+        let deadline = Instant::now() + LOOK_UPS_WITHIN;
+        let found = first_look_ups(yagna, sample.iter().copied(), fresh, deadline, || {}).await;
+        let (seen, asked) = (found.seen.len(), sample.len());
+        if found.ages.in_future() || found.ages.all_old() {
+            let text = format!(
+                "the clocks of this host and of the relay disagree: {}, by this host's clock. Run \
+                 an NTP client on this host.",
+                found.ages.told()
+            );
+            self.found("look-up", Said::Wrong(text));
+        } else if let Some((reason, detail)) = found.main_failure() {
+            let failure = CouldNotLook { reason, detail: detail.into() };
+            let failed: usize = found.failed.values().map(|(ids, _)| ids.len()).sum();
+            let text = format!("the look-ups of {failed} of {asked} nodes failed");
+            self.wrong("look-up", &text, &failure);
+        } else if seen > 0 {
+            let text = format!("the relay sees {seen} of {asked} nodes that are on the market");
+            self.found("look-up", Said::Well(text));
+        } else {
+            self.found("look-up", sees_none(asked, session));
+        }
+        if !self.config.enabled.direct {
+            self.not_tried(&["direct"], "--sources leaves direct questions out");
+        } else if seen == 0 {
+            self.not_tried(&["direct"], "the relay sees no node that could be asked");
+        } else {
+            self.trying("direct");
+            let nodes = &found.seen[..seen.min(ASKED_DIRECTLY)];
+            let said = direct_questions(yagna, nodes, plan, session).await;
+            self.found("direct", said);
+        }
+    }
+
+    async fn aggregator(&mut self, address: &str) {
+        self.trying("aggregator");
+        let config = self.config;
         let options = UplinkOptions {
-            aggregators: vec![address.clone()],
+            aggregators: vec![address.to_owned()],
             tls: config.tls.clone(),
             token: config.token.clone(),
             subnets: config.subnets.clone(),
@@ -199,30 +272,191 @@ async fn check_aggregator(config: &Config, findings: &mut Vec<Finding>) {
         match uplink.greet().await {
             Ok(greeting) => {
                 let period = greeting.plan.epochs.all().last().map_or(0, |e| e.period.seconds());
-                let said =
-                    format!("{address} knows us as {}; rounds of {period} s", greeting.probe_name);
-                findings.push(Finding { what: "aggregator", said: Ok(said) });
-                let offset = greeting.clock_offset_ms;
-                let said = if offset.abs() > CLOCK_OFFSET_MS_MAX {
-                    Err(format!(
-                        "{offset} ms off the aggregator's: run an NTP client on both hosts"
-                    ))
-                } else {
-                    Ok(format!("{offset} ms off the aggregator's"))
-                };
-                findings.push(Finding { what: "clock", said });
+                let text = format!(
+                    "{address} knows this probe as {}; its rounds last {period} s",
+                    greeting.probe_name
+                );
+                self.found("aggregator", Said::Well(text));
+                self.found("clock", clock(address, &greeting));
             }
             Err(error) => {
-                let advice = match &error {
-                    UplinkError::Refused { .. } => {
-                        "set UPTIME_TOKEN or --token-file to what `uptime-aggregator probe \
-                         add` printed"
-                    }
-                    _ => "is it running, and may this host reach it? (--aggregator)",
-                };
-                let said = Err(format!("{error}; {advice}"));
-                findings.push(Finding { what: "aggregator", said });
+                self.found("aggregator", Said::Wrong(no_greeting(&error, config)));
+                let why = format!("{address} did not greet this probe, so its time is not known");
+                self.not_tried(&["clock"], &why);
             }
         }
     }
+
+    fn wrong(&mut self, what: &'static str, text: &str, failure: &CouldNotLook) {
+        let CouldNotLook { reason, detail } = failure;
+        let mend = mend(*reason, &self.config.yagna.base_url);
+        self.found(what, Said::Wrong(format!("{text} ({reason}: {detail}). {mend}")));
+    }
+}
+
+/// The daemon's session with the relay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Session {
+    Old,
+    /// That a node is not found means nothing yet.
+    Young,
+    Missing,
+    Unknown,
+}
+
+/// What it means that the relay sees none of so many nodes on the market.
+fn sees_none(asked: usize, session: Session) -> Said {
+    if session == Session::Young {
+        return Said::Unsure(format!(
+            "the relay sees none of {asked} nodes that are on the market, which means nothing yet: \
+             the daemon's relay session is too young"
+        ));
+    }
+    if asked < SAMPLE_TELLS {
+        return Said::Unsure(format!(
+            "the relay sees none of {asked} nodes that are on the market. So few nodes may all \
+             have gone: offers stay on the market for up to an hour."
+        ));
+    }
+    Said::Wrong(format!(
+        "the relay sees none of {asked} nodes that are on the market. If the relay was started \
+         within the last minute, wait and try again. Otherwise the daemon is connected to another \
+         relay than these nodes: run `yagna net status`, and compare its setting YA_NET_RELAY_HOST \
+         with theirs."
+    ))
+}
+
+/// Asks these nodes, which live, one after another.
+async fn direct_questions(
+    yagna: &Yagna,
+    nodes: &[NodeId],
+    plan: SuspectPlan,
+    session: Session,
+) -> Said {
+    let (asked, mut times, mut failed) = (nodes.len(), Vec::new(), None);
+    for node in nodes {
+        match yagna.ask_peer(*node, plan.direct_timeout).await {
+            Ok(PeerAnswer::Answered { took }) => times.push(took),
+            Ok(PeerAnswer::Unanswered) => {}
+            Err(failure) => failed = Some(failure),
+        }
+    }
+    if let Some(quickest) = times.iter().min() {
+        return Said::Well(format!(
+            "{} of {asked} nodes answered a direct question, the quickest within {} ms",
+            times.len(),
+            quickest.as_millis()
+        ));
+    }
+    let detail = failed.map(|failure| format!(" ({failure})")).unwrap_or_default();
+    let within_s = plan.direct_timeout.as_secs();
+    let text = format!("0 of {asked} nodes answered a direct question within {within_s} s{detail}");
+    if session == Session::Young {
+        return Said::Unsure(format!(
+            "{text}, which means nothing yet: the daemon's relay session is too young"
+        ));
+    }
+    if asked < ASKED_DIRECTLY {
+        return Said::Unsure(format!(
+            "{text}. So few nodes may all have gone just now: try again later."
+        ));
+    }
+    Said::Wrong(format!(
+        "direct questions do not get through: {text}, although the relay sees them. Without such \
+         answers the probe takes a living node for a dead one whenever the relay has not heard of \
+         it for a while. Let the daemon send and receive UDP to and from anywhere, then restart it \
+         and try again."
+    ))
+}
+
+/// The relay's own listing, where one is configured.
+async fn listing(options: &RelayOptions) -> Said {
+    let url = &options.base_url;
+    let relay = match Relay::new(options.clone()) {
+        Ok(relay) => relay,
+        Err(error) => return Said::Wrong(error.to_string()),
+    };
+    match relay.list().await {
+        Ok(nodes) => Said::Well(format!("the relay at {url} lists {} nodes", nodes.len())),
+        Err(failure) => Said::Wrong(format!(
+            "{url} gave no listing of the relay's nodes ({failure}). Set --relay-url to the \
+             address of a relay's HTTP listing, or leave it out: the probe then asks the daemon \
+             for every node."
+        )),
+    }
+}
+
+/// What to do about a failure of the daemon.
+fn mend(reason: Reason, url: &str) -> String {
+    match reason {
+        Reason::YagnaUnreachable => format!(
+            "Start yagna, or set YAGNA_API_URL to the address of its REST API if that is not {url}."
+        ),
+        Reason::Unauthorised => "Set YAGNA_APPKEY to a key that `yagna app-key list` shows.".into(),
+        Reason::TimedOut => {
+            "Run `yagna net status`: if it does not answer either, yagna is frozen \
+                             or overloaded, and you should restart it; if it does, wait for the \
+                             relay and try again."
+                .into()
+        }
+        _ => "See yagna's log for what went wrong.".into(),
+    }
+}
+
+fn spool(directory: &Path) -> Said {
+    let name = directory.display();
+    match inspect::check(directory) {
+        Ok(listing) if listing.damaged_stretches() > 0 => Said::Wrong(format!(
+            "the spool in {name} is damaged in {} places. The probe will deliver the other parts, \
+             {} of them. Run `uptime-probe spool verify` to see the damage, and `uptime-probe \
+             spool repair` to set it aside.",
+            listing.damaged_stretches(),
+            listing.waiting()
+        )),
+        Ok(listing) => {
+            let waiting = listing.waiting();
+            Said::Well(match listing.in_use {
+                true => format!("a running probe uses {name}; {waiting} parts wait there"),
+                false => format!("the probe can write to {name}; {waiting} parts wait there"),
+            })
+        }
+        Err(error) => Said::Wrong(format!(
+            "the probe cannot use {name} for its spool: {error}. Make room on that disk, or set \
+             --spool-dir to a directory that this user may write to."
+        )),
+    }
+}
+
+fn clock(address: &str, greeting: &Greeting) -> Said {
+    let offset_ms = greeting.clock_offset_ms;
+    let apart_ms = offset_ms.unsigned_abs();
+    let where_to = if offset_ms < 0 { "ahead of" } else { "behind" };
+    let text =
+        format!("this host's clock is {apart_ms} ms {where_to} the aggregator's at {address}");
+    if offset_ms.abs() <= CLOCK_OFFSET_MS_MAX {
+        return Said::Well(text);
+    }
+    Said::Wrong(format!(
+        "{text}. Beyond {CLOCK_OFFSET_MS_MAX} ms the probe looks nobody up. Run an NTP client on \
+         both hosts."
+    ))
+}
+
+/// Why there is no greeting, and what to do.
+fn no_greeting(error: &UplinkError, config: &Config) -> String {
+    let mend = match error {
+        UplinkError::Refused { .. } if config.token.is_none() => {
+            "This probe has no token: set UPTIME_TOKEN, or --token-file to a file with the token \
+             that `uptime-aggregator probe add` printed."
+        }
+        UplinkError::Refused { .. } => {
+            "Set UPTIME_TOKEN, or --token-file, to the token that `uptime-aggregator probe add` \
+             printed."
+        }
+        UplinkError::Unreachable { .. } => {
+            "Start the aggregator, let this host reach it, or set --aggregator to its address."
+        }
+        UplinkError::Ended(_) => "See the aggregator's log, and install the same version on both.",
+    };
+    format!("{error}. {mend}")
 }

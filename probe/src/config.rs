@@ -25,9 +25,11 @@ use crate::yagna::{
 /// Settings are taken from a flag, else from the environment variable named beside it, else from
 /// the file given with --config (TOML, the flag's name with underscores), else the default. The
 /// application key comes from YAGNA_APPKEY or --app-key-file, the probe's token from UPTIME_TOKEN
-/// or --token-file. UPTIME_LOG chooses what is logged, as info or debug. Exit status: 0 done,
-/// 1 failed, 64 wrong usage or configuration, 75 (run --once) the round is on disk but not all of
-/// it was delivered yet.
+/// or --token-file. UPTIME_LOG chooses what is logged, as info or debug.
+///
+/// Exit status: 0 the command did what it was asked to; 1 it failed (what that means for run, scan,
+/// check and spool verify stands in their own --help); 64 its usage or its settings are wrong; 75
+/// (run --once) the round is on disk, and not all of it was delivered yet.
 #[derive(Debug, Parser)]
 #[command(name = "uptime-probe", version, max_term_width = 100)]
 pub struct Cli {
@@ -40,6 +42,10 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Scan round after round until SIGTERM or SIGINT
+    ///
+    /// Exit status: 0 it was told to end, or (--once) the aggregator has the whole round; 1 it
+    /// could not start, or broke down; 64 its usage or its settings are wrong; 75 (--once) the
+    /// round is on disk, and not all of it was delivered yet.
     Run {
         /// Do one round and exit, for a systemd timer: the current round if its look-ups still
         /// fit, else the next
@@ -50,6 +56,12 @@ pub enum Command {
         settings: SettingArgs,
     },
     /// Do one round without an aggregator and print what was found
+    ///
+    /// What could not be looked at is told on standard error.
+    ///
+    /// Exit status: 0 it looked, even if some questions failed or the daemon's relay session is too
+    /// young to tell who is not there; 1 it could not look: no market was listed, or nothing was
+    /// found out about any node on it; 64 its usage or its settings are wrong.
     Scan {
         /// How to print it
         #[arg(long, value_enum, default_value = "table")]
@@ -59,6 +71,13 @@ pub enum Command {
         settings: SettingArgs,
     },
     /// Try everything the probe needs and say what is wrong and how to mend it
+    ///
+    /// Each line begins with a word: "ok", it works; "WRONG", it does not, and the line says how to
+    /// mend it; "note", neither can be said yet; "-", it was not tried, and the line says why. A
+    /// probe that runs beside it goes on undisturbed.
+    ///
+    /// Exit status: 0 nothing is wrong; 1 a line says WRONG; 64 its usage or its settings are
+    /// wrong.
     Check(SettingArgs),
     /// Exchange a ticket, read from standard input, for this probe's token; the aggregator's
     /// operator makes one with: uptime-aggregator probe add NAME --ticket

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use uptime_probe::check::check;
+use uptime_probe::check::{Said, Step, check};
 use uptime_probe::config::{
     Cli, Command, Config, JoinArgs, Output, Real, SettingArgs, SpoolArgs, SpoolCommand, SpoolOutput,
 };
@@ -21,8 +21,11 @@ use uptime_probe::yagna::Relay;
 
 /// Wrong usage or configuration, as sysexits.h has it.
 const EXIT_USAGE: u8 = 64;
+/// Where `scan` sees nothing at all.
+const ADVICE: &str = "run `uptime-probe check` to see what is wrong and how to mend it";
 /// The round is on disk; delivering it is left to a later run.
 const EXIT_NOT_DELIVERED: u8 = 75;
+
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -60,7 +63,7 @@ async fn command(command: Command) -> anyhow::Result<ExitCode> {
             Err(code) => Ok(code),
         },
         Command::Check(settings) => match configured(&settings) {
-            Ok(config) => Ok(report_check(&config).await),
+            Ok(config) => report_check(&config).await,
             Err(code) => Ok(code),
         },
         Command::Join(args) => join(&args).await,
@@ -112,12 +115,16 @@ async fn scan(config: Config, output: Output) -> anyhow::Result<ExitCode> {
     .await;
     bar.finish_and_clear();
     yagna.close().await;
-    let found = found.context("nothing could be looked at")?;
+    let found = found
+        .map_err(|failure| anyhow::anyhow!("no market could be listed ({failure}); {ADVICE}"))?;
     print_survey(&found, output)?;
-    for failure in &found.failures {
-        eprintln!("could not look: {failure}");
+    found.failures.iter().for_each(|failure| eprintln!("could not look: {failure}"));
+    found.notes.iter().for_each(|note| eprintln!("note: {note}"));
+    if !found.looked() {
+        eprintln!("uptime-probe: no node could be looked at; {ADVICE}");
+        return Ok(ExitCode::FAILURE);
     }
-    Ok(if found.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(ExitCode::SUCCESS)
 }
 
 fn print_survey(survey: &Survey, output: Output) -> anyhow::Result<()> {
@@ -215,17 +222,26 @@ fn print_found(
     Ok(())
 }
 
-async fn report_check(config: &Config) -> ExitCode {
-    let mut all_well = true;
-    for finding in check(config).await {
-        let (word, text) = match &finding.said {
-            Ok(text) => ("ok", text),
-            Err(text) => {
-                all_well = false;
-                ("WRONG", text)
-            }
-        };
-        print_line(&format!("{word:5}  {:10}  {text}", finding.what));
-    }
-    if all_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+/// A line for each finding, as soon as it is there. On a terminal another one says what is tried.
+async fn report_check(config: &Config) -> anyhow::Result<ExitCode> {
+    let trying = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    trying.set_style(ProgressStyle::with_template("trying {msg} …")?);
+    let well = check(config, |step| match step {
+        Step::Trying(what) => {
+            trying.set_message(what);
+            trying.tick();
+        }
+        Step::Found(finding) => {
+            let (word, text) = match &finding.said {
+                Said::Well(text) => ("ok", text.clone()),
+                Said::Wrong(text) => ("WRONG", text.clone()),
+                Said::Unsure(text) => ("note", text.clone()),
+                Said::NotTried(why) => ("-", format!("not tried: {why}")),
+            };
+            trying.suspend(|| print_line(&format!("{word:5}  {:10}  {text}", finding.what)));
+        }
+    })
+    .await;
+    trying.finish_and_clear();
+    Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

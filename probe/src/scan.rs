@@ -1,9 +1,9 @@
 //! When a round is due and how it becomes parts, failures included.
 //!
-//! Owns the course of a round: the market of each subnet at its start, first look-ups, then
-//! suspects. Every part goes to the spool and nowhere else. Refuses to judge: freshness of `seen`
-//! is all it decides. Whatever could not be looked at becomes a part that says so and why; rounds
-//! that were not scanned at all are reported as a gap.
+//! Owns the course of a round: the market of each subnet at its start, or at once in a round that
+//! is joined later, first look-ups, then suspects. Every part goes to the spool and nowhere else.
+//! Refuses to judge: freshness of `seen` is all it decides. Whatever could not be looked at becomes
+//! a part that says so and why; rounds that were not scanned at all are reported as a gap.
 
 mod clocks;
 mod dormant;
@@ -24,13 +24,13 @@ use tokio_util::sync::CancellationToken;
 use uptime_proto::{Epoch, NodeId, Round, Sample, v1};
 
 use crate::clock::now_unix_ms;
-use crate::orders::{Orders, Plan};
+use crate::orders::{Orders, Plan, State};
 use crate::spool::{AGE_MAX_S, Spool};
 use crate::yagna::relay::RelayWatch;
 use crate::yagna::{Offer, Yagna};
 pub use clocks::Ages;
 pub use dormant::Silence;
-use grid::Grid;
+use grid::{Grid, look_ups_take_ms};
 pub use lookup::{Aside, Findings, Fresh, Seen, SuspectPlan, first_look_ups, suspects};
 use memory::{Listing, Memory};
 use round::RoundScan;
@@ -39,6 +39,9 @@ use round::RoundScan;
 const PACE_TOLD_BY: usize = 100;
 /// How long the relay's first listing is expected to take: 500 pages at 100 a second.
 const RELAY_TAKES: Duration = Duration::from_secs(5);
+/// The aggregator's list of look-ups follows its greeting at once; it is waited for so long where
+/// it decides whether a round may still be joined.
+const LIST_PATIENCE: Duration = Duration::from_millis(500);
 /// A spool that lets no round be made is asked again after so long.
 const SPOOL_AGAIN: Duration = Duration::from_secs(1);
 
@@ -192,6 +195,7 @@ impl Scanner {
 
     /// Waits for the start of the next round to scan, with the plan it is scanned by.
     async fn next_round(&self, last: Option<Round>) -> (Round, Arc<Plan>) {
+        let mut awaited = false;
         loop {
             self.orders.wait_for(|state| state.plan.is_some()).await;
             let state = self.orders.now();
@@ -209,12 +213,24 @@ impl Scanner {
                 self.spool.settle_clock(current.start_s());
             }
             let may_make = |round| !readable || self.spool.may_make(round);
-            let grid = Grid { epochs: &plan.epochs, jitter_permille: self.jitter_permille };
+            let grid = Grid {
+                epochs: &plan.epochs,
+                jitter_permille: self.jitter_permille,
+                suspects_ms: i64::from(plan.schedule.suspects_offset_ms),
+                look_ups_take_ms: self.look_ups_take_ms(&state, &plan.schedule),
+            };
             let Some(round) = grid.due(now_ms, last, may_make) else {
                 tracing::error!("no round may be scanned for long: was this clock set back?");
                 tokio::time::sleep(SPOOL_AGAIN).await;
                 continue;
             };
+            let unknown = state.connected && state.standing.is_none();
+            if unknown && !awaited && now_ms > grid.on_time_until_ms(round) {
+                let known = |state: &State| state.standing.is_some() || !state.connected;
+                tokio::time::timeout(LIST_PATIENCE, self.orders.wait_for(known)).await.ok();
+                awaited = true;
+                continue;
+            }
             let begins_ms = grid.begins_ms(round);
             let wait = u64::try_from(begins_ms.saturating_sub(now_ms)).unwrap_or(0);
             // No longer than a period at once: whoever waits is alive.
@@ -228,6 +244,24 @@ impl Scanner {
                 return (round, plan);
             }
         }
+    }
+
+    /// How long the first look-ups of a round will take, as far as it is known now whom they are
+    /// for: the aggregator's list, or the nodes that this probe remembers. 0 where nobody is known
+    /// yet.
+    fn look_ups_take_ms(&self, state: &State, schedule: &v1::Schedule) -> i64 {
+        let sources = self.sources();
+        if !sources.enabled.looks_up() {
+            return 0;
+        }
+        let count = match &state.standing {
+            Some(list) if state.connected => list.len(),
+            _ => self.remembered().len(),
+        };
+        let allowed = sources.finds_per_s(schedule);
+        let reached = self.memory().found_per_s.unwrap_or(allowed);
+        let listing_ms = if sources.relay.is_some() { self.relay_takes_ms() } else { 0 };
+        look_ups_take_ms(count, allowed.min(reached), listing_ms)
     }
 
     /// Reports the rounds between the last one that was scanned, by this run or an earlier one, and

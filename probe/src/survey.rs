@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use serde::Serialize;
 use tokio::time::Instant;
-use uptime_proto::{Epoch, NodeId, Period};
+use uptime_proto::{Epoch, NodeId, Period, Reason};
 
 use crate::clock::now_unix_ms;
 use crate::scan::{Enabled, Findings, Fresh, SuspectPlan, first_look_ups, suspects};
@@ -56,6 +56,27 @@ pub struct Survey {
     pub rows: Vec<Row>,
     /// What could not be looked at, and why.
     pub failures: Vec<String>,
+    /// What is no failure and must be known to read the rows right.
+    pub notes: Vec<String>,
+}
+
+/// The state of a node of which nothing could be found out.
+const COULD_NOT_LOOK: &str = "could not look";
+
+impl Survey {
+    /// Whether anything could be looked at: of somebody a state is known, or nobody is on the
+    /// market to have one.
+    #[must_use]
+    pub fn looked(&self) -> bool {
+        self.rows.is_empty() || self.rows.iter().any(|row| row.state != COULD_NOT_LOOK)
+    }
+}
+
+/// What came of a survey beside its rows.
+#[derive(Debug, Default)]
+struct Remarks {
+    failures: Vec<String>,
+    notes: Vec<String>,
 }
 
 /// A node's name and runtime, by node and subnet.
@@ -69,24 +90,26 @@ pub async fn survey(
     scope: &Scope<'_>,
     mut progress: impl FnMut(Progress),
 ) -> Result<Survey, CouldNotLook> {
-    let mut failures = Vec::new();
-    let offered = markets(scope, &mut failures).await?;
+    let mut remarks = Remarks::default();
+    let offered = markets(scope, &mut remarks).await?;
     let ids: BTreeSet<NodeId> = offered.keys().map(|(id, _)| *id).collect();
     progress(Progress::Asking(ids.len()));
     let answered = || progress(Progress::Answered);
-    let states = look(scope, &ids, &mut failures, answered).await;
+    let states = look(scope, &ids, &mut remarks, answered).await;
     let rows = offered.into_iter().map(|((id, subnet), (name, runtime))| Row {
         node_id: id.to_string(),
         name,
         subnet,
         runtime,
-        state: states.get(&id).copied().unwrap_or("could not look"),
+        state: states.get(&id).copied().unwrap_or(COULD_NOT_LOOK),
     });
-    Ok(Survey { rows: rows.collect(), failures })
+    let rows = rows.collect();
+    let Remarks { failures, notes } = remarks;
+    Ok(Survey { rows, failures, notes })
 }
 
 /// Every node on offer in any of the subnets.
-async fn markets(scope: &Scope<'_>, failures: &mut Vec<String>) -> Result<Offered, CouldNotLook> {
+async fn markets(scope: &Scope<'_>, remarks: &mut Remarks) -> Result<Offered, CouldNotLook> {
     let mut offered = Offered::new();
     let mut last_failure = None;
     let listings = scope
@@ -96,6 +119,9 @@ async fn markets(scope: &Scope<'_>, failures: &mut Vec<String>) -> Result<Offere
     for (subnet, listed) in join_all(listings).await {
         match listed {
             Ok(offers) => {
+                if offers.is_empty() {
+                    remarks.notes.push(format!("the daemon knows no offer in subnet {subnet}"));
+                }
                 for offer in offers {
                     let runtime = format!("{} {}", offer.runtime, offer.runtime_version);
                     offered
@@ -104,13 +130,14 @@ async fn markets(scope: &Scope<'_>, failures: &mut Vec<String>) -> Result<Offere
                 }
             }
             Err(failure) => {
-                failures.push(format!("market of {subnet}: {failure}"));
+                let text = format!("the daemon did not list the market of subnet {subnet}");
+                remarks.failures.push(format!("{text} ({failure})"));
                 last_failure = Some(failure);
             }
         }
     }
     match last_failure {
-        Some(failure) if failures.len() == scope.subnets.len() => Err(failure),
+        Some(failure) if remarks.failures.len() == scope.subnets.len() => Err(failure),
         _ => Ok(offered),
     }
 }
@@ -129,10 +156,16 @@ fn epoch() -> Option<Epoch> {
     Period::new(30).map(Epoch::with_defaults).ok()
 }
 
-/// From when on a session with the relay tells who is not there.
-pub(crate) fn session_age_min() -> Duration {
-    let age_s = epoch().map_or(60, |rules| rules.relay_session_age_min_s);
-    Duration::from_secs(u64::from(age_s))
+/// What to say of a relay session that is too young to tell who is not there; `None` of one that is
+/// old enough.
+pub(crate) fn too_young(age: Duration) -> Option<String> {
+    let least_s = epoch().map_or(60, |rules| u64::from(rules.relay_session_age_min_s));
+    let age_s = age.as_secs();
+    let wait_s = least_s.checked_sub(age_s).filter(|wait_s| *wait_s > 0)?;
+    Some(format!(
+        "the daemon's relay session is {age_s} s old; its 'not found' counts from {least_s} s on; \
+         wait {wait_s} s and try again"
+    ))
 }
 
 /// How to look without an aggregator: by the default rules.
@@ -151,26 +184,37 @@ pub(crate) fn default_rules() -> (Fresh, SuspectPlan) {
 async fn look(
     scope: &Scope<'_>,
     ids: &BTreeSet<NodeId>,
-    failures: &mut Vec<String>,
+    remarks: &mut Remarks,
     answered: impl FnMut(),
 ) -> BTreeMap<NodeId, &'static str> {
     let Enabled { find_node, direct, .. } = scope.enabled;
     if !(find_node || direct) {
         return ids.iter().map(|id| (*id, "not asked")).collect();
     }
-    let Some(can_tell) = session_tells(scope.yagna, failures).await else {
+    let Some(can_tell) = session_tells(scope.yagna, remarks).await else {
         return BTreeMap::new();
     };
-    let listed = listing(scope, ids, failures).await;
+    let listed = listing(scope, ids, remarks).await;
     let findings = ask(scope, ids, &listed, answered).await;
     // That a wrong clock makes the living look old is told by their answers.
     let all_old = findings.ages.all_old() && !findings.answered.is_empty();
     let clock_is_wrong = findings.ages.in_future() || all_old;
     if clock_is_wrong {
-        failures.push(format!("look-ups: clock: {}: check the clock", findings.ages.told()));
+        remarks.failures.push(format!(
+            "the clocks of this host and of the relay disagree: {}, by this host's clock; run an \
+             NTP client on this host",
+            findings.ages.told()
+        ));
     }
-    if let Some((reason, detail)) = findings.main_failure() {
-        failures.push(format!("look-ups: {reason}: {detail}"));
+    // A wrong clock is told by now, and not once more for each node.
+    let is_told = |reason| clock_is_wrong && reason == Reason::Clock;
+    let failure = findings.main_failure().filter(|(reason, _)| !is_told(*reason));
+    if let Some((reason, detail)) = failure {
+        let failed: usize = findings.failed.values().map(|(nodes, _)| nodes.len()).sum();
+        remarks.failures.push(format!(
+            "the questions about {failed} of {} nodes failed ({reason}: {detail})",
+            ids.len()
+        ));
     }
     let mut states: BTreeMap<NodeId, &'static str> = BTreeMap::new();
     let mut say = |ids: &[NodeId], state| states.extend(ids.iter().map(|id| (*id, state)));
@@ -188,26 +232,22 @@ async fn look(
 
 /// Whether the daemon's session with the relay is old enough for "not found" to mean something.
 /// `None`: there is none, and nobody can be looked up.
-async fn session_tells(yagna: &Yagna, failures: &mut Vec<String>) -> Option<bool> {
+async fn session_tells(yagna: &Yagna, remarks: &mut Remarks) -> Option<bool> {
     match yagna.relay_session_age().await {
         Ok(Some(age)) => {
-            let tells = age >= session_age_min();
-            if !tells {
-                failures.push(format!(
-                    "look-ups: the daemon's session with the relay is {} s old; that a node is not \
-                     found means something from {} s on",
-                    age.as_secs(),
-                    session_age_min().as_secs()
-                ));
-            }
+            let young = too_young(age);
+            let tells = young.is_none();
+            remarks.notes.extend(young);
             Some(tells)
         }
         Ok(None) => {
-            failures.push("look-ups: the daemon has no session with the relay".to_owned());
+            let text = "the daemon has no session with the relay, so it cannot look up any node; \
+                        run `yagna net status` to see what it knows of the relay";
+            remarks.failures.push(text.to_owned());
             None
         }
         Err(failure) => {
-            failures.push(format!("look-ups: {failure}"));
+            remarks.failures.push(format!("the daemon did not tell its sessions ({failure})"));
             None
         }
     }
@@ -217,7 +257,7 @@ async fn session_tells(yagna: &Yagna, failures: &mut Vec<String>) -> Option<bool
 async fn listing(
     scope: &Scope<'_>,
     ids: &BTreeSet<NodeId>,
-    failures: &mut Vec<String>,
+    remarks: &mut Remarks,
 ) -> BTreeSet<NodeId> {
     let Some(relay) = scope.relay else {
         return BTreeSet::new();
@@ -230,7 +270,7 @@ async fn listing(
             fresh.map(|listed| listed.node_id).filter(|id| ids.contains(id)).collect()
         }
         Err(failure) => {
-            failures.push(format!("relay's listing: {failure}"));
+            remarks.failures.push(format!("the relay did not list its nodes ({failure})"));
             BTreeSet::new()
         }
     }
@@ -268,6 +308,49 @@ async fn ask(
     first.answered = second.answered;
     first.unreachable = second.unreachable;
     first.not_fresh = second.not_fresh;
-    first.failed.extend(second.failed);
+    for (reason, (ids, detail)) in second.failed {
+        first.failed.entry(reason).or_insert_with(|| (Vec::new(), detail)).0.extend(ids);
+    }
     first
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_relay_session_is_too_young_for_a_minute() {
+        let said = |age_s| too_young(Duration::from_secs(age_s));
+        assert_eq!(
+            said(20).as_deref(),
+            Some(
+                "the daemon's relay session is 20 s old; its 'not found' counts from 60 s on; \
+                 wait 40 s and try again"
+            )
+        );
+        assert!(said(59).is_some_and(|text| text.contains("wait 1 s")));
+        assert!(too_young(Duration::from_millis(59_999)).is_some());
+        assert_eq!(said(60), None);
+        assert_eq!(said(3_600), None);
+    }
+
+    #[test]
+    fn it_looked_where_a_state_is_known_or_nobody_could_have_one() {
+        let looked = |states: &[&'static str]| {
+            let row = |state: &&'static str| Row {
+                node_id: String::new(),
+                name: String::new(),
+                subnet: String::new(),
+                runtime: String::new(),
+                state,
+            };
+            let rows = states.iter().map(row).collect();
+            Survey { rows, failures: Vec::new(), notes: Vec::new() }.looked()
+        };
+        assert!(looked(&[]));
+        assert!(looked(&[COULD_NOT_LOOK, "seen"]));
+        assert!(looked(&["unreachable"]));
+        assert!(looked(&["not asked", "not asked"]));
+        assert!(!looked(&[COULD_NOT_LOOK, COULD_NOT_LOOK]));
+    }
 }

@@ -1,12 +1,11 @@
 //! Which round is due, by the clock alone, and when in it look-ups begin.
 //!
-//! Owns the grid as one probe sees it: its fixed jitter, how late a round may be begun, and that no
-//! round is begun twice. Pure: the time is passed in.
+//! Owns the grid as one probe sees it: its fixed jitter, until when a round may be begun, and that
+//! no round is begun twice. Refuses to read a clock or a list: the time, and how long the look-ups
+//! will take, are passed in.
 
 use uptime_proto::{Epochs, Round, v1};
 
-/// A round is begun late by at most this share of its period, else it is missed.
-const LATE_START_SHARE: i64 = 4;
 /// The fixed jitter of a probe is below this share of the period, and below two seconds.
 const JITTER_SHARE: i64 = 20;
 const JITTER_MS_MAX: i64 = 2_000;
@@ -18,6 +17,16 @@ const AHEAD_MAX: usize = 10_000;
 const FIRST_STAGE_ENDS_MS: i64 = 700;
 /// Look-ups take so much longer than counted, in percent.
 const PACE_SPARE_PERCENT: i64 = 10;
+/// A market is listed in about so long. In a round that is joined late, its look-ups wait for that.
+const MARKET_MS: i64 = 2_000;
+
+/// How long so many look-ups take at `per_s` a second, after a listing of the relay that takes
+/// `listing_ms`. Milliseconds.
+pub(super) fn look_ups_take_ms(count: usize, per_s: u32, listing_ms: i64) -> i64 {
+    let count = i64::try_from(count).unwrap_or(i64::MAX).min(i64::MAX / 1_000_000);
+    let takes_ms = count * 1_000 / i64::from(per_s.max(1)) * (100 + PACE_SPARE_PERCENT) / 100;
+    takes_ms.saturating_add(listing_ms)
+}
 
 /// When in a round so many look-ups begin, at `per_s` a second and after a listing of the relay
 /// that takes `listing_ms`: late, as a node that has died must look it, and early enough that the
@@ -28,11 +37,16 @@ pub(super) fn look_ups_begin_ms(
     per_s: u32,
     listing_ms: i64,
 ) -> i64 {
-    let count = i64::try_from(count).unwrap_or(i64::MAX / 1_000_000);
-    let takes_ms = count * 1_000 / i64::from(per_s.max(1)) * (100 + PACE_SPARE_PERCENT) / 100;
     let suspects_ms = i64::from(schedule.suspects_offset_ms);
-    let latest_ms = suspects_ms - FIRST_STAGE_ENDS_MS - takes_ms - listing_ms;
+    let latest_ms = last_begin_ms(suspects_ms, look_ups_take_ms(count, per_s, listing_ms));
     latest_ms.min(i64::from(schedule.lookups_offset_ms)).max(0)
+}
+
+/// The last moment at which look-ups that take so long may begin, if the last of them is to be put
+/// before the suspects are named. Milliseconds from the round's start; negative where they take too
+/// long for a round.
+fn last_begin_ms(suspects_ms: i64, takes_ms: i64) -> i64 {
+    (suspects_ms - FIRST_STAGE_ENDS_MS).saturating_sub(takes_ms)
 }
 
 /// The grid of one probe.
@@ -41,17 +55,37 @@ pub(super) struct Grid<'a> {
     pub(super) epochs: &'a Epochs,
     /// 0 to 999: where in the jitter this probe begins its rounds.
     pub(super) jitter_permille: u16,
+    /// When suspects are named, milliseconds from a round's start.
+    pub(super) suspects_ms: i64,
+    /// How long the first look-ups of a round are expected to take, milliseconds.
+    pub(super) look_ups_take_ms: i64,
 }
 
 impl Grid<'_> {
     /// When this probe begins a round, unix milliseconds of aggregator time.
     pub(super) fn begins_ms(&self, round: Round) -> i64 {
-        let most = (round.period().millis() / JITTER_SHARE).min(JITTER_MS_MAX);
-        round.start_ms() + most * i64::from(self.jitter_permille) / 1000
+        round.start_ms() + jitter_ms_max(round) * i64::from(self.jitter_permille) / 1000
     }
 
-    /// The round to scan now or next, after `last` and among those that may be made. `None`: there
-    /// is none near.
+    /// The last moment at which this probe may begin a round, unix milliseconds of aggregator time.
+    /// It may join a round as long as it can list the market and then put all first look-ups before
+    /// the suspects are named. A round that it begins when it should is never too late, however
+    /// long its look-ups take.
+    pub(super) fn begun_until_ms(&self, round: Round) -> i64 {
+        // The schedule may be that of other, longer rounds.
+        let suspects_ms = self.suspects_ms.min(round.period().millis());
+        let look_ups_ms = last_begin_ms(suspects_ms, self.look_ups_take_ms);
+        let look_ups_fit_ms = look_ups_ms.saturating_sub(MARKET_MS);
+        self.on_time_until_ms(round).max(round.start_ms().saturating_add(look_ups_fit_ms))
+    }
+
+    /// Until then a round is begun when it should be; whoever begins it later joins it.
+    pub(super) fn on_time_until_ms(&self, round: Round) -> i64 {
+        self.begins_ms(round) + jitter_ms_max(round)
+    }
+
+    /// The round to scan now or next, after `last` and among those that may be made: the current
+    /// one if it may still be begun, else one that follows. `None`: there is none near.
     pub(super) fn due(
         &self,
         now_ms: i64,
@@ -59,14 +93,18 @@ impl Grid<'_> {
         may_make: impl Fn(Round) -> bool,
     ) -> Option<Round> {
         let current = self.epochs.round_at_ms(now_ms);
-        let late_ms = current.period().millis() / LATE_START_SHARE;
-        let in_time = now_ms <= self.begins_ms(current) + late_ms;
+        let in_time = now_ms <= self.begun_until_ms(current);
         let first = if in_time { current } else { self.epochs.next(current) };
         let rounds = std::iter::successors(Some(first), |round| Some(self.epochs.next(*round)));
         rounds
             .take(AHEAD_MAX)
             .find(|round| last.is_none_or(|last| *round > last) && may_make(*round))
     }
+}
+
+/// The fixed jitter of any probe in this round is below this.
+fn jitter_ms_max(round: Round) -> i64 {
+    (round.period().millis() / JITTER_SHARE).min(JITTER_MS_MAX)
 }
 
 #[cfg(test)]
@@ -109,38 +147,124 @@ mod tests {
         assert_eq!(begins(100_000, 400, 0), 0, "too many for a round: from its start");
     }
 
+    #[test]
+    fn a_round_is_joined_while_its_look_ups_fit() {
+        let epochs = |period_s| {
+            Epochs::new(vec![Epoch::with_defaults(Period::new(period_s).unwrap())]).unwrap()
+        };
+        // Period, when suspects are named, look-ups, a listing of the relay; then the last moment.
+        for (period_s, suspects_ms, (count, per_s), listing_ms, last_ms) in [
+            // Nothing is known of the look-ups, or there are a few.
+            (30, 24_500, (0, 400), 0, 24_500 - 700 - 2_000),
+            (30, 24_500, (10, 400), 0, 24_500 - 700 - 2_000 - 27),
+            // A third of 10,000 nodes, as quick as allowed, then over a relay far away.
+            (30, 24_500, (3_334, 400), 0, 24_500 - 700 - 2_000 - 9_168),
+            (30, 24_500, (3_334, 200), 0, 24_500 - 700 - 2_000 - 18_337),
+            (30, 24_500, (3_334, 400), 5_000, 24_500 - 700 - 2_000 - 9_168 - 5_000),
+            (60, 54_000, (10, 400), 0, 54_000 - 700 - 2_000 - 27),
+            // More than a round has room for, and rounds too short to be joined: on time only.
+            (30, 24_500, (100_000, 400), 0, 1_500),
+            (30, 24_500, (usize::MAX, 1), i64::MAX, 1_500),
+            (2, 1_200, (10, 400), 0, 100),
+            // The schedule is that of longer rounds, or there is none.
+            (10, 24_500, (0, 400), 0, 10_000 - 700 - 2_000),
+            (30, 0, (0, 400), 0, 1_500),
+        ] {
+            let epochs = epochs(period_s);
+            let look_ups_take_ms = look_ups_take_ms(count, per_s, listing_ms);
+            let grid = Grid { epochs: &epochs, jitter_permille: 0, suspects_ms, look_ups_take_ms };
+            let current = epochs.round_at_ms(86_400_000 * 20_001);
+            let due = |after_ms| grid.due(current.start_ms() + after_ms, None, |_| true);
+            let what = format!("{count} look-ups in a round of {period_s} s");
+            assert_eq!(due(0), Some(current), "{what}");
+            assert_eq!(due(last_ms), Some(current), "{what}, {last_ms} ms after its start");
+            assert_eq!(due(last_ms + 1), Some(epochs.next(current)), "{what}, a moment later");
+        }
+    }
+
+    /// Everything but the epochs.
+    #[derive(Debug, Clone, Copy)]
+    struct Given {
+        jitter_permille: u16,
+        suspects_ms: i64,
+        look_ups_take_ms: i64,
+    }
+
+    impl Given {
+        fn on(self, epochs: &Epochs) -> Grid<'_> {
+            let Self { jitter_permille, suspects_ms, look_ups_take_ms } = self;
+            Grid { epochs, jitter_permille, suspects_ms, look_ups_take_ms }
+        }
+    }
+
+    fn given() -> impl Strategy<Value = Given> {
+        (0u16..1000, 0i64..4_000_000, 0i64..60_000).prop_map(
+            |(jitter_permille, suspects_ms, look_ups_take_ms)| Given {
+                jitter_permille,
+                suspects_ms,
+                look_ups_take_ms,
+            },
+        )
+    }
+
     proptest! {
         #[test]
         fn a_round_is_begun_in_time_and_only_once(
             epochs in epochs(),
             now_ms in times(),
-            jitter_permille in 0u16..1000,
+            given in given(),
             behind in prop::option::of(0i64..100),
         ) {
-            let grid = Grid { epochs: &epochs, jitter_permille };
+            let grid = given.on(&epochs);
             let last = behind.map(|behind| epochs.round_at_ms(now_ms - behind * 1_000));
             let due = grid.due(now_ms, last, |_| true).unwrap();
             prop_assert!(epochs.in_force(due));
             prop_assert!(last.is_none_or(|last| due > last));
             let period_ms = due.period().millis();
-            prop_assert!(now_ms <= grid.begins_ms(due) + period_ms / LATE_START_SHARE);
-            let begins_ms = grid.begins_ms(due);
-            prop_assert!((due.start_ms()..due.start_ms() + period_ms).contains(&begins_ms));
+            let (begins_ms, until_ms) = (grid.begins_ms(due), grid.begun_until_ms(due));
+            prop_assert!(now_ms <= until_ms);
+            prop_assert!(due.start_ms() <= begins_ms && begins_ms <= until_ms);
+            prop_assert!(until_ms < due.start_ms() + period_ms, "never when it is over");
             // It is the current round or the one after it, unless that was scanned already.
             let current = epochs.round_at_ms(now_ms);
             let near = [current, epochs.next(current)];
             prop_assert!(near.contains(&due) || last.is_some_and(|last| last >= near[1]));
         }
 
-        /// A scanner that is woken when a round is due misses none, whatever its jitter and over a
-        /// change of the period.
+        /// A round is joined exactly while the market can be listed and every look-up be put before
+        /// the suspects are named, or it is not late at all.
         #[test]
-        fn none_is_missed(epochs in epochs(), now_ms in times(), jitter_permille in 0u16..1000) {
-            let grid = Grid { epochs: &epochs, jitter_permille };
+        fn the_current_round_is_joined_if_its_look_ups_fit_and_only_then(
+            epochs in epochs(),
+            now_ms in times(),
+            given in given(),
+        ) {
+            let grid = given.on(&epochs);
+            let current = epochs.round_at_ms(now_ms);
+            let suspects_ms = given.suspects_ms.min(current.period().millis());
+            let listed_ms = now_ms + MARKET_MS;
+            let put_ms = listed_ms + given.look_ups_take_ms + FIRST_STAGE_ENDS_MS;
+            let fit = put_ms <= current.start_ms() + suspects_ms;
+            let on_time = now_ms <= grid.on_time_until_ms(current);
+            let due = grid.due(now_ms, None, |_| true).unwrap();
+            prop_assert_eq!(due == current, fit || on_time);
+            // One that was begun already is not begun again, however well its look-ups would fit.
+            let due = grid.due(now_ms, Some(current), |_| true).unwrap();
+            prop_assert_eq!(due, epochs.next(current));
+        }
+
+        /// A scanner that is woken when a round is due misses none, whatever its jitter, however
+        /// many look-ups there are, and over a change of the period.
+        #[test]
+        fn none_is_missed(epochs in epochs(), now_ms in times(), given in given()) {
+            let grid = given.on(&epochs);
             let mut last = grid.due(now_ms, None, |_| true).unwrap();
             for _ in 0..50 {
                 let next = grid.due(grid.begins_ms(last), Some(last), |_| true).unwrap();
                 prop_assert_eq!(next, epochs.next(last));
+                // Nor is it passed over by one that looks again when it is to begin.
+                let again = grid.due(grid.begins_ms(next), Some(last), |_| true);
+                prop_assert_eq!(again, Some(next));
                 last = next;
             }
         }
@@ -149,9 +273,10 @@ mod tests {
         fn a_round_that_may_not_be_made_is_passed_over(
             epochs in epochs(),
             now_ms in times(),
+            given in given(),
             blocked_s in 0u64..5_000,
         ) {
-            let grid = Grid { epochs: &epochs, jitter_permille: 0 };
+            let grid = given.on(&epochs);
             let from_s = epochs.round_at_ms(now_ms).start_s();
             let may_make = |round: Round| round.start_s() > from_s + blocked_s;
             let due = grid.due(now_ms, None, may_make).unwrap();

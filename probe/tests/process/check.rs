@@ -1,14 +1,17 @@
 //! `uptime-probe check`: whatever is wrong is named, with the mend, and nothing else is.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::Duration;
 
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 use uptime_testkit::standin::{
     Daemon, DaemonOptions, Fault, FaultKind, ProviderSpec, Relay, RelayOptions, View, World,
 };
 
-use super::notebook::{Manner, Running, collector_with, daemon_with, probe};
+use super::notebook::{Manner, Running, collector_with, daemon_with, probe, wait_for};
 
 /// What is tried where a relay's listing is configured, in turn.
 const ALL: [&str; 10] = [
@@ -23,6 +26,9 @@ const ALL: [&str; 10] = [
     "aggregator",
     "clock",
 ];
+
+/// What is said of a relay session that is too young; a second or two may have gone by.
+const YOUNG: &str = "the daemon's relay session is 2";
 
 /// Everything a probe needs, and all of it well.
 struct Stage {
@@ -60,32 +66,57 @@ impl Stage {
     }
 }
 
-/// What was said: of what, whether it is well, and the words.
-struct Said(Vec<(String, bool, String)>);
+/// What was said: the word for how it is, of what, and the text.
+struct Said(Vec<(String, String, String)>);
+
+/// One line of the answer.
+fn parsed(line: &str) -> (String, String, String) {
+    let (word, rest) = line.split_once(char::is_whitespace).unwrap();
+    let (what, text) = rest.trim_start().split_once(char::is_whitespace).unwrap();
+    (word.to_owned(), what.to_owned(), text.trim().to_owned())
+}
 
 async fn said(command: &mut Command) -> Said {
     let output = command.output().await.unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
-    let line = |line: &str| {
-        let (word, rest) = line.split_once(char::is_whitespace).unwrap();
-        let (what, words) = rest.trim_start().split_once(char::is_whitespace).unwrap();
-        (what.to_owned(), word == "ok", words.trim().to_owned())
-    };
-    let said: Vec<_> = text.lines().map(line).collect();
-    let well = said.iter().all(|(_, well, _)| *well);
-    assert_eq!(output.status.code(), Some(i32::from(!well)), "{text}");
-    Said(said)
+    assert!(!text.contains('\u{1b}'), "no escapes for a pipe: {text:?}");
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "", "{text}");
+    let said = Said(text.lines().map(parsed).collect());
+    let status = i32::from(!said.of_word("WRONG").is_empty());
+    assert_eq!(output.status.code(), Some(status), "{text}");
+    said
 }
 
 impl Said {
+    /// Of what this word was said, in turn.
+    fn of_word(&self, word: &str) -> Vec<&str> {
+        self.0.iter().filter(|(is, ..)| is == word).map(|(_, what, _)| what.as_str()).collect()
+    }
+
+    /// The first text about this.
+    fn about(&self, what: &str) -> &str {
+        &self.0.iter().find(|(_, of, _)| of == what).unwrap().2
+    }
+
     /// These are wrong and no others, and the words about the first of them have these in them.
     fn is_wrong(&self, what: &[&str], words: &[&str]) {
-        let wrong: Vec<&str> =
-            self.0.iter().filter(|(_, well, _)| !well).map(|(of, ..)| of.as_str()).collect();
-        assert_eq!(wrong, what, "{:#?}", self.0);
-        let first = self.0.iter().find(|(_, well, _)| !well);
-        let said = first.map_or("", |(.., words)| words.as_str());
+        assert_eq!(self.of_word("WRONG"), what, "{:#?}", self.0);
+        let said = what.first().map_or("", |what| self.about(what));
         words.iter().for_each(|words| assert!(said.contains(words), "no {words:?} in {said:?}"));
+    }
+
+    /// These could not be tried and no others, and each says why.
+    fn is_not_tried(&self, what: &[&str], why: &str) {
+        assert_eq!(self.of_word("-"), what, "{:#?}", self.0);
+        for what in what {
+            let said = self.about(what);
+            assert!(said.starts_with("not tried: ") && said.contains(why), "{said:?}");
+        }
+    }
+
+    /// Of these neither can be said, and of no others.
+    fn is_unsure(&self, what: &[&str]) {
+        assert_eq!(self.of_word("note"), what, "{:#?}", self.0);
     }
 }
 
@@ -93,26 +124,122 @@ impl Said {
 async fn where_all_is_well_each_try_says_what_is_so() {
     let stage = Stage::new().await;
     let said = stage.check().await;
-    said.is_wrong(&[], &[]);
-    let tried: Vec<&str> = said.0.iter().map(|(what, ..)| what.as_str()).collect();
-    assert_eq!(tried, ALL);
-    let look_up = &said.0.iter().find(|(what, ..)| what == "look-up").unwrap().2;
-    assert!(look_up.contains("sees 18 of 18"), "{look_up}");
+    assert_eq!(said.of_word("ok"), ALL, "{:#?}", said.0);
+    assert!(said.about("look-up").contains("sees 18 of 18"), "{}", said.about("look-up"));
+    assert!(said.about("direct").contains("3 of 3 nodes answered"), "{}", said.about("direct"));
     assert_eq!((stage.daemon.open_scans(), stage.daemon.open_demands()), (0, 0));
+    // The aggregator was asked for a greeting, and for no stream.
+    let received = stage.collector.received.borrow();
+    assert_eq!((received.checks, received.streams), (1, 0));
+}
+
+/// The daemon says who it is, and then nothing for a minute: what is known by then can be read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_finding_is_told_when_it_is_there() {
+    let stage = Stage::new().await;
+    let stands_still = FaultKind::Latency(Duration::from_secs(3_600));
+    stage.daemon.set_fault(Some(Fault::new("GET /me", stands_still)));
+    let mut command = probe("check", &stage.daemon, &stage.collector.address, &stage.spool());
+    command.args(["--answer-timeout-ms", "60000"]).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let first = tokio::time::timeout(Duration::from_secs(30), lines.next_line()).await;
+    let first = parsed(&first.unwrap().unwrap().unwrap());
+    assert_eq!((first.0.as_str(), first.1.as_str()), ("ok", "yagna"), "{first:?}");
+    stage.daemon.stop_listening().await;
+    let mut said = Said(vec![first]);
+    while let Some(line) = lines.next_line().await.unwrap() {
+        said.0.push(parsed(&line));
+    }
+    said.is_wrong(&["key"], &["yagna_unreachable"]);
+    said.is_not_tried(&["relay", "market", "look-up", "direct"], "application key");
+    assert_eq!(child.wait().await.unwrap().code(), Some(1));
+}
+
+/// By `script`, which is part of every Debian, as a terminal.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_terminal_is_told_what_is_tried() {
+    let stage = Stage::new().await;
+    let command = format!(
+        "{} check --yagna-url {} --aggregator {} --spool-dir {}",
+        env!("CARGO_BIN_EXE_uptime-probe"),
+        stage.daemon.base_url(),
+        stage.collector.address,
+        stage.spool().display()
+    );
+    let output = Command::new("script")
+        .args(["--quiet", "--return", "--command", &command, "/dev/null"])
+        .env("YAGNA_APPKEY", "the-key")
+        .env("TERM", "xterm")
+        .stdin(Stdio::null())
+        .output()
+        .await
+        .unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(said.contains("trying yagna …") && said.contains("trying aggregator …"), "{said:?}");
+}
+
+/// Another daemon of the stage's network, that knows these nodes only.
+async fn knows_only(world: &World, ids: &[String]) -> Daemon {
+    let view = View::Only(ids.iter().cloned().collect());
+    let app_key = "the-key".to_owned();
+    let options = DaemonOptions { app_key, view, ..DaemonOptions::default() };
+    Daemon::start(world.clone(), options).await.unwrap()
+}
+
+/// Nodes that the relay has just heard of stand still: three of them tell, fewer do not, and one
+/// answer is enough.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_nodes_are_asked_before_direct_questions_are_called_wrong() {
+    let stage = Stage::new().await;
+    let nodes = stage.world.subnet_ids("public");
+    let (silent, alive) = (&nodes[..3], &nodes[3]);
+    for id in silent {
+        stage.world.set_seen_age(id, Duration::from_secs(1));
+        stage.world.freeze(id);
+    }
+    let three = knows_only(&stage.world, silent).await;
+    let two = knows_only(&stage.world, &silent[..2]).await;
+    let one_lives =
+        knows_only(&stage.world, &[silent[0].clone(), silent[1].clone(), alive.clone()]).await;
+    // A direct question lasts four seconds, and for twenty the relay sees these nodes.
+    let check = async |daemon: &Daemon, spool: &str| {
+        let spool = stage.directory.path().join(spool);
+        said(&mut probe("check", daemon, &stage.collector.address, &spool)).await
+    };
+    let (three, two, one_lives) =
+        tokio::join!(check(&three, "three"), check(&two, "two"), check(&one_lives, "one"));
+    let words = ["do not get through", "0 of 3 nodes", "UDP", "restart it"];
+    three.is_wrong(&["direct"], &words);
+    two.is_wrong(&[], &[]);
+    two.is_unsure(&["direct"]);
+    assert!(two.about("direct").contains("0 of 2 nodes"), "{}", two.about("direct"));
+    assert_eq!(one_lives.of_word("ok").len(), ALL.len() - 1, "{:#?}", one_lives.0);
+    let text = one_lives.about("direct");
+    assert!(text.contains("1 of 3 nodes answered"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_daemon_that_is_away_or_refuses_the_key() {
     let stage = Stage::new().await;
     stage.daemon.refuse_key(true);
-    stage.check().await.is_wrong(&["key"], &["unauthorised", "YAGNA_APPKEY", "app-key list"]);
+    let said = stage.check().await;
+    said.is_wrong(&["key"], &["unauthorised", "YAGNA_APPKEY", "app-key list"]);
+    said.is_not_tried(&["relay", "market", "look-up", "direct"], "application key");
     stage.daemon.refuse_key(false);
     stage.daemon.freeze();
-    stage.check().await.is_wrong(&["yagna"], &["timed_out", "frozen", "restart it"]);
+    let said = stage.check().await;
+    said.is_wrong(&["yagna"], &["timed_out", "frozen", "restart it"]);
+    let at_yagna = ["key", "relay", "market", "look-up", "direct"];
+    said.is_not_tried(&at_yagna, "yagna does not answer");
     stage.daemon.thaw();
     stage.daemon.stop_listening().await;
-    let mend = ["yagna_unreachable", "is yagna running", "YAGNA_API_URL"];
-    stage.check().await.is_wrong(&["yagna"], &mend);
+    let said = stage.check().await;
+    said.is_wrong(&["yagna"], &["yagna_unreachable", "Start yagna", "YAGNA_API_URL"]);
+    said.is_not_tried(&at_yagna, "yagna does not answer");
+    // What needs no daemon was tried all the same.
+    assert_eq!(said.of_word("ok"), ["listing", "spool", "aggregator", "clock"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -120,15 +247,37 @@ async fn a_daemon_without_the_relay_or_the_market() {
     let stage = Stage::new().await;
     stage.daemon.refuse_by_relay(true);
     let said = stage.check().await;
-    said.is_wrong(&["relay", "look-up"], &["no session with the relay", "yagna net status", "UDP"]);
+    said.is_wrong(&["relay"], &["no session with the relay", "yagna net status", "UDP"]);
+    said.is_not_tried(&["look-up", "direct"], "no session with the relay");
     stage.daemon.refuse_by_relay(false);
     stage.daemon.set_relay_session_age(Duration::from_secs(600));
-    stage.daemon.set_view(View::Only(std::collections::BTreeSet::new()));
-    stage.check().await.is_wrong(&["market"], &["no offer in subnet public", "some minutes"]);
+    stage.daemon.set_view(View::Only(BTreeSet::new()));
+    let said = stage.check().await;
+    said.is_wrong(&["market"], &["no offer in subnet public", "some minutes"]);
+    said.is_not_tried(&["look-up", "direct"], "names no node");
     stage.daemon.set_view(View::Everything);
     let broken = FaultKind::Status(500, "{\"message\":\"no\"}".to_owned());
     stage.daemon.set_fault(Some(Fault::new("POST /market-api/v1/scan", broken)));
-    stage.check().await.is_wrong(&["market"], &["market_error", "see its log"]);
+    stage.check().await.is_wrong(&["market"], &["subnet public", "market_error", "yagna's log"]);
+}
+
+/// `scan` says the same of it, see there; what is found of nodes is worth as much as ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_relay_session_that_is_too_young_is_no_fault() {
+    let stage = Stage::new().await;
+    stage.daemon.set_relay_session_age(Duration::from_secs(20));
+    let said = stage.check().await;
+    said.is_unsure(&["relay"]);
+    assert!(said.about("relay").starts_with(YOUNG), "{}", said.about("relay"));
+    assert_eq!(said.of_word("ok").len(), ALL.len() - 1, "{:#?}", said.0);
+    // Soon after the relay was started anew, it sees nobody.
+    for id in stage.world.alive_ids() {
+        stage.world.purge(&id);
+    }
+    let said = stage.check().await;
+    said.is_unsure(&["relay", "look-up"]);
+    said.is_not_tried(&["direct"], "sees no node");
+    said.is_wrong(&[], &[]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -139,10 +288,13 @@ async fn a_relay_that_sees_nobody_is_not_theirs() {
     }
     let said = stage.check().await;
     said.is_wrong(&["look-up"], &["none of 18 nodes", "another relay", "wait"]);
+    said.is_not_tried(&["direct"], "sees no node");
     // A few may well have gone all at once.
     let few: Vec<String> = stage.world.subnet_ids("public").into_iter().take(5).collect();
     stage.daemon.set_view(View::Only(few.into_iter().collect()));
-    stage.check().await.is_wrong(&[], &[]);
+    let said = stage.check().await;
+    said.is_wrong(&[], &[]);
+    said.is_unsure(&["look-up"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -150,7 +302,7 @@ async fn clocks_that_are_off_the_aggregators_or_the_relays() {
     let stage = Stage::new().await;
     let off = collector_with(true, None, Manner { ahead_ms: -7_000, ..Manner::default() }).await;
     let said = said(&mut stage.command(&off.address, &stage.spool())).await;
-    said.is_wrong(&["clock"], &["ms off the aggregator's", "NTP"]);
+    said.is_wrong(&["clock"], &["ms ahead of the aggregator's", "NTP"]);
     for ahead_s in [60, -60] {
         stage.world.set_relay_clock_ahead(ahead_s);
         stage.check().await.is_wrong(&["look-up"], &["by this host's clock", "NTP"]);
@@ -162,7 +314,7 @@ async fn a_listing_that_is_no_relays() {
     let stage = Stage::new().await;
     let mut command = probe("check", &stage.daemon, &stage.collector.address, &stage.spool());
     command.args(["--relay-url", &stage.daemon.base_url()]);
-    let mend = ["address of a relay's HTTP listing", "--relay-url", "Without it"];
+    let mend = ["address of a relay's HTTP listing", "--relay-url", "leave it out"];
     said(&mut command).await.is_wrong(&["listing"], &mend);
     stage.relay.stop().await;
     // A relay that is down is missed by the daemon, too.
@@ -186,10 +338,31 @@ async fn a_spool_that_cannot_be_used_or_is_damaged() {
 async fn an_aggregator_that_is_away_or_refuses() {
     let stage = Stage::new().await;
     let mut command = stage.command("http://127.0.0.1:1", &stage.spool());
-    said(&mut command).await.is_wrong(&["aggregator"], &["is it running", "--aggregator"]);
+    let away = said(&mut command).await;
+    away.is_wrong(&["aggregator"], &["Start the aggregator", "--aggregator"]);
+    away.is_not_tried(&["clock"], "did not greet this probe");
     // Each address is tried: one of two being away is told of that one.
     command.args(["--aggregator", &stage.collector.address]);
     let said = said(&mut command).await;
     said.is_wrong(&["aggregator"], &["127.0.0.1:1"]);
-    assert_eq!(said.0.iter().filter(|(what, ..)| what == "aggregator").count(), 2);
+    assert_eq!(said.0.iter().filter(|(_, what, _)| what == "aggregator").count(), 2);
+}
+
+/// See the suites of both ends for an aggregator that means it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_probe_that_runs_goes_on_while_it_is_checked() {
+    let stage = Stage::new().await;
+    let received = &stage.collector.received;
+    let address = &stage.collector.address;
+    let mut running = probe("run", &stage.daemon, address, &stage.spool()).spawn().unwrap();
+    wait_for(received, |received| received.parts.len() >= 2).await;
+    let said = stage.check().await;
+    said.is_wrong(&[], &[]);
+    assert!(said.about("spool").contains("a running probe uses"), "{}", said.about("spool"));
+    let parts = received.borrow().parts.len();
+    wait_for(received, |received| received.parts.len() >= parts + 3).await;
+    running.kill().await.unwrap();
+    let received = received.borrow();
+    assert_eq!((received.checks, received.streams), (1, 1), "one stream, from first to last");
+    assert!(received.gaps.is_empty());
 }

@@ -6,6 +6,7 @@
 mod check;
 mod clocks;
 mod frozen;
+mod joining;
 mod killed;
 mod large;
 mod memory;

@@ -33,6 +33,8 @@ pub(crate) struct Received {
     pub(crate) details: Vec<v1::NodeDetails>,
     pub(crate) streams: u64,
     pub(crate) streams_ended: u64,
+    /// Streams that only asked for a greeting; none of `streams`.
+    pub(crate) checks: u64,
     pub(crate) heartbeats: u64,
 }
 
@@ -60,6 +62,9 @@ pub(crate) struct Manner {
     pub(crate) lookups_in_flight_max: u32,
     /// Rounds as an aggregator has them by default, instead of short ones.
     pub(crate) whole_rounds: bool,
+    /// Rounds of so many seconds; and when in them, in milliseconds, look-ups begin and suspects
+    /// are named.
+    pub(crate) rounds: Option<(u32, [u32; 2])>,
 }
 
 impl Manner {
@@ -75,6 +80,9 @@ impl Manner {
 
 /// The rules, and when look-ups begin and suspects are named.
 fn rules(manner: &Manner) -> (Epoch, [u32; 2]) {
+    if let Some((period_s, offsets_ms)) = manner.rounds {
+        return (Epoch::with_defaults(Period::new(period_s).unwrap()), offsets_ms);
+    }
     if manner.whole_rounds {
         return (Epoch::with_defaults(Period::new(30).unwrap()), [22_500, 24_500]);
     }
@@ -145,11 +153,17 @@ impl Collector for Notebook {
                 match message.message {
                     Some(probe_message::Message::Hello(hello)) => {
                         assert_eq!(hello.protocol_version, PROTOCOL_VERSION);
-                        notebook.received.send_modify(|received| received.streams += 1);
+                        notebook.received.send_modify(|received| match hello.check_only {
+                            true => received.checks += 1,
+                            false => received.streams += 1,
+                        });
                         let welcome = welcome(&notebook.manner);
                         tokio::time::sleep(notebook.manner.welcome_takes).await;
                         let welcome = aggregator_message::Message::Welcome(welcome);
                         outbound.send(says(welcome)).await.ok();
+                        if hello.check_only {
+                            return;
+                        }
                         if let Some(standing) = notebook.manner.standing() {
                             let standing = aggregator_message::Message::Assignment(standing);
                             outbound.send(says(standing)).await.ok();

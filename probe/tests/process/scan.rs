@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tokio::process::Command;
-use uptime_testkit::standin::{Daemon, Relay, RelayOptions, World};
+use uptime_testkit::standin::{Daemon, Fault, FaultKind, Relay, RelayOptions, World};
 
 use super::notebook::{daemon_of, probe};
 
@@ -111,29 +111,32 @@ async fn nobody_is_unreachable_to_who_cannot_see_well() {
     let (world, daemon, dead) = network().await;
     daemon.set_relay_session_age(Duration::from_secs(20));
     let (young, status, stderr) = states(&mut scan(&daemon)).await;
-    assert_eq!((young[&dead].as_str(), status), ("could not look", 1), "{stderr}");
+    assert_eq!((young[&dead].as_str(), status), ("could not look", 0), "{stderr}");
     assert_eq!(count(&young, "seen"), 7, "a sign of life is one at any age");
-    assert!(stderr.contains("s old; that a node"), "{stderr}");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    assert!(stderr.starts_with("note: the daemon's relay session is 2"), "{stderr}");
+    assert!(stderr.contains("'not found' counts from 60 s on; wait "), "{stderr}");
     daemon.refuse_by_relay(true);
     let (blind, status, stderr) = states(&mut scan(&daemon)).await;
     assert_eq!((count(&blind, "could not look"), status), (8, 1), "{blind:?}");
     assert!(stderr.contains("no session with the relay"), "{stderr}");
+    assert!(stderr.contains("run `uptime-probe check`"), "{stderr}");
     daemon.refuse_by_relay(false);
     daemon.set_relay_session_age(Duration::from_secs(3_600));
     // Twelve nodes, and a clock by which all of them were seen in the future, or long ago.
     for _ in 0..4 {
         world.add_provider(uptime_testkit::standin::ProviderSpec::in_subnet("public"));
     }
-    for (ahead_s, found) in [(40, "could not look"), (-40, "answered")] {
+    for (ahead_s, found, wanted) in [(40, "could not look", 1), (-40, "answered", 0)] {
         world.set_relay_clock_ahead(ahead_s);
         let (states, status, stderr) = states(&mut scan(&daemon)).await;
-        assert_eq!((states[&dead].as_str(), status), ("could not look", 1), "{stderr}");
+        assert_eq!((states[&dead].as_str(), status), ("could not look", wanted), "{stderr}");
         assert_eq!(
             count(&states, found),
             11 + usize::from(found == "could not look"),
             "{states:?}"
         );
-        assert!(stderr.contains("check the clock"), "{stderr}");
+        assert!(stderr.contains("clocks of this host and of the relay disagree"), "{stderr}");
     }
 }
 
@@ -164,4 +167,44 @@ async fn what_is_switched_off_is_not_asked_and_said_so() {
     assert_eq!((listed[&dead].as_str(), count(&listed, "seen"), status), ("unreachable", 7, 0));
     let told = "the dead one, in both stages and after its silence";
     assert_eq!(daemon.count(FIND_NODE), finds + 3, "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_fails_only_where_it_could_not_look() {
+    let (_world, daemon, _) = network().await;
+    let broken = || FaultKind::Status(500, "{\"message\":\"no\"}".to_owned());
+    // The first scan of this daemon lists the market, the second one asks directly.
+    daemon.set_fault(Some(Fault::new("GET /market-api/v1/scan/1/", broken())));
+    let (some, status, stderr) = states(&mut scan(&daemon)).await;
+    let counts = ["seen", "could not look"].map(|state| count(&some, state));
+    assert_eq!((counts, status), ([7, 1], 0), "one question failed: {stderr}");
+    assert!(stderr.starts_with("could not look: the questions about 1 of 8"), "{stderr}");
+    daemon.set_fault(None);
+    let mut two = scan(&daemon);
+    let (json, status, stderr) = states(two.args(["--subnet-tag", "public,nowhere"])).await;
+    assert_eq!((json.len(), status), (8, 0), "{stderr}");
+    assert_eq!(stderr, "note: the daemon knows no offer in subnet nowhere\n");
+    // No look-up at all.
+    daemon.set_fault(Some(Fault::new("POST /_gsb/local/net/FindNode", broken())));
+    let (none, status, stderr) = states(&mut scan(&daemon)).await;
+    assert_eq!((count(&none, "could not look"), status), (8, 1), "{stderr}");
+    // No market, and so nobody to ask for.
+    daemon.set_fault(Some(Fault::new("POST /market-api/v1/scan", broken())));
+    let output = scan(&daemon).output().await.unwrap();
+    let (stdout, stderr) = texts(&output);
+    assert_eq!((output.status.code(), stdout.as_str()), (Some(1), ""));
+    assert!(stderr.contains("no market could be listed"), "{stderr}");
+    assert!(stderr.contains("run `uptime-probe check`"), "{stderr}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn help_says_what_each_exit_status_means() {
+    for command in ["run", "scan", "check"] {
+        let mut help = Command::new(env!("CARGO_BIN_EXE_uptime-probe"));
+        let output = help.args([command, "--help"]).output().await.unwrap();
+        let (stdout, _) = texts(&output);
+        assert_eq!(output.status.code(), Some(0));
+        let told = stdout.split("Exit status:").nth(1).unwrap_or_else(|| panic!("{stdout}"));
+        assert!(told.contains(" 0 ") && told.contains(" 1 ") && told.contains(" 64 "), "{told}");
+    }
 }

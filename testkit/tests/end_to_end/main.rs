@@ -89,6 +89,32 @@ async fn whatever_is_wrong_with_a_daemon_nobody_becomes_down() {
     assert_eq!(stage.daemons[0].open_demands(), 0);
 }
 
+/// One identity, one stream; and `check` with the token of a probe that runs ends none.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_probe_keeps_its_stream_while_check_runs_with_its_token() {
+    let mut stage = Stage::open(6).await;
+    stage.start_aggregator().await;
+    stage.start_probe(0);
+    stage.rounds_closed_with(1, |summary| summary.up == 6).await;
+    let lost = stage.stream_lost(0);
+    let checked = async {
+        let output = stage.check(0).await;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{said}");
+        for well in ["knows this probe as alpha", "3 of 3 nodes answered", "a running probe uses"] {
+            assert!(said.contains(well), "no {well:?} in {said}");
+        }
+        // What the probe sends afterwards arrives, too.
+        stage.rounds_closed_with(1, |summary| summary.up == 6).await;
+    };
+    tokio::select! {
+        () = lost => panic!("check took over the stream of the probe that runs"),
+        () = checked => {}
+    }
+    stage.kill_probe(0).await;
+    stage.stop_aggregator().await;
+}
+
 /// A gap waits in the spool like a part, is sent alone, and leaves it when it is answered.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_gap_is_delivered_without_any_part() {

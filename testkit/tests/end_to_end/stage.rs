@@ -1,11 +1,13 @@
 //! The stage: a small world, and handles to everything on it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Output;
 use std::sync::Arc;
 use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusBuilder;
+use tokio::process::Command;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -43,7 +45,7 @@ pub(crate) struct Stage {
     tokens: Vec<String>,
     address: String,
     aggregator: Option<(CancellationToken, JoinSet<anyhow::Result<()>>, Ledger)>,
-    probes: BTreeMap<usize, (JoinSet<()>, Spool)>,
+    probes: BTreeMap<usize, (JoinSet<()>, Spool, Orders)>,
     last_closed: Option<Round>,
 }
 
@@ -153,16 +155,42 @@ impl Stage {
         let uplink = Uplink::new(options, spool.clone(), orders.clone());
         let sources = Sources { yagna, relay: None, subnets, enabled: Enabled::ALL };
         let (_, sources) = watch::channel(Arc::new(sources));
-        let scanner = Scanner::new(sources, spool.clone(), orders, &number.to_string());
+        let name = number.to_string();
+        let scanner = Scanner::new(sources, spool.clone(), orders.clone(), &name);
         let mut tasks = JoinSet::new();
         tasks.spawn(uplink.run(CancellationToken::new()));
         tasks.spawn(scanner.run(CancellationToken::new()));
-        self.probes.insert(number, (tasks, spool));
+        self.probes.insert(number, (tasks, spool, orders));
+    }
+
+    /// Waits until a probe that runs has lost its stream.
+    pub(crate) async fn stream_lost(&self, number: usize) {
+        let orders = self.probes[&number].2.clone();
+        orders.wait_for(|state| !state.connected).await;
+    }
+
+    /// `uptime-probe check`, as the operator of this probe would type it.
+    pub(crate) async fn check(&self, number: usize) -> Output {
+        // As it was built with this test.
+        let own = std::env::current_exe().unwrap();
+        let program = own.parent().and_then(Path::parent).unwrap().join("uptime-probe");
+        assert!(program.is_file(), "no uptime-probe is built; use: cargo build --workspace");
+        Command::new(program)
+            .args(["check", "--subnet-tag", &SUBNETS.join(",")])
+            .args(["--yagna-url", &self.daemons[number].base_url()])
+            .args(["--aggregator", &format!("http://{}", self.address), "--spool-dir"])
+            .arg(self.directory.path().join(format!("spool-{number}")))
+            .env("YAGNA_APPKEY", "stage-key")
+            .env("UPTIME_TOKEN", &self.tokens[number])
+            .kill_on_drop(true)
+            .output()
+            .await
+            .unwrap()
     }
 
     /// Ends a probe without notice, wherever it is.
     pub(crate) async fn kill_probe(&mut self, number: usize) {
-        let (mut tasks, spool) = self.probes.remove(&number).expect("it runs");
+        let (mut tasks, spool, _) = self.probes.remove(&number).expect("it runs");
         tasks.shutdown().await;
         drop(spool);
         // Rounds that were going on let go of the spool a moment later.
