@@ -4,10 +4,15 @@
 //! line of the trail in the same transaction: it is done and noted, or neither. Refuses to judge:
 //! whether a proof is good now is decided in `access`.
 
+mod credentials;
+
 use std::collections::{BTreeMap, HashMap};
 
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{Connection, Row};
+
+pub use credentials::{Credential, CredentialKind, NewCredential};
+use credentials::{add_credential, read_credential};
 
 use super::damage::vital;
 use super::sqlite::{SqliteStore, signed};
@@ -54,9 +59,6 @@ const REFUSALS_KEPT: u32 = 50_000;
 pub const REFUSED: &str = "refused: ";
 /// The trail is cut back once in so many lines: counting them takes some milliseconds.
 const CUT_EVERY: i64 = 512;
-/// A credential that ended so long ago tells nobody anything any more.
-const ENDED_KEPT_MS: i64 = 90 * 86_400_000;
-
 /// What an identity may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Role {
@@ -78,70 +80,6 @@ impl Role {
             Self::Admin => "admin",
         }
     }
-}
-
-/// What a credential is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CredentialKind {
-    /// A random text, of which the hash is kept.
-    Token,
-    /// A certificate that the built-in authority issued, by the hash of its DER form.
-    Certificate,
-    /// A text that is exchanged for a token, once.
-    Ticket,
-}
-
-impl CredentialKind {
-    const fn code(self) -> i64 {
-        match self {
-            Self::Token => 1,
-            Self::Certificate => 2,
-            Self::Ticket => 3,
-        }
-    }
-
-    const fn from_code(code: i64) -> Option<Self> {
-        match code {
-            1 => Some(Self::Token),
-            2 => Some(Self::Certificate),
-            3 => Some(Self::Ticket),
-            _ => None,
-        }
-    }
-
-    /// Its stable name.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Token => "token",
-            Self::Certificate => "certificate",
-            Self::Ticket => "ticket",
-        }
-    }
-}
-
-/// What is kept of a proof.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Credential {
-    /// Whose it is.
-    pub name: String,
-    /// What it is.
-    pub kind: CredentialKind,
-    /// Unix milliseconds.
-    pub made_at_ms: i64,
-    /// From then on it proves nothing; `None`: valid until revoked. Unix milliseconds.
-    pub valid_until_ms: Option<i64>,
-}
-
-/// A credential that is new.
-#[derive(Clone, Copy)]
-pub struct NewCredential {
-    /// Of the token, the ticket or the certificate.
-    pub hash: [u8; 32],
-    /// What it is.
-    pub kind: CredentialKind,
-    /// See [`Credential::valid_until_ms`].
-    pub valid_until_ms: Option<i64>,
 }
 
 /// Someone who reads or administers.
@@ -327,14 +265,6 @@ fn read_caller(row: &SqliteRow) -> Result<CallerRecord, StoreError> {
     Ok(CallerRecord { name, role, enrolled_at_ms, revoked })
 }
 
-fn read_credential(row: &SqliteRow) -> Result<([u8; 32], Credential), StoreError> {
-    let damaged = || StoreError::Damaged("a credential that is none".to_owned());
-    let hash = row.get::<&[u8], _>(0).try_into().map_err(|_| damaged())?;
-    let kind = CredentialKind::from_code(row.get(2)).ok_or_else(damaged)?;
-    let (made_at_ms, valid_until_ms) = (row.get(3), row.get(4));
-    Ok((hash, Credential { name: row.get(1), kind, made_at_ms, valid_until_ms }))
-}
-
 fn read_line(row: &SqliteRow) -> AuditRecord {
     let unsigned = |index| u64::try_from(row.get::<i64, _>(index)).unwrap_or(0);
     AuditRecord {
@@ -355,27 +285,6 @@ async fn standing(connection: &mut SqliteConnection, name: &str) -> sqlx::Result
     let revoked: Option<i64> =
         sqlx::query_scalar(select).bind(name).fetch_optional(connection).await?;
     Ok(revoked.map(|revoked| revoked != 0))
-}
-
-async fn add_credential(
-    connection: &mut SqliteConnection,
-    name: &str,
-    credential: &NewCredential,
-    now_ms: i64,
-) -> sqlx::Result<()> {
-    sqlx::query("INSERT INTO credential VALUES (?, ?, ?, ?, ?)")
-        .bind(credential.hash.as_slice())
-        .bind(name)
-        .bind(credential.kind.code())
-        .bind(now_ms)
-        .bind(credential.valid_until_ms)
-        .execute(&mut *connection)
-        .await?;
-    sqlx::query("DELETE FROM credential WHERE valid_until_ms < ?")
-        .bind(now_ms.saturating_sub(ENDED_KEPT_MS))
-        .execute(connection)
-        .await?;
-    Ok(())
 }
 
 async fn add_line(connection: &mut SqliteConnection, line: &AuditRecord) -> sqlx::Result<()> {

@@ -186,7 +186,7 @@ async fn the_trail_and_old_credentials_are_bounded() {
     assert_eq!(kept, (50_000, 688, 1), "the oldest refusals have gone, and nothing that was done");
     store.renew("alpha", &token(2), 10, &by(5)).await.unwrap();
     assert_eq!(store.identities().await.unwrap().credentials.len(), 2);
-    let later = by(10 + ENDED_KEPT_MS + 1);
+    let later = by(10 + credentials::ENDED_KEPT_MS + 1);
     store.renew("alpha", &token(3), later.now_ms + 1, &later).await.unwrap();
     let all = store.identities().await.unwrap();
     assert!(!all.credentials.contains_key(&[1; 32]) && all.credentials.len() == 2);

@@ -1,0 +1,104 @@
+//! What is kept of tokens, certificates and tickets: the table `credential`.
+//!
+//! Refuses to judge: whether a proof is good now is decided in `access`.
+
+use sqlx::Row;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+
+use super::StoreError;
+
+/// A credential that ended so long ago tells nobody anything any more.
+pub(super) const ENDED_KEPT_MS: i64 = 90 * 86_400_000;
+
+/// What a credential is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CredentialKind {
+    /// A random text, of which the hash is kept.
+    Token,
+    /// A certificate that the built-in authority issued, by the hash of its DER form.
+    Certificate,
+    /// A text that is exchanged for a token, once.
+    Ticket,
+}
+
+impl CredentialKind {
+    pub(super) const fn code(self) -> i64 {
+        match self {
+            Self::Token => 1,
+            Self::Certificate => 2,
+            Self::Ticket => 3,
+        }
+    }
+
+    const fn from_code(code: i64) -> Option<Self> {
+        match code {
+            1 => Some(Self::Token),
+            2 => Some(Self::Certificate),
+            3 => Some(Self::Ticket),
+            _ => None,
+        }
+    }
+
+    /// Its stable name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::Certificate => "certificate",
+            Self::Ticket => "ticket",
+        }
+    }
+}
+
+/// What is kept of a proof.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credential {
+    /// Whose it is.
+    pub name: String,
+    /// What it is.
+    pub kind: CredentialKind,
+    /// Unix milliseconds.
+    pub made_at_ms: i64,
+    /// From then on it proves nothing; `None`: valid until revoked. Unix milliseconds.
+    pub valid_until_ms: Option<i64>,
+}
+
+/// A credential that is new.
+#[derive(Clone, Copy)]
+pub struct NewCredential {
+    /// Of the token, the ticket or the certificate.
+    pub hash: [u8; 32],
+    /// What it is.
+    pub kind: CredentialKind,
+    /// See [`Credential::valid_until_ms`].
+    pub valid_until_ms: Option<i64>,
+}
+
+pub(super) fn read_credential(row: &SqliteRow) -> Result<([u8; 32], Credential), StoreError> {
+    let damaged = || StoreError::Damaged("a credential that is none".to_owned());
+    let hash = row.get::<&[u8], _>(0).try_into().map_err(|_| damaged())?;
+    let kind = CredentialKind::from_code(row.get(2)).ok_or_else(damaged)?;
+    let (made_at_ms, valid_until_ms) = (row.get(3), row.get(4));
+    Ok((hash, Credential { name: row.get(1), kind, made_at_ms, valid_until_ms }))
+}
+
+pub(super) async fn add_credential(
+    connection: &mut SqliteConnection,
+    name: &str,
+    credential: &NewCredential,
+    now_ms: i64,
+) -> sqlx::Result<()> {
+    sqlx::query("INSERT INTO credential VALUES (?, ?, ?, ?, ?)")
+        .bind(credential.hash.as_slice())
+        .bind(name)
+        .bind(credential.kind.code())
+        .bind(now_ms)
+        .bind(credential.valid_until_ms)
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query("DELETE FROM credential WHERE valid_until_ms < ?")
+        .bind(now_ms.saturating_sub(ENDED_KEPT_MS))
+        .execute(connection)
+        .await?;
+    Ok(())
+}
