@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::Tls;
+use crate::access::authority::{Authority, named_as_built_in};
 use crate::clock::now_unix_ms;
 use crate::config::{Config, CsvDialect};
 use crate::ingest::{Connections, dispatch};
@@ -25,7 +26,7 @@ use crate::ledger::{Ledger, LedgerOptions, Owner};
 use crate::lock::DirectoryLock;
 use crate::publish::{PublishedCsv, SeedTerms};
 use crate::query::Query;
-use crate::store::{SqliteStore, Store};
+use crate::store::{CredentialKind, Identities, IdentityStore, SqliteStore, Store};
 use crate::web::Web;
 use crate::{publish, telemetry};
 use doors::Doors;
@@ -63,6 +64,7 @@ impl Server {
         let tls = config.tls.clone().map(Tls::open).transpose()?.map(Arc::new);
         let mut store = SqliteStore::open(&config.data_dir).await?;
         let lock = DirectoryLock::take(&config.data_dir)?;
+        note_authority(&config, &mut store).await?;
         let options = LedgerOptions {
             unconfirmed_nodes_max: config.unconfirmed_nodes_max,
             parts_per_round_max: config.limits.parts_per_round_max,
@@ -185,6 +187,24 @@ impl Server {
         }
         result
     }
+}
+
+/// Tells the store whose certificates pass only if they are on record. The authority in the data
+/// directory is the built-in one. A backup of an older version does not say whose the certificates
+/// on its record are: where nothing else does, their authority's name has to.
+async fn note_authority(config: &Config, store: &mut SqliteStore) -> anyhow::Result<()> {
+    if let Some(authority) = Authority::of_directory(&config.data_dir)? {
+        store.add_authority(&authority).await?;
+    }
+    let Identities { credentials, authorities, .. } = store.identities().await?;
+    let issued = credentials.values().any(|one| one.kind == CredentialKind::Certificate);
+    let client_ca = config.tls.as_ref().and_then(|files| files.client_ca.as_ref());
+    if let (true, true, Some(path)) = (issued, authorities.is_empty(), client_ca) {
+        for authority in named_as_built_in(path)? {
+            store.add_authority(&authority).await?;
+        }
+    }
+    Ok(())
 }
 
 /// What is imported is read once: nothing is imported while this process has the data directory.

@@ -226,7 +226,7 @@ impl Enrolment<'_> {
         let name = self.name;
         check_name(name).map_err(usage)?;
         if certificate.certificate {
-            let (issued, files) = issue(place, name, certificate)?;
+            let (issued, files) = issue(place, name, certificate).await?;
             let enrolled = self.enrol(place, of_certificate(&issued)).await;
             return files.said_if(enrolled, &issued);
         }
@@ -291,12 +291,14 @@ struct Files {
     ca: PathBuf,
 }
 
-fn issue(
+async fn issue(
     place: Place<'_>,
     name: &str,
     args: &CertificateArgs,
 ) -> Result<(Issued, Files), CommandError> {
     let authority = Authority::open(place.data_dir)?;
+    // Before there is a certificate of it, so that none can pass without being on record.
+    place.store().await?.add_authority(&authority.known_by).await?;
     let issued = authority.issue(&Subject::Client(name.to_owned()), args.days, place.now_ms)?;
     let file = |ending: &str| args.out.join(format!("{name}.{ending}"));
     let files = Files { cert: file("pem"), key: file("key"), ca: authority.ca_file.clone() };
@@ -372,7 +374,7 @@ async fn rotate(
     known(&mut store, name, probe).await?;
     let until_ms = place.now_ms.saturating_add(i64::from(overlap_s) * 1000);
     if certificate.certificate {
-        let (issued, files) = issue(place, name, certificate)?;
+        let (issued, files) = issue(place, name, certificate).await?;
         let credential = of_certificate(&issued);
         let renewed = store.renew(name, &credential, until_ms, &place.by()).await;
         let renewed = renewed.map_err(CommandError::from).and_then(|done| changed(name, done));

@@ -1,18 +1,19 @@
 //! Who may speak, by what proof, and the trail of what was done about it, in the embedded store.
 //!
-//! Owns the tables `probe`, `caller`, `credential` and `audit`. What changes an identity writes its
+//! Owns the tables `probe`, `caller`, `credential`, `authority` and `audit`. What changes an identity writes its
 //! line of the trail in the same transaction: it is done and noted, or neither. Refuses to judge:
 //! whether a proof is good now is decided in `access`.
 
 mod credentials;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{Connection, Row};
 
+pub(super) use credentials::SCHEMA_AUTHORITIES;
 pub use credentials::{Credential, CredentialKind, NewCredential};
-use credentials::{add_credential, read_credential};
+use credentials::{add_credential, read_authority, read_credential};
 
 use super::damage::vital;
 use super::sqlite::{SqliteStore, signed};
@@ -117,6 +118,9 @@ pub struct Identities {
     pub callers: BTreeMap<String, CallerRecord>,
     /// By hash. For proofs shown by strangers see [`Identities::credential`].
     pub credentials: HashMap<[u8; 32], Credential>,
+    /// The built-in authorities whose certificates are on record one by one, by the hash of the
+    /// name that stands in what they issued.
+    pub authorities: BTreeSet<[u8; 32]>,
 }
 
 impl Identities {
@@ -181,6 +185,12 @@ pub trait IdentityStore: Send {
 
     /// Whether another process has written since the last time this was asked.
     fn written_by_others(&mut self) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// Notes a built-in authority: of what it issued only certificates on record pass from then on.
+    fn add_authority(
+        &mut self,
+        authority: &[u8; 32],
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Enrols; answers whether the name was free.
     fn enrol(
@@ -420,12 +430,16 @@ impl IdentityStore for SqliteStore {
         let probes = sqlx::query(PROBE_COLUMNS).fetch_all(&mut *transaction).await;
         let select = "SELECT name, role, enrolled_at_ms, revoked FROM caller";
         let callers = sqlx::query(select).fetch_all(&mut *transaction).await;
-        let select = "SELECT hash, name, kind, made_at_ms, valid_until_ms FROM credential";
+        let select =
+            "SELECT hash, name, kind, made_at_ms, valid_until_ms, not_after_ms FROM credential";
         let credentials = sqlx::query(select).fetch_all(&mut *transaction).await;
+        let select = "SELECT hash FROM authority";
+        let authorities = sqlx::query(select).fetch_all(&mut *transaction).await;
         // Before the end of the transaction, which a damaged page may stand in the way of.
         let probes = vital(probes, "the names of probes")?;
         let callers = vital(callers, "the names of readers and admins")?;
         let credentials = vital(credentials, "the hashes of tokens and certificates")?;
+        let authorities = vital(authorities, "the built-in authorities")?;
         transaction.commit().await?;
         let probes = probes.iter().map(read_probe).map(|probe| (probe.name.clone(), probe));
         let callers = callers
@@ -433,13 +447,22 @@ impl IdentityStore for SqliteStore {
             .map(|row| read_caller(row).map(|caller| (caller.name.clone(), caller)))
             .collect::<Result<_, _>>()?;
         let credentials = credentials.iter().map(read_credential).collect::<Result<_, _>>()?;
-        Ok(Identities { probes: probes.collect(), callers, credentials })
+        let authorities = authorities.iter().map(read_authority).collect::<Result<_, _>>()?;
+        Ok(Identities { probes: probes.collect(), callers, credentials, authorities })
     }
 
     async fn written_by_others(&mut self) -> Result<bool, StoreError> {
         let version: i64 =
             sqlx::query_scalar("PRAGMA data_version").fetch_one(&mut self.connection).await?;
         Ok(self.data_version.replace(version) != Some(version))
+    }
+
+    async fn add_authority(&mut self, authority: &[u8; 32]) -> Result<(), StoreError> {
+        sqlx::query("INSERT OR IGNORE INTO authority VALUES (?)")
+            .bind(authority.as_slice())
+            .execute(&mut self.connection)
+            .await?;
+        Ok(())
     }
 
     async fn enrol(&mut self, identity: &NewIdentity, by: &By) -> Result<bool, StoreError> {

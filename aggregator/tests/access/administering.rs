@@ -13,8 +13,8 @@ struct Desk {
 
 impl Desk {
     async fn open(host: &Host, aggregator: &Aggregator) -> Self {
-        let caller = aggregator.tls_caller(host).with(&host.client("boss"));
-        host.enrol_with("boss", Role::Admin, &[], None).await;
+        let boss = host.enrol_by_certificate("boss", Role::Admin).await;
+        let caller = aggregator.tls_caller(host).with(&boss);
         let client = caller.admin().await;
         Self { caller, client }
     }

@@ -77,8 +77,8 @@ async fn a_revoked_probe_is_cut_within_seconds_and_told_why() {
         (host.enrol("alpha", Role::Probe).await, host.enrol("beta", Role::Probe).await);
     let aggregator = Aggregator::start(host.with_tls()).await;
     let caller = |token: &str| aggregator.tls_caller(&host).token(token);
-    let by_certificate = aggregator.tls_caller(&host).with(&host.client("gamma"));
-    host.enrol_with("gamma", Role::Probe, &[], None).await;
+    let gamma = host.enrol_by_certificate("gamma", Role::Probe).await;
+    let by_certificate = aggregator.tls_caller(&host).with(&gamma);
     let mut streams = [
         Stream::open(&caller(&alpha)).await,
         Stream::open(&by_certificate).await,

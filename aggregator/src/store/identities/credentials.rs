@@ -1,4 +1,5 @@
-//! What is kept of tokens, certificates and tickets: the table `credential`.
+//! What is kept of tokens, certificates and tickets, and of the built-in authorities: the tables
+//! `credential` and `authority`.
 //!
 //! Refuses to judge: whether a proof is good now is decided in `access`.
 
@@ -7,8 +8,19 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
 use super::StoreError;
 
-/// A credential that ended so long ago tells nobody anything any more.
+/// What version 6 added. `not_after_ms` is what stands in a certificate, whatever became of it
+/// here; of those on record before that is not known. In `authority` are hashes of the names of
+/// authorities of which only what is on record passes.
+pub(in crate::store) const SCHEMA_AUTHORITIES: &str = "
+ALTER TABLE credential ADD COLUMN not_after_ms INTEGER;
+CREATE TABLE authority (hash BLOB PRIMARY KEY) WITHOUT ROWID, STRICT;
+";
+
+/// A token or ticket that ended so long ago tells nobody anything any more. A certificate may be
+/// shown until its own end, so what ended it is on record until then, too.
 pub(super) const ENDED_KEPT_MS: i64 = 90 * 86_400_000;
+/// No certificate is issued for longer. Those of which no end is on record are kept so long.
+const CERTIFICATE_MS_MAX: i64 = 3_650 * 86_400_000;
 
 /// What a credential is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +73,8 @@ pub struct Credential {
     pub made_at_ms: i64,
     /// From then on it proves nothing; `None`: valid until revoked. Unix milliseconds.
     pub valid_until_ms: Option<i64>,
+    /// When it would have ended by itself, where that is on record. Unix milliseconds.
+    pub not_after_ms: Option<i64>,
 }
 
 /// A credential that is new.
@@ -78,8 +92,13 @@ pub(super) fn read_credential(row: &SqliteRow) -> Result<([u8; 32], Credential),
     let damaged = || StoreError::Damaged("a credential that is none".to_owned());
     let hash = row.get::<&[u8], _>(0).try_into().map_err(|_| damaged())?;
     let kind = CredentialKind::from_code(row.get(2)).ok_or_else(damaged)?;
-    let (made_at_ms, valid_until_ms) = (row.get(3), row.get(4));
-    Ok((hash, Credential { name: row.get(1), kind, made_at_ms, valid_until_ms }))
+    let (made_at_ms, valid_until_ms, not_after_ms) = (row.get(3), row.get(4), row.get(5));
+    Ok((hash, Credential { name: row.get(1), kind, made_at_ms, valid_until_ms, not_after_ms }))
+}
+
+pub(super) fn read_authority(row: &SqliteRow) -> Result<[u8; 32], StoreError> {
+    let damaged = |_| StoreError::Damaged("an authority that is none".to_owned());
+    row.get::<&[u8], _>(0).try_into().map_err(damaged)
 }
 
 pub(super) async fn add_credential(
@@ -88,7 +107,7 @@ pub(super) async fn add_credential(
     credential: &NewCredential,
     now_ms: i64,
 ) -> sqlx::Result<()> {
-    sqlx::query("INSERT INTO credential VALUES (?, ?, ?, ?, ?)")
+    sqlx::query("INSERT INTO credential VALUES (?1, ?2, ?3, ?4, ?5, ?5)")
         .bind(credential.hash.as_slice())
         .bind(name)
         .bind(credential.kind.code())
@@ -96,8 +115,11 @@ pub(super) async fn add_credential(
         .bind(credential.valid_until_ms)
         .execute(&mut *connection)
         .await?;
-    sqlx::query("DELETE FROM credential WHERE valid_until_ms < ?")
+    let delete = "DELETE FROM credential WHERE valid_until_ms < ?1
+         AND (kind <> 2 OR coalesce(not_after_ms, made_at_ms + ?2) < ?1)";
+    sqlx::query(delete)
         .bind(now_ms.saturating_sub(ENDED_KEPT_MS))
+        .bind(CERTIFICATE_MS_MAX)
         .execute(connection)
         .await?;
     Ok(())

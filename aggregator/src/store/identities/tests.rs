@@ -37,6 +37,7 @@ async fn probes_of_an_older_store_keep_their_numbers_and_tokens() {
             forgotten_at_ms INTEGER
         ) STRICT;
         DROP TABLE probe; DROP TABLE caller; DROP TABLE credential; DROP TABLE audit;
+        DROP TABLE authority;
         CREATE TABLE probe (
             number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE,
             token_hash BLOB NOT NULL UNIQUE, subnets_allowed TEXT NOT NULL,
@@ -190,6 +191,39 @@ async fn the_trail_and_old_credentials_are_bounded() {
     store.renew("alpha", &token(3), later.now_ms + 1, &later).await.unwrap();
     let all = store.identities().await.unwrap();
     assert!(!all.credentials.contains_key(&[1; 32]) && all.credentials.len() == 2);
+}
+
+#[tokio::test]
+async fn a_certificate_is_on_record_as_long_as_it_can_be_shown() {
+    const YEAR_MS: i64 = 365 * 86_400_000;
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = store(&directory).await;
+    let certificate = |byte: u8, until_ms| NewCredential {
+        hash: [byte; 32],
+        kind: CredentialKind::Certificate,
+        valid_until_ms: Some(until_ms),
+    };
+    let first = Some(certificate(1, YEAR_MS));
+    let one = NewIdentity { credential: first, ..identity("alpha", Role::Probe, 0) };
+    assert!(store.enrol(&one, &by(0)).await.unwrap());
+    store.renew("alpha", &certificate(2, 3 * YEAR_MS), 10, &by(10)).await.unwrap();
+    let older = store.identities().await.unwrap().credentials[&[1; 32]].clone();
+    assert_eq!((older.valid_until_ms, older.not_after_ms), (Some(10), Some(YEAR_MS)));
+    let on_record = async |store: &mut SqliteStore, name: &str, now_ms| {
+        assert!(
+            store
+                .enrol(&identity(name, Role::Reader, name.as_bytes()[0]), &by(now_ms))
+                .await
+                .unwrap()
+        );
+        store.identities().await.unwrap().credentials.contains_key(&[1; 32])
+    };
+    assert!(on_record(&mut store, "a", YEAR_MS).await);
+    // One of before its end was noted may be of the longest kind.
+    let unknown = "UPDATE credential SET not_after_ms = NULL WHERE kind = 2";
+    sqlx::raw_sql(unknown).execute(&mut store.connection).await.unwrap();
+    assert!(on_record(&mut store, "b", 3_650 * 86_400_000).await);
+    assert!(!on_record(&mut store, "c", 3_650 * 86_400_000 + YEAR_MS).await);
 }
 
 #[tokio::test]
