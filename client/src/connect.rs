@@ -14,6 +14,7 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity
 use tonic::{Request, Status};
 use uptime_proto::MESSAGE_BYTES_MAX;
 use uptime_proto::v1::admin_client::AdminClient;
+use uptime_proto::address::{Plaintext, Scheme, scheme};
 use uptime_proto::v1::uptime_query_client::UptimeQueryClient;
 
 use crate::client::Client;
@@ -145,8 +146,9 @@ pub struct Options {
     bounds: Bounds,
 }
 
+    plaintext: Plaintext,
 impl Options {
-    /// The aggregator at `http://HOST:PORT` or `https://HOST:PORT`.
+    /// The aggregator at `https://HOST:PORT`, or at `http://HOST:PORT` on this host.
     #[must_use]
     pub fn new(url: impl Into<String>) -> Self {
         let bounds = Bounds {
@@ -154,16 +156,23 @@ impl Options {
             rows_max: ROWS_MAX,
             csv_bytes_max: CSV_BYTES_MAX,
         };
-        Self { url: url.into(), tls: Tls::default(), token: None, keepalive: KEEPALIVE, bounds }
+        Self {
+            url: url.into(),
+            tls: Tls::default(),
+            token: None,
+            plaintext: Plaintext::Loopback,
+            keepalive: KEEPALIVE,
+            bounds,
+        }
     }
 
-    /// For `https`: whom to trust and who we are. Without it, the system's certificates count.
+    /// For `https` only: whom to trust and who we are. Without it, the system's certificates count.
     #[must_use]
     pub fn tls(self, tls: Tls) -> Self {
         Self { tls, ..self }
     }
 
-    /// The token to show. Over `http` it travels in the clear.
+    /// The token to show. Over `http`, which is for this host alone, it travels in the clear.
     #[must_use]
     pub fn token(self, token: Token) -> Self {
         Self { token: Some(token), ..self }
@@ -173,6 +182,12 @@ impl Options {
     /// its pieces.
     #[must_use]
     pub fn answer_within(self, limit: Duration) -> Self {
+    /// Speaks `http` to other hosts, too: whoever is on the way reads the token and forges answers.
+    #[must_use]
+    pub fn insecure_plaintext_beyond_loopback(self) -> Self {
+        Self { plaintext: Plaintext::Anywhere, ..self }
+    }
+
         Self { bounds: Bounds { answer_within: limit, ..self.bounds }, ..self }
     }
 
@@ -198,8 +213,8 @@ impl Options {
     /// Connects.
     ///
     /// # Errors
-    /// [`Error::Address`] when the URL or a certificate cannot be used, [`Error::Unreachable`]
-    /// when nobody accepts a connection within five seconds.
+    /// [`Error::Address`] when the URL or a certificate cannot be used, or the URL is plaintext to
+    /// another host, [`Error::Unreachable`] when nobody accepts a connection within five seconds.
     pub async fn connect(self) -> Result<Client, Error> {
         let endpoint = self.endpoint()?;
         let unreachable = |detail: String| Error::Unreachable { url: self.url.clone(), detail };
@@ -234,15 +249,21 @@ impl Options {
             |detail: &str| Error::Address { url: self.url.clone(), detail: detail.to_owned() };
         let mut endpoint =
             Endpoint::from_shared(self.url.clone()).map_err(|error| unusable(&root(&error)))?;
-        // Of the text, as other schemes are read as http by the transport.
-        let scheme = self.url.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
-        match (scheme.as_deref(), endpoint.uri().host()) {
-            (Some("http"), Some(_)) => {}
-            (Some("https"), Some(_)) => {
-                let config = self.tls.config();
-                endpoint = endpoint.tls_config(config).map_err(|error| unusable(&root(&error)))?;
-            }
-            _ => return Err(unusable("it does not begin with http:// or https:// and a host")),
+    /// How the address is spoken to. Nobody is to believe that TLS is where it is not.
+    fn scheme(&self) -> Result<Scheme, Error> {
+        let unusable = |detail: String| Error::Address { url: self.url.clone(), detail };
+        match scheme(&self.url, self.plaintext).map_err(|fault| unusable(fault.to_string()))? {
+            Scheme::Http if self.tls != Tls::default() => Err(unusable(
+                "certificates are looked at over TLS only, and it does not begin with https://"
+                    .to_owned(),
+            )),
+            scheme => Ok(scheme),
+        }
+    }
+
+        if self.scheme()? == Scheme::Https {
+            let config = self.tls.config();
+            endpoint = endpoint.tls_config(config).map_err(|error| unusable(&root(&error)))?;
         }
         endpoint
             .user_agent(concat!("uptime-client/", env!("CARGO_PKG_VERSION")))
@@ -288,3 +309,23 @@ mod tests {
         }
     }
 }
+
+    #[tokio::test]
+    async fn plaintext_stays_on_this_host_unless_it_may_go_anywhere() {
+        let there = || Options::new("http://192.0.2.1:7640").token(Token::new("s3cret").unwrap());
+        let failure = there().connect().await.unwrap_err();
+        assert!(matches!(failure, Error::Address { .. }), "{failure:?}");
+        assert!(failure.to_string().contains("plaintext to another host"), "{failure}");
+        assert!(there().lazily().is_err());
+        assert!(there().insecure_plaintext_beyond_loopback().lazily().is_ok());
+        assert!(Options::new("http://localhost:7640").lazily().is_ok());
+    }
+
+    #[tokio::test]
+    async fn certificates_are_not_given_in_vain() {
+        let tls = Tls::new(Some("-----BEGIN CERTIFICATE-----".into()), None);
+        let options = Options::new("http://127.0.0.1:7640").tls(tls);
+        let failure = options.connect().await.unwrap_err();
+        assert!(matches!(failure, Error::Address { .. }), "{failure:?}");
+        assert!(failure.to_string().contains("over TLS only"), "{failure}");
+    }

@@ -12,8 +12,9 @@ use tonic_types::{FieldViolation, StatusExt};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The URL cannot be one of an aggregator, or the certificates for it cannot be used.
-    #[error("{url:?} cannot be asked ({detail}); http://HOST:PORT or https://HOST:PORT is wanted")]
+    /// The URL cannot be one of an aggregator or is plaintext to another host, or the certificates
+    /// for it cannot be used.
+    #[error("{url:?} cannot be asked: {detail}")]
     Address {
         /// As it was given.
         url: String,

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Request, Status, Streaming};
+use uptime_proto::address::{Plaintext, Scheme, scheme};
 use uptime_proto::convert::{Encoder, PartLimits, part_to_plain, samples_to_compact};
 use uptime_proto::v1::collector_client::CollectorClient;
 use uptime_proto::v1::{
@@ -572,7 +573,8 @@ fn message(message: ToAggregator) -> v1::ProbeMessage {
 async fn dial(address: &str, tls: &Tls) -> Result<Channel, String> {
     let mut endpoint =
         Endpoint::from_shared(address.to_owned()).map_err(|error| error.to_string())?;
-    if address.starts_with("https://") {
+    // Whether plaintext may be spoken there was asked when the settings were read.
+    if scheme(address, Plaintext::Anywhere) == Ok(Scheme::Https) {
         endpoint = endpoint.tls_config(tls.config()).map_err(|error| chain(&error))?;
     }
     endpoint

@@ -186,6 +186,6 @@ fn the_example_of_the_probe_is_complete_and_tells_the_defaults() {
     assert!(probe(&example.replace("yagna_url", "yagna_uri")).is_err());
 
     let command = uptime_probe::config::Cli::command();
-    let of_unit = ["token-file", "app-key-file", "spool-dir"];
+    let of_unit = ["token-file", "app-key-file", "spool-dir", "insecure-plaintext-beyond-loopback"];
     assert_eq!(names(&example), settings(&command, "run", &of_unit));
 }
