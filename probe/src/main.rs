@@ -42,7 +42,10 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(command(cli.command)) {
+    let done = runtime.block_on(command(cli.command));
+    // Nobody waits for a name server that was asked and given up.
+    runtime.shutdown_background();
+    match done {
         Ok(code) => code,
         Err(error) => {
             eprintln!("uptime-probe: {error:#}");

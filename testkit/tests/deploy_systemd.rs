@@ -3,12 +3,13 @@
 //!
 //! Wants `systemd-analyze`; where it is missing the tests fail, they do not pass unseen.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
 
@@ -102,6 +103,20 @@ fn the_binaries_take_the_command_lines_of_the_units() {
         seen += 1;
     }
     assert_eq!(seen, 4);
+}
+
+/// When the limit on a start is over systemd ends whatever runs and starts nothing, whether a command
+/// may fail or not.
+#[test]
+fn what_runs_before_the_probe_cannot_outlast_its_start_limit() {
+    let unit = unit("uptime-probe.service");
+    let limit = unit.lines().find_map(|line| line.strip_prefix("TimeoutStartSec="));
+    let limit = limit.and_then(|text| text.strip_suffix('s')).expect("seconds");
+    let limit = Duration::from_secs(limit.parse().unwrap());
+    let before = command_lines(&unit);
+    assert_eq!((before[0][1].as_str(), before[1][1].as_str()), ("check", "run"));
+    // Starting the program and closing what it opened are not in it.
+    assert!(uptime_probe::check::CHECK_WITHIN + Duration::from_secs(20) <= limit, "{limit:?}");
 }
 
 /// The example with its defaults, which stand behind a `#` without a space, in force.

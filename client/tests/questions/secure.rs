@@ -1,9 +1,15 @@
 //! TLS and tokens, with certificates made here.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 use tonic::transport::{Certificate, Identity, ServerTlsConfig};
 use uptime_client::{Client, Error, Options, Tls, Token, v1};
 
@@ -81,12 +87,6 @@ async fn only_the_right_authority_is_spoken_to_and_certificates_are_shown() {
     assert!(ran.err.contains("--ca-file: /nonexistent/ca.pem"), "{}", ran.err);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_token_is_shown_and_never_printed() {
-    let wanted = Script { authorization: Some("Bearer s3cret"), ..script() };
-    let there = Contrary::start(wanted).await;
-    let client = Client::connect(&there.url()).await.unwrap();
-    let failure = client.summary().await.unwrap_err();
 /// Leads connections to an aggregator, but for the second one, on which nothing is said.
 async fn second_is_silent(target: SocketAddr, cut: CancellationToken) -> (SocketAddr, JoinSet<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -156,6 +156,12 @@ async fn the_token_leaves_this_host_in_plaintext_only_where_a_flag_says_so() {
     assert_eq!(there.calls(), 0);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_is_shown_and_never_printed() {
+    let wanted = Script { authorization: Some("Bearer s3cret"), ..script() };
+    let there = Contrary::start(wanted).await;
+    let client = Client::connect(&there.url()).await.unwrap();
+    let failure = client.summary().await.unwrap_err();
     assert!(matches!(failure, Error::Denied { call: "GetSummary", .. }), "{failure:?}");
     let options = Options::new(there.url()).token(Token::new("s3cret").unwrap());
     let client = options.connect().await.unwrap();
