@@ -12,8 +12,8 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{Connection, Row};
 
 pub(super) use credentials::SCHEMA_AUTHORITIES;
-pub use credentials::{Credential, CredentialKind, NewCredential};
-use credentials::{add_credential, read_authority, read_credential};
+pub use credentials::{Credential, CredentialKind, NewCredential, credential_id};
+use credentials::{Ends, add_credential, end_at, end_older, read_authority, read_credential};
 
 use super::damage::vital;
 use super::sqlite::{SqliteStore, signed};
@@ -175,6 +175,10 @@ pub enum Changed {
     Revoked,
     /// The ticket was used, has ended, or never was.
     NoSuchTicket,
+    /// There is no such credential.
+    NoSuchCredential,
+    /// It has ended before.
+    Over,
 }
 
 /// The verbs that concern identities. As with [`super::Store`], what a call that returned `Ok`
@@ -199,12 +203,30 @@ pub trait IdentityStore: Send {
         by: &By,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// Gives a new proof. Older ones of the same kind end at `others_until_ms` at the latest.
+    /// Gives a new proof. Older ones, of whatever kind, end at `others_until_ms` at the latest, and
+    /// tickets at once.
     fn renew(
         &mut self,
         name: &str,
         credential: &NewCredential,
         others_until_ms: i64,
+        by: &By,
+    ) -> impl Future<Output = Result<Changed, StoreError>> + Send;
+
+    /// As [`IdentityStore::renew`], but certificates stay beside a new token, and tokens beside a new
+    /// certificate.
+    fn renew_kind(
+        &mut self,
+        name: &str,
+        credential: &NewCredential,
+        others_until_ms: i64,
+        by: &By,
+    ) -> impl Future<Output = Result<Changed, StoreError>> + Send;
+
+    /// Ends one credential now, by its hash.
+    fn end_credential(
+        &mut self,
+        hash: &[u8; 32],
         by: &By,
     ) -> impl Future<Output = Result<Changed, StoreError>> + Send;
 
@@ -394,6 +416,36 @@ impl SqliteStore {
         Ok(probes.into_iter().find(|probe| probe.name == name))
     }
 
+    async fn rotate(
+        &mut self,
+        name: &str,
+        credential: &NewCredential,
+        ends: Ends,
+        others_until_ms: i64,
+        by: &By,
+    ) -> Result<Changed, StoreError> {
+        let mut transaction = self.connection.begin_with("BEGIN IMMEDIATE").await?;
+        match standing(&mut transaction, name).await? {
+            None => return Ok(Changed::NoSuchName),
+            Some(true) => return Ok(Changed::Revoked),
+            Some(false) => {}
+        }
+        let (what, times) = ((credential.kind, ends), (others_until_ms, by.now_ms));
+        let ended = end_older(&mut transaction, name, what, times).await?;
+        add_credential(&mut transaction, name, credential, by.now_ms).await?;
+        let overlap_s = others_until_ms.saturating_sub(by.now_ms).max(0) / 1000;
+        let (kind, id) = (credential.kind.as_str(), credential_id(&credential.hash));
+        let older = match ended.as_slice() {
+            [] => "no older one ends".to_owned(),
+            ended => format!("within {overlap_s} s end: {}", ended.join(", ")),
+        };
+        let kept = if ends == Ends::SameKind { "; other kinds stay" } else { "" };
+        let detail = format!("new {kind} {id}; {older}{kept}");
+        add_line(&mut transaction, &line(by, "rotate", name, detail)).await?;
+        transaction.commit().await?;
+        Ok(Changed::Done)
+    }
+
     /// Ends a transaction that was begun by hand: with a commit if its work was done.
     async fn end<T>(&mut self, done: Result<T, StoreError>) -> Result<T, StoreError> {
         let how = if done.is_ok() { "COMMIT" } else { "ROLLBACK" };
@@ -495,25 +547,34 @@ impl IdentityStore for SqliteStore {
         others_until_ms: i64,
         by: &By,
     ) -> Result<Changed, StoreError> {
+        self.rotate(name, credential, Ends::All, others_until_ms, by).await
+    }
+
+    async fn renew_kind(
+        &mut self,
+        name: &str,
+        credential: &NewCredential,
+        others_until_ms: i64,
+        by: &By,
+    ) -> Result<Changed, StoreError> {
+        self.rotate(name, credential, Ends::SameKind, others_until_ms, by).await
+    }
+
+    async fn end_credential(&mut self, hash: &[u8; 32], by: &By) -> Result<Changed, StoreError> {
         let mut transaction = self.connection.begin_with("BEGIN IMMEDIATE").await?;
-        match standing(&mut transaction, name).await? {
-            None => return Ok(Changed::NoSuchName),
-            Some(true) => return Ok(Changed::Revoked),
-            Some(false) => {}
+        let select = "SELECT hash, name, kind, made_at_ms, valid_until_ms, not_after_ms
+             FROM credential WHERE hash = ?";
+        let row =
+            sqlx::query(select).bind(hash.as_slice()).fetch_optional(&mut *transaction).await?;
+        let Some((_, credential)) = row.as_ref().map(read_credential).transpose()? else {
+            return Ok(Changed::NoSuchCredential);
+        };
+        if credential.is_over(by.now_ms) {
+            return Ok(Changed::Over);
         }
-        let update = "UPDATE credential SET valid_until_ms = ?1 WHERE name = ?2 AND kind = ?3
-             AND (valid_until_ms IS NULL OR valid_until_ms > ?1)";
-        sqlx::query(update)
-            .bind(others_until_ms)
-            .bind(name)
-            .bind(credential.kind.code())
-            .execute(&mut *transaction)
-            .await?;
-        add_credential(&mut transaction, name, credential, by.now_ms).await?;
-        let overlap_s = others_until_ms.saturating_sub(by.now_ms).max(0) / 1000;
-        let kind = credential.kind.as_str();
-        let detail = format!("new {kind}; older ones end within {overlap_s} s");
-        add_line(&mut transaction, &line(by, "rotate", name, detail)).await?;
+        end_at(&mut transaction, hash, by.now_ms).await?;
+        let detail = format!("{} {}", credential.kind.as_str(), credential_id(hash));
+        add_line(&mut transaction, &line(by, "end", &credential.name, detail)).await?;
         transaction.commit().await?;
         Ok(Changed::Done)
     }
@@ -540,11 +601,7 @@ impl IdentityStore for SqliteStore {
             return Ok((Changed::Revoked, Some(name)));
         }
         // Not deleted: whoever comes with it again is to be known by name in the trail.
-        sqlx::query("UPDATE credential SET valid_until_ms = ? WHERE hash = ?")
-            .bind(by.now_ms)
-            .bind(ticket.as_slice())
-            .execute(&mut *transaction)
-            .await?;
+        end_at(&mut transaction, ticket, by.now_ms).await?;
         let (kind, valid_until_ms) = (CredentialKind::Token, None);
         let credential = NewCredential { hash: *token, kind, valid_until_ms };
         add_credential(&mut transaction, &name, &credential, by.now_ms).await?;

@@ -26,7 +26,8 @@ impl Desk {
     }
 
     async fn rotate(&mut self, name: &str, overlap_s: u32) -> Result<String, Status> {
-        let request = v1::RotateProbeRequest { name: name.to_owned(), overlap_s };
+        let request =
+            v1::RotateProbeRequest { name: name.to_owned(), overlap_s, ..Default::default() };
         Ok(self.client.rotate_probe(self.caller.request(request)).await?.into_inner().token)
     }
 

@@ -3,6 +3,8 @@
 //!
 //! Refuses to judge: whether a proof is good now is decided in `access`.
 
+use std::fmt::Write;
+
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
@@ -19,6 +21,8 @@ CREATE TABLE authority (hash BLOB PRIMARY KEY) WITHOUT ROWID, STRICT;
 /// A token or ticket that ended so long ago tells nobody anything any more. A certificate may be
 /// shown until its own end, so what ended it is on record until then, too.
 pub(super) const ENDED_KEPT_MS: i64 = 90 * 86_400_000;
+/// Of so many bytes of its hash the id of a credential is made.
+const ID_BYTES: usize = 6;
 /// No certificate is issued for longer. Those of which no end is on record are kept so long.
 const CERTIFICATE_MS_MAX: i64 = 3_650 * 86_400_000;
 
@@ -77,6 +81,25 @@ pub struct Credential {
     pub not_after_ms: Option<i64>,
 }
 
+impl Credential {
+    /// Whether it proves nothing any more.
+    #[must_use]
+    pub fn is_over(&self, now_ms: i64) -> bool {
+        self.valid_until_ms.is_some_and(|until_ms| until_ms <= now_ms)
+    }
+}
+
+/// What people call a credential by: the first digits of its hash, which tell nothing of it.
+#[must_use]
+pub fn credential_id(hash: &[u8; 32]) -> String {
+    let mut id = String::new();
+    for byte in &hash[..ID_BYTES] {
+        // Writing to a text cannot fail.
+        write!(id, "{byte:02x}").ok();
+    }
+    id
+}
+
 /// A credential that is new.
 #[derive(Clone, Copy)]
 pub struct NewCredential {
@@ -122,5 +145,61 @@ pub(super) async fn add_credential(
         .bind(CERTIFICATE_MS_MAX)
         .execute(connection)
         .await?;
+    Ok(())
+}
+
+/// Which credentials a rotation ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ends {
+    /// All there are.
+    All,
+    /// Those of the kind that is given anew.
+    SameKind,
+}
+
+impl Ends {
+    fn ends(self, older: CredentialKind, newer: CredentialKind) -> bool {
+        // A ticket becomes a token.
+        let made_of = |kind| match kind {
+            CredentialKind::Ticket => CredentialKind::Token,
+            other => other,
+        };
+        self == Self::All || made_of(older) == made_of(newer)
+    }
+}
+
+/// Ends what an identity has, at `until_ms` at the latest; answers what that is. Tickets end at
+/// once: what they are exchanged for would be newer than what takes their place.
+pub(super) async fn end_older(
+    connection: &mut SqliteConnection,
+    name: &str,
+    (newer, ends): (CredentialKind, Ends),
+    (until_ms, now_ms): (i64, i64),
+) -> Result<Vec<String>, StoreError> {
+    let select = "SELECT hash, name, kind, made_at_ms, valid_until_ms, not_after_ms
+         FROM credential WHERE name = ? ORDER BY made_at_ms, hash";
+    let rows = sqlx::query(select).bind(name).fetch_all(&mut *connection).await?;
+    let mut ended = Vec::new();
+    for row in &rows {
+        let (hash, older) = read_credential(row)?;
+        if older.is_over(now_ms) || !ends.ends(older.kind, newer) {
+            continue;
+        }
+        let until_ms = if older.kind == CredentialKind::Ticket { now_ms } else { until_ms };
+        end_at(connection, &hash, until_ms).await?;
+        ended.push(format!("{} {}", older.kind.as_str(), credential_id(&hash)));
+    }
+    Ok(ended)
+}
+
+/// Ends a credential at that time at the latest.
+pub(super) async fn end_at(
+    connection: &mut SqliteConnection,
+    hash: &[u8; 32],
+    until_ms: i64,
+) -> sqlx::Result<()> {
+    let update = "UPDATE credential SET valid_until_ms = ?1 WHERE hash = ?2
+         AND (valid_until_ms IS NULL OR valid_until_ms > ?1)";
+    sqlx::query(update).bind(until_ms).bind(hash.as_slice()).execute(connection).await?;
     Ok(())
 }

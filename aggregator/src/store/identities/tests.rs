@@ -118,6 +118,11 @@ async fn a_ticket_is_good_once() {
         assert!(store.enrol(&one, &by(0)).await.unwrap());
     }
     store.revoke("gone", &by(1)).await.unwrap();
+    // What it would be exchanged for would be newer than what takes its place.
+    let renewed =
+        NewIdentity { credential: Some(ticket(4, 100)), ..identity("renewed", Role::Probe, 0) };
+    assert!(store.enrol(&renewed, &by(0)).await.unwrap());
+    store.renew("renewed", &token(44), 100, &by(2)).await.unwrap();
     let redeem = async |store: &mut SqliteStore, ticket: u8, token: u8| {
         store.redeem(&[ticket; 32], &[token; 32], &by(20)).await.unwrap()
     };
@@ -127,11 +132,12 @@ async fn a_ticket_is_good_once() {
     assert_eq!(redeem(&mut store, 2, 13).await, (Changed::NoSuchTicket, name("late")));
     assert_eq!(redeem(&mut store, 3, 14).await, (Changed::Revoked, name("gone")));
     assert_eq!(redeem(&mut store, 9, 15).await, (Changed::NoSuchTicket, None));
+    assert_eq!(redeem(&mut store, 4, 17).await, (Changed::NoSuchTicket, name("renewed")));
     // A token is no ticket.
     assert_eq!(redeem(&mut store, 11, 16).await, (Changed::NoSuchTicket, None));
     let all = store.identities().await.unwrap();
-    let tokens: Vec<&Credential> =
-        all.credentials.values().filter(|one| one.kind == CredentialKind::Token).collect();
+    let alphas = all.credentials.values().filter(|one| one.name == "alpha");
+    let tokens: Vec<&Credential> = alphas.filter(|one| one.kind == CredentialKind::Token).collect();
     assert_eq!(tokens.len(), 1);
     assert_eq!((tokens[0].name.as_str(), tokens[0].valid_until_ms), ("alpha", None));
     assert_eq!(actions(&store.trail(None, 1).await.unwrap()), [("join", "alpha")]);
