@@ -108,6 +108,8 @@ pub enum Found {
     CouldNotLook,
     /// It did not ask about this node.
     NotAsked,
+    /// The operator took what it reported out of the count.
+    TakenOut,
 }
 
 /// Whether a part enters the count.
@@ -146,6 +148,10 @@ impl Found {
         if holds(EvidenceClass::Failed) {
             return Self::DaemonError;
         }
+        let taken_out = |part: &PartEvidence| part.retracted && part.kind != market;
+        if counting().next().is_none() && probe.parts.iter().any(taken_out) {
+            return Self::TakenOut;
+        }
         let lookup = |part: &PartEvidence| part.kind == PartKind::Lookup as i32;
         let mut blind = counting().filter(|part| is_blind(part)).peekable();
         let nothing_else = blind.peek().is_some() && counting().all(is_blind);
@@ -162,6 +168,7 @@ impl Found {
             Self::DaemonError => "asked, but its daemon gave an error",
             Self::CouldNotLook => "could not look",
             Self::NotAsked => "did not ask about it",
+            Self::TakenOut => "has no report that counts",
         }
     }
 }
@@ -176,9 +183,7 @@ pub fn vote(probe: &v1::ProbeEvidence) -> String {
         Found::Unreachable => {
             format!("That does not count: {}.", ineligibilities(&probe.ineligibilities))
         }
-        Found::NotAsked if probe.parts.iter().any(|part| part.retracted) => {
-            "The operator took what it reported out of the count.".to_owned()
-        }
+        Found::TakenOut => "The operator took what it reported out of the count.".to_owned(),
         Found::DaemonError | Found::CouldNotLook | Found::NotAsked => {
             let mut others = probe.ineligibilities.clone();
             others.retain(|why| *why != did_not_look);
@@ -294,7 +299,9 @@ fn finding(class: EvidenceClass, part: &PartEvidence, setting: &Setting<'_>) -> 
         }
         EvidenceClass::Failed => {
             let why = reason_on_wire(part.reason);
-            format!("asked, but its own daemon gave an error: {why}; that says nothing of the node")
+            format!(
+                "asked, but its own daemon gave an error: {why}; that says nothing about the node"
+            )
         }
         EvidenceClass::AskedEarlier => standing(setting),
         EvidenceClass::Unspecified => "it does not say what it found".to_owned(),
@@ -309,7 +316,10 @@ fn age(age_ms: i32) -> String {
 fn relay_knew(part: &PartEvidence, freshness_s: Option<u32>) -> String {
     match (part.seen_age_ms, freshness_s) {
         (Some(age_ms), Some(limit)) => {
-            format!("the relay last saw it {} before, more than {limit} s", age(age_ms))
+            format!(
+                "the relay last saw it {} before (a sign of life is at most {limit} s old)",
+                age(age_ms)
+            )
         }
         (Some(age_ms), None) => format!("the relay last saw it {} before", age(age_ms)),
         (None, _) if part.age_kept => "the relay did not know it".to_owned(),

@@ -258,7 +258,7 @@ async fn a_node_is_told_whole() {
          no vote.</span>",
         "<bdi>gamma</bdi></strong> did not ask about it.",
         "asked, but its own daemon gave an error: its yagna daemon answered the network question \
-         with an error; that says nothing of the node.",
+         with an error; that says nothing about the node.",
         "look-up: not asked.",
     ] {
         assert!(html.contains(wanted), "{wanted}: {html}");

@@ -65,8 +65,8 @@ fn what_a_part_says() {
         ),
         (
             aged,
-            "look-up: the relay last saw it 4 min 3 s before, more than 20 s; asked directly (2 \
-             times, 4 s each): no answer",
+            "look-up: the relay last saw it 4 min 3 s before (a sign of life is at most 20 s old); asked \
+             directly (2 times, 4 s each): no answer",
         ),
         (
             lost,
@@ -81,7 +81,7 @@ fn what_a_part_says() {
         (
             failed(3, FAILED),
             "look-up: asked, but its own daemon gave an error: its yagna daemon answered the \
-             network question with an error; that says nothing of the node",
+             network question with an error; that says nothing about the node",
         ),
         (
             failed(0, &[]),
@@ -115,6 +115,10 @@ fn what_a_part_says() {
     ] {
         assert_eq!(super::part(&part, &setting), wanted);
     }
+}
+
+#[test]
+fn what_a_part_says_where_less_is_known() {
     let bare = Setting::default();
     let words = super::part(&lookup(GONE_EARLIER), &bare);
     assert!(words.ends_with("still stand; their round is no longer known"), "{words}");
@@ -151,7 +155,10 @@ fn what_a_probe_found_in_all() {
         // The market says nothing of life.
         (vec![market(lookup(OFFER))], Found::NotAsked),
         (vec![market(failed(0, &[]))], Found::NotAsked),
-        (vec![gone(lookup(SEEN))], Found::NotAsked),
+        (vec![gone(lookup(SEEN))], Found::TakenOut),
+        (vec![gone(lookup(SEEN)), market(lookup(OFFER))], Found::TakenOut),
+        (vec![gone(lookup(SEEN)), lookup(&[])], Found::NotAsked),
+        (vec![gone(market(lookup(OFFER)))], Found::NotAsked),
         (vec![outranked(lookup(SEEN)), lookup(GONE)], Found::Unreachable),
     ] {
         assert_eq!(Found::of(&probe(parts.clone())), wanted, "{parts:?}");
@@ -168,7 +175,10 @@ fn nothing_never_stands_above_what_another_part_found() {
     let silent = "look-up: not asked".to_owned();
     for outcome in [lookup(GONE), lookup(ANSWERED), failed(1, FAILED), failed(0, &[])] {
         let words = super::part(&outcome, &Setting::default());
-        assert_eq!(told(vec![lookup(&[]), outcome.clone(), lookup(&[])]), [words.clone()]);
+        assert_eq!(
+            told(vec![lookup(&[]), outcome.clone(), lookup(&[])]),
+            std::slice::from_ref(&words)
+        );
         // What does not count does not silence.
         let retracted = PartEvidence { retracted: true, ..outcome };
         assert_eq!(told(vec![lookup(&[]), retracted]), [silent.clone(), words]);
@@ -214,7 +224,7 @@ fn whether_it_counts() {
         (
             vec![retracted],
             &[],
-            "did not ask about it. The operator took what it reported out of the count.",
+            "has no report that counts. The operator took what it reported out of the count.",
         ),
     ] {
         assert_eq!(of(parts.clone(), why), wanted, "{parts:?}");
