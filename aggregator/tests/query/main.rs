@@ -159,8 +159,8 @@ async fn a_round_is_explained_down_to_who_saw_what() {
     );
 }
 
-/// Who was not asked again is told since when; and of rounds long ago nobody says that the relay did
-/// not know a node. A daemon's error is told apart from silence, and makes no probe ail.
+/// Who was not asked again is told since when; and of rounds long ago nobody says that the relay
+/// did not know a node. A daemon's error is told apart from silence, and makes no probe ail.
 #[tokio::test]
 async fn what_was_asked_is_told_from_what_was_not() {
     let directory = tempfile::tempdir().unwrap();

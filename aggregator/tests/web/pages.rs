@@ -254,8 +254,8 @@ async fn a_node_is_told_whole() {
     for wanted in [
         "<strong>Unknown: no probe that could see well looked for it. 1 probe asked, but its own \
          daemon gave an error. That says nothing about the node.</strong>",
-        "<bdi>alpha</bdi></strong> asked, but its daemon gave an error. <span class=\"soft\">It has \
-         no vote.</span>",
+        "<bdi>alpha</bdi></strong> asked, but its daemon gave an error. \
+         <span class=\"soft\">It has no vote.</span>",
         "<bdi>gamma</bdi></strong> did not ask about it.",
         "asked, but its own daemon gave an error: its yagna daemon answered the network question \
          with an error; that says nothing about the node.",

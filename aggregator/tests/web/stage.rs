@@ -34,8 +34,8 @@ pub(crate) const HOSTILE: &str = "<script>alert(\"1\")</script>'&`\u{202e}\u{0}\
 pub(crate) const HOSTILE_SUBNET: &str = "pub\"><img src=x onerror=alert(2)>\u{2066}";
 pub(crate) const HOSTILE_PROBE: &str = "beta</table><script>alert(3)</script>\u{202e}";
 
-/// Node 0 is always up, 1 goes down at midnight, 2 is never found nor missed, 3 was down for a while; 4
-/// has a hostile name and subnet; the others are up.
+/// Node 0 is always up, 1 goes down at midnight, 2 is never found nor missed, 3 was down for a
+/// while; 4 has a hostile name and subnet; the others are up.
 pub(crate) const NODES: u64 = 12;
 
 pub(crate) fn node(number: u64) -> NodeId {
@@ -69,8 +69,8 @@ fn is_found(number: u64, at: u64) -> bool {
     }
 }
 
-/// Parts of one probe and round. The third probe could not look at the market; in the last round the
-/// first one's daemon gave an error when it asked about node 2.
+/// Parts of one probe and round. The third probe could not look at the market; in the last round
+/// the first one's daemon gave an error when it asked about node 2.
 fn parts(probe: u64, at: u64) -> Vec<Part> {
     let period = Period::new(u32::try_from(PERIOD_S).unwrap()).unwrap();
     let round = Round::new(MIDNIGHT_S - ROUNDS / 2 * PERIOD_S + at * PERIOD_S, period).unwrap();
