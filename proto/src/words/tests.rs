@@ -65,8 +65,8 @@ fn what_a_part_says() {
         ),
         (
             aged,
-            "look-up: the relay last saw it 4 min 3 s before (a sign of life is at most 20 s old); asked \
-             directly (2 times, 4 s each): no answer",
+            "look-up: the relay last saw it 4 min 3 s before (a sign of life is at most 20 s old); \
+             asked directly (2 times, 4 s each): no answer",
         ),
         (
             lost,
@@ -103,8 +103,8 @@ fn what_a_part_says() {
         (lookup(ANSWERED), "look-up: asked directly: it answered"),
         (
             of(PartKind::Market, lookup(OFFER)),
-            "market of public: its offer was there, which is no sign of life: an offer outlives its \
-             node by up to an hour",
+            "market of public: its offer was there, which is no sign of life: an offer outlives \
+             its node by up to an hour",
         ),
         (of(PartKind::Market, lookup(&[])), "market of public: no offer of it was there"),
         (of(PartKind::Relay, lookup(&[])), "list of the relay: it was not there, or not fresh"),
