@@ -160,6 +160,8 @@ struct Probe {
     looked: u64,
     #[prost(uint64, tag = "7")]
     found: u64,
+    #[prost(uint64, tag = "8")]
+    failed_nodes: u64,
 }
 
 /// Columns over the nodes of a piece.
@@ -267,6 +269,7 @@ fn summary(summary: &RoundSummary) -> Summary {
         offers: probe.offers,
         looked: probe.tallied.looked,
         found: probe.tallied.found,
+        failed_nodes: probe.failed_nodes,
     };
     Summary {
         start_s: summary.round.start_s(),
@@ -297,8 +300,9 @@ fn read_summary(kept: Summary) -> Result<RoundSummary, KeptError> {
         }
         let ballot = Ballot { eligible: probe.eligible, ..Ballot::default() };
         let tallied = Tallied { looked: probe.looked, found: probe.found };
-        let offers = probe.offers;
-        let round = ProbeRound { ballot, ineligibilities, could_not_look, offers, tallied };
+        let Probe { offers, failed_nodes, .. } = probe;
+        let round =
+            ProbeRound { ballot, ineligibilities, could_not_look, failed_nodes, offers, tallied };
         Ok((probe.number, round))
     };
     Ok(RoundSummary {

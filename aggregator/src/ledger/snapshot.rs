@@ -86,6 +86,11 @@ pub struct NodeView<'a> {
     pub verdict: Verdict,
     /// Since when that verdict has stood, unix seconds; 0: it was never decided.
     pub verdict_since_s: u64,
+    /// Since when the last decided verdict has stood, unknown rounds aside, as far as is known round
+    /// by round; unix seconds; 0: it was never decided.
+    pub state_since_s: u64,
+    /// The unknown rounds in that time, those after the last decided round aside.
+    pub state_unknown_rounds: u64,
     /// The round of its first offer.
     pub first_seen_s: u64,
     /// Unix milliseconds.
@@ -366,6 +371,8 @@ impl Snapshot {
         let subnets = node.subnets.iter(first_seen_s).filter(|(_, from_s)| *from_s < end_s);
         let subnets = subnets.filter_map(|(at, _)| self.subnets.get(at as usize));
         let since_s = node.timeline.last_start_s();
+        let standing = node.timeline.standing(first_seen_s);
+        let unknown = standing.iter().flat_map(|standing| &standing.unknown);
         let flapping_from_s = end_s.saturating_sub(FLAPPING_WITHIN_S);
         let changes = node.timeline.changes_since(flapping_from_s.max(first_seen_s));
         NodeView {
@@ -374,6 +381,10 @@ impl Snapshot {
             is_online,
             verdict: node.timeline.at(end_s.saturating_sub(1)),
             verdict_since_s: since_s.map_or(0, |since| since.max(first_seen_s)),
+            state_unknown_rounds: unknown
+                .map(|(from_s, to_s)| self.epochs.rounds_between(*from_s, *to_s))
+                .sum(),
+            state_since_s: standing.as_ref().map_or(0, |standing| standing.since_s),
             first_seen_s,
             last_seen_ms,
             retired,

@@ -34,8 +34,8 @@ pub(crate) const HOSTILE: &str = "<script>alert(\"1\")</script>'&`\u{202e}\u{0}\
 pub(crate) const HOSTILE_SUBNET: &str = "pub\"><img src=x onerror=alert(2)>\u{2066}";
 pub(crate) const HOSTILE_PROBE: &str = "beta</table><script>alert(3)</script>\u{202e}";
 
-/// Node 0 is always up, 1 goes down at midnight, 2 is never looked for, 3 was down for a while; 4
-/// has a hostile name and subnet; the others are up.
+/// Node 0 is always up, 1 goes down at midnight, 2 is never found nor missed, 3 was down for a
+/// while; 4 has a hostile name and subnet; the others are up.
 pub(crate) const NODES: u64 = 12;
 
 pub(crate) fn node(number: u64) -> NodeId {
@@ -69,7 +69,8 @@ fn is_found(number: u64, at: u64) -> bool {
     }
 }
 
-/// Parts of one probe and round. The third probe could not look at the market.
+/// Parts of one probe and round. The third probe could not look at the market; in the last round
+/// the first one's daemon gave an error when it asked about node 2.
 fn parts(probe: u64, at: u64) -> Vec<Part> {
     let period = Period::new(u32::try_from(PERIOD_S).unwrap()).unwrap();
     let round = Round::new(MIDNIGHT_S - ROUNDS / 2 * PERIOD_S + at * PERIOD_S, period).unwrap();
@@ -101,7 +102,16 @@ fn parts(probe: u64, at: u64) -> Vec<Part> {
     };
     let sets =
         Sets::default().with(Class::Seen, looked(true)).with(Class::Unreachable, looked(false));
-    market.into_iter().chain([part("", Kind::Lookup, Outcome::Looked, sets)]).collect()
+    let mut parts = market;
+    parts.push(part("", Kind::Lookup, Outcome::Looked, sets));
+    if probe == 1 && at + 1 == ROUNDS {
+        let failed = Outcome::CouldNotLook(Reason::NetError);
+        let sets = Sets::default().with(Class::Failed, vec![node(2)]);
+        let mut failed = part("", Kind::Lookup, failed, sets);
+        failed.key.number = 1;
+        parts.push(failed);
+    }
+    parts
 }
 
 /// Follows nothing and looks for no certificates: nothing here speaks TLS.
