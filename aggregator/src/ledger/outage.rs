@@ -95,7 +95,8 @@ mod tests {
             let mut down_s = 0;
             for outage in &all {
                 let inside = timeline.tally(outage.from_s, outage.to_s, &epochs);
-                let unknown_s: u64 = outage.unknown.iter().map(|(from_s, to_s)| to_s - from_s).sum();
+                let lengths = outage.unknown.iter().map(|(from_s, to_s)| to_s - from_s);
+                let unknown_s: u64 = lengths.sum();
                 prop_assert_eq!((inside.up_s, inside.unknown_s), (0, unknown_s), "{:?}", outage);
                 down_s += outage.to_s - outage.from_s - unknown_s;
             }

@@ -1,8 +1,8 @@
 //! When a node that shows no life is looked up no more.
 //!
 //! Pure. Owns the rule of the accounting page: a node is retired after so many seconds of decided
-//! rounds without a sign of life, and an offer brings it back. Rounds that nobody could decide do not
-//! count, so nobody is retired while no probe looks.
+//! rounds without a sign of life, and an offer brings it back. Rounds that nobody could decide do
+//! not count, so nobody is retired while no probe looks.
 
 use uptime_proto::Epochs;
 
@@ -27,15 +27,15 @@ impl<'a> Rule<'a> {
         Self { epochs, after_s, end_s }
     }
 
-    /// The start of the first round that counts as silent: after the one with the last sign of life,
-    /// or, where there was none, the first one of all.
+    /// The start of the first round that counts as silent: after the one with the last sign of
+    /// life, or, where there was none, the first one of all.
     pub(super) fn silent_from_s(&self, first_seen_s: u64, last_seen_ms: Option<i64>) -> u64 {
         let after = |seen_ms| self.epochs.round_at_ms(seen_ms).end_s();
         last_seen_ms.map_or(first_seen_s, |seen_ms| after(seen_ms).max(first_seen_s))
     }
 
-    /// From when on a node is retired that has been silent since then, were it not for offers; `None`:
-    /// not by the end of the round.
+    /// From when on a node is retired that has been silent since then, were it not for offers;
+    /// `None`: not by the end of the round.
     pub(super) fn retires_at_s(&self, node: &Node, silent_from_s: u64) -> Option<u64> {
         let (from_s, silent_s) = node.silent_before(silent_from_s);
         let left_s = self.after_s.saturating_sub(silent_s);

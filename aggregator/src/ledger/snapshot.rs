@@ -86,8 +86,8 @@ pub struct NodeView<'a> {
     pub verdict: Verdict,
     /// Since when that verdict has stood, unix seconds; 0: it was never decided.
     pub verdict_since_s: u64,
-    /// Since when the last decided verdict has stood, unknown rounds aside, as far as is known round
-    /// by round; unix seconds; 0: it was never decided.
+    /// Since when the last decided verdict has stood, unknown rounds aside, as far as is known
+    /// round by round; unix seconds; 0: it was never decided.
     pub state_since_s: u64,
     /// The unknown rounds in that time, those after the last decided round aside.
     pub state_unknown_rounds: u64,
@@ -575,7 +575,8 @@ impl Snapshot {
             && self.retired_at(node, last_seen_ms, offered_ms, self.closed_end_s())
     }
 
-    /// Whether it was retired when a round ended. The last offer is only asked for where it matters.
+    /// Whether it was retired when a round ended. The last offer is only asked for where it
+    /// matters.
     fn retired_at(
         &self,
         node: &Node,

@@ -133,8 +133,8 @@ fn head(html: &mut String, snapshot: &Snapshot, view: &NodeView<'_>, told: &Told
 
 fn windows(html: &mut String, snapshot: &Snapshot, view: &NodeView<'_>) {
     html.push_str(
-        "<div class=\"scroll\"><table><caption>Uptime, and the share of time that was up or down and \
-         not unknown</caption><thead><tr><th scope=\"col\">Window</th>\
+        "<div class=\"scroll\"><table><caption>Uptime, and the share of time that was up or \
+         down and not unknown</caption><thead><tr><th scope=\"col\">Window</th>\
          <th scope=\"col\" class=\"n\">Uptime</th><th scope=\"col\" class=\"n\">Coverage</th>\
          <th scope=\"col\" class=\"n wide\">Up</th><th scope=\"col\" class=\"n wide\">Down</th>\
          <th scope=\"col\" class=\"n wide\">Unknown</th></tr></thead><tbody>\n",
