@@ -8,6 +8,7 @@ mod agreement;
 mod closing;
 mod history;
 mod keeping;
+mod lookups;
 mod numbering;
 mod rebuilding;
 
@@ -35,10 +36,7 @@ use super::nodes::NodeTable;
 use super::past::{Past, past_of};
 use super::snapshot::{ProbeStatus, Snapshot, Surroundings};
 use super::state::State;
-use super::verdict::at_least;
-use super::{
-    Greeting, Ledger, LookupState, PartOutcome, QUEUE_MAX, Request, Submission, Unavailable,
-};
+use super::{Greeting, Ledger, PartOutcome, QUEUE_MAX, Request, Submission, Unavailable};
 use crate::clock::now_unix_ms;
 use crate::store::{Batch, Identities, ProbeRecord, Put, Store, StoreError};
 use closing::Done;
@@ -584,52 +582,6 @@ impl<S: Store> Owner<S> {
                 tracing::warn!(probe = status.name, "a part came with another content before");
             }
         }
-    }
-
-    fn lookups(&mut self, round_s: u64) -> LookupState {
-        let names = self.nodes.names();
-        let snapshot = self.snapshots.borrow().clone();
-        let mut candidates = self.state.offered_anywhere();
-        let retired: RoaringBitmap =
-            candidates.iter().filter(|number| snapshot.is_retired(*number)).collect();
-        candidates -= retired;
-        let found = self.state.window().get(&round_s).map_or_else(RoaringBitmap::new, |facts| {
-            let mut by_probe: BTreeMap<u32, RoaringBitmap> = BTreeMap::new();
-            for fact in facts.facts() {
-                *by_probe.entry(fact.key.probe).or_default() |= fact.positive();
-            }
-            let k = self.state.epochs().at(round_s).positive_probes_min;
-            at_least(by_probe.values(), k)
-        });
-        let could_look = self.state.summaries().back().map_or_else(Vec::new, |summary| {
-            let looked = summary.probes.iter().filter(|(_, probe)| {
-                !probe.ineligibilities.contains(&super::evidence::Ineligibility::DidNotLook)
-            });
-            looked.map(|(probe, _)| *probe).collect()
-        });
-        let last_alive = self.last_alive(&candidates - &found);
-        LookupState { names, candidates, found, last_alive, could_look }
-    }
-
-    /// Which probe had the latest sign of life from each of these nodes.
-    fn last_alive(&self, mut nodes: RoaringBitmap) -> BTreeMap<u32, RoaringBitmap> {
-        let mut last: BTreeMap<u32, RoaringBitmap> = BTreeMap::new();
-        for facts in self.state.window().values().rev() {
-            let mut alive: Vec<_> = facts
-                .facts()
-                .map(|fact| (fact.observed_at_ms, fact.key.probe, fact.positive() & &nodes))
-                .filter(|(.., alive)| !alive.is_empty())
-                .collect();
-            alive.sort_by_key(|(observed_at_ms, ..)| std::cmp::Reverse(*observed_at_ms));
-            for (_, probe, alive) in alive {
-                *last.entry(probe).or_default() |= &alive & &nodes;
-                nodes -= alive;
-            }
-            if nodes.is_empty() {
-                break;
-            }
-        }
-        last
     }
 
     fn publish(&mut self) {
