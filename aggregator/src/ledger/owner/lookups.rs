@@ -1,7 +1,8 @@
 //! Where the look-ups of an open round stand.
 //!
-//! Owns what is told to those who share look-ups out: whom to ask about, who is found already, which
-//! probes can look, and which one last saw each suspect alive. Refuses to choose: `ingest` does.
+//! Owns what is told to those who share look-ups out: whom to ask about, who is found already,
+//! which probes can look, and which one last saw each suspect alive. Refuses to choose: `ingest`
+//! does.
 
 use std::collections::BTreeMap;
 
