@@ -1,10 +1,10 @@
-//! How long a death takes to reach the CSV: `detect_down_…` where the host is gone and nobody answers,
-//! `detect_refused_…` where the process died and its host lives.
+//! How long a death takes to reach the CSV: `detect_down_…` where the host is gone and nobody
+//! answers, `detect_refused_…` where the process died and its host lives.
 //!
-//! Everything runs as it would in the field, in real time: an aggregator and three probes as processes
-//! of their own, each beside a stand-in daemon. Providers die one by one, without a word: first those
-//! whose process dies, then those whose host goes. Refuses a figure where a living provider was ever
-//! shown as down, or a dead one as up again.
+//! Everything runs as it would in the field, in real time: an aggregator and three probes as
+//! processes of their own, each beside a stand-in daemon. Providers die one by one, without a word:
+//! first those whose process dies, then those whose host goes. Refuses a figure where a living
+//! provider was ever shown as down, or a dead one as up again.
 
 use std::collections::HashMap;
 use std::fs::File;
