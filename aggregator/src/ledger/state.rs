@@ -229,8 +229,7 @@ impl State {
             if let Some(node) = self.nodes.get_mut(number) {
                 let first_seen_s = node.first_seen_s.unwrap_or(0);
                 let silent_from_s = rule.silent_from_s(first_seen_s, seen_ms);
-                let silent_s = rule.silent_s(node, silent_from_s, offered_s);
-                Arc::make_mut(node).carry(to_s, silent_s, &epochs);
+                Arc::make_mut(node).carry(to_s, silent_from_s, offered_s(), &epochs);
             }
         }
         self.carried_to_s = to_s;
