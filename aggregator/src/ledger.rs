@@ -28,6 +28,7 @@ pub mod state;
 pub mod timeline;
 pub mod uptime;
 pub mod verdict;
+mod vouched;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -193,8 +193,8 @@ struct Nodes {
     /// Of nodes with several subnets, beside each: its first offer there, seconds after first seen.
     #[prost(uint64, repeated, tag = "11")]
     offered_after_s: Vec<u64>,
-    /// Two per node, where any is not 0: of the carried rounds, decided seconds of silence and since
-    /// the last offer. States written before 0.2 have none.
+    /// Two per node, where any is not 0: of the carried rounds, decided seconds of silence and
+    /// since the last offer. States written before 0.2 have none.
     #[prost(uint64, repeated, tag = "12")]
     silent_s: Vec<u64>,
 }

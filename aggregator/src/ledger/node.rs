@@ -174,7 +174,8 @@ impl Node {
         }
     }
 
-    /// Decided seconds from a moment to another: from the first silent round, or from the last offer.
+    /// Decided seconds from a moment to another: from the first silent round, or from the last
+    /// offer.
     pub(super) fn decided_since(&self, from_s: u64, to_s: u64, is_silence: bool) -> u64 {
         let rolled = self.rolled();
         let known_s = if is_silence { rolled.silent_s } else { rolled.since_offer_s };
@@ -211,8 +212,8 @@ impl Node {
         node
     }
 
-    /// Forgets the rounds before this one, but for their sums, and how much of them was decided since
-    /// the node fell silent and since it offered last.
+    /// Forgets the rounds before this one, but for their sums, and how much of them was decided
+    /// since the node fell silent and since it offered last.
     pub(super) fn carry(
         &mut self,
         to_s: u64,

@@ -43,7 +43,7 @@ use closing::Done;
 use history::mark_dirty;
 pub use history::that_count;
 pub(super) use history::{fold, judge, read_around, slack_s};
-pub(super) use keeping::{base, base_for, pack_before_s};
+pub(super) use keeping::{base, base_for, has_expired, pack_before_s};
 pub use keeping::{kept_state_agrees, last_over};
 use numbering::{names_of, subnets_brought};
 use rebuilding::{Beside, Pending, ended};

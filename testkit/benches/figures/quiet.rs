@@ -1,11 +1,11 @@
-//! What dead providers cost the operators of daemons: `dead_error_lines`, ERROR lines a day in the log
-//! of one daemon, and `dead_relay_queries`, questions to the relay per round of all probes, with 300
-//! of 1,500 providers dead.
+//! What dead providers cost the operators of daemons: `dead_error_lines`, ERROR lines a day in the
+//! log of one daemon, and `dead_relay_queries`, questions to the relay per round of all probes,
+//! with 300 of 1,500 providers dead.
 //!
 //! The shipped aggregator and three shipped probes, each beside a fake yagna that has a channel to
 //! everybody and counts what it logs and asks. Rounds of 10 s, so that the probes are through with
-//! asking ever less often in minutes; a day has as many rounds as one of 30 s rounds. Both are told for
-//! the first rounds, too, in which everybody is asked: the ratio is what asking less saves.
+//! asking ever less often in minutes; a day has as many rounds as one of 30 s rounds. Both are told
+//! for the first rounds, too, in which everybody is asked: the ratio is what asking less saves.
 
 use std::time::{Duration, Instant};
 

@@ -218,12 +218,19 @@ async fn invented_ids_are_forgotten_in_the_end() {
     driver.catch_up(moment(days(65), 0)).await;
     assert_eq!(unconfirmed(&driver), (10, 30), "something of them may still come");
     driver.catch_up(moment(days(67), 0)).await;
+    assert_eq!(unconfirmed(&driver), (10, 30), "no part of the last day vouches for the clock");
+    for hour in 0..24 {
+        let slot = days(67) + hour * 120;
+        let facts = [lookup(1, slot, 0..10, 0..0), lookup(2, slot, 0..10, 0..0)];
+        driver.submit(&facts, moment(slot, 22_000)).await;
+    }
+    driver.catch_up(moment(days(68), 0)).await;
     assert_eq!(unconfirmed(&driver), (10, 0));
     assert_eq!((known(&driver, 39), known(&driver, 3)), (None, third));
-    driver.restart(true, moment(days(67), 1_000)).await;
+    driver.restart(true, moment(days(68), 1_000)).await;
     assert_eq!((known(&driver, 39), known(&driver, 3)), (None, third));
     // It begins anew when it comes again.
-    driver.submit(&[offers(1, days(67), 39..40)], moment(days(67), 11_000)).await;
-    driver.catch_up(moment(days(67) + 1, 10_000)).await;
+    driver.submit(&[offers(1, days(68), 39..40)], moment(days(68), 11_000)).await;
+    driver.catch_up(moment(days(68) + 1, 10_000)).await;
     assert_eq!((known(&driver, 39), unconfirmed(&driver)), (Some(40), (10, 1)));
 }
