@@ -72,11 +72,15 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Restore { file, data_dir } => {
             let data_dir = data_dir.unwrap_or_else(default_data_dir);
-            let generation = upkeep::restore(&file, &data_dir).await?;
+            let restored = upkeep::restore(&file, &data_dir).await?;
+            for aside in &restored.aside {
+                print_line(&format!("set aside, left by another store: {}", aside.display()));
+            }
             print_line(&format!(
-                "ok: {} holds the store of {}, generation {generation}; start serve with it",
+                "ok: {} holds the store of {}, generation {}; start serve with it",
                 data_dir.display(),
-                file.display()
+                file.display(),
+                restored.generation
             ));
             Ok(ExitCode::SUCCESS)
         }

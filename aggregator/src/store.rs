@@ -14,6 +14,7 @@ mod ids;
 mod kept;
 mod opening;
 mod packing;
+pub mod place;
 mod round_parts;
 mod samples;
 mod schema;

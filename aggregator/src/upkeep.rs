@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::disk::sync_directory_of;
 use crate::ledger::kept_state_agrees;
+use crate::lock::{DirectoryLock, LockError};
+use crate::store::place::{advice, put_in_place, set_companions_aside, with_ending};
 use crate::store::{Checked, Progress, STORE_FILE_NAME, SqliteStore, Store, StoreError};
 
 /// Why looking after a store failed.
@@ -23,8 +24,23 @@ pub enum UpkeepError {
     #[error("{0} holds no store; give the directory that serve was given with --data-dir")]
     Missing(PathBuf),
     /// Something is there already.
-    #[error("{0} is there already and is not overwritten; move it away or choose another place")]
+    #[error("{0} is there already and is not overwritten; choose another name")]
     Exists(PathBuf),
+    /// There is a store already.
+    #[error(
+        "{0} is there already and is not overwritten; give another --data-dir, or {advice}",
+        advice = advice(.0)
+    )]
+    StoreExists(PathBuf),
+    /// What is to be restored is a store's own file and not all of it.
+    #[error(
+        "{0} has a -wal beside it, so it is the file of a store in use and not all of it; make a \
+         backup of that store: uptime-aggregator backup FILE --data-dir DIR"
+    )]
+    NotABackup(PathBuf),
+    /// The data directory is in use.
+    #[error(transparent)]
+    Lock(#[from] LockError),
     /// A file could not be read or written.
     #[error("cannot use {path}")]
     File {
@@ -39,6 +55,17 @@ pub enum UpkeepError {
         /// Which.
         path: PathBuf,
         /// The first fault.
+        fault: String,
+    },
+    /// What was put in place does not read back there.
+    #[error(
+        "the backup is sound, and in its place it is not: {path}: {fault}; look to the disk, {}, \
+         and restore again", advice(.path)
+    )]
+    InPlace {
+        /// The store.
+        path: PathBuf,
+        /// What is wrong.
         fault: String,
     },
 }
@@ -148,8 +175,9 @@ pub async fn backup(data_dir: &Path, to: &Path) -> Result<u64, UpkeepError> {
     if to.exists() {
         return Err(UpkeepError::Exists(to.to_owned()));
     }
-    let partial = beside(to, ".partial");
+    let partial = with_ending(to, ".partial");
     remove_if_there(&partial)?;
+    set_companions_aside(&partial).map_err(file_error(&partial))?;
     store.copy_to(&partial).await?;
     let file = File::open(&partial).map_err(file_error(&partial))?;
     file.sync_all().map_err(file_error(&partial))?;
@@ -158,18 +186,36 @@ pub async fn backup(data_dir: &Path, to: &Path) -> Result<u64, UpkeepError> {
     Ok(length)
 }
 
+/// What a restore did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Restored {
+    /// The store's generation from now on.
+    pub generation: u64,
+    /// What another store had left where this one is now, under its new names.
+    pub aside: Vec<PathBuf>,
+}
+
 /// Makes a store of a backup in a data directory that has none, under a new generation. The backup
-/// is checked first.
+/// is checked first, and the store again where it is to be used. A backup of an earlier version
+/// of this program is brought up to date on the way: nobody else knows the copy.
 ///
 /// # Errors
 /// When there is a store already, the backup is damaged, or files cannot be read or written.
-pub async fn restore(from: &Path, data_dir: &Path) -> Result<u64, UpkeepError> {
+pub async fn restore(from: &Path, data_dir: &Path) -> Result<Restored, UpkeepError> {
     let to = data_dir.join(STORE_FILE_NAME);
-    if to.exists() {
-        return Err(UpkeepError::Exists(to));
+    if to.symlink_metadata().is_ok() {
+        return Err(UpkeepError::StoreExists(to));
     }
-    File::open(from).map_err(file_error(from))?;
+    let length = from.metadata().map_err(file_error(from))?.len();
+    if with_ending(from, "-wal").metadata().is_ok_and(|wal| wal.len() > 0) {
+        return Err(UpkeepError::NotABackup(from.to_owned()));
+    }
+    let damaged = |fault| UpkeepError::Damaged { path: from.to_owned(), fault };
+    if length == 0 {
+        return Err(damaged("it is empty".to_owned()));
+    }
     std::fs::create_dir_all(data_dir).map_err(file_error(data_dir))?;
+    let _lock = DirectoryLock::take(data_dir)?;
     let partial = data_dir.join("restore.partial");
     if partial.exists() {
         std::fs::remove_dir_all(&partial).map_err(file_error(&partial))?;
@@ -177,9 +223,18 @@ pub async fn restore(from: &Path, data_dir: &Path) -> Result<u64, UpkeepError> {
     std::fs::create_dir(&partial).map_err(file_error(&partial))?;
     let copy = partial.join(STORE_FILE_NAME);
     std::fs::copy(from, &copy).map_err(file_error(from))?;
-    let damaged = |fault| UpkeepError::Damaged { path: from.to_owned(), fault };
-    let mut store =
-        SqliteStore::open(&partial).await.map_err(|error| damaged(error.to_string()))?;
+    let checked = checked(&partial).await.map_err(damaged)?;
+    let generation = checked.raise_generation_and_close().await?;
+    File::open(&copy).and_then(|file| file.sync_all()).map_err(file_error(&copy))?;
+    let aside = put_in_place(&copy, &to)?;
+    std::fs::remove_dir_all(&partial).map_err(file_error(&partial))?;
+    check_in_place(data_dir, generation).await?;
+    Ok(Restored { generation, aside })
+}
+
+/// A store in which nothing is wrong; else the first fault of it.
+async fn checked(data_dir: &Path) -> Result<SqliteStore, String> {
+    let mut store = SqliteStore::open(data_dir).await.map_err(|error| error.to_string())?;
     let bar = progress_bar();
     let checked = store
         .check(&mut |Progress { done, of }| {
@@ -188,22 +243,27 @@ pub async fn restore(from: &Path, data_dir: &Path) -> Result<u64, UpkeepError> {
         })
         .await;
     bar.finish_and_clear();
-    let checked = checked.map_err(|error| damaged(error.to_string()))?;
-    if let Some(fault) = checked.faults.into_iter().next() {
-        return Err(damaged(fault));
+    match checked.map_err(|error| error.to_string())?.faults.into_iter().next() {
+        None => Ok(store),
+        Some(fault) => Err(fault),
     }
-    let generation = store.raise_generation().await?;
-    store.close().await?;
-    File::open(&copy).and_then(|file| file.sync_all()).map_err(file_error(&copy))?;
-    put_in_place(&copy, &to)?;
-    std::fs::remove_dir_all(&partial).map_err(file_error(&partial))?;
-    Ok(generation)
 }
 
-fn beside(path: &Path, ending: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(ending);
-    PathBuf::from(name)
+/// That what is read under the store's name is what was just put there: pages, and the generation,
+/// which nothing older can have.
+async fn check_in_place(data_dir: &Path, generation: u64) -> Result<(), UpkeepError> {
+    let damaged = |fault| UpkeepError::InPlace { path: data_dir.join(STORE_FILE_NAME), fault };
+    let store = SqliteStore::open(data_dir).await;
+    let mut store = store.map_err(|error| damaged(error.to_string()))?;
+    if let Some(fault) = store.first_page_fault().await? {
+        return Err(damaged(fault));
+    }
+    let there = store.catalogue().await.map_err(|error| damaged(error.to_string()))?.generation;
+    store.close().await?;
+    if there != generation {
+        return Err(damaged(format!("its generation is {there} and not {generation}")));
+    }
+    Ok(())
 }
 
 fn remove_if_there(path: &Path) -> Result<(), UpkeepError> {
@@ -211,9 +271,4 @@ fn remove_if_there(path: &Path) -> Result<(), UpkeepError> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(file_error(path)(error)),
         _ => Ok(()),
     }
-}
-
-/// Renames a synced file to where nothing is, and syncs the directory.
-fn put_in_place(from: &Path, to: &Path) -> Result<(), UpkeepError> {
-    std::fs::rename(from, to).and_then(|()| sync_directory_of(to)).map_err(file_error(to))
 }

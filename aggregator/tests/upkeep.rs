@@ -129,13 +129,17 @@ async fn a_sound_store_is_said_to_be_sound_and_comes_back_from_a_backup() {
     assert!(matches!(again, Err(UpkeepError::Exists(_))), "nothing is overwritten");
 
     let data_dir = elsewhere.path().join("data");
-    assert_eq!(restore(&file, &data_dir).await.unwrap(), 2, "the generation is raised");
+    let restored = restore(&file, &data_dir).await.unwrap();
+    assert_eq!((restored.generation, restored.aside.len()), (2, 0), "the generation is raised");
     assert_eq!(csv_in(&data_dir).await, csv);
     let mut store = SqliteStore::open(&data_dir).await.unwrap();
     let (old, new) = (writer.catalogue().await.unwrap(), store.catalogue().await.unwrap());
     assert_eq!((old.store_id, old.generation + 1), (new.store_id, new.generation));
-    let again = restore(&file, &data_dir).await;
-    assert!(matches!(again, Err(UpkeepError::Exists(_))), "nothing is overwritten");
+    let again = restore(&file, &data_dir).await.unwrap_err();
+    assert!(matches!(again, UpkeepError::StoreExists(_)), "nothing is overwritten");
+    let advice = again.to_string();
+    let files = [FILE, "uptime.sqlite3-wal", "uptime.sqlite3-shm", "uptime.sqlite3-journal"];
+    assert!(files.iter().all(|file| advice.contains(file)), "{advice}");
     assert!(!data_dir.join("restore.partial").exists());
 }
 
@@ -153,16 +157,47 @@ async fn what_is_no_backup_is_not_restored() {
         std::fs::write(&file, &bad).unwrap();
         let data_dir = elsewhere.path().join("data");
         let fault = restore(&file, &data_dir).await;
-        // An empty file is an empty store to the database, and holds no damage: but no facts
-        // either.
-        if bad.is_empty() {
-            continue;
-        }
         assert!(matches!(fault, Err(UpkeepError::Damaged { .. })), "{fault:?}");
         assert!(!data_dir.join(FILE).exists());
     }
     let nowhere = verify(&elsewhere.path().join("nothing"), 0).await;
     assert!(matches!(nowhere, Err(UpkeepError::Missing(_))));
+}
+
+/// Copies everything in a data directory, as a kill would leave it.
+fn as_after_a_kill(data_dir: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for ending in ["", "-wal", "-shm"] {
+        let name = format!("{FILE}{ending}");
+        std::fs::copy(data_dir.join(&name), to.join(&name)).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_a_kill_left_beside_the_store_does_not_get_into_the_restored_one() {
+    let Filled { directory, csv } = filled().await;
+    let elsewhere = tempfile::tempdir().unwrap();
+    let file = elsewhere.path().join("backup.sqlite3");
+    backup(directory.path(), &file).await.unwrap();
+    // It goes on, and is killed: what it wrote last is in the -wal alone.
+    let mut writer = SqliteStore::open(directory.path()).await.unwrap();
+    for number in 0..50u8 {
+        writer.add_probe(&format!("later-{number}"), &[number + 100; 32], &[], 0).await.unwrap();
+    }
+    let data_dir = elsewhere.path().join("data");
+    as_after_a_kill(directory.path(), &data_dir);
+    // A store's own file is no backup: the -wal beside it belongs to it.
+    let fault = restore(&data_dir.join(FILE), &elsewhere.path().join("other")).await;
+    assert!(matches!(fault, Err(UpkeepError::NotABackup(_))), "{fault:?}");
+    // As whoever knows of the one file moves it away.
+    std::fs::remove_file(data_dir.join(FILE)).unwrap();
+    let restored = restore(&file, &data_dir).await.unwrap();
+    assert_eq!(restored.aside.len(), 2, "{restored:?}");
+    assert!(verify(&data_dir, end_ms(ROUNDS)).await.unwrap().is_sound());
+    assert_eq!(csv_in(&data_dir).await, csv);
+    let mut store = SqliteStore::open(&data_dir).await.unwrap();
+    let catalogue = store.catalogue().await.unwrap();
+    assert_eq!((catalogue.probes.len(), catalogue.generation), (3, 2));
 }
 
 /// What became of a store with one damaged page.

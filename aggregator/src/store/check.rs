@@ -180,6 +180,27 @@ impl SqliteStore {
         Ok(raised)
     }
 
+    /// As [`SqliteStore::raise_generation`], the last that is done: then as
+    /// [`SqliteStore::close`].
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub async fn raise_generation_and_close(mut self) -> Result<u64, StoreError> {
+        let generation = self.raise_generation().await?;
+        self.close().await?;
+        Ok(generation)
+    }
+
+    /// The first thing that is wrong with the pages of the file; `None`: nothing is.
+    ///
+    /// # Errors
+    /// When they cannot be read for another reason than damage.
+    pub async fn first_page_fault(&mut self) -> Result<Option<String>, StoreError> {
+        let mut checked = Checked::default();
+        self.check_pages(&mut checked).await?;
+        Ok(checked.faults.into_iter().next())
+    }
+
     /// Writes the log back into the file and closes it.
     ///
     /// # Errors

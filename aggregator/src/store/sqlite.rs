@@ -25,6 +25,7 @@ use super::damage::{dispensable, is_damage, vital};
 use super::identities::{PROBE_COLUMNS, read_probe};
 use super::ids;
 use super::packing::{Packed, merged};
+use super::place;
 use super::round_parts::RoundParts;
 use super::schema::{ADDED, PACKED_IDS, SCHEMA, SCHEMA_VERSION};
 use super::{
@@ -78,11 +79,12 @@ pub(super) fn signed(value: u64) -> i64 {
 }
 
 /// Why a file cannot be opened, and what to do about it.
-fn why_not(error: &sqlx::Error) -> String {
+fn why_not(path: &Path, error: &sqlx::Error) -> String {
     if is_damage(error) {
         format!(
-            "{error}: it is no database or does not tell its tables any more; keep it and restore \
-             a backup: uptime-aggregator restore --help"
+            "{error}: it is no database or does not tell its tables any more; {}; keep them, and \
+             restore a backup: uptime-aggregator restore --help",
+            place::advice(path)
         )
     } else {
         error.to_string()
@@ -114,9 +116,9 @@ impl SqliteStore {
             .synchronous(SqliteSynchronous::Full)
             .auto_vacuum(SqliteAutoVacuum::Incremental)
             .busy_timeout(BUSY_TIMEOUT);
-        let connection = SqliteConnection::connect_with(&options)
-            .await
-            .map_err(|error| StoreError::Path { path: path.clone(), detail: why_not(&error) })?;
+        let connection = SqliteConnection::connect_with(&options).await.map_err(|error| {
+            StoreError::Path { path: path.clone(), detail: why_not(&path, &error) }
+        })?;
         Ok(Self {
             connection,
             path,

@@ -1,0 +1,140 @@
+//! The embedded store as files: which belong to it, and putting a database where one is wanted.
+//!
+//! Owns the names beside a database (`-wal`, `-shm`, `-journal`), which the database believes
+//! whatever file they lie beside: one that was left by another database turns the new one into a
+//! malformed one, or silently into the old one. Refuses to overwrite, and to delete, any of them.
+//!
+//! Never opens a file of a database: closing it would take the locks away that this process has on
+//! it through the database itself.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::StoreError;
+use crate::disk::{directory_of, named, sync_directory_of};
+
+/// What a database keeps beside its file: what it wrote ahead, the index of that, and what a
+/// transaction is taken back with.
+const COMPANIONS: [&str; 3] = ["-wal", "-shm", "-journal"];
+/// Names that are tried for what is set aside.
+const ASIDE_MAX: u32 = 10_000;
+
+/// The path with more at the end of its name.
+#[must_use]
+pub fn with_ending(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    PathBuf::from(name)
+}
+
+/// What may lie beside a database and belongs to it.
+fn companions(database: &Path) -> impl Iterator<Item = PathBuf> + '_ {
+    COMPANIONS.into_iter().map(|ending| with_ending(database, ending))
+}
+
+/// Whether anything is there under this name, if only a link to nothing.
+fn is_there(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
+}
+
+/// What to do with a store before another one takes its place: all its files, by name.
+#[must_use]
+pub fn advice(database: &Path) -> String {
+    let name = |path: &Path| {
+        path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+    };
+    let beside: Vec<String> = companions(database).map(|path| name(&path)).collect();
+    format!(
+        "stop whatever uses it and move {} out of {}, together with those of {} that are there",
+        name(database),
+        directory_of(database).display(),
+        beside.join(", ")
+    )
+}
+
+/// Gives what lies beside a database another name, so that no other database takes it for its own;
+/// answers the new names.
+///
+/// # Errors
+/// With the file that stays.
+pub fn set_companions_aside(database: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut aside = Vec::new();
+    for path in companions(database).filter(|path| is_there(path)) {
+        let mut free = (1..ASIDE_MAX).map(|number| with_ending(&path, &format!(".aside-{number}")));
+        let free = free.find(|path| !is_there(path));
+        let free = free.ok_or_else(|| io::Error::other("too much was set aside here"));
+        let free = free.map_err(|error| named(error, &path))?;
+        std::fs::rename(&path, &free).map_err(|error| named(error, &path))?;
+        tracing::warn!(
+            file = %path.display(),
+            aside = %free.display(),
+            "this was left by another database and is set aside"
+        );
+        aside.push(free);
+    }
+    if !aside.is_empty() {
+        sync_directory_of(database)?;
+    }
+    Ok(aside)
+}
+
+/// Puts a synced, closed database where nothing is, with nothing of another one beside it; the
+/// directory is synced. Answers what was set aside.
+///
+/// # Errors
+/// When something is there already, or cannot be moved.
+pub fn put_in_place(from: &Path, to: &Path) -> Result<Vec<PathBuf>, StoreError> {
+    let there = || StoreError::Path {
+        path: to.to_owned(),
+        detail: format!("it is there already and is not overwritten; {}", advice(to)),
+    };
+    if is_there(to) {
+        return Err(there());
+    }
+    let aside = set_companions_aside(to)?;
+    match std::fs::hard_link(from, to) {
+        Ok(()) => std::fs::remove_file(from).map_err(|error| named(error, from))?,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(there()),
+        // Where the file system knows no links.
+        Err(_) => std::fs::rename(from, to).map_err(|error| named(error, to))?,
+    }
+    sync_directory_of(to)?;
+    Ok(aside)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    fn names(directory: &Path) -> Vec<String> {
+        let entries = std::fs::read_dir(directory).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<String> = names.collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn what_another_database_left_is_set_aside_and_nothing_is_overwritten() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        for name in ["a", "a-wal", "a-shm", "a-wal.aside-1"] {
+            std::fs::write(at(name), name).unwrap();
+        }
+        let fault = put_in_place(&at("new"), &at("a")).unwrap_err().to_string();
+        for wanted in ["not overwritten", "move a out of", "a-wal", "a-shm", "a-journal"] {
+            assert!(fault.contains(wanted), "{fault}");
+        }
+        std::fs::remove_file(at("a")).unwrap();
+        std::fs::write(at("new"), "new").unwrap();
+        let aside = put_in_place(&at("new"), &at("a")).unwrap();
+        assert_eq!(aside, [at("a-wal.aside-2"), at("a-shm.aside-1")]);
+        assert_eq!(
+            names(directory.path()),
+            ["a", "a-shm.aside-1", "a-wal.aside-1", "a-wal.aside-2"]
+        );
+        assert_eq!(std::fs::read(at("a")).unwrap(), b"new");
+        assert_eq!(std::fs::read(at("a-wal.aside-1")).unwrap(), b"a-wal.aside-1");
+    }
+}
