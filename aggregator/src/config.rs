@@ -49,6 +49,13 @@ pub enum Command {
     Serve(SettingArgs),
     /// Read the configuration and open the store as serve would, say what is wrong, and exit
     Check(SettingArgs),
+    /// Bring the store of an earlier version up to date, as serve does when it starts; not beside a
+    /// running serve
+    Migrate {
+        /// Where the aggregator keeps its store [default: ./uptime-data]
+        #[arg(long, env = "UPTIME_DATA_DIR")]
+        data_dir: Option<PathBuf>,
+    },
     /// Check everything stored against itself and against the state made of it; works beside a
     /// running serve. Exit status 1 when something is wrong
     Verify {

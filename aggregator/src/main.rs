@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use uptime_aggregator::access::commands::{self, CommandError, Place, Said};
 use uptime_aggregator::clock::now_unix_ms;
 use uptime_aggregator::config::{Cli, Command, Config, SettingArgs, default_data_dir};
-use uptime_aggregator::server::{Server, check};
+use uptime_aggregator::server::{Misconfigured, Server, check};
 use uptime_aggregator::transfer::TransferError;
 use uptime_aggregator::transfer::export::export;
 use uptime_aggregator::transfer::import::import_csv;
@@ -38,7 +38,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             eprintln!("uptime-aggregator: {error:#}");
-            ExitCode::FAILURE
+            if error.is::<Misconfigured>() { EXIT_USAGE.into() } else { ExitCode::FAILURE }
         }
     }
 }
@@ -58,6 +58,13 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
             }
             Err(code) => Ok(code),
         },
+        Command::Migrate { data_dir } => {
+            let data_dir = data_dir.unwrap_or_else(default_data_dir);
+            let (was, is) = upkeep::migrate(&data_dir).await?;
+            let (was, place) = (if was == is { "already" } else { "now" }, data_dir.display());
+            print_line(&format!("ok: the store in {place} {was} has schema version {is}"));
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Verify { data_dir } => {
             let verified =
                 upkeep::verify(&data_dir.unwrap_or_else(default_data_dir), now_unix_ms()).await?;

@@ -4,6 +4,7 @@
 //! then the CSV; whatever is cut short was not acknowledged, so nothing is lost by it.
 
 mod doors;
+mod first_start;
 mod listener;
 
 use std::net::SocketAddr;
@@ -29,6 +30,7 @@ use crate::store::{SqliteStore, Store};
 use crate::web::Web;
 use crate::{publish, telemetry};
 use doors::Doors;
+pub use first_start::Misconfigured;
 use listener::Wire;
 
 /// How long calls may take to end after a stop.
@@ -61,8 +63,19 @@ impl Server {
     /// With what could not be opened or bound, and what to do.
     pub async fn build(config: Config, metrics: PrometheusHandle) -> anyhow::Result<Self> {
         let tls = config.tls.clone().map(Tls::open).transpose()?.map(Arc::new);
-        let mut store = SqliteStore::open(&config.data_dir).await?;
+        std::fs::create_dir_all(&config.data_dir).with_context(|| {
+            let dir = config.data_dir.display();
+            format!("cannot make {dir}; give a directory this user may write with --data-dir")
+        })?;
+        // Before anything is looked at, let alone made or brought up to date.
         let lock = DirectoryLock::take(&config.data_dir)?;
+        if !SqliteStore::exists(&config.data_dir) {
+            first_start::empties_no_csv(&config)?;
+        }
+        let mut store = SqliteStore::open(&config.data_dir).await?;
+        if !first_start::has_served(&mut store).await? {
+            first_start::empties_no_csv(&config)?;
+        }
         let options = LedgerOptions {
             unconfirmed_nodes_max: config.unconfirmed_nodes_max,
             parts_per_round_max: config.limits.parts_per_round_max,
@@ -204,6 +217,18 @@ async fn published_csv(config: &Config, store: &mut SqliteStore) -> anyhow::Resu
 /// With what is wrong and what to do.
 pub async fn check(config: Config) -> anyhow::Result<String> {
     let data_dir = config.data_dir.clone();
+    if !SqliteStore::exists(&data_dir) {
+        // It makes none.
+        return first_start::check(&config);
+    }
+    let found = SqliteStore::found_version(&data_dir).await?;
+    if found < SqliteStore::VERSION {
+        return Ok(format!(
+            "the store {} has schema version {found}; serve will bring it up to {} when it starts",
+            data_dir.display(),
+            SqliteStore::VERSION
+        ));
+    }
     let server = Server::build(config, telemetry::start_metrics()?).await?;
     let snapshot = server.ledger.snapshot();
     server.csv.replace(&snapshot)?;

@@ -59,6 +59,37 @@ pub enum StoreError {
         /// What this program can read.
         known: i64,
     },
+    /// The file was written by an older version of this program.
+    #[error(
+        "{path} has schema version {found}, this program works with {known}: run \
+         uptime-aggregator migrate, or start serve once"
+    )]
+    TooOld {
+        /// Which.
+        path: PathBuf,
+        /// What it says of itself.
+        found: i64,
+        /// What this program works with.
+        known: i64,
+    },
+    /// There is no store.
+    #[error(
+        "there is no store: {0} does not exist; name the directory that serve uses with --data-dir \
+         (or UPTIME_DATA_DIR), or start `uptime-aggregator serve` first, which makes the store"
+    )]
+    Missing(PathBuf),
+    /// What is there under the store's name is none.
+    #[error(
+        "{path} is {what}; {advice}; then restore a backup (uptime-aggregator restore --help), or \
+         start serve without any for a new store",
+        advice = place::advice(path)
+    )]
+    Foreign {
+        /// Which.
+        path: PathBuf,
+        /// What it is instead.
+        what: &'static str,
+    },
     /// The database refused; nothing of the call was stored.
     #[error("the database refused: {0}")]
     Database(#[from] sqlx::Error),

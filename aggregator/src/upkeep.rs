@@ -20,9 +20,6 @@ pub enum UpkeepError {
     /// The store could not be read or written.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// There is no store.
-    #[error("{0} holds no store; give the directory that serve was given with --data-dir")]
-    Missing(PathBuf),
     /// Something is there already.
     #[error("{0} is there already and is not overwritten; choose another name")]
     Exists(PathBuf),
@@ -74,11 +71,18 @@ fn file_error(path: &Path) -> impl FnOnce(io::Error) -> UpkeepError + '_ {
     move |source| UpkeepError::File { path: path.to_owned(), source }
 }
 
-async fn open_existing(data_dir: &Path) -> Result<SqliteStore, UpkeepError> {
-    if !SqliteStore::exists(data_dir) {
-        return Err(UpkeepError::Missing(data_dir.to_owned()));
-    }
-    Ok(SqliteStore::open(data_dir).await?)
+/// Brings a store up to date with this program, as serve does when it starts; answers what it was
+/// and is.
+///
+/// # Errors
+/// When there is none, it is in use, or cannot be written.
+pub async fn migrate(data_dir: &Path) -> Result<(i64, i64), UpkeepError> {
+    // First what is there, so that no directory gets a lock that has no store.
+    let found = SqliteStore::found_version(data_dir).await?;
+    let _lock = DirectoryLock::take(data_dir)?;
+    let store = SqliteStore::open(data_dir).await?;
+    store.close().await?;
+    Ok((found, SqliteStore::VERSION))
 }
 
 /// What `verify` found.
@@ -132,7 +136,7 @@ impl Verified {
 /// # Errors
 /// When the store cannot be opened or read at all. Faults are no errors: see [`Verified`].
 pub async fn verify(data_dir: &Path, now_ms: i64) -> Result<Verified, UpkeepError> {
-    let mut store = open_existing(data_dir).await?;
+    let mut store = SqliteStore::open_existing(data_dir).await?;
     let bar = progress_bar();
     let checked = store
         .check(&mut |Progress { done, of }| {
@@ -171,7 +175,7 @@ fn progress_bar() -> ProgressBar {
 /// # Errors
 /// When the file is there already, or the store cannot be read or the file written.
 pub async fn backup(data_dir: &Path, to: &Path) -> Result<u64, UpkeepError> {
-    let mut store = open_existing(data_dir).await?;
+    let mut store = SqliteStore::open_existing(data_dir).await?;
     if to.exists() {
         return Err(UpkeepError::Exists(to.to_owned()));
     }

@@ -8,7 +8,7 @@ use std::path::Path;
 use tempfile::TempDir;
 use uptime_aggregator::ledger::{LedgerOptions, Owner, PartOutcome, Submission};
 use uptime_aggregator::publish::write_csv;
-use uptime_aggregator::store::{SqliteStore, Store};
+use uptime_aggregator::store::{SqliteStore, Store, StoreError};
 use uptime_aggregator::upkeep::{UpkeepError, backup, restore, verify};
 use uptime_proto::{Class, Epoch, Kind, NodeId, Outcome, Part, PartKey, Period, Round, Sets};
 
@@ -161,7 +161,7 @@ async fn what_is_no_backup_is_not_restored() {
         assert!(!data_dir.join(FILE).exists());
     }
     let nowhere = verify(&elsewhere.path().join("nothing"), 0).await;
-    assert!(matches!(nowhere, Err(UpkeepError::Missing(_))));
+    assert!(matches!(nowhere, Err(UpkeepError::Store(StoreError::Missing(_)))));
 }
 
 /// Copies everything in a data directory, as a kill would leave it.
@@ -239,7 +239,7 @@ async fn damage(every: u64) -> Fates {
             let mut store = SqliteStore::open(directory.path()).await?;
             let read = store.read(0, u64::from(u32::MAX)).await?;
             let (owner, _ledger) = Owner::open(store, options(), end_ms(ROUNDS)).await?;
-            Ok::<_, uptime_aggregator::store::StoreError>((read, csv_of(&owner)))
+            Ok::<_, StoreError>((read, csv_of(&owner)))
         };
         match served.await {
             Ok((read, csv)) => {

@@ -62,7 +62,7 @@ impl Place<'_> {
     }
 
     async fn store(&self) -> Result<SqliteStore, CommandError> {
-        Ok(SqliteStore::open(self.data_dir).await?)
+        Ok(SqliteStore::open_existing(self.data_dir).await?)
     }
 }
 

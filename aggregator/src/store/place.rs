@@ -32,6 +32,11 @@ fn companions(database: &Path) -> impl Iterator<Item = PathBuf> + '_ {
     COMPANIONS.into_iter().map(|ending| with_ending(database, ending))
 }
 
+/// All the files of a database, whether they are there or not; its own comes last.
+pub(super) fn all_files(database: &Path) -> impl Iterator<Item = PathBuf> + '_ {
+    companions(database).chain([database.to_owned()])
+}
+
 /// Whether anything is there under this name, if only a link to nothing.
 fn is_there(path: &Path) -> bool {
     path.symlink_metadata().is_ok()
