@@ -12,6 +12,7 @@ mod hold;
 mod identities;
 mod ids;
 mod kept;
+mod making;
 mod opening;
 mod packing;
 pub mod place;
@@ -72,6 +73,13 @@ pub enum StoreError {
         /// What this program works with.
         known: i64,
     },
+    /// The files that were opened are not those that lie there.
+    #[error(
+        "the store was removed or replaced while it was in use: {0}; nothing is stored or \
+         acknowledged any more, and what was acknowledged since is at risk: stop this process, put \
+         the store's files back, or restore a backup, and start it again"
+    )]
+    Gone(String),
     /// There is no store.
     #[error(
         "there is no store: {0} does not exist; name the directory that serve uses with --data-dir \
@@ -326,6 +334,13 @@ pub type Read = Result<Fact, String>;
 
 /// The verbs of a store. When a call that writes returns `Ok`, what it wrote survives power loss.
 pub trait Store: IdentityStore {
+    /// Fails when what is written would not be found again under the store's name. Every write asks
+    /// by itself.
+    ///
+    /// # Errors
+    /// [`StoreError::Gone`].
+    fn still_there(&self) -> Result<(), StoreError>;
+
     /// Everything but the facts.
     fn catalogue(&mut self) -> impl Future<Output = Result<Catalogue, StoreError>> + Send;
 

@@ -256,23 +256,32 @@ async fn metrics(State(site): State<Arc<Site>>) -> Response {
     ([(header::CONTENT_TYPE, kind)], site.web.metrics.render()).into_response()
 }
 
-/// Ready: the last due round is closed and the CSV on disk is of the last closed round or the one
-/// before it.
-async fn ready(State(site): State<Arc<Site>>) -> Response {
-    let snapshot = site.web.ledger.snapshot();
-    let (Some(closed), Some(late_ms)) = (snapshot.closed, overview::late_ms(&snapshot)) else {
-        return (StatusCode::SERVICE_UNAVAILABLE, "no round has closed yet\n").into_response();
-    };
-    if (site.web.now_unix_ms)() > late_ms {
-        let next = snapshot.epochs.next(closed);
-        let text = format!("round {} should be closed and is not\n", next.start_s());
-        return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
+/// What stands in the way of being ready; `None`: nothing.
+fn not_ready(web: &Web) -> Option<String> {
+    if let Some(why) = web.ledger.cannot_store() {
+        return Some(format!("nothing can be stored, so nothing is acknowledged: {why}"));
     }
-    let published = *site.web.published.borrow();
+    let snapshot = web.ledger.snapshot();
+    let (Some(closed), Some(late_ms)) = (snapshot.closed, overview::late_ms(&snapshot)) else {
+        return Some("no round has closed yet".to_owned());
+    };
+    if (web.now_unix_ms)() > late_ms {
+        let next = snapshot.epochs.next(closed);
+        return Some(format!("round {} should be closed and is not", next.start_s()));
+    }
+    let published = *web.published.borrow();
     let before = snapshot.epochs.previous(closed).map(uptime_proto::Round::start_s);
     if published.is_none() || (published < Some(closed.start_s()) && published != before) {
-        return (StatusCode::SERVICE_UNAVAILABLE, "the CSV is not of the last round\n")
-            .into_response();
+        return Some("the CSV is not of the last round".to_owned());
     }
-    "ready\n".into_response()
+    None
+}
+
+/// Ready: what comes can be stored, the last due round is closed, and the CSV on disk is of the
+/// last closed round or the one before it.
+async fn ready(State(site): State<Arc<Site>>) -> Response {
+    match not_ready(&site.web) {
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
+        None => "ready\n".into_response(),
+    }
 }

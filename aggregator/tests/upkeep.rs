@@ -200,6 +200,45 @@ async fn what_a_kill_left_beside_the_store_does_not_get_into_the_restored_one() 
     assert_eq!((catalogue.probes.len(), catalogue.generation), (3, 2));
 }
 
+#[tokio::test]
+async fn nothing_is_acknowledged_into_files_that_do_not_lie_there_any_more() {
+    for ending in ["", "-wal", "-shm"] {
+        for replaced in [false, true] {
+            let Filled { directory, .. } = filled().await;
+            let store = SqliteStore::open(directory.path()).await.unwrap();
+            let (mut owner, ledger) = Owner::open(store, options(), end_ms(ROUNDS)).await.unwrap();
+            let submission =
+                |at| Submission { probe: 1, parts: parts(1, at), ..Submission::default() };
+            owner.submit_at(submission(ROUNDS), end_ms(ROUNDS + 1)).await.unwrap();
+            assert_eq!(ledger.cannot_store(), None);
+            let path = directory.path().join(format!("{FILE}{ending}"));
+            let away = directory.path().join("away");
+            std::fs::rename(&path, &away).unwrap();
+            if replaced {
+                std::fs::copy(&away, &path).unwrap();
+            }
+            let refused = owner.submit_at(submission(ROUNDS + 1), end_ms(ROUNDS + 2)).await;
+            let refused = refused.unwrap_err().to_string();
+            assert!(refused.contains("removed or replaced"), "{refused}");
+            assert!(refused.contains(&path.display().to_string()), "{refused}");
+            assert!(ledger.cannot_store().unwrap().contains("removed or replaced"));
+            // What is in memory is not what is stored: putting it back does not mend that.
+            std::fs::rename(&away, &path).unwrap();
+            owner.submit_at(submission(ROUNDS + 1), end_ms(ROUNDS + 2)).await.unwrap_err();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_removed_store_is_noticed_while_nothing_comes_in() {
+    let Filled { directory, .. } = filled().await;
+    let store = SqliteStore::open(directory.path()).await.unwrap();
+    let (mut owner, ledger) = Owner::open(store, options(), end_ms(ROUNDS)).await.unwrap();
+    std::fs::remove_file(directory.path().join(FILE)).unwrap();
+    owner.catch_up_at(end_ms(ROUNDS + 1)).await;
+    assert!(ledger.cannot_store().unwrap().contains("removed or replaced"));
+}
+
 /// What became of a store with one damaged page.
 #[derive(Debug, Default, PartialEq, Eq, Clone, Copy)]
 struct Fates {

@@ -2,13 +2,20 @@
 //!
 //! Owns the names beside a database (`-wal`, `-shm`, `-journal`), which the database believes
 //! whatever file they lie beside: one that was left by another database turns the new one into a
-//! malformed one, or silently into the old one. Refuses to overwrite, and to delete, any of them.
+//! malformed one, or silently into the old one. Owns, too, that what is written goes into the files
+//! that lie under these names: who wrote on into files that were moved away would acknowledge into
+//! nothing. Refuses to overwrite, and to delete, any of them.
 //!
 //! Never opens a file of a database: closing it would take the locks away that this process has on
 //! it through the database itself.
 
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use sqlx::sqlite::SqliteConnection;
+use sqlx::{Connection, Sqlite, Transaction};
 
 use super::StoreError;
 use crate::disk::{directory_of, named, sync_directory_of};
@@ -105,6 +112,72 @@ pub fn put_in_place(from: &Path, to: &Path) -> Result<Vec<PathBuf>, StoreError> 
     }
     sync_directory_of(to)?;
     Ok(aside)
+}
+
+/// The files of a database as they were when it was opened. Once one of them is gone, or another
+/// file is under its name, nothing is written any more until the database is opened anew: what is
+/// in memory would not be what is stored, even if the file came back.
+#[derive(Debug)]
+pub(super) struct Opened {
+    /// Each with device and inode, from when it was first there.
+    files: [(PathBuf, OnceLock<(u64, u64)>); 3],
+    /// What was found.
+    gone: OnceLock<String>,
+}
+
+impl Opened {
+    /// Of a database that was just opened.
+    pub(super) fn new(database: &Path) -> Self {
+        let file = |ending| (with_ending(database, ending), OnceLock::new());
+        let opened = Self { files: ["", "-wal", "-shm"].map(file), gone: OnceLock::new() };
+        // What is there is noted.
+        opened.check().ok();
+        opened
+    }
+
+    /// Fails when what was opened is not what lies there now.
+    pub(super) fn check(&self) -> Result<(), StoreError> {
+        if self.gone.get().is_none()
+            && let Some(what) = self.files.iter().find_map(not_the_one)
+        {
+            self.gone.set(what).ok();
+        }
+        match self.gone.get() {
+            None => Ok(()),
+            Some(what) => Err(StoreError::Gone(what.clone())),
+        }
+    }
+
+    /// Begins to write.
+    pub(super) async fn begin<'c>(
+        &self,
+        connection: &'c mut SqliteConnection,
+    ) -> Result<Transaction<'c, Sqlite>, StoreError> {
+        self.check()?;
+        Ok(connection.begin_with("BEGIN IMMEDIATE").await?)
+    }
+
+    /// Ends to write: when this returns `Ok`, it is in the file that lies there.
+    pub(super) async fn commit(
+        &self,
+        transaction: Transaction<'_, Sqlite>,
+    ) -> Result<(), StoreError> {
+        transaction.commit().await?;
+        self.check()
+    }
+}
+
+fn not_the_one((path, identity): &(PathBuf, OnceLock<(u64, u64)>)) -> Option<String> {
+    match (path.metadata(), identity.get()) {
+        (Ok(file), None) => {
+            identity.set((file.dev(), file.ino())).ok();
+            None
+        }
+        (Ok(file), Some(there)) if (file.dev(), file.ino()) == *there => None,
+        (Ok(_), Some(_)) => Some(format!("{} is another file now", path.display())),
+        (Err(error), Some(_)) => Some(format!("{} is gone ({error})", path.display())),
+        (Err(_), None) => None,
+    }
 }
 
 #[cfg(test)]

@@ -8,26 +8,21 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use prost::Message;
 use roaring::RoaringBitmap;
-use sqlx::sqlite::{
-    SqliteAutoVacuum, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteRow,
-    SqliteSynchronous,
-};
-use sqlx::{Connection, Row};
+use sqlx::Row;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use uptime_proto::round::DAY_S;
 use uptime_proto::{CLASSES, Digest, Epoch, Kind, Outcome, Period, Reason, Round, v1};
 
 use super::blob::{self, BlobError};
-use super::damage::{dispensable, is_damage, vital};
+use super::damage::{dispensable, vital};
 use super::identities::{PROBE_COLUMNS, read_probe};
 use super::ids;
 use super::packing::{Packed, merged};
 use super::place;
 use super::round_parts::RoundParts;
-use super::schema::{ADDED, PACKED_IDS, SCHEMA, SCHEMA_VERSION};
 use super::{
     Batch, Catalogue, Checked, Details, Gap, Kept, Latency, NodeSamples, Opening, PackedDay,
     PreparedDay, ProbeRecord, Progress, Put, Read, Retraction, Store, StoreError,
@@ -38,8 +33,6 @@ use crate::ledger::evidence::{Fact, FactKey};
 pub const FILE_NAME: &str = "uptime.sqlite3";
 /// A difference builds on at most so many others.
 const CHAIN_MAX: u32 = 120;
-/// How long another process (`probe add`) may hold the file.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Facts in rows, by key.
 pub(super) const SELECT_ROWS: &str = "
@@ -62,7 +55,8 @@ pub(super) struct Base {
 /// The store.
 pub struct SqliteStore {
     pub(super) connection: SqliteConnection,
-    path: PathBuf,
+    pub(super) opened: place::Opened,
+    pub(super) path: PathBuf,
     pub(super) bases: HashMap<Slot, Base>,
     pub(super) packed: Packed,
     pub(super) round_parts: RoundParts,
@@ -78,198 +72,7 @@ pub(super) fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-/// Why a file cannot be opened, and what to do about it.
-fn why_not(path: &Path, error: &sqlx::Error) -> String {
-    if is_damage(error) {
-        format!(
-            "{error}: it is no database or does not tell its tables any more; {}; keep them, and \
-             restore a backup: uptime-aggregator restore --help",
-            place::advice(path)
-        )
-    } else {
-        error.to_string()
-    }
-}
-
 impl SqliteStore {
-    /// The version of the tables that this program works with.
-    pub const VERSION: i64 = SCHEMA_VERSION;
-
-    /// Opens the store in a data directory, making both where missing, and brings it up to date.
-    /// Whoever does so beside others has the directory's lock.
-    ///
-    /// # Errors
-    /// When the directory cannot be used, the file is no store or newer than this program.
-    pub async fn open(data_dir: &Path) -> Result<Self, StoreError> {
-        if !Self::exists(data_dir) {
-            Self::create(data_dir).await?;
-        }
-        let mut store = Self::connect(&data_dir.join(FILE_NAME)).await?;
-        store.migrate().await?;
-        Ok(store)
-    }
-
-    /// Opens the store in a data directory as it is: nothing is made, and nothing brought up to
-    /// date.
-    ///
-    /// # Errors
-    /// When there is none, or it is not of this program's version.
-    pub async fn open_existing(data_dir: &Path) -> Result<Self, StoreError> {
-        let (store, found) = Self::look(data_dir).await?;
-        let path = store.path.clone();
-        match found {
-            SCHEMA_VERSION => Ok(store),
-            found => Err(StoreError::TooOld { path, found, known: SCHEMA_VERSION }),
-        }
-    }
-
-    /// The version of the tables of the store in a data directory, which may be an older one.
-    ///
-    /// # Errors
-    /// When there is no store, or it is newer than this program.
-    pub async fn found_version(data_dir: &Path) -> Result<i64, StoreError> {
-        let (store, found) = Self::look(data_dir).await?;
-        store.connection.close().await?;
-        Ok(found)
-    }
-
-    async fn look(data_dir: &Path) -> Result<(Self, i64), StoreError> {
-        let path = data_dir.join(FILE_NAME);
-        if !Self::exists(data_dir) {
-            return Err(StoreError::Missing(std::path::absolute(&path).unwrap_or(path)));
-        }
-        let mut store = Self::connect(&path).await?;
-        let found = store.version().await?;
-        Ok((store, found))
-    }
-
-    /// Makes an empty store, whole or not at all.
-    async fn create(data_dir: &Path) -> Result<(), StoreError> {
-        std::fs::create_dir_all(data_dir).map_err(|error| StoreError::Path {
-            path: data_dir.to_owned(),
-            detail: format!("{error}; give a directory this user may write with --data-dir"),
-        })?;
-        let path = data_dir.join(FILE_NAME);
-        let new = place::with_ending(&path, ".new");
-        for left in place::all_files(&new) {
-            match std::fs::remove_file(&left) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(crate::disk::named(error, &left).into());
-                }
-                _ => {}
-            }
-        }
-        let options = Self::options(&new)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .auto_vacuum(SqliteAutoVacuum::Incremental);
-        let mut store = Self::connect_with(&new, &options).await?;
-        store.make_tables().await?;
-        store.close().await?;
-        std::fs::File::open(&new)
-            .and_then(|file| file.sync_all())
-            .map_err(|error| crate::disk::named(error, &new))?;
-        place::put_in_place(&new, &path)?;
-        Ok(())
-    }
-
-    fn options(path: &Path) -> SqliteConnectOptions {
-        SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(false)
-            .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(BUSY_TIMEOUT)
-    }
-
-    /// A connection to the file of a store that is there.
-    async fn connect(path: &Path) -> Result<Self, StoreError> {
-        if path.metadata().is_ok_and(|file| file.len() == 0) {
-            return Err(StoreError::Foreign { path: path.to_owned(), what: "an empty file" });
-        }
-        Self::connect_with(path, &Self::options(path)).await
-    }
-
-    async fn connect_with(path: &Path, options: &SqliteConnectOptions) -> Result<Self, StoreError> {
-        let path = path.to_owned();
-        let connection = SqliteConnection::connect_with(options).await.map_err(|error| {
-            StoreError::Path { path: path.clone(), detail: why_not(&path, &error) }
-        })?;
-        Ok(Self {
-            connection,
-            path,
-            bases: HashMap::new(),
-            packed: Packed::default(),
-            round_parts: RoundParts::default(),
-            data_version: None,
-        })
-    }
-
-    /// The version of the store's tables.
-    async fn version(&mut self) -> Result<i64, StoreError> {
-        let path = self.path.clone();
-        let unreadable = |error: sqlx::Error| match is_damage(&error) {
-            true => StoreError::Path { path: path.clone(), detail: why_not(&path, &error) },
-            false => error.into(),
-        };
-        let select = "SELECT user_version, (SELECT count(*) FROM sqlite_schema WHERE name = 'meta')
-             FROM pragma_user_version";
-        let (found, tables): (i64, i64) =
-            sqlx::query_as(select).fetch_one(&mut self.connection).await.map_err(unreadable)?;
-        if found > SCHEMA_VERSION {
-            return Err(StoreError::TooNew { path, found, known: SCHEMA_VERSION });
-        }
-        if found < 1 || tables == 0 {
-            let what = "a database, but not a store of this program";
-            return Err(StoreError::Foreign { path, what });
-        }
-        Ok(found)
-    }
-
-    /// The first version of the tables, and what stands in them from the beginning.
-    async fn make_tables(&mut self) -> Result<(), StoreError> {
-        let mut transaction = self.connection.begin_with("BEGIN IMMEDIATE").await?;
-        sqlx::raw_sql(SCHEMA).execute(&mut *transaction).await?;
-        sqlx::query("INSERT INTO subnet VALUES (0, '')").execute(&mut *transaction).await?;
-        let store_id: [u8; 16] = rand::random();
-        let insert = "INSERT INTO meta VALUES ('store_id', ?), ('generation', ?)";
-        sqlx::query(insert)
-            .bind(store_id.as_slice())
-            .bind(1u64.to_le_bytes().as_slice())
-            .execute(&mut *transaction)
-            .await?;
-        sqlx::raw_sql("PRAGMA user_version = 1").execute(&mut *transaction).await?;
-        transaction.commit().await?;
-        self.migrate().await
-    }
-
-    /// Brings the tables up to date, in one transaction; where they are, nothing is written.
-    async fn migrate(&mut self) -> Result<(), StoreError> {
-        if self.version().await? < SCHEMA_VERSION {
-            self.add_tables().await?;
-        }
-        // A backup that was put here by hand is not written ahead yet.
-        sqlx::raw_sql("PRAGMA journal_mode = WAL").execute(&mut self.connection).await?;
-        Ok(())
-    }
-
-    async fn add_tables(&mut self) -> Result<(), StoreError> {
-        let mut transaction = self.connection.begin_with("BEGIN IMMEDIATE").await?;
-        let found: i64 =
-            sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut *transaction).await?;
-        for (version, added) in ADDED {
-            if found < version {
-                sqlx::raw_sql(added).execute(&mut *transaction).await?;
-                if version == PACKED_IDS {
-                    ids::pack(&mut transaction).await?;
-                }
-                let raise = format!("PRAGMA user_version = {version}");
-                sqlx::raw_sql(sqlx::AssertSqlSafe(raise)).execute(&mut *transaction).await?;
-            }
-        }
-        transaction.commit().await?;
-        Ok(())
-    }
-
     async fn meta<const N: usize>(&mut self, name: &str) -> Result<[u8; N], StoreError> {
         let value = sqlx::query_scalar("SELECT value FROM meta WHERE name = ?")
             .bind(name)
@@ -335,6 +138,7 @@ impl SqliteStore {
 
     async fn write(&mut self, batch: &Batch) -> Result<Vec<Put>, StoreError> {
         let mut outcomes = Vec::with_capacity(batch.facts.len());
+        self.opened.check()?;
         sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut self.connection).await?;
         let written = self.write_all(batch, &mut outcomes).await;
         let end = if written.is_ok() { "COMMIT" } else { "ROLLBACK" };
@@ -345,6 +149,7 @@ impl SqliteStore {
             sqlx::raw_sql("ROLLBACK").execute(&mut self.connection).await.ok();
             return Err(error.into());
         }
+        self.opened.check()?;
         Ok(outcomes)
     }
 
@@ -560,6 +365,10 @@ pub(super) fn lines(text: &str) -> Vec<String> {
 }
 
 impl Store for SqliteStore {
+    fn still_there(&self) -> Result<(), StoreError> {
+        self.opened.check()
+    }
+
     async fn catalogue(&mut self) -> Result<Catalogue, StoreError> {
         let store_id = self.meta("store_id").await?;
         let generation = u64::from_le_bytes(self.meta("generation").await?);
@@ -750,7 +559,7 @@ impl Store for SqliteStore {
             .bind(i64::from(crc32fast::hash(&rules)))
             .execute(&mut self.connection)
             .await?;
-        Ok(())
+        self.opened.check()
     }
 
     async fn add_probe(
