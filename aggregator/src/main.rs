@@ -30,14 +30,14 @@ fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("cannot start: {error}");
+            telemetry::say(&format!("cannot start: {error}"));
             return ExitCode::FAILURE;
         }
     };
     match runtime.block_on(run(cli.command)) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("uptime-aggregator: {error:#}");
+            telemetry::say(&format!("uptime-aggregator: {error:#}"));
             if error.is::<Misconfigured>() { EXIT_USAGE.into() } else { ExitCode::FAILURE }
         }
     }
@@ -113,7 +113,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
 fn configured(args: &SettingArgs) -> Result<Config, ExitCode> {
     Config::read(args).map_err(|faults| {
         for fault in &faults {
-            eprintln!("uptime-aggregator: {fault}");
+            telemetry::say(&format!("uptime-aggregator: {fault}"));
         }
         ExitCode::from(EXIT_USAGE)
     })
@@ -126,7 +126,7 @@ fn ended(done: Result<(), TransferError>) -> ExitCode {
         // Whoever has enough of the rows, as `head`, wants to hear nothing of it.
         Err(TransferError::Gone) => {}
         Err(error) => {
-            eprintln!("uptime-aggregator: {error}");
+            telemetry::say(&format!("uptime-aggregator: {error}"));
             if matches!(error, TransferError::Usage(_)) {
                 return EXIT_USAGE.into();
             }
@@ -174,13 +174,15 @@ async fn serve(config: Config) -> anyhow::Result<ExitCode> {
 fn say(said: Result<Said, CommandError>) -> anyhow::Result<ExitCode> {
     match said {
         Ok(Said { answer, note }) => {
-            eprint!("{note}");
+            if !note.is_empty() {
+                telemetry::say(note.trim_end());
+            }
             // A token that nobody saw is of no use to anybody.
             std::io::stdout().lock().write_all(answer.as_bytes())?;
             Ok(ExitCode::SUCCESS)
         }
         Err(CommandError::Usage(fault)) => {
-            eprintln!("uptime-aggregator: {fault}");
+            telemetry::say(&format!("uptime-aggregator: {fault}"));
             Ok(EXIT_USAGE.into())
         }
         Err(error) => Err(error.into()),

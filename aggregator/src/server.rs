@@ -15,7 +15,7 @@ use anyhow::Context;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::access::Tls;
@@ -183,9 +183,16 @@ impl Server {
             Some(ended) = outer.join_next() => {
                 result = ended.context("a server task panicked").and_then(|ended| ended)
                     .context("a server ended by itself");
-                shutdown.cancel();
+            }
+            // What is left of a process without one of these only looks alive.
+            Some(ended) = inner.join_next() => {
+                result = by_itself(ended, "the ledger, or what writes the CSV,");
+            }
+            Some(ended) = helpers.join_next() => {
+                result = by_itself(ended, "a task beside the servers");
             }
         }
+        shutdown.cancel();
         let drained = async { while outer.join_next().await.is_some() {} };
         if tokio::time::timeout(GRACE, drained).await.is_err() {
             tracing::warn!("calls were still open after {GRACE:?} and are cut");
@@ -198,6 +205,12 @@ impl Server {
         }
         result
     }
+}
+
+/// A task that ends before it was told to ends the process.
+fn by_itself(ended: Result<(), JoinError>, what: &str) -> anyhow::Result<()> {
+    ended.with_context(|| format!("{what} broke down"))?;
+    anyhow::bail!("{what} ended by itself; the log says why")
 }
 
 /// What is imported is read once: nothing is imported while this process has the data directory.

@@ -62,7 +62,7 @@ struct Daemon {
 /// The work of keeping up with a relay; it ends when this is dropped.
 struct RelayTask {
     watch: RelayWatch,
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
 }
 
 struct UplinkTask {
@@ -141,6 +141,9 @@ pub async fn run(
             },
             ended = scanning.join_next() => return Err(by_itself(ended, "scanner")),
             ended = daemon.uplink.tasks.join_next() => return Err(by_itself(ended, "uplink")),
+            ended = relay_ended(&mut daemon.relay) => {
+                return Err(by_itself(ended, "watch over the relay"));
+            }
             _ = comfort.tick() => daemon.comfort(&manager),
         }
     }
@@ -150,6 +153,14 @@ pub async fn run(
     while scanning.join_next().await.is_some() {}
     daemon.stop().await;
     Ok(Ended::Done)
+}
+
+/// Waits for the work of keeping up with a relay to end; for ever where there is none.
+async fn relay_ended(relay: &mut Option<RelayTask>) -> Option<Result<(), JoinError>> {
+    match relay {
+        Some(relay) => relay.tasks.join_next().await,
+        None => std::future::pending().await,
+    }
 }
 
 fn by_itself(ended: Option<Result<(), JoinError>>, what: &str) -> anyhow::Error {
@@ -183,7 +194,7 @@ impl RelayTask {
         let (watch, work) = Relay::new(options.clone())?.watch(CancellationToken::new());
         let mut tasks = JoinSet::new();
         tasks.spawn(work);
-        Ok(Self { watch, _tasks: tasks })
+        Ok(Self { watch, tasks })
     }
 }
 

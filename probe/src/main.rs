@@ -39,14 +39,14 @@ fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("cannot start: {error}");
+            telemetry::say(&format!("cannot start: {error}"));
             return ExitCode::FAILURE;
         }
     };
     match runtime.block_on(command(cli.command)) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("uptime-probe: {error:#}");
+            telemetry::say(&format!("uptime-probe: {error:#}"));
             ExitCode::FAILURE
         }
     }
@@ -77,7 +77,7 @@ fn configured(args: &SettingArgs) -> Result<Config, ExitCode> {
 
 fn usage(faults: &[String]) -> ExitCode {
     for fault in faults {
-        eprintln!("uptime-probe: {fault}");
+        telemetry::say(&format!("uptime-probe: {fault}"));
     }
     ExitCode::from(EXIT_USAGE)
 }
@@ -118,10 +118,10 @@ async fn scan(config: Config, output: Output) -> anyhow::Result<ExitCode> {
     let found = found
         .map_err(|failure| anyhow::anyhow!("no market could be listed ({failure}); {ADVICE}"))?;
     print_survey(&found, output)?;
-    found.failures.iter().for_each(|failure| eprintln!("could not look: {failure}"));
-    found.notes.iter().for_each(|note| eprintln!("note: {note}"));
+    found.failures.iter().for_each(|failure| telemetry::say(&format!("could not look: {failure}")));
+    found.notes.iter().for_each(|note| telemetry::say(&format!("note: {note}")));
     if !found.looked() {
-        eprintln!("uptime-probe: no node could be looked at; {ADVICE}");
+        telemetry::say(&format!("uptime-probe: no node could be looked at; {ADVICE}"));
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)
