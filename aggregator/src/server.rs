@@ -85,6 +85,7 @@ impl Server {
             ..LedgerOptions::new(config.rules.clone())
         };
         let csv = published_csv(&config, &mut store).await?;
+        first_start::csv_can_be_written(&csv)?;
         let (mut owner, ledger) = Owner::open(store, options, now_unix_ms()).await?;
         owner.set_disagreement_policy(config.disagreement);
         let bind = |name, addr| {
@@ -244,7 +245,6 @@ pub async fn check(config: Config) -> anyhow::Result<String> {
     }
     let server = Server::build(config, telemetry::start_metrics()?).await?;
     let snapshot = server.ledger.snapshot();
-    server.csv.replace(&snapshot)?;
     Ok(format!(
         "store {} holds {} nodes; gRPC {} and HTTP {} are free; {} can be written",
         data_dir.display(),

@@ -170,3 +170,53 @@ async fn a_removed_store_makes_it_not_ready() {
     assert!(answer.contains("removed or replaced"), "{answer}");
     child.kill().await.unwrap();
 }
+
+#[tokio::test]
+async fn a_csv_that_can_never_be_written_is_told_at_the_start() {
+    let directory = tempfile::tempdir().unwrap();
+    for csv in ["none/nodes_status.csv", "."] {
+        let csv = directory.path().join(csv).display().to_string();
+        let arguments: Vec<&str> = SERVE.into_iter().chain(["--csv", &csv]).collect();
+        let (code, said) = ended(&arguments, &directory.path().join("data")).await;
+        assert_eq!(code, USAGE, "{said}");
+        assert!(said.contains("--csv") && said.contains(&csv), "{said}");
+    }
+}
+
+/// Linux alone, and as root alone, can a single file be mounted.
+#[tokio::test]
+async fn a_csv_that_is_mounted_by_itself_is_written_over() {
+    let directory = tempfile::tempdir().unwrap();
+    let (data, real) = (directory.path().join("data"), directory.path().join("real.csv"));
+    let csv = directory.path().join("nodes_status.csv");
+    std::fs::write(&real, "").unwrap();
+    std::fs::write(&csv, "").unwrap();
+    let script = "mount --bind \"$1\" \"$2\" || exit 99; shift 2; exec \"$@\"";
+    let mut child = Command::new("unshare")
+        .args(["-m", "sh", "-c", script, "sh"])
+        .args([&real, &csv])
+        .arg(PROGRAM)
+        .args(SERVE)
+        .arg("--data-dir")
+        .arg(&data)
+        .arg("--csv")
+        .arg(&csv)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let Some(_) = lines.next_line().await.unwrap() else {
+        let said = text_of(&mut child).await;
+        assert!(!said.contains("uptime-aggregator"), "{said}");
+        return;
+    };
+    let http = lines.next_line().await.unwrap().unwrap();
+    rounds_close(http.strip_prefix("http ").unwrap(), 2).await;
+    child.kill().await.unwrap();
+    let said = text_of(&mut child).await;
+    assert!(std::fs::read_to_string(&real).unwrap().starts_with("issuer_id,"), "{said}");
+    assert_eq!(said.matches("is written over").count(), 1, "{said}");
+}

@@ -3,13 +3,14 @@
 //! Owns the question whether that is meant: a table full of nodes is never replaced by the empty one
 //! of a new store. Refuses to make anything.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, ErrorKind};
 use std::path::Path;
 
 use anyhow::Context;
 
 use super::listener;
 use crate::config::Config;
+use crate::publish::PublishedCsv;
 use crate::store::{SqliteStore, Store};
 
 /// What is configured cannot be meant; nothing was done.
@@ -39,6 +40,17 @@ pub(super) fn empties_no_csv(config: &Config) -> Result<(), Misconfigured> {
     )))
 }
 
+/// Fails where the CSV can never be written; of a full disk nothing is known yet.
+pub(super) fn csv_can_be_written(csv: &PublishedCsv) -> Result<(), Misconfigured> {
+    match csv.try_out() {
+        Err(error) if error.kind() != ErrorKind::StorageFull => Err(Misconfigured(format!(
+            "--csv: the CSV cannot be written: {error}; name a file in a directory that is there \
+             and that this user may write"
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// Whether a table has more than its header.
 fn has_rows(csv: &Path) -> bool {
     let Ok(file) = std::fs::File::open(csv) else { return false };
@@ -48,6 +60,10 @@ fn has_rows(csv: &Path) -> bool {
 /// What `check` says where there is no store.
 pub(super) fn check(config: &Config) -> anyhow::Result<String> {
     empties_no_csv(config)?;
+    // Where it is in the data directory, that is made first.
+    if config.csv.parent() != Some(&config.data_dir) {
+        csv_can_be_written(&PublishedCsv { path: config.csv.clone(), seed: None })?;
+    }
     for (name, addr) in [("grpc-addr", config.grpc_addr), ("http-addr", config.http_addr)] {
         listener::bind(addr)
             .with_context(|| format!("cannot bind {addr}; choose another with --{name}"))?;
