@@ -7,6 +7,7 @@ mod commands;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
@@ -64,9 +65,15 @@ pub enum Command {
         data_dir: Option<PathBuf>,
     },
     /// Write a consistent copy of the store into a new file; works beside a running serve
+    ///
+    /// The files of the built-in authority are not in it; they are named, to be kept apart.
     Backup {
-        /// The file, which must not be there yet
+        /// The file, which must not be there yet; with --keep a folder
         file: PathBuf,
+        /// Give the copy the name of this moment, in the folder, and remove the oldest such copies
+        /// beyond this number
+        #[arg(long, value_name = "N")]
+        keep: Option<NonZeroUsize>,
         /// Where the aggregator keeps its store [default: ./uptime-data]
         #[arg(long, env = "UPTIME_DATA_DIR")]
         data_dir: Option<PathBuf>,

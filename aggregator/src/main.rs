@@ -72,9 +72,10 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
             let sound = verified.is_sound();
             Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
-        Command::Backup { file, data_dir } => {
-            let bytes = upkeep::backup(&data_dir.unwrap_or_else(default_data_dir), &file).await?;
-            print_line(&format!("ok: {} holds the store, {bytes} bytes", file.display()));
+        Command::Backup { file, keep, data_dir } => {
+            let data_dir = data_dir.unwrap_or_else(default_data_dir);
+            let done = upkeep::backup(&data_dir, &file, keep, now_ms).await?;
+            done.lines().iter().for_each(|line| print_line(line));
             Ok(ExitCode::SUCCESS)
         }
         Command::Restore { file, data_dir } => {

@@ -3,15 +3,19 @@
 //! Owns what these commands do and say. Refuses to overwrite anything, and to mend anything: what
 //! is damaged stays as it is, to be looked at.
 
+mod backup;
+
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+pub use backup::{BackedUp, backup};
+
 use crate::ledger::kept_state_agrees;
 use crate::lock::{DirectoryLock, LockError};
-use crate::store::place::{advice, put_in_place, set_companions_aside, with_ending};
+use crate::store::place::{advice, put_in_place, with_ending};
 use crate::store::{Checked, Progress, STORE_FILE_NAME, SqliteStore, Store, StoreError};
 
 /// Why looking after a store failed.
@@ -23,6 +27,9 @@ pub enum UpkeepError {
     /// Something is there already.
     #[error("{0} is there already and is not overwritten; choose another name")]
     Exists(PathBuf),
+    /// A folder, and nobody said how many are to be kept in it.
+    #[error("{0} is a folder; say with --keep how many backups it is to have, or name a new file")]
+    Folder(PathBuf),
     /// There is a store already.
     #[error(
         "{0} is there already and is not overwritten; give another --data-dir, or {advice}",
@@ -169,27 +176,6 @@ fn progress_bar() -> ProgressBar {
     bar
 }
 
-/// Writes a consistent copy of the store into a new file, synced; works beside a running serve.
-/// Answers its length.
-///
-/// # Errors
-/// When the file is there already, or the store cannot be read or the file written.
-pub async fn backup(data_dir: &Path, to: &Path) -> Result<u64, UpkeepError> {
-    let mut store = SqliteStore::open_existing(data_dir).await?;
-    if to.exists() {
-        return Err(UpkeepError::Exists(to.to_owned()));
-    }
-    let partial = with_ending(to, ".partial");
-    remove_if_there(&partial)?;
-    set_companions_aside(&partial).map_err(file_error(&partial))?;
-    store.copy_to(&partial).await?;
-    let file = File::open(&partial).map_err(file_error(&partial))?;
-    file.sync_all().map_err(file_error(&partial))?;
-    let length = file.metadata().map_err(file_error(&partial))?.len();
-    put_in_place(&partial, to)?;
-    Ok(length)
-}
-
 /// What a restore did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Restored {
@@ -268,11 +254,4 @@ async fn check_in_place(data_dir: &Path, generation: u64) -> Result<(), UpkeepEr
         return Err(damaged(format!("its generation is {there} and not {generation}")));
     }
     Ok(())
-}
-
-fn remove_if_there(path: &Path) -> Result<(), UpkeepError> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(file_error(path)(error)),
-        _ => Ok(()),
-    }
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use tempfile::TempDir;
 use uptime_aggregator::ledger::{LedgerOptions, Owner, PartOutcome, Submission};
 use uptime_aggregator::publish::write_csv;
-use uptime_aggregator::store::{SqliteStore, Store, StoreError};
+use uptime_aggregator::store::{Kept, SqliteStore, Store, StoreError};
 use uptime_aggregator::upkeep::{UpkeepError, backup, restore, verify};
 use uptime_proto::{Class, Epoch, Kind, NodeId, Outcome, Part, PartKey, Period, Round, Sets};
 
@@ -124,8 +124,8 @@ async fn a_sound_store_is_said_to_be_sound_and_comes_back_from_a_backup() {
     // While it is written: an open transaction of the writer holds nothing up.
     let mut writer = SqliteStore::open(directory.path()).await.unwrap();
     writer.add_probe("late", &[99; 32], &[], 0).await.unwrap();
-    assert!(backup(directory.path(), &file).await.unwrap() > 0);
-    let again = backup(directory.path(), &file).await;
+    assert!(backup(directory.path(), &file, None, 0).await.unwrap().bytes > 0);
+    let again = backup(directory.path(), &file, None, 0).await;
     assert!(matches!(again, Err(UpkeepError::Exists(_))), "nothing is overwritten");
 
     let data_dir = elsewhere.path().join("data");
@@ -144,11 +144,33 @@ async fn a_sound_store_is_said_to_be_sound_and_comes_back_from_a_backup() {
 }
 
 #[tokio::test]
+async fn what_is_written_ahead_is_given_back_to_the_system() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut writer = SqliteStore::open(directory.path()).await.unwrap();
+    let mut reader = writer.reader().await.unwrap();
+    reader.hold().await.unwrap();
+    let wal = || directory.path().join("uptime.sqlite3-wal").metadata().unwrap().len();
+    // While somebody reads, nothing can be taken out of it.
+    let piece = || (0..1 << 20).map(|at: u32| (at.wrapping_mul(2_654_435_761) >> 13) as u8);
+    for _ in 0..6 {
+        let pieces: Vec<Vec<u8>> = (0..4).map(|_| piece().collect()).collect();
+        writer.keep(Kept::Latest, &pieces).await.unwrap();
+    }
+    let peak = wal();
+    drop(reader);
+    for _ in 0..3 {
+        writer.keep(Kept::Latest, &[vec![1; 10]]).await.unwrap();
+    }
+    let limit = 16 << 20;
+    assert!(peak > limit && wal() <= limit, "{peak} {}", wal());
+}
+
+#[tokio::test]
 async fn what_is_no_backup_is_not_restored() {
     let Filled { directory, .. } = filled().await;
     let elsewhere = tempfile::tempdir().unwrap();
     let file = elsewhere.path().join("backup.sqlite3");
-    backup(directory.path(), &file).await.unwrap();
+    backup(directory.path(), &file, None, 0).await.unwrap();
     let mut bytes = std::fs::read(&file).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle..middle + 4_096].fill(0xa5);
@@ -178,7 +200,7 @@ async fn what_a_kill_left_beside_the_store_does_not_get_into_the_restored_one() 
     let Filled { directory, csv } = filled().await;
     let elsewhere = tempfile::tempdir().unwrap();
     let file = elsewhere.path().join("backup.sqlite3");
-    backup(directory.path(), &file).await.unwrap();
+    backup(directory.path(), &file, None, 0).await.unwrap();
     // It goes on, and is killed: what it wrote last is in the -wal alone.
     let mut writer = SqliteStore::open(directory.path()).await.unwrap();
     for number in 0..50u8 {

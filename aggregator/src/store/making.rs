@@ -22,6 +22,9 @@ use super::sqlite::{FILE_NAME, SqliteStore};
 use super::{StoreError, ids, place};
 use crate::disk::named;
 
+/// What is written ahead is given back to the system beyond this, once it is in the file: while
+/// somebody reads for long it grows by all that is written.
+const WAL_BYTES_KEPT: &str = "16777216";
 /// How long another process (`probe add`) may hold the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -125,6 +128,7 @@ impl SqliteStore {
             .filename(path)
             .create_if_missing(false)
             .synchronous(SqliteSynchronous::Full)
+            .pragma("journal_size_limit", WAL_BYTES_KEPT)
             .busy_timeout(BUSY_TIMEOUT)
     }
 
