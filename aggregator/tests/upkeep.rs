@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use uptime_aggregator::ledger::{LedgerOptions, Owner, PartOutcome, Submission};
 use uptime_aggregator::publish::write_csv;
 use uptime_aggregator::store::{Kept, SqliteStore, Store, StoreError};
-use uptime_aggregator::upkeep::{UpkeepError, backup, restore, verify};
+use uptime_aggregator::upkeep::{UpkeepError, backup, restore, verify, verify_held};
 use uptime_proto::{Class, Epoch, Kind, NodeId, Outcome, Part, PartKey, Period, Round, Sets};
 
 const FILE: &str = "uptime.sqlite3";
@@ -151,9 +151,10 @@ async fn what_is_written_ahead_is_given_back_to_the_system() {
     reader.hold().await.unwrap();
     let wal = || directory.path().join("uptime.sqlite3-wal").metadata().unwrap().len();
     // While somebody reads, nothing can be taken out of it.
-    let piece = || (0..1 << 20).map(|at: u32| (at.wrapping_mul(2_654_435_761) >> 13) as u8);
+    let word = |at: u32| at.wrapping_mul(2_654_435_761).rotate_left(at % 31).to_le_bytes();
+    let piece: Vec<u8> = (0..1 << 18).flat_map(word).collect();
     for _ in 0..6 {
-        let pieces: Vec<Vec<u8>> = (0..4).map(|_| piece().collect()).collect();
+        let pieces = vec![piece.clone(); 4];
         writer.keep(Kept::Latest, &pieces).await.unwrap();
     }
     let peak = wal();
@@ -163,6 +164,27 @@ async fn what_is_written_ahead_is_given_back_to_the_system() {
     }
     let limit = 16 << 20;
     assert!(peak > limit && wal() <= limit, "{peak} {}", wal());
+}
+
+#[tokio::test]
+async fn what_comes_while_it_is_checked_is_no_fault() {
+    let Filled { directory, .. } = filled().await;
+    let before = verify(directory.path(), end_ms(ROUNDS)).await.unwrap();
+    let mut store = SqliteStore::open_existing(directory.path()).await.unwrap();
+    store.hold().await.unwrap();
+    // A probe drains its spool: late parts, a kept state that knows them, another day packed.
+    let writer = SqliteStore::open(directory.path()).await.unwrap();
+    let (mut owner, _ledger) = Owner::open(writer, options(), end_ms(ROUNDS)).await.unwrap();
+    for at in ROUNDS..ROUNDS + 90 {
+        let submission = Submission { probe: 1, parts: parts(1, at), ..Submission::default() };
+        owner.submit_at(submission, end_ms(ROUNDS + 90)).await.unwrap();
+    }
+    owner.catch_up_at(end_ms(ROUNDS + 90)).await;
+    owner.keep().await;
+    assert_eq!(owner.pack_at(end_ms(ROUNDS + 90)).await.unwrap().len(), 1);
+    let verified = verify_held(&mut store, end_ms(ROUNDS)).await.unwrap();
+    assert!(verified.is_sound(), "{:#?}", verified.lines());
+    assert_eq!(verified.lines(), before.lines(), "of the moment it began");
 }
 
 #[tokio::test]

@@ -26,10 +26,15 @@ impl SqliteStore {
         &mut self,
         told: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<Checked, StoreError> {
-        // One moment for all that is read, whatever a writer does meanwhile.
-        sqlx::raw_sql("BEGIN").execute(&mut self.connection).await?;
+        // One moment for all that is read, whatever a writer does meanwhile. Within `hold` it is
+        // that one.
+        sqlx::raw_sql("SAVEPOINT checking").execute(&mut self.connection).await?;
         let checked = self.check_in_turn(told).await;
-        sqlx::raw_sql("ROLLBACK").execute(&mut self.connection).await?;
+        let ended = sqlx::raw_sql("RELEASE checking").execute(&mut self.connection).await;
+        if ended.is_err() {
+            // A damaged page may stand in the way of an orderly end, too.
+            sqlx::raw_sql("ROLLBACK").execute(&mut self.connection).await?;
+        }
         checked
     }
 
