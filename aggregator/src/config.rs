@@ -212,6 +212,9 @@ setting_args! {
     /// Days after which single facts are let go and only their sums stay; at least 40, or 0: never
     /// [default: 400]
     retention_days = "retention-days", "UPTIME_RETENTION_DAYS", "DAYS";
+    /// After so many closed rounds in which no probe could look /readyz answers 503; at most 120, or
+    /// 0: never, as where probes come through something that follows /readyz [default: 20]
+    blind_rounds_max = "blind-rounds-max", "UPTIME_BLIND_ROUNDS_MAX", "N";
     /// How logs are written: text or json [default: text]
     log_format = "log-format", "UPTIME_LOG_FORMAT", "FORMAT";
 }
@@ -238,6 +241,7 @@ pub struct Config {
     pub rules: Epoch,
     pub unconfirmed_nodes_max: u64,
     pub retention_s: Option<u64>,
+    pub blind_rounds_max: u64,
     pub log_format: LogFormat,
     pub tls: Option<TlsFiles>,
     pub anonymous_grpc: bool,
@@ -277,6 +281,7 @@ impl Config {
         let unconfirmed_nodes_max =
             settings.number("unconfirmed-nodes-max", 100_000, 1, u64::from(u32::MAX));
         let retention_s = retention(&mut settings);
+        let blind_rounds_max = settings.number("blind-rounds-max", 20, 0, 120);
         let log_format = settings.checked("log-format", LogFormat::Text, |text| match text {
             "text" => Ok(LogFormat::Text),
             "json" => Ok(LogFormat::Json),
@@ -294,6 +299,7 @@ impl Config {
             rules,
             unconfirmed_nodes_max,
             retention_s,
+            blind_rounds_max,
             log_format,
             tls,
             anonymous_grpc,

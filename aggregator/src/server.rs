@@ -160,6 +160,7 @@ impl Server {
             csv: self.csv.path,
             published: published_seen,
             metrics: self.metrics,
+            blind_rounds_max: self.config.blind_rounds_max,
             now_unix_ms,
         };
         let doors = Doors::new(ledger.clone(), &self.config, self.tls);
@@ -178,21 +179,7 @@ impl Server {
             outer.spawn(async move { Ok(listener.run(router, stop).await?) });
         }
 
-        let mut result = Ok(());
-        tokio::select! {
-            () = shutdown.cancelled() => {}
-            Some(ended) = outer.join_next() => {
-                result = ended.context("a server task panicked").and_then(|ended| ended)
-                    .context("a server ended by itself");
-            }
-            // What is left of a process without one of these only looks alive.
-            Some(ended) = inner.join_next() => {
-                result = by_itself(ended, "the ledger, or what writes the CSV,");
-            }
-            Some(ended) = helpers.join_next() => {
-                result = by_itself(ended, "a task beside the servers");
-            }
-        }
+        let result = until_end(&shutdown, &mut outer, &mut inner, &mut helpers).await;
         shutdown.cancel();
         let drained = async { while outer.join_next().await.is_some() {} };
         if tokio::time::timeout(GRACE, drained).await.is_err() {
@@ -208,7 +195,26 @@ impl Server {
     }
 }
 
-/// A task that ends before it was told to ends the process.
+/// Waits until it is told to stop, or a task ends that was not told to: what is left of a process
+/// without one of them only looks alive.
+async fn until_end(
+    shutdown: &CancellationToken,
+    outer: &mut JoinSet<anyhow::Result<()>>,
+    inner: &mut JoinSet<()>,
+    helpers: &mut JoinSet<()>,
+) -> anyhow::Result<()> {
+    tokio::select! {
+        () = shutdown.cancelled() => Ok(()),
+        Some(ended) = outer.join_next() => ended
+            .context("a server task panicked")
+            .and_then(|ended| ended)
+            .context("a server ended by itself"),
+        Some(ended) = inner.join_next() => by_itself(ended, "the ledger, or what writes the CSV,"),
+        Some(ended) = helpers.join_next() => by_itself(ended, "a task beside the servers"),
+    }
+}
+
+/// What a task says that ended before it was told to.
 fn by_itself(ended: Result<(), JoinError>, what: &str) -> anyhow::Result<()> {
     ended.with_context(|| format!("{what} broke down"))?;
     anyhow::bail!("{what} ended by itself; the log says why")

@@ -63,6 +63,8 @@ pub struct Web {
     pub published: watch::Receiver<Option<u64>>,
     /// For `/metrics`.
     pub metrics: PrometheusHandle,
+    /// Rounds in a row in which no probe could look that make this not ready; 0: any number do not.
+    pub blind_rounds_max: u64,
     /// The clock; pages say how old they are.
     pub now_unix_ms: fn() -> i64,
 }
@@ -274,11 +276,17 @@ fn not_ready(web: &Web) -> Option<String> {
     if published.is_none() || (published < Some(closed.start_s()) && published != before) {
         return Some("the CSV is not of the last round".to_owned());
     }
-    None
+    let (blind, most) = (snapshot.blind_rounds(), web.blind_rounds_max);
+    (most > 0 && blind >= most).then(|| {
+        format!(
+            "no probe could look in the last {blind} rounds or more: nothing is decided, and the CSV \
+             keeps what was last known; / and `uptimectl probes` tell why, probe by probe"
+        )
+    })
 }
 
-/// Ready: what comes can be stored, the last due round is closed, and the CSV on disk is of the
-/// last closed round or the one before it.
+/// Ready: what comes can be stored, the last due round is closed, the CSV on disk is of the last
+/// closed round or the one before it, and some probe could look lately.
 async fn ready(State(site): State<Arc<Site>>) -> Response {
     match not_ready(&site.web) {
         Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
