@@ -6,7 +6,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
 const NAME: &str = "spool.lock";
@@ -72,6 +72,11 @@ impl Lock {
         }
     }
 
+    /// Whether the lock still lies in its directory. Where that cannot be told it does.
+    pub(super) fn lies_in(&self, directory: &Path) -> bool {
+        lies_at(&self.file, &directory.join(NAME))
+    }
+
     /// Notes how far the spool was written. A failure only means that less will be noticed.
     pub(super) fn write_mark(&self, mark: Mark) {
         let mut bytes = MAGIC.to_vec();
@@ -82,6 +87,16 @@ impl Lock {
         if let Err(error) = self.file.write_all_at(&bytes, 0) {
             tracing::debug!(%error, "the mark was not written");
         }
+    }
+}
+
+/// Whether an open file is the one under this name, and not taken away or replaced. Where that
+/// cannot be told it is.
+pub(super) fn lies_at(file: &File, path: &Path) -> bool {
+    match (path.metadata(), file.metadata()) {
+        (Ok(there), Ok(ours)) => (there.dev(), there.ino()) == (ours.dev(), ours.ino()),
+        (Err(error), _) => error.kind() != io::ErrorKind::NotFound,
+        (_, Err(_)) => true,
     }
 }
 

@@ -220,6 +220,11 @@ impl Writer {
         self.number
     }
 
+    /// Whether its file still lies in its directory.
+    pub(super) fn lies_in(&self, directory: &Path) -> bool {
+        super::lock::lies_at(&self.file, &path(directory, self.number))
+    }
+
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }

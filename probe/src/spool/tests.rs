@@ -15,6 +15,7 @@ mod commands;
 mod damage;
 mod golden;
 mod size;
+mod vanished;
 
 const LIMITS: SpoolLimits = SpoolLimits::of_bytes(64 << 20);
 
