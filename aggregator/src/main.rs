@@ -94,15 +94,15 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Probe { data_dir, command } => {
             let data_dir = data_dir.unwrap_or_else(default_data_dir);
-            say(commands::probe(Place { data_dir: &data_dir, now_ms }, &command).await)
+            say(commands::probe(Place { data_dir: &data_dir, now_ms, tell }, &command).await)
         }
         Command::Access { data_dir, command } => {
             let data_dir = data_dir.unwrap_or_else(default_data_dir);
-            say(commands::access(Place { data_dir: &data_dir, now_ms }, &command).await)
+            say(commands::access(Place { data_dir: &data_dir, now_ms, tell }, &command).await)
         }
         Command::Authority { data_dir, command } => {
             let data_dir = data_dir.unwrap_or_else(default_data_dir);
-            say(commands::authority(Place { data_dir: &data_dir, now_ms }, &command))
+            say(commands::authority(Place { data_dir: &data_dir, now_ms, tell }, &command))
         }
         Command::ImportCsv(args) => {
             Ok(ended(import_csv(&args, now_unix_ms(), &mut std::io::stdout()).await))
@@ -171,15 +171,22 @@ async fn serve(config: Config) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Prints what a command about identities says.
+/// Tells what a command about identities says; a token that nobody saw is of no use to anybody.
+fn tell(Said { answer, note, .. }: &Said) -> std::io::Result<()> {
+    if !note.is_empty() {
+        telemetry::say(note.trim_end());
+    }
+    let mut out = std::io::stdout().lock();
+    out.write_all(answer.as_bytes()).and_then(|()| out.flush())
+}
+
+/// Prints what a command about identities says, unless it was told already.
 fn say(said: Result<Said, CommandError>) -> anyhow::Result<ExitCode> {
     match said {
-        Ok(Said { answer, note }) => {
-            if !note.is_empty() {
-                telemetry::say(note.trim_end());
+        Ok(said) => {
+            if !said.told {
+                tell(&said)?;
             }
-            // A token that nobody saw is of no use to anybody.
-            std::io::stdout().lock().write_all(answer.as_bytes())?;
             Ok(ExitCode::SUCCESS)
         }
         Err(CommandError::Usage(fault)) => {

@@ -73,6 +73,9 @@ pub enum StoreError {
         /// What this program works with.
         known: i64,
     },
+    /// What had to be told before it was stored could not be.
+    #[error("nothing was changed, as what goes to standard output could not be written: {0}")]
+    Untold(#[source] std::io::Error),
     /// The files that were opened are not those that lie there.
     #[error(
         "the store was removed or replaced while it was in use: {0}; nothing is stored or \

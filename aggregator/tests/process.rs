@@ -220,3 +220,18 @@ async fn a_csv_that_is_mounted_by_itself_is_written_over() {
     assert!(std::fs::read_to_string(&real).unwrap().starts_with("issuer_id,"), "{said}");
     assert_eq!(said.matches("is written over").count(), 1, "{said}");
 }
+
+#[tokio::test]
+async fn a_token_that_cannot_be_written_spends_no_name() {
+    let directory = with_store().await;
+    let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    for _ in 0..2 {
+        let add = command(&["probe", "add", "alpha"], directory.path()).stdout(full()).output();
+        let Output { status, stderr, .. } = add.await.unwrap();
+        let said = String::from_utf8(stderr).unwrap();
+        assert_eq!(status.code(), Some(1), "{said}");
+        assert!(said.contains("nothing was changed"), "{said}");
+    }
+    let (code, said) = ended(&["probe", "add", "alpha"], directory.path()).await;
+    assert_eq!(code, Some(0), "{said}");
+}

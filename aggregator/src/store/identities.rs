@@ -10,6 +10,7 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{Connection, Row};
 
 use super::damage::vital;
+use super::place::deliver;
 use super::sqlite::{SqliteStore, signed};
 use super::{ProbeRecord, Retraction, Store, StoreError};
 
@@ -552,6 +553,7 @@ impl IdentityStore for SqliteStore {
             some => format!("as {}, by {proof}, for {}", identity.role.as_str(), some.join(", ")),
         };
         add_line(&mut transaction, &line(by, "enrol", name, detail)).await?;
+        deliver(&mut self.delivery)?;
         self.opened.commit(transaction).await?;
         Ok(true)
     }
@@ -582,6 +584,7 @@ impl IdentityStore for SqliteStore {
         let kind = credential.kind.as_str();
         let detail = format!("new {kind}; older ones end within {overlap_s} s");
         add_line(&mut transaction, &line(by, "rotate", name, detail)).await?;
+        deliver(&mut self.delivery)?;
         self.opened.commit(transaction).await?;
         Ok(Changed::Done)
     }

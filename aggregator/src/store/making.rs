@@ -123,6 +123,12 @@ impl SqliteStore {
         Ok(())
     }
 
+    /// Has something told before the next enrolment or renewal is committed; if it cannot be, nothing
+    /// is.
+    pub fn tell_before_commit(&mut self, tell: impl FnOnce() -> io::Result<()> + Send + 'static) {
+        self.delivery = Some(Box::new(tell));
+    }
+
     fn options(path: &Path) -> SqliteConnectOptions {
         SqliteConnectOptions::new()
             .filename(path)
@@ -148,6 +154,7 @@ impl SqliteStore {
         Ok(Self {
             connection,
             opened: place::Opened::new(&path),
+            delivery: None,
             path,
             bases: HashMap::new(),
             packed: Packed::default(),

@@ -114,6 +114,14 @@ pub fn put_in_place(from: &Path, to: &Path) -> Result<Vec<PathBuf>, StoreError> 
     Ok(aside)
 }
 
+/// What is to be told before a commit, so that nothing is stored that nobody learnt of.
+pub(super) type Delivery = Option<Box<dyn FnOnce() -> io::Result<()> + Send>>;
+
+/// Tells it. Whoever gets an error takes back what was to be committed.
+pub(super) fn deliver(delivery: &mut Delivery) -> Result<(), StoreError> {
+    delivery.take().map_or(Ok(()), |tell| tell().map_err(StoreError::Untold))
+}
+
 /// The files of a database as they were when it was opened. Once one of them is gone, or another
 /// file is under its name, nothing is written any more until the database is opened anew: what is
 /// in memory would not be what is stored, even if the file came back.

@@ -56,6 +56,7 @@ pub(super) struct Base {
 pub struct SqliteStore {
     pub(super) connection: SqliteConnection,
     pub(super) opened: place::Opened,
+    pub(super) delivery: place::Delivery,
     pub(super) path: PathBuf,
     pub(super) bases: HashMap<Slot, Base>,
     pub(super) packed: Packed,

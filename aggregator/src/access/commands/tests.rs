@@ -19,7 +19,7 @@ impl Desk {
     }
 
     fn place(&self, now_ms: i64) -> Place<'_> {
-        Place { data_dir: self.0.path(), now_ms }
+        Place { data_dir: self.0.path(), now_ms, tell: |_| Ok(()) }
     }
 
     async fn probe(&self, command: ProbeCommand) -> Result<Said, String> {
@@ -50,11 +50,37 @@ impl Desk {
 }
 
 #[tokio::test]
+async fn what_nobody_was_told_is_not_stored() {
+    let desk = Desk::new().await;
+    let full = |_: &Said| Err(io::Error::from(io::ErrorKind::StorageFull));
+    let place = Place { tell: full, ..desk.place(NOW_MS) };
+    let ticket = ProbeCommand::Add {
+        name: text("alpha"),
+        subnets_allowed: Vec::new(),
+        ticket: true,
+        address: text("https://aggregator.example:7640"),
+        certificate: desk.certificate(false),
+    };
+    for command in [desk.add("alpha"), ticket] {
+        let fault = probe(place, &command).await.unwrap_err().to_string();
+        assert!(fault.contains("nothing was changed"), "{fault}");
+    }
+    assert!(desk.identities().await.probes.is_empty());
+    let said = desk.probe(desk.add("alpha")).await.unwrap();
+    assert!(said.told && !said.answer.is_empty(), "the name is free");
+    let before = desk.identities().await;
+    let certificate = desk.certificate(false);
+    let rotate = ProbeCommand::Rotate { name: text("alpha"), overlap_s: 0, certificate };
+    probe(place, &rotate).await.unwrap_err();
+    assert_eq!(desk.identities().await, before, "the old token is as good as before");
+}
+
+#[tokio::test]
 async fn where_no_store_is_none_is_made() {
     let desk = Desk(tempfile::tempdir().unwrap());
     let (elsewhere, here) = (desk.0.path().join("elsewhere"), desk.0.path());
     for data_dir in [here, &elsewhere] {
-        let place = Place { data_dir, now_ms: NOW_MS };
+        let place = Place { data_dir, now_ms: NOW_MS, tell: |_| Ok(()) };
         let list = probe(place, &ProbeCommand::List).await.unwrap_err().to_string();
         let add = probe(place, &desk.add("alpha")).await.unwrap_err().to_string();
         let readers = access(place, &AccessCommand::List).await.unwrap_err().to_string();
