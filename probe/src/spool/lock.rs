@@ -74,7 +74,7 @@ impl Lock {
 
     /// Whether the lock still lies in its directory. Where that cannot be told it does.
     pub(super) fn lies_in(&self, directory: &Path) -> bool {
-        lies_at(&self.file, &directory.join(NAME))
+        identity(&self.file).is_ok_and(|identity| lies_at(identity, &directory.join(NAME)))
     }
 
     /// Notes how far the spool was written. A failure only means that less will be noticed.
@@ -90,13 +90,19 @@ impl Lock {
     }
 }
 
-/// Whether an open file is the one under this name, and not taken away or replaced. Where that
-/// cannot be told it is.
-pub(super) fn lies_at(file: &File, path: &Path) -> bool {
-    match (path.metadata(), file.metadata()) {
-        (Ok(there), Ok(ours)) => (there.dev(), there.ino()) == (ours.dev(), ours.ino()),
-        (Err(error), _) => error.kind() != io::ErrorKind::NotFound,
-        (_, Err(_)) => true,
+/// Device and inode of an open file.
+pub(super) fn identity(file: &File) -> io::Result<(u64, u64)> {
+    file.metadata().map(|of| (of.dev(), of.ino()))
+}
+
+/// Whether a file is the one under this name, and not taken away or replaced. Where that cannot be
+/// told it is.
+pub(super) fn lies_at(identity: (u64, u64), path: &Path) -> bool {
+    match path.metadata() {
+        Ok(there) => (there.dev(), there.ino()) == identity,
+        Err(error) => {
+            !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+        }
     }
 }
 
