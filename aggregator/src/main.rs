@@ -4,12 +4,12 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use uptime_aggregator::access::commands::{self, CommandError, Place, Said};
 use uptime_aggregator::clock::now_unix_ms;
 use uptime_aggregator::config::{Cli, Command, Config, SettingArgs, default_data_dir};
-use uptime_aggregator::server::{Misconfigured, Server, check};
+use uptime_aggregator::server::{Ended, Misconfigured, Server, check};
 use uptime_aggregator::transfer::TransferError;
 use uptime_aggregator::transfer::export::export;
 use uptime_aggregator::transfer::import::import_csv;
@@ -142,28 +142,47 @@ fn print_line(line: &str) {
     writeln!(std::io::stdout().lock(), "{line}").ok();
 }
 
-async fn serve(config: Config) -> anyhow::Result<ExitCode> {
+async fn serve(mut config: Config) -> anyhow::Result<ExitCode> {
     telemetry::start_logging(config.log_format);
     let metrics = telemetry::start_metrics()?;
-    let csv = config.csv.clone();
-    let server = Server::build(config, metrics).await?;
-    print_line(&format!("grpc {}", server.grpc_addr));
-    print_line(&format!("http {}", server.http_addr));
-    print_line(&format!("csv {}", csv.display()));
+    let mut signals = Signals {
+        terminate: signal(SignalKind::terminate())?,
+        interrupt: signal(SignalKind::interrupt())?,
+        hangup: signal(SignalKind::hangup())?,
+    };
+    loop {
+        let server = Server::build(config.clone(), metrics.clone()).await?;
+        print_line(&format!("grpc {}", server.grpc_addr));
+        print_line(&format!("http {}", server.http_addr));
+        print_line(&format!("csv {}", config.csv.display()));
+        // Where it is served anew it is at the same place.
+        (config.grpc_addr, config.http_addr) = (server.grpc_addr, server.http_addr);
+        match run_server(server, &mut signals).await? {
+            Ended::Stopped => return Ok(ExitCode::SUCCESS),
+            Ended::RoomCame => {}
+        }
+    }
+}
+
+/// The signals that are listened to.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+async fn run_server(server: Server, signals: &mut Signals) -> anyhow::Result<Ended> {
     let shutdown = CancellationToken::new();
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hangup = signal(SignalKind::hangup())?;
     let tls = server.tls();
     let stop = shutdown.clone();
-    let running = server.run(shutdown);
+    let running = server.run_until_room(shutdown);
     tokio::pin!(running);
     loop {
         tokio::select! {
-            result = &mut running => return result.map(|()| ExitCode::SUCCESS),
-            _ = terminate.recv() => stop.cancel(),
-            _ = interrupt.recv() => stop.cancel(),
-            _ = hangup.recv() => match &tls {
+            result = &mut running => return result,
+            _ = signals.terminate.recv() => stop.cancel(),
+            _ = signals.interrupt.recv() => stop.cancel(),
+            _ = signals.hangup.recv() => match &tls {
                 Some(tls) => tls.reload(),
                 None => tracing::info!("there are no certificates to read anew"),
             },

@@ -6,6 +6,7 @@
 mod doors;
 mod first_start;
 mod listener;
+mod room;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -38,6 +39,15 @@ const GRACE: Duration = Duration::from_secs(5);
 /// How often the metrics' histograms are folded.
 const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 
+/// How serving ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It was told to stop.
+    Stopped,
+    /// The store could only be read, and now it can be written: serve anew.
+    RoomCame,
+}
+
 /// An aggregator with its ports bound.
 pub struct Server {
     /// Where gRPC is served.
@@ -52,6 +62,8 @@ pub struct Server {
     config: Config,
     tls: Option<Arc<Tls>>,
     metrics: PrometheusHandle,
+    /// The store was opened for reading alone.
+    read_only: bool,
     // Held while this process owns the data directory.
     _lock: DirectoryLock,
 }
@@ -72,7 +84,8 @@ impl Server {
         if !SqliteStore::exists(&config.data_dir) {
             first_start::empties_no_csv(&config)?;
         }
-        let mut store = SqliteStore::open(&config.data_dir).await?;
+        let mut store = SqliteStore::open_if_only_to_read(&config.data_dir).await?;
+        let read_only = store.why_read_only().is_some();
         if !first_start::has_served(&mut store).await? {
             first_start::empties_no_csv(&config)?;
         }
@@ -81,7 +94,8 @@ impl Server {
             parts_per_round_max: config.limits.parts_per_round_max,
             with_seed: config.csv_dialect == CsvDialect::Seed,
             retention_s: config.retention_s,
-            scratch: config.data_dir.clone(),
+            // Which is full.
+            scratch: if read_only { std::env::temp_dir() } else { config.data_dir.clone() },
             ..LedgerOptions::new(config.rules.clone())
         };
         let csv = published_csv(&config, &mut store).await?;
@@ -107,6 +121,7 @@ impl Server {
             config,
             tls,
             metrics,
+            read_only,
             _lock: lock,
         })
     }
@@ -123,11 +138,20 @@ impl Server {
         self.tls.clone()
     }
 
-    /// Serves until told to stop.
+    /// As [`Server::run_until_room`], for whoever does not serve anew.
     ///
     /// # Errors
     /// When a part of it ended by itself.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        self.run_until_room(shutdown).await.map(|_| ())
+    }
+
+    /// Serves until told to stop, or until there is room for a store that could only be read.
+    ///
+    /// # Errors
+    /// When a part of it ended by itself.
+    pub async fn run_until_room(self, shutdown: CancellationToken) -> anyhow::Result<Ended> {
+        let data_dir = self.read_only.then(|| self.config.data_dir.clone());
         let ledger_stop = CancellationToken::new();
         let mut outer: JoinSet<anyhow::Result<()>> = JoinSet::new();
         let mut inner: JoinSet<()> = JoinSet::new();
@@ -179,7 +203,12 @@ impl Server {
             outer.spawn(async move { Ok(listener.run(router, stop).await?) });
         }
 
-        let result = until_end(&shutdown, &mut outer, &mut inner, &mut helpers).await;
+        let result = tokio::select! {
+            ended = until_end(&shutdown, &mut outer, &mut inner, &mut helpers) => {
+                ended.map(|()| Ended::Stopped)
+            }
+            () = room::comes(data_dir.as_deref()) => Ok(Ended::RoomCame),
+        };
         shutdown.cancel();
         let drained = async { while outer.join_next().await.is_some() {} };
         if tokio::time::timeout(GRACE, drained).await.is_err() {

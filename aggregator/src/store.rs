@@ -50,6 +50,14 @@ pub enum StoreError {
         /// Why, and what to do.
         detail: String,
     },
+    /// The disk would not let a file of it be made or written.
+    #[error("cannot use {path}: {detail}; is its disk full, or may this user not write there?")]
+    NoRoom {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        detail: String,
+    },
     /// The file was written by a newer version of this program.
     #[error("{path} has schema version {found}, this program knows {known}: use a newer program")]
     TooNew {
@@ -76,6 +84,12 @@ pub enum StoreError {
     /// What had to be told before it was stored could not be.
     #[error("nothing was changed, as what goes to standard output could not be written: {0}")]
     Untold(#[source] std::io::Error),
+    /// There was no room on the disk when it was opened.
+    #[error(
+        "the store was opened for reading alone: {0}; make room on its disk, and it is written to \
+         again by itself"
+    )]
+    ReadOnly(String),
     /// The files that were opened are not those that lie there.
     #[error(
         "the store was removed or replaced while it was in use: {0}; nothing is stored or \

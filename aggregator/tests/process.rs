@@ -235,3 +235,45 @@ async fn a_token_that_cannot_be_written_spends_no_name() {
     let (code, said) = ended(&["probe", "add", "alpha"], directory.path()).await;
     assert_eq!(code, Some(0), "{said}");
 }
+
+/// Every file is as large as it may ever be, as on a full disk.
+fn on_a_full_disk(arguments: &[&str], data_dir: &Path) -> Command {
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "trap '' XFSZ; ulimit -f 0; exec \"$@\"", "sh", PROGRAM])
+        .args(arguments)
+        .arg("--data-dir")
+        .arg(data_dir)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    command
+}
+
+#[tokio::test]
+async fn after_a_kill_it_starts_on_a_full_disk_and_acknowledges_nothing() {
+    let directory = with_store().await;
+    let mut child = command(&SERVE, directory.path()).spawn().unwrap();
+    let address = http_of(&mut child).await;
+    rounds_close(&address, 1).await;
+    child.kill().await.unwrap();
+    let (code, said) = ended(&["probe", "add", "alpha"], directory.path()).await;
+    assert_eq!(code, Some(0), "{said}");
+    let mut child = command(&SERVE, directory.path()).spawn().unwrap();
+    http_of(&mut child).await;
+    child.kill().await.unwrap();
+    let mut full = on_a_full_disk(&SERVE, directory.path()).spawn().unwrap();
+    let address = http_of(&mut full).await;
+    assert!(get(&address, "/healthz").await.starts_with("HTTP/1.1 200"));
+    let answer = get(&address, "/readyz").await;
+    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+    assert!(answer.contains("for reading alone"), "{answer}");
+    assert!(get(&address, "/api/v1/probes").await.contains("alpha"), "what is stored is shown");
+    full.kill().await.unwrap();
+    let mut child = command(&SERVE, directory.path()).spawn().unwrap();
+    let address = http_of(&mut child).await;
+    rounds_close(&address, 1).await;
+    assert!(!get(&address, "/readyz").await.contains("stored"));
+    child.kill().await.unwrap();
+}

@@ -202,7 +202,10 @@ impl<S: Store> Owner<S> {
         now_ms: i64,
     ) -> Result<(Self, Ledger), StoreError> {
         let mut catalogue = store.catalogue().await?;
-        if let Some(epoch) = epoch_to_open(&catalogue.epochs, &options.rules, now_ms) {
+        let wanted = epoch_to_open(&catalogue.epochs, &options.rules, now_ms);
+        // While nothing can be written the rules stay what they are, if there are any.
+        let writable = store.still_there().is_ok() || catalogue.epochs.is_empty();
+        if let Some(epoch) = wanted.filter(|_| writable) {
             store.add_epoch(&epoch).await?;
             tracing::info!(start_s = epoch.start_s, period_s = epoch.period.seconds(), "new epoch");
             catalogue.epochs.push(epoch);
@@ -265,6 +268,7 @@ impl<S: Store> Owner<S> {
             agreement: Record::default(),
         };
         owner.resume(now_ms).await?;
+        owner.look_after_store();
         owner.publish();
         let (requests, questions, snapshots) = (sender, asker, latest);
         let (identities, trouble) = (identities_seen, trouble_seen);

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use sqlx::Connection;
 use sqlx::sqlite::{
-    SqliteAutoVacuum, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous,
+    SqliteAutoVacuum, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteLockingMode,
+    SqliteSynchronous,
 };
 
 use super::damage::is_damage;
@@ -29,15 +30,36 @@ const WAL_BYTES_KEPT: &str = "16777216";
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why a file cannot be opened, and what to do about it.
-fn why_not(path: &Path, error: &sqlx::Error) -> String {
-    if is_damage(error) {
+fn cannot_open(path: &Path, error: sqlx::Error) -> StoreError {
+    let detail = if is_damage(&error) {
         format!(
             "{error}: it is no database or does not tell its tables any more; {}; keep them, and \
              restore a backup: uptime-aggregator restore --help",
             place::advice(path)
         )
+    } else if code_of(&error).is_some_and(|code| NO_ROOM_CODES.contains(&code)) {
+        return StoreError::NoRoom { path: path.to_owned(), detail: error.to_string() };
     } else {
         error.to_string()
+    };
+    StoreError::Path { path: path.to_owned(), detail }
+}
+
+/// `SQLITE_FULL`, `SQLITE_READONLY`, `SQLITE_CANTOPEN`, and of `SQLITE_IOERR` those of writing,
+/// syncing, shortening, and of the index of what was written ahead.
+const NO_ROOM_CODES: [i64; 11] = [13, 8, 14, 778, 1_034, 1_290, 1_546, 4_618, 4_874, 5_130, 5_386];
+
+fn code_of(error: &sqlx::Error) -> Option<i64> {
+    error.as_database_error()?.code()?.parse().ok()
+}
+
+fn is_for_want_of_room(error: &StoreError) -> bool {
+    match error {
+        StoreError::NoRoom { .. } => true,
+        StoreError::Database(error) => {
+            code_of(error).is_some_and(|code| NO_ROOM_CODES.contains(&code))
+        }
+        _ => false,
     }
 }
 
@@ -56,7 +78,40 @@ impl SqliteStore {
         }
         let mut store = Self::connect(&data_dir.join(FILE_NAME)).await?;
         store.migrate().await?;
+        store.opened.check()?;
         Ok(store)
+    }
+
+    /// As [`SqliteStore::open`]; where the disk has no room for what a database needs beside its
+    /// file, for reading alone. No other process can use it then.
+    ///
+    /// # Errors
+    /// As [`SqliteStore::open`].
+    pub async fn open_if_only_to_read(data_dir: &Path) -> Result<Self, StoreError> {
+        match Self::open(data_dir).await {
+            Err(error) if Self::exists(data_dir) && is_for_want_of_room(&error) => {
+                let path = data_dir.join(FILE_NAME);
+                // The index of what was written ahead is in memory.
+                let options = Self::options(&path)
+                    .locking_mode(SqliteLockingMode::Exclusive)
+                    .pragma("query_only", "ON");
+                let store = Self::connect_with(&path, &options).await;
+                let Ok(mut store) = store else { return Err(error) };
+                match store.version().await {
+                    Ok(SCHEMA_VERSION) => {}
+                    _ => return Err(error),
+                }
+                store.opened = store.opened.read_only(error.to_string());
+                Ok(store)
+            }
+            opened => opened,
+        }
+    }
+
+    /// Why nothing can be written, where that is so.
+    #[must_use]
+    pub fn why_read_only(&self) -> Option<&str> {
+        self.opened.why_read_only()
     }
 
     /// Opens the store in a data directory as it is: nothing is made, and nothing brought up to
@@ -90,6 +145,7 @@ impl SqliteStore {
         }
         let mut store = Self::connect(&path).await?;
         let found = store.version().await?;
+        store.opened.check()?;
         Ok((store, found))
     }
 
@@ -125,7 +181,10 @@ impl SqliteStore {
 
     /// Has something told before the next enrolment or renewal is committed; if it cannot be, nothing
     /// is.
-    pub fn tell_before_commit(&mut self, tell: impl FnOnce() -> io::Result<()> + Send + 'static) {
+    pub fn tell_before_commit(
+        &mut self,
+        tell: impl FnOnce() -> io::Result<()> + Send + Sync + 'static,
+    ) {
         self.delivery = Some(Box::new(tell));
     }
 
@@ -148,9 +207,8 @@ impl SqliteStore {
 
     async fn connect_with(path: &Path, options: &SqliteConnectOptions) -> Result<Self, StoreError> {
         let path = path.to_owned();
-        let connection = SqliteConnection::connect_with(options).await.map_err(|error| {
-            StoreError::Path { path: path.clone(), detail: why_not(&path, &error) }
-        })?;
+        let connection = SqliteConnection::connect_with(options).await;
+        let connection = connection.map_err(|error| cannot_open(&path, error))?;
         Ok(Self {
             connection,
             opened: place::Opened::new(&path),
@@ -166,14 +224,12 @@ impl SqliteStore {
     /// The version of the store's tables.
     async fn version(&mut self) -> Result<i64, StoreError> {
         let path = self.path.clone();
-        let unreadable = |error: sqlx::Error| match is_damage(&error) {
-            true => StoreError::Path { path: path.clone(), detail: why_not(&path, &error) },
-            false => error.into(),
-        };
         let select = "SELECT user_version, (SELECT count(*) FROM sqlite_schema WHERE name = 'meta')
              FROM pragma_user_version";
-        let (found, tables): (i64, i64) =
-            sqlx::query_as(select).fetch_one(&mut self.connection).await.map_err(unreadable)?;
+        let (found, tables): (i64, i64) = sqlx::query_as(select)
+            .fetch_one(&mut self.connection)
+            .await
+            .map_err(|error| cannot_open(&path, error))?;
         if found > SCHEMA_VERSION {
             return Err(StoreError::TooNew { path, found, known: SCHEMA_VERSION });
         }

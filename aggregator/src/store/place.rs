@@ -115,7 +115,7 @@ pub fn put_in_place(from: &Path, to: &Path) -> Result<Vec<PathBuf>, StoreError> 
 }
 
 /// What is to be told before a commit, so that nothing is stored that nobody learnt of.
-pub(super) type Delivery = Option<Box<dyn FnOnce() -> io::Result<()> + Send>>;
+pub(super) type Delivery = Option<Box<dyn FnOnce() -> io::Result<()> + Send + Sync>>;
 
 /// Tells it. Whoever gets an error takes back what was to be committed.
 pub(super) fn deliver(delivery: &mut Delivery) -> Result<(), StoreError> {
@@ -131,20 +131,34 @@ pub(super) struct Opened {
     files: [(PathBuf, OnceLock<(u64, u64)>); 3],
     /// What was found.
     gone: OnceLock<String>,
+    /// Why nothing can be written, where it was opened for reading alone.
+    read_only: Option<String>,
 }
 
 impl Opened {
-    /// Of a database that was just opened.
+    /// Of a database that was just opened. The first check notes what is there: not before it was
+    /// read from, since until then its last user may take `-wal` and `-shm` away.
     pub(super) fn new(database: &Path) -> Self {
         let file = |ending| (with_ending(database, ending), OnceLock::new());
-        let opened = Self { files: ["", "-wal", "-shm"].map(file), gone: OnceLock::new() };
-        // What is there is noted.
-        opened.check().ok();
-        opened
+        let files = ["", "-wal", "-shm"].map(file);
+        Self { files, gone: OnceLock::new(), read_only: None }
     }
 
-    /// Fails when what was opened is not what lies there now.
+    /// The same, for reading alone.
+    pub(super) fn read_only(self, why: String) -> Self {
+        Self { read_only: Some(why), ..self }
+    }
+
+    /// Why nothing can be written, where that is so.
+    pub(super) fn why_read_only(&self) -> Option<&str> {
+        self.read_only.as_deref()
+    }
+
+    /// Fails when what was opened is not what lies there now, or is for reading alone.
     pub(super) fn check(&self) -> Result<(), StoreError> {
+        if let Some(why) = &self.read_only {
+            return Err(StoreError::ReadOnly(why.clone()));
+        }
         if self.gone.get().is_none()
             && let Some(what) = self.files.iter().find_map(not_the_one)
         {

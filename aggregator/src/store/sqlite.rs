@@ -446,6 +446,10 @@ impl Store for SqliteStore {
     }
 
     async fn reader(&self) -> Result<Self, StoreError> {
+        // A second one would wait for the first in vain.
+        if let Some(why) = self.opened.why_read_only() {
+            return Err(StoreError::ReadOnly(why.to_owned()));
+        }
         Self::connect(&self.path).await
     }
 
