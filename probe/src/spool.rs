@@ -4,7 +4,8 @@
 //! synced, before it is sent, and leaves when it is acknowledged. Refuses to make a key twice,
 //! also across restarts. Damage never stops it: what cannot be read is named in the log, counted
 //! and passed over, the rest is delivered, and the rounds of what waited there are reported as a
-//! gap. Nor does a disk that takes nothing: what is lost meanwhile is reported when it can be.
+//! gap. Nor does a disk that takes nothing: what is lost meanwhile is reported when it can be. A
+//! folder, lock or segment that is removed meanwhile is damage, too, and is made anew.
 //!
 //! # Format, version 1
 //!
