@@ -5,6 +5,7 @@
 
 use std::fmt::Write;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::authority::{Authority, AuthorityError, Issued, Subject, write_over, write_secret};
@@ -39,12 +40,14 @@ pub enum CommandError {
 }
 
 /// What a command says.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Said {
     /// For standard output.
     pub answer: String,
     /// For standard error.
     pub note: String,
+    /// It was told already, before what it tells of was stored.
+    pub told: bool,
 }
 
 /// Where a command works, and when.
@@ -54,6 +57,8 @@ pub struct Place<'a> {
     pub data_dir: &'a Path,
     /// Unix milliseconds.
     pub now_ms: i64,
+    /// Tells what is told once: a secret that nobody got is not stored, nor a name spent for it.
+    pub tell: fn(&Said) -> io::Result<()>,
 }
 
 impl Place<'_> {
@@ -61,8 +66,15 @@ impl Place<'_> {
         By { actor: ON_THIS_HOST.to_owned(), now_ms: self.now_ms }
     }
 
+    /// The store, which stores what comes next only once this was told.
+    async fn store_telling(&self, said: &Said) -> Result<SqliteStore, CommandError> {
+        let (mut store, tell, said) = (self.store().await?, self.tell, said.clone());
+        store.tell_before_commit(move || tell(&said));
+        Ok(store)
+    }
+
     async fn store(&self) -> Result<SqliteStore, CommandError> {
-        Ok(SqliteStore::open(self.data_dir).await?)
+        Ok(SqliteStore::open_existing(self.data_dir).await?)
     }
 }
 
@@ -166,7 +178,7 @@ pub fn authority(place: Place<'_>, command: &AuthorityCommand) -> Result<Said, C
                  together.\nNext: uptime-aggregator authority issue-server NAME…\n",
                 authority.ca_file.display()
             );
-            Ok(Said { answer: authority.ca_pem, note })
+            Ok(Said { answer: authority.ca_pem, note, ..Said::default() })
         }
         AuthorityCommand::IssueServer { names, days } => {
             let authority = Authority::open(place.data_dir)?;
@@ -184,11 +196,11 @@ pub fn authority(place: Place<'_>, command: &AuthorityCommand) -> Result<Said, C
                 key.display(),
                 authority.ca_file.display()
             );
-            Ok(Said { answer: String::new(), note })
+            Ok(Said { note, ..Said::default() })
         }
         AuthorityCommand::Show => {
             let answer = Authority::open(place.data_dir)?.ca_pem;
-            Ok(Said { answer, note: String::new() })
+            Ok(Said { answer, ..Said::default() })
         }
     }
 }
@@ -200,7 +212,12 @@ struct Enrolment<'a> {
 }
 
 impl Enrolment<'_> {
-    async fn enrol(&self, place: Place<'_>, credential: NewCredential) -> Result<(), CommandError> {
+    async fn enrol(
+        &self,
+        place: Place<'_>,
+        credential: NewCredential,
+        said: Option<&Said>,
+    ) -> Result<(), CommandError> {
         check_name(self.name).map_err(usage)?;
         let identity = NewIdentity {
             name: self.name.to_owned(),
@@ -208,7 +225,11 @@ impl Enrolment<'_> {
             subnets_allowed: self.subnets_allowed.to_vec(),
             credential: Some(credential),
         };
-        if !place.store().await?.enrol(&identity, &place.by()).await? {
+        let mut store = match said {
+            Some(said) => place.store_telling(said).await?,
+            None => place.store().await?,
+        };
+        if !store.enrol(&identity, &place.by()).await? {
             let name = self.name;
             return Err(refused(format!(
                 "{name} is enrolled already, or was: a name is never given out twice; see: probe \
@@ -227,12 +248,10 @@ impl Enrolment<'_> {
         check_name(name).map_err(usage)?;
         if certificate.certificate {
             let (issued, files) = issue(place, name, certificate)?;
-            let enrolled = self.enrol(place, of_certificate(&issued)).await;
+            let enrolled = self.enrol(place, of_certificate(&issued), None).await;
             return files.said_if(enrolled, &issued);
         }
         let token = new_token();
-        let (kind, valid_until_ms) = (CredentialKind::Token, None);
-        self.enrol(place, NewCredential { hash: hash_token(&token), kind, valid_until_ms }).await?;
         let note = match self.role {
             Role::Probe => format!(
                 "Probe {name} is enrolled. Its token follows, once; only a hash of it is kept.\n\
@@ -248,14 +267,16 @@ impl Enrolment<'_> {
                 self.role.as_str()
             ),
         };
-        Ok(Said { answer: format!("{token}\n"), note })
+        let said = Said { answer: format!("{token}\n"), note, told: true };
+        let (kind, valid_until_ms) = (CredentialKind::Token, None);
+        let credential = NewCredential { hash: hash_token(&token), kind, valid_until_ms };
+        self.enrol(place, credential, Some(&said)).await?;
+        Ok(said)
     }
 
     async fn by_ticket(&self, place: Place<'_>, address: &str) -> Result<Said, CommandError> {
         let (name, ticket) = (self.name, new_token());
         let until_ms = place.now_ms.saturating_add(TICKET_VALID_MS);
-        let (hash, kind) = (hash_token(&ticket), CredentialKind::Ticket);
-        self.enrol(place, NewCredential { hash, kind, valid_until_ms: Some(until_ms) }).await?;
         let mut answer = format!(
             "# Paste this on the host of the probe {name}, as the user that runs it: once, and \
              before {}.\numask 077\n",
@@ -275,7 +296,11 @@ impl Enrolment<'_> {
              the probe's host\nwill have. It is good once: if it is refused there, someone else \
              used it: revoke {name}.\n"
         );
-        Ok(Said { answer, note })
+        let said = Said { answer, note, told: true };
+        let (hash, kind) = (hash_token(&ticket), CredentialKind::Ticket);
+        let credential = NewCredential { hash, kind, valid_until_ms: Some(until_ms) };
+        self.enrol(place, credential, Some(&said)).await?;
+        Ok(said)
     }
 }
 
@@ -331,7 +356,7 @@ impl Files {
              serve with --client-ca-file.\n",
             utc_stamp(issued.not_after_ms)
         );
-        Ok(Said { answer: String::new(), note })
+        Ok(Said { note, ..Said::default() })
     }
 }
 
@@ -381,12 +406,14 @@ async fn rotate(
     let token = new_token();
     let (hash, kind) = (hash_token(&token), CredentialKind::Token);
     let credential = NewCredential { hash, kind, valid_until_ms: None };
-    changed(name, store.renew(name, &credential, until_ms, &place.by()).await?)?;
     let note = format!(
         "The new token of {name} follows, once. The old one is valid until {}.\n",
         utc_stamp(until_ms)
     );
-    Ok(Said { answer: format!("{token}\n"), note })
+    let said = Said { answer: format!("{token}\n"), note, told: true };
+    let mut store = place.store_telling(&said).await?;
+    changed(name, store.renew(name, &credential, until_ms, &place.by()).await?)?;
+    Ok(said)
 }
 
 async fn revoke(place: Place<'_>, name: &str, probe: bool) -> Result<Said, CommandError> {

@@ -11,6 +11,7 @@ mod keeping;
 mod lookups;
 mod numbering;
 mod rebuilding;
+mod standing;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
@@ -129,6 +130,8 @@ pub struct Owner<S> {
     questions: mpsc::Receiver<Question>,
     snapshots: watch::Sender<Arc<Snapshot>>,
     identities: watch::Sender<Arc<Identities>>,
+    /// Why nothing can be stored now.
+    trouble: watch::Sender<Option<String>>,
     agreement: Record,
 }
 
@@ -141,7 +144,7 @@ impl<S: Store + 'static> Owner<S> {
             tracing::error!(%error, "the past cannot be read beside what comes in");
         }
         drop(ledger);
-        self.serve_all(&shutdown).await;
+        self.serve_all(&shutdown, &mut beside).await;
         // What waits in the queue is answered "stopping" by its dropped answer channel.
         self.settle().await;
         self.keep().await;
@@ -199,7 +202,10 @@ impl<S: Store> Owner<S> {
         now_ms: i64,
     ) -> Result<(Self, Ledger), StoreError> {
         let mut catalogue = store.catalogue().await?;
-        if let Some(epoch) = epoch_to_open(&catalogue.epochs, &options.rules, now_ms) {
+        let wanted = epoch_to_open(&catalogue.epochs, &options.rules, now_ms);
+        // While nothing can be written the rules stay what they are, if there are any.
+        let writable = store.still_there().is_ok() || catalogue.epochs.is_empty();
+        if let Some(epoch) = wanted.filter(|_| writable) {
             store.add_epoch(&epoch).await?;
             tracing::info!(start_s = epoch.start_s, period_s = epoch.period.seconds(), "new epoch");
             catalogue.epochs.push(epoch);
@@ -229,6 +235,7 @@ impl<S: Store> Owner<S> {
         };
         let (snapshots, latest) = watch::channel(Arc::new(Snapshot::new(&state, around)));
         let (identities, identities_seen) = watch::channel(Arc::new(store.identities().await?));
+        let (trouble, trouble_seen) = watch::channel(None);
         let (sender, requests) = mpsc::channel(QUEUE_MAX);
         let (asker, questions) = mpsc::channel(QUESTIONS_MAX);
         let mut owner = Self {
@@ -257,13 +264,15 @@ impl<S: Store> Owner<S> {
             questions,
             snapshots,
             identities,
+            trouble,
             agreement: Record::default(),
         };
         owner.resume(now_ms).await?;
+        owner.look_after_store();
         owner.publish();
-        let (questions, identities) = (asker, identities_seen);
-        let snapshots = latest;
-        Ok((owner, Ledger { requests: sender, questions, snapshots, epochs, identities }))
+        let (requests, questions, snapshots) = (sender, asker, latest);
+        let (identities, trouble) = (identities_seen, trouble_seen);
+        Ok((owner, Ledger { requests, questions, snapshots, epochs, identities, trouble }))
     }
 
     /// Commits and applies one submission as if it came at that moment: what [`Owner::run`] does
@@ -327,7 +336,7 @@ impl<S: Store> Owner<S> {
         self.store
     }
 
-    async fn serve_all(&mut self, shutdown: &CancellationToken) {
+    async fn serve_all(&mut self, shutdown: &CancellationToken, beside: &mut JoinSet<()>) {
         loop {
             let until_close = self.next_close_ms().saturating_sub(now_unix_ms());
             let until_close = Duration::from_millis(u64::try_from(until_close).unwrap_or(0));
@@ -336,6 +345,11 @@ impl<S: Store> Owner<S> {
             let idle = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
+                // None of them ends before it is told to: what is left would only look alive.
+                Some(ended) = beside.join_next() => {
+                    tracing::error!(?ended, "a task beside the ledger ended by itself");
+                    break;
+                }
                 request = self.requests.recv() => match request {
                     Some(request) => {
                         self.serve(request).await;
@@ -371,6 +385,7 @@ impl<S: Store> Owner<S> {
             histogram!("uptime_ledger_round_close_seconds").record(started.elapsed());
             changed = true;
             self.report_round();
+            self.look_after_store();
             self.note_agreement(now_ms).await;
             self.learn_from_others().await;
             self.forget_unconfirmed(now_ms).await;
@@ -487,10 +502,12 @@ impl<S: Store> Owner<S> {
         }
         let stored = if batch.is_empty() { Ok(Vec::new()) } else { self.store.put(&batch).await };
         let puts = match stored {
-            Ok(puts) => puts,
+            Ok(puts) => {
+                self.can_store();
+                puts
+            }
             Err(error) => {
-                tracing::error!(%error, "nothing was stored; probes keep what they sent");
-                counter!("uptime_store_commits_failed_total").increment(1);
+                self.cannot_store(&error);
                 self.nodes.truncate(nodes_before);
                 Arc::make_mut(&mut self.subnets).truncate(subnets_before);
                 for (.., answer) in waiting {

@@ -216,6 +216,14 @@ pub(super) struct Surroundings {
 }
 
 impl Snapshot {
+    /// How many of the last closed rounds, as far as they are known, no probe could look in. A
+    /// ledger that nobody ever reported to has none.
+    #[must_use]
+    pub fn blind_rounds(&self) -> u64 {
+        let sees = |round: &RoundSummary| round.probes.values().any(|it| it.ballot.eligible);
+        self.rounds.iter().rev().take_while(|round| !sees(round)).count() as u64
+    }
+
     pub(super) fn new(state: &State, around: Surroundings) -> Self {
         Self {
             serial: around.serial,

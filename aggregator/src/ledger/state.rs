@@ -172,7 +172,11 @@ impl State {
             return Some("the verdicts of the last closed round".to_owned());
         }
         let nodes = self.nodes.len().max(other.nodes.len());
-        let (seen, others_seen) = (self.seen.all(nodes), other.seen.all(nodes));
+        let (mut seen, mut others_seen) = (self.seen.all(nodes), other.seen.all(nodes));
+        // Ids that were seen and never offered stand in no list of nodes.
+        let nodes = seen.len().max(others_seen.len());
+        seen.resize(nodes, i64::MIN);
+        others_seen.resize(nodes, i64::MIN);
         let none = Node::default();
         for number in 0..nodes {
             let node = self.nodes.get(number).map_or(&none, |node| &**node);

@@ -10,6 +10,7 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{Connection, Row};
 
 use super::damage::vital;
+use super::place::deliver;
 use super::sqlite::{SqliteStore, signed};
 use super::{ProbeRecord, Retraction, Store, StoreError};
 
@@ -534,7 +535,7 @@ impl IdentityStore for SqliteStore {
     }
 
     async fn enrol(&mut self, identity: &NewIdentity, by: &By) -> Result<bool, StoreError> {
-        let mut transaction = self.connection.begin_with("BEGIN IMMEDIATE").await?;
+        let mut transaction = self.opened.begin(&mut self.connection).await?;
         let name = &identity.name;
         if standing(&mut transaction, name).await?.is_some() {
             return Ok(false);
@@ -552,7 +553,8 @@ impl IdentityStore for SqliteStore {
             some => format!("as {}, by {proof}, for {}", identity.role.as_str(), some.join(", ")),
         };
         add_line(&mut transaction, &line(by, "enrol", name, detail)).await?;
-        transaction.commit().await?;
+        deliver(&mut self.delivery)?;
+        self.opened.commit(transaction).await?;
         Ok(true)
     }
 
@@ -563,7 +565,7 @@ impl IdentityStore for SqliteStore {
         others_until_ms: i64,
         by: &By,
     ) -> Result<Changed, StoreError> {
-        let mut transaction = self.connection.begin_with("BEGIN IMMEDIATE").await?;
+        let mut transaction = self.opened.begin(&mut self.connection).await?;
         match standing(&mut transaction, name).await? {
             None => return Ok(Changed::NoSuchName),
             Some(true) => return Ok(Changed::Revoked),
@@ -582,7 +584,8 @@ impl IdentityStore for SqliteStore {
         let kind = credential.kind.as_str();
         let detail = format!("new {kind}; older ones end within {overlap_s} s");
         add_line(&mut transaction, &line(by, "rotate", name, detail)).await?;
-        transaction.commit().await?;
+        deliver(&mut self.delivery)?;
+        self.opened.commit(transaction).await?;
         Ok(Changed::Done)
     }
 
@@ -592,7 +595,7 @@ impl IdentityStore for SqliteStore {
         token: &[u8; 32],
         by: &By,
     ) -> Result<(Changed, Option<String>), StoreError> {
-        let mut transaction = self.connection.begin_with("BEGIN IMMEDIATE").await?;
+        let mut transaction = self.opened.begin(&mut self.connection).await?;
         let select = "SELECT name, valid_until_ms FROM credential WHERE hash = ? AND kind = 3";
         let found: Option<(String, Option<i64>)> = sqlx::query_as(select)
             .bind(ticket.as_slice())
@@ -618,12 +621,12 @@ impl IdentityStore for SqliteStore {
         add_credential(&mut transaction, &name, &credential, by.now_ms).await?;
         let detail = "its ticket was exchanged for a token".to_owned();
         add_line(&mut transaction, &line(by, "join", &name, detail)).await?;
-        transaction.commit().await?;
+        self.opened.commit(transaction).await?;
         Ok((Changed::Done, Some(name)))
     }
 
     async fn revoke(&mut self, name: &str, by: &By) -> Result<Changed, StoreError> {
-        let mut transaction = self.connection.begin_with("BEGIN IMMEDIATE").await?;
+        let mut transaction = self.opened.begin(&mut self.connection).await?;
         match standing(&mut transaction, name).await? {
             None => return Ok(Changed::NoSuchName),
             Some(true) => return Ok(Changed::Revoked),
@@ -636,11 +639,12 @@ impl IdentityStore for SqliteStore {
             sqlx::query(update).bind(name).execute(&mut *transaction).await?;
         }
         add_line(&mut transaction, &line(by, "revoke", name, String::new())).await?;
-        transaction.commit().await?;
+        self.opened.commit(transaction).await?;
         Ok(Changed::Done)
     }
 
     async fn retract_by(&mut self, retraction: &Retraction, by: &By) -> Result<u64, StoreError> {
+        self.opened.check()?;
         sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut self.connection).await?;
         let done = async {
             let number = self.add_retraction(retraction).await?;
@@ -652,6 +656,7 @@ impl IdentityStore for SqliteStore {
     }
 
     async fn undo_retraction_by(&mut self, number: u64, by: &By) -> Result<bool, StoreError> {
+        self.opened.check()?;
         sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut self.connection).await?;
         let done = async {
             let undone = self.undo(number, by.now_ms).await?;
@@ -665,11 +670,11 @@ impl IdentityStore for SqliteStore {
     }
 
     async fn note(&mut self, lines: &[AuditRecord]) -> Result<(), StoreError> {
-        let mut transaction = self.connection.begin_with("BEGIN IMMEDIATE").await?;
+        let mut transaction = self.opened.begin(&mut self.connection).await?;
         for line in lines {
             add_line(&mut transaction, line).await?;
         }
-        transaction.commit().await?;
+        self.opened.commit(transaction).await?;
         Ok(())
     }
 

@@ -142,6 +142,15 @@ async fn what_is_old_is_not_shown_as_new_and_nothing_is_no_error() {
     assert_eq!(empty.get(&format!("/nodes/{}", node(0))).await.status(), 404);
 }
 
+#[tokio::test]
+async fn it_is_not_ready_while_no_probe_sees_anything() {
+    assert_eq!(Stage::open().await.get("/readyz").await.status(), 200);
+    let blind = Stage::open_blind().await.get("/readyz").await;
+    assert_eq!(blind.status(), 503);
+    let said = blind.text().await.unwrap();
+    assert!(said.contains("no probe could look in the last 3 rounds"), "{said}");
+}
+
 fn order(html: &str) -> Vec<u64> {
     let shown = html.split("<th scope=\"row\"><a href=\"/nodes/").skip(1);
     let ids = shown.map(|rest| rest.split('"').next().unwrap());
