@@ -466,7 +466,7 @@ async fn retract(
     };
     let number = store.retract_by(&retraction, &place.by()).await?;
     let note = format!("To let it count again: uptime-aggregator probe undo-retraction {number}\n");
-    Ok(Said { answer: format!("{number}\n"), note })
+    Ok(Said { answer: format!("{number}\n"), note, ..Said::default() })
 }
 
 async fn retractions(place: Place<'_>) -> Result<Said, CommandError> {

@@ -202,14 +202,7 @@ impl<S: Store> Owner<S> {
         now_ms: i64,
     ) -> Result<(Self, Ledger), StoreError> {
         let mut catalogue = store.catalogue().await?;
-        let wanted = epoch_to_open(&catalogue.epochs, &options.rules, now_ms);
-        // While nothing can be written the rules stay what they are, if there are any.
-        let writable = store.still_there().is_ok() || catalogue.epochs.is_empty();
-        if let Some(epoch) = wanted.filter(|_| writable) {
-            store.add_epoch(&epoch).await?;
-            tracing::info!(start_s = epoch.start_s, period_s = epoch.period.seconds(), "new epoch");
-            catalogue.epochs.push(epoch);
-        }
+        open_wanted_epoch(&mut store, &mut catalogue.epochs, &options.rules, now_ms).await?;
         let (mut nodes, brought) = names_of(&catalogue);
         let details = DetailsTable::load(&mut store, &options.scratch).await?;
         let epochs = Epochs::new(catalogue.epochs)
@@ -662,6 +655,23 @@ fn status_of(probe: &ProbeRecord) -> ProbeStatus {
         revoked: probe.revoked,
         ..ProbeStatus::default()
     }
+}
+
+/// Adds the epoch of the rules wanted, where they are not in force already. While nothing can be
+/// written the rules stay what they are, if there are any.
+async fn open_wanted_epoch<S: Store>(
+    store: &mut S,
+    epochs: &mut Vec<Epoch>,
+    rules: &Epoch,
+    now_ms: i64,
+) -> Result<(), StoreError> {
+    let writable = store.still_there().is_ok() || epochs.is_empty();
+    if let Some(epoch) = epoch_to_open(epochs, rules, now_ms).filter(|_| writable) {
+        store.add_epoch(&epoch).await?;
+        tracing::info!(start_s = epoch.start_s, period_s = epoch.period.seconds(), "new epoch");
+        epochs.push(epoch);
+    }
+    Ok(())
 }
 
 /// The epoch to add so that the rules wanted come into force, if they are not in force already:

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use tokio::task::JoinSet;
+
 use super::*;
 
 fn lost(first: u64, end: u64) -> v1::Gap {
@@ -107,21 +109,23 @@ async fn while_the_disk_hangs_other_tasks_go_on() {
         ended.recv().unwrap();
     });
     hangs.recv().unwrap();
-    let mut waiting = Vec::new();
+    let mut waiting = JoinSet::new();
     for number in 11..14 {
         let spool = spool.clone();
-        waiting.push(tokio::spawn(async move { append(&spool, part(number, [1])) }));
+        waiting.spawn(async move { append(&spool, part(number, [1])) });
     }
     // The one worker is not held up by any of them.
+    let mut others = JoinSet::new();
     for _ in 0..3 {
-        tokio::spawn(tokio::time::sleep(std::time::Duration::from_millis(1))).await.unwrap();
+        others.spawn(tokio::task::yield_now());
+        others.join_next().await.unwrap().unwrap();
         assert_eq!(spool.waiting(), 1);
     }
-    assert!(waiting.iter().all(|task| !task.is_finished()));
+    assert!(waiting.try_join_next().is_none());
     ends.send(()).unwrap();
     disk.join().unwrap();
-    for task in waiting {
-        task.await.unwrap();
+    while let Some(ended) = waiting.join_next().await {
+        ended.unwrap();
     }
     assert_eq!(spool.waiting(), 4);
 }
