@@ -122,7 +122,7 @@ pub struct Spool {
 
 /// Does what may take as long as the disk takes, which may be for ever, without holding up other
 /// tasks of this runtime: timers, signals and the watchdog go on.
-fn waiting_for_the_disk<T>(work: impl FnOnce() -> T) -> T {
+pub(crate) fn waiting_for_the_disk<T>(work: impl FnOnce() -> T) -> T {
     match Handle::try_current().map(|handle| handle.runtime_flavor()) {
         Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
         _ => work(),
