@@ -401,7 +401,7 @@ connected_s=$(round_after "$(date +%s)")
 say ""
 say "status page: http://$http_addr/"
 say "csv now at:  $csv"
-say "Rounds of $period_s s, closed $grace_s s after their end; the first is closed in about" \
+say "Rounds of $period_s s, closed at most $grace_s s after their end; the first is closed in about" \
     "$((first_s + period_s + grace_s - $(date +%s))) s."
 if [ -n "$rounds" ]; then
     say "Stops after $rounds closed rounds."
@@ -441,9 +441,9 @@ look_for_freeze() {
     fi
 }
 
-# The CSV is of a closed round when it was written after that was closed. A file's time is taken
-# from the kernel's coarse clock, some milliseconds behind; hence a second of tolerance.
-csv_written() { [ "$(stat -c %Y "$csv")" -ge $((closed_s + period_s + grace_s - 1)) ]; }
+# The CSV is of a closed round when it was written after the round's end. A file's time is taken from
+# the kernel's coarse clock, some milliseconds behind; hence a second of tolerance.
+csv_written() { [ "$(stat -c %Y "$csv")" -ge $((closed_s + period_s - 1)) ]; }
 
 daemon_froze() {
     look_for_freeze

@@ -7,6 +7,7 @@ mod commands;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
@@ -49,6 +50,13 @@ pub enum Command {
     Serve(SettingArgs),
     /// Read the configuration and open the store as serve would, say what is wrong, and exit
     Check(SettingArgs),
+    /// Bring the store of an earlier version up to date, as serve does when it starts; not beside a
+    /// running serve
+    Migrate {
+        /// Where the aggregator keeps its store [default: ./uptime-data]
+        #[arg(long, env = "UPTIME_DATA_DIR")]
+        data_dir: Option<PathBuf>,
+    },
     /// Check everything stored against itself and against the state made of it; works beside a
     /// running serve. Exit status 1 when something is wrong
     Verify {
@@ -57,9 +65,15 @@ pub enum Command {
         data_dir: Option<PathBuf>,
     },
     /// Write a consistent copy of the store into a new file; works beside a running serve
+    ///
+    /// The files of the built-in authority are not in it; they are named, to be kept apart.
     Backup {
-        /// The file, which must not be there yet
+        /// The file, which must not be there yet; with --keep a folder
         file: PathBuf,
+        /// Give the copy the name of this moment, in the folder, and remove the oldest such copies
+        /// beyond this number
+        #[arg(long, value_name = "N")]
+        keep: Option<NonZeroUsize>,
         /// Where the aggregator keeps its store [default: ./uptime-data]
         #[arg(long, env = "UPTIME_DATA_DIR")]
         data_dir: Option<PathBuf>,
@@ -198,6 +212,9 @@ setting_args! {
     /// Days after which single facts are let go and only their sums stay; at least 40, or 0: never
     /// [default: 400]
     retention_days = "retention-days", "UPTIME_RETENTION_DAYS", "DAYS";
+    /// After so many closed rounds in which no probe could look /readyz answers 503; at most 120, or
+    /// 0: never, as where probes come through something that follows /readyz [default: 20]
+    blind_rounds_max = "blind-rounds-max", "UPTIME_BLIND_ROUNDS_MAX", "N";
     /// How logs are written: text or json [default: text]
     log_format = "log-format", "UPTIME_LOG_FORMAT", "FORMAT";
 }
@@ -224,6 +241,7 @@ pub struct Config {
     pub rules: Epoch,
     pub unconfirmed_nodes_max: u64,
     pub retention_s: Option<u64>,
+    pub blind_rounds_max: u64,
     pub log_format: LogFormat,
     pub tls: Option<TlsFiles>,
     pub anonymous_grpc: bool,
@@ -263,6 +281,7 @@ impl Config {
         let unconfirmed_nodes_max =
             settings.number("unconfirmed-nodes-max", 100_000, 1, u64::from(u32::MAX));
         let retention_s = retention(&mut settings);
+        let blind_rounds_max = settings.number("blind-rounds-max", 20, 0, 120);
         let log_format = settings.checked("log-format", LogFormat::Text, |text| match text {
             "text" => Ok(LogFormat::Text),
             "json" => Ok(LogFormat::Json),
@@ -280,6 +299,7 @@ impl Config {
             rules,
             unconfirmed_nodes_max,
             retention_s,
+            blind_rounds_max,
             log_format,
             tls,
             anonymous_grpc,

@@ -490,8 +490,8 @@ mod tests {
             let schedule = schedule_for(&epoch);
             let found = (schedule.lookups_offset_ms, schedule.suspects_offset_ms);
             assert_eq!(found, (lookups_ms, suspects_ms), "rounds of {period_s} s");
-            // In rounds of 10 s and more the silent are asked to the end before the probe's deadline,
-            // half a second before the close.
+            // In rounds of 10 s and more the silent are asked to the end before the probe's
+            // deadline, half a second before the close.
             if period_s >= 10 {
                 assert!(suspects_ms + 9_000 <= period_s * 1_000 + 4_500, "{period_s} s");
             }

@@ -28,6 +28,7 @@ pub mod state;
 pub mod timeline;
 pub mod uptime;
 pub mod verdict;
+mod vouched;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -134,6 +135,7 @@ pub struct Ledger {
     snapshots: watch::Receiver<Arc<Snapshot>>,
     epochs: Arc<Epochs>,
     identities: watch::Receiver<Arc<Identities>>,
+    trouble: watch::Receiver<Option<String>>,
 }
 
 impl std::fmt::Debug for Request {
@@ -250,6 +252,12 @@ impl Ledger {
     async fn tell(&self, request: Request) {
         // Fails only when the owner has stopped; whoever waits for an answer then gets none.
         self.requests.send(request).await.ok();
+    }
+
+    /// Why nothing can be stored now; `None`: as far as is known, all can.
+    #[must_use]
+    pub fn cannot_store(&self) -> Option<String> {
+        self.trouble.borrow().clone()
     }
 
     /// The latest snapshot.

@@ -4,12 +4,12 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use uptime_aggregator::access::commands::{self, CommandError, Place, Said};
 use uptime_aggregator::clock::now_unix_ms;
 use uptime_aggregator::config::{Cli, Command, Config, SettingArgs, default_data_dir};
-use uptime_aggregator::server::{Server, check};
+use uptime_aggregator::server::{Ended, Misconfigured, Server, check};
 use uptime_aggregator::transfer::TransferError;
 use uptime_aggregator::transfer::export::export;
 use uptime_aggregator::transfer::import::import_csv;
@@ -30,15 +30,15 @@ fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("cannot start: {error}");
+            telemetry::say(&format!("cannot start: {error}"));
             return ExitCode::FAILURE;
         }
     };
     match runtime.block_on(run(cli.command)) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("uptime-aggregator: {error:#}");
-            ExitCode::FAILURE
+            telemetry::say(&format!("uptime-aggregator: {error:#}"));
+            if error.is::<Misconfigured>() { EXIT_USAGE.into() } else { ExitCode::FAILURE }
         }
     }
 }
@@ -58,6 +58,13 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
             }
             Err(code) => Ok(code),
         },
+        Command::Migrate { data_dir } => {
+            let data_dir = data_dir.unwrap_or_else(default_data_dir);
+            let (was, is) = upkeep::migrate(&data_dir).await?;
+            let (was, place) = (if was == is { "already" } else { "now" }, data_dir.display());
+            print_line(&format!("ok: the store in {place} {was} has schema version {is}"));
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Verify { data_dir } => {
             let verified =
                 upkeep::verify(&data_dir.unwrap_or_else(default_data_dir), now_unix_ms()).await?;
@@ -65,32 +72,37 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
             let sound = verified.is_sound();
             Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
-        Command::Backup { file, data_dir } => {
-            let bytes = upkeep::backup(&data_dir.unwrap_or_else(default_data_dir), &file).await?;
-            print_line(&format!("ok: {} holds the store, {bytes} bytes", file.display()));
+        Command::Backup { file, keep, data_dir } => {
+            let data_dir = data_dir.unwrap_or_else(default_data_dir);
+            let done = upkeep::backup(&data_dir, &file, keep, now_ms).await?;
+            done.lines().iter().for_each(|line| print_line(line));
             Ok(ExitCode::SUCCESS)
         }
         Command::Restore { file, data_dir } => {
             let data_dir = data_dir.unwrap_or_else(default_data_dir);
-            let generation = upkeep::restore(&file, &data_dir).await?;
+            let restored = upkeep::restore(&file, &data_dir).await?;
+            for aside in &restored.aside {
+                print_line(&format!("set aside, left by another store: {}", aside.display()));
+            }
             print_line(&format!(
-                "ok: {} holds the store of {}, generation {generation}; start serve with it",
+                "ok: {} holds the store of {}, generation {}; start serve with it",
                 data_dir.display(),
-                file.display()
+                file.display(),
+                restored.generation
             ));
             Ok(ExitCode::SUCCESS)
         }
         Command::Probe { data_dir, command } => {
             let data_dir = data_dir.unwrap_or_else(default_data_dir);
-            say(commands::probe(Place { data_dir: &data_dir, now_ms }, &command).await)
+            say(commands::probe(Place { data_dir: &data_dir, now_ms, tell }, &command).await)
         }
         Command::Access { data_dir, command } => {
             let data_dir = data_dir.unwrap_or_else(default_data_dir);
-            say(commands::access(Place { data_dir: &data_dir, now_ms }, &command).await)
+            say(commands::access(Place { data_dir: &data_dir, now_ms, tell }, &command).await)
         }
         Command::Authority { data_dir, command } => {
             let data_dir = data_dir.unwrap_or_else(default_data_dir);
-            say(commands::authority(Place { data_dir: &data_dir, now_ms }, &command))
+            say(commands::authority(Place { data_dir: &data_dir, now_ms, tell }, &command))
         }
         Command::ImportCsv(args) => {
             Ok(ended(import_csv(&args, now_unix_ms(), &mut std::io::stdout()).await))
@@ -102,7 +114,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
 fn configured(args: &SettingArgs) -> Result<Config, ExitCode> {
     Config::read(args).map_err(|faults| {
         for fault in &faults {
-            eprintln!("uptime-aggregator: {fault}");
+            telemetry::say(&format!("uptime-aggregator: {fault}"));
         }
         ExitCode::from(EXIT_USAGE)
     })
@@ -115,7 +127,7 @@ fn ended(done: Result<(), TransferError>) -> ExitCode {
         // Whoever has enough of the rows, as `head`, wants to hear nothing of it.
         Err(TransferError::Gone) => {}
         Err(error) => {
-            eprintln!("uptime-aggregator: {error}");
+            telemetry::say(&format!("uptime-aggregator: {error}"));
             if matches!(error, TransferError::Usage(_)) {
                 return EXIT_USAGE.into();
             }
@@ -130,28 +142,47 @@ fn print_line(line: &str) {
     writeln!(std::io::stdout().lock(), "{line}").ok();
 }
 
-async fn serve(config: Config) -> anyhow::Result<ExitCode> {
+async fn serve(mut config: Config) -> anyhow::Result<ExitCode> {
     telemetry::start_logging(config.log_format);
     let metrics = telemetry::start_metrics()?;
-    let csv = config.csv.clone();
-    let server = Server::build(config, metrics).await?;
-    print_line(&format!("grpc {}", server.grpc_addr));
-    print_line(&format!("http {}", server.http_addr));
-    print_line(&format!("csv {}", csv.display()));
+    let mut signals = Signals {
+        terminate: signal(SignalKind::terminate())?,
+        interrupt: signal(SignalKind::interrupt())?,
+        hangup: signal(SignalKind::hangup())?,
+    };
+    loop {
+        let server = Server::build(config.clone(), metrics.clone()).await?;
+        print_line(&format!("grpc {}", server.grpc_addr));
+        print_line(&format!("http {}", server.http_addr));
+        print_line(&format!("csv {}", config.csv.display()));
+        // Where it is served anew it is at the same place.
+        (config.grpc_addr, config.http_addr) = (server.grpc_addr, server.http_addr);
+        match run_server(server, &mut signals).await? {
+            Ended::Stopped => return Ok(ExitCode::SUCCESS),
+            Ended::RoomCame => {}
+        }
+    }
+}
+
+/// The signals that are listened to.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+async fn run_server(server: Server, signals: &mut Signals) -> anyhow::Result<Ended> {
     let shutdown = CancellationToken::new();
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hangup = signal(SignalKind::hangup())?;
     let tls = server.tls();
     let stop = shutdown.clone();
-    let running = server.run(shutdown);
+    let running = server.run_until_room(shutdown);
     tokio::pin!(running);
     loop {
         tokio::select! {
-            result = &mut running => return result.map(|()| ExitCode::SUCCESS),
-            _ = terminate.recv() => stop.cancel(),
-            _ = interrupt.recv() => stop.cancel(),
-            _ = hangup.recv() => match &tls {
+            result = &mut running => return result,
+            _ = signals.terminate.recv() => stop.cancel(),
+            _ = signals.interrupt.recv() => stop.cancel(),
+            _ = signals.hangup.recv() => match &tls {
                 Some(tls) => tls.reload(),
                 None => tracing::info!("there are no certificates to read anew"),
             },
@@ -159,17 +190,26 @@ async fn serve(config: Config) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Prints what a command about identities says.
+/// Tells what a command about identities says; a token that nobody saw is of no use to anybody.
+fn tell(Said { answer, note, .. }: &Said) -> std::io::Result<()> {
+    if !note.is_empty() {
+        telemetry::say(note.trim_end());
+    }
+    let mut out = std::io::stdout().lock();
+    out.write_all(answer.as_bytes()).and_then(|()| out.flush())
+}
+
+/// Prints what a command about identities says, unless it was told already.
 fn say(said: Result<Said, CommandError>) -> anyhow::Result<ExitCode> {
     match said {
-        Ok(Said { answer, note }) => {
-            eprint!("{note}");
-            // A token that nobody saw is of no use to anybody.
-            std::io::stdout().lock().write_all(answer.as_bytes())?;
+        Ok(said) => {
+            if !said.told {
+                tell(&said)?;
+            }
             Ok(ExitCode::SUCCESS)
         }
         Err(CommandError::Usage(fault)) => {
-            eprintln!("uptime-aggregator: {fault}");
+            telemetry::say(&format!("uptime-aggregator: {fault}"));
             Ok(EXIT_USAGE.into())
         }
         Err(error) => Err(error.into()),

@@ -6,9 +6,8 @@
 
 pub mod seed_csv;
 
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::io::{self, Write};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -17,11 +16,12 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::now_unix_ms;
-use crate::disk::{directory_of, named, sync_directory_of};
+pub use crate::disk::replace_file;
+use crate::disk::{Replaced, try_out};
 use crate::ledger::snapshot::{NodeLine, Snapshot};
 use crate::ledger::uptime::write_shortest_decimal;
 use crate::store::Opening;
-use seed_csv::{SeedBooks, subnet_of};
+use seed_csv::{SeedBooks, scan_count_path, subnet_of};
 
 /// The columns, in order.
 pub const HEADER: [&str; 5] =
@@ -68,27 +68,6 @@ pub fn write_csv(snapshot: &Snapshot, out: impl Write) -> io::Result<()> {
     csv.flush()
 }
 
-/// Puts bytes in the place of a file, all or nothing, and syncs them.
-///
-/// # Errors
-/// With the path in question; the file before stays as it was.
-pub fn replace_file(
-    path: &Path,
-    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-) -> io::Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let temporary = directory_of(path).join(name);
-    let file = File::create(&temporary).map_err(|error| named(error, &temporary))?;
-    let mut buffered = BufWriter::with_capacity(1 << 18, file);
-    let written = write(&mut buffered).and_then(|()| buffered.flush());
-    written
-        .and_then(|()| buffered.get_ref().sync_all())
-        .map_err(|error| named(error, &temporary))?;
-    std::fs::rename(&temporary, path).map_err(|error| named(error, path))?;
-    sync_directory_of(path)
-}
-
 /// What the `seed` dialect takes besides the snapshot.
 #[derive(Debug)]
 pub struct SeedTerms {
@@ -108,12 +87,21 @@ pub struct PublishedCsv {
 }
 
 impl PublishedCsv {
+    /// Whether the files can be written, as far as can be told without writing them.
+    ///
+    /// # Errors
+    /// With the path in question.
+    pub fn try_out(&self) -> io::Result<()> {
+        try_out(&self.path)?;
+        if self.seed.is_some() { try_out(&scan_count_path(&self.path)) } else { Ok(()) }
+    }
+
     /// Replaces the file, and in the `seed` dialect the number of scans beside it, by what a
     /// snapshot says.
     ///
     /// # Errors
-    /// With what is wrong; the file before stays.
-    pub fn replace(&self, snapshot: &Snapshot) -> io::Result<()> {
+    /// With what is wrong; where it can be replaced at once, the file before stays.
+    pub fn replace(&self, snapshot: &Snapshot) -> io::Result<Replaced> {
         let Some(terms) = &self.seed else {
             return replace_file(&self.path, |out| write_csv(snapshot, out));
         };
@@ -136,11 +124,12 @@ pub async fn run(
     // The round and the snapshot that the file is of.
     let mut written = None;
     let mut stopping = false;
+    let mut told = false;
     loop {
         let snapshot = Arc::clone(&snapshots.borrow_and_update());
         let key = snapshot.closed.map(uptime_proto::Round::start_s);
         let is_new = written.is_none_or(|(round, _)| round != key);
-        if is_new && write(&csv, &snapshot).await {
+        if is_new && write(&csv, &snapshot, &mut told).await {
             written = Some((key, snapshot.serial));
             published.send_replace(key);
         }
@@ -151,25 +140,37 @@ pub async fn run(
         }
     }
     let last = Arc::clone(&snapshots.borrow());
-    if written.is_none_or(|(_, serial)| serial != last.serial) && write(&csv, &last).await {
+    let is_new = written.is_none_or(|(_, serial)| serial != last.serial);
+    if is_new && write(&csv, &last, &mut told).await {
         published.send_replace(last.closed.map(uptime_proto::Round::start_s));
     }
 }
 
-/// Writes the file, and says how that went.
-async fn write(csv: &PublishedCsv, snapshot: &Arc<Snapshot>) -> bool {
+/// Writes the file, and says how that went; once, where it could only be written over.
+async fn write(csv: &PublishedCsv, snapshot: &Arc<Snapshot>, told: &mut bool) -> bool {
     let (target, snapshot) = (csv.clone(), Arc::clone(snapshot));
     let started = now_unix_ms();
     let result = tokio::task::spawn_blocking(move || target.replace(&snapshot))
         .await
         .unwrap_or_else(|error| Err(io::Error::other(error)));
-    if let Err(error) = &result {
-        counter!("uptime_publish_failed_total").increment(1);
-        tracing::error!(%error, "the CSV was not written; the one before stays");
-    } else {
-        #[expect(clippy::cast_precision_loss, reason = "milliseconds")]
-        let took = (now_unix_ms() - started) as f64 / 1000.0;
-        histogram!("uptime_publish_csv_seconds").record(took);
+    match &result {
+        Err(error) => {
+            counter!("uptime_publish_failed_total").increment(1);
+            tracing::error!(%error, "the CSV was not written; the one before stays");
+        }
+        Ok(replaced) => {
+            #[expect(clippy::cast_precision_loss, reason = "milliseconds")]
+            let took = (now_unix_ms() - started) as f64 / 1000.0;
+            histogram!("uptime_publish_csv_seconds").record(took);
+            if *replaced == Replaced::WrittenOver && !std::mem::replace(told, true) {
+                tracing::warn!(
+                    csv = %csv.path.display(),
+                    "no file can be put in the place of this one (is it mounted by itself, or its \
+                     folder not writable?), so it is written over: whoever reads it meanwhile may \
+                     see half of it. Mount its folder, or choose another file with --csv"
+                );
+            }
+        }
     }
     result.is_ok()
 }

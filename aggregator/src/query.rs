@@ -291,10 +291,11 @@ impl v1::uptime_query_server::UptimeQuery for Query {
         let view = snapshot.node(&id).ok_or_else(|| not_found(&id))?;
         let round = Self::closed_round(&snapshot, request.round_unix_s)?;
         let account = self.ledger.explain(view.number, round).await;
-        let account = account.map_err(|error| Status::unavailable(error.to_string()))?;
+        let mut account = account.map_err(|error| Status::unavailable(error.to_string()))?;
+        account.forget_ages(&snapshot.epochs, snapshot.closed.unwrap_or(round));
         let mut rule = account.to_string();
         if round.start_s() < view.first_seen_s {
-            rule.push_str("; the round lies before its first offer and counts neither way");
+            rule.push_str(". The round lies before its first offer and does not count");
         }
         rule.push_str(&present::gaps(&snapshot, round));
         let (id, now_ms) = (id.to_string(), now_unix_ms());

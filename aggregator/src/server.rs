@@ -4,7 +4,9 @@
 //! then the CSV; whatever is cut short was not acknowledged, so nothing is lost by it.
 
 mod doors;
+mod first_start;
 mod listener;
+mod room;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,7 +16,7 @@ use anyhow::Context;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::access::Tls;
@@ -30,12 +32,22 @@ use crate::store::{CredentialKind, Identities, IdentityStore, SqliteStore, Store
 use crate::web::Web;
 use crate::{publish, telemetry};
 use doors::Doors;
+pub use first_start::Misconfigured;
 use listener::Wire;
 
 /// How long calls may take to end after a stop.
 const GRACE: Duration = Duration::from_secs(5);
 /// How often the metrics' histograms are folded.
 const METRICS_UPKEEP: Duration = Duration::from_secs(5);
+
+/// How serving ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It was told to stop.
+    Stopped,
+    /// The store could only be read, and now it can be written: serve anew.
+    RoomCame,
+}
 
 /// An aggregator with its ports bound.
 pub struct Server {
@@ -51,6 +63,8 @@ pub struct Server {
     config: Config,
     tls: Option<Arc<Tls>>,
     metrics: PrometheusHandle,
+    /// The store was opened for reading alone.
+    read_only: bool,
     // Held while this process owns the data directory.
     _lock: DirectoryLock,
 }
@@ -62,18 +76,32 @@ impl Server {
     /// With what could not be opened or bound, and what to do.
     pub async fn build(config: Config, metrics: PrometheusHandle) -> anyhow::Result<Self> {
         let tls = config.tls.clone().map(Tls::open).transpose()?.map(Arc::new);
-        let mut store = SqliteStore::open(&config.data_dir).await?;
+        std::fs::create_dir_all(&config.data_dir).with_context(|| {
+            let dir = config.data_dir.display();
+            format!("cannot make {dir}; give a directory this user may write with --data-dir")
+        })?;
+        // Before anything is looked at, let alone made or brought up to date.
         let lock = DirectoryLock::take(&config.data_dir)?;
+        if !SqliteStore::exists(&config.data_dir) {
+            first_start::empties_no_csv(&config)?;
+        }
+        let mut store = SqliteStore::open_if_only_to_read(&config.data_dir).await?;
+        let read_only = store.why_read_only().is_some();
+        if !first_start::has_served(&mut store).await? {
+            first_start::empties_no_csv(&config)?;
+        }
         note_authority(&config, &mut store).await?;
         let options = LedgerOptions {
             unconfirmed_nodes_max: config.unconfirmed_nodes_max,
             parts_per_round_max: config.limits.parts_per_round_max,
             with_seed: config.csv_dialect == CsvDialect::Seed,
             retention_s: config.retention_s,
-            scratch: config.data_dir.clone(),
+            // Which is full.
+            scratch: if read_only { std::env::temp_dir() } else { config.data_dir.clone() },
             ..LedgerOptions::new(config.rules.clone())
         };
         let csv = published_csv(&config, &mut store).await?;
+        first_start::csv_can_be_written(&csv)?;
         let (mut owner, ledger) = Owner::open(store, options, now_unix_ms()).await?;
         owner.set_disagreement_policy(config.disagreement);
         let bind = |name, addr| {
@@ -95,6 +123,7 @@ impl Server {
             config,
             tls,
             metrics,
+            read_only,
             _lock: lock,
         })
     }
@@ -111,11 +140,20 @@ impl Server {
         self.tls.clone()
     }
 
-    /// Serves until told to stop.
+    /// As [`Server::run_until_room`], for whoever does not serve anew.
     ///
     /// # Errors
     /// When a part of it ended by itself.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        self.run_until_room(shutdown).await.map(|_| ())
+    }
+
+    /// Serves until told to stop, or until there is room for a store that could only be read.
+    ///
+    /// # Errors
+    /// When a part of it ended by itself.
+    pub async fn run_until_room(self, shutdown: CancellationToken) -> anyhow::Result<Ended> {
+        let data_dir = self.read_only.then(|| self.config.data_dir.clone());
         let ledger_stop = CancellationToken::new();
         let mut outer: JoinSet<anyhow::Result<()>> = JoinSet::new();
         let mut inner: JoinSet<()> = JoinSet::new();
@@ -148,6 +186,7 @@ impl Server {
             csv: self.csv.path,
             published: published_seen,
             metrics: self.metrics,
+            blind_rounds_max: self.config.blind_rounds_max,
             now_unix_ms,
         };
         let doors = Doors::new(ledger.clone(), &self.config, self.tls);
@@ -166,15 +205,13 @@ impl Server {
             outer.spawn(async move { Ok(listener.run(router, stop).await?) });
         }
 
-        let mut result = Ok(());
-        tokio::select! {
-            () = shutdown.cancelled() => {}
-            Some(ended) = outer.join_next() => {
-                result = ended.context("a server task panicked").and_then(|ended| ended)
-                    .context("a server ended by itself");
-                shutdown.cancel();
+        let result = tokio::select! {
+            ended = until_end(&shutdown, &mut outer, &mut inner, &mut helpers) => {
+                ended.map(|()| Ended::Stopped)
             }
-        }
+            () = room::comes(data_dir.as_deref()) => Ok(Ended::RoomCame),
+        };
+        shutdown.cancel();
         let drained = async { while outer.join_next().await.is_some() {} };
         if tokio::time::timeout(GRACE, drained).await.is_err() {
             tracing::warn!("calls were still open after {GRACE:?} and are cut");
@@ -193,18 +230,43 @@ impl Server {
 /// directory is the built-in one. A backup of an older version does not say whose the certificates
 /// on its record are: where nothing else does, their authority's name has to.
 async fn note_authority(config: &Config, store: &mut SqliteStore) -> anyhow::Result<()> {
-    if let Some(authority) = Authority::of_directory(&config.data_dir)? {
-        store.add_authority(&authority).await?;
-    }
     let Identities { credentials, authorities, .. } = store.identities().await?;
     let issued = credentials.values().any(|one| one.kind == CredentialKind::Certificate);
     let client_ca = config.tls.as_ref().and_then(|files| files.client_ca.as_ref());
-    if let (true, true, Some(path)) = (issued, authorities.is_empty(), client_ca) {
-        for authority in named_as_built_in(path)? {
-            store.add_authority(&authority).await?;
-        }
+    let found = match (Authority::of_directory(&config.data_dir)?, client_ca) {
+        (Some(authority), _) => vec![authority],
+        (None, Some(path)) if issued && authorities.is_empty() => named_as_built_in(path)?,
+        (None, _) => Vec::new(),
+    };
+    for authority in found.iter().filter(|authority| !authorities.contains(*authority)) {
+        store.add_authority(authority).await?;
     }
     Ok(())
+}
+
+/// Waits until it is told to stop, or a task ends that was not told to: what is left of a process
+/// without one of them only looks alive.
+async fn until_end(
+    shutdown: &CancellationToken,
+    outer: &mut JoinSet<anyhow::Result<()>>,
+    inner: &mut JoinSet<()>,
+    helpers: &mut JoinSet<()>,
+) -> anyhow::Result<()> {
+    tokio::select! {
+        () = shutdown.cancelled() => Ok(()),
+        Some(ended) = outer.join_next() => ended
+            .context("a server task panicked")
+            .and_then(|ended| ended)
+            .context("a server ended by itself"),
+        Some(ended) = inner.join_next() => by_itself(ended, "the ledger, or what writes the CSV,"),
+        Some(ended) = helpers.join_next() => by_itself(ended, "a task beside the servers"),
+    }
+}
+
+/// What a task says that ended before it was told to.
+fn by_itself(ended: Result<(), JoinError>, what: &str) -> anyhow::Result<()> {
+    ended.with_context(|| format!("{what} broke down"))?;
+    anyhow::bail!("{what} ended by itself; the log says why")
 }
 
 /// What is imported is read once: nothing is imported while this process has the data directory.
@@ -224,9 +286,20 @@ async fn published_csv(config: &Config, store: &mut SqliteStore) -> anyhow::Resu
 /// With what is wrong and what to do.
 pub async fn check(config: Config) -> anyhow::Result<String> {
     let data_dir = config.data_dir.clone();
+    if !SqliteStore::exists(&data_dir) {
+        // It makes none.
+        return first_start::check(&config);
+    }
+    let found = SqliteStore::found_version(&data_dir).await?;
+    if found < SqliteStore::VERSION {
+        return Ok(format!(
+            "the store {} has schema version {found}; serve will bring it up to {} when it starts",
+            data_dir.display(),
+            SqliteStore::VERSION
+        ));
+    }
     let server = Server::build(config, telemetry::start_metrics()?).await?;
     let snapshot = server.ledger.snapshot();
-    server.csv.replace(&snapshot)?;
     Ok(format!(
         "store {} holds {} nodes; gRPC {} and HTTP {} are free; {} can be written",
         data_dir.display(),

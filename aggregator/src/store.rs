@@ -12,8 +12,10 @@ mod hold;
 mod identities;
 mod ids;
 mod kept;
+mod making;
 mod opening;
 mod packing;
+pub mod place;
 mod round_parts;
 mod samples;
 mod schema;
@@ -48,6 +50,14 @@ pub enum StoreError {
         /// Why, and what to do.
         detail: String,
     },
+    /// The disk would not let a file of it be made or written.
+    #[error("cannot use {path}: {detail}; is its disk full, or may this user not write there?")]
+    NoRoom {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        detail: String,
+    },
     /// The file was written by a newer version of this program.
     #[error("{path} has schema version {found}, this program knows {known}: use a newer program")]
     TooNew {
@@ -57,6 +67,53 @@ pub enum StoreError {
         found: i64,
         /// What this program can read.
         known: i64,
+    },
+    /// The file was written by an older version of this program.
+    #[error(
+        "{path} has schema version {found}, this program works with {known}: run \
+         uptime-aggregator migrate, or start serve once"
+    )]
+    TooOld {
+        /// Which.
+        path: PathBuf,
+        /// What it says of itself.
+        found: i64,
+        /// What this program works with.
+        known: i64,
+    },
+    /// What had to be told before it was stored could not be.
+    #[error("nothing was changed, as what goes to standard output could not be written: {0}")]
+    Untold(#[source] std::io::Error),
+    /// There was no room on the disk when it was opened.
+    #[error(
+        "the store was opened for reading alone: {0}; make room on its disk, and it is written to \
+         again by itself"
+    )]
+    ReadOnly(String),
+    /// The files that were opened are not those that lie there.
+    #[error(
+        "the store was removed or replaced while it was in use: {0}; nothing is stored or \
+         acknowledged any more, and what was acknowledged since is at risk: stop this process, put \
+         the store's files back, or restore a backup, and start it again"
+    )]
+    Gone(String),
+    /// There is no store.
+    #[error(
+        "there is no store: {0} does not exist; name the directory that serve uses with --data-dir \
+         (or UPTIME_DATA_DIR), or start `uptime-aggregator serve` first, which makes the store"
+    )]
+    Missing(PathBuf),
+    /// What is there under the store's name is none.
+    #[error(
+        "{path} is {what}; {advice}; then restore a backup (uptime-aggregator restore --help), or \
+         start serve without any for a new store",
+        advice = place::advice(path)
+    )]
+    Foreign {
+        /// Which.
+        path: PathBuf,
+        /// What it is instead.
+        what: &'static str,
     },
     /// The database refused; nothing of the call was stored.
     #[error("the database refused: {0}")]
@@ -294,6 +351,13 @@ pub type Read = Result<Fact, String>;
 
 /// The verbs of a store. When a call that writes returns `Ok`, what it wrote survives power loss.
 pub trait Store: IdentityStore {
+    /// Fails when what is written would not be found again under the store's name. Every write asks
+    /// by itself.
+    ///
+    /// # Errors
+    /// [`StoreError::Gone`].
+    fn still_there(&self) -> Result<(), StoreError>;
+
     /// Everything but the facts.
     fn catalogue(&mut self) -> impl Future<Output = Result<Catalogue, StoreError>> + Send;
 

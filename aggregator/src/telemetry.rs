@@ -3,6 +3,9 @@
 //! Owns how logs look and what metrics are called. Logs go to standard error, so that standard
 //! output stays for answers.
 
+use std::io::{self, Write};
+
+use metrics::counter;
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
 
@@ -23,7 +26,9 @@ pub fn start_logging(format: LogFormat) {
     let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(Lines::default)
+        // It would tell of a failure by a print that panics.
+        .log_internal_errors(false)
         .with_ansi(colours)
         .with_target(false);
     // Fails only when logging was started before, as in tests.
@@ -31,6 +36,29 @@ pub fn start_logging(format: LogFormat) {
         LogFormat::Text => builder.try_init().ok(),
         LogFormat::Json => builder.json().try_init().ok(),
     };
+}
+
+/// Standard error, of which the reader may be gone and the disk full: what cannot be written is
+/// counted and lost. A log line ends nothing.
+#[derive(Debug, Clone, Copy, Default)]
+struct Lines;
+
+impl Write for Lines {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if io::stderr().write_all(line).is_err() {
+            counter!("uptime_log_lines_lost_total").increment(1);
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Says something on standard error to whoever started this, if they still listen.
+pub fn say(text: &str) {
+    writeln!(io::stderr().lock(), "{text}").ok();
 }
 
 /// Starts collecting metrics and answers what renders them.

@@ -3,14 +3,19 @@
 //! Owns what these commands do and say. Refuses to overwrite anything, and to mend anything: what
 //! is damaged stays as it is, to be looked at.
 
+mod backup;
+
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::disk::sync_directory_of;
+pub use backup::{BackedUp, backup};
+
 use crate::ledger::kept_state_agrees;
+use crate::lock::{DirectoryLock, LockError};
+use crate::store::place::{advice, put_in_place, with_ending};
 use crate::store::{Checked, Progress, STORE_FILE_NAME, SqliteStore, Store, StoreError};
 
 /// Why looking after a store failed.
@@ -19,12 +24,27 @@ pub enum UpkeepError {
     /// The store could not be read or written.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// There is no store.
-    #[error("{0} holds no store; give the directory that serve was given with --data-dir")]
-    Missing(PathBuf),
     /// Something is there already.
-    #[error("{0} is there already and is not overwritten; move it away or choose another place")]
+    #[error("{0} is there already and is not overwritten; choose another name")]
     Exists(PathBuf),
+    /// A folder, and nobody said how many are to be kept in it.
+    #[error("{0} is a folder; say with --keep how many backups it is to have, or name a new file")]
+    Folder(PathBuf),
+    /// There is a store already.
+    #[error(
+        "{0} is there already and is not overwritten; give another --data-dir, or {advice}",
+        advice = advice(.0)
+    )]
+    StoreExists(PathBuf),
+    /// What is to be restored is a store's own file and not all of it.
+    #[error(
+        "{0} has a -wal beside it, so it is the file of a store in use and not all of it; make a \
+         backup of that store: uptime-aggregator backup FILE --data-dir DIR"
+    )]
+    NotABackup(PathBuf),
+    /// The data directory is in use.
+    #[error(transparent)]
+    Lock(#[from] LockError),
     /// A file could not be read or written.
     #[error("cannot use {path}")]
     File {
@@ -41,17 +61,35 @@ pub enum UpkeepError {
         /// The first fault.
         fault: String,
     },
+    /// What was put in place does not read back there.
+    #[error(
+        "the backup is sound, and in its place it is not: {path}: {fault}; look to the disk, {}, \
+         and restore again", advice(.path)
+    )]
+    InPlace {
+        /// The store.
+        path: PathBuf,
+        /// What is wrong.
+        fault: String,
+    },
 }
 
 fn file_error(path: &Path) -> impl FnOnce(io::Error) -> UpkeepError + '_ {
     move |source| UpkeepError::File { path: path.to_owned(), source }
 }
 
-async fn open_existing(data_dir: &Path) -> Result<SqliteStore, UpkeepError> {
-    if !SqliteStore::exists(data_dir) {
-        return Err(UpkeepError::Missing(data_dir.to_owned()));
-    }
-    Ok(SqliteStore::open(data_dir).await?)
+/// Brings a store up to date with this program, as serve does when it starts; answers what it was
+/// and is.
+///
+/// # Errors
+/// When there is none, it is in use, or cannot be written.
+pub async fn migrate(data_dir: &Path) -> Result<(i64, i64), UpkeepError> {
+    // First what is there, so that no directory gets a lock that has no store.
+    let found = SqliteStore::found_version(data_dir).await?;
+    let _lock = DirectoryLock::take(data_dir)?;
+    let store = SqliteStore::open(data_dir).await?;
+    store.close().await?;
+    Ok((found, SqliteStore::VERSION))
 }
 
 /// What `verify` found.
@@ -105,7 +143,17 @@ impl Verified {
 /// # Errors
 /// When the store cannot be opened or read at all. Faults are no errors: see [`Verified`].
 pub async fn verify(data_dir: &Path, now_ms: i64) -> Result<Verified, UpkeepError> {
-    let mut store = open_existing(data_dir).await?;
+    let mut store = SqliteStore::open_existing(data_dir).await?;
+    // One moment for all of it: a probe that drains its spool would look like a fault of the state.
+    store.hold().await?;
+    verify_held(&mut store, now_ms).await
+}
+
+/// As [`verify`], of a store that reads one moment.
+///
+/// # Errors
+/// As [`verify`].
+pub async fn verify_held(store: &mut SqliteStore, now_ms: i64) -> Result<Verified, UpkeepError> {
     let bar = progress_bar();
     let checked = store
         .check(&mut |Progress { done, of }| {
@@ -114,7 +162,7 @@ pub async fn verify(data_dir: &Path, now_ms: i64) -> Result<Verified, UpkeepErro
         })
         .await?;
     bar.set_message("rebuilding the state");
-    let state = kept_state_agrees(&mut store, now_ms).await;
+    let state = kept_state_agrees(store, now_ms).await;
     bar.finish_and_clear();
     let state = match state {
         Ok(state) => state,
@@ -138,38 +186,36 @@ fn progress_bar() -> ProgressBar {
     bar
 }
 
-/// Writes a consistent copy of the store into a new file, synced; works beside a running serve.
-/// Answers its length.
-///
-/// # Errors
-/// When the file is there already, or the store cannot be read or the file written.
-pub async fn backup(data_dir: &Path, to: &Path) -> Result<u64, UpkeepError> {
-    let mut store = open_existing(data_dir).await?;
-    if to.exists() {
-        return Err(UpkeepError::Exists(to.to_owned()));
-    }
-    let partial = beside(to, ".partial");
-    remove_if_there(&partial)?;
-    store.copy_to(&partial).await?;
-    let file = File::open(&partial).map_err(file_error(&partial))?;
-    file.sync_all().map_err(file_error(&partial))?;
-    let length = file.metadata().map_err(file_error(&partial))?.len();
-    put_in_place(&partial, to)?;
-    Ok(length)
+/// What a restore did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Restored {
+    /// The store's generation from now on.
+    pub generation: u64,
+    /// What another store had left where this one is now, under its new names.
+    pub aside: Vec<PathBuf>,
 }
 
 /// Makes a store of a backup in a data directory that has none, under a new generation. The backup
-/// is checked first.
+/// is checked first, and the store again where it is to be used. A backup of an earlier version
+/// of this program is brought up to date on the way: nobody else knows the copy.
 ///
 /// # Errors
 /// When there is a store already, the backup is damaged, or files cannot be read or written.
-pub async fn restore(from: &Path, data_dir: &Path) -> Result<u64, UpkeepError> {
+pub async fn restore(from: &Path, data_dir: &Path) -> Result<Restored, UpkeepError> {
     let to = data_dir.join(STORE_FILE_NAME);
-    if to.exists() {
-        return Err(UpkeepError::Exists(to));
+    if to.symlink_metadata().is_ok() {
+        return Err(UpkeepError::StoreExists(to));
     }
-    File::open(from).map_err(file_error(from))?;
+    let length = from.metadata().map_err(file_error(from))?.len();
+    if with_ending(from, "-wal").metadata().is_ok_and(|wal| wal.len() > 0) {
+        return Err(UpkeepError::NotABackup(from.to_owned()));
+    }
+    let damaged = |fault| UpkeepError::Damaged { path: from.to_owned(), fault };
+    if length == 0 {
+        return Err(damaged("it is empty".to_owned()));
+    }
     std::fs::create_dir_all(data_dir).map_err(file_error(data_dir))?;
+    let _lock = DirectoryLock::take(data_dir)?;
     let partial = data_dir.join("restore.partial");
     if partial.exists() {
         std::fs::remove_dir_all(&partial).map_err(file_error(&partial))?;
@@ -177,9 +223,18 @@ pub async fn restore(from: &Path, data_dir: &Path) -> Result<u64, UpkeepError> {
     std::fs::create_dir(&partial).map_err(file_error(&partial))?;
     let copy = partial.join(STORE_FILE_NAME);
     std::fs::copy(from, &copy).map_err(file_error(from))?;
-    let damaged = |fault| UpkeepError::Damaged { path: from.to_owned(), fault };
-    let mut store =
-        SqliteStore::open(&partial).await.map_err(|error| damaged(error.to_string()))?;
+    let checked = checked(&partial).await.map_err(damaged)?;
+    let generation = checked.raise_generation_and_close().await?;
+    File::open(&copy).and_then(|file| file.sync_all()).map_err(file_error(&copy))?;
+    let aside = put_in_place(&copy, &to)?;
+    std::fs::remove_dir_all(&partial).map_err(file_error(&partial))?;
+    check_in_place(data_dir, generation).await?;
+    Ok(Restored { generation, aside })
+}
+
+/// A store in which nothing is wrong; else the first fault of it.
+async fn checked(data_dir: &Path) -> Result<SqliteStore, String> {
+    let mut store = SqliteStore::open(data_dir).await.map_err(|error| error.to_string())?;
     let bar = progress_bar();
     let checked = store
         .check(&mut |Progress { done, of }| {
@@ -188,32 +243,25 @@ pub async fn restore(from: &Path, data_dir: &Path) -> Result<u64, UpkeepError> {
         })
         .await;
     bar.finish_and_clear();
-    let checked = checked.map_err(|error| damaged(error.to_string()))?;
-    if let Some(fault) = checked.faults.into_iter().next() {
+    match checked.map_err(|error| error.to_string())?.faults.into_iter().next() {
+        None => Ok(store),
+        Some(fault) => Err(fault),
+    }
+}
+
+/// That what is read under the store's name is what was just put there: pages, and the generation,
+/// which nothing older can have.
+async fn check_in_place(data_dir: &Path, generation: u64) -> Result<(), UpkeepError> {
+    let damaged = |fault| UpkeepError::InPlace { path: data_dir.join(STORE_FILE_NAME), fault };
+    let store = SqliteStore::open(data_dir).await;
+    let mut store = store.map_err(|error| damaged(error.to_string()))?;
+    if let Some(fault) = store.first_page_fault().await? {
         return Err(damaged(fault));
     }
-    let generation = store.raise_generation().await?;
+    let there = store.catalogue().await.map_err(|error| damaged(error.to_string()))?.generation;
     store.close().await?;
-    File::open(&copy).and_then(|file| file.sync_all()).map_err(file_error(&copy))?;
-    put_in_place(&copy, &to)?;
-    std::fs::remove_dir_all(&partial).map_err(file_error(&partial))?;
-    Ok(generation)
-}
-
-fn beside(path: &Path, ending: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(ending);
-    PathBuf::from(name)
-}
-
-fn remove_if_there(path: &Path) -> Result<(), UpkeepError> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(file_error(path)(error)),
-        _ => Ok(()),
+    if there != generation {
+        return Err(damaged(format!("its generation is {there} and not {generation}")));
     }
-}
-
-/// Renames a synced file to where nothing is, and syncs the directory.
-fn put_in_place(from: &Path, to: &Path) -> Result<(), UpkeepError> {
-    std::fs::rename(from, to).and_then(|()| sync_directory_of(to)).map_err(file_error(to))
+    Ok(())
 }

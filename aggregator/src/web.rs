@@ -63,6 +63,8 @@ pub struct Web {
     pub published: watch::Receiver<Option<u64>>,
     /// For `/metrics`.
     pub metrics: PrometheusHandle,
+    /// Rounds in a row in which no probe could look that make this not ready; 0: any number do not.
+    pub blind_rounds_max: u64,
     /// The clock; pages say how old they are.
     pub now_unix_ms: fn() -> i64,
 }
@@ -256,23 +258,38 @@ async fn metrics(State(site): State<Arc<Site>>) -> Response {
     ([(header::CONTENT_TYPE, kind)], site.web.metrics.render()).into_response()
 }
 
-/// Ready: the last due round is closed and the CSV on disk is of the last closed round or the one
-/// before it.
-async fn ready(State(site): State<Arc<Site>>) -> Response {
-    let snapshot = site.web.ledger.snapshot();
-    let (Some(closed), Some(late_ms)) = (snapshot.closed, overview::late_ms(&snapshot)) else {
-        return (StatusCode::SERVICE_UNAVAILABLE, "no round has closed yet\n").into_response();
-    };
-    if (site.web.now_unix_ms)() > late_ms {
-        let next = snapshot.epochs.next(closed);
-        let text = format!("round {} should be closed and is not\n", next.start_s());
-        return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
+/// What stands in the way of being ready; `None`: nothing.
+fn not_ready(web: &Web) -> Option<String> {
+    if let Some(why) = web.ledger.cannot_store() {
+        return Some(format!("nothing can be stored, so nothing is acknowledged: {why}"));
     }
-    let published = *site.web.published.borrow();
+    let snapshot = web.ledger.snapshot();
+    let (Some(closed), Some(late_ms)) = (snapshot.closed, overview::late_ms(&snapshot)) else {
+        return Some("no round has closed yet".to_owned());
+    };
+    if (web.now_unix_ms)() > late_ms {
+        let next = snapshot.epochs.next(closed);
+        return Some(format!("round {} should be closed and is not", next.start_s()));
+    }
+    let published = *web.published.borrow();
     let before = snapshot.epochs.previous(closed).map(uptime_proto::Round::start_s);
     if published.is_none() || (published < Some(closed.start_s()) && published != before) {
-        return (StatusCode::SERVICE_UNAVAILABLE, "the CSV is not of the last round\n")
-            .into_response();
+        return Some("the CSV is not of the last round".to_owned());
     }
-    "ready\n".into_response()
+    let (blind, most) = (snapshot.blind_rounds(), web.blind_rounds_max);
+    (most > 0 && blind >= most).then(|| {
+        format!(
+            "no probe could look in the last {blind} rounds or more: nothing is decided, and the CSV \
+             keeps what was last known; / and `uptimectl probes` tell why, probe by probe"
+        )
+    })
+}
+
+/// Ready: what comes can be stored, the last due round is closed, the CSV on disk is of the last
+/// closed round or the one before it, and some probe could look lately.
+async fn ready(State(site): State<Arc<Site>>) -> Response {
+    match not_ready(&site.web) {
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
+        None => "ready\n".into_response(),
+    }
 }

@@ -8,8 +8,8 @@ use std::path::Path;
 use tempfile::TempDir;
 use uptime_aggregator::ledger::{LedgerOptions, Owner, PartOutcome, Submission};
 use uptime_aggregator::publish::write_csv;
-use uptime_aggregator::store::{SqliteStore, Store};
-use uptime_aggregator::upkeep::{UpkeepError, backup, restore, verify};
+use uptime_aggregator::store::{Kept, SqliteStore, Store, StoreError};
+use uptime_aggregator::upkeep::{UpkeepError, backup, restore, verify, verify_held};
 use uptime_proto::{Class, Epoch, Kind, NodeId, Outcome, Part, PartKey, Period, Round, Sets};
 
 const FILE: &str = "uptime.sqlite3";
@@ -124,19 +124,67 @@ async fn a_sound_store_is_said_to_be_sound_and_comes_back_from_a_backup() {
     // While it is written: an open transaction of the writer holds nothing up.
     let mut writer = SqliteStore::open(directory.path()).await.unwrap();
     writer.add_probe("late", &[99; 32], &[], 0).await.unwrap();
-    assert!(backup(directory.path(), &file).await.unwrap() > 0);
-    let again = backup(directory.path(), &file).await;
+    assert!(backup(directory.path(), &file, None, 0).await.unwrap().bytes > 0);
+    let again = backup(directory.path(), &file, None, 0).await;
     assert!(matches!(again, Err(UpkeepError::Exists(_))), "nothing is overwritten");
 
     let data_dir = elsewhere.path().join("data");
-    assert_eq!(restore(&file, &data_dir).await.unwrap(), 2, "the generation is raised");
+    let restored = restore(&file, &data_dir).await.unwrap();
+    assert_eq!((restored.generation, restored.aside.len()), (2, 0), "the generation is raised");
     assert_eq!(csv_in(&data_dir).await, csv);
     let mut store = SqliteStore::open(&data_dir).await.unwrap();
     let (old, new) = (writer.catalogue().await.unwrap(), store.catalogue().await.unwrap());
     assert_eq!((old.store_id, old.generation + 1), (new.store_id, new.generation));
-    let again = restore(&file, &data_dir).await;
-    assert!(matches!(again, Err(UpkeepError::Exists(_))), "nothing is overwritten");
+    let again = restore(&file, &data_dir).await.unwrap_err();
+    assert!(matches!(again, UpkeepError::StoreExists(_)), "nothing is overwritten");
+    let advice = again.to_string();
+    let files = [FILE, "uptime.sqlite3-wal", "uptime.sqlite3-shm", "uptime.sqlite3-journal"];
+    assert!(files.iter().all(|file| advice.contains(file)), "{advice}");
     assert!(!data_dir.join("restore.partial").exists());
+}
+
+#[tokio::test]
+async fn what_is_written_ahead_is_given_back_to_the_system() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut writer = SqliteStore::open(directory.path()).await.unwrap();
+    let mut reader = writer.reader().await.unwrap();
+    reader.hold().await.unwrap();
+    let wal = || directory.path().join("uptime.sqlite3-wal").metadata().unwrap().len();
+    // While somebody reads, nothing can be taken out of it.
+    let word = |at: u32| at.wrapping_mul(2_654_435_761).rotate_left(at % 31).to_le_bytes();
+    let piece: Vec<u8> = (0..1 << 18).flat_map(word).collect();
+    for _ in 0..6 {
+        let pieces = vec![piece.clone(); 4];
+        writer.keep(Kept::Latest, &pieces).await.unwrap();
+    }
+    let peak = wal();
+    drop(reader);
+    for _ in 0..3 {
+        writer.keep(Kept::Latest, &[vec![1; 10]]).await.unwrap();
+    }
+    let limit = 16 << 20;
+    assert!(peak > limit && wal() <= limit, "{peak} {}", wal());
+}
+
+#[tokio::test]
+async fn what_comes_while_it_is_checked_is_no_fault() {
+    let Filled { directory, .. } = filled().await;
+    let before = verify(directory.path(), end_ms(ROUNDS)).await.unwrap();
+    let mut store = SqliteStore::open_existing(directory.path()).await.unwrap();
+    store.hold().await.unwrap();
+    // A probe drains its spool: late parts, a kept state that knows them, another day packed.
+    let writer = SqliteStore::open(directory.path()).await.unwrap();
+    let (mut owner, _ledger) = Owner::open(writer, options(), end_ms(ROUNDS)).await.unwrap();
+    for at in ROUNDS..ROUNDS + 90 {
+        let submission = Submission { probe: 1, parts: parts(1, at), ..Submission::default() };
+        owner.submit_at(submission, end_ms(ROUNDS + 90)).await.unwrap();
+    }
+    owner.catch_up_at(end_ms(ROUNDS + 90)).await;
+    owner.keep().await;
+    assert_eq!(owner.pack_at(end_ms(ROUNDS + 90)).await.unwrap().len(), 1);
+    let verified = verify_held(&mut store, end_ms(ROUNDS)).await.unwrap();
+    assert!(verified.is_sound(), "{:#?}", verified.lines());
+    assert_eq!(verified.lines(), before.lines(), "of the moment it began");
 }
 
 #[tokio::test]
@@ -144,7 +192,7 @@ async fn what_is_no_backup_is_not_restored() {
     let Filled { directory, .. } = filled().await;
     let elsewhere = tempfile::tempdir().unwrap();
     let file = elsewhere.path().join("backup.sqlite3");
-    backup(directory.path(), &file).await.unwrap();
+    backup(directory.path(), &file, None, 0).await.unwrap();
     let mut bytes = std::fs::read(&file).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle..middle + 4_096].fill(0xa5);
@@ -153,16 +201,86 @@ async fn what_is_no_backup_is_not_restored() {
         std::fs::write(&file, &bad).unwrap();
         let data_dir = elsewhere.path().join("data");
         let fault = restore(&file, &data_dir).await;
-        // An empty file is an empty store to the database, and holds no damage: but no facts
-        // either.
-        if bad.is_empty() {
-            continue;
-        }
         assert!(matches!(fault, Err(UpkeepError::Damaged { .. })), "{fault:?}");
         assert!(!data_dir.join(FILE).exists());
     }
     let nowhere = verify(&elsewhere.path().join("nothing"), 0).await;
-    assert!(matches!(nowhere, Err(UpkeepError::Missing(_))));
+    assert!(matches!(nowhere, Err(UpkeepError::Store(StoreError::Missing(_)))));
+}
+
+/// Copies everything in a data directory, as a kill would leave it.
+fn as_after_a_kill(data_dir: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for ending in ["", "-wal", "-shm"] {
+        let name = format!("{FILE}{ending}");
+        std::fs::copy(data_dir.join(&name), to.join(&name)).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_a_kill_left_beside_the_store_does_not_get_into_the_restored_one() {
+    let Filled { directory, csv } = filled().await;
+    let elsewhere = tempfile::tempdir().unwrap();
+    let file = elsewhere.path().join("backup.sqlite3");
+    backup(directory.path(), &file, None, 0).await.unwrap();
+    // It goes on, and is killed: what it wrote last is in the -wal alone.
+    let mut writer = SqliteStore::open(directory.path()).await.unwrap();
+    for number in 0..50u8 {
+        writer.add_probe(&format!("later-{number}"), &[number + 100; 32], &[], 0).await.unwrap();
+    }
+    let data_dir = elsewhere.path().join("data");
+    as_after_a_kill(directory.path(), &data_dir);
+    // A store's own file is no backup: the -wal beside it belongs to it.
+    let fault = restore(&data_dir.join(FILE), &elsewhere.path().join("other")).await;
+    assert!(matches!(fault, Err(UpkeepError::NotABackup(_))), "{fault:?}");
+    // As whoever knows of the one file moves it away.
+    std::fs::remove_file(data_dir.join(FILE)).unwrap();
+    let restored = restore(&file, &data_dir).await.unwrap();
+    assert_eq!(restored.aside.len(), 2, "{restored:?}");
+    assert!(verify(&data_dir, end_ms(ROUNDS)).await.unwrap().is_sound());
+    assert_eq!(csv_in(&data_dir).await, csv);
+    let mut store = SqliteStore::open(&data_dir).await.unwrap();
+    let catalogue = store.catalogue().await.unwrap();
+    assert_eq!((catalogue.probes.len(), catalogue.generation), (3, 2));
+}
+
+#[tokio::test]
+async fn nothing_is_acknowledged_into_files_that_do_not_lie_there_any_more() {
+    for ending in ["", "-wal", "-shm"] {
+        for replaced in [false, true] {
+            let Filled { directory, .. } = filled().await;
+            let store = SqliteStore::open(directory.path()).await.unwrap();
+            let (mut owner, ledger) = Owner::open(store, options(), end_ms(ROUNDS)).await.unwrap();
+            let submission =
+                |at| Submission { probe: 1, parts: parts(1, at), ..Submission::default() };
+            owner.submit_at(submission(ROUNDS), end_ms(ROUNDS + 1)).await.unwrap();
+            assert_eq!(ledger.cannot_store(), None);
+            let path = directory.path().join(format!("{FILE}{ending}"));
+            let away = directory.path().join("away");
+            std::fs::rename(&path, &away).unwrap();
+            if replaced {
+                std::fs::copy(&away, &path).unwrap();
+            }
+            let refused = owner.submit_at(submission(ROUNDS + 1), end_ms(ROUNDS + 2)).await;
+            let refused = refused.unwrap_err().to_string();
+            assert!(refused.contains("removed or replaced"), "{refused}");
+            assert!(refused.contains(&path.display().to_string()), "{refused}");
+            assert!(ledger.cannot_store().unwrap().contains("removed or replaced"));
+            // What is in memory is not what is stored: putting it back does not mend that.
+            std::fs::rename(&away, &path).unwrap();
+            owner.submit_at(submission(ROUNDS + 1), end_ms(ROUNDS + 2)).await.unwrap_err();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_removed_store_is_noticed_while_nothing_comes_in() {
+    let Filled { directory, .. } = filled().await;
+    let store = SqliteStore::open(directory.path()).await.unwrap();
+    let (mut owner, ledger) = Owner::open(store, options(), end_ms(ROUNDS)).await.unwrap();
+    std::fs::remove_file(directory.path().join(FILE)).unwrap();
+    owner.catch_up_at(end_ms(ROUNDS + 1)).await;
+    assert!(ledger.cannot_store().unwrap().contains("removed or replaced"));
 }
 
 /// What became of a store with one damaged page.
@@ -204,7 +322,7 @@ async fn damage(every: u64) -> Fates {
             let mut store = SqliteStore::open(directory.path()).await?;
             let read = store.read(0, u64::from(u32::MAX)).await?;
             let (owner, _ledger) = Owner::open(store, options(), end_ms(ROUNDS)).await?;
-            Ok::<_, uptime_aggregator::store::StoreError>((read, csv_of(&owner)))
+            Ok::<_, StoreError>((read, csv_of(&owner)))
         };
         match served.await {
             Ok((read, csv)) => {

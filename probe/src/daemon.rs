@@ -11,7 +11,7 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
@@ -29,6 +29,10 @@ use crate::yagna::{Relay, RelayOptions, YagnaConfigError};
 const DRAIN_WITHIN: Duration = Duration::from_secs(10);
 /// The same while there is no connection.
 const CONNECT_WITHIN: Duration = Duration::from_secs(1);
+/// A scanner that is told to stop ends at once, but for what it writes.
+const SCANNER_ENDS_WITHIN: Duration = Duration::from_secs(5);
+/// Longer than everything that is waited for at the end together.
+const STOPS_WITHIN: Duration = Duration::from_secs(15);
 /// How often it is looked whether the spool is empty.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Without a watchdog of the service manager, how often it is told how things stand.
@@ -62,7 +66,7 @@ struct Daemon {
 /// The work of keeping up with a relay; it ends when this is dropped.
 struct RelayTask {
     watch: RelayWatch,
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
 }
 
 struct UplinkTask {
@@ -141,15 +145,29 @@ pub async fn run(
             },
             ended = scanning.join_next() => return Err(by_itself(ended, "scanner")),
             ended = daemon.uplink.tasks.join_next() => return Err(by_itself(ended, "uplink")),
+            ended = relay_ended(&mut daemon.relay) => {
+                return Err(by_itself(ended, "watch over the relay"));
+            }
             _ = comfort.tick() => daemon.comfort(&manager),
         }
     }
     // Stop scanning, then let the uplink send what is there.
     manager.tell(&[NotifyState::Stopping]);
     stop.cancel();
-    while scanning.join_next().await.is_some() {}
-    daemon.stop().await;
+    let scanned = async { while scanning.join_next().await.is_some() {} };
+    let stuck = timeout(SCANNER_ENDS_WITHIN, scanned).await.is_err();
+    if stuck || timeout(STOPS_WITHIN, daemon.stop()).await.is_err() {
+        anyhow::bail!("a task did not end when it was told to; does the spool's disk answer?");
+    }
     Ok(Ended::Done)
+}
+
+/// Waits for the work of keeping up with a relay to end; for ever where there is none.
+async fn relay_ended(relay: &mut Option<RelayTask>) -> Option<Result<(), JoinError>> {
+    match relay {
+        Some(relay) => relay.tasks.join_next().await,
+        None => std::future::pending().await,
+    }
 }
 
 fn by_itself(ended: Option<Result<(), JoinError>>, what: &str) -> anyhow::Error {
@@ -183,7 +201,7 @@ impl RelayTask {
         let (watch, work) = Relay::new(options.clone())?.watch(CancellationToken::new());
         let mut tasks = JoinSet::new();
         tasks.spawn(work);
-        Ok(Self { watch, _tasks: tasks })
+        Ok(Self { watch, tasks })
     }
 }
 

@@ -3,9 +3,9 @@
 //! Owns the file that the token goes into: it is there, empty and for nobody else to read, before
 //! the ticket is used, since a ticket is good only once.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::uplink::{self, Tls, Token, UplinkError};
@@ -57,9 +57,7 @@ pub async fn join(
     token_file: &Path,
 ) -> Result<String, JoinError> {
     let failed = |source| JoinError::File { path: token_file.to_owned(), source };
-    let mut open = OpenOptions::new();
-    let mut file =
-        open.write(true).create_new(true).mode(0o600).open(token_file).map_err(failed)?;
+    let mut file = empty(token_file).map_err(failed)?;
     let joined = uplink::join(address, tls, ticket).await.inspect_err(|_| {
         // It is empty, and in the way of the next attempt.
         fs::remove_file(token_file).ok();
@@ -67,6 +65,23 @@ pub async fn join(
     let (token, name) = joined?;
     writeln!(file, "{token}").and_then(|()| file.sync_all()).map_err(failed)?;
     Ok(name)
+}
+
+/// A new file for the token, or the empty one that an interrupted attempt has left.
+fn empty(token_file: &Path) -> io::Result<File> {
+    let mut open = OpenOptions::new();
+    open.write(true).mode(0o600);
+    match open.clone().create_new(true).open(token_file) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let file = open.open(token_file)?;
+            if file.metadata()?.len() > 0 {
+                return Err(error);
+            }
+            file.set_permissions(Permissions::from_mode(0o600))?;
+            Ok(file)
+        }
+        made => made,
+    }
 }
 
 #[cfg(test)]
@@ -93,6 +108,11 @@ mod tests {
         let error = join(address, &Tls::default(), &ticket, &there).await.unwrap_err();
         assert!(matches!(error, JoinError::File { .. }), "{error}");
         assert_eq!(fs::read_to_string(&there).unwrap(), "older");
+        // As an interrupted attempt leaves it.
+        let left = directory.path().join("left");
+        fs::write(&left, "").unwrap();
+        assert!(empty(&left).is_ok() && empty(&there).is_err());
+        assert_eq!(fs::metadata(&left).unwrap().permissions().mode() & 0o777, 0o600);
         let fresh = directory.path().join("fresh");
         let error = join(address, &Tls::default(), &ticket, &fresh).await.unwrap_err();
         assert!(matches!(error, JoinError::Uplink(_)), "{error}");

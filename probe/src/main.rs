@@ -2,6 +2,7 @@
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
@@ -22,6 +23,8 @@ use uptime_probe::yagna::Relay;
 const EXIT_USAGE: u8 = 64;
 /// Where `scan` sees nothing at all.
 const ADVICE: &str = "run `uptime-probe check` to see what is wrong and how to mend it";
+/// What waits for the disk may take so long when everything else has ended.
+const END_WITHIN: Duration = Duration::from_secs(1);
 /// The round is on disk; delivering it is left to a later run.
 const EXIT_NOT_DELIVERED: u8 = 75;
 
@@ -34,24 +37,26 @@ fn main() -> ExitCode {
             return if error.use_stderr() { EXIT_USAGE.into() } else { ExitCode::SUCCESS };
         }
     };
-    // One thread: a probe waits far more than it works, and each thread costs memory.
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    // One thread that works: a probe waits far more than it works, and each thread costs memory.
+    // Beside it this one, for signals and the watchdog, and others while the disk is waited for.
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let runtime = match builder.worker_threads(1).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("cannot start: {error}");
+            telemetry::say(&format!("cannot start: {error}"));
             return ExitCode::FAILURE;
         }
     };
-    let done = runtime.block_on(command(cli.command));
-    // Nobody waits for a name server that was asked and given up.
-    runtime.shutdown_background();
-    match done {
+    let code = match runtime.block_on(command(cli.command)) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("uptime-probe: {error:#}");
+            telemetry::say(&format!("uptime-probe: {error:#}"));
             ExitCode::FAILURE
         }
-    }
+    };
+    // A disk or a name server that does not answer must not keep the process.
+    runtime.shutdown_timeout(END_WITHIN);
+    code
 }
 
 async fn command(command: Command) -> anyhow::Result<ExitCode> {
@@ -79,7 +84,7 @@ fn configured(args: &SettingArgs) -> Result<Config, ExitCode> {
 
 fn usage(faults: &[String]) -> ExitCode {
     for fault in faults {
-        eprintln!("uptime-probe: {fault}");
+        telemetry::say(&format!("uptime-probe: {fault}"));
     }
     ExitCode::from(EXIT_USAGE)
 }
@@ -120,10 +125,10 @@ async fn scan(config: Config, output: Output) -> anyhow::Result<ExitCode> {
     let found = found
         .map_err(|failure| anyhow::anyhow!("no market could be listed ({failure}); {ADVICE}"))?;
     print_survey(&found, output)?;
-    found.failures.iter().for_each(|failure| eprintln!("could not look: {failure}"));
-    found.notes.iter().for_each(|note| eprintln!("note: {note}"));
+    found.failures.iter().for_each(|failure| telemetry::say(&format!("could not look: {failure}")));
+    found.notes.iter().for_each(|note| telemetry::say(&format!("note: {note}")));
     if !found.looked() {
-        eprintln!("uptime-probe: no node could be looked at; {ADVICE}");
+        telemetry::say(&format!("uptime-probe: no node could be looked at; {ADVICE}"));
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)

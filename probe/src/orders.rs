@@ -16,6 +16,7 @@ use uptime_proto::v1::{self, LookupStage};
 use uptime_proto::{Epoch, Epochs, NodeId};
 
 use crate::clock::now_unix_ms;
+use crate::spool::waiting_for_the_disk;
 
 /// The kept offset is written anew when it is so far off; the way of a message is not worth a sync.
 const OFFSET_KEPT_WITHIN_MS: i64 = 100;
@@ -178,10 +179,12 @@ impl Orders {
         let same = before.is_some_and(|(there, offset_ms)| {
             *there == welcome && (offset_ms - clock_offset_ms).abs() <= OFFSET_KEPT_WITHIN_MS
         });
-        if same {
+        // It may have been removed, with the spool's folder.
+        if same && file.path.exists() {
             return;
         }
-        match keep_plan(&file.path, &welcome, clock_offset_ms) {
+        let kept_now = waiting_for_the_disk(|| keep_plan(&file.path, &welcome, clock_offset_ms));
+        match kept_now {
             Ok(()) => *kept = Some((welcome, clock_offset_ms)),
             Err(error) => {
                 tracing::warn!(%error, file = %file.path.display(), "the schedule is not kept");

@@ -4,7 +4,8 @@
 //! synced, before it is sent, and leaves when it is acknowledged. Refuses to make a key twice,
 //! also across restarts. Damage never stops it: what cannot be read is named in the log, counted
 //! and passed over, the rest is delivered, and the rounds of what waited there are reported as a
-//! gap. Nor does a disk that takes nothing: what is lost meanwhile is reported when it can be.
+//! gap. Nor does a disk that takes nothing: what is lost meanwhile is reported when it can be. A
+//! folder, lock or segment that is removed meanwhile is damage, too, and is made anew.
 //!
 //! # Format, version 1
 //!
@@ -68,11 +69,14 @@ mod repair;
 mod segment;
 mod sequences;
 mod state;
+mod vanished;
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::Notify;
 use uptime_proto::convert::PartLimits;
 use uptime_proto::{Part, Round, Sample, v1};
@@ -112,6 +116,17 @@ pub struct Spool {
     inner: Arc<Mutex<Inner>>,
     beside: Arc<Mutex<Beside>>,
     appended: Arc<Notify>,
+    /// See [`Spool::waiting`].
+    waiting: Arc<AtomicU64>,
+}
+
+/// Does what may take as long as the disk takes, which may be for ever, without holding up other
+/// tasks of this runtime: timers, signals and the watchdog go on.
+pub(crate) fn waiting_for_the_disk<T>(work: impl FnOnce() -> T) -> T {
+    match Handle::try_current().map(|handle| handle.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        _ => work(),
+    }
 }
 
 /// A stretch of rounds.
@@ -203,14 +218,27 @@ impl Spool {
     }
 
     fn of(inner: Inner) -> Self {
+        let waiting = inner.told_waiting();
         let inner = Arc::new(Mutex::new(inner));
-        Self { inner, beside: Arc::default(), appended: Arc::default() }
+        Self { inner, beside: Arc::default(), appended: Arc::default(), waiting }
+    }
+
+    /// The state, as it is in memory.
+    fn in_memory(&self) -> MutexGuard<'_, Inner> {
+        // Every change is complete or will be found torn on disk; a panic leaves nothing worse.
+        match self.inner.try_lock() {
+            Ok(inner) => inner,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            // Whoever has it may wait for the disk.
+            Err(TryLockError::WouldBlock) => {
+                waiting_for_the_disk(|| self.inner.lock().unwrap_or_else(PoisonError::into_inner))
+            }
+        }
     }
 
     /// The state, read from disk first if that could not be done before.
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        // Every change is complete or will be found torn on disk; a panic leaves nothing worse.
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = self.in_memory();
         if inner.locked.is_none() && inner.directory.is_some() && inner.may_try().is_ok() {
             match inner.read() {
                 Ok(found) => {
@@ -244,7 +272,7 @@ impl Spool {
     /// When no key is left or the disk will not take it; the part is then not kept, and if it was
     /// for the disk, its round will be reported as a gap.
     pub fn append(&self, part: Part, limits: &PartLimits) -> Result<u64, SpoolError> {
-        let sequence = self.lock().append(part, limits)?;
+        let sequence = waiting_for_the_disk(|| self.lock().append(part, limits))?;
         self.beside().last_sequence = sequence;
         self.appended.notify_one();
         Ok(sequence)
@@ -269,7 +297,7 @@ impl Spool {
     /// Leaves a gap to be sent: rounds that are lost. Written, synced, and waiting like a part;
     /// kept in memory while the disk will not take it.
     pub fn report_gap(&self, gap: v1::Gap) {
-        self.lock().report_gap(gap);
+        waiting_for_the_disk(|| self.lock().report_gap(gap));
         self.appended.notify_one();
     }
 
@@ -279,10 +307,11 @@ impl Spool {
         self.lock().acknowledge(sequence);
     }
 
-    /// How many parts and gaps wait.
+    /// How many parts and gaps wait. Waits for nothing itself, so it is what was so before a write
+    /// that is under way.
     #[must_use]
     pub fn waiting(&self) -> u64 {
-        self.lock().waiting()
+        self.waiting.load(Ordering::Relaxed)
     }
 
     /// Reads what waits from the oldest on, for a stream that begins. Whatever travelled beside
@@ -371,7 +400,10 @@ impl Spool {
 
     /// A segment's file was taken away: nothing more is written to it.
     fn gone(&self, number: u64) {
-        self.lock().leave(number);
+        let mut inner = self.lock();
+        inner.look_after_files();
+        inner.leave(number);
+        self.appended.notify_one();
     }
 
     /// What waits in a segment with numbers from one to another, both included, was not found.

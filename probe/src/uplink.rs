@@ -272,8 +272,8 @@ impl Uplink {
         })
     }
 
-    /// Connects and exchanges greetings. With `check_only` the stream does nothing else, and does not
-    /// take over from a running probe of the same identity.
+    /// Connects and exchanges greetings. With `check_only` the stream does nothing else, and does
+    /// not take over from a running probe of the same identity.
     async fn open(
         &self,
         address: &str,

@@ -11,6 +11,7 @@ pub mod node_id;
 pub mod round;
 pub mod sample;
 pub mod settings;
+pub mod words;
 
 pub use evidence::{
     CLASSES, Class, Digest, FIRST_CLASSES, Kind, Outcome, Part, PartKey, Reason, Sets,

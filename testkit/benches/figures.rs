@@ -32,6 +32,8 @@ mod peers;
 mod probe;
 #[path = "figures/process.rs"]
 mod process;
+#[path = "figures/quiet.rs"]
+mod quiet;
 #[path = "figures/report.rs"]
 mod report;
 #[path = "figures/restart.rs"]
@@ -79,7 +81,7 @@ const fn figure(
     Figure { name, from, measure }
 }
 
-const FIGURES: [Figure; 24] = [
+const FIGURES: [Figure; 25] = [
     figure("ingest_rate", Extent::Quick, ingest::native),
     figure("ingest_rate_plain", Extent::Quick, ingest::plain),
     figure("wire_bytes", Extent::Quick, bytes::wire),
@@ -96,6 +98,7 @@ const FIGURES: [Figure; 24] = [
     figure("probe_memory", Extent::Quick, probe::memory),
     figure("spool_35_days", Extent::Quick, outbox::weeks),
     figure("detect_down_p99", Extent::Usual, detect::down),
+    figure("dead_error_lines", Extent::Usual, quiet::dead),
     figure("uptime_one_p99", Extent::Usual, asking::questions),
     figure("get_node_p99", Extent::Usual, asking::questions),
     figure("query_rate", Extent::Usual, asking::questions),

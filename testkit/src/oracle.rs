@@ -281,8 +281,8 @@ impl<'a> Oracle<'a> {
     }
 }
 
-/// So many seconds of decided rounds after the one of the last sign of life, and as many again after
-/// an offer that came later.
+/// So many seconds of decided rounds after the one of the last sign of life, and as many again
+/// after an offer that came later.
 fn is_retired(
     decided: &[Round],
     last_seen_ms: Option<i64>,

@@ -105,8 +105,8 @@ fn the_binaries_take_the_command_lines_of_the_units() {
     assert_eq!(seen, 4);
 }
 
-/// When the limit on a start is over systemd ends whatever runs and starts nothing, whether a command
-/// may fail or not.
+/// When the limit on a start is over systemd ends whatever runs and starts nothing, whether a
+/// command may fail or not.
 #[test]
 fn what_runs_before_the_probe_cannot_outlast_its_start_limit() {
     let unit = unit("uptime-probe.service");

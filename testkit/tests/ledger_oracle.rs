@@ -17,7 +17,7 @@ mod world;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
-use world::{Delivery, World, deliveries, worlds};
+use world::{Delivery, World, busy_deliveries, deliveries, worlds, worlds_of_newcomers};
 
 /// How many histories all properties here try together, unless told otherwise.
 const CASES: u32 = 200;
@@ -50,4 +50,9 @@ fn any_history_under_one_set_of_rules() {
 #[test]
 fn any_history_through_changes_of_the_rules() {
     check(40, &(worlds(1..=2), deliveries(), deliveries()));
+}
+
+#[test]
+fn any_history_in_which_nodes_are_seen_before_they_offer() {
+    check(20, &(worlds_of_newcomers(), busy_deliveries(), deliveries()));
 }

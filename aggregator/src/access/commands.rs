@@ -5,6 +5,7 @@
 
 use std::fmt::Write;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use uptime_proto::address::{Plaintext, Scheme, scheme};
@@ -45,12 +46,14 @@ pub enum CommandError {
 }
 
 /// What a command says.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Said {
     /// For standard output.
     pub answer: String,
     /// For standard error.
     pub note: String,
+    /// It was told already, before what it tells of was stored.
+    pub told: bool,
 }
 
 /// Where a command works, and when.
@@ -60,6 +63,8 @@ pub struct Place<'a> {
     pub data_dir: &'a Path,
     /// Unix milliseconds.
     pub now_ms: i64,
+    /// Tells what is told once: a secret that nobody got is not stored, nor a name spent for it.
+    pub tell: fn(&Said) -> io::Result<()>,
 }
 
 impl Place<'_> {
@@ -67,8 +72,15 @@ impl Place<'_> {
         By { actor: ON_THIS_HOST.to_owned(), now_ms: self.now_ms }
     }
 
+    /// The store, which stores what comes next only once this was told.
+    async fn store_telling(&self, said: &Said) -> Result<SqliteStore, CommandError> {
+        let (mut store, tell, said) = (self.store().await?, self.tell, said.clone());
+        store.tell_before_commit(move || tell(&said));
+        Ok(store)
+    }
+
     async fn store(&self) -> Result<SqliteStore, CommandError> {
-        Ok(SqliteStore::open(self.data_dir).await?)
+        Ok(SqliteStore::open_existing(self.data_dir).await?)
     }
 }
 
@@ -176,7 +188,7 @@ pub fn authority(place: Place<'_>, command: &AuthorityCommand) -> Result<Said, C
                  together.\nNext: uptime-aggregator authority issue-server NAME…\n",
                 authority.ca_file.display()
             );
-            Ok(Said { answer: authority.ca_pem, note })
+            Ok(Said { answer: authority.ca_pem, note, ..Said::default() })
         }
         AuthorityCommand::IssueServer { names, days } => {
             let authority = Authority::open(place.data_dir)?;
@@ -194,11 +206,11 @@ pub fn authority(place: Place<'_>, command: &AuthorityCommand) -> Result<Said, C
                 key.display(),
                 authority.ca_file.display()
             );
-            Ok(Said { answer: String::new(), note })
+            Ok(Said { note, ..Said::default() })
         }
         AuthorityCommand::Show => {
             let answer = Authority::open(place.data_dir)?.ca_pem;
-            Ok(Said { answer, note: String::new() })
+            Ok(Said { answer, ..Said::default() })
         }
     }
 }
@@ -210,7 +222,12 @@ struct Enrolment<'a> {
 }
 
 impl Enrolment<'_> {
-    async fn enrol(&self, place: Place<'_>, credential: NewCredential) -> Result<(), CommandError> {
+    async fn enrol(
+        &self,
+        place: Place<'_>,
+        credential: NewCredential,
+        said: Option<&Said>,
+    ) -> Result<(), CommandError> {
         check_name(self.name).map_err(usage)?;
         let identity = NewIdentity {
             name: self.name.to_owned(),
@@ -218,7 +235,11 @@ impl Enrolment<'_> {
             subnets_allowed: self.subnets_allowed.to_vec(),
             credential: Some(credential),
         };
-        if !place.store().await?.enrol(&identity, &place.by()).await? {
+        let mut store = match said {
+            Some(said) => place.store_telling(said).await?,
+            None => place.store().await?,
+        };
+        if !store.enrol(&identity, &place.by()).await? {
             let name = self.name;
             return Err(refused(format!(
                 "{name} is enrolled already, or was: a name is never given out twice; see: probe \
@@ -237,12 +258,10 @@ impl Enrolment<'_> {
         check_name(name).map_err(usage)?;
         if certificate.certificate {
             let (issued, files) = issue(place, name, certificate).await?;
-            let enrolled = self.enrol(place, of_certificate(&issued)).await;
+            let enrolled = self.enrol(place, of_certificate(&issued), None).await;
             return files.said_if(enrolled, &issued);
         }
         let token = new_token();
-        let (kind, valid_until_ms) = (CredentialKind::Token, None);
-        self.enrol(place, NewCredential { hash: hash_token(&token), kind, valid_until_ms }).await?;
         let note = match self.role {
             Role::Probe => format!(
                 "Probe {name} is enrolled. Its token follows, once; only a hash of it is kept.\n\
@@ -258,14 +277,16 @@ impl Enrolment<'_> {
                 self.role.as_str()
             ),
         };
-        Ok(Said { answer: format!("{token}\n"), note })
+        let said = Said { answer: format!("{token}\n"), note, told: true };
+        let (kind, valid_until_ms) = (CredentialKind::Token, None);
+        let credential = NewCredential { hash: hash_token(&token), kind, valid_until_ms };
+        self.enrol(place, credential, Some(&said)).await?;
+        Ok(said)
     }
 
     async fn by_ticket(&self, place: Place<'_>, address: &str) -> Result<Said, CommandError> {
         let (name, ticket) = (self.name, new_token());
         let until_ms = place.now_ms.saturating_add(TICKET_VALID_MS);
-        let (hash, kind) = (hash_token(&ticket), CredentialKind::Ticket);
-        self.enrol(place, NewCredential { hash, kind, valid_until_ms: Some(until_ms) }).await?;
         let mut answer = format!(
             "# Paste this on the host of the probe {name}, as the user that runs it: once, and \
              before {}.\numask 077\n",
@@ -289,7 +310,11 @@ impl Enrolment<'_> {
         if let Err(fault) = spoken {
             writeln!(note, "Mind --address {address}: {fault}. The probe refuses it.").ok();
         }
-        Ok(Said { answer, note })
+        let said = Said { answer, note, told: true };
+        let (hash, kind) = (hash_token(&ticket), CredentialKind::Ticket);
+        let credential = NewCredential { hash, kind, valid_until_ms: Some(until_ms) };
+        self.enrol(place, credential, Some(&said)).await?;
+        Ok(said)
     }
 }
 
@@ -347,7 +372,7 @@ impl Files {
              serve with --client-ca-file.\n",
             utc_stamp(issued.not_after_ms)
         );
-        Ok(Said { answer: String::new(), note })
+        Ok(Said { note, ..Said::default() })
     }
 }
 
@@ -385,8 +410,8 @@ async fn rotate(
     certificate: &CertificateArgs,
 ) -> Result<Said, CommandError> {
     let until_ms = place.now_ms.saturating_add(i64::from(overlap_s) * 1000);
-    let renew = async |credential: NewCredential| -> Result<(), CommandError> {
-        let (mut store, by) = (place.store().await?, place.by());
+    let renew = async |mut store: SqliteStore, credential| -> Result<(), CommandError> {
+        let by = place.by();
         let renewed = match keep_others {
             true => store.renew_kind(name, &credential, until_ms, &by).await,
             false => store.renew(name, &credential, until_ms, &by).await,
@@ -402,16 +427,18 @@ async fn rotate(
     let older = format!("{older} at {until}; see: access credentials {name}\n");
     if certificate.certificate {
         let (issued, files) = issue(place, name, certificate).await?;
-        let renewed = renew(of_certificate(&issued)).await;
+        let renewed = renew(place.store().await?, of_certificate(&issued)).await;
         let mut said = files.said_if(renewed, &issued)?;
         said.note.push_str(&older);
         return Ok(said);
     }
     let token = new_token();
     let (hash, kind) = (hash_token(&token), CredentialKind::Token);
-    renew(NewCredential { hash, kind, valid_until_ms: None }).await?;
     let note = format!("The new token of {name} follows, once. {older}");
-    Ok(Said { answer: format!("{token}\n"), note })
+    let said = Said { answer: format!("{token}\n"), note, told: true };
+    let credential = NewCredential { hash, kind, valid_until_ms: None };
+    renew(place.store_telling(&said).await?, credential).await?;
+    Ok(said)
 }
 
 /// What one name proves itself by, the oldest first.
@@ -529,7 +556,7 @@ async fn retract(
     };
     let number = store.retract_by(&retraction, &place.by()).await?;
     let note = format!("To let it count again: uptime-aggregator probe undo-retraction {number}\n");
-    Ok(Said { answer: format!("{number}\n"), note })
+    Ok(Said { answer: format!("{number}\n"), note, ..Said::default() })
 }
 
 async fn retractions(place: Place<'_>) -> Result<Said, CommandError> {

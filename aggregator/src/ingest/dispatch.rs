@@ -177,9 +177,9 @@ fn send_suspects(
     }
 }
 
-/// The probe that last had a sign of life from each suspect: it is always among those that ask about
-/// it, as it is the one most likely to reach it. The ledger tells for as long as facts are in memory;
-/// here it is known for as long as the node stays a suspect.
+/// The probe that last had a sign of life from each suspect: it is always among those that ask
+/// about it, as it is the one most likely to reach it. The ledger tells for as long as facts are in
+/// memory; here it is known for as long as the node stays a suspect.
 #[derive(Debug, Default)]
 struct Witnesses(BTreeMap<u32, RoaringBitmap>);
 

@@ -12,10 +12,11 @@ use uptime_proto::{Epochs, Round};
 
 use super::Ledger;
 use super::explain::{Explanation, explain};
-use super::owner::{base_for, pack_before_s, read_around, that_count};
+use super::owner::{base_for, has_expired, pack_before_s, read_around, that_count};
 use super::past::{Past, past_of};
 use super::snapshot::Snapshot;
 use super::state::State;
+use super::vouched::vouched_ms;
 use crate::clock::now_unix_ms;
 use crate::store::{Latency, Store, StoreError};
 
@@ -156,7 +157,17 @@ async fn chores_of(
             "a day was packed"
         );
     }
-    let Some((base, before_s)) = base_for(store, ledger.epochs(), chores, now_ms).await? else {
+    if !has_expired(store, chores, now_ms).await? {
+        return Ok(());
+    }
+    let Some(vouched_ms) = vouched_ms(store, now_ms).await? else {
+        tracing::warn!(
+            "facts beyond the retention stay: by this clock they are too old, but the parts stored in \
+             the last 24 hours do not confirm it. Check the clock of this host"
+        );
+        return Ok(());
+    };
+    let Some((base, before_s)) = base_for(store, ledger.epochs(), chores, vouched_ms).await? else {
         return Ok(());
     };
     let gone = tokio::select! {

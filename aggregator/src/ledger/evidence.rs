@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 
 use roaring::RoaringBitmap;
 use uptime_proto::{
-    CLASSES, Class, Digest, Epoch, Kind, NodeId, Outcome, Part, PartKey, Reason, Round, Sets,
+    CLASSES, Class, Digest, Epoch, Kind, NodeId, Outcome, Part, PartKey, Reason, Round, Sets, v1,
 };
 
 use super::verdict::Ballot;
@@ -136,6 +136,17 @@ pub enum Ineligibility {
 }
 
 impl Ineligibility {
+    /// Its value on the wire.
+    #[must_use]
+    pub const fn to_wire(self) -> v1::Ineligibility {
+        match self {
+            Self::RelaySessionYoung => v1::Ineligibility::RelaySessionYoung,
+            Self::RelaySessionMissing => v1::Ineligibility::RelaySessionMissing,
+            Self::MassLoss => v1::Ineligibility::MassLoss,
+            Self::DidNotLook => v1::Ineligibility::DidNotLook,
+        }
+    }
+
     const ALL: [Self; 4] =
         [Self::RelaySessionYoung, Self::RelaySessionMissing, Self::MassLoss, Self::DidNotLook];
 
@@ -177,8 +188,11 @@ pub struct ProbeRound {
     pub ballot: Ballot,
     /// Why it is not eligible; empty: it is.
     pub ineligibilities: Vec<Ineligibility>,
-    /// Where it could not look.
+    /// Why it could not look. What only kept it from asking about single nodes is left out where
+    /// it looked otherwise: that is no fault of the probe's sight.
     pub could_not_look: Vec<Reason>,
+    /// Nodes of which it only knows that its daemon gave an error when it asked.
+    pub failed_nodes: u64,
     /// Distinct nodes of its market listings.
     pub offers: u64,
     /// What it looked for and found.
@@ -278,14 +292,19 @@ impl RoundFacts {
         epoch: &Epoch,
     ) -> ProbeRound {
         let mut round = ProbeRound { tallied, ..ProbeRound::default() };
-        let mut offers = RoaringBitmap::new();
+        let (mut offers, mut failed) = (RoaringBitmap::new(), RoaringBitmap::new());
+        let mut asked_in_vain = Vec::new();
         let (mut young, mut missing, mut sound) = (false, false, false);
         for fact in self.of_probe(probe) {
             offers |= fact.of(Class::Offer);
             round.ballot.positive |= fact.of(Class::Seen);
             round.ballot.positive |= fact.of(Class::Answered);
+            failed |= fact.of(Class::Failed);
             if let Outcome::CouldNotLook(reason) = fact.outcome {
-                round.could_not_look.push(reason);
+                let of_single_nodes = !fact.of(Class::Failed).is_empty();
+                let why =
+                    if of_single_nodes { &mut asked_in_vain } else { &mut round.could_not_look };
+                why.push(reason);
             } else if fact.kind == Kind::Lookup {
                 match fact.relay_session_age_s {
                     None => missing = true,
@@ -298,7 +317,11 @@ impl RoundFacts {
             }
         }
         round.offers = offers.len();
+        round.failed_nodes = self.still_unknown(probe, failed).len();
         round.ballot.negative -= &round.ballot.positive;
+        if !young && !missing && !sound {
+            round.could_not_look.append(&mut asked_in_vain);
+        }
         if !sound {
             let reasons = [
                 (young, Ineligibility::RelaySessionYoung),
@@ -315,6 +338,17 @@ impl RoundFacts {
         round.could_not_look.sort_unstable();
         round.could_not_look.dedup();
         round
+    }
+
+    /// Of these nodes those of which no part of the probe says what became of them.
+    fn still_unknown(&self, probe: u32, mut nodes: RoaringBitmap) -> RoaringBitmap {
+        if !nodes.is_empty() {
+            for fact in self.of_probe(probe) {
+                nodes -= fact.positive();
+                nodes -= fact.of(Class::Unreachable);
+            }
+        }
+        nodes
     }
 }
 
@@ -365,6 +399,42 @@ mod tests {
             ..fact(1, 0, Some(600), &[], &[])
         };
         assert_eq!(reasons(vec![blind], &[]), [Ineligibility::DidNotLook]);
+    }
+
+    #[test]
+    fn a_probe_does_not_ail_because_its_daemon_gave_an_error_for_some_nodes() {
+        let set = |nodes: &[u32]| nodes.iter().copied().collect::<RoaringBitmap>();
+        let failing = |number, nodes: &[u32]| {
+            let mut sets: [RoaringBitmap; CLASSES] = Default::default();
+            sets[Class::Failed.index()] = set(nodes);
+            Fact {
+                outcome: Outcome::CouldNotLook(Reason::NetError),
+                sets: Arc::new(sets),
+                ..fact(1, number, Some(600), &[], &[])
+            }
+        };
+        let blind = |number| Fact {
+            outcome: Outcome::CouldNotLook(Reason::TimedOut),
+            ..fact(1, number, Some(600), &[], &[])
+        };
+        let of = |facts: Vec<Fact>| {
+            let mut round = RoundFacts::default();
+            for fact in facts {
+                round.insert(fact);
+            }
+            let probe = round.probe_rounds(&epoch(), &[]).remove(&1).unwrap();
+            (probe.ballot.eligible, probe.could_not_look, probe.failed_nodes)
+        };
+        let looked = || fact(1, 0, Some(600), &[1, 2], &[3]);
+        // What another part knows is not in doubt.
+        assert_eq!(of(vec![looked(), failing(1, &[1, 3, 4, 5])]), (true, vec![], 2));
+        assert_eq!(
+            of(vec![looked(), failing(1, &[4]), failing(2, &[4, 5]), blind(3)]),
+            (true, vec![Reason::TimedOut], 2)
+        );
+        // It looked nowhere else: then it is the probe that cannot see.
+        assert_eq!(of(vec![failing(1, &[4])]), (false, vec![Reason::NetError], 1));
+        assert_eq!(of(vec![blind(0)]), (false, vec![Reason::TimedOut], 0));
     }
 
     #[test]

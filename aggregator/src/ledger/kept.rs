@@ -16,7 +16,7 @@ use uptime_proto::{Epochs, Period, Reason, Round, v1};
 use super::chunked::Chunked;
 use super::evidence::{Ineligibility, ProbeRound, Tallied};
 use super::latest::Latest;
-use super::node::{Node, Subnets};
+use super::node::{Node, Rolled, Subnets};
 use super::retraction::Retraction;
 use super::seed::Seed;
 use super::state::{RoundSummary, State};
@@ -160,6 +160,8 @@ struct Probe {
     looked: u64,
     #[prost(uint64, tag = "7")]
     found: u64,
+    #[prost(uint64, tag = "8")]
+    failed_nodes: u64,
 }
 
 /// Columns over the nodes of a piece.
@@ -191,8 +193,8 @@ struct Nodes {
     /// Of nodes with several subnets, beside each: its first offer there, seconds after first seen.
     #[prost(uint64, repeated, tag = "11")]
     offered_after_s: Vec<u64>,
-    /// One per node, where any is not 0: decided seconds that count towards retirement, of rounds
-    /// that are carried. States written before 0.2 have none.
+    /// Two per node, where any is not 0: of the carried rounds, decided seconds of silence and
+    /// since the last offer. States written before 0.2 have none.
     #[prost(uint64, repeated, tag = "12")]
     silent_s: Vec<u64>,
 }
@@ -267,6 +269,7 @@ fn summary(summary: &RoundSummary) -> Summary {
         offers: probe.offers,
         looked: probe.tallied.looked,
         found: probe.tallied.found,
+        failed_nodes: probe.failed_nodes,
     };
     Summary {
         start_s: summary.round.start_s(),
@@ -297,8 +300,9 @@ fn read_summary(kept: Summary) -> Result<RoundSummary, KeptError> {
         }
         let ballot = Ballot { eligible: probe.eligible, ..Ballot::default() };
         let tallied = Tallied { looked: probe.looked, found: probe.found };
-        let offers = probe.offers;
-        let round = ProbeRound { ballot, ineligibilities, could_not_look, offers, tallied };
+        let Probe { offers, failed_nodes, .. } = probe;
+        let round =
+            ProbeRound { ballot, ineligibilities, could_not_look, failed_nodes, offers, tallied };
         Ok((probe.number, round))
     };
     Ok(RoundSummary {
@@ -402,7 +406,8 @@ fn node_columns(state: &State, first: usize, nodes: &[&Arc<Node>]) -> Nodes {
             ]);
         }
         if state.carried_to_s() > 0 {
-            columns.silent_s.push(node.carried_silent_s());
+            let rolled = node.rolled();
+            columns.silent_s.extend([rolled.silent_s, rolled.since_offer_s]);
         }
         if let Some(seed) = state.seed() {
             let line = seed.line(narrow(number));
@@ -545,7 +550,9 @@ fn read_nodes(
         }
         let subnets = Subnets::of(&subnets);
         let timeline = runs_of(run_count, &mut runs)?;
-        let carried = (tally, carried_to_s, silent.next().unwrap_or(0));
+        let mut silent = || silent.next().unwrap_or(0);
+        let (silent_s, since_offer_s) = (silent(), silent());
+        let carried = Rolled { tally, to_s: carried_to_s, silent_s, since_offer_s };
         let node = Node::of(first_seen_s, subnets, timeline, *changed_s, carried, epochs);
         nodes.push(Arc::new(node));
         if let Some(count) = seed_counts.next() {

@@ -73,12 +73,14 @@ impl Latest {
         (greatest > i64::MIN).then_some(greatest)
     }
 
-    /// The greatest instant of every node below `nodes`, `i64::MIN` for never: for whoever wants
-    /// them all, in one pass over each set.
+    /// The greatest instant of every node below `nodes`, and of all others that have one,
+    /// `i64::MIN` for never: for whoever wants them all, in one pass over each set.
     #[must_use]
     pub fn all(&self, nodes: usize) -> Vec<i64> {
         let mut all = self.settled.to_vec();
-        all.resize(nodes.max(all.len()), i64::MIN);
+        // An id may be seen long before anything else is known of it.
+        let beyond = self.recent.iter().filter_map(|(_, set)| Some(set.max()? as usize + 1)).max();
+        all.resize(nodes.max(all.len()).max(beyond.unwrap_or(0)), i64::MIN);
         let mut covered = RoaringBitmap::new();
         for (instant, set) in &self.recent {
             for node in &(&**set - &covered) {
@@ -114,10 +116,11 @@ mod tests {
                 }
                 latest.note(instant, nodes.into_iter().collect());
             }
-            let all = latest.all(40);
+            let all = latest.all(20);
             for node in 0u32..40 {
                 prop_assert_eq!(latest.of(node), list.get(&node).copied());
-                prop_assert_eq!(all[node as usize], list.get(&node).copied().unwrap_or(i64::MIN));
+                let there = all.get(node as usize).copied().unwrap_or(i64::MIN);
+                prop_assert_eq!(there, list.get(&node).copied().unwrap_or(i64::MIN));
             }
         }
     }

@@ -24,16 +24,20 @@ pub struct Node {
     /// The sums from first seen to the start of the timeline's last run.
     settled: Sums,
     /// Most have none.
-    carried: Option<Box<Carried>>,
+    carried: Option<Box<Rolled>>,
 }
 
-/// The sums of rounds that the timeline has forgotten, and where they end.
+/// What is left of rounds that the timeline has forgotten.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-struct Carried {
-    tally: Tally,
-    to_s: u64,
-    /// Decided seconds before that which count towards retirement; see `retirement.rs`.
-    silent_s: u64,
+pub(super) struct Rolled {
+    /// The sums of its rounds.
+    pub(super) tally: Tally,
+    /// Where they end, unix seconds; 0: nothing is forgotten.
+    pub(super) to_s: u64,
+    /// Decided seconds from the first silent round to the end.
+    pub(super) silent_s: u64,
+    /// Decided seconds from the last offer to the end.
+    pub(super) since_offer_s: u64,
 }
 
 /// A [`Tally`] in half the memory: 32 bits of seconds are 136 years.
@@ -123,10 +127,10 @@ impl Node {
         subnets: Subnets,
         timeline: Timeline,
         changed_s: u64,
-        (tally, to_s, silent_s): (Tally, u64, u64),
+        rolled: Rolled,
         epochs: &Epochs,
     ) -> Self {
-        let carried = (to_s > 0).then(|| Box::new(Carried { tally, to_s, silent_s }));
+        let carried = (rolled.to_s > 0).then(|| Box::new(rolled));
         let settled = Sums::default();
         let mut node = Self { first_seen_s, subnets, timeline, changed_s, settled, carried };
         node.resettle(epochs);
@@ -170,8 +174,20 @@ impl Node {
         }
     }
 
-    pub(super) fn carried_silent_s(&self) -> u64 {
-        self.carried.as_ref().map_or(0, |carried| carried.silent_s)
+    /// Decided seconds from a moment to another: from the first silent round, or from the last
+    /// offer.
+    pub(super) fn decided_since(&self, from_s: u64, to_s: u64, is_silence: bool) -> u64 {
+        let rolled = self.rolled();
+        let known_s = if is_silence { rolled.silent_s } else { rolled.since_offer_s };
+        let before_s = if from_s < rolled.to_s { known_s } else { 0 };
+        let stretches = self.timeline.stretches(from_s.max(rolled.to_s), to_s);
+        let decided = stretches.filter(|(.., verdict)| verdict.is_decided());
+        before_s + decided.map(|(start, end, _)| end - start).sum::<u64>()
+    }
+
+    /// What is left of the rounds that are forgotten.
+    pub(super) fn rolled(&self) -> Rolled {
+        self.carried.as_deref().copied().unwrap_or_default()
     }
 
     fn carried_to_s(&self) -> u64 {
@@ -196,13 +212,21 @@ impl Node {
         node
     }
 
-    /// Forgets the rounds before this one, but for their sums, and that the node was silent for so
-    /// long by then.
-    pub(super) fn carry(&mut self, to_s: u64, silent_s: u64, epochs: &Epochs) {
+    /// Forgets the rounds before this one, but for their sums, and how much of them was decided
+    /// since the node fell silent and since it offered last.
+    pub(super) fn carry(
+        &mut self,
+        to_s: u64,
+        silent_from_s: u64,
+        offered_s: Option<u64>,
+        epochs: &Epochs,
+    ) {
         let mut tally = self.carried();
         tally.merge(&self.tally_between(0, to_s, epochs));
+        let silent_s = self.decided_since(silent_from_s, to_s, true);
+        let since_offer_s = offered_s.map_or(0, |from_s| self.decided_since(from_s, to_s, false));
         self.timeline.trim(to_s);
-        self.carried = Some(Box::new(Carried { tally, to_s, silent_s }));
+        self.carried = Some(Box::new(Rolled { tally, to_s, silent_s, since_offer_s }));
         self.resettle(epochs);
     }
 }

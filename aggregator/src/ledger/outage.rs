@@ -53,10 +53,18 @@ pub fn outages(timeline: &Timeline, from_s: u64, to_s: u64) -> Vec<Outage> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use uptime_proto::{Epoch, Epochs, Period};
+
     use super::*;
 
-    /// One letter per round of 30 s: `+` up, `-` down, anything else unknown.
     fn of(letters: &str) -> Vec<Outage> {
+        let (timeline, end_s) = timeline(letters);
+        outages(&timeline, 0, end_s)
+    }
+
+    /// One letter per round of 30 s: `+` up, `-` down, anything else unknown.
+    fn timeline(letters: &str) -> (Timeline, u64) {
         let mut timeline = Timeline::default();
         let mut start_s = 0;
         for letter in letters.chars() {
@@ -68,12 +76,36 @@ mod tests {
             timeline.set(start_s, start_s + 30, verdict, start_s + 30);
             start_s += 30;
         }
-        outages(&timeline, 0, start_s)
+        (timeline, start_s)
     }
 
     fn outage(from: u64, to: u64, open: bool, unknown: &[(u64, u64)]) -> Outage {
         let unknown = unknown.iter().map(|(from, to)| (from * 30, to * 30)).collect();
         Outage { from_s: from * 30, to_s: to * 30, open, unknown }
+    }
+
+    proptest! {
+        /// What is down in outages is what counts as down, and what is unknown in them is unknown
+        /// there: nothing else is in them, and the last of them is the stretch of down that stands.
+        #[test]
+        fn outages_and_uptime_agree(letters in "[+ -]{0,40}") {
+            let epochs = Epochs::new(vec![Epoch::with_defaults(Period::new(30)?)])?;
+            let (timeline, end_s) = timeline(&letters);
+            let all = outages(&timeline, 0, end_s);
+            let mut down_s = 0;
+            for outage in &all {
+                let inside = timeline.tally(outage.from_s, outage.to_s, &epochs);
+                let lengths = outage.unknown.iter().map(|(from_s, to_s)| to_s - from_s);
+                let unknown_s: u64 = lengths.sum();
+                prop_assert_eq!((inside.up_s, inside.unknown_s), (0, unknown_s), "{:?}", outage);
+                down_s += outage.to_s - outage.from_s - unknown_s;
+            }
+            prop_assert_eq!(down_s, timeline.tally(0, end_s, &epochs).down_s);
+            let open = all.last().filter(|outage| outage.open).map(|outage| outage.from_s);
+            let is_down = timeline.last_decided(0) == Some(Verdict::Down);
+            let since = timeline.standing(0).filter(|_| is_down).map(|standing| standing.since_s);
+            prop_assert_eq!(open, since);
+        }
     }
 
     #[test]

@@ -8,8 +8,10 @@ mod agreement;
 mod closing;
 mod history;
 mod keeping;
+mod lookups;
 mod numbering;
 mod rebuilding;
+mod standing;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
@@ -35,17 +37,14 @@ use super::nodes::NodeTable;
 use super::past::{Past, past_of};
 use super::snapshot::{ProbeStatus, Snapshot, Surroundings};
 use super::state::State;
-use super::verdict::at_least;
-use super::{
-    Greeting, Ledger, LookupState, PartOutcome, QUEUE_MAX, Request, Submission, Unavailable,
-};
+use super::{Greeting, Ledger, PartOutcome, QUEUE_MAX, Request, Submission, Unavailable};
 use crate::clock::now_unix_ms;
 use crate::store::{Batch, Identities, ProbeRecord, Put, Store, StoreError};
 use closing::Done;
 use history::mark_dirty;
 pub use history::that_count;
 pub(super) use history::{fold, judge, read_around, slack_s};
-pub(super) use keeping::{base, base_for, pack_before_s};
+pub(super) use keeping::{base, base_for, has_expired, pack_before_s};
 pub use keeping::{kept_state_agrees, last_over};
 use numbering::{names_of, subnets_brought};
 use rebuilding::{Beside, Pending, ended};
@@ -131,6 +130,8 @@ pub struct Owner<S> {
     questions: mpsc::Receiver<Question>,
     snapshots: watch::Sender<Arc<Snapshot>>,
     identities: watch::Sender<Arc<Identities>>,
+    /// Why nothing can be stored now.
+    trouble: watch::Sender<Option<String>>,
     agreement: Record,
 }
 
@@ -143,7 +144,7 @@ impl<S: Store + 'static> Owner<S> {
             tracing::error!(%error, "the past cannot be read beside what comes in");
         }
         drop(ledger);
-        self.serve_all(&shutdown).await;
+        self.serve_all(&shutdown, &mut beside).await;
         // What waits in the queue is answered "stopping" by its dropped answer channel.
         self.settle().await;
         self.keep().await;
@@ -201,11 +202,7 @@ impl<S: Store> Owner<S> {
         now_ms: i64,
     ) -> Result<(Self, Ledger), StoreError> {
         let mut catalogue = store.catalogue().await?;
-        if let Some(epoch) = epoch_to_open(&catalogue.epochs, &options.rules, now_ms) {
-            store.add_epoch(&epoch).await?;
-            tracing::info!(start_s = epoch.start_s, period_s = epoch.period.seconds(), "new epoch");
-            catalogue.epochs.push(epoch);
-        }
+        open_wanted_epoch(&mut store, &mut catalogue.epochs, &options.rules, now_ms).await?;
         let (mut nodes, brought) = names_of(&catalogue);
         let details = DetailsTable::load(&mut store, &options.scratch).await?;
         let epochs = Epochs::new(catalogue.epochs)
@@ -231,6 +228,7 @@ impl<S: Store> Owner<S> {
         };
         let (snapshots, latest) = watch::channel(Arc::new(Snapshot::new(&state, around)));
         let (identities, identities_seen) = watch::channel(Arc::new(store.identities().await?));
+        let (trouble, trouble_seen) = watch::channel(None);
         let (sender, requests) = mpsc::channel(QUEUE_MAX);
         let (asker, questions) = mpsc::channel(QUESTIONS_MAX);
         let mut owner = Self {
@@ -259,13 +257,15 @@ impl<S: Store> Owner<S> {
             questions,
             snapshots,
             identities,
+            trouble,
             agreement: Record::default(),
         };
         owner.resume(now_ms).await?;
+        owner.look_after_store();
         owner.publish();
-        let (questions, identities) = (asker, identities_seen);
-        let snapshots = latest;
-        Ok((owner, Ledger { requests: sender, questions, snapshots, epochs, identities }))
+        let (requests, questions, snapshots) = (sender, asker, latest);
+        let (identities, trouble) = (identities_seen, trouble_seen);
+        Ok((owner, Ledger { requests, questions, snapshots, epochs, identities, trouble }))
     }
 
     /// Commits and applies one submission as if it came at that moment: what [`Owner::run`] does
@@ -329,7 +329,7 @@ impl<S: Store> Owner<S> {
         self.store
     }
 
-    async fn serve_all(&mut self, shutdown: &CancellationToken) {
+    async fn serve_all(&mut self, shutdown: &CancellationToken, beside: &mut JoinSet<()>) {
         loop {
             let until_close = self.next_close_ms().saturating_sub(now_unix_ms());
             let until_close = Duration::from_millis(u64::try_from(until_close).unwrap_or(0));
@@ -338,6 +338,11 @@ impl<S: Store> Owner<S> {
             let idle = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
+                // None of them ends before it is told to: what is left would only look alive.
+                Some(ended) = beside.join_next() => {
+                    tracing::error!(?ended, "a task beside the ledger ended by itself");
+                    break;
+                }
                 request = self.requests.recv() => match request {
                     Some(request) => {
                         self.serve(request).await;
@@ -373,6 +378,7 @@ impl<S: Store> Owner<S> {
             histogram!("uptime_ledger_round_close_seconds").record(started.elapsed());
             changed = true;
             self.report_round();
+            self.look_after_store();
             self.note_agreement(now_ms).await;
             self.learn_from_others().await;
             self.forget_unconfirmed(now_ms).await;
@@ -489,10 +495,12 @@ impl<S: Store> Owner<S> {
         }
         let stored = if batch.is_empty() { Ok(Vec::new()) } else { self.store.put(&batch).await };
         let puts = match stored {
-            Ok(puts) => puts,
+            Ok(puts) => {
+                self.can_store();
+                puts
+            }
             Err(error) => {
-                tracing::error!(%error, "nothing was stored; probes keep what they sent");
-                counter!("uptime_store_commits_failed_total").increment(1);
+                self.cannot_store(&error);
                 self.nodes.truncate(nodes_before);
                 Arc::make_mut(&mut self.subnets).truncate(subnets_before);
                 for (.., answer) in waiting {
@@ -586,52 +594,6 @@ impl<S: Store> Owner<S> {
         }
     }
 
-    fn lookups(&mut self, round_s: u64) -> LookupState {
-        let names = self.nodes.names();
-        let snapshot = self.snapshots.borrow().clone();
-        let mut candidates = self.state.offered_anywhere();
-        let retired: RoaringBitmap =
-            candidates.iter().filter(|number| snapshot.is_retired(*number)).collect();
-        candidates -= retired;
-        let found = self.state.window().get(&round_s).map_or_else(RoaringBitmap::new, |facts| {
-            let mut by_probe: BTreeMap<u32, RoaringBitmap> = BTreeMap::new();
-            for fact in facts.facts() {
-                *by_probe.entry(fact.key.probe).or_default() |= fact.positive();
-            }
-            let k = self.state.epochs().at(round_s).positive_probes_min;
-            at_least(by_probe.values(), k)
-        });
-        let could_look = self.state.summaries().back().map_or_else(Vec::new, |summary| {
-            let looked = summary.probes.iter().filter(|(_, probe)| {
-                !probe.ineligibilities.contains(&super::evidence::Ineligibility::DidNotLook)
-            });
-            looked.map(|(probe, _)| *probe).collect()
-        });
-        let last_alive = self.last_alive(&candidates - &found);
-        LookupState { names, candidates, found, last_alive, could_look }
-    }
-
-    /// Which probe had the latest sign of life from each of these nodes.
-    fn last_alive(&self, mut nodes: RoaringBitmap) -> BTreeMap<u32, RoaringBitmap> {
-        let mut last: BTreeMap<u32, RoaringBitmap> = BTreeMap::new();
-        for facts in self.state.window().values().rev() {
-            let mut alive: Vec<_> = facts
-                .facts()
-                .map(|fact| (fact.observed_at_ms, fact.key.probe, fact.positive() & &nodes))
-                .filter(|(.., alive)| !alive.is_empty())
-                .collect();
-            alive.sort_by_key(|(observed_at_ms, ..)| std::cmp::Reverse(*observed_at_ms));
-            for (_, probe, alive) in alive {
-                *last.entry(probe).or_default() |= &alive & &nodes;
-                nodes -= alive;
-            }
-            if nodes.is_empty() {
-                break;
-            }
-        }
-        last
-    }
-
     fn publish(&mut self) {
         self.serial += 1;
         let around = Surroundings {
@@ -693,6 +655,23 @@ fn status_of(probe: &ProbeRecord) -> ProbeStatus {
         revoked: probe.revoked,
         ..ProbeStatus::default()
     }
+}
+
+/// Adds the epoch of the rules wanted, where they are not in force already. While nothing can be
+/// written the rules stay what they are, if there are any.
+async fn open_wanted_epoch<S: Store>(
+    store: &mut S,
+    epochs: &mut Vec<Epoch>,
+    rules: &Epoch,
+    now_ms: i64,
+) -> Result<(), StoreError> {
+    let writable = store.still_there().is_ok() || epochs.is_empty();
+    if let Some(epoch) = epoch_to_open(epochs, rules, now_ms).filter(|_| writable) {
+        store.add_epoch(&epoch).await?;
+        tracing::info!(start_s = epoch.start_s, period_s = epoch.period.seconds(), "new epoch");
+        epochs.push(epoch);
+    }
+    Ok(())
 }
 
 /// The epoch to add so that the rules wanted come into force, if they are not in force already:

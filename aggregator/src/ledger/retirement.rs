@@ -1,8 +1,8 @@
 //! When a node that shows no life is looked up no more.
 //!
 //! Pure. Owns the rule of the accounting page: a node is retired after so many seconds of decided
-//! rounds without a sign of life, and an offer brings it back. Rounds that nobody could decide do not
-//! count, so nobody is retired while no probe looks.
+//! rounds without a sign of life, and an offer brings it back. Rounds that nobody could decide do
+//! not count, so nobody is retired while no probe looks.
 
 use uptime_proto::Epochs;
 
@@ -27,15 +27,15 @@ impl<'a> Rule<'a> {
         Self { epochs, after_s, end_s }
     }
 
-    /// The start of the first round that counts as silent: after the one with the last sign of life,
-    /// or, where there was none, the first one of all.
+    /// The start of the first round that counts as silent: after the one with the last sign of
+    /// life, or, where there was none, the first one of all.
     pub(super) fn silent_from_s(&self, first_seen_s: u64, last_seen_ms: Option<i64>) -> u64 {
         let after = |seen_ms| self.epochs.round_at_ms(seen_ms).end_s();
         last_seen_ms.map_or(first_seen_s, |seen_ms| after(seen_ms).max(first_seen_s))
     }
 
-    /// From when on a node is retired that has been silent since then, were it not for offers; `None`:
-    /// not by the end of the round.
+    /// From when on a node is retired that has been silent since then, were it not for offers;
+    /// `None`: not by the end of the round.
     pub(super) fn retires_at_s(&self, node: &Node, silent_from_s: u64) -> Option<u64> {
         let (from_s, silent_s) = node.silent_before(silent_from_s);
         let left_s = self.after_s.saturating_sub(silent_s);
@@ -48,39 +48,26 @@ impl<'a> Rule<'a> {
         Some(self.epochs.round_at_ms(last_ms).end_s().max(from_s))
     }
 
-    /// Decided seconds that count towards retirement. `offered_s` is the round of the last offer.
-    pub(super) fn silent_s(
-        &self,
-        node: &Node,
-        silent_from_s: u64,
-        offered_s: impl FnOnce() -> Option<u64>,
-    ) -> u64 {
-        let (from_s, before_s) = node.silent_before(silent_from_s);
-        let Some(retires_s) = self.retires_at_s(node, silent_from_s) else {
-            return before_s + decided_s(&node.timeline, from_s, self.end_s);
-        };
-        // An offer after it was retired brings it back, and it counts anew from there.
-        match offered_s().filter(|offered_s| *offered_s >= retires_s) {
-            Some(offered_s) => decided_s(&node.timeline, offered_s, self.end_s),
-            None => before_s + decided_s(&node.timeline, from_s, self.end_s),
-        }
-    }
-
-    /// Whether a node is retired.
+    /// Whether a node is retired. `offered_s` is the round of its last offer; it is only asked for
+    /// where it matters.
     pub(super) fn is_retired(
         &self,
         node: &Node,
         silent_from_s: u64,
         offered_s: impl FnOnce() -> Option<u64>,
     ) -> bool {
-        self.retires_at_s(node, silent_from_s).is_some()
-            && self.silent_s(node, silent_from_s, offered_s) >= self.after_s
+        if self.retires_at_s(node, silent_from_s).is_none() {
+            return false;
+        }
+        // An offer after it was retired brings it back, and it counts anew from there.
+        let Some(offered_s) = offered_s().filter(|offered_s| *offered_s >= silent_from_s) else {
+            return true;
+        };
+        let since_offer_s = node.decided_since(offered_s, self.end_s, false);
+        let in_all_s = node.decided_since(silent_from_s, self.end_s, true);
+        let brought_back = in_all_s.saturating_sub(since_offer_s) >= self.after_s;
+        !brought_back || since_offer_s >= self.after_s
     }
-}
-
-fn decided_s(timeline: &Timeline, from_s: u64, to_s: u64) -> u64 {
-    let stretches = timeline.stretches(from_s, to_s).filter(|(.., verdict)| verdict.is_decided());
-    stretches.map(|(start, end, _)| end - start).sum()
 }
 
 /// When so many decided seconds are full; `None`: not before the end.
@@ -106,8 +93,7 @@ mod tests {
     use uptime_proto::{Epoch, Period};
 
     use super::*;
-    use crate::ledger::node::Subnets;
-    use crate::ledger::uptime::Tally;
+    use crate::ledger::node::{Rolled, Subnets};
     use crate::ledger::verdict::Verdict;
 
     fn epochs() -> Epochs {
@@ -126,7 +112,7 @@ mod tests {
             };
             timeline.set(number * 30, number * 30 + 30, verdict, number * 30 + 30);
         }
-        Node::of(Some(0), Subnets::default(), timeline, 0, (Tally::default(), 0, 0), epochs)
+        Node::of(Some(0), Subnets::default(), timeline, 0, Rolled::default(), epochs)
     }
 
     #[test]
@@ -167,9 +153,8 @@ mod tests {
                     let mut rolled = whole.clone();
                     let to_s = carried * 30;
                     let from_s = rule(to_s).silent_from_s(0, seen_ms);
-                    let known = || offered_s().filter(|offered_s| *offered_s < to_s);
-                    let silent_s = rule(to_s).silent_s(&whole.until(to_s, &epochs), from_s, known);
-                    rolled.carry(to_s, silent_s, &epochs);
+                    let known = offered_s().filter(|offered_s| *offered_s < to_s);
+                    rolled.carry(to_s, from_s, known, &epochs);
                     for end in carried..=verdicts.len() as u64 {
                         let (rule, known) =
                             (rule(end * 30), || offered_s().filter(|it| *it < end * 30));

@@ -86,6 +86,11 @@ pub struct NodeView<'a> {
     pub verdict: Verdict,
     /// Since when that verdict has stood, unix seconds; 0: it was never decided.
     pub verdict_since_s: u64,
+    /// Since when the last decided verdict has stood, unknown rounds aside, as far as is known
+    /// round by round; unix seconds; 0: it was never decided.
+    pub state_since_s: u64,
+    /// The unknown rounds in that time, those after the last decided round aside.
+    pub state_unknown_rounds: u64,
     /// The round of its first offer.
     pub first_seen_s: u64,
     /// Unix milliseconds.
@@ -211,6 +216,14 @@ pub(super) struct Surroundings {
 }
 
 impl Snapshot {
+    /// How many of the last closed rounds, as far as they are known, no probe could look in. A
+    /// ledger that nobody ever reported to has none.
+    #[must_use]
+    pub fn blind_rounds(&self) -> u64 {
+        let sees = |round: &RoundSummary| round.probes.values().any(|it| it.ballot.eligible);
+        self.rounds.iter().rev().take_while(|round| !sees(round)).count() as u64
+    }
+
     pub(super) fn new(state: &State, around: Surroundings) -> Self {
         Self {
             serial: around.serial,
@@ -366,6 +379,8 @@ impl Snapshot {
         let subnets = node.subnets.iter(first_seen_s).filter(|(_, from_s)| *from_s < end_s);
         let subnets = subnets.filter_map(|(at, _)| self.subnets.get(at as usize));
         let since_s = node.timeline.last_start_s();
+        let standing = node.timeline.standing(first_seen_s);
+        let unknown = standing.iter().flat_map(|standing| &standing.unknown);
         let flapping_from_s = end_s.saturating_sub(FLAPPING_WITHIN_S);
         let changes = node.timeline.changes_since(flapping_from_s.max(first_seen_s));
         NodeView {
@@ -374,6 +389,10 @@ impl Snapshot {
             is_online,
             verdict: node.timeline.at(end_s.saturating_sub(1)),
             verdict_since_s: since_s.map_or(0, |since| since.max(first_seen_s)),
+            state_unknown_rounds: unknown
+                .map(|(from_s, to_s)| self.epochs.rounds_between(*from_s, *to_s))
+                .sum(),
+            state_since_s: standing.as_ref().map_or(0, |standing| standing.since_s),
             first_seen_s,
             last_seen_ms,
             retired,
@@ -564,7 +583,8 @@ impl Snapshot {
             && self.retired_at(node, last_seen_ms, offered_ms, self.closed_end_s())
     }
 
-    /// Whether it was retired when a round ended. The last offer is only asked for where it matters.
+    /// Whether it was retired when a round ended. The last offer is only asked for where it
+    /// matters.
     fn retired_at(
         &self,
         node: &Node,

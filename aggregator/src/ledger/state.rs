@@ -172,7 +172,11 @@ impl State {
             return Some("the verdicts of the last closed round".to_owned());
         }
         let nodes = self.nodes.len().max(other.nodes.len());
-        let (seen, others_seen) = (self.seen.all(nodes), other.seen.all(nodes));
+        let (mut seen, mut others_seen) = (self.seen.all(nodes), other.seen.all(nodes));
+        // Ids that were seen and never offered stand in no list of nodes.
+        let nodes = seen.len().max(others_seen.len());
+        seen.resize(nodes, i64::MIN);
+        others_seen.resize(nodes, i64::MIN);
         let none = Node::default();
         for number in 0..nodes {
             let node = self.nodes.get(number).map_or(&none, |node| &**node);
@@ -229,8 +233,7 @@ impl State {
             if let Some(node) = self.nodes.get_mut(number) {
                 let first_seen_s = node.first_seen_s.unwrap_or(0);
                 let silent_from_s = rule.silent_from_s(first_seen_s, seen_ms);
-                let silent_s = rule.silent_s(node, silent_from_s, offered_s);
-                Arc::make_mut(node).carry(to_s, silent_s, &epochs);
+                Arc::make_mut(node).carry(to_s, silent_from_s, offered_s(), &epochs);
             }
         }
         self.carried_to_s = to_s;

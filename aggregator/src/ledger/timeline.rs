@@ -16,6 +16,15 @@ struct Run {
     verdict: Verdict,
 }
 
+/// A stretch of one verdict that unknown rounds do not end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// The start of its first round, unix seconds.
+    pub since_s: u64,
+    /// The unknown stretches before its last decided round, `[from, to)`, the latest first.
+    pub unknown: Vec<(u64, u64)>,
+}
+
 /// The verdicts on one node. There may be a million with a run or two each, so there is no room for
 /// more than there are; they change some times a day.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -103,6 +112,35 @@ impl Timeline {
             }
         }
         None
+    }
+
+    /// The stretch of the last decided verdict, no earlier than `from_s`, and as far back as is
+    /// known: rounds of it, and unknown ones between them and after them.
+    #[must_use]
+    pub fn standing(&self, from_s: u64) -> Option<Standing> {
+        let mut standing: Option<(Verdict, Standing)> = None;
+        let mut pending = None;
+        let mut end_s = u64::MAX;
+        for run in self.0.iter().rev() {
+            if end_s <= from_s {
+                break;
+            }
+            let start_s = u64::from(run.start_s).max(from_s);
+            match (&mut standing, run.verdict) {
+                (None, Verdict::Unknown) => {}
+                (Some(_), Verdict::Unknown) => pending = Some((start_s, end_s)),
+                (None, verdict) => {
+                    standing = Some((verdict, Standing { since_s: start_s, unknown: Vec::new() }));
+                }
+                (Some((verdict, stretch)), this) if *verdict == this => {
+                    stretch.since_s = start_s;
+                    stretch.unknown.extend(pending.take());
+                }
+                (Some(_), _) => break,
+            }
+            end_s = u64::from(run.start_s);
+        }
+        standing.map(|(_, stretch)| stretch)
     }
 
     /// The start of the first round up and the end of the last, of those that start in
@@ -296,6 +334,20 @@ mod tests {
             prop_assert_eq!(up, first_up.zip(up_until));
             let decided = list.iter().skip(index(from)).rev().find(|v| **v != Verdict::Unknown);
             prop_assert_eq!(timeline.last_decided(from * 30), decided.copied());
+            let last_decided = list.iter().rposition(|v| *v != Verdict::Unknown);
+            let standing = last_decided.filter(|last| *last >= index(from)).map(|last| {
+                let is_other = |v: &Verdict| *v != Verdict::Unknown && *v != list[last];
+                let lower = list[..last].iter().rposition(is_other).map_or(0, |other| other + 1);
+                let within = lower.max(index(from))..=last;
+                let first = within.clone().find(|at| list[*at] == list[last]).unwrap();
+                let unknown = within.filter(|at| *at > first && list[*at] == Verdict::Unknown);
+                (first as u64 * 30, unknown.count() as u64)
+            });
+            let found = timeline.standing(from * 30).map(|standing| {
+                let rounds = standing.unknown.iter().map(|(from_s, to_s)| (to_s - from_s) / 30);
+                (standing.since_s, rounds.sum::<u64>())
+            });
+            prop_assert_eq!(found, standing);
             let (mut shorter, mut closed_to) = (Timeline::default(), 0);
             for (verdict, round) in list.iter().zip(0u64..to) {
                 closed_to = (round + 1) * 30;

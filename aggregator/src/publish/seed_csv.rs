@@ -16,6 +16,7 @@ use chrono::{DateTime, Utc};
 use uptime_proto::NodeId;
 
 use super::{HEADER, replace_file};
+use crate::disk::Replaced;
 use crate::ledger::seed::{Covered, Seed};
 use crate::ledger::snapshot::Snapshot;
 use crate::ledger::uptime::shortest_decimal;
@@ -189,10 +190,11 @@ impl SeedBooks<'_> {
     ///
     /// # Errors
     /// With the path in question; what could not be replaced stays.
-    pub fn replace(&self, csv: &Path) -> io::Result<()> {
+    pub fn replace(&self, csv: &Path) -> io::Result<Replaced> {
         let scan_count = self.scan_count();
-        replace_file(&scan_count_path(csv), |out| write!(out, "{scan_count}"))?;
-        replace_file(csv, |out| self.write_csv(out))
+        let first = replace_file(&scan_count_path(csv), |out| write!(out, "{scan_count}"))?;
+        let second = replace_file(csv, |out| self.write_csv(out))?;
+        Ok(if first == Replaced::AtOnce { second } else { first })
     }
 }
 

@@ -40,13 +40,7 @@ fn verdict(verdict: Verdict) -> v1::Verdict {
 }
 
 fn ineligibility(reason: Ineligibility) -> i32 {
-    let reason = match reason {
-        Ineligibility::RelaySessionYoung => v1::Ineligibility::RelaySessionYoung,
-        Ineligibility::RelaySessionMissing => v1::Ineligibility::RelaySessionMissing,
-        Ineligibility::MassLoss => v1::Ineligibility::MassLoss,
-        Ineligibility::DidNotLook => v1::Ineligibility::DidNotLook,
-    };
-    reason as i32
+    reason.to_wire() as i32
 }
 
 fn figures(tally: &Tally, from_unix_s: u64, to_unix_s: u64) -> v1::UptimeFigures {
@@ -86,6 +80,8 @@ pub(super) fn node_at(view: &NodeView<'_>, snapshot: &Snapshot, end_s: u64) -> v
         networks: details.networks,
         round_trip_us: view.round_trip_us,
         flapping: view.flapping,
+        state_since_unix_s: view.state_since_s,
+        state_unknown_rounds: view.state_unknown_rounds,
     }
 }
 
@@ -105,6 +101,7 @@ pub(super) fn probe(status: &ProbeStatus, last: Option<&RoundSummary>) -> v1::Pr
         could_not_look: round.map_or_else(Vec::new, |round| {
             round.could_not_look.iter().map(|reason| reason.to_wire() as i32).collect()
         }),
+        failed_nodes: round.map_or(0, |round| round.failed_nodes),
         parts_accepted: status.parts_accepted,
         parts_refused: status.parts_refused,
         conflicts: status.conflicts,
@@ -144,6 +141,7 @@ pub(super) fn round(summary: &RoundSummary, snapshot: &Snapshot) -> v1::Round {
                 offers: probe.offers,
                 looked: probe.tallied.looked,
                 found: probe.tallied.found,
+                failed_nodes: probe.failed_nodes,
             })
             .collect(),
     }
@@ -212,6 +210,9 @@ fn part_account(part: &PartAccount, snapshot: &Snapshot) -> v1::PartEvidence {
         answered_in_ms: part.answered_in_ms,
         conflict: part.outranked,
         retracted: part.retracted,
+        asked_round_unix_s: part.asked_round_s,
+        age_kept: part.age_kept,
+        failed_nodes: part.failed_nodes,
     }
 }
 
@@ -229,12 +230,13 @@ fn probe_name(number: u32, snapshot: &Snapshot) -> String {
     status.map_or_else(|| format!("probe {number}"), |status| status.name.clone())
 }
 
-/// Which probes said that they have nothing of a round, and why: words to follow a rule.
+/// Which probes said that they have nothing of a round, and why: sentences to follow a rule.
 pub(super) fn gaps(snapshot: &Snapshot, round: Round) -> String {
     let mut words = String::new();
     for (status, reason) in snapshot.gaps_of(round) {
         // Writing to a String cannot fail.
-        write!(words, "; {} has nothing of this round: {reason}", status.name).ok();
+        let why = uptime_proto::words::reason(reason);
+        write!(words, ". {} has nothing of this round: {why}", status.name).ok();
     }
     words
 }

@@ -26,10 +26,15 @@ impl SqliteStore {
         &mut self,
         told: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<Checked, StoreError> {
-        // One moment for all that is read, whatever a writer does meanwhile.
-        sqlx::raw_sql("BEGIN").execute(&mut self.connection).await?;
+        // One moment for all that is read, whatever a writer does meanwhile. Within `hold` it is
+        // that one.
+        sqlx::raw_sql("SAVEPOINT checking").execute(&mut self.connection).await?;
         let checked = self.check_in_turn(told).await;
-        sqlx::raw_sql("ROLLBACK").execute(&mut self.connection).await?;
+        let ended = sqlx::raw_sql("RELEASE checking").execute(&mut self.connection).await;
+        if ended.is_err() {
+            // A damaged page may stand in the way of an orderly end, too.
+            sqlx::raw_sql("ROLLBACK").execute(&mut self.connection).await?;
+        }
         checked
     }
 
@@ -178,6 +183,27 @@ impl SqliteStore {
             .execute(&mut self.connection)
             .await?;
         Ok(raised)
+    }
+
+    /// As [`SqliteStore::raise_generation`], the last that is done: then as
+    /// [`SqliteStore::close`].
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub async fn raise_generation_and_close(mut self) -> Result<u64, StoreError> {
+        let generation = self.raise_generation().await?;
+        self.close().await?;
+        Ok(generation)
+    }
+
+    /// The first thing that is wrong with the pages of the file; `None`: nothing is.
+    ///
+    /// # Errors
+    /// When they cannot be read for another reason than damage.
+    pub async fn first_page_fault(&mut self) -> Result<Option<String>, StoreError> {
+        let mut checked = Checked::default();
+        self.check_pages(&mut checked).await?;
+        Ok(checked.faults.into_iter().next())
     }
 
     /// Writes the log back into the file and closes it.

@@ -47,7 +47,8 @@ pub(super) fn vital<T>(read: Result<T, sqlx::Error>, what: &str) -> Result<T, St
         if is_damage(&error) {
             StoreError::Damaged(format!(
                 "{what} cannot be read ({error}), and without them nothing stored has a meaning; \
-                 keep the file and restore a backup: uptime-aggregator restore --help"
+                 keep its file, -wal and -shm, move them away together, and restore a backup: \
+                 uptime-aggregator restore --help"
             ))
         } else {
             error.into()

@@ -1,8 +1,8 @@
 //! Who may speak, by what proof, and the trail of what was done about it, in the embedded store.
 //!
-//! Owns the tables `probe`, `caller`, `credential`, `authority` and `audit`. What changes an identity writes its
-//! line of the trail in the same transaction: it is done and noted, or neither. Refuses to judge:
-//! whether a proof is good now is decided in `access`.
+//! Owns the tables `probe`, `caller`, `credential`, `authority` and `audit`. What changes an identity
+//! writes its line of the trail in the same transaction: it is done and noted, or neither. Refuses
+//! to judge: whether a proof is good now is decided in `access`.
 
 mod credentials;
 
@@ -16,6 +16,7 @@ pub use credentials::{Credential, CredentialKind, NewCredential, credential_id};
 use credentials::{Ends, add_credential, end_at, end_older, read_authority, read_credential};
 
 use super::damage::vital;
+use super::place::deliver;
 use super::sqlite::{SqliteStore, signed};
 use super::{ProbeRecord, Retraction, Store, StoreError};
 
@@ -213,8 +214,8 @@ pub trait IdentityStore: Send {
         by: &By,
     ) -> impl Future<Output = Result<Changed, StoreError>> + Send;
 
-    /// As [`IdentityStore::renew`], but certificates stay beside a new token, and tokens beside a new
-    /// certificate.
+    /// As [`IdentityStore::renew`], but certificates stay beside a new token, and tokens beside a
+    /// new certificate.
     fn renew_kind(
         &mut self,
         name: &str,
@@ -424,7 +425,7 @@ impl SqliteStore {
         others_until_ms: i64,
         by: &By,
     ) -> Result<Changed, StoreError> {
-        let mut transaction = self.connection.begin_with("BEGIN IMMEDIATE").await?;
+        let mut transaction = self.opened.begin(&mut self.connection).await?;
         match standing(&mut transaction, name).await? {
             None => return Ok(Changed::NoSuchName),
             Some(true) => return Ok(Changed::Revoked),
@@ -442,7 +443,8 @@ impl SqliteStore {
         let kept = if ends == Ends::SameKind { "; other kinds stay" } else { "" };
         let detail = format!("new {kind} {id}; {older}{kept}");
         add_line(&mut transaction, &line(by, "rotate", name, detail)).await?;
-        transaction.commit().await?;
+        deliver(&mut self.delivery)?;
+        self.opened.commit(transaction).await?;
         Ok(Changed::Done)
     }
 
@@ -510,15 +512,16 @@ impl IdentityStore for SqliteStore {
     }
 
     async fn add_authority(&mut self, authority: &[u8; 32]) -> Result<(), StoreError> {
+        let mut transaction = self.opened.begin(&mut self.connection).await?;
         sqlx::query("INSERT OR IGNORE INTO authority VALUES (?)")
             .bind(authority.as_slice())
-            .execute(&mut self.connection)
+            .execute(&mut *transaction)
             .await?;
-        Ok(())
+        self.opened.commit(transaction).await
     }
 
     async fn enrol(&mut self, identity: &NewIdentity, by: &By) -> Result<bool, StoreError> {
-        let mut transaction = self.connection.begin_with("BEGIN IMMEDIATE").await?;
+        let mut transaction = self.opened.begin(&mut self.connection).await?;
         let name = &identity.name;
         if standing(&mut transaction, name).await?.is_some() {
             return Ok(false);
@@ -536,7 +539,8 @@ impl IdentityStore for SqliteStore {
             some => format!("as {}, by {proof}, for {}", identity.role.as_str(), some.join(", ")),
         };
         add_line(&mut transaction, &line(by, "enrol", name, detail)).await?;
-        transaction.commit().await?;
+        deliver(&mut self.delivery)?;
+        self.opened.commit(transaction).await?;
         Ok(true)
     }
 
@@ -561,7 +565,7 @@ impl IdentityStore for SqliteStore {
     }
 
     async fn end_credential(&mut self, hash: &[u8; 32], by: &By) -> Result<Changed, StoreError> {
-        let mut transaction = self.connection.begin_with("BEGIN IMMEDIATE").await?;
+        let mut transaction = self.opened.begin(&mut self.connection).await?;
         let select = "SELECT hash, name, kind, made_at_ms, valid_until_ms, not_after_ms
              FROM credential WHERE hash = ?";
         let row =
@@ -575,7 +579,7 @@ impl IdentityStore for SqliteStore {
         end_at(&mut transaction, hash, by.now_ms).await?;
         let detail = format!("{} {}", credential.kind.as_str(), credential_id(hash));
         add_line(&mut transaction, &line(by, "end", &credential.name, detail)).await?;
-        transaction.commit().await?;
+        self.opened.commit(transaction).await?;
         Ok(Changed::Done)
     }
 
@@ -585,7 +589,7 @@ impl IdentityStore for SqliteStore {
         token: &[u8; 32],
         by: &By,
     ) -> Result<(Changed, Option<String>), StoreError> {
-        let mut transaction = self.connection.begin_with("BEGIN IMMEDIATE").await?;
+        let mut transaction = self.opened.begin(&mut self.connection).await?;
         let select = "SELECT name, valid_until_ms FROM credential WHERE hash = ? AND kind = 3";
         let found: Option<(String, Option<i64>)> = sqlx::query_as(select)
             .bind(ticket.as_slice())
@@ -607,12 +611,12 @@ impl IdentityStore for SqliteStore {
         add_credential(&mut transaction, &name, &credential, by.now_ms).await?;
         let detail = "its ticket was exchanged for a token".to_owned();
         add_line(&mut transaction, &line(by, "join", &name, detail)).await?;
-        transaction.commit().await?;
+        self.opened.commit(transaction).await?;
         Ok((Changed::Done, Some(name)))
     }
 
     async fn revoke(&mut self, name: &str, by: &By) -> Result<Changed, StoreError> {
-        let mut transaction = self.connection.begin_with("BEGIN IMMEDIATE").await?;
+        let mut transaction = self.opened.begin(&mut self.connection).await?;
         match standing(&mut transaction, name).await? {
             None => return Ok(Changed::NoSuchName),
             Some(true) => return Ok(Changed::Revoked),
@@ -625,11 +629,12 @@ impl IdentityStore for SqliteStore {
             sqlx::query(update).bind(name).execute(&mut *transaction).await?;
         }
         add_line(&mut transaction, &line(by, "revoke", name, String::new())).await?;
-        transaction.commit().await?;
+        self.opened.commit(transaction).await?;
         Ok(Changed::Done)
     }
 
     async fn retract_by(&mut self, retraction: &Retraction, by: &By) -> Result<u64, StoreError> {
+        self.opened.check()?;
         sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut self.connection).await?;
         let done = async {
             let number = self.add_retraction(retraction).await?;
@@ -641,6 +646,7 @@ impl IdentityStore for SqliteStore {
     }
 
     async fn undo_retraction_by(&mut self, number: u64, by: &By) -> Result<bool, StoreError> {
+        self.opened.check()?;
         sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut self.connection).await?;
         let done = async {
             let undone = self.undo(number, by.now_ms).await?;
@@ -654,11 +660,11 @@ impl IdentityStore for SqliteStore {
     }
 
     async fn note(&mut self, lines: &[AuditRecord]) -> Result<(), StoreError> {
-        let mut transaction = self.connection.begin_with("BEGIN IMMEDIATE").await?;
+        let mut transaction = self.opened.begin(&mut self.connection).await?;
         for line in lines {
             add_line(&mut transaction, line).await?;
         }
-        transaction.commit().await?;
+        self.opened.commit(transaction).await?;
         Ok(())
     }
 

@@ -7,8 +7,8 @@
 use std::collections::{BTreeSet, HashMap};
 
 use prost::encoding::{decode_varint, encode_varint};
+use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
-use sqlx::{Connection, Row};
 use uptime_proto::NodeId;
 use uptime_proto::node_id::NODE_ID_BYTES;
 
@@ -211,7 +211,7 @@ impl SqliteStore {
     }
 
     pub(super) async fn forget(&mut self, numbers: &[u32], now_ms: i64) -> Result<(), StoreError> {
-        let mut transaction = self.connection.begin_with("BEGIN IMMEDIATE").await?;
+        let mut transaction = self.opened.begin(&mut self.connection).await?;
         for number in numbers {
             sqlx::query("INSERT OR REPLACE INTO forgotten VALUES (?, ?)")
                 .bind(i64::from(*number))
@@ -219,7 +219,7 @@ impl SqliteStore {
                 .execute(&mut *transaction)
                 .await?;
         }
-        transaction.commit().await?;
+        self.opened.commit(transaction).await?;
         Ok(())
     }
 }

@@ -4,7 +4,6 @@
 //! length (u32, little-endian) and a zstd frame. Refuses to look into it: pieces are bytes, checked
 //! by whoever made them.
 
-use sqlx::Connection;
 use uptime_proto::{Period, Round};
 
 use super::damage::{is_damage, vital};
@@ -52,7 +51,7 @@ impl SqliteStore {
         which: Kept,
         pieces: &[Vec<u8>],
     ) -> Result<(), StoreError> {
-        let mut transaction = self.connection.begin_with("BEGIN IMMEDIATE").await?;
+        let mut transaction = self.opened.begin(&mut self.connection).await?;
         sqlx::query("DELETE FROM state WHERE name = ?")
             .bind(which.name())
             .execute(&mut *transaction)
@@ -68,7 +67,7 @@ impl SqliteStore {
         if which == Kept::Latest {
             sqlx::query("DELETE FROM late_part").execute(&mut *transaction).await?;
         }
-        transaction.commit().await?;
+        self.opened.commit(transaction).await?;
         Ok(())
     }
 
@@ -107,7 +106,7 @@ impl SqliteStore {
     }
 
     pub(super) async fn prune_before(&mut self, before_s: u64) -> Result<u64, StoreError> {
-        let mut transaction = self.connection.begin_with("BEGIN IMMEDIATE").await?;
+        let mut transaction = self.opened.begin(&mut self.connection).await?;
         let mut gone = 0;
         for delete in [
             "DELETE FROM part WHERE round < ?",
@@ -118,7 +117,7 @@ impl SqliteStore {
                 sqlx::query(delete).bind(signed(before_s)).execute(&mut *transaction).await?;
             gone += done.rows_affected();
         }
-        transaction.commit().await?;
+        self.opened.commit(transaction).await?;
         self.bases.clear();
         self.learn_packed().await?;
         sqlx::raw_sql(super::packing::VACUUM).execute(&mut self.connection).await?;

@@ -108,7 +108,7 @@ impl SqliteStore {
     }
 
     pub(super) async fn write_opening(&mut self, opening: &Opening) -> Result<(), StoreError> {
-        let mut transaction = self.connection.begin_with("BEGIN IMMEDIATE").await?;
+        let mut transaction = self.opened.begin(&mut self.connection).await?;
         sqlx::raw_sql("DELETE FROM opening; DELETE FROM opening_head")
             .execute(&mut *transaction)
             .await?;
@@ -129,7 +129,7 @@ impl SqliteStore {
                 .execute(&mut *transaction)
                 .await?;
         }
-        transaction.commit().await?;
+        self.opened.commit(transaction).await?;
         Ok(())
     }
 }

@@ -426,6 +426,7 @@ impl SqliteStore {
         &mut self,
         prepared: &PreparedDay,
     ) -> Result<Option<PackedDay>, StoreError> {
+        self.opened.check()?;
         sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut self.connection).await?;
         let swapped = self.swap_in(prepared).await;
         let good = matches!(swapped, Ok(true));
@@ -440,6 +441,7 @@ impl SqliteStore {
         if !swapped? {
             return Ok(None);
         }
+        self.opened.check()?;
         self.learn_packed().await?;
         sqlx::raw_sql(VACUUM).execute(&mut self.connection).await?;
         Ok(Some(PackedDay {

@@ -1,7 +1,8 @@
 //! How the parts of a closed day look on disk, packed.
 //!
-//! Owns the format, versions 1 and 2. A segment holds the parts of a span of time, each key once, column
-//! by column, because neighbours in a column are alike. Refuses whatever does not read back whole.
+//! Owns the format, versions 1 and 2. A segment holds the parts of a span of time, each key once,
+//! column by column, because neighbours in a column are alike. Refuses whatever does not read back
+//! whole.
 //!
 //! Layout, integers little-endian, `varint` as in protobuf, `zigzag` for signed ones:
 //! * version (u8); start of the span in seconds (u64); then the head and the columns, each as
@@ -22,8 +23,8 @@
 //! * `Ages`: where known, seconds less those expected from the part before (zigzag varint);
 //! * `Offer`, `Seen`, `Answered`, `Unreachable`: how many ranges of node numbers differ from what
 //!   was expected (varint);
-//! * `Failed`, `AskedEarlier`: the same; only in version 2, which is written where one of them is not
-//!   empty, and as the last columns there;
+//! * `Failed`, `AskedEarlier`: the same; only in version 2, which is written where one of them is
+//!   not empty, and as the last columns there;
 //! * `Gaps…`, per range: numbers between it and the range before in its set, lowest byte here, the
 //!   rest (varint) there; `Lengths`, per range: its length less one (varint).
 //!

@@ -8,25 +8,21 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use prost::Message;
 use roaring::RoaringBitmap;
-use sqlx::sqlite::{
-    SqliteAutoVacuum, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteRow,
-    SqliteSynchronous,
-};
-use sqlx::{Connection, Row};
+use sqlx::Row;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use uptime_proto::round::DAY_S;
 use uptime_proto::{CLASSES, Digest, Epoch, Kind, Outcome, Period, Reason, Round, v1};
 
 use super::blob::{self, BlobError};
-use super::damage::{dispensable, is_damage, vital};
+use super::damage::{dispensable, vital};
 use super::identities::{PROBE_COLUMNS, read_probe};
 use super::ids;
 use super::packing::{Packed, merged};
+use super::place;
 use super::round_parts::RoundParts;
-use super::schema::{ADDED, PACKED_IDS, SCHEMA, SCHEMA_VERSION};
 use super::{
     Batch, Catalogue, Checked, Details, Gap, Kept, Latency, NodeSamples, Opening, PackedDay,
     PreparedDay, ProbeRecord, Progress, Put, Read, Retraction, Store, StoreError,
@@ -37,8 +33,6 @@ use crate::ledger::evidence::{Fact, FactKey};
 pub const FILE_NAME: &str = "uptime.sqlite3";
 /// A difference builds on at most so many others.
 const CHAIN_MAX: u32 = 120;
-/// How long another process (`probe add`) may hold the file.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Facts in rows, by key.
 pub(super) const SELECT_ROWS: &str = "
@@ -61,7 +55,9 @@ pub(super) struct Base {
 /// The store.
 pub struct SqliteStore {
     pub(super) connection: SqliteConnection,
-    path: PathBuf,
+    pub(super) opened: place::Opened,
+    pub(super) delivery: place::Delivery,
+    pub(super) path: PathBuf,
     pub(super) bases: HashMap<Slot, Base>,
     pub(super) packed: Packed,
     pub(super) round_parts: RoundParts,
@@ -77,89 +73,7 @@ pub(super) fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-/// Why a file cannot be opened, and what to do about it.
-fn why_not(error: &sqlx::Error) -> String {
-    if is_damage(error) {
-        format!(
-            "{error}: it is no database or does not tell its tables any more; keep it and restore \
-             a backup: uptime-aggregator restore --help"
-        )
-    } else {
-        error.to_string()
-    }
-}
-
 impl SqliteStore {
-    /// Opens the store in a data directory, making both where missing.
-    ///
-    /// # Errors
-    /// When the directory cannot be used or the file is newer than this program.
-    pub async fn open(data_dir: &Path) -> Result<Self, StoreError> {
-        std::fs::create_dir_all(data_dir).map_err(|error| StoreError::Path {
-            path: data_dir.to_owned(),
-            detail: format!("{error}; give a directory this user may write with --data-dir"),
-        })?;
-        let mut store = Self::connect(&data_dir.join(FILE_NAME)).await?;
-        store.prepare().await?;
-        Ok(store)
-    }
-
-    /// A connection to the file of a store, which is made where it is missing.
-    async fn connect(path: &Path) -> Result<Self, StoreError> {
-        let path = path.to_owned();
-        let options = SqliteConnectOptions::new()
-            .filename(&path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .auto_vacuum(SqliteAutoVacuum::Incremental)
-            .busy_timeout(BUSY_TIMEOUT);
-        let connection = SqliteConnection::connect_with(&options)
-            .await
-            .map_err(|error| StoreError::Path { path: path.clone(), detail: why_not(&error) })?;
-        Ok(Self {
-            connection,
-            path,
-            bases: HashMap::new(),
-            packed: Packed::default(),
-            round_parts: RoundParts::default(),
-            data_version: None,
-        })
-    }
-
-    async fn prepare(&mut self) -> Result<(), StoreError> {
-        let mut transaction = self.connection.begin_with("BEGIN IMMEDIATE").await?;
-        let found: i64 =
-            sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut *transaction).await?;
-        if found > SCHEMA_VERSION {
-            let path = self.path.clone();
-            return Err(StoreError::TooNew { path, found, known: SCHEMA_VERSION });
-        }
-        if found == 0 {
-            sqlx::raw_sql(SCHEMA).execute(&mut *transaction).await?;
-            sqlx::query("INSERT INTO subnet VALUES (0, '')").execute(&mut *transaction).await?;
-            let store_id: [u8; 16] = rand::random();
-            let insert = "INSERT INTO meta VALUES ('store_id', ?), ('generation', ?)";
-            sqlx::query(insert)
-                .bind(store_id.as_slice())
-                .bind(1u64.to_le_bytes().as_slice())
-                .execute(&mut *transaction)
-                .await?;
-        }
-        for (version, added) in ADDED {
-            if found < version {
-                sqlx::raw_sql(added).execute(&mut *transaction).await?;
-                if version == PACKED_IDS {
-                    ids::pack(&mut transaction).await?;
-                }
-                let raise = format!("PRAGMA user_version = {version}");
-                sqlx::raw_sql(sqlx::AssertSqlSafe(raise)).execute(&mut *transaction).await?;
-            }
-        }
-        transaction.commit().await?;
-        Ok(())
-    }
-
     async fn meta<const N: usize>(&mut self, name: &str) -> Result<[u8; N], StoreError> {
         let value = sqlx::query_scalar("SELECT value FROM meta WHERE name = ?")
             .bind(name)
@@ -225,6 +139,7 @@ impl SqliteStore {
 
     async fn write(&mut self, batch: &Batch) -> Result<Vec<Put>, StoreError> {
         let mut outcomes = Vec::with_capacity(batch.facts.len());
+        self.opened.check()?;
         sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut self.connection).await?;
         let written = self.write_all(batch, &mut outcomes).await;
         let end = if written.is_ok() { "COMMIT" } else { "ROLLBACK" };
@@ -235,6 +150,7 @@ impl SqliteStore {
             sqlx::raw_sql("ROLLBACK").execute(&mut self.connection).await.ok();
             return Err(error.into());
         }
+        self.opened.check()?;
         Ok(outcomes)
     }
 
@@ -450,6 +366,10 @@ pub(super) fn lines(text: &str) -> Vec<String> {
 }
 
 impl Store for SqliteStore {
+    fn still_there(&self) -> Result<(), StoreError> {
+        self.opened.check()
+    }
+
     async fn catalogue(&mut self) -> Result<Catalogue, StoreError> {
         let store_id = self.meta("store_id").await?;
         let generation = u64::from_le_bytes(self.meta("generation").await?);
@@ -526,6 +446,10 @@ impl Store for SqliteStore {
     }
 
     async fn reader(&self) -> Result<Self, StoreError> {
+        // A second one would wait for the first in vain.
+        if let Some(why) = self.opened.why_read_only() {
+            return Err(StoreError::ReadOnly(why.to_owned()));
+        }
         Self::connect(&self.path).await
     }
 
@@ -640,7 +564,7 @@ impl Store for SqliteStore {
             .bind(i64::from(crc32fast::hash(&rules)))
             .execute(&mut self.connection)
             .await?;
-        Ok(())
+        self.opened.check()
     }
 
     async fn add_probe(

@@ -155,17 +155,13 @@ pub async fn export(args: &ExportArgs, now_ms: i64) -> Result<(), TransferError>
         return Err(TransferError::Usage("--from must lie before --to".to_owned()));
     }
     let data_dir = args.data_dir.clone().unwrap_or_else(default_data_dir);
-    if !SqliteStore::exists(&data_dir) {
-        let detail = "no aggregator keeps its store here; say where with --data-dir".to_owned();
-        return Err(TransferError::File { path: data_dir, detail });
-    }
+    let mut store = SqliteStore::open_existing(&data_dir).await?;
     let to_stdout = args.out.as_os_str() == "-";
     let mut out = if to_stdout { Output::standard() } else { Output::file(&args.out, args.force)? };
     if args.format == Format::Parquet && out.is_terminal() {
         let why = "Parquet is not for reading on a terminal: say where to with --out FILE";
         return Err(TransferError::Usage(why.to_owned()));
     }
-    let mut store = SqliteStore::open(&data_dir).await?;
     let left_out =
         match write(args, (&data_dir, &mut store), (from_s, to_s), now_ms, &mut out).await {
             Ok(left_out) => left_out,

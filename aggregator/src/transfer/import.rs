@@ -184,7 +184,9 @@ fn report(
 
 async fn store(args: &ImportArgs, opening: &Opening) -> Result<String, TransferError> {
     let data_dir = args.data_dir.clone().unwrap_or_else(default_data_dir);
-    let mut store = SqliteStore::open(&data_dir).await?;
+    let cannot = |error| TransferError::File { path: data_dir.clone(), detail: format!("{error}") };
+    std::fs::create_dir_all(&data_dir).map_err(cannot)?;
+    // Before anything in it is looked at, let alone made.
     let _lock = DirectoryLock::take(&data_dir).map_err(|error| match error {
         LockError::Held(path) => TransferError::Refused(format!(
             "{} is in use by a serving aggregator, which would not take note: stop it, import, \
@@ -193,6 +195,11 @@ async fn store(args: &ImportArgs, opening: &Opening) -> Result<String, TransferE
         )),
         other => other.into(),
     })?;
+    let mut store = if SqliteStore::exists(&data_dir) {
+        SqliteStore::open_existing(&data_dir).await?
+    } else {
+        SqliteStore::open(&data_dir).await?
+    };
     let before = match store.opening().await {
         Ok(before) => before.map(|before| described(&before)),
         // What is damaged can be replaced like anything else.

@@ -8,7 +8,7 @@ use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
 use std::path::{Path, PathBuf};
 
 use super::TransferError;
-use crate::disk::sync_directory_of;
+use crate::disk::{Replaced, directory_of, put_over, resolved, sync_directory_of};
 
 /// Rows are small; the system is asked for whole pieces.
 const BUFFER_BYTES: usize = 1 << 18;
@@ -45,6 +45,14 @@ impl Output {
 
     /// A file, which is not there before [`Output::finish`].
     pub(super) fn file(path: &Path, force: bool) -> Result<Self, TransferError> {
+        let path = &resolved(path).map_err(|error| fault(path, error))?;
+        let usage = |why: &str| TransferError::Usage(format!("--out {}: {why}", path.display()));
+        if !directory_of(path).is_dir() {
+            return Err(usage("its directory is not there; make it, or name another file"));
+        }
+        if path.metadata().is_ok_and(|there| !there.is_file()) {
+            return Err(usage("it is no regular file; say - for standard output"));
+        }
         if !force && path.symlink_metadata().is_ok() {
             return Err(is_there(path));
         }
@@ -104,7 +112,18 @@ fn place(temporary: &Path, path: &Path, force: bool) -> Result<(), TransferError
         }
         // With --force, or where the file system knows no links.
         _ if !force && path.symlink_metadata().is_ok() => return Err(is_there(path)),
-        _ => std::fs::rename(temporary, path).map_err(|error| fault(path, error))?,
+        _ => {
+            if put_over(temporary, path).map_err(|error| fault(path, error))?
+                == Replaced::WrittenOver
+            {
+                crate::telemetry::say(&format!(
+                    "note: no file can be put in the place of {}, so it was written over; whoever \
+                     read it meanwhile may have seen half of it",
+                    path.display()
+                ));
+            }
+            return Ok(());
+        }
     }
     sync_directory_of(path).map_err(|error| fault(path, error))
 }
@@ -188,6 +207,26 @@ mod tests {
         forced.finish().unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"forced");
         assert_eq!(names(directory.path()), ["out.ndjson"]);
-        assert!(Output::file(&directory.path().join("none/out"), false).is_err());
+        let usage = |path: &Path| Output::file(path, true).err().unwrap();
+        for wrong in [&directory.path().join("none/out"), directory.path(), Path::new("/dev/null")]
+        {
+            let fault = usage(wrong);
+            assert!(matches!(fault, TransferError::Usage(_)), "{fault}");
+        }
+    }
+
+    #[test]
+    fn a_link_stays_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let (link, meant) = (directory.path().join("link"), directory.path().join("meant"));
+        std::os::unix::fs::symlink("meant", &link).unwrap();
+        for (text, force) in [("first", false), ("second", true)] {
+            let mut output = Output::file(&link, force).unwrap();
+            output.write_all(text.as_bytes()).unwrap();
+            output.finish().unwrap();
+            assert!(link.is_symlink());
+            assert_eq!(std::fs::read(&meant).unwrap(), text.as_bytes());
+        }
+        assert!(Output::file(&link, false).is_err(), "what it means is there");
     }
 }

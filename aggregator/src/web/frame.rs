@@ -56,8 +56,8 @@ impl Frame<'_> {
         .ok();
         html.push_str(content);
         html.push_str(
-            "</main>\n<footer><p>Up, down, or could not tell: what nobody could look at counts \
-             neither way. All times are UTC.</p></footer>\n</body>\n</html>\n",
+            "</main>\n<footer><p>Up, down or unknown. Unknown time counts neither as up nor as \
+             down. All times are UTC.</p></footer>\n</body>\n</html>\n",
         );
         html
     }

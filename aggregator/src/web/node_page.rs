@@ -7,6 +7,7 @@
 use std::fmt::Write;
 
 use uptime_proto::v1;
+use uptime_proto::words::counted;
 
 use super::chart::{Counts, Day, Gauge, Length, Strip, days, time};
 use super::frame::Frame;
@@ -69,19 +70,35 @@ fn names<'a>(all: impl ExactSizeIterator<Item = &'a str>) -> String {
     if count == 0 { "–".to_owned() } else { html }
 }
 
+/// Since when it stands as it does. Unknown rounds do not end a stretch of up or down.
+fn since(snapshot: &Snapshot, view: &NodeView<'_>) -> String {
+    let of = |start_s: u64| {
+        let stood_s = snapshot.closed_end_s().saturating_sub(start_s);
+        format!("since {} ({})", time(start_s), length(stood_s))
+    };
+    let between = match view.state_unknown_rounds {
+        0 => String::new(),
+        rounds => format!(", {} unknown in between", counted(rounds, "round")),
+    };
+    let before = if view.is_online { "up" } else { "down" };
+    match state_of(view) {
+        State::Retired => {
+            "it showed no sign of life for so long that no probe looks it up any more".to_owned()
+        }
+        _ if view.state_since_s == 0 => "no round was decided yet".to_owned(),
+        State::Unknown => format!(
+            "{}; before that {before} since {}{between}",
+            of(view.verdict_since_s),
+            time(view.state_since_s)
+        ),
+        State::Up | State::Down => of(view.state_since_s) + &between,
+    }
+}
+
 fn head(html: &mut String, snapshot: &Snapshot, view: &NodeView<'_>, told: &Told) {
     let node = &told.node;
     let name = if node.name.trim().is_empty() { "A node without a name" } else { &node.name };
-    let since = match state_of(view) {
-        State::Retired => {
-            "without a sign of life for so long that it is looked up no more".to_owned()
-        }
-        _ if view.verdict_since_s == 0 => "nothing was decided yet".to_owned(),
-        _ => {
-            let stood_s = snapshot.closed_end_s().saturating_sub(view.verdict_since_s);
-            format!("since {} ({})", time(view.verdict_since_s), length(stood_s))
-        }
-    };
+    let since = since(snapshot, view);
     write!(
         html,
         "<section class=\"card\" aria-labelledby=\"node\"><h1 id=\"node\"><bdi>{}</bdi></h1>\n\
@@ -116,8 +133,8 @@ fn head(html: &mut String, snapshot: &Snapshot, view: &NodeView<'_>, told: &Told
 
 fn windows(html: &mut String, snapshot: &Snapshot, view: &NodeView<'_>) {
     html.push_str(
-        "<div class=\"scroll\"><table><caption>Uptime, and the share of time in which it could be \
-         told</caption><thead><tr><th scope=\"col\">Window</th>\
+        "<div class=\"scroll\"><table><caption>Uptime, and the share of time that was up or \
+         down and not unknown</caption><thead><tr><th scope=\"col\">Window</th>\
          <th scope=\"col\" class=\"n\">Uptime</th><th scope=\"col\" class=\"n\">Coverage</th>\
          <th scope=\"col\" class=\"n wide\">Up</th><th scope=\"col\" class=\"n wide\">Down</th>\
          <th scope=\"col\" class=\"n wide\">Unknown</th></tr></thead><tbody>\n",
@@ -174,7 +191,7 @@ fn ninety_days(html: &mut String, snapshot: &Snapshot, view: &NodeView<'_>) {
         "<section class=\"card\" aria-labelledby=\"days\"><h2 id=\"days\">The last {} days</h2>\n\
          <figure>{}<div class=\"axis\"><span>{}</span><span>{}</span></div>\n\
          <figcaption>{title}<br><span class=\"legend\"><span class=\"key k-up\">up</span>\
-         <span class=\"key\">could not tell</span><span class=\"key k-down\">down</span></span>\
+         <span class=\"key\">unknown</span><span class=\"key k-down\">down</span></span>\
          </figcaption></figure>\n<details><summary>The days as a table</summary>\
          <div class=\"scroll\"><table><thead><tr><th scope=\"col\">Day</th>\
          <th scope=\"col\" class=\"n\">Uptime</th><th scope=\"col\" class=\"n\">Coverage</th></tr>\
@@ -233,6 +250,11 @@ fn last_day(html: &mut String, snapshot: &Snapshot, view: &NodeView<'_>) {
     .ok();
 }
 
+/// How much of a length of time that was told is unknown.
+fn of_it_unknown(unknown_s: u64) -> String {
+    if unknown_s == 0 { String::new() } else { format!(", {} of it unknown", length(unknown_s)) }
+}
+
 fn outages(html: &mut String, snapshot: &Snapshot, view: &NodeView<'_>) {
     let end_s = snapshot.closed_end_s();
     let all = snapshot.outages(view.number, end_s.saturating_sub(DAYS * DAY_S), end_s);
@@ -242,17 +264,21 @@ fn outages(html: &mut String, snapshot: &Snapshot, view: &NodeView<'_>) {
          90 days</h2>\n",
     );
     if all.is_empty() {
-        html.push_str("<p>None is known.</p></section>\n");
+        html.push_str("<p>None.</p></section>\n");
         return;
     }
     let lasted = |outage: &Outage| outage.to_s - outage.from_s;
     let longest = all.iter().map(lasted).max().unwrap_or(0);
+    let unknown_s = |outage: &Outage| -> u64 {
+        outage.unknown.iter().map(|(from_s, to_s)| to_s - from_s).sum()
+    };
     let sum: u64 = all.iter().map(lasted).sum();
+    let sum_unknown = of_it_unknown(all.iter().map(unknown_s).sum());
     let word = if all.len() == 1 { "One outage" } else { "Outages" };
     let count = if all.len() == 1 { String::new() } else { format!("{} ", all.len()) };
     writeln!(
         html,
-        "<p class=\"soft small\">{count}{}, {} in all; the longest lasted {}.</p>\
+        "<p class=\"soft small\">{count}{}, {} in all{sum_unknown}; the longest lasted {}.</p>\
          <div class=\"scroll\"><table><thead><tr><th scope=\"col\">Began</th>\
          <th scope=\"col\">Ended</th><th scope=\"col\" class=\"n\">Lasted</th>\
          <th scope=\"col\" class=\"wide\">Beside the longest</th></tr></thead><tbody>",
@@ -262,16 +288,18 @@ fn outages(html: &mut String, snapshot: &Snapshot, view: &NodeView<'_>) {
     )
     .ok();
     for outage in all.iter().rev().take(OUTAGES_SHOWN_MAX) {
-        let unknown_s: u64 = outage.unknown.iter().map(|(from_s, to_s)| to_s - from_s).sum();
-        let unknown = if unknown_s > 0 {
-            format!("<br><span class=\"soft small\">{} of it unknown</span>", length(unknown_s))
-        } else {
-            String::new()
+        let unknown = match unknown_s(outage) {
+            0 => String::new(),
+            unknown_s => {
+                format!("<br><span class=\"soft small\">{} of it unknown</span>", length(unknown_s))
+            }
         };
-        let ended = if outage.open {
-            format!("not yet; last found down until {}", time(outage.to_s))
-        } else {
-            time(outage.to_s)
+        let ended = match outage.open {
+            true if outage.to_s < end_s => {
+                format!("not yet: down until {}, and unknown since", time(outage.to_s))
+            }
+            true => "not yet".to_owned(),
+            false => time(outage.to_s),
         };
         writeln!(
             html,
@@ -298,8 +326,8 @@ fn outages(html: &mut String, snapshot: &Snapshot, view: &NodeView<'_>) {
 
 fn why(html: &mut String, snapshot: &Snapshot, view: &NodeView<'_>, told: &Told) {
     html.push_str(
-        "<section class=\"card\" aria-labelledby=\"why\"><h2 id=\"why\">What each probe saw in the \
-         last round, and why it was decided so</h2>\n",
+        "<section class=\"card\" aria-labelledby=\"why\"><h2 id=\"why\">What each probe found in \
+         the last round, and the verdict</h2>\n",
     );
     match &told.account {
         Ok(account) => {
@@ -320,7 +348,7 @@ fn why(html: &mut String, snapshot: &Snapshot, view: &NodeView<'_>, told: &Told)
     let freshness_s = snapshot.epochs.at(snapshot.closed_end_s()).freshness_s;
     writeln!(
         html,
-        "<details{open}><summary>Shown as down, and it is yours? What you can do</summary>\
+        "<details{open}><summary>Is this node yours, and shown as down? What you can do</summary>\
          {}</details>\
          </section>",
         words::advice(&view.id.to_string(), freshness_s)

@@ -5,13 +5,14 @@
 use std::fmt::Write;
 use std::sync::Arc;
 
+use uptime_proto::words::{gave_errors, ineligibility, reason};
+
 use super::chart::{Bar, Column, Columns, Counts, time};
 use super::frame::Frame;
 use super::listing::{Listings, Wanted};
 use super::shown::Shown;
 use super::table;
 use super::when::{count, ends, length, percent, stamp};
-use super::words::{ineligibility, reason};
 use crate::ledger::evidence::ProbeRound;
 use crate::ledger::snapshot::{ProbeStatus, Snapshot};
 use crate::ledger::state::RoundSummary;
@@ -108,7 +109,7 @@ fn now(html: &mut String, snapshot: &Snapshot, retired: usize, now_ms: i64) {
     let tiles = [
         ("is-up", "Up", count(counts.up), String::new()),
         ("is-down", "Down", count(counts.down), String::new()),
-        ("is-unknown", "Could not tell", count(counts.unknown), String::new()),
+        ("is-unknown", "Unknown", count(counts.unknown), String::new()),
         ("", "Coverage", percent(coverage(counts)), known),
         ("", "Probes", format!("{healthy} of {enrolled}"), "are well".to_owned()),
     ];
@@ -210,8 +211,9 @@ fn health(probe: &ProbeStatus, last: Option<&Arc<RoundSummary>>) -> Health {
         let away = if probe.connected { "connected, but" } else { "not connected, and" };
         return Health::Ailing(format!("{away} without a report on the last round"));
     };
+    // What keeps it from asking about single nodes is not its own fault, and told beside.
     let mut faults: Vec<&str> = round.could_not_look.iter().map(|why| reason(*why)).collect();
-    faults.extend(round.ineligibilities.iter().map(|why| ineligibility(*why)));
+    faults.extend(round.ineligibilities.iter().map(|why| ineligibility(why.to_wire())));
     if faults.is_empty() { Health::Well } else { Health::Ailing(faults.join("; ")) }
 }
 
@@ -254,12 +256,17 @@ fn probes(html: &mut String, snapshot: &Snapshot, now_ms: i64) {
 fn probe(html: &mut String, snapshot: &Snapshot, status: &ProbeStatus, now_ms: i64) {
     let last = snapshot.rounds.last();
     let round: Option<&ProbeRound> = last.and_then(|last| last.probes.get(&status.number));
-    let (class, word, why) = match health(status, last) {
+    let (class, word, mut why) = match health(status, last) {
         Health::Well if status.connected => ("is-up", "well", String::new()),
         Health::Well => ("is-up", "well", "not connected now".to_owned()),
         Health::Revoked => ("is-unknown", "revoked", String::new()),
         Health::Ailing(why) => ("is-down", "ailing", why),
     };
+    if let Some(round) = round.filter(|round| round.failed_nodes > 0) {
+        let gap = if why.is_empty() { "" } else { "; " };
+        // Writing to a String cannot fail.
+        write!(why, "{gap}{}", gave_errors(round.failed_nodes)).ok();
+    }
     let report = status
         .last_report_ms
         .map_or_else(|| "never".to_owned(), |ms| format!("{} ago", length(age_s(ms, now_ms))));

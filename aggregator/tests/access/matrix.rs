@@ -185,7 +185,8 @@ async fn of_the_built_in_authority_only_what_is_on_record_passes() {
     // A restored backup of before knows the authority, and of its certificates those on record
     // then. Its folder need not be there.
     let backup = host.path("backup");
-    uptime_aggregator::upkeep::backup(host.directory.path(), &backup).await.unwrap();
+    let (data_dir, now_ms) = (host.directory.path(), now_unix_ms());
+    uptime_aggregator::upkeep::backup(data_dir, &backup, None, now_ms).await.unwrap();
     let later = host.enrol_by_certificate("gamma", Role::Probe).await;
     let again = host.also_by_certificate("alpha").await;
     let restored = tempfile::tempdir().unwrap();

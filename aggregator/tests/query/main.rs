@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
-use uptime_proto::v1;
+use uptime_proto::{v1, words};
 
 use stage::{PERIOD_S, Stage, id, round_s};
 
@@ -118,10 +118,7 @@ async fn a_round_is_explained_down_to_who_saw_what() {
     };
     let account = ask(1, round_s(3)).await.unwrap();
     assert_eq!(account.verdict(), v1::Verdict::Down);
-    assert!(
-        account.rule.starts_with("down: not up, and 3 of the 3 eligible probes"),
-        "{account:?}"
-    );
+    assert_eq!(account.rule, "down: none of the 3 probes that looked could reach it");
     let counts = (account.eligible_probes, account.eligible_looked, account.eligible_unreachable);
     assert_eq!(counts, (3, 3, 3));
     assert_eq!(account.probes.len(), 3);
@@ -135,10 +132,11 @@ async fn a_round_is_explained_down_to_who_saw_what() {
     // An age was told in the round before, and has grown since.
     assert_eq!(account.probes[0].parts[0].seen_age_ms, Some(45_000));
     assert_eq!(account.probes[1].parts[0].seen_age_ms, None);
+    assert!(account.probes[1].parts[0].age_kept, "the relay did not know it");
     let last = ask(1, 0).await.unwrap();
     assert_eq!((last.round_unix_s, last.verdict()), (round_s(5), v1::Verdict::Up));
     let unknown = ask(1, round_s(4)).await.unwrap();
-    assert!(unknown.rule.contains("none of the 3 eligible probes looked"), "{}", unknown.rule);
+    assert!(unknown.rule.contains("no probe that could see well looked"), "{}", unknown.rule);
 
     for (round_s, code) in [
         (round_s(6), Code::InvalidArgument),
@@ -155,10 +153,106 @@ async fn a_round_is_explained_down_to_who_saw_what() {
     let node = stage.query.get_node(request).await.unwrap().into_inner().node.unwrap();
     assert_eq!(node.round_trip_us, Some(4_321));
     assert!(
-        before.rule.ends_with("before its first offer and counts neither way"),
+        before.rule.ends_with(". The round lies before its first offer and does not count"),
         "{}",
         before.rule
     );
+}
+
+/// Who was not asked again is told since when; and of rounds long ago nobody says that the relay
+/// did not know a node. A daemon's error is told apart from silence, and makes no probe ail.
+#[tokio::test]
+async fn what_was_asked_is_told_from_what_was_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut stage = Stage::new(&directory, 3).await;
+    stage.round(0, 3, &[0, 1, 2], &[]).await;
+    stage.round(1, 3, &[0, 2], &[1]).await;
+    stage.standing_round(2, 3, &[0], 1, 2).await;
+    let mut ask = async |node: u64, round_unix_s| {
+        let request = v1::ExplainRequest { id: id(node).to_string(), round_unix_s };
+        stage.query.explain(request).await.unwrap().into_inner()
+    };
+    let account = ask(1, 0).await;
+    assert_eq!(account.verdict(), v1::Verdict::Down);
+    for probe in &account.probes {
+        let part = words::told_parts(probe).find(|part| part.kind() == v1::PartKind::Lookup);
+        let part = part.unwrap();
+        assert_eq!(
+            part.evidence().collect::<Vec<_>>(),
+            [v1::EvidenceClass::Unreachable, v1::EvidenceClass::AskedEarlier]
+        );
+        assert_eq!((part.asked_round_unix_s, part.age_kept), (Some(round_s(1)), true));
+    }
+    let account = ask(2, 0).await;
+    assert_eq!(account.verdict(), v1::Verdict::Unknown);
+    assert!(account.rule.contains("3 probes asked, but their own daemons"), "{}", account.rule);
+    for probe in &account.probes {
+        assert_eq!(words::Found::of(probe), words::Found::DaemonError, "{probe:?}");
+    }
+    let probes = stage.query.list_probes(v1::ListProbesRequest {}).await.unwrap().into_inner();
+    for probe in probes.probes {
+        assert!(probe.eligible && probe.could_not_look.is_empty(), "{probe:?}");
+        assert_eq!(probe.failed_nodes, 1);
+    }
+    let rounds = stage.query.list_rounds(v1::ListRoundsRequest::default()).await.unwrap();
+    let newest = &rounds.get_ref().rounds[0];
+    assert!(newest.probes.iter().all(|probe| probe.failed_nodes == 1), "{newest:?}");
+    // Twenty rounds later.
+    stage.round(22, 3, &[0, 1, 2], &[]).await;
+    stage.round(23, 3, &[0, 2], &[1]).await;
+    for (at, kept) in [(1, false), (2, false), (23, true)] {
+        let request = v1::ExplainRequest { id: id(1).to_string(), round_unix_s: round_s(at) };
+        let account = stage.query.explain(request).await.unwrap().into_inner();
+        let gone = v1::EvidenceClass::Unreachable as i32;
+        let mut told = words::told_parts(&account.probes[0]);
+        assert_eq!(told.find(|part| part.evidence.contains(&gone)).unwrap().age_kept, kept, "{at}");
+    }
+}
+
+/// An unknown round between two rounds up begins nothing anew, nor does one between two down.
+#[tokio::test]
+async fn an_unknown_round_does_not_end_a_stretch() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut stage = Stage::new(&directory, 3).await;
+    for (at, letter) in (0u64..).zip("+++ + - --  +".chars()) {
+        let (seen, dead): (&[u64], &[u64]) = match letter {
+            '+' => (&[0, 1], &[]),
+            '-' => (&[0], &[1]),
+            _ => (&[0], &[]),
+        };
+        stage.round(at, 2, seen, dead).await;
+    }
+    let mut ask = async |at| {
+        let request = v1::GetNodeRequest { id: id(1).to_string(), round_unix_s: round_s(at) };
+        stage.query.get_node(request).await.unwrap().into_inner().node.unwrap()
+    };
+    for (at, verdict_since, state_since, unknown_rounds) in [
+        (0, 0, 0, 0),
+        (2, 0, 0, 0),
+        (3, 3, 0, 0),
+        (4, 4, 0, 1),
+        (5, 5, 0, 1),
+        (6, 6, 6, 0),
+        (7, 7, 6, 0),
+        (9, 8, 6, 1),
+        (11, 10, 6, 1),
+        (12, 12, 12, 0),
+    ] {
+        let node = ask(at).await;
+        assert_eq!(node.verdict_since_unix_s, round_s(verdict_since), "{at}");
+        let found = (node.state_since_unix_s, node.state_unknown_rounds);
+        assert_eq!(found, (round_s(state_since), unknown_rounds), "{at}");
+    }
+    let request = v1::ListOutagesRequest { id: id(1).to_string(), ..Default::default() };
+    let outages = stage.query.list_outages(request).await.unwrap().into_inner().outages;
+    let [outage] = outages.as_slice() else { panic!("{outages:?}") };
+    assert_eq!((outage.from_unix_s, outage.to_unix_s), (round_s(6), round_s(12)));
+    let ids = vec![id(1).to_string()];
+    let window = window(outage.from_unix_s, outage.to_unix_s);
+    let request = v1::GetUptimeRequest { ids, window, ..Default::default() };
+    let uptime = stage.query.get_uptime(request).await.unwrap().into_inner();
+    let unknown = outage.unknown_stretches.iter().map(|it| it.to_unix_s - it.from_unix_s);
+    assert_eq!(uptime.nodes[0].figures.unwrap().unknown_s, unknown.sum::<u64>());
 }
 
 #[tokio::test]
@@ -373,7 +467,7 @@ async fn gaps_are_told_with_their_probe() {
         let request = v1::ExplainRequest { id: id(0).to_string(), round_unix_s: round_s(at) };
         stage.query.explain(request).await.unwrap().into_inner().rule
     };
-    let words = "; probe-1 has nothing of this round: spool_full";
+    let words = ". probe-1 has nothing of this round: its spool was full";
     let (within, after) = (why(52).await, why(53).await);
     assert!(within.ends_with(words) && !after.contains("nothing of this round"), "{within}");
     let wanted = vec![vec![], [&ranges[3..], &[(round_s(52), round_s(53))]].concat()];

@@ -134,6 +134,52 @@ impl Stage {
         self.close(at).await;
     }
 
+    /// Every probe sees some nodes; of one earlier questions stand, and when it asked about another
+    /// its daemon gave an error.
+    pub(crate) async fn standing_round(
+        &mut self,
+        at: u64,
+        offers: u64,
+        seen: &[u64],
+        standing: u64,
+        failed: u64,
+    ) {
+        let round = Round::new(round_s(at), period()).unwrap();
+        let part = |number, outcome, sets| Part {
+            key: PartKey { subnet: String::new(), round, number },
+            kind: Kind::Lookup,
+            outcome,
+            observed_at_ms: round.start_ms() + 20_000,
+            relay_session_age_s: Some(600),
+            sets,
+        };
+        let market = Part {
+            key: PartKey { subnet: "public".to_owned(), round, number: 0 },
+            kind: Kind::Market,
+            relay_session_age_s: None,
+            ..part(0, Outcome::Looked, Sets::default().with(Class::Offer, ids(0..offers)))
+        };
+        let seen = Sets::default().with(Class::Seen, ids(seen.iter().copied()));
+        let stands = Sets::default()
+            .with(Class::Unreachable, vec![id(standing)])
+            .with(Class::AskedEarlier, vec![id(standing)]);
+        let fails = Sets::default().with(Class::Failed, vec![id(failed)]);
+        let parts = [
+            market,
+            part(0, Outcome::Looked, seen),
+            part(1, Outcome::Looked, stands),
+            part(2, Outcome::CouldNotLook(Reason::NetError), fails),
+        ];
+        for probe in self.probes.clone() {
+            let parts = parts.to_vec();
+            let submission = Submission { probe, parts, ..Submission::default() };
+            let outcomes =
+                self.owner.submit_at(submission, round.start_ms() + 21_000).await.unwrap();
+            assert!(outcomes.iter().all(|outcome| *outcome == PartOutcome::Accepted));
+        }
+        self.close(at).await;
+    }
+
     /// The first probe sees these and nothing else; those that are new make their first offer.
     pub(crate) async fn arrive(&mut self, at: u64, nodes: impl Iterator<Item = u64>) {
         let round = Round::new(round_s(at), period()).unwrap();

@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use uptime_aggregator::ledger::evidence::Fact;
 use uptime_aggregator::store::{
     Batch, By, Details, Gap, IdentityStore, Kept, NewCredential, NewIdentity, NodeSample, Opening,
-    OpeningRow, Retraction, Role, STORE_FILE_NAME, SqliteStore, Store,
+    OpeningRow, Retraction, Role, STORE_FILE_NAME, SqliteStore, Store, StoreError,
 };
+use uptime_aggregator::{lock::DirectoryLock, upkeep};
 use uptime_proto::{Epoch, Period, Reason};
 
 use crate::stage::{DAY_S, NODES, PERIOD_S, alike, fact, id, introduce, put};
@@ -179,6 +180,31 @@ async fn write_golden() {
     store.copy_to(&copy).await.unwrap();
     let bytes = zstd::bulk::compress(&std::fs::read(copy).unwrap(), 19).unwrap();
     std::fs::write(path(VERSION), bytes).unwrap();
+}
+
+#[tokio::test]
+async fn only_serve_and_migrate_bring_a_store_up_to_date() {
+    let place = tempfile::tempdir().unwrap();
+    let packed = std::fs::read(path(VERSION - 1)).unwrap();
+    let file = zstd::bulk::decompress(&packed, 1 << 24).unwrap();
+    std::fs::write(place.path().join(STORE_FILE_NAME), &file).unwrap();
+    for _ in 0..2 {
+        let fault = SqliteStore::open_existing(place.path()).await.err().unwrap();
+        assert!(matches!(fault, StoreError::TooOld { .. }), "{fault}");
+        assert!(fault.to_string().contains("uptime-aggregator migrate"), "{fault}");
+    }
+    assert_eq!(std::fs::read(place.path().join(STORE_FILE_NAME)).unwrap(), file, "untouched");
+    let lock = DirectoryLock::take(place.path()).unwrap();
+    let held = upkeep::migrate(place.path()).await.unwrap_err();
+    assert!(held.to_string().contains("in use by another aggregator"), "{held}");
+    assert_eq!(std::fs::read(place.path().join(STORE_FILE_NAME)).unwrap(), file, "untouched");
+    drop(lock);
+    for was in [VERSION - 1, VERSION] {
+        let migrated = upkeep::migrate(place.path()).await.unwrap();
+        assert_eq!(migrated, (i64::from(was), i64::from(VERSION)));
+    }
+    holds_everything(&mut SqliteStore::open_existing(place.path()).await.unwrap(), VERSION - 1)
+        .await;
 }
 
 #[tokio::test]

@@ -90,16 +90,18 @@ async fn the_overview_tells_how_the_network_is() {
     let html = stage.page("/").await;
     assert_harmless(&html);
     assert_well_formed(&html);
-    // 1 is down, 2 is looked for by nobody.
+    // 1 is down, of 2 nothing is known. That a daemon gave an error for it makes no probe ail.
     for wanted in [
         "<dt>Up</dt><dd class=\"is-up\">10</dd>",
         "<dt>Down</dt><dd class=\"is-down\">1</dd>",
-        "<dt>Could not tell</dt><dd class=\"is-unknown\">1</dd>",
+        "<dt>Unknown</dt><dd class=\"is-unknown\">1</dd>",
         "<dt>Coverage</dt><dd class=\"\">91.66 %<small>of 12 known nodes</small>",
         "<dt>Probes</dt><dd class=\"\">2 of 3",
         "10 up, 1 down, 1 unknown",
         "The last 20 rounds",
-        "its yagna daemon could not be reached",
+        "ailing</span> <span class=\"small soft\">its yagna daemon could not be reached</span>",
+        "well</span> <span class=\"small soft\">not connected now; its daemon gave an error for 1 \
+         node</span>",
         "12 nodes.",
         "<span class=\"small soft\">Reported nothing for 10 min, until <time",
         ": its spool was full</span>",
@@ -138,6 +140,15 @@ async fn what_is_old_is_not_shown_as_new_and_nothing_is_no_error() {
     assert_harmless(&html);
     assert_well_formed(&html);
     assert_eq!(empty.get(&format!("/nodes/{}", node(0))).await.status(), 404);
+}
+
+#[tokio::test]
+async fn it_is_not_ready_while_no_probe_sees_anything() {
+    assert_eq!(Stage::open().await.get("/readyz").await.status(), 200);
+    let blind = Stage::open_blind().await.get("/readyz").await;
+    assert_eq!(blind.status(), 503);
+    let said = blind.text().await.unwrap();
+    assert!(said.contains("no probe could look in the last 3 rounds"), "{said}");
 }
 
 fn order(html: &str) -> Vec<u64> {
@@ -234,22 +245,33 @@ async fn a_node_is_told_whole() {
         "90 days: uptime 50.00 %, coverage 100 %",
         "24 hours: up 5 min, down 5 min, unknown 0 s",
         "One outage, 5 min in all",
-        "not yet; last found down until",
-        "<strong>Down: not up, and 3 of the 3 eligible probes that looked found it unreachable",
-        "it did not answer the direct question, asked twice",
-        "could not look at the market of <bdi>public</bdi>: its yagna daemon could not be reached",
-        "found its offer on the market of <bdi>public</bdi>, which is no proof of life",
-        "<details open><summary>Shown as down, and it is yours?",
+        "<td>not yet</td>",
+        "<strong>Down: none of the 3 probes that looked could reach it.</strong>",
+        "<strong><bdi>alpha</bdi></strong> found it unreachable. <span class=\"soft\">That counts.",
+        "the relay did not know it; asked directly (2 times, 4 s each): no answer.",
+        "market of <bdi>public</bdi>: could not look: its yagna daemon could not be reached.",
+        "market of <bdi>public</bdi>: its offer was there, which is no sign of life",
+        "<details open><summary>Is this node yours, and shown as down?",
         "yagna net find 0x",
         "<dt>Runtime</dt><dd><bdi>vm 0.5.1</bdi></dd>",
     ] {
         assert!(html.contains(wanted), "{wanted}: {html}");
     }
     let html = stage.page(&format!("/nodes/{}", node(3))).await;
-    assert!(html.contains("One outage, 2 min in all") && html.contains("<details><summary>Shown"));
+    assert!(html.contains("One outage, 2 min in all") && html.contains("<details><summary>Is"));
     let html = stage.page(&format!("/nodes/{}", node(2))).await;
-    assert!(html.contains("none of the 3 eligible probes looked for this node"), "{html}");
-    assert!(html.contains("looked up other nodes, not this one"));
+    for wanted in [
+        "<strong>Unknown: no probe that could see well looked for it. 1 probe asked, but its own \
+         daemon gave an error. That says nothing about the node.</strong>",
+        "<bdi>alpha</bdi></strong> asked, but its daemon gave an error. \
+         <span class=\"soft\">It has no vote.</span>",
+        "<bdi>gamma</bdi></strong> did not ask about it.",
+        "asked, but its own daemon gave an error: its yagna daemon answered the network question \
+         with an error; that says nothing about the node.",
+        "look-up: not asked.",
+    ] {
+        assert!(html.contains(wanted), "{wanted}: {html}");
+    }
     // Whatever a node and its probes are called.
     let html = stage.page(&format!("/nodes/{}", node(4))).await;
     assert_harmless(&html);

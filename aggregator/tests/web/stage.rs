@@ -27,6 +27,8 @@ pub(crate) const PERIOD_S: u64 = 30;
 pub(crate) const ROUNDS: u64 = 20;
 /// The end of the last closed round.
 pub(crate) const END_S: u64 = MIDNIGHT_S + ROUNDS / 2 * PERIOD_S;
+/// So many rounds in which nobody could look make it not ready.
+pub(crate) const BLIND_ROUNDS_MAX: u64 = 3;
 /// How long before the clock the last round ended.
 pub(crate) const AGE_S: u64 = 12;
 
@@ -34,8 +36,8 @@ pub(crate) const HOSTILE: &str = "<script>alert(\"1\")</script>'&`\u{202e}\u{0}\
 pub(crate) const HOSTILE_SUBNET: &str = "pub\"><img src=x onerror=alert(2)>\u{2066}";
 pub(crate) const HOSTILE_PROBE: &str = "beta</table><script>alert(3)</script>\u{202e}";
 
-/// Node 0 is always up, 1 goes down at midnight, 2 is never looked for, 3 was down for a while; 4
-/// has a hostile name and subnet; the others are up.
+/// Node 0 is always up, 1 goes down at midnight, 2 is never found nor missed, 3 was down for a
+/// while; 4 has a hostile name and subnet; the others are up.
 pub(crate) const NODES: u64 = 12;
 
 pub(crate) fn node(number: u64) -> NodeId {
@@ -51,6 +53,10 @@ fn now_unix_ms() -> i64 {
 /// An hour and a day later: what is shown is old then.
 fn much_later_unix_ms() -> i64 {
     now_unix_ms() + 90_000_000
+}
+
+fn after_blind_rounds_unix_ms() -> i64 {
+    now_unix_ms() + i64::try_from(BLIND_ROUNDS_MAX * PERIOD_S * 1000).unwrap()
 }
 
 fn name(number: u64) -> String {
@@ -69,7 +75,8 @@ fn is_found(number: u64, at: u64) -> bool {
     }
 }
 
-/// Parts of one probe and round. The third probe could not look at the market.
+/// Parts of one probe and round. The third probe could not look at the market; in the last round
+/// the first one's daemon gave an error when it asked about node 2.
 fn parts(probe: u64, at: u64) -> Vec<Part> {
     let period = Period::new(u32::try_from(PERIOD_S).unwrap()).unwrap();
     let round = Round::new(MIDNIGHT_S - ROUNDS / 2 * PERIOD_S + at * PERIOD_S, period).unwrap();
@@ -101,7 +108,16 @@ fn parts(probe: u64, at: u64) -> Vec<Part> {
     };
     let sets =
         Sets::default().with(Class::Seen, looked(true)).with(Class::Unreachable, looked(false));
-    market.into_iter().chain([part("", Kind::Lookup, Outcome::Looked, sets)]).collect()
+    let mut parts = market;
+    parts.push(part("", Kind::Lookup, Outcome::Looked, sets));
+    if probe == 1 && at + 1 == ROUNDS {
+        let failed = Outcome::CouldNotLook(Reason::NetError);
+        let sets = Sets::default().with(Class::Failed, vec![node(2)]);
+        let mut failed = part("", Kind::Lookup, failed, sets);
+        failed.key.number = 1;
+        parts.push(failed);
+    }
+    parts
 }
 
 /// Follows nothing and looks for no certificates: nothing here speaks TLS.
@@ -145,6 +161,11 @@ impl Stage {
         Self::open_with(ROUNDS, much_later_unix_ms).await
     }
 
+    /// In the last rounds nobody reported.
+    pub(crate) async fn open_blind() -> Self {
+        Self::open_with(ROUNDS + BLIND_ROUNDS_MAX, after_blind_rounds_unix_ms).await
+    }
+
     async fn open_with(rounds: u64, now_unix_ms: fn() -> i64) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut store = SqliteStore::open(directory.path()).await.unwrap();
@@ -180,7 +201,9 @@ impl Stage {
         owner.submit_at(told, first_ms).await.unwrap();
         for at in 0..rounds {
             let end_ms = first_ms + i64::try_from((at + 1) * PERIOD_S * 1000).unwrap();
-            for (place, probe) in (1..).zip(&probes) {
+            // Beyond the rounds of the network nobody reports.
+            let reporting = if at < ROUNDS { &probes[..] } else { &[] };
+            for (place, probe) in (1..).zip(reporting) {
                 let details = std::mem::take(&mut details);
                 let parts = parts(place, at);
                 let submission =
@@ -203,6 +226,7 @@ impl Stage {
             csv: csv.clone(),
             published,
             metrics: PrometheusBuilder::new().build_recorder().handle(),
+            blind_rounds_max: BLIND_ROUNDS_MAX,
             now_unix_ms,
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -9,7 +9,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use uptime_client::NodeId;
 use uptime_client::v1::{self, Freshness, Verdict};
 
-use crate::nodes::verdict_text;
+use crate::nodes::{since_s, verdict_text};
 
 /// Four times the million nodes that an aggregator is made for. Who sends more never ends.
 pub(crate) const NODES_MAX: usize = 4_000_000;
@@ -68,7 +68,10 @@ pub(crate) struct Change {
 pub(crate) struct Standing {
     pub(crate) verdict: Verdict,
     pub(crate) retired: bool,
+    /// Since when this very verdict stands: what a change is dated by.
     pub(crate) since_unix_s: u64,
+    /// The same, but that unknown rounds do not end up and down.
+    pub(crate) stood_since_unix_s: u64,
     pub(crate) name: String,
     /// Of all its texts.
     details: u64,
@@ -110,6 +113,7 @@ fn standing(node: &v1::Node) -> Standing {
         verdict: node.verdict(),
         retired: node.retired,
         since_unix_s: node.verdict_since_unix_s,
+        stood_since_unix_s: since_s(node),
         name: node.name.clone(),
         details: details.finish(),
     }

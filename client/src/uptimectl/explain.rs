@@ -57,6 +57,9 @@ struct PartRecord {
     answered_in_ms: Option<u32>,
     conflict: bool,
     retracted: bool,
+    asked_round_unix_s: Option<u64>,
+    age_kept: bool,
+    failed_nodes: u64,
 }
 
 #[derive(Serialize)]
@@ -105,6 +108,9 @@ impl From<&v1::PartEvidence> for PartRecord {
             answered_in_ms: part.answered_in_ms,
             conflict: part.conflict,
             retracted: part.retracted,
+            asked_round_unix_s: part.asked_round_unix_s,
+            age_kept: part.age_kept,
+            failed_nodes: part.failed_nodes,
         }
     }
 }
@@ -134,7 +140,7 @@ impl From<&v1::ExplainResponse> for ExplainRecord {
 
 impl ExplainRecord {
     /// The columns of CSV: a row for each part, the fields of JSON, lists joined by `;`.
-    const HEADER: [&str; 19] = [
+    const HEADER: [&str; 22] = [
         "id",
         "round_unix_s",
         "verdict",
@@ -154,9 +160,12 @@ impl ExplainRecord {
         "answered_in_ms",
         "conflict",
         "retracted",
+        "asked_round_unix_s",
+        "age_kept",
+        "failed_nodes",
     ];
 
-    fn rows(&self) -> impl Iterator<Item = [String; 19]> {
+    fn rows(&self) -> impl Iterator<Item = [String; 22]> {
         let parts = |probe: &ProbeRecord| {
             let parts: Vec<Option<PartRecord>> = match probe.parts.is_empty() {
                 // A probe that has nothing to say of the node is a row, too.
@@ -168,7 +177,7 @@ impl ExplainRecord {
         self.probes.iter().flat_map(parts)
     }
 
-    fn row(&self, probe: &ProbeRecord, part: Option<PartRecord>) -> [String; 19] {
+    fn row(&self, probe: &ProbeRecord, part: Option<PartRecord>) -> [String; 22] {
         let text = |value: fn(&PartRecord) -> String| part.as_ref().map(value).unwrap_or_default();
         [
             self.id.clone(),
@@ -190,6 +199,9 @@ impl ExplainRecord {
             text(|part| field(part.answered_in_ms)),
             text(|part| part.conflict.to_string()),
             text(|part| part.retracted.to_string()),
+            text(|part| field(part.asked_round_unix_s)),
+            text(|part| part.age_kept.to_string()),
+            text(|part| part.failed_nodes.to_string()),
         ]
     }
 }
@@ -246,6 +258,7 @@ mod tests {
             received_at_unix_ms: 6,
             evidence: vec![EvidenceClass::Seen as i32, 77],
             seen_age_ms: Some(-3),
+            asked_round_unix_s: Some(30),
             ..v1::PartEvidence::default()
         };
         let probe = |name: &str, parts| v1::ProbeEvidence {
@@ -264,7 +277,7 @@ mod tests {
         let record = ExplainRecord::from(&wire);
         let rows: Vec<String> = record.rows().map(|row| row.join(",")).collect();
         let alpha = "0x1,30,down,alpha,false,relay_session_young;relay_session_missing,lookup,,1,\
-                     could_not_look,timed_out,5,6,seen;value_77,,-3,,false,false";
+                     could_not_look,timed_out,5,6,seen;value_77,,-3,,false,false,30,false,0";
         assert_eq!(rows[..2], [alpha, alpha]);
         let beta = "0x1,30,down,beta,false,relay_session_young;relay_session_missing,";
         assert!(rows[2].starts_with(beta) && rows[2].ends_with(",,,,,,,,,,,"), "{}", rows[2]);

@@ -133,14 +133,14 @@ impl View<'_> {
             return Vec::new();
         }
         nodes.sort_unstable_by(|(a_id, a), (b_id, b)| {
-            (b.since_unix_s, *a_id).cmp(&(a.since_unix_s, *b_id))
+            (b.stood_since_unix_s, *a_id).cmp(&(a.stood_since_unix_s, *b_id))
         });
         // A header, a blank line after it, and maybe one for those that find no place.
         let place = if nodes.len() > lines - 2 { lines - 3 } else { lines - 2 };
         let row = |(id, standing): &(&str, &Standing)| -> Vec<Cell> {
             let verdict = standing.verdict;
-            let for_s = self.now_s().saturating_sub(standing.since_unix_s);
-            let known = standing.since_unix_s > 0;
+            let for_s = self.now_s().saturating_sub(standing.stood_since_unix_s);
+            let known = standing.stood_since_unix_s > 0;
             vec![
                 clean(id).into_owned().into(),
                 Cell::coloured(verdict_text(verdict), verdict_colour(verdict)),
@@ -264,9 +264,9 @@ mod tests {
                 20 nodes: 17 up, 3 down, 0 unknown; 1 retired
 
                 NOT UP                                      VERDICT     FOR  NAME
-                0x0202020202020202020202020202020202020202  down     15 min
-                0x0101010101010101010101010101010101010101  down     15 min  \u{1b}[2J\n漢字
-                0x0000000000000000000000000000000000000000  down     15 min
+                0x0000000000000000000000000000000000000000  down     35 min
+                0x0101010101010101010101010101010101010101  down     35 min  \u{1b}[2J\n漢字
+                0x0202020202020202020202020202020202020202  down     35 min
 
                 CHANGED                  ID                        WHAT                 NAME
                 2026-01-31 12:20:02 UTC  0x020202020202020202020…  up -> down, details
@@ -283,27 +283,27 @@ mod tests {
             12,
             &line,
             &expect![[r#"
-            http://127.0.0.1:7640  (Ctrl-C ends)
-            interrupted, next attempt in 3 s: cannot reach it:\n\u{1b}refused
-            20 nodes: 8 up, 12 down, 0 unknown; 1 retired
+                http://127.0.0.1:7640  (Ctrl-C ends)
+                interrupted, next attempt in 3 s: cannot reach it:\n\u{1b}refused
+                20 nodes: 8 up, 12 down, 0 unknown; 1 retired
 
-            NOT UP                                      VERDICT     FOR  NAME
-            0x0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b  down     15 min
-            0x0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a  down     15 min
-            0x0909090909090909090909090909090909090909  down     15 min
-            0x0808080808080808080808080808080808080808  down     15 min
-            0x0707070707070707070707070707070707070707  down     15 min
-            and 7 more
+                NOT UP                                      VERDICT     FOR  NAME
+                0x0000000000000000000000000000000000000000  down     35 min
+                0x0101010101010101010101010101010101010101  down     35 min  \u{1b}[2J\n漢字
+                0x0202020202020202020202020202020202020202  down     35 min
+                0x0303030303030303030303030303030303030303  down     35 min
+                0x0404040404040404040404040404040404040404  down     35 min
+                and 7 more
 
-            CHANGED                  ID                            WHAT                 NAME
-            2026-01-31 12:20:11 UTC  0x0b0b0b0b0b0b0b0b0b0b0b0b0…  up -> down, details
-            2026-01-31 12:20:10 UTC  0x0a0a0a0a0a0a0a0a0a0a0a0a0…  up -> down, details
-            2026-01-31 12:20:09 UTC  0x0909090909090909090909090…  up -> down, details
-            2026-01-31 12:20:08 UTC  0x0808080808080808080808080…  up -> down, details
-            2026-01-31 12:20:07 UTC  0x0707070707070707070707070…  up -> down, details
-            2026-01-31 12:20:06 UTC  0x0606060606060606060606060…  up -> down, details
-            2026-01-31 12:20:05 UTC  0x0505050505050505050505050…  up -> down, details
-        "#]],
+                CHANGED                  ID                            WHAT                 NAME
+                2026-01-31 12:20:11 UTC  0x0b0b0b0b0b0b0b0b0b0b0b0b0…  up -> down, details
+                2026-01-31 12:20:10 UTC  0x0a0a0a0a0a0a0a0a0a0a0a0a0…  up -> down, details
+                2026-01-31 12:20:09 UTC  0x0909090909090909090909090…  up -> down, details
+                2026-01-31 12:20:08 UTC  0x0808080808080808080808080…  up -> down, details
+                2026-01-31 12:20:07 UTC  0x0707070707070707070707070…  up -> down, details
+                2026-01-31 12:20:06 UTC  0x0606060606060606060606060…  up -> down, details
+                2026-01-31 12:20:05 UTC  0x0505050505050505050505050…  up -> down, details
+            "#]],
         );
     }
 

@@ -86,16 +86,16 @@ fn why(node: &v1::Node) -> &'static [&'static str] {
         ],
         Verdict::Down => &[
             "In the last closed round most probes that looked found it unreachable:",
-            "the relay had not seen it lately, and asked directly it did not answer.",
-            "Is its daemon running, and is its connection to the relay alive?",
+            "the relay had not seen it lately, and it answered no direct question.",
+            "Check that its daemon runs and has a session with the relay.",
         ],
         Verdict::Unknown | Verdict::Unspecified if decided => &[
-            "In the last closed round too few probes could tell. It is shown as it",
-            "last was; unknown time counts neither as up nor as down.",
+            "In the last closed round too few probes could tell, which says nothing",
+            "about it. It is shown as it last was; unknown time does not count.",
         ],
         Verdict::Unknown | Verdict::Unspecified => &[
-            "No probe could tell yet. Until one can, it is not shown as online;",
-            "unknown time counts neither as up nor as down.",
+            "No probe could tell yet. Until one can, it is not shown as online, and",
+            "unknown time does not count.",
         ],
     }
 }
@@ -108,8 +108,8 @@ fn words(node: &v1::Node, round_unix_s: Option<u64>, fresh: &Freshness, screen: 
         if node.is_online { ("yes", Colour::Green) } else { ("no", Colour::Red) };
     let mut verdict =
         screen.paint(verdict_text(node.verdict()), Some(verdict_colour(node.verdict())));
-    if node.verdict_since_unix_s > 0 {
-        let since = node.verdict_since_unix_s;
+    let since = nodes::since_s(node);
+    if since > 0 {
         verdict += &match (round_unix_s, node.all.and_then(|all| all.window)) {
             (Some(_), Some(all)) => {
                 let by_then_s = all.to_unix_s.saturating_sub(since);
@@ -117,6 +117,10 @@ fn words(node: &v1::Node, round_unix_s: Option<u64>, fresh: &Freshness, screen: 
             }
             _ => format!(" since round {}, for {}", stamp(since), span(ago_s(fresh, since))),
         };
+    }
+    let before = nodes::before(node);
+    if before.is_none() {
+        verdict += &nodes::between(node);
     }
     let mut text = screen.paint(&clean(&node.id), Some(Colour::Bold));
     if !node.name.is_empty() {
@@ -130,6 +134,7 @@ fn words(node: &v1::Node, round_unix_s: Option<u64>, fresh: &Freshness, screen: 
     };
     line("Online", &screen.paint(online, Some(colour)));
     line("Verdict", &verdict);
+    line("", &before.unwrap_or_default());
     let reasons = if round_unix_s.is_none() { why(node) } else { &[] };
     for reason in reasons {
         line("", reason);
@@ -251,9 +256,22 @@ As of       round 2026-01-31 12:34:30 UTC, ended 7 s ago, fresh-v1
             v1::Node { verdict: Verdict::Down as i32, is_online: false, flapping: true, ..node() };
         let text = said(&down);
         assert!(text.contains("Online      no\nVerdict     down since round"), "{text}");
-        assert!(text.contains("asked directly it did not answer.\n"), "{text}");
+        assert!(text.contains("it answered no direct question.\n"), "{text}");
         assert!(text.contains("Flapping    its verdict changed often of late\n"), "{text}");
         assert!(said(&v1::Node { retired: true, ..down }).contains("looked up no more"));
+    }
+
+    #[test]
+    fn an_unknown_round_begins_nothing_anew() {
+        let up =
+            v1::Node { verdict_since_unix_s: 1_769_862_870, state_unknown_rounds: 1, ..node() };
+        let text = said(&up);
+        let wanted = "Verdict     up since round 2026-01-31 12:00:00 UTC, for 35 min 7 s, 1 round \
+                      unknown in between\n";
+        assert!(text.contains(wanted), "{text}");
+        // An older aggregator says no more than since when the verdict stands.
+        let older = v1::Node { state_since_unix_s: 0, state_unknown_rounds: 0, ..up };
+        assert!(said(&older).contains("up since round 2026-01-31 12:34:30 UTC, for 37 s\n"));
     }
 
     #[test]
@@ -261,10 +279,15 @@ As of       round 2026-01-31 12:34:30 UTC, ended 7 s ago, fresh-v1
         let unknown = v1::Node { verdict: Verdict::Unknown as i32, ..node() };
         let text = said(&unknown);
         assert!(text.contains("Online      yes\nVerdict     unknown since round"), "{text}");
-        assert!(text.contains("It is shown as it\n"), "{text}");
+        assert!(
+            text.contains("            before that up since 2026-01-31 12:00:00 UTC\n"),
+            "{text}"
+        );
+        assert!(text.contains("It is shown as it last was"), "{text}");
         let never = v1::Node {
             is_online: false,
             verdict_since_unix_s: 0,
+            state_since_unix_s: 0,
             last_seen_unix_ms: None,
             all: None,
             ..unknown

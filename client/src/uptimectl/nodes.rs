@@ -12,7 +12,7 @@ use crate::listing;
 use crate::output::{self, Reply, field};
 use crate::screen::{Colour, Screen};
 use crate::table::{self, Cell, Column};
-use crate::text::{brief, clean, number, percent, second};
+use crate::text::{brief, clean, counted, number, percent, second, stamp};
 
 /// A node as it stands in JSON.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -39,6 +39,8 @@ pub(crate) struct NodeRecord {
     runtime_version: String,
     networks: Vec<String>,
     round_trip_us: Option<u32>,
+    state_since_unix_s: Option<u64>,
+    state_unknown_rounds: u64,
 }
 
 #[derive(Serialize)]
@@ -55,6 +57,33 @@ pub(crate) fn verdict_text(verdict: Verdict) -> &'static str {
         Verdict::Down => "down",
         Verdict::Unknown | Verdict::Unspecified => "unknown",
     }
+}
+
+/// Since when a node stands as it does: unknown rounds do not end a stretch of up or of down. 0: it
+/// was never decided.
+pub(crate) fn since_s(node: &v1::Node) -> u64 {
+    match node.verdict() {
+        Verdict::Up | Verdict::Down if node.state_since_unix_s > 0 => node.state_since_unix_s,
+        _ => node.verdict_since_unix_s,
+    }
+}
+
+/// How many rounds of that stretch are unknown, to follow its begin.
+pub(crate) fn between(node: &v1::Node) -> String {
+    match node.state_unknown_rounds {
+        0 => String::new(),
+        rounds => format!(", {} unknown in between", counted(rounds, "round")),
+    }
+}
+
+/// Of a node that is unknown: how it stood before.
+pub(crate) fn before(node: &v1::Node) -> Option<String> {
+    let unknown = matches!(node.verdict(), Verdict::Unknown | Verdict::Unspecified);
+    (unknown && node.state_since_unix_s > 0).then(|| {
+        let state = if node.is_online { Verdict::Up } else { Verdict::Down };
+        let since = stamp(node.state_since_unix_s);
+        format!("before that {} since {since}{}", verdict_text(state), between(node))
+    })
 }
 
 /// The colour of a verdict.
@@ -93,13 +122,15 @@ impl From<v1::Node> for NodeRecord {
             runtime_version: node.runtime_version,
             networks: node.networks,
             round_trip_us: node.round_trip_us,
+            state_since_unix_s: Some(node.state_since_unix_s).filter(|since| *since > 0),
+            state_unknown_rounds: node.state_unknown_rounds,
         }
     }
 }
 
 impl NodeRecord {
     /// The columns of CSV: the fields of JSON, lists joined by `;`.
-    pub(crate) const HEADER: [&str; 22] = [
+    pub(crate) const HEADER: [&str; 24] = [
         "id",
         "name",
         "is_online",
@@ -122,9 +153,11 @@ impl NodeRecord {
         "runtime_version",
         "networks",
         "round_trip_us",
+        "state_since_unix_s",
+        "state_unknown_rounds",
     ];
 
-    pub(crate) fn row(self) -> [String; 22] {
+    pub(crate) fn row(self) -> [String; 24] {
         [
             self.id,
             self.name,
@@ -148,14 +181,16 @@ impl NodeRecord {
             self.runtime_version,
             self.networks.join(";"),
             field(self.round_trip_us),
+            field(self.state_since_unix_s),
+            self.state_unknown_rounds.to_string(),
         ]
     }
 }
 
 impl NodeRecord {
     /// The row of a node of which no more is known than this.
-    pub(crate) fn row_of_gone(id: String, name: String) -> [String; 22] {
-        let mut row: [String; 22] = std::array::from_fn(|_| String::new());
+    pub(crate) fn row_of_gone(id: String, name: String) -> [String; 24] {
+        let mut row: [String; 24] = std::array::from_fn(|_| String::new());
         let [first, second, ..] = &mut row;
         (*first, *second) = (id, name);
         row
@@ -286,6 +321,8 @@ pub(crate) mod tests {
             networks: vec!["holesky".into(), "polygon".into()],
             round_trip_us: Some(12_345),
             flapping: false,
+            state_since_unix_s: 1_769_860_800,
+            state_unknown_rounds: 0,
         }
     }
 
@@ -345,7 +382,7 @@ ID               ONLINE  VERDICT   UPTIME  COVERAGE  ROUNDS  LAST SEEN  NAME
         assert_eq!(lines.len(), 3, "{text}");
         let row = "0x85f06344fde97d390e87b0840b0325212f26eba7,a-node-with-a-long-name,true,up,\
                    1769860800,1767250800,1769862896789,98.526,99.5,1234,18,6,37020,540,180,false,\
-                   false,public,vm,0.4.1,holesky;polygon,12345";
+                   false,public,vm,0.4.1,holesky;polygon,12345,1769860800,0";
         assert_eq!(lines[1], row);
     }
 }

@@ -2,7 +2,8 @@
 
 use anyhow::Result;
 use serde::Serialize;
-use uptime_client::{Answer, Client, v1};
+use uptime_client::v1::{self, Freshness};
+use uptime_client::{Answer, Client};
 
 use crate::args::{OutagesArgs, Output};
 use crate::fresh::FreshnessRecord;
@@ -82,15 +83,10 @@ pub(crate) async fn reply(client: &Client, args: &OutagesArgs, screen: &Screen) 
     let (Answer { value: outages, freshness }, more) = listing::whole(collect).await?;
     let records: Vec<OutageRecord> = outages.into_iter().map(OutageRecord::from).collect();
     let mut notes = vec![window::words(&window, &freshness)];
-    let length_s = records.iter().map(|record| record.length_s).fold(0, u64::saturating_add);
-    notes.push(match records.len() as u64 {
-        0 => "no outage in it".to_owned(),
-        count if more => format!("the first {} in it", counted(count, "outage")),
-        count => format!("{} in it, {} in all", counted(count, "outage"), span(length_s)),
-    });
+    notes.push(sum(&records, more));
     let text = match args.how.output {
         Output::Table => {
-            let printed = table(&records, screen);
+            let printed = table(&records, &freshness, screen);
             notes.extend(printed.note());
             printed.text
         }
@@ -105,6 +101,23 @@ pub(crate) async fn reply(client: &Client, args: &OutagesArgs, screen: &Screen) 
     Ok(Reply { notes, ..Reply::new(text, freshness) })
 }
 
+/// What they come to. Length less what is unknown is what `uptime` counts as down.
+fn sum(records: &[OutageRecord], more: bool) -> String {
+    let sum = |of: fn(&OutageRecord) -> u64| records.iter().map(of).fold(0, u64::saturating_add);
+    let unknown = match sum(|record| record.unknown_s) {
+        0 => String::new(),
+        unknown_s => format!(", {} of it unknown", span(unknown_s)),
+    };
+    match records.len() as u64 {
+        0 => "no outage in it".to_owned(),
+        count if more => format!("the first {} in it", counted(count, "outage")),
+        count => {
+            let length = span(sum(|record| record.length_s));
+            format!("{} in it, {length} in all{unknown}", counted(count, "outage"))
+        }
+    }
+}
+
 const COLUMNS: [Column; 5] = [
     Column::left("FROM"),
     Column::left("TO"),
@@ -113,10 +126,15 @@ const COLUMNS: [Column; 5] = [
     Column::left("REMARKS").cut_to(8).spare(0),
 ];
 
-fn table(records: &[OutageRecord], screen: &Screen) -> table::Printed {
+fn table(records: &[OutageRecord], fresh: &Freshness, screen: &Screen) -> table::Printed {
+    let closed_end_s =
+        fresh.last_closed_round_unix_s.saturating_add(u64::from(fresh.round_period_s));
     let row = |record: &OutageRecord| -> Vec<Cell> {
         let remark = match record.open {
-            true => Cell::coloured("open: not up again since", Colour::Red),
+            true if record.to_unix_s < closed_end_s => {
+                Cell::coloured("open: unknown since", Colour::Yellow)
+            }
+            true => Cell::coloured("open: still down", Colour::Red),
             false => Cell::from(String::new()),
         };
         vec![
@@ -134,6 +152,7 @@ fn table(records: &[OutageRecord], screen: &Screen) -> table::Printed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fresh::tests::fresh;
 
     fn outage() -> v1::Outage {
         let stretch = |from_unix_s, to_unix_s| v1::Window { from_unix_s, to_unix_s };
@@ -167,6 +186,32 @@ mod tests {
         let record = OutageRecord::from(outage);
         assert_eq!((record.length_s, record.unknown_s), (0, u64::MAX));
         let screen = Screen { width: None, colours: false };
-        assert_eq!(table(&[record], &screen).text.lines().count(), 2);
+        let fresh = Freshness { round_period_s: u32::MAX, ..fresh() };
+        assert_eq!(table(&[record], &fresh, &screen).text.lines().count(), 2);
+    }
+
+    #[test]
+    fn an_open_outage_that_nobody_could_follow_is_not_said_to_go_on() {
+        let screen = Screen { width: None, colours: false };
+        let remark = |to_unix_s| {
+            let record = OutageRecord::from(v1::Outage { to_unix_s, ..outage() });
+            let text = table(&[record], &fresh(), &screen).text;
+            text.lines().nth(1).unwrap().split("  ").last().unwrap().to_owned()
+        };
+        assert_eq!(remark(1_769_862_900), "open: still down");
+        assert_eq!(remark(1_769_862_870), "open: unknown since");
+    }
+
+    #[test]
+    fn unknown_time_is_told_apart_in_the_sum() {
+        let closed = v1::Outage { unknown_stretches: vec![], ..outage() };
+        let records = [outage(), closed].map(OutageRecord::from);
+        assert_eq!(
+            sum(&records, false),
+            "2 outages in it, 1 h 10 min in all, 1 min 30 s of it unknown"
+        );
+        assert_eq!(sum(&records[1..], false), "1 outage in it, 35 min in all");
+        assert_eq!(sum(&records, true), "the first 2 outages in it");
+        assert_eq!(sum(&[], false), "no outage in it");
     }
 }

@@ -5,6 +5,7 @@ use serde::Serialize;
 use uptime_client::v1::{self, Freshness, Ineligibility};
 use uptime_client::{Answer, Client};
 use uptime_proto::Reason;
+use uptime_proto::words::gave_errors;
 
 use crate::args::{Output, OutputArgs};
 use crate::fresh::{FreshnessRecord, ago_s};
@@ -31,6 +32,8 @@ struct ProbeRecord {
     software_version: String,
     subnets: Vec<String>,
     gaps: Vec<GapRecord>,
+    /// Of which its daemon gave an error; that is no fault of its sight.
+    failed_nodes: u64,
 }
 
 /// Rounds of which a probe reported that it has nothing to hand in.
@@ -96,13 +99,14 @@ impl From<v1::Probe> for ProbeRecord {
             software_version: probe.software_version,
             subnets: probe.subnets,
             gaps: probe.gaps.iter().map(GapRecord::from).collect(),
+            failed_nodes: probe.failed_nodes,
         }
     }
 }
 
 impl ProbeRecord {
     /// The columns of CSV: the fields of JSON, lists joined by `;`.
-    const HEADER: [&str; 15] = [
+    const HEADER: [&str; 16] = [
         "name",
         "connected",
         "revoked",
@@ -118,9 +122,10 @@ impl ProbeRecord {
         "software_version",
         "subnets",
         "gaps",
+        "failed_nodes",
     ];
 
-    fn row(self) -> [String; 15] {
+    fn row(self) -> [String; 16] {
         let gap = |gap: GapRecord| format!("{}-{} {}", gap.from_unix_s, gap.to_unix_s, gap.reason);
         let gaps: Vec<String> = self.gaps.into_iter().map(gap).collect();
         [
@@ -139,6 +144,7 @@ impl ProbeRecord {
             self.software_version,
             self.subnets.join(";"),
             gaps.join(";"),
+            self.failed_nodes.to_string(),
         ]
     }
 }
@@ -190,6 +196,9 @@ fn remarks(record: &ProbeRecord, fresh: &Freshness) -> String {
     }
     if !record.could_not_look.is_empty() {
         remarks.push(format!("could not look: {}", record.could_not_look.join(", ")));
+    }
+    if record.failed_nodes > 0 {
+        remarks.push(gave_errors(record.failed_nodes));
     }
     // The last one: JSON and CSV have them all.
     if let Some(gap) = record.gaps.last() {
@@ -248,6 +257,7 @@ mod tests {
             assigned_nodes: 340,
             unconfirmed_nodes: 0,
             gaps: Vec::new(),
+            failed_nodes: 2,
         }
     }
 
@@ -257,7 +267,7 @@ mod tests {
         let text = table(&records, &fresh(), &Screen { width: None, colours: false }).text;
         let row = "alpha  yes        no            7 s ago     1,200        1          0    340  \
                    0.1.0\\u{1b}c  public,test  not eligible: did_not_look, reason_77; could not \
-                   look: timed_out, reason_78";
+                   look: timed_out, reason_78; its daemon gave an error for 2 nodes";
         assert_eq!(text.lines().nth(1), Some(row));
         let narrow = table(&records, &fresh(), &Screen { width: Some(80), colours: false });
         assert!(narrow.text.lines().all(|line| line.chars().count() <= 80), "{}", narrow.text);

@@ -35,6 +35,7 @@ struct RoundProbeRecord {
     offers: u64,
     looked: u64,
     found: u64,
+    failed_nodes: u64,
 }
 
 #[derive(Serialize)]
@@ -56,6 +57,7 @@ impl From<v1::Round> for RoundRecord {
             offers: probe.offers,
             looked: probe.looked,
             found: probe.found,
+            failed_nodes: probe.failed_nodes,
             probe: probe.probe,
         };
         Self {
@@ -156,6 +158,7 @@ mod tests {
             offers: 10,
             looked: 9,
             found: 8,
+            failed_nodes: 1,
         };
         v1::Round {
             start_unix_s: 1_769_862_870,

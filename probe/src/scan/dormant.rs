@@ -1,8 +1,8 @@
 //! Which nodes have been dead for long, and whose earlier questions may stand in for this round's.
 //!
 //! Owns the rule "Nodes that have been dead for long are asked less often" of the accounting page.
-//! Each direct question to a dead node costs log lines and relay traffic on other people's machines.
-//! Nothing is kept over a restart. Pure: times are passed in.
+//! Each direct question to a dead node costs log lines and relay traffic on other people's
+//! machines. Nothing is kept over a restart. Pure: times are passed in.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -90,8 +90,8 @@ impl Dormant {
         self.records.iter().filter_map(stands_in).collect()
     }
 
-    /// Takes note of what a round found out about its suspects. `began` is when the first of them was
-    /// asked, by the boot clock.
+    /// Takes note of what a round found out about its suspects. `began` is when the first of them
+    /// was asked, by the boot clock.
     pub(super) fn note(
         &mut self,
         round: Round,
@@ -118,8 +118,8 @@ fn rounds_between(from: Round, to: Round) -> u64 {
     to.start_s().saturating_sub(from.start_s()) / u64::from(to.period().seconds())
 }
 
-/// After how many rounds a node is asked again; `None`: in every round. Nodes that died together are
-/// spread over the rounds by shortening two of the steps.
+/// After how many rounds a node is asked again; `None`: in every round. Nodes that died together
+/// are spread over the rounds by shortening two of the steps.
 fn asked_again_after(pairs: u32, id: &NodeId, salt: &str) -> Option<u64> {
     let step = usize::try_from(pairs.checked_sub(PAIRS_MIN)?).ok()?;
     let last = ASKED_AGAIN_AFTER.len() - 1;

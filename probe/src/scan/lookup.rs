@@ -1,7 +1,8 @@
 //! Looking nodes up: `FindNode` by the age of `seen`, then the direct question.
 //!
 //! Owns what an answer is evidence of (accounting page, "Evidence"). A question that failed is no
-//! evidence at all: the node is listed with the reason. Refuses to know how a daemon words anything.
+//! evidence at all: the node is listed with the reason. Refuses to know how a daemon words
+//! anything.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
@@ -19,8 +20,8 @@ const ASKED_AT_ONCE: usize = 256;
 /// Beyond those who are asked directly, so many suspects are under way: most of them are long dead,
 /// which the relay says at once, and must not stand in line behind the silent.
 const SUSPECTS_BESIDE: usize = 100;
-/// Two questions about a node are so far apart at least (accounting page): where the first one fails
-/// at once, a second one at the same moment would prove nothing.
+/// Two questions about a node are so far apart at least (accounting page): where the first one
+/// fails at once, a second one at the same moment would prove nothing.
 const BETWEEN_QUESTIONS: Duration = Duration::from_secs(1);
 /// A question that failed for the daemon's own reasons is put again so often.
 const REPEATED_MAX: u32 = 2;
@@ -294,8 +295,8 @@ impl Asking<'_> {
         }
     }
 
-    /// Asks the relay once more after the last silence: of living nodes with a stale `seen` most are
-    /// fresh by then. An error, or no answer in time, changes nothing.
+    /// Asks the relay once more after the last silence: of living nodes with a stale `seen` most
+    /// are fresh by then. An error, or no answer in time, changes nothing.
     async fn once_more(self, id: NodeId, found: Looked) -> Looked {
         let until = self.deadline.checked_sub(LAST_FIND_ENDS).unwrap_or(self.deadline);
         let last = timeout_at(until, find(self.yagna, id, self.fresh)).await;

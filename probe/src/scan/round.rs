@@ -35,7 +35,8 @@ const PINGS_PER_ROUND_MAX: usize = 320;
 const STANDING_FIFTHS: i64 = 2;
 const STANDING_SPARE_MS: i64 = 300;
 
-/// Look-ups wait for the markets of the round until the suspects are named, and for so long at least.
+/// Look-ups wait for the markets of the round until the suspects are named, and for so long at
+/// least.
 const MARKETS_MS_MIN: i64 = 3_000;
 /// Markets and look-ups go on side by side.
 const STRANDS: usize = 2;
@@ -99,7 +100,8 @@ impl<'a> RoundScan<'a> {
             listed.notify_one();
         };
         let look_ups = async {
-            // Whoever is on the market tells the time, too. A market that hangs holds up no look-up.
+            // Whoever is on the market tells the time, too. A market that hangs holds up no
+            // look-up.
             let period_ms = self.round.period().millis();
             let suspects_ms = i64::from(self.plan.schedule.suspects_offset_ms);
             let patience_ms = suspects_ms.max(MARKETS_MS_MIN).min(period_ms);
@@ -139,8 +141,8 @@ impl<'a> RoundScan<'a> {
         self.look_up(&standing, listed).await
     }
 
-    /// One of the two strands, markets and look-ups, has made its last part; after the second one the
-    /// round is done.
+    /// One of the two strands, markets and look-ups, has made its last part; after the second one
+    /// the round is done.
     fn strand_done(&self) {
         let mut counts = self.counts();
         counts.strands_done += 1;
@@ -386,8 +388,8 @@ impl<'a> RoundScan<'a> {
         let mut findings =
             suspects(&self.sources.yagna, asked, self.fresh(), &plan, deadline, || {}).await;
         self.note_silences(began, std::mem::take(&mut findings.silences));
-        // The session may have begun anew meanwhile, in a restart of the relay or of the daemon, and
-        // the living are not found for a while after that.
+        // The session may have begun anew meanwhile, in a restart of the relay or of the daemon,
+        // and the living are not found for a while after that.
         let session_age_s = self.relay_session_age_s().await;
         // They may all be dead; and that a wrong clock makes the living look old does no harm
         // here: they answer.

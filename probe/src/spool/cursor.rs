@@ -8,7 +8,7 @@ use uptime_proto::{Part, v1};
 
 use super::reading::{Frames, Step, part_rounds};
 use super::segment::{ENTRY, GAP, sequence};
-use super::{Rounds, Spool, lock};
+use super::{Rounds, Spool};
 
 /// What waits.
 #[derive(Debug, Clone, PartialEq)]
@@ -106,11 +106,8 @@ impl Cursor {
         if self.frames.is_none() {
             match Frames::open(path) {
                 Ok((frames, _)) => self.frames = Some(frames),
-                // It was taken away; unless the whole directory is, which may come back.
-                Err(error)
-                    if error.kind() == io::ErrorKind::NotFound
-                        && path.with_file_name(lock::name()).exists() =>
-                {
+                // It was taken away, or the whole directory.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     self.spool.gone(self.segment);
                     return Ok(None);
                 }

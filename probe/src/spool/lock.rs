@@ -6,7 +6,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
 const NAME: &str = "spool.lock";
@@ -72,6 +72,11 @@ impl Lock {
         }
     }
 
+    /// Whether the lock still lies in its directory. Where that cannot be told it does.
+    pub(super) fn lies_in(&self, directory: &Path) -> bool {
+        identity(&self.file).is_ok_and(|identity| lies_at(identity, &directory.join(NAME)))
+    }
+
     /// Notes how far the spool was written. A failure only means that less will be noticed.
     pub(super) fn write_mark(&self, mark: Mark) {
         let mut bytes = MAGIC.to_vec();
@@ -81,6 +86,22 @@ impl Lock {
         bytes.extend(crc32fast::hash(&bytes).to_le_bytes());
         if let Err(error) = self.file.write_all_at(&bytes, 0) {
             tracing::debug!(%error, "the mark was not written");
+        }
+    }
+}
+
+/// Device and inode of an open file.
+pub(super) fn identity(file: &File) -> io::Result<(u64, u64)> {
+    file.metadata().map(|of| (of.dev(), of.ino()))
+}
+
+/// Whether a file is the one under this name, and not taken away or replaced. Where that cannot be
+/// told it is.
+pub(super) fn lies_at(identity: (u64, u64), path: &Path) -> bool {
+    match path.metadata() {
+        Ok(there) => (there.dev(), there.ino()) == identity,
+        Err(error) => {
+            !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
         }
     }
 }

@@ -170,6 +170,8 @@ pub(super) fn brings_ids(part: &v1::Part) -> bool {
 pub(super) struct Writer {
     number: u64,
     file: File,
+    /// What was made: device and inode.
+    identity: (u64, u64),
     bytes: u64,
     synced: bool,
 }
@@ -206,7 +208,8 @@ impl Writer {
         if synced {
             file.sync_all()?;
         }
-        Ok(Self { number, file, bytes: HEADER_BYTES as u64, synced })
+        let identity = super::lock::identity(&file)?;
+        Ok(Self { number, file, identity, bytes: HEADER_BYTES as u64, synced })
     }
 
     /// Every write from now on fails as on a full disk.
@@ -218,6 +221,11 @@ impl Writer {
 
     pub(super) fn number(&self) -> u64 {
         self.number
+    }
+
+    /// Whether its file still lies in its directory.
+    pub(super) fn lies_in(&self, directory: &Path) -> bool {
+        super::lock::lies_at(self.identity, &path(directory, self.number))
     }
 
     pub(super) fn bytes(&self) -> u64 {

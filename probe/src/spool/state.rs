@@ -6,6 +6,8 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use metrics::{counter, gauge};
@@ -83,7 +85,7 @@ pub(super) struct Inner {
     pub(super) segments: BTreeMap<u64, Held>,
     /// Made when it is first needed.
     pub(super) writer: Option<Writer>,
-    encoder: Encoder,
+    pub(super) encoder: Encoder,
     pub(super) next_segment: u64,
     pub(super) next_sequence: u64,
     /// The highest round of which a part was made, by any run of this spool.
@@ -96,6 +98,8 @@ pub(super) struct Inner {
     /// Numbers of what was lost: settled when the gaps above are written.
     settled: Vec<u64>,
     trouble: Option<Trouble>,
+    /// What waits, for whoever must not wait for the disk.
+    told_waiting: Arc<AtomicU64>,
 }
 
 impl Inner {
@@ -116,7 +120,12 @@ impl Inner {
             unwritten: Gaps::default(),
             settled: Vec::new(),
             trouble: None,
+            told_waiting: Arc::default(),
         }
+    }
+
+    pub(super) fn told_waiting(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.told_waiting)
     }
 
     pub(super) fn waiting(&self) -> u64 {
@@ -174,6 +183,7 @@ impl Inner {
         let round = part.key.round;
         let round_s = round.start_s();
         let lost = gaps::of_round(round, Reason::SpoolFull);
+        self.look_after_files();
         if self.locked.is_none() {
             self.unwritten.add(lost);
             return Err(SpoolError::NoKey { round_s });
@@ -206,11 +216,17 @@ impl Inner {
 
     /// Reports rounds that are lost: on disk and synced, or, while that cannot be, in memory.
     pub(super) fn report_gap(&mut self, gap: v1::Gap) {
+        self.look_after_files();
         self.unwritten.add(gap);
         if self.locked.is_none() {
             return;
         }
         self.close_if_large();
+        self.write_lost();
+    }
+
+    /// Writes down what is lost, if the disk takes it.
+    pub(super) fn write_lost(&mut self) {
         if self.ensure_writer().is_ok() {
             self.write_unwritten();
         }
@@ -319,7 +335,10 @@ impl Inner {
     }
 
     fn put_frame(&mut self, kind: u8, body: &[u8], twice: bool, sync: bool) -> io::Result<()> {
-        let frame = segment::frame(kind, body)?;
+        let frame = segment::frame(kind, body).inspect_err(|_| {
+            // The encoder has counted on what is not there: a new segment begins.
+            self.close_writer();
+        })?;
         let Some(writer) = &mut self.writer else {
             return Err(io::Error::other("no segment is open"));
         };
@@ -406,6 +425,7 @@ impl Inner {
 
     /// It is on disk elsewhere, or will never be taken there.
     pub(super) fn acknowledge(&mut self, sequence: u64) {
+        self.look_after_files();
         if !self.segments.values_mut().any(|held| held.waiting.remove(sequence)) {
             return;
         }
@@ -518,8 +538,10 @@ impl Inner {
     #[expect(clippy::cast_precision_loss, reason = "a gauge")]
     pub(super) fn report(&self) {
         let bytes: u64 = self.segments.values().map(|held| held.bytes).sum();
+        let waiting = self.waiting();
+        self.told_waiting.store(waiting, Ordering::Relaxed);
         gauge!("uptime_spool_bytes").set(bytes as f64);
-        gauge!("uptime_spool_parts_waiting").set(self.waiting() as f64);
+        gauge!("uptime_spool_parts_waiting").set(waiting as f64);
     }
 }
 

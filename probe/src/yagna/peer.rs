@@ -2,8 +2,8 @@
 //!
 //! Owns one question to one node, and the scan it is put over. The daemon passes
 //! `GET …/scan/{id}/events?peerId=…` on to the node itself, so an answer, also an empty one, is
-//! proof of life, and so is an error that the node itself wrote. Refuses to repeat a question and to
-//! judge the node: both are the caller's.
+//! proof of life, and so is an error that the node itself wrote. Refuses to repeat a question and
+//! to judge the node: both are the caller's.
 //!
 //! The scan is shared by all questions, opened when the first one needs it, and replaced
 //! * when the daemon no longer knows it (it was restarted),
@@ -50,8 +50,8 @@ pub enum PeerAnswer {
         /// How long the whole question took, the way through the daemon included.
         took: Duration,
     },
-    /// The node did not answer within the limit, the relay does not know it, or the daemon's channel
-    /// to it is closed.
+    /// The node did not answer within the limit, the relay does not know it, or the daemon's
+    /// channel to it is closed.
     Unanswered,
 }
 
@@ -65,8 +65,8 @@ pub struct PeerQuestions<'a> {
 }
 
 impl PeerQuestions<'_> {
-    /// Puts one question and waits for its answer for `limit`, which is rounded up to whole seconds,
-    /// 1 to 30.
+    /// Puts one question and waits for its answer for `limit`, which is rounded up to whole
+    /// seconds, 1 to 30.
     ///
     /// # Errors
     /// When the daemon did not ask, or does not say what came of it.
@@ -118,8 +118,8 @@ pub(super) enum ScanReply {
 }
 
 impl Yagna {
-    /// A turn to ask this node; waits for it, see [`super::Limits`]. All questions about the node are
-    /// asked in one turn.
+    /// A turn to ask this node; waits for it, see [`super::Limits`]. All questions about the node
+    /// are asked in one turn.
     ///
     /// # Errors
     /// When the process is ending.

@@ -32,9 +32,9 @@ const PING_TRIES: Duration = Duration::from_secs(10);
 const PING_TRIES_SPARE: Duration = Duration::from_millis(500);
 
 /// A ping that failed within this time was not put at all: the daemon's channel to the node is
-/// closed, or the relay, asked for the node's address, answered that it does not know it (8 and 5 ms
-/// on loopback). The daemon pings its own sessions first, for up to 2 s (b5). A relay that does not
-/// answer is given up after 3 s, which says nothing about the node.
+/// closed, or the relay, asked for the node's address, answered that it does not know it (8 and 5
+/// ms on loopback). The daemon pings its own sessions first, for up to 2 s (b5). A relay that does
+/// not answer is given up after 3 s, which says nothing about the node.
 const PING_NOT_PUT: Duration = Duration::from_millis(2_500);
 
 /// How long the daemon pings its own sessions before it pings the node (b5).

@@ -1430,7 +1430,8 @@ pub struct Node {
     /// The verdict of the last closed round itself.
     #[prost(enumeration = "Verdict", tag = "3")]
     pub verdict: i32,
-    /// The round since which that verdict has stood; 0: never decided.
+    /// The start of the run of rounds with that very verdict that ends with the last closed round; 0:
+    /// never decided. One unknown round begins it anew: see `state_since_unix_s`.
     #[prost(uint64, tag = "4")]
     pub verdict_since_unix_s: u64,
     #[prost(uint64, tag = "5")]
@@ -1459,6 +1460,14 @@ pub struct Node {
     /// The verdict changed often of late; presentation only.
     #[prost(bool, tag = "15")]
     pub flapping: bool,
+    /// The start of the stretch of the last decided verdict (up or down): only that verdict and unknown
+    /// rounds have come since, whatever the last round is. Up since, down since; 0: never decided. A
+    /// stretch of down begins with its outage.
+    #[prost(uint64, tag = "16")]
+    pub state_since_unix_s: u64,
+    /// The unknown rounds in that stretch that lie before its last decided round.
+    #[prost(uint64, tag = "17")]
+    pub state_unknown_rounds: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetNodeRequest {
@@ -1691,6 +1700,19 @@ pub struct PartEvidence {
     pub conflict: bool,
     #[prost(bool, tag = "13")]
     pub retracted: bool,
+    /// Of a node that is ASKED_EARLIER: the start of the round of the earlier questions, which is the
+    /// last of the 20 rounds before in which this probe found the node UNREACHABLE and asked it. Absent:
+    /// none of those that are kept.
+    #[prost(uint64, optional, tag = "14")]
+    pub asked_round_unix_s: ::core::option::Option<u64>,
+    /// Of a node that is UNREACHABLE: what the relay said of it is kept. Without `seen_age_ms` the relay
+    /// did not know the node then. Where it is not kept, there is no `seen_age_ms` either.
+    #[prost(bool, tag = "15")]
+    pub age_kept: bool,
+    /// Of how many nodes, this one or others, the question failed (FAILED). A part that could not look
+    /// and has none could not look before it asked about any node.
+    #[prost(uint64, tag = "16")]
+    pub failed_nodes: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WatchNodesRequest {
@@ -1783,6 +1805,7 @@ pub struct RoundProbe {
     pub eligible: bool,
     #[prost(enumeration = "Ineligibility", repeated, tag = "3")]
     pub ineligibilities: ::prost::alloc::vec::Vec<i32>,
+    /// As in `Probe`.
     #[prost(enumeration = "CouldNotLookReason", repeated, tag = "4")]
     pub could_not_look: ::prost::alloc::vec::Vec<i32>,
     #[prost(uint64, tag = "5")]
@@ -1791,6 +1814,9 @@ pub struct RoundProbe {
     pub looked: u64,
     #[prost(uint64, tag = "7")]
     pub found: u64,
+    /// As in `Probe`.
+    #[prost(uint64, tag = "8")]
+    pub failed_nodes: u64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListProbesRequest {}
@@ -1822,7 +1848,8 @@ pub struct Probe {
     pub eligible: bool,
     #[prost(enumeration = "Ineligibility", repeated, tag = "9")]
     pub ineligibilities: ::prost::alloc::vec::Vec<i32>,
-    /// Of the last round it reported.
+    /// Why it could not look, in the last round it reported. What only kept it from asking about single
+    /// nodes does not stand here, unless it looked nowhere else: see `failed_nodes`.
     #[prost(enumeration = "CouldNotLookReason", repeated, tag = "10")]
     pub could_not_look: ::prost::alloc::vec::Vec<i32>,
     #[prost(uint64, tag = "11")]
@@ -1839,6 +1866,10 @@ pub struct Probe {
     /// The last eight gaps that it reported and that are of the last seven days, oldest first.
     #[prost(message, repeated, tag = "16")]
     pub gaps: ::prost::alloc::vec::Vec<ProbeGap>,
+    /// Nodes of which, in the last round it reported, it only knows that its daemon gave an error when
+    /// it asked. Says nothing about these nodes, and does not make the probe ail.
+    #[prost(uint64, tag = "17")]
+    pub failed_nodes: u64,
 }
 /// Rounds of which a probe reported that it has nothing to hand in. No verdict looks at them.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

@@ -1,9 +1,10 @@
-//! How long a death takes to reach the CSV: `detect_down_p99` and `detect_down_median`.
+//! How long a death takes to reach the CSV: `detect_down_…` where the host is gone and nobody
+//! answers, `detect_refused_…` where the process died and its host lives.
 //!
-//! Everything runs as it would in the field, in real time and in rounds of 30 s: an aggregator and
-//! three probes as processes of their own, each beside a stand-in daemon. Providers die one by one,
-//! without a word, and the relay goes on to know them. Refuses a figure where a living provider was
-//! ever shown as down, or a dead one as up again.
+//! Everything runs as it would in the field, in real time: an aggregator and three probes as
+//! processes of their own, each beside a stand-in daemon. Providers die one by one, without a word:
+//! first those whose process dies, then those whose host goes. Refuses a figure where a living
+//! provider was ever shown as down, or a dead one as up again.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -16,13 +17,12 @@ use anyhow::{Context, ensure};
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
-use uptime_testkit::standin::{Daemon, DaemonOptions, ProviderSpec, World};
+use uptime_testkit::standin::{Daemon, DaemonOptions, NetTiming, ProviderSpec, World};
 
 use super::Extent;
 use super::process::{APP_KEY, Aggregator, Running, probe_log, start_probe};
 use super::report::{figure, on_disk, percentile_s, progress};
 
-const PERIOD_S: u32 = 30;
 const PROBES: usize = 3;
 const SEED: u64 = 61;
 /// How often the file is looked at. So much later than it was replaced may a death be noted.
@@ -31,54 +31,106 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 const PATIENCE_ROUNDS: u32 = 6;
 
 /// How much of it.
+#[derive(Clone, Copy)]
 struct Plan {
+    /// The end of the names of its figures.
+    name: &'static str,
+    period_s: u32,
     providers: usize,
+    /// Of each kind.
     deaths: u32,
-    /// Over so many rounds deaths are spread.
+    /// Over so many rounds the deaths of a kind are spread.
     rounds: u32,
 }
 
-/// `detect_down_p99` and `detect_down_median`.
+/// How providers die.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    /// The process died; the relay drops its session soon, and daemons say so at once.
+    Refused,
+    /// The host is gone; nobody answers until the limit of the question.
+    Silent,
+}
+
+impl Kind {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Refused => "detect_refused",
+            Self::Silent => "detect_down",
+        }
+    }
+
+    fn kill(self, world: &World, id: &str) {
+        match self {
+            Self::Refused => world.kill_process(id),
+            Self::Silent => world.kill(id),
+        }
+    }
+}
+
+/// `detect_down_p99`, `detect_down_median` and those of other kinds and sizes.
 pub(crate) fn down(extent: Extent) -> anyhow::Result<()> {
-    let plan = match extent {
-        Extent::Quick => Plan { providers: 300, deaths: 30, rounds: 2 },
-        Extent::Usual => Plan { providers: 1_500, deaths: 120, rounds: 4 },
-        Extent::Full => Plan { providers: 10_000, deaths: 600, rounds: 20 },
+    let usual = Plan { name: "", period_s: 30, providers: 1_500, deaths: 120, rounds: 4 };
+    let plans = match extent {
+        Extent::Quick => vec![Plan { providers: 300, deaths: 30, rounds: 2, ..usual }],
+        Extent::Usual => vec![usual],
+        Extent::Full => vec![
+            usual,
+            Plan { name: "_15s", period_s: 15, rounds: 8, ..usual },
+            Plan { name: "_10k", providers: 10_000, deaths: 300, rounds: 10, ..usual },
+        ],
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let took = runtime.block_on(Box::pin(measure(&plan)))?;
-    progress(&format!(
-        "{} deaths among {} providers, noticed after {:.1} s to {:.1} s",
-        took.len(),
-        plan.providers,
-        percentile_s(&took, 0),
-        percentile_s(&took, 100)
-    ));
-    figure("detect_down_p99", percentile_s(&took, 99), "s");
-    figure("detect_down_median", percentile_s(&took, 50), "s");
+    for plan in plans {
+        for (kind, took) in runtime.block_on(Box::pin(measure(&plan)))? {
+            progress(&format!(
+                "{} deaths among {} providers, noticed after {:.1} s to {:.1} s",
+                took.len(),
+                plan.providers,
+                percentile_s(&took, 0),
+                percentile_s(&took, 100)
+            ));
+            let name = kind.name();
+            figure(&format!("{name}{}_p99", plan.name), percentile_s(&took, 99), "s");
+            figure(&format!("{name}{}_median", plan.name), percentile_s(&took, 50), "s");
+        }
+    }
     Ok(())
 }
 
-async fn measure(plan: &Plan) -> anyhow::Result<Vec<Duration>> {
+async fn measure(plan: &Plan) -> anyhow::Result<Vec<(Kind, Vec<Duration>)>> {
     let world = World::new(SEED);
+    world.set_timing(NetTiming::realistic());
     for _ in 0..plan.providers {
         world.add_provider(ProviderSpec::in_subnet("public"));
     }
-    let period = PERIOD_S.to_string();
+    let period = plan.period_s.to_string();
     let settings = ["--round-period-s", period.as_str()];
     let aggregator = Aggregator::serve(on_disk()?, PROBES, &settings).await?;
     let directory = on_disk()?;
     let (mut daemons, mut probes) = (Vec::new(), Vec::new());
     for number in 0..PROBES {
-        let options = DaemonOptions { app_key: APP_KEY.to_owned(), ..DaemonOptions::default() };
+        let options = DaemonOptions {
+            app_key: APP_KEY.to_owned(),
+            // As daemons that have talked to everybody for a while.
+            gossips: true,
+            relay_session_age: Duration::from_secs(3_600),
+            ..DaemonOptions::default()
+        };
         let daemon = Daemon::start(world.clone(), options).await?;
         probes.push(start_probe(&aggregator, number, &daemon.base_url(), directory.path())?);
         daemons.push(daemon);
     }
     let mut file = Csv::new(&aggregator.csv());
     let watched = async {
-        all_up(&mut file, plan.providers, &mut probes).await?;
-        kill_and_watch(&world, plan, &mut file, &mut probes).await
+        all_up(&mut file, plan, &mut probes).await?;
+        let mut dead = HashMap::new();
+        let mut took = Vec::new();
+        for kind in [Kind::Refused, Kind::Silent] {
+            let noticed = kill_and_watch(&world, plan, kind, &mut dead, &mut file, &mut probes);
+            took.push((kind, noticed.await?));
+        }
+        anyhow::Ok(took)
     };
     // The probes say the same in turn.
     let log = probe_log(directory.path(), 0);
@@ -92,8 +144,9 @@ async fn measure(plan: &Plan) -> anyhow::Result<Vec<Duration>> {
 }
 
 /// Waits until the file shows every provider, and all of them up.
-async fn all_up(file: &mut Csv, providers: usize, probes: &mut [Running]) -> anyhow::Result<()> {
-    let deadline = Instant::now() + Duration::from_secs((PATIENCE_ROUNDS * PERIOD_S).into());
+async fn all_up(file: &mut Csv, plan: &Plan, probes: &mut [Running]) -> anyhow::Result<()> {
+    let providers = plan.providers;
+    let deadline = Instant::now() + Duration::from_secs((PATIENCE_ROUNDS * plan.period_s).into());
     let mut up = 0;
     while up < providers {
         ensure!(Instant::now() < deadline, "only {up} of {providers} providers came up");
@@ -112,42 +165,50 @@ async fn all_up(file: &mut Csv, providers: usize, probes: &mut [Running]) -> any
 async fn kill_and_watch(
     world: &World,
     plan: &Plan,
+    kind: Kind,
+    dead: &mut HashMap<String, Death>,
     file: &mut Csv,
     probes: &mut [Running],
 ) -> anyhow::Result<Vec<Duration>> {
     let mut dice = StdRng::seed_from_u64(SEED);
     let mut ids = world.alive_ids();
     ids.shuffle(&mut dice);
-    let stretch = Duration::from_secs((plan.rounds * PERIOD_S).into()) / plan.deaths;
+    let stretch = Duration::from_secs((plan.rounds * plan.period_s).into()) / plan.deaths;
     let began = Instant::now();
     let moments = (0..plan.deaths)
         .map(|number| began + stretch * number + stretch.mul_f64(dice.random()))
         .collect::<Vec<Instant>>();
-    let patience = Duration::from_secs((PATIENCE_ROUNDS * PERIOD_S).into());
+    let patience = Duration::from_secs((PATIENCE_ROUNDS * plan.period_s).into());
     let deadline = began + stretch * plan.deaths + patience;
     let mut to_come = ids.into_iter().zip(moments).peekable();
-    let mut dead: HashMap<String, Death> = HashMap::new();
+    let dead_before = dead.len();
     let mut noticed = 0;
     while noticed < plan.deaths as usize {
         let now = Instant::now();
-        ensure!(now < deadline, "only {noticed} of {} deaths were noticed", dead.len());
+        let died = dead.len() - dead_before;
+        ensure!(now < deadline, "only {noticed} of {died} deaths were noticed");
         while let Some((id, _)) = to_come.next_if(|(_, moment)| *moment <= now) {
-            world.kill(&id);
-            dead.insert(id, Death { at: Instant::now(), noticed_after: None });
+            kind.kill(world, &id);
+            dead.insert(id, Death { at: Instant::now(), noticed_after: None, is_new: true });
         }
         if let Some(rows) = file.replaced()? {
-            noticed += note(&rows, &mut dead)?;
+            noticed += note(&rows, dead)?;
             progress(&format!("{} are dead, {noticed} of them shown as down", dead.len()));
             all_running(probes)?;
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
-    Ok(dead.into_values().filter_map(|death| death.noticed_after).collect())
+    let took = |death: &mut Death| {
+        std::mem::take(&mut death.is_new).then_some(death.noticed_after).flatten()
+    };
+    Ok(dead.values_mut().filter_map(took).collect())
 }
 
 struct Death {
     at: Instant,
     noticed_after: Option<Duration>,
+    /// Of the kind that is measured now.
+    is_new: bool,
 }
 
 /// Holds the file to what is true; answers how many deaths it shows for the first time.
@@ -159,7 +220,7 @@ fn note(rows: &[(String, bool)], dead: &mut HashMap<String, Death>) -> anyhow::R
             (Some(Death { noticed_after: Some(_), .. }), true) => {
                 anyhow::bail!("{id} is dead and was shown as up again")
             }
-            (Some(Death { at, noticed_after: noticed_after @ None }), false) => {
+            (Some(Death { at, noticed_after: noticed_after @ None, .. }), false) => {
                 *noticed_after = Some(at.elapsed());
                 new += 1;
             }

@@ -218,12 +218,54 @@ async fn invented_ids_are_forgotten_in_the_end() {
     driver.catch_up(moment(days(65), 0)).await;
     assert_eq!(unconfirmed(&driver), (10, 30), "something of them may still come");
     driver.catch_up(moment(days(67), 0)).await;
+    assert_eq!(unconfirmed(&driver), (10, 30), "no part of the last day vouches for the clock");
+    for hour in 0..24 {
+        let slot = days(67) + hour * 120;
+        let facts = [lookup(1, slot, 0..10, 0..0), lookup(2, slot, 0..10, 0..0)];
+        driver.submit(&facts, moment(slot, 22_000)).await;
+    }
+    driver.catch_up(moment(days(68), 0)).await;
     assert_eq!(unconfirmed(&driver), (10, 0));
     assert_eq!((known(&driver, 39), known(&driver, 3)), (None, third));
-    driver.restart(true, moment(days(67), 1_000)).await;
+    driver.restart(true, moment(days(68), 1_000)).await;
     assert_eq!((known(&driver, 39), known(&driver, 3)), (None, third));
     // It begins anew when it comes again.
-    driver.submit(&[offers(1, days(67), 39..40)], moment(days(67), 11_000)).await;
-    driver.catch_up(moment(days(67) + 1, 10_000)).await;
+    driver.submit(&[offers(1, days(68), 39..40)], moment(days(68), 11_000)).await;
+    driver.catch_up(moment(days(68) + 1, 10_000)).await;
     assert_eq!((known(&driver, 39), unconfirmed(&driver)), (Some(40), (10, 1)));
+}
+
+/// Where two must see a node for it to be up, one that a single probe saw before its first offer is
+/// known by that instant alone: a state that is kept, and one beyond the retention, keep it, too.
+#[tokio::test]
+async fn what_was_seen_before_it_was_offered_outlives_restarts_and_its_facts() {
+    let rules = Rules { k: 2, ..RULES };
+    let mut driver = Driver::new(&rules.epoch(), 2, moment(0, 0)).await;
+    driver.submit(&[offers(1, 0, 0..3), lookup(1, 0, 0..9, 0..0)], moment(0, 11_000)).await;
+    driver.catch_up(moment(3, 0)).await;
+    driver.keep().await;
+    driver.restart(true, moment(3, 0)).await;
+    driver.submit(&[offers(1, 4, 0..9)], moment(4, 11_000)).await;
+    driver.catch_up(moment(7, 0)).await;
+    driver.compare(moment(7, 0), "seen before a restart, offered after it");
+    let before = driver.csv();
+    assert_eq!(before.matches("2026-").count(), 9, "{before}");
+    driver.restart(true, moment(7, 0)).await;
+    assert_eq!(driver.csv(), before, "a restart changes nothing");
+    // The sighting goes beyond the retention, the offer comes after it.
+    let recent = 42 * 2_880;
+    driver.submit(&[lookup(2, 8, 20..30, 0..0)], moment(8, 11_000)).await;
+    driver.catch_up(moment(recent, 0)).await;
+    assert!(driver.let_go(moment(recent, 0)).await > 0);
+    driver.submit(&[offers(1, recent, 20..30)], moment(recent, 11_000)).await;
+    driver.catch_up(moment(recent + 3, 0)).await;
+    let before = driver.csv();
+    assert_eq!(before.matches("2026-").count(), 19, "{before}");
+    for kept in [true, false] {
+        if !kept {
+            driver.forget_kept().await;
+        }
+        driver.restart(true, moment(recent + 3, 0)).await;
+        assert_eq!(driver.csv(), before, "kept: {kept}");
+    }
 }

@@ -495,7 +495,7 @@ pub async fn run(world: &World, facts: &[OracleFact], delivery: &Delivery) -> St
         }
     }
     disown(&mut driver, world, &mut disowned, None, world.end_ms()).await;
-    finish(driver, announced, world.end_ms()).await
+    finish(driver, world, announced).await
 }
 
 /// What an aggregator does beside its work, at any moment.
@@ -535,7 +535,8 @@ async fn disown(
     }
 }
 
-async fn finish(mut driver: Driver, announced: &[Rules], end_ms: i64) -> String {
+async fn finish(mut driver: Driver, world: &World, announced: &[Rules]) -> String {
+    let end_ms = world.end_ms();
     for rules in announced {
         driver.reopen(&rules.epoch(), true, rules.announced_ms()).await;
     }
@@ -551,5 +552,23 @@ async fn finish(mut driver: Driver, announced: &[Rules], end_ms: i64) -> String 
     driver.restart(true, end_ms).await;
     driver.compare(end_ms, "at the end, after a restart");
     assert_eq!(driver.csv(), before, "a restart changes nothing");
+    if world.newcomers > 0 {
+        expire(&mut driver, end_ms).await;
+    }
     before
+}
+
+/// Time passes until no fact is kept any more: what is known then is what was known before, whether
+/// the state is the one that ran, the one that was kept, or made anew.
+async fn expire(driver: &mut Driver, end_ms: i64) {
+    let later_ms = end_ms + i64::try_from((RETENTION_S_MIN + 2 * 86_400) * 1000).unwrap();
+    driver.catch_up(later_ms).await;
+    let before = driver.csv();
+    driver.let_go(later_ms).await;
+    assert_eq!(driver.csv(), before, "expired, the state that ran");
+    driver.restart(true, later_ms).await;
+    assert_eq!(driver.csv(), before, "expired, the state that was kept");
+    driver.forget_kept().await;
+    driver.restart(true, later_ms).await;
+    assert_eq!(driver.csv(), before, "expired, the state made anew");
 }

@@ -66,6 +66,8 @@ pub struct World {
     pub conflicts: u64,
     /// How often evidence is retracted, or put back.
     pub disowns: u64,
+    /// Percentage of nodes that are seen for half of the time before they make their first offer.
+    pub newcomers: u64,
     /// Never empty.
     pub rules: Vec<Rules>,
 }
@@ -83,6 +85,14 @@ impl Rules {
     pub fn announced_ms(&self) -> i64 {
         ms(BEGIN_S + self.announced_slot * SLOT_S)
     }
+}
+
+/// Worlds in which nodes are seen by few, long before they make an offer, and more must see them.
+pub fn worlds_of_newcomers() -> impl Strategy<Value = World> {
+    (worlds(0..=1), 40u64..100, 2u32..=3, 1u32..=2).prop_map(|(world, newcomers, k, probes)| {
+        let rules = world.rules.iter().map(|rules| Rules { k, ..rules.clone() }).collect();
+        World { newcomers, rules, probes, ..world }
+    })
 }
 
 /// Worlds with so many changes of the rules.
@@ -106,6 +116,7 @@ pub fn worlds(changes: std::ops::RangeInclusive<usize>) -> impl Strategy<Value =
             trouble,
             conflicts,
             disowns,
+            newcomers: 0,
             rules,
         }
     })
@@ -428,6 +439,9 @@ impl World {
 
     /// Whether its offer is on the market.
     fn offers(&self, node: u64, slot: u64) -> bool {
+        if self.chance(self.newcomers, &[34, node]) && slot < self.slots / 2 {
+            return false;
+        }
         let turn = 1 + self.dice(&[22, node]) % self.slots.max(1);
         match self.dice(&[23, node]) % 8 {
             // Only ever asks for computation; the relay knows it all the same.
@@ -474,6 +488,15 @@ pub fn deliveries() -> impl Strategy<Value = Delivery> {
         let (outage_from, outage_slots) = outage;
         let (again, restarts, catch_ups, chores) = steps;
         Delivery { seed, late, outage_from, outage_slots, again, restarts, catch_ups, chores }
+    })
+}
+
+/// With many restarts, from states that were kept.
+pub fn busy_deliveries() -> impl Strategy<Value = Delivery> {
+    (deliveries(), 4u64..12, 6u64..20).prop_map(|(delivery, restarts, chores)| Delivery {
+        restarts,
+        chores,
+        ..delivery
     })
 }
 

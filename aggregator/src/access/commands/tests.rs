@@ -11,12 +11,15 @@ const NOW_MS: i64 = 1_800_000_000_000;
 struct Desk(tempfile::TempDir);
 
 impl Desk {
-    fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
+    /// With a store, as serve has made it.
+    async fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        SqliteStore::open(directory.path()).await.unwrap().close().await.unwrap();
+        Self(directory)
     }
 
     fn place(&self, now_ms: i64) -> Place<'_> {
-        Place { data_dir: self.0.path(), now_ms }
+        Place { data_dir: self.0.path(), now_ms, tell: |_| Ok(()) }
     }
 
     async fn probe(&self, command: ProbeCommand) -> Result<Said, String> {
@@ -46,13 +49,76 @@ impl Desk {
     }
 }
 
+#[tokio::test]
+async fn what_nobody_was_told_is_not_stored() {
+    let desk = Desk::new().await;
+    let full = |_: &Said| Err(io::Error::from(io::ErrorKind::StorageFull));
+    let place = Place { tell: full, ..desk.place(NOW_MS) };
+    let ticket = ProbeCommand::Add {
+        name: text("alpha"),
+        subnets_allowed: Vec::new(),
+        ticket: true,
+        address: text("https://aggregator.example:7640"),
+        certificate: desk.certificate(false),
+    };
+    for command in [desk.add("alpha"), ticket] {
+        let fault = probe(place, &command).await.unwrap_err().to_string();
+        assert!(fault.contains("nothing was changed"), "{fault}");
+    }
+    assert!(desk.identities().await.probes.is_empty());
+    let said = desk.probe(desk.add("alpha")).await.unwrap();
+    assert!(said.told && !said.answer.is_empty(), "the name is free");
+    let before = desk.identities().await;
+    let certificate = desk.certificate(false);
+    let (name, overlap_s, keep_others) = (text("alpha"), 0, false);
+    let rotate = ProbeCommand::Rotate { name, overlap_s, keep_others, certificate };
+    probe(place, &rotate).await.unwrap_err();
+    assert_eq!(desk.identities().await, before, "the old token is as good as before");
+}
+
+#[tokio::test]
+async fn where_no_store_is_none_is_made() {
+    let desk = Desk(tempfile::tempdir().unwrap());
+    let (elsewhere, here) = (desk.0.path().join("elsewhere"), desk.0.path());
+    for data_dir in [here, &elsewhere] {
+        let place = Place { data_dir, now_ms: NOW_MS, tell: |_| Ok(()) };
+        let list = probe(place, &ProbeCommand::List).await.unwrap_err().to_string();
+        let add = probe(place, &desk.add("alpha")).await.unwrap_err().to_string();
+        let readers = access(place, &AccessCommand::List).await.unwrap_err().to_string();
+        let looked = data_dir.join("uptime.sqlite3").display().to_string();
+        for fault in [list, add, readers] {
+            assert!(fault.contains(&looked), "{fault}");
+            assert!(fault.contains("--data-dir") && fault.contains("serve"), "{fault}");
+        }
+    }
+    assert_eq!(fs::read_dir(here).unwrap().count(), 0, "nothing is made");
+    assert!(!elsewhere.exists());
+}
+
+#[tokio::test]
+async fn what_is_no_store_is_not_made_one() {
+    let desk = Desk(tempfile::tempdir().unwrap());
+    let path = desk.0.path().join("uptime.sqlite3");
+    for content in [&b""[..], b"a letter to somebody"] {
+        fs::write(&path, content).unwrap();
+        let fault = desk.probe(ProbeCommand::List).await.unwrap_err();
+        for wanted in ["uptime.sqlite3-wal", "restore"] {
+            assert!(fault.contains(wanted), "{fault}");
+        }
+        // Nor does serve put a new store there.
+        let fault = SqliteStore::open(desk.0.path()).await.err().unwrap().to_string();
+        assert!(fault.contains("restore a backup"), "{fault}");
+        assert_eq!(fs::read(&path).unwrap(), content);
+    }
+}
+
 fn text(name: &str) -> String {
     name.to_owned()
 }
 
 #[tokio::test]
 async fn a_token_is_the_whole_answer_and_is_stored_hashed() {
-    let desk = Desk::new();
+    let desk = Desk::new().await;
     let said = desk.probe(desk.add("alpha")).await.unwrap();
     let token = said.answer.trim();
     assert_eq!(said.answer, format!("{token}\n"));
@@ -68,7 +134,7 @@ async fn a_token_is_the_whole_answer_and_is_stored_hashed() {
 
 #[tokio::test]
 async fn rotating_and_revoking_are_said_and_stay_within_their_kind() {
-    let desk = Desk::new();
+    let desk = Desk::new().await;
     desk.probe(desk.add("alpha")).await.unwrap();
     let reader =
         AccessCommand::AddReader { name: text("eye"), certificate: desk.certificate(false) };
@@ -103,7 +169,7 @@ async fn rotating_and_revoking_are_said_and_stay_within_their_kind() {
 
 #[tokio::test]
 async fn a_ticket_comes_as_a_text_to_paste_with_the_authority_in_it() {
-    let desk = Desk::new();
+    let desk = Desk::new().await;
     let ticket = |name: &str| {
         let mut add = desk.add(name);
         if let ProbeCommand::Add { ticket, .. } = &mut add {
@@ -138,7 +204,7 @@ async fn a_ticket_comes_as_a_text_to_paste_with_the_authority_in_it() {
 
 #[tokio::test]
 async fn certificates_are_files_for_their_owner_and_none_stays_behind_in_vain() {
-    let desk = Desk::new();
+    let desk = Desk::new().await;
     let add = |name: &str| {
         let mut add = desk.add(name);
         if let ProbeCommand::Add { certificate, .. } = &mut add {
@@ -171,7 +237,7 @@ async fn certificates_are_files_for_their_owner_and_none_stays_behind_in_vain() 
 
 #[tokio::test]
 async fn a_rotation_ends_everything_there_was_unless_other_kinds_are_to_stay() {
-    let desk = Desk::new();
+    let desk = Desk::new().await;
     authority(desk.place(NOW_MS), &AuthorityCommand::Init).unwrap();
     let token = desk.probe(desk.add("alpha")).await.unwrap().answer;
     let out = desk.0.path().join("keys");
@@ -218,7 +284,7 @@ async fn a_rotation_ends_everything_there_was_unless_other_kinds_are_to_stay() {
 
 #[tokio::test]
 async fn credentials_are_listed_and_ended_one_by_one() {
-    let desk = Desk::new();
+    let desk = Desk::new().await;
     let token = desk.probe(desk.add("alpha")).await.unwrap().answer;
     let older = credential_id(&hash_token(token.trim()));
     let rotate = ProbeCommand::Rotate {
@@ -271,7 +337,7 @@ async fn credentials_are_listed_and_ended_one_by_one() {
 
 #[tokio::test]
 async fn retractions_are_made_listed_and_undone() {
-    let desk = Desk::new();
+    let desk = Desk::new().await;
     desk.probe(desk.add("alpha")).await.unwrap();
     let retract = |name: &str, from: &str, to: &str, reason: &str| ProbeCommand::Retract {
         name: text(name),

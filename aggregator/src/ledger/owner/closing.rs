@@ -1,5 +1,5 @@
-//! When a round closes: after its end, as soon as every probe that had look-ups says it is done, and
-//! at the latest when its grace is over.
+//! When a round closes: after its end, as soon as every probe that had look-ups says it is done,
+//! and at the latest when its grace is over.
 //!
 //! Owns who is waited for. Closing early is no promise: what comes later decides the round again.
 
@@ -10,8 +10,8 @@ use uptime_proto::{Kind, Round};
 use super::{Owner, keeping};
 use crate::store::Store;
 
-/// The probes that made their last part of a round, by the round's start. Rounds that are closed are
-/// left out.
+/// The probes that made their last part of a round, by the round's start. Rounds that are closed
+/// are left out.
 #[derive(Debug, Default)]
 pub(super) struct Done(BTreeMap<u64, BTreeSet<u32>>);
 
@@ -41,8 +41,8 @@ impl Done {
 }
 
 impl<S: Store> Owner<S> {
-    /// The probes that a round waits for: those that have look-ups to make, and those that made some
-    /// in this round or the one before and may come back.
+    /// The probes that a round waits for: those that have look-ups to make, and those that made
+    /// some in this round or the one before and may come back.
     fn lookers(&self, round: Round) -> BTreeSet<u32> {
         let assigned = self.probes.values().filter(|it| it.connected && it.assigned_nodes > 0);
         let mut probes: BTreeSet<u32> = assigned.map(|status| status.number).collect();

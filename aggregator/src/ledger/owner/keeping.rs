@@ -20,6 +20,7 @@ use crate::ledger::evidence::{Fact, FactKey};
 use crate::ledger::kept;
 use crate::ledger::rebuilt::LeftOut;
 use crate::ledger::state::State;
+use crate::ledger::vouched::vouched_ms;
 use crate::store::{Kept, PackedDay, Retraction, Store, StoreError};
 
 /// So many rounds may have to be folded again after a crash; an hour at the default period.
@@ -91,9 +92,19 @@ impl<S: Store> Owner<S> {
         if std::mem::replace(&mut self.forgot_day, day) == day {
             return;
         }
-        if let Err(error) = self.store.drop_old_samples(now_ms).await {
+        let vouched_ms = match vouched_ms(&mut self.store, now_ms).await {
+            Ok(Some(vouched_ms)) => vouched_ms,
+            // Nothing is forgotten on the word of this clock alone.
+            Ok(None) => return,
+            Err(error) => {
+                tracing::warn!(%error, "nothing is forgotten today: the stored parts were not read");
+                return;
+            }
+        };
+        if let Err(error) = self.store.drop_old_samples(vouched_ms).await {
             tracing::warn!(%error, "samples stay for another day");
         }
+        let end_s = end_s.min(u64::try_from(vouched_ms / 1000).unwrap_or(0));
         let retire_after_s = self.state.epochs().at(end_s).retire_after_s;
         let silent_s = u64::from(retire_after_s) + LATENESS_S_MAX + u64::from(DAY_S);
         let before_ms = i64::try_from(end_s.saturating_sub(silent_s) * 1000).unwrap_or(0);
@@ -234,6 +245,17 @@ impl<S: Store> Owner<S> {
         self.keep().await;
         self.store.prune(before_s).await
     }
+}
+
+/// Whether a store has facts beyond the retention, by this clock.
+pub(in crate::ledger) async fn has_expired(
+    store: &mut impl Store,
+    chores: &Chores,
+    now_ms: i64,
+) -> Result<bool, StoreError> {
+    let before_s = chores.retention_s.and_then(|it| let_go_before_s(now_ms, it));
+    let first_s = store.extent().await?.map(|(first_s, _)| first_s);
+    Ok(first_s.zip(before_s).is_some_and(|(first_s, before_s)| first_s < before_s))
 }
 
 /// The base that may take the place of all facts beyond the retention, and the moment before which

@@ -1,0 +1,44 @@
+//! Whether anything can be stored now.
+//!
+//! Owns what is said while it cannot: once in the log, in a metric, and to whoever asks whether this
+//! aggregator is ready. Nothing is acknowledged meanwhile.
+
+use metrics::{counter, gauge};
+
+use super::Owner;
+use crate::store::{Store, StoreError};
+
+impl<S: Store> Owner<S> {
+    /// A commit failed.
+    pub(super) fn cannot_store(&self, error: &StoreError) {
+        counter!("uptime_store_commits_failed_total").increment(1);
+        gauge!("uptime_store_writable").set(0.0);
+        let text = error.to_string();
+        let is_new = self.trouble.send_if_modified(|there| {
+            let is_new = there.as_deref() != Some(&text);
+            *there = Some(text);
+            is_new
+        });
+        if is_new {
+            tracing::error!(%error, "nothing can be stored; probes keep what they send");
+        } else {
+            tracing::debug!(%error, "still nothing can be stored");
+        }
+    }
+
+    /// A commit is on disk.
+    pub(super) fn can_store(&self) {
+        gauge!("uptime_store_writable").set(1.0);
+        let was_in_trouble = self.trouble.send_if_modified(|there| there.take().is_some());
+        if was_in_trouble {
+            tracing::info!("the store takes commits again");
+        }
+    }
+
+    /// Once a round, also while nothing comes in: whether the store still lies where it was opened.
+    pub(super) fn look_after_store(&self) {
+        if let Err(error) = self.store.still_there() {
+            self.cannot_store(&error);
+        }
+    }
+}

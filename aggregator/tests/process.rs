@@ -1,0 +1,279 @@
+//! The shipped program as a process: what it does when what surrounds it fails.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::path::Path;
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
+use uptime_aggregator::store::SqliteStore;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_uptime-aggregator");
+const USAGE: Option<i32> = Some(64);
+
+fn command(arguments: &[&str], data_dir: &Path) -> Command {
+    let mut command = Command::new(PROGRAM);
+    command
+        .args(arguments)
+        .arg("--data-dir")
+        .arg(data_dir)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    command
+}
+
+/// Serves rounds of a second.
+const SERVE: [&str; 9] = [
+    "serve",
+    "--grpc-addr",
+    "127.0.0.1:0",
+    "--http-addr",
+    "127.0.0.1:0",
+    "--round-period-s",
+    "1",
+    "--grace-s",
+    "0",
+];
+
+/// The address of HTTP, from what serve prints.
+async fn http_of(child: &mut Child) -> String {
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    while let Some(line) = lines.next_line().await.unwrap() {
+        if let Some(address) = line.strip_prefix("http ") {
+            return address.to_owned();
+        }
+    }
+    panic!("it ended: {}", text_of(child).await);
+}
+
+async fn text_of(child: &mut Child) -> String {
+    let mut text = String::new();
+    if let Some(stderr) = &mut child.stderr {
+        stderr.read_to_string(&mut text).await.unwrap();
+    }
+    text
+}
+
+async fn get(address: &str, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+/// How many times the CSV was written: once at the start and once for each closed round.
+async fn written(address: &str) -> u64 {
+    let metrics = get(address, "/metrics").await;
+    let line = metrics.lines().find_map(|it| it.strip_prefix("uptime_publish_csv_seconds_count "));
+    line.map_or(0, |value| value.trim().parse().unwrap())
+}
+
+/// Waits for so many rounds to be closed from now on.
+async fn rounds_close(address: &str, rounds: u64) {
+    let mut looks = tokio::time::interval(Duration::from_millis(50));
+    let begun = written(address).await;
+    while written(address).await < begun + rounds {
+        looks.tick().await;
+    }
+}
+
+async fn ended(arguments: &[&str], data_dir: &Path) -> (Option<i32>, String) {
+    let Output { status, stderr, .. } = command(arguments, data_dir).output().await.unwrap();
+    (status.code(), String::from_utf8(stderr).unwrap())
+}
+
+async fn with_store() -> TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    SqliteStore::open(directory.path()).await.unwrap().close().await.unwrap();
+    directory
+}
+
+#[tokio::test]
+async fn rounds_close_when_nobody_reads_the_log_any_more() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut child = command(&SERVE, directory.path()).env("UPTIME_LOG", "debug").spawn().unwrap();
+    let address = http_of(&mut child).await;
+    rounds_close(&address, 1).await;
+    drop(child.stderr.take());
+    rounds_close(&address, 3).await;
+    assert!(get(&address, "/metrics").await.contains("uptime_log_lines_lost_total"));
+    child.kill().await.unwrap();
+    // A disk that is full from the beginning.
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut child = command(&SERVE, directory.path()).stderr(full).spawn().unwrap();
+    let address = http_of(&mut child).await;
+    rounds_close(&address, 2).await;
+    child.kill().await.unwrap();
+}
+
+#[tokio::test]
+async fn without_a_store_commands_say_where_they_looked_and_make_none() {
+    let directory = tempfile::tempdir().unwrap();
+    let data_dir = directory.path().join("wrong");
+    for arguments in [
+        &["probe", "list"][..],
+        &["probe", "add", "alpha"],
+        &["access", "list"],
+        &["verify"],
+        &["migrate"],
+        &["export", "--what", "nodes"],
+        &["backup", "backup.sqlite3"],
+    ] {
+        let (code, said) = ended(arguments, &data_dir).await;
+        assert_eq!(code, Some(1), "{arguments:?}: {said}");
+        let looked = data_dir.join("uptime.sqlite3").display().to_string();
+        assert!(said.contains(&looked) && said.contains("serve"), "{arguments:?}: {said}");
+        assert!(!data_dir.exists(), "{arguments:?} made something");
+    }
+    // `check` tells that serve will make it, and makes nothing.
+    let arguments = ["check", "--grpc-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0"];
+    assert_eq!(ended(&arguments, &data_dir).await.0, Some(0));
+    assert!(!data_dir.exists());
+}
+
+#[tokio::test]
+async fn a_full_table_is_not_emptied_by_a_new_store() {
+    let directory = tempfile::tempdir().unwrap();
+    let csv = directory.path().join("nodes_status.csv");
+    let table = "issuer_id,is_online,last_seen,total_online_scans,uptime\n0xaa,True,,1,100.0\n";
+    std::fs::write(&csv, table).unwrap();
+    for _ in 0..2 {
+        let (code, said) = ended(&SERVE, directory.path()).await;
+        assert_eq!(code, USAGE, "{said}");
+        assert!(said.contains("import-csv") && said.contains("--data-dir"), "{said}");
+        assert_eq!(std::fs::read_to_string(&csv).unwrap(), table);
+        assert!(!directory.path().join("uptime.sqlite3").exists());
+    }
+    std::fs::write(directory.path().join("uptime.sqlite3"), "").unwrap();
+    let (code, said) = ended(&SERVE, directory.path()).await;
+    assert!(code == Some(1) && said.contains("an empty file"), "{said}");
+    assert_eq!(std::fs::read_to_string(&csv).unwrap(), table);
+}
+
+#[tokio::test]
+async fn a_removed_store_makes_it_not_ready() {
+    let directory = with_store().await;
+    let mut child = command(&SERVE, directory.path()).spawn().unwrap();
+    let address = http_of(&mut child).await;
+    rounds_close(&address, 1).await;
+    std::fs::remove_file(directory.path().join("uptime.sqlite3")).unwrap();
+    rounds_close(&address, 2).await;
+    let answer = get(&address, "/readyz").await;
+    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+    assert!(answer.contains("removed or replaced"), "{answer}");
+    child.kill().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_csv_that_can_never_be_written_is_told_at_the_start() {
+    let directory = tempfile::tempdir().unwrap();
+    for csv in ["none/nodes_status.csv", "."] {
+        let csv = directory.path().join(csv).display().to_string();
+        let arguments: Vec<&str> = SERVE.into_iter().chain(["--csv", &csv]).collect();
+        let (code, said) = ended(&arguments, &directory.path().join("data")).await;
+        assert_eq!(code, USAGE, "{said}");
+        assert!(said.contains("--csv") && said.contains(&csv), "{said}");
+    }
+}
+
+/// Linux alone, and as root alone, can a single file be mounted.
+#[tokio::test]
+async fn a_csv_that_is_mounted_by_itself_is_written_over() {
+    let directory = tempfile::tempdir().unwrap();
+    let (data, real) = (directory.path().join("data"), directory.path().join("real.csv"));
+    let csv = directory.path().join("nodes_status.csv");
+    std::fs::write(&real, "").unwrap();
+    std::fs::write(&csv, "").unwrap();
+    let script = "mount --bind \"$1\" \"$2\" || exit 99; shift 2; exec \"$@\"";
+    let mut child = Command::new("unshare")
+        .args(["-m", "sh", "-c", script, "sh"])
+        .args([&real, &csv])
+        .arg(PROGRAM)
+        .args(SERVE)
+        .arg("--data-dir")
+        .arg(&data)
+        .arg("--csv")
+        .arg(&csv)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let Some(_) = lines.next_line().await.unwrap() else {
+        let said = text_of(&mut child).await;
+        assert!(!said.contains("uptime-aggregator"), "{said}");
+        return;
+    };
+    let http = lines.next_line().await.unwrap().unwrap();
+    rounds_close(http.strip_prefix("http ").unwrap(), 2).await;
+    child.kill().await.unwrap();
+    let said = text_of(&mut child).await;
+    assert!(std::fs::read_to_string(&real).unwrap().starts_with("issuer_id,"), "{said}");
+    assert_eq!(said.matches("is written over").count(), 1, "{said}");
+}
+
+#[tokio::test]
+async fn a_token_that_cannot_be_written_spends_no_name() {
+    let directory = with_store().await;
+    let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    for _ in 0..2 {
+        let add = command(&["probe", "add", "alpha"], directory.path()).stdout(full()).output();
+        let Output { status, stderr, .. } = add.await.unwrap();
+        let said = String::from_utf8(stderr).unwrap();
+        assert_eq!(status.code(), Some(1), "{said}");
+        assert!(said.contains("nothing was changed"), "{said}");
+    }
+    let (code, said) = ended(&["probe", "add", "alpha"], directory.path()).await;
+    assert_eq!(code, Some(0), "{said}");
+}
+
+/// Every file is as large as it may ever be, as on a full disk.
+fn on_a_full_disk(arguments: &[&str], data_dir: &Path) -> Command {
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "trap '' XFSZ; ulimit -f 0; exec \"$@\"", "sh", PROGRAM])
+        .args(arguments)
+        .arg("--data-dir")
+        .arg(data_dir)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    command
+}
+
+#[tokio::test]
+async fn after_a_kill_it_starts_on_a_full_disk_and_acknowledges_nothing() {
+    let directory = with_store().await;
+    let mut child = command(&SERVE, directory.path()).spawn().unwrap();
+    let address = http_of(&mut child).await;
+    rounds_close(&address, 1).await;
+    child.kill().await.unwrap();
+    let (code, said) = ended(&["probe", "add", "alpha"], directory.path()).await;
+    assert_eq!(code, Some(0), "{said}");
+    let mut child = command(&SERVE, directory.path()).spawn().unwrap();
+    http_of(&mut child).await;
+    child.kill().await.unwrap();
+    let mut full = on_a_full_disk(&SERVE, directory.path()).spawn().unwrap();
+    let address = http_of(&mut full).await;
+    assert!(get(&address, "/healthz").await.starts_with("HTTP/1.1 200"));
+    let answer = get(&address, "/readyz").await;
+    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+    assert!(answer.contains("for reading alone"), "{answer}");
+    assert!(get(&address, "/api/v1/probes").await.contains("alpha"), "what is stored is shown");
+    full.kill().await.unwrap();
+    let mut child = command(&SERVE, directory.path()).spawn().unwrap();
+    let address = http_of(&mut child).await;
+    rounds_close(&address, 1).await;
+    assert!(!get(&address, "/readyz").await.contains("stored"));
+    child.kill().await.unwrap();
+}
