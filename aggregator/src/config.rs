@@ -212,8 +212,8 @@ setting_args! {
     /// Days after which single facts are let go and only their sums stay; at least 40, or 0: never
     /// [default: 400]
     retention_days = "retention-days", "UPTIME_RETENTION_DAYS", "DAYS";
-    /// After so many closed rounds in which no probe could look /readyz answers 503; at most 120, or
-    /// 0: never, as where probes come through something that follows /readyz [default: 20]
+    /// After so many closed rounds in which no probe could look /readyz answers 503; at most 120,
+    /// or 0: never, as where probes come through something that follows /readyz [default: 20]
     blind_rounds_max = "blind-rounds-max", "UPTIME_BLIND_ROUNDS_MAX", "N";
     /// How logs are written: text or json [default: text]
     log_format = "log-format", "UPTIME_LOG_FORMAT", "FORMAT";

@@ -63,8 +63,8 @@ pub enum Replaced {
     WrittenOver,
 }
 
-/// Puts bytes in the place of a file, all or nothing where that can be, and syncs them. A link stays
-/// a link: the file it leads to is replaced.
+/// Puts bytes in the place of a file, all or nothing where that can be, and syncs them. A link
+/// stays a link: the file it leads to is replaced.
 ///
 /// # Errors
 /// With the path in question; where it could be replaced at once, the file before stays as it was.

@@ -253,6 +253,8 @@ async fn until_end(
     helpers: &mut JoinSet<()>,
 ) -> anyhow::Result<()> {
     tokio::select! {
+        // First: told to stop, tasks end in any order.
+        biased;
         () = shutdown.cancelled() => Ok(()),
         Some(ended) = outer.join_next() => ended
             .context("a server task panicked")

@@ -279,8 +279,8 @@ fn not_ready(web: &Web) -> Option<String> {
     let (blind, most) = (snapshot.blind_rounds(), web.blind_rounds_max);
     (most > 0 && blind >= most).then(|| {
         format!(
-            "no probe could look in the last {blind} rounds or more: nothing is decided, and the CSV \
-             keeps what was last known; / and `uptimectl probes` tell why, probe by probe"
+            "no probe could look in the last {blind} rounds or more: nothing is decided, and the \
+             CSV keeps what was last known; / and `uptimectl probes` tell why, probe by probe"
         )
     })
 }

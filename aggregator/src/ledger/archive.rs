@@ -162,8 +162,8 @@ async fn chores_of(
     }
     let Some(vouched_ms) = vouched_ms(store, now_ms).await? else {
         tracing::warn!(
-            "facts beyond the retention stay: by this clock they are too old, but the parts stored in \
-             the last 24 hours do not confirm it. Check the clock of this host"
+            "facts beyond the retention stay: by this clock they are too old, but the parts of the \
+             last 24 hours do not confirm it. Check the clock of this host"
         );
         return Ok(());
     };

@@ -2,8 +2,8 @@
 //!
 //! Owns the rule "Irreversible actions" of the accounting page, as far as it rests on stored facts:
 //! before a moment lie 24 hours, in 23 of which parts were received within a minute of their
-//! observation, from two probes where two are enrolled. A clock that was wrong for a while, here or at
-//! the probes, does not make such hours. Whether this host's clock is sure is not asked here.
+//! observation, from two probes where two are enrolled. A clock that was wrong for a while, here or
+//! at the probes, does not make such hours. Whether this host's clock is sure is not asked here.
 
 use std::collections::BTreeSet;
 

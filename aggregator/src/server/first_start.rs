@@ -1,7 +1,7 @@
 //! The first start in a data directory, which makes the store.
 //!
-//! Owns the question whether that is meant: a table full of nodes is never replaced by the empty one
-//! of a new store. Refuses to make anything.
+//! Owns the question whether that is meant: a table full of nodes is never replaced by the empty
+//! one of a new store. Refuses to make anything.
 
 use std::io::{BufRead, BufReader, ErrorKind};
 use std::path::Path;

@@ -179,8 +179,8 @@ impl SqliteStore {
         Ok(())
     }
 
-    /// Has something told before the next enrolment or renewal is committed; if it cannot be, nothing
-    /// is.
+    /// Has something told before the next enrolment or renewal is committed; if it cannot be,
+    /// nothing is.
     pub fn tell_before_commit(
         &mut self,
         tell: impl FnOnce() -> io::Result<()> + Send + Sync + 'static,

@@ -1,4 +1,5 @@
-//! `backup`: a consistent copy of the store, in a file or in a folder of which the last ones are kept.
+//! `backup`: a consistent copy of the store, in a file or in a folder of which the last ones are
+//! kept.
 //!
 //! Owns the names in such a folder, and which of them go. Refuses to overwrite, to remove what it
 //! did not name itself, and to put secrets into a copy: what is not in it is named instead.
@@ -127,8 +128,8 @@ impl BackedUp {
             let files: Vec<String> =
                 self.not_in_it.iter().map(|path| path.display().to_string()).collect();
             lines.push(format!(
-                "the authority's files are not in it; keep a copy of them apart, for nobody else to \
-                 read: {}",
+                "the authority's files are not in it; keep a copy of them apart, for nobody else \
+                 to read: {}",
                 files.join(" ")
             ));
         }

@@ -54,6 +54,7 @@ async fn draw(times: usize) -> anyhow::Result<()> {
         published,
         metrics: PrometheusBuilder::new().build_recorder().handle(),
         now_unix_ms,
+        blind_rounds_max: 20,
     };
     let site = router(web);
     let (mut plain, mut sorted) = (Vec::new(), Vec::new());

@@ -227,6 +227,7 @@ impl Stage {
             published,
             metrics: PrometheusBuilder::new().build_recorder().handle(),
             now_unix_ms,
+            blind_rounds_max: 20,
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());

@@ -97,7 +97,7 @@ impl<S: Store> Owner<S> {
             // Nothing is forgotten on the word of this clock alone.
             Ok(None) => return,
             Err(error) => {
-                tracing::warn!(%error, "nothing is forgotten today: the stored parts were not read");
+                tracing::warn!(%error, "nothing is forgotten today: no stored part was read");
                 return;
             }
         };

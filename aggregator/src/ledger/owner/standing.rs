@@ -1,7 +1,7 @@
 //! Whether anything can be stored now.
 //!
-//! Owns what is said while it cannot: once in the log, in a metric, and to whoever asks whether this
-//! aggregator is ready. Nothing is acknowledged meanwhile.
+//! Owns what is said while it cannot: once in the log, in a metric, and to whoever asks whether
+//! this aggregator is ready. Nothing is acknowledged meanwhile.
 
 use metrics::{counter, gauge};
 
