@@ -226,8 +226,9 @@ async fn a_token_that_cannot_be_written_spends_no_name() {
     let directory = with_store().await;
     let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
     for _ in 0..2 {
-        let add = command(&["probe", "add", "alpha"], directory.path()).stdout(full()).output();
-        let Output { status, stderr, .. } = add.await.unwrap();
+        let mut add = command(&["probe", "add", "alpha"], directory.path());
+        let add = add.stdout(full()).spawn().unwrap();
+        let Output { status, stderr, .. } = add.wait_with_output().await.unwrap();
         let said = String::from_utf8(stderr).unwrap();
         assert_eq!(status.code(), Some(1), "{said}");
         assert!(said.contains("nothing was changed"), "{said}");

@@ -31,14 +31,16 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why a file cannot be opened, and what to do about it.
 fn cannot_open(path: &Path, error: sqlx::Error) -> StoreError {
+    // Before damage, which is told by reading: both are errors of the disk to the database.
+    if code_of(&error).is_some_and(|code| NO_ROOM_CODES.contains(&code)) {
+        return StoreError::NoRoom { path: path.to_owned(), detail: error.to_string() };
+    }
     let detail = if is_damage(&error) {
         format!(
             "{error}: it is no database or does not tell its tables any more; {}; keep them, and \
              restore a backup: uptime-aggregator restore --help",
             place::advice(path)
         )
-    } else if code_of(&error).is_some_and(|code| NO_ROOM_CODES.contains(&code)) {
-        return StoreError::NoRoom { path: path.to_owned(), detail: error.to_string() };
     } else {
         error.to_string()
     };
