@@ -15,7 +15,7 @@ use sqlx::sqlite::{
     SqliteSynchronous,
 };
 
-use super::damage::is_damage;
+use super::damage::{is_damage, vital};
 use super::packing::Packed;
 use super::round_parts::RoundParts;
 use super::schema::{ADDED, PACKED_IDS, SCHEMA, SCHEMA_VERSION};
@@ -108,6 +108,17 @@ impl SqliteStore {
             }
             opened => opened,
         }
+    }
+
+    /// Whether no serve has worked with this store yet, and nothing was imported into it.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn is_unused(&mut self) -> Result<bool, StoreError> {
+        let select = "SELECT NOT EXISTS (SELECT 1 FROM epoch)
+             AND NOT EXISTS (SELECT 1 FROM opening_head)";
+        let unused = sqlx::query_scalar(select).fetch_one(&mut self.connection).await;
+        vital(unused, "the epochs")
     }
 
     /// Why nothing can be written, where that is so.
