@@ -83,7 +83,7 @@ fn done(name: &str, changed: Changed) -> Result<(), Status> {
         Changed::Revoked => {
             Err(Status::failed_precondition(format!("{name} is revoked, and stays so")))
         }
-        Changed::NoSuchName | Changed::NoSuchTicket => {
+        Changed::NoSuchName | Changed::NoSuchTicket | Changed::NoSuchCredential | Changed::Over => {
             Err(Status::not_found(format!("no probe is named {name:?}")))
         }
     }
@@ -138,14 +138,16 @@ impl v1::admin_server::Admin for Admin {
         request: Request<v1::RotateProbeRequest>,
     ) -> Result<Response<v1::RotateProbeResponse>, Status> {
         let caller = Caller::of(&request)?;
-        let v1::RotateProbeRequest { name, overlap_s } = request.into_inner();
+        let v1::RotateProbeRequest { name, overlap_s, keep_others } = request.into_inner();
         if overlap_s > OVERLAP_S_MAX {
             return Err(invalid(format!("overlap_s: at most {OVERLAP_S_MAX}")));
         }
         self.probe(&name).await?;
         let token = new_token();
         let until_ms = caller.by.now_ms.saturating_add(i64::from(overlap_s) * 1000);
-        let renewed = self.ledger.renew(name.clone(), token_of(&token), until_ms, caller.by).await;
+        let (ledger, credential) = (&self.ledger, token_of(&token));
+        let renewed =
+            ledger.renew(name.clone(), credential, until_ms, keep_others, caller.by).await;
         done(&name, renewed.map_err(unavailable)?)?;
         Ok(Response::new(v1::RotateProbeResponse { token }))
     }

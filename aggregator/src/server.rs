@@ -20,6 +20,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::access::Tls;
+use crate::access::authority::{Authority, named_as_built_in};
 use crate::clock::now_unix_ms;
 use crate::config::{Config, CsvDialect};
 use crate::ingest::{Connections, dispatch};
@@ -27,7 +28,7 @@ use crate::ledger::{Ledger, LedgerOptions, Owner};
 use crate::lock::DirectoryLock;
 use crate::publish::{PublishedCsv, SeedTerms};
 use crate::query::Query;
-use crate::store::{SqliteStore, Store};
+use crate::store::{CredentialKind, Identities, IdentityStore, SqliteStore, Store};
 use crate::web::Web;
 use crate::{publish, telemetry};
 use doors::Doors;
@@ -89,6 +90,7 @@ impl Server {
         if store.is_unused().await? {
             first_start::empties_no_csv(&config)?;
         }
+        note_authority(&config, &mut store).await?;
         let options = LedgerOptions {
             unconfirmed_nodes_max: config.unconfirmed_nodes_max,
             parts_per_round_max: config.limits.parts_per_round_max,
@@ -222,6 +224,24 @@ impl Server {
         }
         result
     }
+}
+
+/// Tells the store whose certificates pass only if they are on record. The authority in the data
+/// directory is the built-in one. A backup of an older version does not say whose the certificates
+/// on its record are: where nothing else does, their authority's name has to.
+async fn note_authority(config: &Config, store: &mut SqliteStore) -> anyhow::Result<()> {
+    let Identities { credentials, authorities, .. } = store.identities().await?;
+    let issued = credentials.values().any(|one| one.kind == CredentialKind::Certificate);
+    let client_ca = config.tls.as_ref().and_then(|files| files.client_ca.as_ref());
+    let found = match (Authority::of_directory(&config.data_dir)?, client_ca) {
+        (Some(authority), _) => vec![authority],
+        (None, Some(path)) if issued && authorities.is_empty() => named_as_built_in(path)?,
+        (None, _) => Vec::new(),
+    };
+    for authority in found.iter().filter(|authority| !authorities.contains(*authority)) {
+        store.add_authority(authority).await?;
+    }
+    Ok(())
 }
 
 /// Waits until it is told to stop, or a task ends that was not told to: what is left of a process

@@ -24,7 +24,7 @@ mod sqlite;
 
 pub use identities::{
     AuditRecord, By, CallerRecord, Changed, Credential, CredentialKind, Identities, IdentityStore,
-    NewCredential, NewIdentity, ON_THIS_HOST, REFUSED, Role,
+    NewCredential, NewIdentity, ON_THIS_HOST, REFUSED, Role, credential_id,
 };
 pub use opening::{Opening, OpeningRow};
 pub use packing::PreparedDay;

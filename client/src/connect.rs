@@ -6,6 +6,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use hyper_util::client::legacy::connect::HttpConnector;
 use tokio::time::timeout;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
@@ -13,18 +14,22 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Request, Status};
 use uptime_proto::MESSAGE_BYTES_MAX;
+use uptime_proto::address::{Plaintext, Scheme, scheme};
 use uptime_proto::v1::admin_client::AdminClient;
 use uptime_proto::v1::uptime_query_client::UptimeQueryClient;
 
 use crate::client::Client;
 use crate::error::{Error, root};
 
-/// A listening host answers within round trips; who waits longer waits for a dead address.
+/// A listening host answers within round trips; who waits longer waits for a dead address. For the
+/// connection with its TLS, whenever one is made: a peer may accept it and say nothing.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 /// A million nodes are listed or written within a few seconds; the rest is for a slow line.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// A half-open connection is noticed within twice this.
 const KEEPALIVE: Duration = Duration::from_secs(10);
+/// Packets of keep-alive that may be lost.
+const KEEPALIVE_RETRIES: u32 = 3;
 /// Four times the million nodes that an aggregator is made for: more than that is no listing but
 /// an aggregator that never ends.
 const ROWS_MAX: u64 = 4_000_000;
@@ -141,12 +146,13 @@ pub struct Options {
     url: String,
     tls: Tls,
     token: Option<Token>,
+    plaintext: Plaintext,
     keepalive: Duration,
     bounds: Bounds,
 }
 
 impl Options {
-    /// The aggregator at `http://HOST:PORT` or `https://HOST:PORT`.
+    /// The aggregator at `https://HOST:PORT`, or at `http://HOST:PORT` on this host.
     #[must_use]
     pub fn new(url: impl Into<String>) -> Self {
         let bounds = Bounds {
@@ -154,19 +160,32 @@ impl Options {
             rows_max: ROWS_MAX,
             csv_bytes_max: CSV_BYTES_MAX,
         };
-        Self { url: url.into(), tls: Tls::default(), token: None, keepalive: KEEPALIVE, bounds }
+        Self {
+            url: url.into(),
+            tls: Tls::default(),
+            token: None,
+            plaintext: Plaintext::Loopback,
+            keepalive: KEEPALIVE,
+            bounds,
+        }
     }
 
-    /// For `https`: whom to trust and who we are. Without it, the system's certificates count.
+    /// For `https` only: whom to trust and who we are. Without it, the system's certificates count.
     #[must_use]
     pub fn tls(self, tls: Tls) -> Self {
         Self { tls, ..self }
     }
 
-    /// The token to show. Over `http` it travels in the clear.
+    /// The token to show. Over `http`, which is for this host alone, it travels in the clear.
     #[must_use]
     pub fn token(self, token: Token) -> Self {
         Self { token: Some(token), ..self }
+    }
+
+    /// Speaks `http` to other hosts, too: whoever is on the way reads the token and forges answers.
+    #[must_use]
+    pub fn insecure_plaintext_beyond_loopback(self) -> Self {
+        Self { plaintext: Plaintext::Anywhere, ..self }
     }
 
     /// Another limit than 30 s for one question, asking again included; for a stream, for each of
@@ -198,13 +217,15 @@ impl Options {
     /// Connects.
     ///
     /// # Errors
-    /// [`Error::Address`] when the URL or a certificate cannot be used, [`Error::Unreachable`]
-    /// when nobody accepts a connection within five seconds.
+    /// [`Error::Address`] when the URL or a certificate cannot be used, or the URL is plaintext to
+    /// another host, [`Error::Unreachable`] when no connection comes about within five seconds,
+    /// TLS included.
     pub async fn connect(self) -> Result<Client, Error> {
         let endpoint = self.endpoint()?;
         let unreachable = |detail: String| Error::Unreachable { url: self.url.clone(), detail };
         let within = self.bounds.answer_within.min(CONNECT_WITHIN);
-        let channel = match timeout(within, endpoint.connect()).await {
+        let dialled = timeout(within, endpoint.connect_with_connector(self.tcp())).await;
+        let channel = match dialled {
             Ok(connected) => connected.map_err(|error| unreachable(root(&error)))?,
             Err(_) => return Err(unreachable(format!("no connection came about in {within:?}"))),
         };
@@ -225,8 +246,33 @@ impl Options {
     /// Without a connection until one is needed.
     #[cfg(test)]
     pub(crate) fn lazily(self) -> Result<Client, Error> {
-        let channel = self.endpoint()?.connect_lazy();
+        let channel = self.endpoint()?.connect_with_connector_lazy(self.tcp());
         Ok(self.client(channel))
+    }
+
+    /// The transport's own, but for one thing: with a connector that is handed in, its limit on the
+    /// connection holds for TLS, too, also where a connection is made anew.
+    fn tcp(&self) -> HttpConnector {
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_connect_timeout(Some(CONNECT_WITHIN));
+        tcp.set_keepalive(Some(self.keepalive));
+        tcp.set_keepalive_interval(Some(self.keepalive));
+        tcp.set_keepalive_retries(Some(KEEPALIVE_RETRIES));
+        tcp
+    }
+
+    /// How the address is spoken to. Nobody is to believe that TLS is where it is not.
+    fn scheme(&self) -> Result<Scheme, Error> {
+        let unusable = |detail: String| Error::Address { url: self.url.clone(), detail };
+        match scheme(&self.url, self.plaintext).map_err(|fault| unusable(fault.to_string()))? {
+            Scheme::Http if self.tls != Tls::default() => Err(unusable(
+                "certificates are looked at over TLS only, and it does not begin with https://"
+                    .to_owned(),
+            )),
+            scheme => Ok(scheme),
+        }
     }
 
     fn endpoint(&self) -> Result<Endpoint, Error> {
@@ -234,15 +280,9 @@ impl Options {
             |detail: &str| Error::Address { url: self.url.clone(), detail: detail.to_owned() };
         let mut endpoint =
             Endpoint::from_shared(self.url.clone()).map_err(|error| unusable(&root(&error)))?;
-        // Of the text, as other schemes are read as http by the transport.
-        let scheme = self.url.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
-        match (scheme.as_deref(), endpoint.uri().host()) {
-            (Some("http"), Some(_)) => {}
-            (Some("https"), Some(_)) => {
-                let config = self.tls.config();
-                endpoint = endpoint.tls_config(config).map_err(|error| unusable(&root(&error)))?;
-            }
-            _ => return Err(unusable("it does not begin with http:// or https:// and a host")),
+        if self.scheme()? == Scheme::Https {
+            let config = self.tls.config();
+            endpoint = endpoint.tls_config(config).map_err(|error| unusable(&root(&error)))?;
         }
         endpoint
             .user_agent(concat!("uptime-client/", env!("CARGO_PKG_VERSION")))
@@ -250,7 +290,6 @@ impl Options {
             .map(|endpoint| {
                 endpoint
                     .connect_timeout(CONNECT_WITHIN)
-                    .tcp_nodelay(true)
                     .http2_keep_alive_interval(self.keepalive)
                     .keep_alive_timeout(self.keepalive)
                     .keep_alive_while_idle(true)
@@ -286,5 +325,25 @@ mod tests {
             let failure = Options::new(bad).connect().await.unwrap_err();
             assert!(matches!(failure, Error::Address { .. }), "{bad}: {failure:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn plaintext_stays_on_this_host_unless_it_may_go_anywhere() {
+        let there = || Options::new("http://192.0.2.1:7640").token(Token::new("s3cret").unwrap());
+        let failure = there().connect().await.unwrap_err();
+        assert!(matches!(failure, Error::Address { .. }), "{failure:?}");
+        assert!(failure.to_string().contains("plaintext to another host"), "{failure}");
+        assert!(there().lazily().is_err());
+        assert!(there().insecure_plaintext_beyond_loopback().lazily().is_ok());
+        assert!(Options::new("http://localhost:7640").lazily().is_ok());
+    }
+
+    #[tokio::test]
+    async fn certificates_are_not_given_in_vain() {
+        let tls = Tls::new(Some("-----BEGIN CERTIFICATE-----".into()), None);
+        let options = Options::new("http://127.0.0.1:7640").tls(tls);
+        let failure = options.connect().await.unwrap_err();
+        assert!(matches!(failure, Error::Address { .. }), "{failure:?}");
+        assert!(failure.to_string().contains("over TLS only"), "{failure}");
     }
 }

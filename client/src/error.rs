@@ -3,8 +3,10 @@
 //! Owns the one translation of gRPC's failures. Each variant stands for a different thing to do.
 
 use std::error::Error as StdError;
+use std::io;
 use std::time::Duration;
 
+use tokio::time::error::Elapsed;
 use tonic::{Code, Status, TimeoutExpired};
 use tonic_types::{FieldViolation, StatusExt};
 
@@ -12,8 +14,9 @@ use tonic_types::{FieldViolation, StatusExt};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The URL cannot be one of an aggregator, or the certificates for it cannot be used.
-    #[error("{url:?} cannot be asked ({detail}); http://HOST:PORT or https://HOST:PORT is wanted")]
+    /// The URL cannot be one of an aggregator or is plaintext to another host, or the certificates
+    /// for it cannot be used.
+    #[error("{url:?} cannot be asked: {detail}")]
     Address {
         /// As it was given.
         url: String,
@@ -140,11 +143,16 @@ fn faults(status: &Status) -> Vec<FieldFault> {
     violations.into_iter().flatten().take(FAULTS_MAX).map(fault).collect()
 }
 
-/// The innermost cause: what the system said, without the layers around it.
+/// The innermost cause: what the system said, without the layers around it. Of a limit on a
+/// connection the transport says only that it has elapsed.
 pub(crate) fn root(error: &(dyn StdError + 'static)) -> String {
     let mut innermost = error;
     while let Some(source) = innermost.source() {
         innermost = source;
+    }
+    let late = innermost.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    if late.is_some_and(|late| late.is::<Elapsed>()) {
+        return "no connection came about in time".to_owned();
     }
     innermost.to_string()
 }

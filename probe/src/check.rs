@@ -1,14 +1,15 @@
 //! `uptime-probe check`: tries everything the probe needs, in turn.
 //!
 //! Owns the order of the tries and the advice. Tells each finding when it has it, goes on after a
-//! fault, so that all are seen, and lists what could not be tried. Refuses to touch a running
-//! probe: it asks the aggregator for a greeting only, and writes nothing that the probe reads.
+//! fault, so that all are seen, and lists what could not be tried. Ends in time whoever is silent.
+//! Refuses to touch a running probe: it asks the aggregator for a greeting only, and writes nothing
+//! that the probe reads.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout, timeout_at};
 use uptime_proto::{NodeId, Reason};
 
 use crate::config::Config;
@@ -20,6 +21,11 @@ use crate::survey::{default_rules, too_young};
 use crate::uplink::{Greeting, Uplink, UplinkError, UplinkOptions};
 use crate::yagna::{CouldNotLook, PeerAnswer, Relay, RelayOptions, Yagna};
 
+/// For the whole check. A service that begins with it has a limit on its start, beyond which it
+/// would never run at all.
+pub const CHECK_WITHIN: Duration = Duration::from_secs(60);
+/// For closing at the daemon what was opened there, when the check has no time left.
+const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 /// Nodes of each subnet that are looked up.
 const SAMPLE: usize = 20;
 /// Of so many nodes on the market some live: where the relay sees none, something is wrong.
@@ -29,8 +35,8 @@ const LOOK_UPS_WITHIN: Duration = Duration::from_secs(10);
 /// Living nodes that are asked directly: one or two may have gone just now, three have not.
 const ASKED_DIRECTLY: usize = 3;
 
-/// What is tried at the daemon once it has answered.
-const AT_YAGNA: [&str; 5] = ["key", "relay", "market", "look-up", "direct"];
+/// What is tried at the daemon, in turn: first whether it answers.
+const AT_YAGNA: [&str; 6] = ["yagna", "key", "relay", "market", "look-up", "direct"];
 
 /// What came of one try, in words for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,18 +70,27 @@ pub enum Step {
 }
 
 /// Tries everything, and tells each step when it is made. Answers whether nothing is wrong.
-pub async fn check(config: &Config, mut tell: impl FnMut(Step)) -> bool {
-    let mut check = Check { config, tell: &mut tell, well: true };
-    check.yagna().await;
+pub async fn check(config: &Config, tell: impl FnMut(Step)) -> bool {
+    check_within(config, CHECK_WITHIN, tell).await
+}
+
+/// The same with another limit than [`CHECK_WITHIN`]. A third of it is left for the aggregators.
+pub async fn check_within(config: &Config, within: Duration, mut tell: impl FnMut(Step)) -> bool {
+    let began = Instant::now();
+    let mut check = Check { config, within, tell: &mut tell, trying: None, well: true };
+    let deadline = began + within * 2 / 3;
+    check.yagna(deadline).await;
     if let Some(relay) = &config.relay {
         check.trying("listing");
-        let said = listing(relay).await;
-        check.found("listing", said);
+        match timeout_at(deadline, listing(relay)).await {
+            Ok(said) => check.found("listing", said),
+            Err(_) => check.out_of_time(&["listing"]),
+        }
     }
     check.trying("spool");
     check.found("spool", spool(&config.spool_dir));
     for address in &config.aggregators {
-        check.aggregator(address).await;
+        check.aggregator(address, began + within).await;
     }
     check.well
 }
@@ -83,16 +98,20 @@ pub async fn check(config: &Config, mut tell: impl FnMut(Step)) -> bool {
 /// A check under way.
 struct Check<'a> {
     config: &'a Config,
+    within: Duration,
     tell: &'a mut dyn FnMut(Step),
+    trying: Option<&'static str>,
     well: bool,
 }
 
 impl Check<'_> {
     fn trying(&mut self, what: &'static str) {
+        self.trying = Some(what);
         (self.tell)(Step::Trying(what));
     }
 
     fn found(&mut self, what: &'static str, said: Said) {
+        self.trying = None;
         self.well &= !matches!(said, Said::Wrong(_));
         (self.tell)(Step::Found(Finding { what, said }));
     }
@@ -103,16 +122,40 @@ impl Check<'_> {
         }
     }
 
-    async fn yagna(&mut self) {
+    /// What is tried now took all the time there was; of these, those after it were not tried.
+    fn out_of_time(&mut self, whats: &[&'static str]) {
+        let Some(at) = self.trying else { return };
+        let within_s = self.within.as_secs();
+        let text = format!(
+            "this was not done when the time was over; a whole check has {within_s} s. Whoever is \
+             asked here is frozen, overloaded or far away, or the limits in the settings \
+             (--answer-timeout-ms, --market-timeout-ms, --relay-timeout-ms) are too long."
+        );
+        self.found(at, Said::Wrong(text));
+        let after = whats.iter().position(|what| *what == at).map_or(0, |place| place + 1);
+        self.not_tried(&whats[after..], "no time was left for it");
+    }
+
+    async fn yagna(&mut self, deadline: Instant) {
         self.trying("yagna");
         // Not the kept name: a probe may be running beside the same daemon.
         let yagna = match self.config.open_yagna(&identity::fresh()) {
             Ok(yagna) => yagna,
             Err(error) => {
                 self.found("yagna", Said::Wrong(error.to_string()));
-                return self.not_tried(&AT_YAGNA, "these settings do not tell how to ask yagna");
+                let why = "these settings do not tell how to ask yagna";
+                return self.not_tried(&AT_YAGNA[1..], why);
             }
         };
+        if timeout_at(deadline, self.daemon(&yagna)).await.is_err() {
+            self.out_of_time(&AT_YAGNA);
+        }
+        // What stays open there the daemon closes itself after a while.
+        timeout(CLOSE_WITHIN, yagna.close()).await.ok();
+    }
+
+    /// Everything that is asked of the daemon.
+    async fn daemon(&mut self, yagna: &Yagna) {
         let url = &self.config.yagna.base_url;
         match yagna.version().await {
             Ok(version) => {
@@ -124,7 +167,7 @@ impl Check<'_> {
                     _ => "yagna did not tell its version at",
                 };
                 self.wrong("yagna", &format!("{text} {url}"), &failure);
-                return self.not_tried(&AT_YAGNA, "yagna does not answer as it should");
+                return self.not_tried(&AT_YAGNA[1..], "yagna does not answer as it should");
             }
         }
         self.trying("key");
@@ -140,11 +183,10 @@ impl Check<'_> {
                 };
                 self.wrong("key", text, &failure);
                 let why = "the daemon does not accept the application key";
-                return self.not_tried(&AT_YAGNA[1..], why);
+                return self.not_tried(&AT_YAGNA[2..], why);
             }
         }
-        self.network(&yagna).await;
-        yagna.close().await;
+        self.network(yagna).await;
     }
 
     /// What the daemon sees of the network.
@@ -157,7 +199,7 @@ impl Check<'_> {
             _ => None,
         };
         match why_not {
-            Some(why) => self.not_tried(&AT_YAGNA[3..], why),
+            Some(why) => self.not_tried(&AT_YAGNA[4..], why),
             None => self.look_ups(yagna, &sample, session).await,
         }
     }
@@ -259,7 +301,11 @@ impl Check<'_> {
         }
     }
 
-    async fn aggregator(&mut self, address: &str) {
+    async fn aggregator(&mut self, address: &str, deadline: Instant) {
+        if Instant::now() >= deadline {
+            let why = format!("no time was left for {address}");
+            return self.not_tried(&["aggregator", "clock"], &why);
+        }
         self.trying("aggregator");
         let config = self.config;
         let options = UplinkOptions {
@@ -269,7 +315,10 @@ impl Check<'_> {
             subnets: config.subnets.clone(),
         };
         let uplink = Uplink::new(options, Spool::none(), Orders::open(&config.spool_dir));
-        match uplink.greet().await {
+        let Ok(greeted) = timeout_at(deadline, uplink.greet()).await else {
+            return self.out_of_time(&["aggregator", "clock"]);
+        };
+        match greeted {
             Ok(greeting) => {
                 let period = greeting.plan.epochs.all().last().map_or(0, |e| e.period.seconds());
                 let text = format!(

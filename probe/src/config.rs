@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use uptime_proto::address::{AddressFault, Plaintext, Scheme, scheme};
 use uptime_proto::settings::{Settings, Texts};
 
 use crate::clock::now_unix_ms;
@@ -74,13 +75,16 @@ pub enum Command {
     ///
     /// Each line begins with a word: "ok", it works; "WRONG", it does not, and the line says how to
     /// mend it; "note", neither can be said yet; "-", it was not tried, and the line says why. A
-    /// probe that runs beside it goes on undisturbed.
+    /// probe that runs beside it goes on undisturbed. It takes a minute at most.
     ///
     /// Exit status: 0 nothing is wrong; 1 a line says WRONG; 64 its usage or its settings are
     /// wrong.
     Check(SettingArgs),
     /// Exchange a ticket, read from standard input, for this probe's token; the aggregator's
     /// operator makes one with: uptime-aggregator probe add NAME --ticket
+    ///
+    /// Exit status: 0 the file holds the token; 1 it does not; 64 its usage or its settings are
+    /// wrong.
     Join(JoinArgs),
     /// Look into the spool, or mend it
     #[command(subcommand)]
@@ -104,6 +108,25 @@ pub struct JoinArgs {
     /// The file to write the token to; it must not be there yet
     #[arg(long, env = "UPTIME_TOKEN_FILE", value_name = "FILE")]
     pub token_file: PathBuf,
+    /// Send the ticket and take the token in plaintext beyond loopback, for anyone to read
+    #[arg(long)]
+    pub insecure_plaintext_beyond_loopback: bool,
+}
+
+impl JoinArgs {
+    /// How the aggregator is spoken to.
+    ///
+    /// # Errors
+    /// Every fault of these settings.
+    pub fn read(&self, around: &impl Surroundings) -> Result<Tls, Vec<String>> {
+        let ca_file = self.ca_file.iter().map(|path| path.display().to_string());
+        let said = ca_file.map(|path| ("ca-file".to_owned(), vec![path])).collect();
+        let mut settings = Settings::new(said, Texts::new());
+        let plaintext = plaintext(self.insecure_plaintext_beyond_loopback);
+        check_aggregators(&mut settings, std::slice::from_ref(&self.aggregator), plaintext);
+        let tls = read_tls(&mut settings, around, std::slice::from_ref(&self.aggregator));
+        settings.finish().map(|()| tls)
+    }
 }
 
 /// What to do with a spool.
@@ -192,6 +215,10 @@ macro_rules! setting_args {
             /// [default: http://127.0.0.1:7640]
             #[arg(long, env = "UPTIME_AGGREGATOR", value_name = "URL", value_delimiter = ',')]
             pub aggregator: Vec<String>,
+            /// Send the token and all that is observed in plaintext beyond loopback, for anyone
+            /// to read and to forge
+            #[arg(long)]
+            pub insecure_plaintext_beyond_loopback: bool,
             $($(#[doc = $doc])+ #[arg(long, env = $env, value_name = $value)]
             pub $field: Option<String>,)+
         }
@@ -333,11 +360,12 @@ impl Config {
             }
         });
         let subnets = read_subnets(&mut settings);
-        let aggregators = read_aggregators(&mut settings);
+        let plaintext = plaintext(args.insecure_plaintext_beyond_loopback);
+        let aggregators = read_aggregators(&mut settings, plaintext);
         let spool_dir = settings.one("spool-dir", PathBuf::from("uptime-spool"));
         let spool_bytes_max = spool_bytes_max(&mut settings);
         let metrics_addr = settings.optional("metrics-addr", loopback);
-        let tls = read_tls(&mut settings, around);
+        let tls = read_tls(&mut settings, around, &aggregators);
         let enabled = settings.checked("sources", Enabled::ALL, read_sources);
         let limits = read_limits(&mut settings);
         let command = settings.optional("yagna-command", |text| Ok(CommandOptions::new(text)));
@@ -397,21 +425,37 @@ fn read_subnets(settings: &mut Settings) -> Vec<String> {
     subnets
 }
 
-fn read_aggregators(settings: &mut Settings) -> Vec<String> {
+fn plaintext(beyond_loopback: bool) -> Plaintext {
+    if beyond_loopback { Plaintext::Anywhere } else { Plaintext::Loopback }
+}
+
+fn read_aggregators(settings: &mut Settings, plaintext: Plaintext) -> Vec<String> {
     let mut aggregators = settings.many("aggregator");
     if aggregators.is_empty() {
         aggregators.push("http://127.0.0.1:7640".to_owned());
     }
-    for aggregator in &aggregators {
-        let host = aggregator.strip_prefix("http://").or(aggregator.strip_prefix("https://"));
-        if host.is_none_or(str::is_empty) {
-            settings.fault(format!(
-                "--aggregator: {aggregator:?}: https://HOST:PORT is wanted, or http://HOST:PORT \
-                 on this host or through a tunnel"
-            ));
-        }
-    }
+    check_aggregators(settings, &aggregators, plaintext);
     aggregators
+}
+
+fn check_aggregators(settings: &mut Settings, aggregators: &[String], plaintext: Plaintext) {
+    for aggregator in aggregators {
+        let Err(fault) = scheme(aggregator, plaintext) else { continue };
+        let mend = match fault {
+            AddressFault::Malformed => "",
+            AddressFault::Plaintext => {
+                ": give its https:// address, or that of a tunnel's end on this host, or say \
+                 --insecure-plaintext-beyond-loopback"
+            }
+        };
+        settings.fault(format!("--aggregator: {aggregator:?}: {fault}{mend}"));
+    }
+}
+
+/// Whether certificates are of use: nobody is to believe that they are looked at where they are not.
+fn any_https(aggregators: &[String]) -> bool {
+    let scheme = |address: &String| scheme(address, Plaintext::Anywhere);
+    aggregators.iter().any(|address| scheme(address) != Ok(Scheme::Http))
 }
 
 fn read_limits(settings: &mut Settings) -> Limits {
@@ -485,9 +529,18 @@ fn read_sources(text: &str) -> Result<Enabled, String> {
     Ok(enabled)
 }
 
-fn read_tls(settings: &mut Settings, around: &impl Surroundings) -> Tls {
+fn read_tls(settings: &mut Settings, around: &impl Surroundings, aggregators: &[String]) -> Tls {
+    let of_use = any_https(aggregators);
     let mut read = |name: &str| {
         let path = settings.optional(name, |text| Ok(PathBuf::from(text)))?;
+        if !of_use {
+            settings.fault(format!(
+                "--{name}: certificates are looked at over TLS only, and no address in \
+                 --aggregator begins with https://: give one that does, or leave --{name} out"
+            ));
+            // Something was said: the pair below is no half.
+            return Some(String::new());
+        }
         match around.read(&path) {
             Ok(text) if text.contains("-----BEGIN") => Some(text),
             Ok(_) => {
@@ -558,71 +611,5 @@ fn plain_texts(value: toml::Value) -> Vec<String> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-mod tests {
-    use super::*;
-
-    struct Given(&'static [(&'static str, &'static str)]);
-
-    impl Surroundings for Given {
-        fn variable(&self, name: &str) -> Option<String> {
-            let found = self.0.iter().find(|(there, _)| *there == name);
-            found.map(|(_, text)| (*text).to_owned())
-        }
-
-        fn read(&self, path: &Path) -> std::io::Result<String> {
-            let found = self.0.iter().find(|(there, _)| Path::new(there) == path);
-            found
-                .map(|(_, text)| (*text).to_owned())
-                .ok_or_else(|| std::io::ErrorKind::NotFound.into())
-        }
-    }
-
-    #[test]
-    fn the_defaults_are_those_of_the_contract() {
-        let around = Given(&[("YAGNA_APPKEY", "key")]);
-        let config = Config::read(&SettingArgs::default(), &around).unwrap();
-        assert_eq!(config.yagna.base_url, "http://127.0.0.1:7465");
-        assert_eq!(config.subnets, ["public"]);
-        assert_eq!(config.aggregators, ["http://127.0.0.1:7640"]);
-    }
-
-    #[test]
-    fn every_fault_is_named_at_once_and_no_secret_is_printed() {
-        let around = Given(&[("config", "spool_bytes_max = 5\nsubnets = [\"x\"]\n")]);
-        let args = SettingArgs {
-            config: Some("config".into()),
-            subnet_tag: vec!["a)(b".into()],
-            aggregator: vec!["ftp://x".into()],
-            metrics_addr: Some("0.0.0.0:1".into()),
-            sources: Some("market,moon".into()),
-            yagna_url: Some("ftp://x".into()),
-            cert_file: Some("config".into()),
-            answer_timeout_ms: Some("0".into()),
-            token_file: Some("absent".into()),
-            ..SettingArgs::default()
-        };
-        let faults = Config::read(&args, &around).unwrap_err();
-        let names = [
-            "YAGNA_APPKEY",
-            "subnet-tag",
-            "aggregator",
-            "metrics-addr",
-            "moon",
-            "yagna-url",
-            "--cert-file: config has nothing",
-            "answer-timeout-ms",
-            "token-file",
-            "spool-bytes-max",
-            "\"subnets\"",
-        ];
-        for name in names {
-            assert!(faults.iter().any(|fault| fault.contains(name)), "{name}: {faults:?}");
-        }
-        assert_eq!(faults.len(), names.len(), "{faults:?}");
-
-        let around = Given(&[("YAGNA_APPKEY", "sesame-key"), ("UPTIME_TOKEN", "sesame-token")]);
-        let config = Config::read(&SettingArgs::default(), &around).unwrap();
-        assert!(!format!("{config:?}").contains("sesame"));
-    }
-}
+#[path = "config/tests.rs"]
+mod tests;

@@ -17,7 +17,6 @@ use uptime_probe::join;
 use uptime_probe::spool::{SpoolLimits, inspect};
 use uptime_probe::survey::{Progress, Row, Scope, Survey, survey};
 use uptime_probe::telemetry;
-use uptime_probe::uplink::Tls;
 use uptime_probe::yagna::Relay;
 
 /// Wrong usage or configuration, as sysexits.h has it.
@@ -55,7 +54,7 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     };
-    // A disk that does not answer must not keep the process.
+    // A disk or a name server that does not answer must not keep the process.
     runtime.shutdown_timeout(END_WITHIN);
     code
 }
@@ -174,14 +173,10 @@ fn print_survey(survey: &Survey, output: Output) -> anyhow::Result<()> {
 }
 
 async fn join(args: &JoinArgs) -> anyhow::Result<ExitCode> {
-    let ca_pem = match &args.ca_file {
-        None => None,
-        Some(path) => {
-            let read = std::fs::read_to_string(path);
-            Some(read.with_context(|| format!("--ca-file {}", path.display()))?)
-        }
+    let tls = match args.read(&Real) {
+        Ok(tls) => tls,
+        Err(faults) => return Ok(usage(&faults)),
     };
-    let tls = Tls::new(ca_pem, None);
     let ticket = join::read_ticket(std::io::stdin().lock())?;
     let name = join::join(&args.aggregator, &tls, &ticket, &args.token_file).await?;
     print_line(&format!("{} holds the token of {name}", args.token_file.display()));

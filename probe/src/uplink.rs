@@ -11,12 +11,13 @@ use std::time::Duration;
 use metrics::{counter, gauge};
 use rand::Rng;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Request, Status, Streaming};
+use uptime_proto::address::{Plaintext, Scheme, scheme};
 use uptime_proto::convert::{Encoder, PartLimits, part_to_plain, samples_to_compact};
 use uptime_proto::v1::collector_client::CollectorClient;
 use uptime_proto::v1::{
@@ -40,10 +41,14 @@ const SAMPLES_PER_REPORT: usize = 500;
 /// A connection is asked for a sign of life when it gave none for so long, and is given up when it
 /// gives none for as long again.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// Packets of TCP's own keep-alive that may be lost.
+const KEEP_ALIVE_RETRIES: u32 = 3;
 /// Without a word for so long the stream is taken for dead.
 const SILENCE_MAX: Duration = Duration::from_secs(35);
-/// For the connection and for the answer to Hello.
-const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+/// From the first packet to the answer to Hello, or to the ticket: names, TCP, TLS and HTTP/2
+/// together. Whoever accepts a connection and is silent must not be waited for, as the next address
+/// may answer.
+pub const DIAL_WITHIN: Duration = Duration::from_secs(10);
 /// Waits between attempts double from the first to the last of these, each with full jitter.
 const BACKOFF_FIRST: Duration = Duration::from_millis(500);
 const BACKOFF_LAST: Duration = Duration::from_secs(30);
@@ -197,7 +202,7 @@ impl Uplink {
             let began = Instant::now();
             let ended = tokio::select! {
                 () = shutdown.cancelled() => return,
-                ended = self.session(&address) => ended,
+                ended = self.session(&address, DIAL_WITHIN) => ended,
             };
             self.orders.disconnected();
             gauge!("uptime_uplink_connected").set(0.0);
@@ -222,9 +227,11 @@ impl Uplink {
     }
 
     /// Works until nothing waits, or the time is over; answers what still waits. The addresses take
-    /// turns.
+    /// turns, and none of them takes the others' time by being silent.
     pub async fn drain(mut self, within: Duration) -> u64 {
         let deadline = Instant::now() + within;
+        let addresses = u32::try_from(self.options.aggregators.len()).unwrap_or(u32::MAX).max(1);
+        let dial_within = (within / addresses).min(DIAL_WITHIN);
         let mut attempt = 0;
         while self.spool.waiting() > 0 && Instant::now() < deadline {
             let spool = self.spool.clone();
@@ -240,7 +247,7 @@ impl Uplink {
             tokio::select! {
                 () = empty => break,
                 () = tokio::time::sleep_until(deadline) => break,
-                ended = self.session(&address) => {
+                ended = self.session(&address, dial_within) => {
                     tracing::warn!(error = %ended, "not connected");
                     tokio::time::sleep(BACKOFF_FIRST).await;
                 }
@@ -257,7 +264,7 @@ impl Uplink {
     /// With what failed.
     pub async fn greet(&self) -> Result<Greeting, UplinkError> {
         let address = self.options.aggregators.first().cloned().unwrap_or_default();
-        let session = self.open(&address, true).await?;
+        let session = self.open(&address, true, DIAL_WITHIN).await?;
         Ok(Greeting {
             probe_name: session.welcome.probe_name,
             clock_offset_ms: session.clock_offset_ms,
@@ -267,10 +274,16 @@ impl Uplink {
 
     /// Connects and exchanges greetings. With `check_only` the stream does nothing else, and does
     /// not take over from a running probe of the same identity.
-    async fn open(&self, address: &str, check_only: bool) -> Result<Session, UplinkError> {
+    async fn open(
+        &self,
+        address: &str,
+        check_only: bool,
+        within: Duration,
+    ) -> Result<Session, UplinkError> {
         let unreachable =
             |detail: String| UplinkError::Unreachable { address: address.to_owned(), detail };
-        let channel = dial(address, &self.options.tls).await.map_err(unreachable)?;
+        let deadline = Instant::now() + within;
+        let channel = dial(address, &self.options.tls, within).await.map_err(unreachable)?;
         let mut client = CollectorClient::new(channel)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
@@ -298,9 +311,11 @@ impl Uplink {
             let first = inbound.message().await.map_err(refused)?;
             Ok::<_, UplinkError>((inbound, first))
         };
-        let (inbound, first) = tokio::time::timeout(CONNECT_WITHIN, greeting)
-            .await
-            .map_err(|_| unreachable("no answer to hello".to_owned()))??;
+        let (inbound, first) = timeout_at(deadline, greeting).await.map_err(|_| {
+            unreachable(format!(
+                "it took the connection and did not answer hello within {within:?}"
+            ))
+        })??;
         let Some(v1::AggregatorMessage { message: Some(Message::Welcome(welcome)) }) = first else {
             return Err(UplinkError::Ended("the first message was no welcome".to_owned()));
         };
@@ -316,8 +331,8 @@ impl Uplink {
         Ok(Session { outbound, inbound, plan, welcome, clock_offset_ms, clock_unsure })
     }
 
-    async fn session(&mut self, address: &str) -> UplinkError {
-        let session = match self.open(address, false).await {
+    async fn session(&mut self, address: &str, dial_within: Duration) -> UplinkError {
+        let session = match self.open(address, false, dial_within).await {
             Ok(session) => session,
             Err(error) => return error,
         };
@@ -503,13 +518,17 @@ pub async fn join(
 ) -> Result<(String, String), UplinkError> {
     let unreachable =
         |detail: String| UplinkError::Unreachable { address: address.to_owned(), detail };
-    let channel = dial(address, tls).await.map_err(unreachable)?;
+    let deadline = Instant::now() + DIAL_WITHIN;
+    let channel = dial(address, tls, DIAL_WITHIN).await.map_err(unreachable)?;
     let mut request = Request::new(v1::JoinRequest {});
     request.metadata_mut().insert("authorization", ticket.0.clone());
     let joined = async { CollectorClient::new(channel).join(request).await };
-    let joined = tokio::time::timeout(CONNECT_WITHIN, joined)
-        .await
-        .map_err(|_| unreachable("no answer".to_owned()))?;
+    let joined = timeout_at(deadline, joined).await.map_err(|_| {
+        unreachable(format!(
+            "it took the connection and did not answer within {DIAL_WITHIN:?}; ask the \
+             aggregator's operator whether it took the ticket, which is good only once"
+        ))
+    })?;
     let v1::JoinResponse { token, probe_name } = joined
         .map_err(|status| UplinkError::Refused {
             address: address.to_owned(),
@@ -569,21 +588,30 @@ fn message(message: ToAggregator) -> v1::ProbeMessage {
     v1::ProbeMessage { message: Some(message) }
 }
 
-async fn dial(address: &str, tls: &Tls) -> Result<Channel, String> {
+/// A connection with its TLS. The transport's own limit is on TCP alone.
+async fn dial(address: &str, tls: &Tls, within: Duration) -> Result<Channel, String> {
     let mut endpoint =
         Endpoint::from_shared(address.to_owned()).map_err(|error| error.to_string())?;
-    if address.starts_with("https://") {
+    // Whether plaintext may be spoken there was asked when the settings were read.
+    if scheme(address, Plaintext::Anywhere) == Ok(Scheme::Https) {
         endpoint = endpoint.tls_config(tls.config()).map_err(|error| chain(&error))?;
     }
-    endpoint
-        .connect_timeout(CONNECT_WITHIN)
+    let endpoint = endpoint
+        .connect_timeout(within)
         .tcp_nodelay(true)
+        .tcp_keepalive(Some(KEEP_ALIVE))
+        .tcp_keepalive_interval(Some(KEEP_ALIVE))
+        .tcp_keepalive_retries(Some(KEEP_ALIVE_RETRIES))
         .http2_keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE)
-        .keep_alive_while_idle(true)
-        .connect()
-        .await
-        .map_err(|error| chain(&error))
+        .keep_alive_while_idle(true);
+    match timeout(within, endpoint.connect()).await {
+        Ok(connected) => connected.map_err(|error| chain(&error)),
+        Err(_) => Err(format!(
+            "no connection came about within {within:?}: nobody accepts one, or whoever does \
+             is silent"
+        )),
+    }
 }
 
 /// An error with its causes, as transport errors say little by themselves.

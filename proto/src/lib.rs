@@ -4,6 +4,7 @@
 //! epoch, evidence) and the fallible ways from one to the other. Refuses to do I/O, to read a
 //! clock, or to know any async runtime: everything here is a pure function of its arguments.
 
+pub mod address;
 pub mod convert;
 pub mod evidence;
 pub mod node_id;

@@ -3,12 +3,13 @@
 //!
 //! Wants `systemd-analyze`; where it is missing the tests fail, they do not pass unseen.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
 
@@ -104,6 +105,20 @@ fn the_binaries_take_the_command_lines_of_the_units() {
     assert_eq!(seen, 4);
 }
 
+/// When the limit on a start is over systemd ends whatever runs and starts nothing, whether a
+/// command may fail or not.
+#[test]
+fn what_runs_before_the_probe_cannot_outlast_its_start_limit() {
+    let unit = unit("uptime-probe.service");
+    let limit = unit.lines().find_map(|line| line.strip_prefix("TimeoutStartSec="));
+    let limit = limit.and_then(|text| text.strip_suffix('s')).expect("seconds");
+    let limit = Duration::from_secs(limit.parse().unwrap());
+    let before = command_lines(&unit);
+    assert_eq!((before[0][1].as_str(), before[1][1].as_str()), ("check", "run"));
+    // Starting the program and closing what it opened are not in it.
+    assert!(uptime_probe::check::CHECK_WITHIN + Duration::from_secs(20) <= limit, "{limit:?}");
+}
+
 /// The example with its defaults, which stand behind a `#` without a space, in force.
 fn with_defaults(example: &str) -> String {
     let lines = example.lines().map(|line| match line.strip_prefix('#') {
@@ -186,6 +201,6 @@ fn the_example_of_the_probe_is_complete_and_tells_the_defaults() {
     assert!(probe(&example.replace("yagna_url", "yagna_uri")).is_err());
 
     let command = uptime_probe::config::Cli::command();
-    let of_unit = ["token-file", "app-key-file", "spool-dir"];
+    let of_unit = ["token-file", "app-key-file", "spool-dir", "insecure-plaintext-beyond-loopback"];
     assert_eq!(names(&example), settings(&command, "run", &of_unit));
 }

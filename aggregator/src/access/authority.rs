@@ -2,7 +2,8 @@
 //!
 //! Owns one key in the data directory and what it signs: the server's certificate and clients'.
 //! Refuses to be more: no intermediate authorities, no lists of revoked certificates, since the
-//! aggregator is the only one who looks at clients' certificates and knows itself who is revoked.
+//! aggregator is the only one who looks at clients' certificates and knows itself who is revoked:
+//! of what an authority issued that it knows for its own, only what is on record passes.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -15,14 +16,17 @@ use rcgen::{
     Issuer, KeyPair, KeyUsagePurpose, SanType,
 };
 use time::OffsetDateTime;
+use x509_parser::pem::{Pem, parse_x509_pem};
 
-use super::peer::fingerprint;
+use super::peer::{fingerprint, hash_of};
 use crate::disk::sync_directory_of;
 
 /// Its directory in the data directory.
 const DIRECTORY: &str = "authority";
 const CERT_FILE: &str = "ca.pem";
 const KEY_FILE: &str = "ca.key";
+/// How the name of each begins.
+const NAME: &str = "Golem Uptime authority";
 /// The authority's own certificate. When it ends all clients have to be told of a new one.
 const AUTHORITY_DAYS: u32 = 3_650;
 /// What it issues, unless told otherwise: what public authorities last issued for a year.
@@ -83,6 +87,8 @@ pub struct Authority {
     pub ca_pem: String,
     /// The file with it.
     pub ca_file: PathBuf,
+    /// What the store knows it by, see [`crate::store::Identities::authorities`].
+    pub known_by: [u8; 32],
 }
 
 fn directory(data_dir: &Path) -> PathBuf {
@@ -105,7 +111,7 @@ impl Authority {
         let key = KeyPair::generate()?;
         let mut params = dated(now_ms, AUTHORITY_DAYS)?;
         // Told apart from the authority of another aggregator by the name, too.
-        let name = format!("Golem Uptime authority {:08x}", rand::random::<u32>());
+        let name = format!("{NAME} {:08x}", rand::random::<u32>());
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
@@ -130,7 +136,23 @@ impl Authority {
         };
         let (ca_pem, key_pem) = (read(CERT_FILE)?, read(KEY_FILE)?);
         let issuer = Issuer::from_ca_cert_pem(&ca_pem, KeyPair::from_pem(&key_pem)?)?;
-        Ok(Self { issuer, ca_pem, ca_file: directory.join(CERT_FILE) })
+        let ca_file = directory.join(CERT_FILE);
+        let known_by = known_by(&ca_file, &ca_pem)?;
+        Ok(Self { issuer, ca_pem, ca_file, known_by })
+    }
+
+    /// What the store is to know the authority of this data directory by; `None`: there is none.
+    /// Its key may have been taken elsewhere.
+    ///
+    /// # Errors
+    /// When its certificate cannot be read.
+    pub fn of_directory(data_dir: &Path) -> Result<Option<[u8; 32]>, AuthorityError> {
+        let path = directory(data_dir).join(CERT_FILE);
+        match fs::read_to_string(&path) {
+            Ok(ca_pem) => Ok(Some(known_by(&path, &ca_pem)?)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(AuthorityError::File { path, source }),
+        }
     }
 
     /// Signs a certificate for a key that is made for it.
@@ -175,6 +197,37 @@ impl Authority {
             not_after_ms,
         })
     }
+}
+
+/// Those in a file of trusted authorities that are named as built-in ones are, of this aggregator
+/// or of another.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn named_as_built_in(path: &Path) -> Result<Vec<[u8; 32]>, AuthorityError> {
+    let file = |source| AuthorityError::File { path: path.to_owned(), source };
+    let text = fs::read(path).map_err(file)?;
+    let mut found = Vec::new();
+    for pem in Pem::iter_from_buffer(&text) {
+        let pem = pem.map_err(|_| unreadable(path))?;
+        let certificate = pem.parse_x509().map_err(|_| unreadable(path))?;
+        let names = certificate.subject().iter_common_name().filter_map(|it| it.as_str().ok());
+        if names.into_iter().any(|name| name.starts_with(NAME)) {
+            found.push(hash_of(certificate.subject()));
+        }
+    }
+    Ok(found)
+}
+
+fn known_by(path: &Path, ca_pem: &str) -> Result<[u8; 32], AuthorityError> {
+    let (_, pem) = parse_x509_pem(ca_pem.as_bytes()).map_err(|_| unreadable(path))?;
+    let certificate = pem.parse_x509().map_err(|_| unreadable(path))?;
+    Ok(hash_of(certificate.subject()))
+}
+
+fn unreadable(path: &Path) -> AuthorityError {
+    let source = io::Error::new(io::ErrorKind::InvalidData, "there is no certificate in PEM form");
+    AuthorityError::File { path: path.to_owned(), source }
 }
 
 /// An otherwise empty certificate that is valid for so many days from now.
@@ -274,7 +327,28 @@ mod tests {
         let der = CertificateDer::from_pem_slice(issued.cert_pem.as_bytes()).unwrap();
         assert_eq!(PeerCertificate::read(&der).unwrap().name, None, "two names are none");
         assert!(authority.issue(&Subject::Server(vec!["ö".into()]), 10, NOW_MS).is_err());
+        assert_eq!(read.issuers, [authority.known_by]);
         assert_eq!(PeerCertificate::read(b"nonsense"), None);
+    }
+
+    #[test]
+    fn it_is_known_without_its_key_and_told_from_those_of_others() {
+        let (directory, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        assert_eq!(Authority::of_directory(directory.path()).unwrap(), None);
+        let authority = Authority::create(directory.path(), NOW_MS).unwrap();
+        let other = Authority::create(elsewhere.path(), NOW_MS).unwrap();
+        assert_ne!(authority.known_by, other.known_by);
+        fs::remove_file(directory.path().join("authority/ca.key")).unwrap();
+        let known = Authority::of_directory(directory.path()).unwrap();
+        assert_eq!(known, Some(authority.known_by));
+        let foreign = rcgen::generate_simple_self_signed(vec!["an authority".into()]).unwrap();
+        let file = directory.path().join("trusted.pem");
+        let pems = [&authority.ca_pem, &foreign.cert.pem(), &other.ca_pem];
+        fs::write(&file, pems.map(String::as_str).concat()).unwrap();
+        let named = named_as_built_in(&file).unwrap();
+        assert_eq!(named, [authority.known_by, other.known_by]);
+        fs::write(&authority.ca_file, "no certificate").unwrap();
+        assert!(Authority::of_directory(directory.path()).is_err());
     }
 
     #[test]

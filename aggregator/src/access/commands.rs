@@ -8,17 +8,23 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use uptime_proto::address::{Plaintext, Scheme, scheme};
+
 use super::authority::{Authority, AuthorityError, Issued, Subject, write_over, write_secret};
 use super::tokens::{check_name, check_subnet, hash_token, new_token};
 use crate::config::{AccessCommand, AuthorityCommand, CertificateArgs, ProbeCommand};
 use crate::publish::utc_stamp;
 use crate::store::{
     By, Changed, CredentialKind, Identities, IdentityStore, NewCredential, NewIdentity,
-    ON_THIS_HOST, Retraction, Role, SqliteStore, Store, StoreError,
+    ON_THIS_HOST, Retraction, Role, SqliteStore, Store, StoreError, credential_id,
 };
 
 /// A ticket that was not used by then is good for nothing.
 const TICKET_VALID_MS: i64 = 86_400_000;
+/// Fewer digits of an id would hit by accident; more it has not.
+const CREDENTIAL_DIGITS_MIN: usize = 4;
+/// See [`CREDENTIAL_DIGITS_MIN`].
+const CREDENTIAL_DIGITS_MAX: usize = 12;
 /// A reason for a retraction.
 const REASON_BYTES_MAX: usize = 500;
 
@@ -119,8 +125,9 @@ pub async fn probe(place: Place<'_>, command: &ProbeCommand) -> Result<Said, Com
             enrolment.add(place, certificate).await
         }
         ProbeCommand::List => list_probes(place).await,
-        ProbeCommand::Rotate { name, overlap_s, certificate } => {
-            rotate(place, name, true, *overlap_s, certificate).await
+        ProbeCommand::Rotate { name, overlap_s, keep_others, certificate } => {
+            known(&mut place.store().await?, name, true).await?;
+            rotate(place, name, (*overlap_s, *keep_others), certificate).await
         }
         ProbeCommand::Revoke { name } => revoke(place, name, true).await,
         ProbeCommand::Retract { name, from, to, reason } => {
@@ -152,10 +159,13 @@ pub async fn access(place: Place<'_>, command: &AccessCommand) -> Result<Said, C
             enrolment(name, Role::Admin).add(place, certificate).await
         }
         AccessCommand::List => list_callers(place).await,
-        AccessCommand::Rotate { name, overlap_s, certificate } => {
-            rotate(place, name, false, *overlap_s, certificate).await
+        AccessCommand::Rotate { name, overlap_s, keep_others, certificate } => {
+            known(&mut place.store().await?, name, false).await?;
+            rotate(place, name, (*overlap_s, *keep_others), certificate).await
         }
         AccessCommand::Revoke { name } => revoke(place, name, false).await,
+        AccessCommand::Credentials { name } => credentials(place, name).await,
+        AccessCommand::End { id } => end(place, id).await,
         AccessCommand::Audit { count } => audit(place, *count).await,
     }
 }
@@ -247,7 +257,7 @@ impl Enrolment<'_> {
         let name = self.name;
         check_name(name).map_err(usage)?;
         if certificate.certificate {
-            let (issued, files) = issue(place, name, certificate)?;
+            let (issued, files) = issue(place, name, certificate).await?;
             let enrolled = self.enrol(place, of_certificate(&issued), None).await;
             return files.said_if(enrolled, &issued);
         }
@@ -283,7 +293,8 @@ impl Enrolment<'_> {
             utc_stamp(until_ms)
         );
         let mut trust = "";
-        if let Ok(authority) = Authority::open(place.data_dir) {
+        let spoken = scheme(address, Plaintext::Loopback);
+        if let (Ok(Scheme::Https), Ok(authority)) = (spoken, Authority::open(place.data_dir)) {
             trust = " --ca-file golem-uptime-ca.pem";
             // Writing to a text cannot fail.
             write!(answer, "cat > golem-uptime-ca.pem <<'END'\n{}END\n", authority.ca_pem).ok();
@@ -291,11 +302,14 @@ impl Enrolment<'_> {
         let common = format!("--aggregator {address}{trust} --token-file {name}.token");
         writeln!(answer, "uptime-probe join {common} <<'END'\n{ticket}\nEND").ok();
         writeln!(answer, "uptime-probe check {common}").ok();
-        let note = format!(
+        let mut note = format!(
             "Probe {name} is enrolled. The ticket in the text is exchanged for a token that only \
              the probe's host\nwill have. It is good once: if it is refused there, someone else \
              used it: revoke {name}.\n"
         );
+        if let Err(fault) = spoken {
+            writeln!(note, "Mind --address {address}: {fault}. The probe refuses it.").ok();
+        }
         let said = Said { answer, note, told: true };
         let (hash, kind) = (hash_token(&ticket), CredentialKind::Ticket);
         let credential = NewCredential { hash, kind, valid_until_ms: Some(until_ms) };
@@ -316,12 +330,14 @@ struct Files {
     ca: PathBuf,
 }
 
-fn issue(
+async fn issue(
     place: Place<'_>,
     name: &str,
     args: &CertificateArgs,
 ) -> Result<(Issued, Files), CommandError> {
     let authority = Authority::open(place.data_dir)?;
+    // Before there is a certificate of it, so that none can pass without being on record.
+    place.store().await?.add_authority(&authority.known_by).await?;
     let issued = authority.issue(&Subject::Client(name.to_owned()), args.days, place.now_ms)?;
     let file = |ending: &str| args.out.join(format!("{name}.{ending}"));
     let files = Files { cert: file("pem"), key: file("key"), ca: authority.ca_file.clone() };
@@ -380,8 +396,9 @@ fn changed(name: &str, changed: Changed) -> Result<(), CommandError> {
     match changed {
         Changed::Done => Ok(()),
         Changed::Revoked => Err(refused(format!("{name} is revoked, and stays so"))),
-        Changed::NoSuchName | Changed::NoSuchTicket => {
-            Err(refused(format!("nobody is named {name}")))
+        Changed::Over => Err(refused(format!("{name} has ended already"))),
+        Changed::NoSuchName | Changed::NoSuchTicket | Changed::NoSuchCredential => {
+            Err(refused(format!("there is no {name}")))
         }
     }
 }
@@ -389,31 +406,104 @@ fn changed(name: &str, changed: Changed) -> Result<(), CommandError> {
 async fn rotate(
     place: Place<'_>,
     name: &str,
-    probe: bool,
-    overlap_s: u32,
+    (overlap_s, keep_others): (u32, bool),
     certificate: &CertificateArgs,
 ) -> Result<Said, CommandError> {
-    let mut store = place.store().await?;
-    known(&mut store, name, probe).await?;
     let until_ms = place.now_ms.saturating_add(i64::from(overlap_s) * 1000);
+    let renew = async |mut store: SqliteStore, credential| -> Result<(), CommandError> {
+        let by = place.by();
+        let renewed = match keep_others {
+            true => store.renew_kind(name, &credential, until_ms, &by).await,
+            false => store.renew(name, &credential, until_ms, &by).await,
+        };
+        changed(name, renewed?)
+    };
+    let older = match (keep_others, certificate.certificate) {
+        (false, _) => "Its older tokens and certificates end",
+        (true, false) => "Its certificates stay good; its older tokens end",
+        (true, true) => "Its tokens stay good; its older certificates end",
+    };
+    let until = utc_stamp(until_ms);
+    let older = format!("{older} at {until}; see: access credentials {name}\n");
     if certificate.certificate {
-        let (issued, files) = issue(place, name, certificate)?;
-        let credential = of_certificate(&issued);
-        let renewed = store.renew(name, &credential, until_ms, &place.by()).await;
-        let renewed = renewed.map_err(CommandError::from).and_then(|done| changed(name, done));
-        return files.said_if(renewed, &issued);
+        let (issued, files) = issue(place, name, certificate).await?;
+        let renewed = renew(place.store().await?, of_certificate(&issued)).await;
+        let mut said = files.said_if(renewed, &issued)?;
+        said.note.push_str(&older);
+        return Ok(said);
     }
     let token = new_token();
     let (hash, kind) = (hash_token(&token), CredentialKind::Token);
-    let credential = NewCredential { hash, kind, valid_until_ms: None };
-    let note = format!(
-        "The new token of {name} follows, once. The old one is valid until {}.\n",
-        utc_stamp(until_ms)
-    );
+    let note = format!("The new token of {name} follows, once. {older}");
     let said = Said { answer: format!("{token}\n"), note, told: true };
-    let mut store = place.store_telling(&said).await?;
-    changed(name, store.renew(name, &credential, until_ms, &place.by()).await?)?;
+    let credential = NewCredential { hash, kind, valid_until_ms: None };
+    renew(place.store_telling(&said).await?, credential).await?;
     Ok(said)
+}
+
+/// What one name proves itself by, the oldest first.
+async fn credentials(place: Place<'_>, name: &str) -> Result<Said, CommandError> {
+    let identities = place.store().await?.identities().await?;
+    let revoked = identities.probes.get(name).map(|probe| probe.revoked);
+    let revoked = revoked.or(identities.callers.get(name).map(|caller| caller.revoked));
+    let revoked = revoked
+        .ok_or_else(|| refused(format!("nobody is named {name}; see: probe list, access list")))?;
+    let mut said = Said::default();
+    if revoked {
+        said.note = format!("{name} is revoked: none of these is good.\n");
+    }
+    let of = identities.credentials.iter().filter(|(_, credential)| credential.name == name);
+    let mut of: Vec<_> = of.collect();
+    of.sort_by_key(|(hash, credential)| (credential.made_at_ms, **hash));
+    for (hash, credential) in of {
+        let (id, kind) = (credential_id(hash), credential.kind.as_str());
+        let made = utc_stamp(credential.made_at_ms);
+        let not_after = credential.not_after_ms.map_or("-".to_owned(), utc_stamp);
+        let state = match credential.valid_until_ms {
+            Some(until_ms) if credential.is_over(place.now_ms) => {
+                format!("ended {}", utc_stamp(until_ms))
+            }
+            Some(until_ms) => format!("ends {}", utc_stamp(until_ms)),
+            None => "in force".to_owned(),
+        };
+        writeln!(said.answer, "{id}\t{kind}\t{made}\t{not_after}\t{state}").ok();
+    }
+    Ok(said)
+}
+
+/// Ends one credential by its id.
+async fn end(place: Place<'_>, id: &str) -> Result<Said, CommandError> {
+    let hex = |letter: char| letter.is_ascii_hexdigit();
+    let long_enough = id.len() >= CREDENTIAL_DIGITS_MIN && id.len() <= CREDENTIAL_DIGITS_MAX;
+    if !long_enough || !id.chars().all(hex) {
+        return Err(usage(format!(
+            "{id:?} is no id of a credential: {CREDENTIAL_DIGITS_MIN} to {CREDENTIAL_DIGITS_MAX} \
+             hexadecimal digits are wanted; see: access credentials NAME"
+        )));
+    }
+    let mut store = place.store().await?;
+    let identities = store.identities().await?;
+    let begins = id.to_ascii_lowercase();
+    let mut fits =
+        identities.credentials.iter().filter(|(hash, _)| credential_id(hash).starts_with(&begins));
+    let (hash, credential) = match (fits.next(), fits.next()) {
+        (Some(one), None) => one,
+        (None, _) => {
+            return Err(refused(format!(
+                "no credential's id begins with {id}; see: access credentials NAME"
+            )));
+        }
+        (Some(_), Some(_)) => {
+            return Err(refused(format!("several ids begin with {id}: give more of its digits")));
+        }
+    };
+    let (name, kind) = (&credential.name, credential.kind.as_str());
+    let what = format!("{kind} {} of {name}", credential_id(hash));
+    changed(&what, store.end_credential(hash, &place.by()).await?)?;
+    let mut note = format!("The {what} has ended; open calls with it are cut within seconds.\n");
+    let left = proofs(&store.identities().await?, name, place.now_ms);
+    writeln!(note, "What is left to {name}: {left}.").ok();
+    Ok(Said { note, ..Said::default() })
 }
 
 async fn revoke(place: Place<'_>, name: &str, probe: bool) -> Result<Said, CommandError> {

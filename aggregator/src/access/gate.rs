@@ -122,7 +122,11 @@ impl Gate {
         let now = || judge(&self.inner.ledger.identities(), now_unix_ms());
         match now() {
             Err(Refused {
-                refusal: Refusal::UnknownToken | Refusal::UnknownName | Refusal::UnknownTicket,
+                refusal:
+                    Refusal::UnknownToken
+                    | Refusal::UnknownName
+                    | Refusal::UnknownTicket
+                    | Refusal::UnknownCertificate,
                 ..
             }) => {
                 self.refresh().await;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use x509_parser::extensions::GeneralName;
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::prelude::{FromDer, X509Certificate, X509Name};
 
 use super::limits::REFUSALS_PER_CONNECTION_MAX;
 use super::tokens::check_name;
@@ -18,12 +18,16 @@ pub struct PeerCertificate {
     pub name: Option<String>,
     /// The hash of its DER form.
     pub fingerprint: [u8; 32],
+    /// Who signed it, and whatever else was shown with it: hashes of their names as they stand in
+    /// the certificates. The handshake took these for the names of who signed.
+    pub issuers: Vec<[u8; 32]>,
     /// Unix milliseconds.
     pub not_after_ms: i64,
 }
 
 impl PeerCertificate {
-    /// Reads a certificate in DER form; `None`: it is none.
+    /// Reads a certificate in DER form, without those that may be shown with it; `None`: it is
+    /// none.
     ///
     /// The name is its one DNS name, or its one common name where it has no DNS name at all. One
     /// with several names nobody: who would have to guess has been fooled before.
@@ -48,8 +52,34 @@ impl PeerCertificate {
             _ => None,
         };
         let not_after_ms = certificate.validity().not_after.timestamp().saturating_mul(1000);
-        Some(Self { name, fingerprint: fingerprint(der), not_after_ms })
+        let issuers = vec![hash_of(certificate.issuer())];
+        Some(Self { name, fingerprint: fingerprint(der), issuers, not_after_ms })
     }
+
+    /// Reads a chain as a handshake shows it, the certificate itself first; `None`: there is none.
+    /// Where something of it cannot be read it names nobody.
+    pub(super) fn read_chain(chain: &[impl AsRef<[u8]>]) -> Option<Self> {
+        let (first, others) = chain.split_first()?;
+        let first = first.as_ref();
+        let read = || {
+            let mut read = Self::read(first)?;
+            for other in others {
+                let (_, other) = X509Certificate::from_der(other.as_ref()).ok()?;
+                read.issuers.push(hash_of(other.issuer()));
+            }
+            Some(read)
+        };
+        let unreadable = || {
+            let (fingerprint, issuers) = (fingerprint(first), Vec::new());
+            Self { name: None, fingerprint, issuers, not_after_ms: 0 }
+        };
+        Some(read().unwrap_or_else(unreadable))
+    }
+}
+
+/// What is stored of the name of an authority.
+pub(super) fn hash_of(name: &X509Name<'_>) -> [u8; 32] {
+    *blake3::hash(name.as_raw()).as_bytes()
 }
 
 /// What is stored of a certificate, and what tells two apart.
@@ -144,6 +174,20 @@ mod tests {
         ] {
             assert_eq!(name(dns, common), None, "{dns:?} {common:?}");
         }
+    }
+
+    #[test]
+    fn whoever_signed_anything_of_a_chain_is_known_or_it_names_nobody() {
+        let issuer_of = |der: &[u8]| PeerCertificate::read(der).unwrap().issuers[0];
+        let (leaf, between) = (certificate(&["alpha"], &["alpha"]), certificate(&[], &["between"]));
+        let chain = [leaf.clone(), between.clone()];
+        let read = PeerCertificate::read_chain(&chain).unwrap();
+        assert_eq!(read.name.as_deref(), Some("alpha"));
+        assert_eq!(read.issuers, [issuer_of(&leaf), issuer_of(&between)]);
+        for odd in [[leaf, b"nonsense".to_vec()], [b"nonsense".to_vec(), between]] {
+            assert_eq!(PeerCertificate::read_chain(&odd).unwrap().name, None);
+        }
+        assert_eq!(PeerCertificate::read_chain(&[] as &[Vec<u8>]), None);
     }
 
     static GOOD: LazyLock<Vec<u8>> = LazyLock::new(|| certificate(&["alpha"], &["alpha"]));

@@ -77,6 +77,8 @@ refusals! {
     EndedToken = "ended-token",
     /// The certificate was replaced, and its time is over.
     EndedCertificate = "ended-certificate",
+    /// The certificate is of the built-in authority and not on record as this name's.
+    UnknownCertificate = "unknown-certificate",
     /// The certificate ran out while its connection lasted.
     ExpiredCertificate = "expired-certificate",
     /// The certificate names nobody, or several.
@@ -222,12 +224,21 @@ fn by_certificate<'a>(
     if shown.not_after_ms <= now_ms {
         return Err(Refused::of(Refusal::ExpiredCertificate, name));
     }
-    // Certificates of another authority are not among them: that authority answers for them.
     let credential = identities.credential(&shown.fingerprint);
-    if credential.is_some_and(|known| over(known.valid_until_ms, now_ms)) {
-        return Err(Refused::of(Refusal::EndedCertificate, name));
+    match credential.filter(|known| known.kind == CredentialKind::Certificate) {
+        Some(known) if over(known.valid_until_ms, now_ms) => {
+            Err(Refused::of(Refusal::EndedCertificate, name))
+        }
+        Some(known) if known.name == name => Ok(name),
+        Some(_) => Err(Refused::of(Refusal::UnknownCertificate, name)),
+        // A record that was deleted, or is younger than the backup that was restored: whether it
+        // ended nobody knows here.
+        None if shown.issuers.iter().any(|issuer| identities.authorities.contains(issuer)) => {
+            Err(Refused::of(Refusal::UnknownCertificate, name))
+        }
+        // Another authority answers for its certificates itself.
+        None => Ok(name),
     }
-    Ok(name)
 }
 
 /// Whether one of this role may do what is asked for.

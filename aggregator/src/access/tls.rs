@@ -224,14 +224,7 @@ impl Tls {
 
 /// What a finished handshake showed of the client.
 pub(crate) fn peer_certificate(session: &rustls::ServerConnection) -> Option<PeerCertificate> {
-    let first = session.peer_certificates().and_then(|chain| chain.first())?;
-    // What cannot be read here names nobody, and is refused for that.
-    let unreadable = || PeerCertificate {
-        name: None,
-        fingerprint: super::peer::fingerprint(first),
-        not_after_ms: 0,
-    };
-    Some(PeerCertificate::read(first).unwrap_or_else(unreadable))
+    PeerCertificate::read_chain(session.peer_certificates()?)
 }
 
 /// Why a handshake failed.

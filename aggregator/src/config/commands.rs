@@ -43,15 +43,23 @@ pub enum ProbeCommand {
     },
     /// List the enrolled probes: name, state, since when, subnets, proofs
     List,
-    /// Give a probe a new token and print it; the old one stays valid for a while
+    /// Give a probe a new token and print it; everything it had before, tokens and certificates,
+    /// ends after a while
+    ///
+    /// Certificates of an authority of your own are not on record here and stay good: revoke the
+    /// probe, or have that authority end them.
     Rotate {
         /// Which
         name: String,
-        /// For so long
+        /// After so long; 0 where one was stolen. Tickets end at once
         #[arg(long, value_name = "S", default_value_t = 86_400,
             value_parser = clap::value_parser!(u32).range(0..=2_592_000))]
         overlap_s: u32,
-        /// A certificate instead; the old ones of the built-in authority end likewise.
+        /// Let its certificates stay good beside the new token, or its tokens beside the new
+        /// certificate
+        #[arg(long)]
+        keep_others: bool,
+        /// A certificate instead.
         #[command(flatten)]
         certificate: CertificateArgs,
     },
@@ -104,14 +112,22 @@ pub enum AccessCommand {
     },
     /// List readers and admins: name, role, state, since when, proofs
     List,
-    /// Give one of them a new token and print it; the old one stays valid for a while
+    /// Give one of them a new token and print it; everything they had before, tokens and
+    /// certificates, ends after a while
+    ///
+    /// Certificates of an authority of your own are not on record here and stay good: revoke the
+    /// name, or have that authority end them.
     Rotate {
         /// Whom
         name: String,
-        /// For so long
+        /// After so long; 0 where one was stolen
         #[arg(long, value_name = "S", default_value_t = 86_400,
             value_parser = clap::value_parser!(u32).range(0..=2_592_000))]
         overlap_s: u32,
+        /// Let their certificates stay good beside the new token, or their tokens beside the new
+        /// certificate
+        #[arg(long)]
+        keep_others: bool,
         /// A certificate instead.
         #[command(flatten)]
         certificate: CertificateArgs,
@@ -120,6 +136,19 @@ pub enum AccessCommand {
     Revoke {
         /// Whom
         name: String,
+    },
+    /// List what one name, of a probe, too, proves itself by: id, kind, made when, good until at
+    /// most, and whether and when it ends or has ended
+    ///
+    /// Certificates of an authority of your own are not on record here.
+    Credentials {
+        /// Whose
+        name: String,
+    },
+    /// End one token, certificate or ticket, for good; open calls with it are cut within seconds
+    End {
+        /// Its id, or the beginning of it where one fits; see: credentials
+        id: String,
     },
     /// Print the trail, newest first: when, who, what, whom, how often, the rest
     Audit {

@@ -25,6 +25,7 @@ pub(super) enum AccessRequest {
         name: String,
         credential: NewCredential,
         until_ms: i64,
+        keep_others: bool,
         by: By,
         answer: Answer<Changed>,
     },
@@ -79,7 +80,8 @@ impl Ledger {
         self.ask(|answer| AccessRequest::Enrol(identity, by, answer)).await
     }
 
-    /// Gives a new proof; older ones of its kind end at `until_ms` at the latest.
+    /// Gives a new proof; older ones end at `until_ms` at the latest, but for those of other kinds
+    /// where they are to be kept.
     ///
     /// # Errors
     /// See [`Ledger::enrol`].
@@ -88,10 +90,18 @@ impl Ledger {
         name: String,
         credential: NewCredential,
         until_ms: i64,
+        keep_others: bool,
         by: By,
     ) -> Result<Changed, AccessError> {
-        let request = |answer| AccessRequest::Renew { name, credential, until_ms, by, answer };
-        self.ask(request).await
+        self.ask(|answer| AccessRequest::Renew {
+            name,
+            credential,
+            until_ms,
+            keep_others,
+            by,
+            answer,
+        })
+        .await
     }
 
     /// Exchanges a ticket for a token, both by their hashes; answers whose ticket it is or was.

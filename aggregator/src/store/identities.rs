@@ -1,13 +1,19 @@
 //! Who may speak, by what proof, and the trail of what was done about it, in the embedded store.
 //!
-//! Owns the tables `probe`, `caller`, `credential` and `audit`. What changes an identity writes its
-//! line of the trail in the same transaction: it is done and noted, or neither. Refuses to judge:
-//! whether a proof is good now is decided in `access`.
+//! Owns the tables `probe`, `caller`, `credential`, `authority` and `audit`. What changes an identity
+//! writes its line of the trail in the same transaction: it is done and noted, or neither. Refuses
+//! to judge: whether a proof is good now is decided in `access`.
 
-use std::collections::{BTreeMap, HashMap};
+mod credentials;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{Connection, Row};
+
+pub(super) use credentials::SCHEMA_AUTHORITIES;
+pub use credentials::{Credential, CredentialKind, NewCredential, credential_id};
+use credentials::{Ends, add_credential, end_at, end_older, read_authority, read_credential};
 
 use super::damage::vital;
 use super::place::deliver;
@@ -55,9 +61,6 @@ const REFUSALS_KEPT: u32 = 50_000;
 pub const REFUSED: &str = "refused: ";
 /// The trail is cut back once in so many lines: counting them takes some milliseconds.
 const CUT_EVERY: i64 = 512;
-/// A credential that ended so long ago tells nobody anything any more.
-const ENDED_KEPT_MS: i64 = 90 * 86_400_000;
-
 /// What an identity may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Role {
@@ -79,70 +82,6 @@ impl Role {
             Self::Admin => "admin",
         }
     }
-}
-
-/// What a credential is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CredentialKind {
-    /// A random text, of which the hash is kept.
-    Token,
-    /// A certificate that the built-in authority issued, by the hash of its DER form.
-    Certificate,
-    /// A text that is exchanged for a token, once.
-    Ticket,
-}
-
-impl CredentialKind {
-    const fn code(self) -> i64 {
-        match self {
-            Self::Token => 1,
-            Self::Certificate => 2,
-            Self::Ticket => 3,
-        }
-    }
-
-    const fn from_code(code: i64) -> Option<Self> {
-        match code {
-            1 => Some(Self::Token),
-            2 => Some(Self::Certificate),
-            3 => Some(Self::Ticket),
-            _ => None,
-        }
-    }
-
-    /// Its stable name.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Token => "token",
-            Self::Certificate => "certificate",
-            Self::Ticket => "ticket",
-        }
-    }
-}
-
-/// What is kept of a proof.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Credential {
-    /// Whose it is.
-    pub name: String,
-    /// What it is.
-    pub kind: CredentialKind,
-    /// Unix milliseconds.
-    pub made_at_ms: i64,
-    /// From then on it proves nothing; `None`: valid until revoked. Unix milliseconds.
-    pub valid_until_ms: Option<i64>,
-}
-
-/// A credential that is new.
-#[derive(Clone, Copy)]
-pub struct NewCredential {
-    /// Of the token, the ticket or the certificate.
-    pub hash: [u8; 32],
-    /// What it is.
-    pub kind: CredentialKind,
-    /// See [`Credential::valid_until_ms`].
-    pub valid_until_ms: Option<i64>,
 }
 
 /// Someone who reads or administers.
@@ -180,6 +119,9 @@ pub struct Identities {
     pub callers: BTreeMap<String, CallerRecord>,
     /// By hash. For proofs shown by strangers see [`Identities::credential`].
     pub credentials: HashMap<[u8; 32], Credential>,
+    /// The built-in authorities whose certificates are on record one by one, by the hash of the
+    /// name that stands in what they issued.
+    pub authorities: BTreeSet<[u8; 32]>,
 }
 
 impl Identities {
@@ -234,6 +176,10 @@ pub enum Changed {
     Revoked,
     /// The ticket was used, has ended, or never was.
     NoSuchTicket,
+    /// There is no such credential.
+    NoSuchCredential,
+    /// It has ended before.
+    Over,
 }
 
 /// The verbs that concern identities. As with [`super::Store`], what a call that returned `Ok`
@@ -245,6 +191,12 @@ pub trait IdentityStore: Send {
     /// Whether another process has written since the last time this was asked.
     fn written_by_others(&mut self) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
+    /// Notes a built-in authority: of what it issued only certificates on record pass from then on.
+    fn add_authority(
+        &mut self,
+        authority: &[u8; 32],
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
     /// Enrols; answers whether the name was free.
     fn enrol(
         &mut self,
@@ -252,12 +204,30 @@ pub trait IdentityStore: Send {
         by: &By,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// Gives a new proof. Older ones of the same kind end at `others_until_ms` at the latest.
+    /// Gives a new proof. Older ones, of whatever kind, end at `others_until_ms` at the latest, and
+    /// tickets at once.
     fn renew(
         &mut self,
         name: &str,
         credential: &NewCredential,
         others_until_ms: i64,
+        by: &By,
+    ) -> impl Future<Output = Result<Changed, StoreError>> + Send;
+
+    /// As [`IdentityStore::renew`], but certificates stay beside a new token, and tokens beside a
+    /// new certificate.
+    fn renew_kind(
+        &mut self,
+        name: &str,
+        credential: &NewCredential,
+        others_until_ms: i64,
+        by: &By,
+    ) -> impl Future<Output = Result<Changed, StoreError>> + Send;
+
+    /// Ends one credential now, by its hash.
+    fn end_credential(
+        &mut self,
+        hash: &[u8; 32],
         by: &By,
     ) -> impl Future<Output = Result<Changed, StoreError>> + Send;
 
@@ -328,14 +298,6 @@ fn read_caller(row: &SqliteRow) -> Result<CallerRecord, StoreError> {
     Ok(CallerRecord { name, role, enrolled_at_ms, revoked })
 }
 
-fn read_credential(row: &SqliteRow) -> Result<([u8; 32], Credential), StoreError> {
-    let damaged = || StoreError::Damaged("a credential that is none".to_owned());
-    let hash = row.get::<&[u8], _>(0).try_into().map_err(|_| damaged())?;
-    let kind = CredentialKind::from_code(row.get(2)).ok_or_else(damaged)?;
-    let (made_at_ms, valid_until_ms) = (row.get(3), row.get(4));
-    Ok((hash, Credential { name: row.get(1), kind, made_at_ms, valid_until_ms }))
-}
-
 fn read_line(row: &SqliteRow) -> AuditRecord {
     let unsigned = |index| u64::try_from(row.get::<i64, _>(index)).unwrap_or(0);
     AuditRecord {
@@ -356,27 +318,6 @@ async fn standing(connection: &mut SqliteConnection, name: &str) -> sqlx::Result
     let revoked: Option<i64> =
         sqlx::query_scalar(select).bind(name).fetch_optional(connection).await?;
     Ok(revoked.map(|revoked| revoked != 0))
-}
-
-async fn add_credential(
-    connection: &mut SqliteConnection,
-    name: &str,
-    credential: &NewCredential,
-    now_ms: i64,
-) -> sqlx::Result<()> {
-    sqlx::query("INSERT INTO credential VALUES (?, ?, ?, ?, ?)")
-        .bind(credential.hash.as_slice())
-        .bind(name)
-        .bind(credential.kind.code())
-        .bind(now_ms)
-        .bind(credential.valid_until_ms)
-        .execute(&mut *connection)
-        .await?;
-    sqlx::query("DELETE FROM credential WHERE valid_until_ms < ?")
-        .bind(now_ms.saturating_sub(ENDED_KEPT_MS))
-        .execute(connection)
-        .await?;
-    Ok(())
 }
 
 async fn add_line(connection: &mut SqliteConnection, line: &AuditRecord) -> sqlx::Result<()> {
@@ -476,6 +417,37 @@ impl SqliteStore {
         Ok(probes.into_iter().find(|probe| probe.name == name))
     }
 
+    async fn rotate(
+        &mut self,
+        name: &str,
+        credential: &NewCredential,
+        ends: Ends,
+        others_until_ms: i64,
+        by: &By,
+    ) -> Result<Changed, StoreError> {
+        let mut transaction = self.opened.begin(&mut self.connection).await?;
+        match standing(&mut transaction, name).await? {
+            None => return Ok(Changed::NoSuchName),
+            Some(true) => return Ok(Changed::Revoked),
+            Some(false) => {}
+        }
+        let (what, times) = ((credential.kind, ends), (others_until_ms, by.now_ms));
+        let ended = end_older(&mut transaction, name, what, times).await?;
+        add_credential(&mut transaction, name, credential, by.now_ms).await?;
+        let overlap_s = others_until_ms.saturating_sub(by.now_ms).max(0) / 1000;
+        let (kind, id) = (credential.kind.as_str(), credential_id(&credential.hash));
+        let older = match ended.as_slice() {
+            [] => "no older one ends".to_owned(),
+            ended => format!("within {overlap_s} s end: {}", ended.join(", ")),
+        };
+        let kept = if ends == Ends::SameKind { "; other kinds stay" } else { "" };
+        let detail = format!("new {kind} {id}; {older}{kept}");
+        add_line(&mut transaction, &line(by, "rotate", name, detail)).await?;
+        deliver(&mut self.delivery)?;
+        self.opened.commit(transaction).await?;
+        Ok(Changed::Done)
+    }
+
     /// Ends a transaction that was begun by hand: with a commit if its work was done.
     async fn end<T>(&mut self, done: Result<T, StoreError>) -> Result<T, StoreError> {
         let how = if done.is_ok() { "COMMIT" } else { "ROLLBACK" };
@@ -512,12 +484,16 @@ impl IdentityStore for SqliteStore {
         let probes = sqlx::query(PROBE_COLUMNS).fetch_all(&mut *transaction).await;
         let select = "SELECT name, role, enrolled_at_ms, revoked FROM caller";
         let callers = sqlx::query(select).fetch_all(&mut *transaction).await;
-        let select = "SELECT hash, name, kind, made_at_ms, valid_until_ms FROM credential";
+        let select =
+            "SELECT hash, name, kind, made_at_ms, valid_until_ms, not_after_ms FROM credential";
         let credentials = sqlx::query(select).fetch_all(&mut *transaction).await;
+        let select = "SELECT hash FROM authority";
+        let authorities = sqlx::query(select).fetch_all(&mut *transaction).await;
         // Before the end of the transaction, which a damaged page may stand in the way of.
         let probes = vital(probes, "the names of probes")?;
         let callers = vital(callers, "the names of readers and admins")?;
         let credentials = vital(credentials, "the hashes of tokens and certificates")?;
+        let authorities = vital(authorities, "the built-in authorities")?;
         transaction.commit().await?;
         let probes = probes.iter().map(read_probe).map(|probe| (probe.name.clone(), probe));
         let callers = callers
@@ -525,13 +501,23 @@ impl IdentityStore for SqliteStore {
             .map(|row| read_caller(row).map(|caller| (caller.name.clone(), caller)))
             .collect::<Result<_, _>>()?;
         let credentials = credentials.iter().map(read_credential).collect::<Result<_, _>>()?;
-        Ok(Identities { probes: probes.collect(), callers, credentials })
+        let authorities = authorities.iter().map(read_authority).collect::<Result<_, _>>()?;
+        Ok(Identities { probes: probes.collect(), callers, credentials, authorities })
     }
 
     async fn written_by_others(&mut self) -> Result<bool, StoreError> {
         let version: i64 =
             sqlx::query_scalar("PRAGMA data_version").fetch_one(&mut self.connection).await?;
         Ok(self.data_version.replace(version) != Some(version))
+    }
+
+    async fn add_authority(&mut self, authority: &[u8; 32]) -> Result<(), StoreError> {
+        let mut transaction = self.opened.begin(&mut self.connection).await?;
+        sqlx::query("INSERT OR IGNORE INTO authority VALUES (?)")
+            .bind(authority.as_slice())
+            .execute(&mut *transaction)
+            .await?;
+        self.opened.commit(transaction).await
     }
 
     async fn enrol(&mut self, identity: &NewIdentity, by: &By) -> Result<bool, StoreError> {
@@ -565,26 +551,34 @@ impl IdentityStore for SqliteStore {
         others_until_ms: i64,
         by: &By,
     ) -> Result<Changed, StoreError> {
+        self.rotate(name, credential, Ends::All, others_until_ms, by).await
+    }
+
+    async fn renew_kind(
+        &mut self,
+        name: &str,
+        credential: &NewCredential,
+        others_until_ms: i64,
+        by: &By,
+    ) -> Result<Changed, StoreError> {
+        self.rotate(name, credential, Ends::SameKind, others_until_ms, by).await
+    }
+
+    async fn end_credential(&mut self, hash: &[u8; 32], by: &By) -> Result<Changed, StoreError> {
         let mut transaction = self.opened.begin(&mut self.connection).await?;
-        match standing(&mut transaction, name).await? {
-            None => return Ok(Changed::NoSuchName),
-            Some(true) => return Ok(Changed::Revoked),
-            Some(false) => {}
+        let select = "SELECT hash, name, kind, made_at_ms, valid_until_ms, not_after_ms
+             FROM credential WHERE hash = ?";
+        let row =
+            sqlx::query(select).bind(hash.as_slice()).fetch_optional(&mut *transaction).await?;
+        let Some((_, credential)) = row.as_ref().map(read_credential).transpose()? else {
+            return Ok(Changed::NoSuchCredential);
+        };
+        if credential.is_over(by.now_ms) {
+            return Ok(Changed::Over);
         }
-        let update = "UPDATE credential SET valid_until_ms = ?1 WHERE name = ?2 AND kind = ?3
-             AND (valid_until_ms IS NULL OR valid_until_ms > ?1)";
-        sqlx::query(update)
-            .bind(others_until_ms)
-            .bind(name)
-            .bind(credential.kind.code())
-            .execute(&mut *transaction)
-            .await?;
-        add_credential(&mut transaction, name, credential, by.now_ms).await?;
-        let overlap_s = others_until_ms.saturating_sub(by.now_ms).max(0) / 1000;
-        let kind = credential.kind.as_str();
-        let detail = format!("new {kind}; older ones end within {overlap_s} s");
-        add_line(&mut transaction, &line(by, "rotate", name, detail)).await?;
-        deliver(&mut self.delivery)?;
+        end_at(&mut transaction, hash, by.now_ms).await?;
+        let detail = format!("{} {}", credential.kind.as_str(), credential_id(hash));
+        add_line(&mut transaction, &line(by, "end", &credential.name, detail)).await?;
         self.opened.commit(transaction).await?;
         Ok(Changed::Done)
     }
@@ -611,11 +605,7 @@ impl IdentityStore for SqliteStore {
             return Ok((Changed::Revoked, Some(name)));
         }
         // Not deleted: whoever comes with it again is to be known by name in the trail.
-        sqlx::query("UPDATE credential SET valid_until_ms = ? WHERE hash = ?")
-            .bind(by.now_ms)
-            .bind(ticket.as_slice())
-            .execute(&mut *transaction)
-            .await?;
+        end_at(&mut transaction, ticket, by.now_ms).await?;
         let (kind, valid_until_ms) = (CredentialKind::Token, None);
         let credential = NewCredential { hash: *token, kind, valid_until_ms };
         add_credential(&mut transaction, &name, &credential, by.now_ms).await?;

@@ -3,15 +3,20 @@
 //! Owns the schema and what each version added. A version that was released is never changed: what
 //! comes later is a version of its own.
 
-use super::identities::SCHEMA_ACCESS;
+use super::identities::{SCHEMA_ACCESS, SCHEMA_AUTHORITIES};
 use super::ids::SCHEMA_IDS;
 
 /// Of the tables below.
-pub(super) const SCHEMA_VERSION: i64 = 5;
+pub(super) const SCHEMA_VERSION: i64 = 6;
 
 /// What each version after the first added.
-pub(super) const ADDED: [(i64, &str); 4] =
-    [(2, SCHEMA_GAPS), (3, SCHEMA_LEDGER), (4, SCHEMA_ACCESS), (PACKED_IDS, SCHEMA_IDS)];
+pub(super) const ADDED: [(i64, &str); 5] = [
+    (2, SCHEMA_GAPS),
+    (3, SCHEMA_LEDGER),
+    (4, SCHEMA_ACCESS),
+    (PACKED_IDS, SCHEMA_IDS),
+    (6, SCHEMA_AUTHORITIES),
+];
 
 /// The version that took the ids out of their rows.
 pub(super) const PACKED_IDS: i64 = 5;

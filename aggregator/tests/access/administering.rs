@@ -13,8 +13,8 @@ struct Desk {
 
 impl Desk {
     async fn open(host: &Host, aggregator: &Aggregator) -> Self {
-        let caller = aggregator.tls_caller(host).with(&host.client("boss"));
-        host.enrol_with("boss", Role::Admin, &[], None).await;
+        let boss = host.enrol_by_certificate("boss", Role::Admin).await;
+        let caller = aggregator.tls_caller(host).with(&boss);
         let client = caller.admin().await;
         Self { caller, client }
     }
@@ -26,7 +26,8 @@ impl Desk {
     }
 
     async fn rotate(&mut self, name: &str, overlap_s: u32) -> Result<String, Status> {
-        let request = v1::RotateProbeRequest { name: name.to_owned(), overlap_s };
+        let request =
+            v1::RotateProbeRequest { name: name.to_owned(), overlap_s, ..Default::default() };
         Ok(self.client.rotate_probe(self.caller.request(request)).await?.into_inner().token)
     }
 

@@ -114,7 +114,7 @@ async fn http_stands_behind_the_same_gate() {
     assert_eq!(get("/", bearer(&probe)).await.0, 403);
     assert_eq!(get("/", bearer(&reader)).await.0, 200);
     assert_eq!(get("/", basic(&reader)).await.0, 200);
-    let eye = host.client("eye");
+    let eye = host.also_by_certificate("eye").await;
     let ca = &host.authority.ca_pem;
     let stream = tls_stream(aggregator.http, ca, Some(&eye), b"http/1.1").await.unwrap();
     assert_eq!(http_get(stream, "/", None).await.0, 200);

@@ -2,16 +2,23 @@
 //! right reason, and without a word that helps whoever tries.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
+use sqlx::Connection;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use tonic::{Code, Status};
-use uptime_aggregator::access::authority::{Authority, Subject};
+use uptime_aggregator::access::authority::{Authority, Issued, Subject};
 use uptime_aggregator::access::{Refusal, hash_token, new_token};
 use uptime_aggregator::clock::now_unix_ms;
-use uptime_aggregator::store::{CredentialKind, IdentityStore, NewCredential, Role};
+use uptime_aggregator::config::SettingArgs;
+use uptime_aggregator::store::{
+    By, CredentialKind, IdentityStore, NewCredential, NewIdentity, Role, STORE_FILE_NAME,
+    SqliteStore,
+};
 use uptime_proto::v1::{self, RefusalReason, ReportStatus};
 
 use super::reports::{ids, market, report};
-use super::support::{Aggregator, Caller, Host, issue};
+use super::support::{Aggregator, Caller, Host, certificate_of, issue};
 
 /// Refusals by reason and subject as the trail has them.
 fn refusals(trail: &[uptime_aggregator::store::AuditRecord]) -> BTreeSet<(String, String)> {
@@ -44,6 +51,8 @@ async fn proofs_that_are_none_are_refused_alike_and_told_apart_in_the_trail() {
     let stolen = host.enrol("alpha", Role::Probe).await;
     let alpha = host.rotate("alpha", 0).await;
     host.revoke("gone").await;
+    let alpha_cert = host.also_by_certificate("alpha").await;
+    let beta_cert = host.also_by_certificate("beta").await;
     let aggregator = Aggregator::start(host.with_tls()).await;
     let caller = || aggregator.tls_caller(&host);
     let odd = Subject::Server(vec!["alpha".to_owned(), "beta".to_owned()]);
@@ -54,11 +63,14 @@ async fn proofs_that_are_none_are_refused_alike_and_told_apart_in_the_trail() {
         (caller().token("x y"), noted(Refusal::UnknownToken, "")),
         (caller().token(&stolen), noted(Refusal::EndedToken, "alpha")),
         (caller().token(&gone), noted(Refusal::Revoked, "gone")),
-        (caller().with(&host.client("gone")), noted(Refusal::Revoked, "gone")),
-        (caller().with(&host.client("nobody")), noted(Refusal::UnknownName, "nobody")),
-        (caller().with(&host.client("alpha")).token(&beta), noted(Refusal::Mismatch, "beta")),
-        (caller().with(&host.client("beta")).token(&alpha), noted(Refusal::Mismatch, "alpha")),
-        (caller().with(&host.client("alpha")).token(&stolen), noted(Refusal::EndedToken, "alpha")),
+        (caller().with(&host.client("alpha")), noted(Refusal::UnknownCertificate, "alpha")),
+        (
+            caller().with(&host.client("alpha")).token(&alpha),
+            noted(Refusal::UnknownCertificate, "alpha"),
+        ),
+        (caller().with(&alpha_cert).token(&beta), noted(Refusal::Mismatch, "beta")),
+        (caller().with(&beta_cert).token(&alpha), noted(Refusal::Mismatch, "alpha")),
+        (caller().with(&alpha_cert).token(&stolen), noted(Refusal::EndedToken, "alpha")),
     ];
     let mut wanted = BTreeSet::new();
     let mut messages = BTreeSet::new();
@@ -72,8 +84,8 @@ async fn proofs_that_are_none_are_refused_alike_and_told_apart_in_the_trail() {
     // Those who prove who they are are let in, by one proof, the other, or both.
     for caller in [
         caller().token(&alpha),
-        caller().with(&host.client("alpha")),
-        caller().with(&host.client("alpha")).token(&alpha),
+        caller().with(&alpha_cert),
+        caller().with(&alpha_cert).token(&alpha),
         caller().token(&beta),
     ] {
         caller.submit(Vec::new()).await.unwrap();
@@ -88,7 +100,7 @@ async fn proofs_that_are_none_are_refused_alike_and_told_apart_in_the_trail() {
 #[tokio::test]
 async fn certificates_that_are_none_end_the_handshake() {
     let host = Host::new();
-    host.enrol("alpha", Role::Probe).await;
+    let good = host.enrol_by_certificate("alpha", Role::Probe).await;
     let aggregator = Aggregator::start(host.with_tls()).await;
     let elsewhere = tempfile::tempdir().unwrap();
     let stranger = Authority::create(elsewhere.path(), now_unix_ms()).unwrap();
@@ -106,8 +118,7 @@ async fn certificates_that_are_none_end_the_handshake() {
         );
     }
     // A good one right after is let in.
-    let caller = aggregator.tls_caller(&host).with(&host.client("alpha"));
-    caller.submit(Vec::new()).await.unwrap();
+    aggregator.tls_caller(&host).with(&good).submit(Vec::new()).await.unwrap();
     aggregator.stop().await;
     let wanted = [Refusal::WrongAuthority, Refusal::OutdatedCertificate, Refusal::EarlyCertificate];
     let wanted = wanted.map(|refusal| noted(refusal, ""));
@@ -117,23 +128,116 @@ async fn certificates_that_are_none_end_the_handshake() {
 #[tokio::test]
 async fn a_certificate_that_was_replaced_is_as_good_as_none() {
     let host = Host::new();
-    let credential = |issued: &uptime_aggregator::access::authority::Issued| NewCredential {
-        hash: issued.fingerprint,
-        kind: CredentialKind::Certificate,
-        valid_until_ms: Some(issued.not_after_ms),
-    };
-    let (older, newer) = (host.client("alpha"), host.client("alpha"));
-    host.enrol_with("alpha", Role::Probe, &[], Some(credential(&older))).await;
+    let older = host.enrol_by_certificate("alpha", Role::Probe).await;
+    let newer = host.client("alpha");
     let aggregator = Aggregator::start(host.with_tls()).await;
     let caller = |issued| aggregator.tls_caller(&host).with(issued);
     caller(&older).submit(Vec::new()).await.unwrap();
     let by = Host::by();
-    let renewed = host.store().await.renew("alpha", &credential(&newer), by.now_ms, &by).await;
-    renewed.unwrap();
+    let renewed = certificate_of(&newer);
+    host.store().await.renew("alpha", &renewed, by.now_ms, &by).await.unwrap();
     caller(&newer).submit(Vec::new()).await.unwrap();
     // It is refused as soon as the change was read, which the sweep does every two seconds.
     aggregator.ledger.refresh_identities().await;
     says_nothing(&caller(&older).submit(Vec::new()).await.unwrap_err());
+    aggregator.stop().await;
+    let wanted = BTreeSet::from([noted(Refusal::EndedCertificate, "alpha")]);
+    assert_eq!(refusals(&host.trail().await), wanted);
+}
+
+async fn forget_authorities(data_dir: &Path) {
+    let file = data_dir.join(STORE_FILE_NAME);
+    let options = SqliteConnectOptions::new().filename(file);
+    let mut connection = SqliteConnection::connect_with(&options).await.unwrap();
+    sqlx::raw_sql("DELETE FROM authority").execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+}
+
+/// Those of another authority pass by name: it answers for them.
+#[tokio::test]
+async fn of_the_built_in_authority_only_what_is_on_record_passes() {
+    let host = Host::new();
+    host.enrol_with("boss", Role::Admin, &[], None).await;
+    let on_record = host.enrol_by_certificate("alpha", Role::Probe).await;
+    let elsewhere = tempfile::tempdir().unwrap();
+    let other = Authority::create(elsewhere.path(), now_unix_ms()).unwrap();
+    let both = host.path("both.pem");
+    std::fs::write(&both, format!("{}{}", host.authority.ca_pem, other.ca_pem)).unwrap();
+    let settings = |data_dir: &Path| SettingArgs {
+        client_ca_file: Some(both.display().to_string()),
+        data_dir: Some(data_dir.display().to_string()),
+        ..host.with_tls()
+    };
+    let aggregator = Aggregator::start(settings(host.directory.path())).await;
+    let caller = |issued: &Issued| aggregator.tls_caller(&host).with(issued);
+    caller(&on_record).submit(Vec::new()).await.unwrap();
+    caller(&issue(&other, "alpha", 0)).submit(Vec::new()).await.unwrap();
+    caller(&issue(&other, "boss", 0)).audit().await.unwrap();
+    says_nothing(&caller(&host.client("alpha")).submit(Vec::new()).await.unwrap_err());
+    says_nothing(&caller(&host.client("boss")).audit().await.unwrap_err());
+    aggregator.stop().await;
+    let mut wanted = BTreeSet::from([
+        noted(Refusal::UnknownCertificate, "alpha"),
+        noted(Refusal::UnknownCertificate, "boss"),
+    ]);
+    assert_eq!(refusals(&host.trail().await), wanted);
+
+    // A restored backup of before knows the authority, and of its certificates those on record
+    // then. Its folder need not be there.
+    let backup = host.path("backup");
+    let (data_dir, now_ms) = (host.directory.path(), now_unix_ms());
+    uptime_aggregator::upkeep::backup(data_dir, &backup, None, now_ms).await.unwrap();
+    let later = host.enrol_by_certificate("gamma", Role::Probe).await;
+    let again = host.also_by_certificate("alpha").await;
+    let restored = tempfile::tempdir().unwrap();
+    uptime_aggregator::upkeep::restore(&backup, restored.path()).await.unwrap();
+    let aggregator = Aggregator::start(settings(restored.path())).await;
+    let caller = |issued: &Issued| aggregator.tls_caller(&host).with(issued);
+    caller(&on_record).submit(Vec::new()).await.unwrap();
+    caller(&issue(&other, "boss", 0)).audit().await.unwrap();
+    says_nothing(&caller(&later).submit(Vec::new()).await.unwrap_err());
+    says_nothing(&caller(&again).submit(Vec::new()).await.unwrap_err());
+    aggregator.stop().await;
+    // One of an older version does not say of which authority what it has on record is: then those
+    // that are named as built-in ones are taken for such.
+    forget_authorities(restored.path()).await;
+    let aggregator = Aggregator::start(settings(restored.path())).await;
+    let caller = |issued: &Issued| aggregator.tls_caller(&host).with(issued);
+    caller(&on_record).submit(Vec::new()).await.unwrap();
+    says_nothing(&caller(&again).submit(Vec::new()).await.unwrap_err());
+    aggregator.stop().await;
+    let mut store = SqliteStore::open(restored.path()).await.unwrap();
+    wanted.insert(noted(Refusal::UnknownCertificate, "gamma"));
+    assert_eq!(refusals(&store.trail(None, 1_000).await.unwrap()), wanted);
+}
+
+/// Long after a rotation what is left of a stolen certificate is as bad as on the first day.
+#[tokio::test]
+async fn a_certificate_that_was_replaced_long_ago_stays_as_good_as_none() {
+    let host = Host::new();
+    let at = |days: i64| By { now_ms: now_unix_ms() - days * 86_400_000, ..Host::by() };
+    let issued_at = |days: i64| {
+        let subject = Subject::Client("alpha".to_owned());
+        host.authority.issue(&subject, 398, at(days).now_ms).unwrap()
+    };
+    let (stolen, newer) = (issued_at(300), issued_at(200));
+    let identity = NewIdentity {
+        name: "alpha".to_owned(),
+        role: Role::Probe,
+        subnets_allowed: Vec::new(),
+        credential: Some(certificate_of(&stolen)),
+    };
+    let mut store = host.store().await;
+    assert!(store.enrol(&identity, &at(300)).await.unwrap());
+    let by = at(200);
+    store.renew("alpha", &certificate_of(&newer), by.now_ms, &by).await.unwrap();
+    // Whatever is enrolled later, the record stays as long as the certificate would be good.
+    host.enrol("beta", Role::Probe).await;
+    assert!(store.identities().await.unwrap().credential(&stolen.fingerprint).is_some());
+    let aggregator = Aggregator::start(host.with_tls()).await;
+    let caller = |issued| aggregator.tls_caller(&host).with(issued);
+    caller(&newer).submit(Vec::new()).await.unwrap();
+    says_nothing(&caller(&stolen).submit(Vec::new()).await.unwrap_err());
     aggregator.stop().await;
     let wanted = BTreeSet::from([noted(Refusal::EndedCertificate, "alpha")]);
     assert_eq!(refusals(&host.trail().await), wanted);
@@ -145,11 +249,7 @@ async fn each_role_makes_its_own_calls_and_no_others() {
     let probe = host.enrol("alpha", Role::Probe).await;
     let reader = host.enrol("eye", Role::Reader).await;
     let admin = host.enrol("boss", Role::Admin).await;
-    let settings = host.with_tls();
-    let settings = uptime_aggregator::config::SettingArgs {
-        readers_need_token: Some("true".into()),
-        ..settings
-    };
+    let settings = SettingArgs { readers_need_token: Some("true".into()), ..host.with_tls() };
     let aggregator = Aggregator::start(settings).await;
     let caller = |token: &str| aggregator.tls_caller(&host).token(token);
     let code = |result: Result<(), Status>| result.err().map_or(Code::Ok, |status| status.code());

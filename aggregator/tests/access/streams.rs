@@ -8,12 +8,12 @@ use tonic::{Code, Streaming};
 use tonic_reflection::pb::v1::ServerReflectionRequest;
 use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use uptime_aggregator::access::SWEEP_EVERY;
-use uptime_aggregator::store::Role;
+use uptime_aggregator::store::{IdentityStore, Role};
 use uptime_proto::PROTOCOL_VERSION;
 use uptime_proto::v1::collector_client::CollectorClient;
 use uptime_proto::v1::{self, GoodbyeReason, aggregator_message, probe_message};
 
-use super::support::{Aggregator, Caller, Host};
+use super::support::{Aggregator, Caller, Host, certificate_of};
 
 /// Time for two sweeps and a busy machine; far less than a round of 30 s.
 const WITHIN: Duration = Duration::from_secs(15);
@@ -77,8 +77,8 @@ async fn a_revoked_probe_is_cut_within_seconds_and_told_why() {
         (host.enrol("alpha", Role::Probe).await, host.enrol("beta", Role::Probe).await);
     let aggregator = Aggregator::start(host.with_tls()).await;
     let caller = |token: &str| aggregator.tls_caller(&host).token(token);
-    let by_certificate = aggregator.tls_caller(&host).with(&host.client("gamma"));
-    host.enrol_with("gamma", Role::Probe, &[], None).await;
+    let gamma = host.enrol_by_certificate("gamma", Role::Probe).await;
+    let by_certificate = aggregator.tls_caller(&host).with(&gamma);
     let mut streams = [
         Stream::open(&caller(&alpha)).await,
         Stream::open(&by_certificate).await,
@@ -121,6 +121,39 @@ async fn an_old_token_is_good_until_its_time_is_over_and_not_longer() {
     assert_eq!(refused.code(), Code::Unauthenticated);
     let mut stream = Stream::open(&caller(&newer)).await;
     assert!(stream.lives().await);
+    aggregator.stop().await;
+}
+
+/// Whichever was stolen: rotating the one ends the other, too, and so does ending it by itself.
+#[tokio::test]
+async fn streams_end_with_what_they_were_let_in_by() {
+    let host = Host::new();
+    let alpha = host.enrol_by_certificate("alpha", Role::Probe).await;
+    let beta = host.enrol("beta", Role::Probe).await;
+    let gamma = host.enrol_by_certificate("gamma", Role::Probe).await;
+    let also = host.enrol("delta", Role::Probe).await;
+    let aggregator = Aggregator::start(host.with_tls()).await;
+    let caller = || aggregator.tls_caller(&host);
+    let mut streams = [
+        Stream::open(&caller().with(&alpha)).await,
+        Stream::open(&caller().token(&beta)).await,
+        Stream::open(&caller().with(&gamma)).await,
+    ];
+    let mut other = Stream::open(&caller().token(&also)).await;
+    let token = host.rotate("alpha", 0).await;
+    let (by, newer) = (Host::by(), host.client("beta"));
+    host.store().await.renew("beta", &certificate_of(&newer), by.now_ms, &by).await.unwrap();
+    host.store().await.end_credential(&gamma.fingerprint, &by).await.unwrap();
+    for stream in &mut streams {
+        assert_eq!(stream.goodbye().await, GoodbyeReason::Revoked);
+    }
+    assert!(other.lives().await, "nobody else is cut");
+    for stolen in [caller().with(&alpha), caller().token(&beta), caller().with(&gamma)] {
+        let refused = stolen.submit(Vec::new()).await.unwrap_err();
+        assert_eq!(refused.code(), Code::Unauthenticated);
+    }
+    caller().token(&token).submit(Vec::new()).await.unwrap();
+    caller().with(&newer).submit(Vec::new()).await.unwrap();
     aggregator.stop().await;
 }
 

@@ -22,7 +22,8 @@ use uptime_aggregator::config::{Config, SettingArgs};
 use uptime_aggregator::ledger::Ledger;
 use uptime_aggregator::server::Server;
 use uptime_aggregator::store::{
-    AuditRecord, By, CredentialKind, IdentityStore, NewCredential, NewIdentity, Role, SqliteStore,
+    AuditRecord, By, Changed, CredentialKind, IdentityStore, NewCredential, NewIdentity, Role,
+    SqliteStore,
 };
 use uptime_proto::v1::admin_client::AdminClient;
 use uptime_proto::v1::collector_client::CollectorClient;
@@ -88,9 +89,24 @@ impl Host {
         self.store().await.revoke(name, &Self::by()).await.unwrap();
     }
 
-    /// A client's certificate of this host's authority.
+    /// A client's certificate of this host's authority that is on record nowhere.
     pub(crate) fn client(&self, name: &str) -> Issued {
         issue(&self.authority, name, 0)
+    }
+
+    /// Enrols with a certificate of this host's authority and answers it.
+    pub(crate) async fn enrol_by_certificate(&self, name: &str, role: Role) -> Issued {
+        let issued = self.client(name);
+        self.enrol_with(name, role, &[], Some(certificate_of(&issued))).await;
+        issued
+    }
+
+    /// Puts a certificate on record whose owner is enrolled, beside what there is.
+    pub(crate) async fn also_by_certificate(&self, name: &str) -> Issued {
+        let (issued, by) = (self.client(name), Self::by());
+        let renewed = self.store().await.renew(name, &certificate_of(&issued), i64::MAX, &by).await;
+        assert_eq!(renewed.unwrap(), Changed::Done);
+        issued
     }
 
     /// Settings with TLS on both ports, client certificates of this host's authority welcome.
@@ -137,6 +153,11 @@ pub(crate) fn issue(authority: &Authority, name: &str, from_days: i64) -> Issued
 
 pub(crate) fn token_of(token: &str) -> NewCredential {
     NewCredential { hash: hash_token(token), kind: CredentialKind::Token, valid_until_ms: None }
+}
+
+pub(crate) fn certificate_of(issued: &Issued) -> NewCredential {
+    let (hash, kind) = (issued.fingerprint, CredentialKind::Certificate);
+    NewCredential { hash, kind, valid_until_ms: Some(issued.not_after_ms) }
 }
 
 /// A serving aggregator.

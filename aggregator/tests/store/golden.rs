@@ -18,7 +18,7 @@ use uptime_proto::{Epoch, Period, Reason};
 use crate::stage::{DAY_S, NODES, PERIOD_S, alike, fact, id, introduce, put};
 
 /// What this program writes.
-const VERSION: u32 = 5;
+const VERSION: u32 = 6;
 
 fn path(version: u32) -> PathBuf {
     let name = format!("tests/store/golden/version-{version}.sqlite3.zst");
@@ -126,6 +126,7 @@ async fn fill(store: &mut SqliteStore) {
     store.forget_nodes(&[41, 450], 7).await.unwrap();
     let by = By { actor: "host".to_owned(), now_ms: 100 };
     assert!(store.enrol(&reader(), &by).await.unwrap());
+    store.add_authority(&[5; 32]).await.unwrap();
 }
 
 /// All of it is there.
@@ -162,6 +163,10 @@ async fn holds_everything(store: &mut SqliteStore, version: u32) {
     assert_eq!(identities.probes.keys().collect::<Vec<_>>(), ["probe-1", "probe-2"]);
     let shown = identities.credential(&[9; 32]).unwrap();
     assert_eq!((shown.name.as_str(), shown.valid_until_ms), ("grafana", Some(500)));
+    // What earlier versions did not note is not made up.
+    let noted = version >= 6;
+    assert_eq!(shown.not_after_ms, noted.then_some(500));
+    assert_eq!(identities.authorities.contains(&[5; 32]), noted);
     let trail = store.trail(None, 9).await.unwrap();
     assert!(trail.iter().any(|line| line.subject == "grafana"), "{trail:?}");
     assert_eq!(store.check(&mut |_| {}).await.unwrap().faults, Vec::<String>::new());

@@ -359,6 +359,18 @@ pub(crate) async fn identities_and_what_was_done_about_them_are_kept<P: Provider
     assert_eq!(store.redeem(&[1; 32], &[5; 32], &by).await.unwrap().0, Changed::NoSuchTicket);
     let renewed = store.renew("alpha", &credential(6, CredentialKind::Token), 500, &by).await;
     assert_eq!(renewed.unwrap(), Changed::Done);
+    // Beside what there is, then instead of everything there is, then ended by itself.
+    let certificate = |byte| credential(byte, CredentialKind::Certificate);
+    let beta = named("beta", Role::Probe, credential(7, CredentialKind::Token));
+    assert!(store.enrol(&beta, &by).await.unwrap());
+    let beside = store.renew_kind("beta", &certificate(8), 100, &by).await.unwrap();
+    let instead = store.renew("beta", &certificate(9), 100, &by).await.unwrap();
+    assert_eq!((beside, instead), (Changed::Done, Changed::Done));
+    assert_eq!(store.end_credential(&[9; 32], &by).await.unwrap(), Changed::Done);
+    assert_eq!(store.end_credential(&[9; 32], &by).await.unwrap(), Changed::Over);
+    assert_eq!(store.end_credential(&[99; 32], &by).await.unwrap(), Changed::NoSuchCredential);
+    store.add_authority(&[5; 32]).await.unwrap();
+    store.add_authority(&[5; 32]).await.unwrap();
     assert_eq!(store.revoke("grafana", &by).await.unwrap(), Changed::Done);
     assert_eq!(store.revoke("nobody", &by).await.unwrap(), Changed::NoSuchName);
     let mut store = P::open(place).await;
@@ -368,6 +380,8 @@ pub(crate) async fn identities_and_what_was_done_about_them_are_kept<P: Provider
         |byte| identities.credential(&[byte; 32]).map(|it| (it.name.as_str(), it.valid_until_ms));
     assert_eq!((of(1), of(5)), (Some(("alpha", Some(100))), None), "it is good once");
     assert_eq!((of(4), of(6)), (Some(("alpha", Some(500))), Some(("alpha", None))));
+    assert_eq!([7, 8, 9].map(of), [Some(("beta", Some(100))); 3]);
+    assert!(identities.authorities.iter().eq([&[5; 32]]));
     let number = store.retract_by(&retraction(1), &by).await.unwrap();
     assert!(store.undo_retraction_by(number, &by).await.unwrap());
     let trail = store.trail(None, 100).await.unwrap();

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::Args;
 use uptime_client::{Options, Tls, Token};
+use uptime_proto::address::{AddressFault, Plaintext, Scheme, scheme};
 
 use crate::moment::duration;
 use crate::output::Misuse;
@@ -21,7 +22,7 @@ const TOKEN_VARIABLE: &str = "UPTIME_TOKEN";
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Connection")]
 pub(crate) struct ConnectionArgs {
-    /// Where the aggregator answers gRPC: http://HOST:PORT or https://HOST:PORT
+    /// Where the aggregator answers gRPC: https://HOST:PORT, or http://HOST:PORT on this host
     #[arg(
         long,
         global = true,
@@ -52,6 +53,10 @@ pub(crate) struct ConnectionArgs {
     /// The certificate's private key (PEM)
     #[arg(long, global = true, env = "UPTIME_KEY_FILE", value_name = "FILE")]
     key_file: Option<PathBuf>,
+    /// Send the token and take answers in plaintext beyond loopback, for anyone to read and to
+    /// forge
+    #[arg(long, global = true)]
+    insecure_plaintext_beyond_loopback: bool,
 }
 
 fn timeout(text: &str) -> Result<Duration, String> {
@@ -90,9 +95,13 @@ impl ConnectionArgs {
         if self.cert_file.is_some() != self.key_file.is_some() {
             faults.push("--cert-file and --key-file are of use only together".to_owned());
         }
+        faults.extend(self.plaintext_faults());
         let mut options = Options::new(self.address.clone())
             .answer_within(self.timeout)
             .tls(Tls::new(ca, cert.zip(key)));
+        if self.insecure_plaintext_beyond_loopback {
+            options = options.insecure_plaintext_beyond_loopback();
+        }
         match token.as_deref().map(Token::new) {
             Some(Ok(token)) => options = options.token(token),
             Some(Err(fault)) => faults.push(match &self.token_file {
@@ -102,6 +111,35 @@ impl ConnectionArgs {
             None => {}
         }
         if faults.is_empty() { Ok(options) } else { Err(Misuse(faults.join("\n"))) }
+    }
+
+    /// What must not be said in plaintext, and what is of no use there.
+    fn plaintext_faults(&self) -> Vec<String> {
+        let address = &self.address;
+        let plaintext = match self.insecure_plaintext_beyond_loopback {
+            true => Plaintext::Anywhere,
+            false => Plaintext::Loopback,
+        };
+        let files = [
+            ("--ca-file", &self.ca_file),
+            ("--cert-file", &self.cert_file),
+            ("--key-file", &self.key_file),
+        ];
+        let in_vain = |(name, file): (&str, &Option<PathBuf>)| {
+            file.as_ref()?;
+            Some(format!(
+                "{name}: certificates are looked at over TLS only, and {address} does not begin \
+                 with https://: give an address that does, or leave {name} out"
+            ))
+        };
+        match scheme(address, plaintext) {
+            Ok(Scheme::Http) => files.into_iter().filter_map(in_vain).collect(),
+            Err(fault @ AddressFault::Plaintext) => vec![format!(
+                "--address: {address:?}: {fault}: give its https:// address, or that of a \
+                 tunnel's end on this host, or say --insecure-plaintext-beyond-loopback"
+            )],
+            Ok(Scheme::Https) | Err(AddressFault::Malformed) => Vec::new(),
+        }
     }
 }
 
@@ -127,13 +165,33 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("ca.pem");
         std::fs::write(&path, "no certificate").unwrap();
+        let address = ["--address", "https://a.example"];
         let words = ["--ca-file", path.to_str().unwrap(), "--cert-file", "/nonexistent"];
+        let words = [&address[..], &words[..]].concat();
         let faults = args(&words).unwrap().read(Some("a\nb".into())).unwrap_err().0;
         for words in ["has nothing in PEM form", "/nonexistent: ", "only together", "UPTIME_TOKEN"]
         {
             assert!(faults.contains(words), "{words}: {faults}");
         }
         assert_eq!(faults.lines().count(), 4, "{faults}");
+    }
+
+    #[test]
+    fn plaintext_stays_on_this_host_and_takes_no_certificates() {
+        let faults = |words: &[&str]| args(words).unwrap().read(None).map_err(|misuse| misuse.0);
+        let plain = ["--address", "http://192.0.2.1:7640"];
+        let refused = faults(&plain).unwrap_err();
+        for words in ["--address", "plaintext", "--insecure-plaintext-beyond-loopback"] {
+            assert!(refused.contains(words), "{words}: {refused}");
+        }
+        assert!(faults(&[plain[0], plain[1], "--insecure-plaintext-beyond-loopback"]).is_ok());
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ca.pem");
+        std::fs::write(&path, "-----BEGIN CERTIFICATE-----").unwrap();
+        let ca = ["--ca-file", path.to_str().unwrap()];
+        let refused = faults(&ca).unwrap_err();
+        assert!(refused.starts_with("--ca-file: certificates"), "{refused}");
+        assert!(faults(&[&ca[..], &["--address", "https://a.example"]].concat()).is_ok());
     }
 
     #[test]

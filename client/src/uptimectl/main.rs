@@ -56,7 +56,10 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(run(&cli)) {
+    let done = runtime.block_on(run(&cli));
+    // Nobody waits for a name server that was asked and given up.
+    runtime.shutdown_background();
+    match done {
         Ok(status) => status.into(),
         Err(error) => {
             let told = format!("{error:#}");

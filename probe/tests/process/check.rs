@@ -3,10 +3,13 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::net::TcpListener;
 use tokio::process::Command;
+use uptime_probe::check::{Finding, Said as Answer, Step, check_within};
+use uptime_probe::config::{Config, SettingArgs, Surroundings};
 use uptime_testkit::standin::{
     Daemon, DaemonOptions, Fault, FaultKind, ProviderSpec, Relay, RelayOptions, View, World,
 };
@@ -118,6 +121,72 @@ impl Said {
     fn is_unsure(&self, what: &[&str]) {
         assert_eq!(self.of_word("note"), what, "{:#?}", self.0);
     }
+}
+
+/// The settings of a probe with limits so long that only the check's own counts.
+struct Patient;
+
+impl Surroundings for Patient {
+    fn variable(&self, name: &str) -> Option<String> {
+        (name == "YAGNA_APPKEY").then(|| "the-key".to_owned())
+    }
+
+    fn read(&self, _: &Path) -> std::io::Result<String> {
+        Err(std::io::ErrorKind::NotFound.into())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_ends_in_time_whoever_is_silent_and_still_asks_the_others() {
+    let stage = Stage::new().await;
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let silent = format!("http://{}", silent.local_addr().unwrap());
+    let args = SettingArgs {
+        yagna_url: Some(stage.daemon.base_url()),
+        relay_url: Some(silent.clone()),
+        aggregator: vec![stage.collector.address.clone(), silent.clone(), silent],
+        spool_dir: Some(stage.spool().display().to_string()),
+        answer_timeout_ms: Some("60000".to_owned()),
+        market_timeout_ms: Some("600000".to_owned()),
+        relay_timeout_ms: Some("600000".to_owned()),
+        ..SettingArgs::default()
+    };
+    let config = Config::read(&args, &Patient).unwrap();
+    let stands_still = FaultKind::Latency(Duration::from_secs(3_600));
+    stage.daemon.set_fault(Some(Fault::new("POST /market-api/v1/scan", stands_still)));
+    let (within, began) = (Duration::from_secs(9), Instant::now());
+    let mut found = Vec::new();
+    let well = check_within(&config, within, |step| {
+        if let Step::Found(Finding { what, said }) = step {
+            found.push(match said {
+                Answer::Well(_) => ("ok", what),
+                Answer::Wrong(_) => ("WRONG", what),
+                Answer::Unsure(_) => ("note", what),
+                Answer::NotTried(_) => ("-", what),
+            });
+        }
+    })
+    .await;
+    assert!(!well);
+    // Closing at the daemon has two seconds of its own.
+    assert!(began.elapsed() < within * 2, "{:?}", began.elapsed());
+    let wanted = [
+        ("ok", "yagna"),
+        ("ok", "key"),
+        ("ok", "relay"),
+        ("WRONG", "market"),
+        ("-", "look-up"),
+        ("-", "direct"),
+        ("WRONG", "listing"),
+        ("ok", "spool"),
+        ("ok", "aggregator"),
+        ("ok", "clock"),
+        ("WRONG", "aggregator"),
+        ("-", "clock"),
+        ("-", "aggregator"),
+        ("-", "clock"),
+    ];
+    assert_eq!(found, wanted);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

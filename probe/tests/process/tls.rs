@@ -2,8 +2,10 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use tokio::process::Command;
 use tonic::transport::{Certificate, Identity, ServerTlsConfig};
 
 use super::notebook::{collector, daemon, probe, wait_for};
@@ -36,6 +38,36 @@ fn written(directory: &Path, name: &str, text: &str) -> PathBuf {
     let path = directory.join(name);
     fs::write(&path, text).unwrap();
     path
+}
+
+/// Nothing is sent: 192.0.2.0/24 is nobody's.
+#[tokio::test]
+async fn secrets_leave_this_host_in_plaintext_only_where_a_flag_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let ca = Authority::new().write(directory.path().join("ca.pem"));
+    let token = directory.path().join("token");
+    let (there, here) = ("http://192.0.2.1:7640", "http://127.0.0.1:7640");
+    let ran = async |command: &str, address: &str, more: &[&str]| {
+        let mut probe = Command::new(env!("CARGO_BIN_EXE_uptime-probe"));
+        probe.arg(command).args(more).env("UPTIME_AGGREGATOR", address);
+        if command == "join" {
+            probe.arg("--token-file").arg(&token);
+        }
+        probe.env("YAGNA_APPKEY", "the-key").env("UPTIME_TOKEN", "s3cret").stdin(Stdio::null());
+        let output = probe.kill_on_drop(true).output().await.unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    for command in ["run", "check", "join"] {
+        let (code, said) = ran(command, there, &[]).await;
+        assert_eq!(code, Some(64), "{command}: {said}");
+        assert!(said.contains("--insecure-plaintext-beyond-loopback"), "{command}: {said}");
+        let (code, said) = ran(command, here, &["--ca-file", ca.to_str().unwrap()]).await;
+        assert_eq!(code, Some(64), "{command}: {said}");
+        assert!(said.contains("--ca-file: certificates"), "{command}: {said}");
+    }
+    // There is no ticket to send, and that is what is told.
+    let (code, said) = ran("join", there, &["--insecure-plaintext-beyond-loopback"]).await;
+    assert!(code == Some(1) && said.contains("the ticket, on standard input"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,13 +1,15 @@
 //! The uplink over connections that come and go.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uptime_probe::orders::Orders;
 use uptime_probe::spool::{Spool, SpoolLimits};
-use uptime_probe::uplink::{Tls, Uplink, UplinkOptions};
+use uptime_probe::uplink::{DIAL_WITHIN, Tls, Token, Uplink, UplinkError, UplinkOptions, join};
 use uptime_proto::convert::PartLimits;
 use uptime_proto::{Class, Kind, NodeId, Outcome, Part, PartKey, Period, Round, Sample, Sets, v1};
 
@@ -36,7 +38,11 @@ fn spool(directory: &Path) -> Spool {
 }
 
 fn uplink(spool: &Spool, aggregators: Vec<String>) -> Uplink {
-    let (tls, subnets) = (Tls::default(), Vec::new());
+    uplink_with(spool, aggregators, Tls::default())
+}
+
+fn uplink_with(spool: &Spool, aggregators: Vec<String>, tls: Tls) -> Uplink {
+    let subnets = Vec::new();
     let options = UplinkOptions { aggregators, tls, token: None, subnets };
     let epoch = Orders::open(Path::new("/nonexistent"));
     Uplink::new(options, spool.clone(), epoch)
@@ -102,6 +108,65 @@ async fn what_travelled_beside_a_part_over_a_stream_that_broke_travels_again() {
     assert!(came(2)(&collector.received.borrow()));
     stop.cancel();
     tasks.join_next().await;
+}
+
+/// Accepts connections and says nothing on them.
+async fn silent(tasks: &mut JoinSet<()>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tasks.spawn(async move {
+        let mut taken = Vec::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            taken.push(stream);
+        }
+    });
+    address
+}
+
+fn over_tls() -> Tls {
+    let authority = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    Tls::new(Some(authority.cert.pem()), None)
+}
+
+#[tokio::test]
+async fn a_peer_that_is_silent_under_tls_is_given_up_and_the_next_one_is_tried() {
+    let directory = tempfile::tempdir().unwrap();
+    let spool = spool(directory.path());
+    let (mut tasks, stop) = (JoinSet::new(), CancellationToken::new());
+    let silent = format!("https://{}", silent(&mut tasks).await);
+    let collector = collector(true, None).await;
+    let uplink = |aggregators| uplink_with(&spool, aggregators, over_tls());
+    let both = vec![silent.clone(), collector.address.clone()];
+    tasks.spawn(uplink(both).run(stop.clone()));
+    let (tls, ticket) = (over_tls(), Token::new("ticket").unwrap());
+    let alone = uplink(vec![silent.clone()]);
+    let (greeted, joined, ()) = tokio::join!(
+        tokio::time::timeout(DIAL_WITHIN * 2, alone.greet()),
+        tokio::time::timeout(DIAL_WITHIN * 2, join(&silent, &tls, &ticket)),
+        wait_for(&collector.received, |received| copies(received) as u64 == PARTS),
+    );
+    for error in [greeted.unwrap().unwrap_err(), joined.unwrap().unwrap_err()] {
+        assert!(matches!(error, UplinkError::Unreachable { .. }), "{error}");
+        assert!(error.to_string().contains("is silent"), "{error}");
+    }
+    stop.cancel();
+}
+
+#[tokio::test]
+async fn a_drain_leaves_time_for_every_address_whoever_is_silent() {
+    let directory = tempfile::tempdir().unwrap();
+    let spool = spool(directory.path());
+    let mut tasks = JoinSet::new();
+    let collector = collector(true, None).await;
+    let addresses = vec![
+        format!("https://{}", silent(&mut tasks).await),
+        // Silent only after its connection is there.
+        format!("http://{}", silent(&mut tasks).await),
+        collector.address.clone(),
+    ];
+    let uplink = uplink_with(&spool, addresses, over_tls());
+    assert_eq!(uplink.drain(Duration::from_secs(6)).await, 0);
+    assert_eq!(copies(&collector.received.borrow()) as u64, PARTS);
 }
 
 #[tokio::test]

@@ -2966,6 +2966,9 @@ pub struct RotateProbeRequest {
     pub name: ::prost::alloc::string::String,
     #[prost(uint32, tag = "2")]
     pub overlap_s: u32,
+    /// Its certificates stay good.
+    #[prost(bool, tag = "3")]
+    pub keep_others: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RotateProbeResponse {
@@ -3193,7 +3196,7 @@ pub mod admin_client {
                 .insert(GrpcMethod::new("golem.uptime.v1.Admin", "EnrolProbe"));
             self.inner.unary(req, path, codec).await
         }
-        /// A new token; the old one stays valid for `overlap_s`.
+        /// A new token; all older tokens and certificates end after `overlap_s`, tickets at once.
         pub async fn rotate_probe(
             &mut self,
             request: impl tonic::IntoRequest<super::RotateProbeRequest>,
@@ -3414,7 +3417,7 @@ pub mod admin_server {
             tonic::Response<super::EnrolProbeResponse>,
             tonic::Status,
         >;
-        /// A new token; the old one stays valid for `overlap_s`.
+        /// A new token; all older tokens and certificates end after `overlap_s`, tickets at once.
         async fn rotate_probe(
             &self,
             request: tonic::Request<super::RotateProbeRequest>,

@@ -70,7 +70,8 @@ async fn what_nobody_was_told_is_not_stored() {
     assert!(said.told && !said.answer.is_empty(), "the name is free");
     let before = desk.identities().await;
     let certificate = desk.certificate(false);
-    let rotate = ProbeCommand::Rotate { name: text("alpha"), overlap_s: 0, certificate };
+    let (name, overlap_s, keep_others) = (text("alpha"), 0, false);
+    let rotate = ProbeCommand::Rotate { name, overlap_s, keep_others, certificate };
     probe(place, &rotate).await.unwrap_err();
     assert_eq!(desk.identities().await, before, "the old token is as good as before");
 }
@@ -141,6 +142,7 @@ async fn rotating_and_revoking_are_said_and_stay_within_their_kind() {
     let rotate = |name: &str| ProbeCommand::Rotate {
         name: text(name),
         overlap_s: 60,
+        keep_others: false,
         certificate: desk.certificate(false),
     };
     let said = desk.probe(rotate("alpha")).await.unwrap();
@@ -179,6 +181,15 @@ async fn a_ticket_comes_as_a_text_to_paste_with_the_authority_in_it() {
     assert!(!plain.contains("CERTIFICATE") && !plain.contains("--ca-file"), "{plain}");
     authority(desk.place(NOW_MS), &AuthorityCommand::Init).unwrap();
     let said = desk.probe(ticket("beta")).await.unwrap();
+    assert!(!said.note.contains("--address"), "{}", said.note);
+    let mut add = ticket("gamma");
+    if let ProbeCommand::Add { address, .. } = &mut add {
+        *address = "http://aggregator.example:7640".to_owned();
+    }
+    // Certificates are of no use there, and the probe says so.
+    let in_plaintext = desk.probe(add).await.unwrap();
+    assert!(!in_plaintext.answer.contains("--ca-file"), "{}", in_plaintext.answer);
+    assert!(in_plaintext.note.contains("plaintext to another host"), "{}", in_plaintext.note);
     let lines: Vec<&str> = said.answer.lines().collect();
     let at = lines.iter().position(|line| line.starts_with("uptime-probe join")).unwrap();
     let wanted = "uptime-probe join --aggregator https://aggregator.example:7640 --ca-file \
@@ -222,6 +233,106 @@ async fn certificates_are_files_for_their_owner_and_none_stays_behind_in_vain() 
     assert_eq!((mode("authority/server.pem"), mode("authority/server.key")), (0o644, 0o600));
     let shown = authority(desk.place(NOW_MS), &AuthorityCommand::Show).unwrap().answer;
     assert!(shown.starts_with("-----BEGIN CERTIFICATE-----"), "{shown}");
+}
+
+#[tokio::test]
+async fn a_rotation_ends_everything_there_was_unless_other_kinds_are_to_stay() {
+    let desk = Desk::new().await;
+    authority(desk.place(NOW_MS), &AuthorityCommand::Init).unwrap();
+    let token = desk.probe(desk.add("alpha")).await.unwrap().answer;
+    let out = desk.0.path().join("keys");
+    let rotate = |certificate, keep_others| {
+        fs::remove_dir_all(&out).ok();
+        fs::create_dir(&out).unwrap();
+        let certificate = CertificateArgs { certificate, out: out.clone(), days: 30 };
+        let (name, overlap_s) = (text("alpha"), 0);
+        ProbeCommand::Rotate { name, overlap_s, keep_others, certificate }
+    };
+    let live = async || {
+        let all = desk.identities().await.credentials.into_values();
+        let live = all.filter(|credential| !credential.is_over(NOW_MS));
+        let mut kinds: Vec<&str> = live.map(|credential| credential.kind.as_str()).collect();
+        kinds.sort_unstable();
+        kinds
+    };
+    // Whichever was stolen, and whichever is given anew.
+    let said = desk.probe(rotate(true, false)).await.unwrap();
+    assert!(said.note.contains("Its older tokens and certificates end at 2027-01-15T08:00:00"));
+    assert_eq!(live().await, ["certificate"]);
+    let credentials = desk.identities().await.credentials;
+    assert_eq!(credentials[&hash_token(token.trim())].valid_until_ms, Some(NOW_MS));
+    desk.probe(rotate(false, false)).await.unwrap();
+    assert_eq!(live().await, ["token"]);
+    let said = desk.probe(rotate(true, true)).await.unwrap();
+    assert!(said.note.contains("Its tokens stay good"), "{}", said.note);
+    let said = desk.probe(rotate(false, true)).await.unwrap();
+    assert!(said.note.contains("Its certificates stay good"), "{}", said.note);
+    assert_eq!(live().await, ["certificate", "token"]);
+    desk.probe(rotate(true, false)).await.unwrap();
+    assert_eq!(live().await, ["certificate"]);
+    let trail = desk.access(AccessCommand::Audit { count: 5 }).await.unwrap().answer;
+    let details: Vec<&str> = trail.lines().map(|line| line.rsplit('\t').next().unwrap()).collect();
+    let id = |hash: &str| credential_id(&hash_token(hash));
+    let first = format!("within 0 s end: token {}", id(token.trim()));
+    assert!(details[4].starts_with("new certificate ") && details[4].ends_with(&first), "{trail}");
+    assert!(details[3].contains("within 0 s end: certificate "), "{trail}");
+    assert!(details[2].ends_with("; no older one ends; other kinds stay"), "{trail}");
+    assert!(details[1].ends_with("; other kinds stay"), "{trail}");
+    let ended = details[0].split_once("end: ").unwrap().1;
+    assert!(ended.contains("certificate ") && ended.contains(", token "), "{trail}");
+}
+
+#[tokio::test]
+async fn credentials_are_listed_and_ended_one_by_one() {
+    let desk = Desk::new().await;
+    let token = desk.probe(desk.add("alpha")).await.unwrap().answer;
+    let older = credential_id(&hash_token(token.trim()));
+    let rotate = ProbeCommand::Rotate {
+        name: text("alpha"),
+        overlap_s: 60,
+        keep_others: false,
+        certificate: desk.certificate(false),
+    };
+    let token = desk.probe(rotate).await.unwrap().answer;
+    let newer = credential_id(&hash_token(token.trim()));
+    let list = async |name: &str, now_ms| {
+        let list = AccessCommand::Credentials { name: text(name) };
+        access(desk.place(now_ms), &list).await.map_err(|error| error.to_string())
+    };
+    let sorted = |answer: &str| {
+        let mut lines: Vec<String> = answer.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    let line = |id: &str, state: &str| {
+        format!("{id}\ttoken\t2027-01-15T08:00:00.000000+00:00\t-\t{state}")
+    };
+    let stamp = "2027-01-15T08:01:00.000000+00:00";
+    let mut wanted = [line(&older, &format!("ends {stamp}")), line(&newer, "in force")];
+    wanted.sort();
+    assert_eq!(sorted(&list("alpha", NOW_MS).await.unwrap().answer), wanted);
+    let mut wanted = [line(&older, &format!("ended {stamp}")), line(&newer, "in force")];
+    wanted.sort();
+    assert_eq!(sorted(&list("alpha", NOW_MS + 60_000).await.unwrap().answer), wanted);
+    assert!(list("nobody", NOW_MS).await.unwrap_err().contains("nobody is named"));
+
+    let end = async |id: &str| desk.access(AccessCommand::End { id: text(id) }).await;
+    for bad in ["", "abc", "x123", &"a".repeat(13)] {
+        assert!(end(bad).await.unwrap_err().contains("hexadecimal"), "{bad}");
+    }
+    let said = end(&newer.to_uppercase()[..8]).await.unwrap();
+    assert!(said.note.starts_with(&format!("The token {newer} of alpha has ended")));
+    assert!(said.note.contains("What is left to alpha: token until"), "{}", said.note);
+    assert!(end(&newer).await.unwrap_err().contains("has ended already"));
+    end(&older).await.unwrap();
+    let absent = if newer.starts_with("0000") { "ffff" } else { "0000" };
+    assert!(end(absent).await.unwrap_err().contains("no credential's id begins with"));
+    let all = desk.identities().await.credentials.into_values();
+    assert!(all.into_iter().all(|credential| credential.is_over(NOW_MS)));
+    let trail = desk.access(AccessCommand::Audit { count: 2 }).await.unwrap().answer;
+    assert!(trail.contains(&format!("\tthis host\tend\talpha\t1\ttoken {newer}\n")), "{trail}");
+    desk.probe(ProbeCommand::Revoke { name: text("alpha") }).await.unwrap();
+    assert!(list("alpha", NOW_MS).await.unwrap().note.contains("revoked"));
 }
 
 #[tokio::test]

@@ -34,14 +34,31 @@ fn identities() -> Identities {
         (10, "alpha", CredentialKind::Certificate, None),
     ];
     for (hash, name, kind, valid_until_ms) in credentials {
-        let credential = Credential { name: name.to_owned(), kind, made_at_ms: 0, valid_until_ms };
+        let (name, made_at_ms, not_after_ms) = (name.to_owned(), 0, None);
+        let credential = Credential { name, kind, made_at_ms, valid_until_ms, not_after_ms };
         all.credentials.insert([hash; 32], credential);
     }
+    all.authorities.insert(OWN);
     all
 }
 
+/// The built-in authority, one that a part of it signed, and another one.
+const OWN: [u8; 32] = [200; 32];
+const BELOW: [u8; 32] = [201; 32];
+const OTHER: [u8; 32] = [202; 32];
+
+fn certificate_of(
+    issuers: &[[u8; 32]],
+    name: Option<&str>,
+    fingerprint: u8,
+    not_after_ms: i64,
+) -> PeerCertificate {
+    let (name, issuers) = (name.map(str::to_owned), issuers.to_vec());
+    PeerCertificate { name, fingerprint: [fingerprint; 32], issuers, not_after_ms }
+}
+
 fn certificate(name: Option<&str>, fingerprint: u8, not_after_ms: i64) -> PeerCertificate {
-    PeerCertificate { name: name.map(str::to_owned), fingerprint: [fingerprint; 32], not_after_ms }
+    certificate_of(&[OTHER], name, fingerprint, not_after_ms)
 }
 
 fn judged(
@@ -89,6 +106,28 @@ fn certificates_show_whom_they_name_until_they_end() {
     ] {
         assert_eq!(judged(None, Some(shown.clone())), wanted, "{shown:?}");
     }
+}
+
+#[test]
+fn of_the_built_in_authority_only_what_is_on_record_as_ones_own_passes() {
+    let shown = |issuers: &[[u8; 32]], name, fingerprint| {
+        judged(None, Some(certificate_of(issuers, Some(name), fingerprint, NOW_MS + 1)))
+    };
+    let alpha = Ok(("alpha".to_owned(), Role::Probe));
+    assert_eq!(shown(&[OWN], "alpha", 10), alpha);
+    assert_eq!(shown(&[OWN], "alpha", 9), Err(Refusal::EndedCertificate));
+    for unknown in [
+        shown(&[OWN], "alpha", 77),
+        shown(&[BELOW, OWN], "alpha", 77),
+        shown(&[OWN], "nobody", 77),
+        shown(&[OWN], "gone", 77),
+        // Another one's, or of another kind.
+        shown(&[OWN], "beta", 10),
+        shown(&[OWN], "alpha", 1),
+    ] {
+        assert_eq!(unknown, Err(Refusal::UnknownCertificate));
+    }
+    assert_eq!(shown(&[OTHER], "alpha", 77), alpha);
 }
 
 #[test]

@@ -37,6 +37,7 @@ async fn probes_of_an_older_store_keep_their_numbers_and_tokens() {
             forgotten_at_ms INTEGER
         ) STRICT;
         DROP TABLE probe; DROP TABLE caller; DROP TABLE credential; DROP TABLE audit;
+        DROP TABLE authority;
         CREATE TABLE probe (
             number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE,
             token_hash BLOB NOT NULL UNIQUE, subnets_allowed TEXT NOT NULL,
@@ -117,6 +118,11 @@ async fn a_ticket_is_good_once() {
         assert!(store.enrol(&one, &by(0)).await.unwrap());
     }
     store.revoke("gone", &by(1)).await.unwrap();
+    // What it would be exchanged for would be newer than what takes its place.
+    let renewed =
+        NewIdentity { credential: Some(ticket(4, 100)), ..identity("renewed", Role::Probe, 0) };
+    assert!(store.enrol(&renewed, &by(0)).await.unwrap());
+    store.renew("renewed", &token(44), 100, &by(2)).await.unwrap();
     let redeem = async |store: &mut SqliteStore, ticket: u8, token: u8| {
         store.redeem(&[ticket; 32], &[token; 32], &by(20)).await.unwrap()
     };
@@ -126,11 +132,12 @@ async fn a_ticket_is_good_once() {
     assert_eq!(redeem(&mut store, 2, 13).await, (Changed::NoSuchTicket, name("late")));
     assert_eq!(redeem(&mut store, 3, 14).await, (Changed::Revoked, name("gone")));
     assert_eq!(redeem(&mut store, 9, 15).await, (Changed::NoSuchTicket, None));
+    assert_eq!(redeem(&mut store, 4, 17).await, (Changed::NoSuchTicket, name("renewed")));
     // A token is no ticket.
     assert_eq!(redeem(&mut store, 11, 16).await, (Changed::NoSuchTicket, None));
     let all = store.identities().await.unwrap();
-    let tokens: Vec<&Credential> =
-        all.credentials.values().filter(|one| one.kind == CredentialKind::Token).collect();
+    let alphas = all.credentials.values().filter(|one| one.name == "alpha");
+    let tokens: Vec<&Credential> = alphas.filter(|one| one.kind == CredentialKind::Token).collect();
     assert_eq!(tokens.len(), 1);
     assert_eq!((tokens[0].name.as_str(), tokens[0].valid_until_ms), ("alpha", None));
     assert_eq!(actions(&store.trail(None, 1).await.unwrap()), [("join", "alpha")]);
@@ -186,10 +193,43 @@ async fn the_trail_and_old_credentials_are_bounded() {
     assert_eq!(kept, (50_000, 688, 1), "the oldest refusals have gone, and nothing that was done");
     store.renew("alpha", &token(2), 10, &by(5)).await.unwrap();
     assert_eq!(store.identities().await.unwrap().credentials.len(), 2);
-    let later = by(10 + ENDED_KEPT_MS + 1);
+    let later = by(10 + credentials::ENDED_KEPT_MS + 1);
     store.renew("alpha", &token(3), later.now_ms + 1, &later).await.unwrap();
     let all = store.identities().await.unwrap();
     assert!(!all.credentials.contains_key(&[1; 32]) && all.credentials.len() == 2);
+}
+
+#[tokio::test]
+async fn a_certificate_is_on_record_as_long_as_it_can_be_shown() {
+    const YEAR_MS: i64 = 365 * 86_400_000;
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = store(&directory).await;
+    let certificate = |byte: u8, until_ms| NewCredential {
+        hash: [byte; 32],
+        kind: CredentialKind::Certificate,
+        valid_until_ms: Some(until_ms),
+    };
+    let first = Some(certificate(1, YEAR_MS));
+    let one = NewIdentity { credential: first, ..identity("alpha", Role::Probe, 0) };
+    assert!(store.enrol(&one, &by(0)).await.unwrap());
+    store.renew("alpha", &certificate(2, 3 * YEAR_MS), 10, &by(10)).await.unwrap();
+    let older = store.identities().await.unwrap().credentials[&[1; 32]].clone();
+    assert_eq!((older.valid_until_ms, older.not_after_ms), (Some(10), Some(YEAR_MS)));
+    let on_record = async |store: &mut SqliteStore, name: &str, now_ms| {
+        assert!(
+            store
+                .enrol(&identity(name, Role::Reader, name.as_bytes()[0]), &by(now_ms))
+                .await
+                .unwrap()
+        );
+        store.identities().await.unwrap().credentials.contains_key(&[1; 32])
+    };
+    assert!(on_record(&mut store, "a", YEAR_MS).await);
+    // One of before its end was noted may be of the longest kind.
+    let unknown = "UPDATE credential SET not_after_ms = NULL WHERE kind = 2";
+    sqlx::raw_sql(unknown).execute(&mut store.connection).await.unwrap();
+    assert!(on_record(&mut store, "b", 3_650 * 86_400_000).await);
+    assert!(!on_record(&mut store, "c", 3_650 * 86_400_000 + YEAR_MS).await);
 }
 
 #[tokio::test]
