@@ -452,7 +452,8 @@ fn check_aggregators(settings: &mut Settings, aggregators: &[String], plaintext:
     }
 }
 
-/// Whether certificates are of use: nobody is to believe that they are looked at where they are not.
+/// Whether certificates are of use: nobody is to believe that they are looked at where they are
+/// not.
 fn any_https(aggregators: &[String]) -> bool {
     let scheme = |address: &String| scheme(address, Plaintext::Anywhere);
     aggregators.iter().any(|address| scheme(address) != Ok(Scheme::Http))

@@ -1,8 +1,8 @@
 //! Who may speak, by what proof, and the trail of what was done about it, in the embedded store.
 //!
-//! Owns the tables `probe`, `caller`, `credential`, `authority` and `audit`. What changes an identity
-//! writes its line of the trail in the same transaction: it is done and noted, or neither. Refuses
-//! to judge: whether a proof is good now is decided in `access`.
+//! Owns the tables `probe`, `caller`, `credential`, `authority` and `audit`. What changes an
+//! identity writes its line of the trail in the same transaction: it is done and noted, or neither.
+//! Refuses to judge: whether a proof is good now is decided in `access`.
 
 mod credentials;
 

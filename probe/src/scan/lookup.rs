@@ -125,8 +125,8 @@ impl Findings {
         self.failed.entry(reason).or_insert_with(|| (Vec::new(), detail)).0.push(id);
     }
 
-    /// What is told of them: one part, and one more for each reason for which questions failed, with
-    /// what one of the failures said.
+    /// What is told of them: one part, and one more for each reason for which questions failed,
+    /// with what one of the failures said.
     #[must_use]
     pub fn into_parts(self) -> Vec<(Outcome, Sets, String)> {
         let Self { seen, answered, unreachable, asked_earlier, not_fresh, failed, .. } = self;

@@ -23,8 +23,8 @@ fn handle(base_url: String, key: String) -> Yagna {
     Yagna::new(YagnaOptions { base_url, app_key, limits, now_unix_ms }).unwrap()
 }
 
-/// Asks all that a round asks, of a few nodes. What single questions came to is told and not judged:
-/// the network may be as it likes.
+/// Asks all that a round asks, of a few nodes. What single questions came to is told and not
+/// judged: the network may be as it likes.
 async fn ask_everything(yagna: &Yagna) {
     let identity = yagna.identity().await.expect("the daemon knows the key");
     let version = yagna.version().await.expect("the daemon tells its version");

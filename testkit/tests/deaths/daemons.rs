@@ -40,8 +40,8 @@ async fn a_daemon_that_is_frozen_or_cold_makes_nobody_down_and_hides_nobody_dead
     stage.world.kill(dead);
     let begun_s = stage.closed_with(died_s, "one is down", counts(PROBES)).await;
 
-    // One is frozen, with and without channels: the two others decide. It goes on after the suspects
-    // of a round were named, or early in it.
+    // One is frozen, with and without channels: the two others decide. It goes on after the
+    // suspects of a round were named, or early in it.
     for (number, thaws_ms) in [(0, MOMENT_MS), (1, 300)] {
         let frozen_s = stage.at_next_round(MOMENT_MS).await;
         stage.daemons[number].freeze();
@@ -50,8 +50,8 @@ async fn a_daemon_that_is_frozen_or_cold_makes_nobody_down_and_hides_nobody_dead
         stage.daemons[number].thaw();
         let after_s = thawed_s + stage.period_s;
         let rounds = stage.closed(after_s).await;
-        // In the first one its questions about the dead failed. So they do in the one that is in its
-        // grace when the daemon goes on: they are put, and too late.
+        // In the first one its questions about the dead failed. So they do in the one that is in
+        // its grace when the daemon goes on: they are put, and too late.
         let in_grace_s = thawed_s - stage.period_s;
         let too_late = |round_s: u64| round_s == in_grace_s && thaws_ms < MOMENT_MS;
         let judged = rounds.range(frozen_s + stage.period_s..);

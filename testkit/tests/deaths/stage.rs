@@ -146,8 +146,8 @@ impl Stage {
         round_s
     }
 
-    /// Waits until the clock is so far in this round: what happens then happens in the midst of what
-    /// the probes do in it. It is time that is waited for, and nothing else.
+    /// Waits until the clock is so far in this round: what happens then happens in the midst of
+    /// what the probes do in it. It is time that is waited for, and nothing else.
     pub(crate) async fn at_round(&self, round_s: u64, offset_ms: u64) {
         let at = Duration::from_millis(round_s * 1_000 + offset_ms);
         tokio::time::sleep(at.saturating_sub(self.world.now())).await;

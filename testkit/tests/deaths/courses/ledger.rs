@@ -1,5 +1,5 @@
-//! The aggregator of a course: the shipped ledger on a store, led from round to round, and who looks
-//! whom up.
+//! The aggregator of a course: the shipped ledger on a store, led from round to round, and who
+//! looks whom up.
 //!
 //! Owns the sharing out, as dispatch does it: each node on one probe's list, suspects on three, of
 //! those that can look where there are so many.
