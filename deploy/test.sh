@@ -63,13 +63,15 @@ if [ $# -gt 1 ]; then
     exit 64
 fi
 
-# Tests bring their own daemons and their own settings: nothing here may reach a real yagna, or
-# take what is set for an aggregator on this machine.
+# Tests bring their own daemons and their own settings: nothing here may reach a real yagna unless it
+# is named for that, or take what is set for an aggregator on this machine.
 unset YAGNA_APPKEY YAGNA_API_URL
 for name in $(env | sed -n 's/^\(UPTIME_[A-Z_]*\)=.*/\1/p'); do
     case $name in
         UPTIME_LOG | UPTIME_PYTHON | UPTIME_TEST_CASES) ;;
         UPTIME_SOAK_ROUNDS | UPTIME_SOAK_SEED) ;;
+        # The one test that is told to ask a real daemon.
+        UPTIME_REAL_YAGNA | UPTIME_REAL_YAGNA_APPKEY) ;;
         *) unset "$name" ;;
     esac
 done

@@ -87,7 +87,9 @@ pub fn schedule_for(epoch: &Epoch) -> v1::Schedule {
     let period_ms = epoch.period.seconds().saturating_mul(1000);
     let closes_ms = period_ms.saturating_add(epoch.grace_s.saturating_mul(1000));
     let pauses_ms = epoch.direct_attempts.saturating_sub(1).saturating_mul(BETWEEN_QUESTIONS_MS);
-    let questions_ms = epoch.direct_timeout_ms.saturating_mul(epoch.direct_attempts);
+    // A daemon counts the limit of a question in whole seconds.
+    let question_ms = epoch.direct_timeout_ms.div_ceil(1_000).saturating_mul(1_000);
+    let questions_ms = question_ms.saturating_mul(epoch.direct_attempts);
     let takes_ms = SUSPECT_FINDS_MS + questions_ms + pauses_ms + LAST_FIND_MS + REPORT_MS;
     let latest_ms = closes_ms.saturating_sub(takes_ms);
     let suspects_ms = latest_ms.clamp(period_ms / 5 * 2, period_ms - period_ms / 10);
@@ -503,5 +505,10 @@ mod tests {
             ..Epoch::with_defaults(Period::new(30).unwrap())
         };
         assert_eq!(schedule_for(&quick).suspects_offset_ms, 27_000, "not after the round");
+        let of = |direct_timeout_ms| {
+            let rules = Epoch::with_defaults(Period::new(10).unwrap());
+            schedule_for(&Epoch { grace_s: 2, direct_timeout_ms, ..rules })
+        };
+        assert_eq!(of(300), of(1_000), "a daemon waits for a whole second");
     }
 }

@@ -87,7 +87,7 @@ impl Server {
         }
         let mut store = SqliteStore::open_if_only_to_read(&config.data_dir).await?;
         let read_only = store.why_read_only().is_some();
-        if !first_start::has_served(&mut store).await? {
+        if store.is_unused().await? {
             first_start::empties_no_csv(&config)?;
         }
         note_authority(&config, &mut store).await?;

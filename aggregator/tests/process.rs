@@ -59,13 +59,17 @@ async fn text_of(child: &mut Child) -> String {
     text
 }
 
-async fn get(address: &str, path: &str) -> String {
-    let mut stream = TcpStream::connect(address).await.unwrap();
+async fn try_get(address: &str, path: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(address).await?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.unwrap();
+    stream.write_all(request.as_bytes()).await?;
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    answer
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer)
+}
+
+async fn get(address: &str, path: &str) -> String {
+    try_get(address, path).await.unwrap()
 }
 
 /// How many times the CSV was written: once at the start and once for each closed round.
@@ -226,8 +230,9 @@ async fn a_token_that_cannot_be_written_spends_no_name() {
     let directory = with_store().await;
     let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
     for _ in 0..2 {
-        let add = command(&["probe", "add", "alpha"], directory.path()).stdout(full()).output();
-        let Output { status, stderr, .. } = add.await.unwrap();
+        let mut add = command(&["probe", "add", "alpha"], directory.path());
+        let add = add.stdout(full()).spawn().unwrap();
+        let Output { status, stderr, .. } = add.wait_with_output().await.unwrap();
         let said = String::from_utf8(stderr).unwrap();
         assert_eq!(status.code(), Some(1), "{said}");
         assert!(said.contains("nothing was changed"), "{said}");
@@ -240,7 +245,7 @@ async fn a_token_that_cannot_be_written_spends_no_name() {
 fn on_a_full_disk(arguments: &[&str], data_dir: &Path) -> Command {
     let mut command = Command::new("sh");
     command
-        .args(["-c", "trap '' XFSZ; ulimit -f 0; exec \"$@\"", "sh", PROGRAM])
+        .args(["-c", "trap '' XFSZ; ulimit -S -f 0; exec \"$@\"", "sh", PROGRAM])
         .args(arguments)
         .arg("--data-dir")
         .arg(data_dir)
@@ -270,10 +275,20 @@ async fn after_a_kill_it_starts_on_a_full_disk_and_acknowledges_nothing() {
     assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
     assert!(answer.contains("for reading alone"), "{answer}");
     assert!(get(&address, "/api/v1/probes").await.contains("alpha"), "what is stored is shown");
-    full.kill().await.unwrap();
-    let mut child = command(&SERVE, directory.path()).spawn().unwrap();
-    let address = http_of(&mut child).await;
+    // Room comes: it serves anew by itself, at the same place.
+    let pid = full.id().unwrap().to_string();
+    let room = ["--pid", &pid, "--fsize=unlimited"];
+    assert!(Command::new("prlimit").args(room).status().await.unwrap().success());
+    let mut looks = tokio::time::interval(Duration::from_millis(50));
+    while !ready_to_store(&address).await {
+        looks.tick().await;
+    }
     rounds_close(&address, 1).await;
-    assert!(!get(&address, "/readyz").await.contains("stored"));
-    child.kill().await.unwrap();
+    full.kill().await.unwrap();
+}
+
+/// Whether it answers, and not that nothing can be stored. Between the two nobody listens.
+async fn ready_to_store(address: &str) -> bool {
+    let answer = try_get(address, "/readyz").await;
+    answer.is_ok_and(|it| it.starts_with("HTTP/1.1") && !it.contains("nothing can be stored"))
 }

@@ -29,7 +29,7 @@ use crate::spool::{AGE_MAX_S, Spool};
 use crate::yagna::relay::RelayWatch;
 use crate::yagna::{Offer, Yagna};
 pub use clocks::Ages;
-pub use dormant::Silence;
+pub use dormant::{Dormant, Silence};
 use grid::{Grid, look_ups_take_ms};
 pub use lookup::{Aside, Findings, Fresh, Seen, SuspectPlan, first_look_ups, suspects};
 use memory::{Listing, Memory};

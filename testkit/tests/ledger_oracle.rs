@@ -54,5 +54,5 @@ fn any_history_through_changes_of_the_rules() {
 
 #[test]
 fn any_history_in_which_nodes_are_seen_before_they_offer() {
-    check(20, &(worlds_of_newcomers(), busy_deliveries(), deliveries()));
+    check(15, &(worlds_of_newcomers(), busy_deliveries(), deliveries()));
 }

@@ -155,8 +155,15 @@ fn send_suspects(
     }
     // Offers of this very round are suspects, too: nobody had them on a list yet.
     let suspects = (asked | &state.candidates) - &state.found;
-    let probes = able(live, state, &[]);
-    let mut shares = share(state, &suspects, &probes, k.max(SUSPECT_PROBES_MIN));
+    let (probes, copies) = (able(live, state, &[]), k.max(SUSPECT_PROBES_MIN));
+    let mut shares = share(state, &suspects, &probes, copies);
+    // One that can look again counts from its first look-ups on, and then it must have looked for
+    // whoever is to be down. Where those known to look are enough, they are enough without it.
+    if probes.len() < copies as usize {
+        for (probe, _) in live {
+            shares.entry(*probe).or_insert_with(|| suspects.clone());
+        }
+    }
     witnesses.note(&suspects, &state.last_alive);
     for (probe, share) in &mut shares {
         if let Some(witnessed) = witnesses.0.get(probe) {
@@ -164,8 +171,8 @@ fn send_suspects(
         }
     }
     tracing::debug!(round = round.start_s(), suspects = suspects.len(), "suspects named");
-    for (probe, live) in probes {
-        let added = shares.get(probe).cloned().unwrap_or_default();
+    for (probe, live) in live {
+        let Some(added) = shares.remove(probe) else { continue };
         let list = List {
             round,
             stage: LookupStage::Suspects,

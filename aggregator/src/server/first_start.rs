@@ -11,17 +11,11 @@ use anyhow::Context;
 use super::listener;
 use crate::config::Config;
 use crate::publish::PublishedCsv;
-use crate::store::{SqliteStore, Store};
 
 /// What is configured cannot be meant; nothing was done.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Misconfigured(pub String);
-
-/// Whether any serve has worked with this store, or it was given something to begin with.
-pub(super) async fn has_served(store: &mut SqliteStore) -> anyhow::Result<bool> {
-    Ok(!store.catalogue().await?.epochs.is_empty() || store.opening().await?.is_some())
-}
 
 /// Fails where the CSV has rows: they are of another store.
 pub(super) fn empties_no_csv(config: &Config) -> Result<(), Misconfigured> {

@@ -15,7 +15,7 @@ use sqlx::sqlite::{
     SqliteSynchronous,
 };
 
-use super::damage::is_damage;
+use super::damage::{is_damage, vital};
 use super::packing::Packed;
 use super::round_parts::RoundParts;
 use super::schema::{ADDED, PACKED_IDS, SCHEMA, SCHEMA_VERSION};
@@ -31,14 +31,16 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why a file cannot be opened, and what to do about it.
 fn cannot_open(path: &Path, error: sqlx::Error) -> StoreError {
+    // Before damage, which is told by reading: both are errors of the disk to the database.
+    if code_of(&error).is_some_and(|code| NO_ROOM_CODES.contains(&code)) {
+        return StoreError::NoRoom { path: path.to_owned(), detail: error.to_string() };
+    }
     let detail = if is_damage(&error) {
         format!(
             "{error}: it is no database or does not tell its tables any more; {}; keep them, and \
              restore a backup: uptime-aggregator restore --help",
             place::advice(path)
         )
-    } else if code_of(&error).is_some_and(|code| NO_ROOM_CODES.contains(&code)) {
-        return StoreError::NoRoom { path: path.to_owned(), detail: error.to_string() };
     } else {
         error.to_string()
     };
@@ -106,6 +108,17 @@ impl SqliteStore {
             }
             opened => opened,
         }
+    }
+
+    /// Whether no serve has worked with this store yet, and nothing was imported into it.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn is_unused(&mut self) -> Result<bool, StoreError> {
+        let select = "SELECT NOT EXISTS (SELECT 1 FROM epoch)
+             AND NOT EXISTS (SELECT 1 FROM opening_head)";
+        let unused = sqlx::query_scalar(select).fetch_one(&mut self.connection).await;
+        vital(unused, "the epochs")
     }
 
     /// Why nothing can be written, where that is so.

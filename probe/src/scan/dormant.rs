@@ -44,7 +44,7 @@ struct Record {
 
 /// The nodes that this process has asked in vain. Holds only nodes of the last round.
 #[derive(Debug, Default)]
-pub(super) struct Dormant {
+pub struct Dormant {
     records: HashMap<NodeId, Record>,
     /// The round the records are of.
     round: Option<Round>,
@@ -58,13 +58,13 @@ pub(super) struct Dormant {
 impl Dormant {
     /// Nothing is known yet. `salt` differs between probes, so that they do not all ask at once.
     #[must_use]
-    pub(super) fn new(salt: &str) -> Self {
+    pub fn new(salt: &str) -> Self {
         Self { salt: salt.to_owned(), ..Self::default() }
     }
 
     /// The nodes whose earlier questions may stand in for those of this round, should `FindNode`
     /// answer "not known" again. `session_age` is the age of the relay session of `daemon`.
-    pub(super) fn may_stand_in(
+    pub fn may_stand_in(
         &mut self,
         round: Round,
         now: Moment,
@@ -92,7 +92,7 @@ impl Dormant {
 
     /// Takes note of what a round found out about its suspects. `began` is when the first of them
     /// was asked, by the boot clock.
-    pub(super) fn note(
+    pub fn note(
         &mut self,
         round: Round,
         began: Duration,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use tokio::time::{Instant, sleep, timeout_at};
-use uptime_proto::{NodeId, Reason};
+use uptime_proto::{Class, NodeId, Outcome, Reason, Sets};
 
 use super::clocks::Ages;
 use super::dormant::Silence;
@@ -49,16 +49,31 @@ impl Fresh {
 }
 
 /// How suspects are asked.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct SuspectPlan {
     /// The limit of one direct question.
     pub direct_timeout: Duration,
     /// How often it is put; 0 where it is switched off, and then nobody is found unreachable.
     pub direct_attempts: u32,
+    /// Two questions about a node are so far apart at least: a second by default.
+    pub between_questions: Duration,
     /// Whether the relay is asked first. Where it is not, nobody is found unreachable.
     pub find_node: bool,
     /// Whose earlier questions stand in where the relay still does not know them.
     pub may_stand_in: HashSet<NodeId>,
+}
+
+impl Default for SuspectPlan {
+    /// Nobody is asked anything.
+    fn default() -> Self {
+        Self {
+            direct_timeout: Duration::ZERO,
+            direct_attempts: 0,
+            between_questions: BETWEEN_QUESTIONS,
+            find_node: false,
+            may_stand_in: HashSet::new(),
+        }
+    }
 }
 
 /// When the relay last heard of a node.
@@ -108,6 +123,28 @@ pub struct Findings {
 impl Findings {
     fn fail(&mut self, id: NodeId, CouldNotLook { reason, detail }: CouldNotLook) {
         self.failed.entry(reason).or_insert_with(|| (Vec::new(), detail)).0.push(id);
+    }
+
+    /// What is told of them: one part, and one more for each reason for which questions failed,
+    /// with what one of the failures said.
+    #[must_use]
+    pub fn into_parts(self) -> Vec<(Outcome, Sets, String)> {
+        let Self { seen, answered, unreachable, asked_earlier, not_fresh, failed, .. } = self;
+        let mut parts = Vec::new();
+        let found = [&seen, &answered, &unreachable, &not_fresh].iter().any(|ids| !ids.is_empty());
+        if found || failed.is_empty() {
+            let sets = Sets::default()
+                .with(Class::Seen, seen)
+                .with(Class::Answered, answered)
+                .with(Class::Unreachable, unreachable)
+                .with(Class::AskedEarlier, asked_earlier);
+            parts.push((Outcome::Looked, sets, String::new()));
+        }
+        parts.extend(failed.into_iter().map(|(reason, (ids, detail))| {
+            let detail = format!("{} questions failed; one of them: {detail}", ids.len());
+            (Outcome::CouldNotLook(reason), Sets::default().with(Class::Failed, ids), detail)
+        }));
+        parts
     }
 
     /// The reason for which most questions failed, if any did.
@@ -291,7 +328,7 @@ impl Asking<'_> {
             if unanswered >= self.plan.direct_attempts {
                 return Ok(None);
             }
-            sleep(BETWEEN_QUESTIONS).await;
+            sleep(self.plan.between_questions).await;
         }
     }
 

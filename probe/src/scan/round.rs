@@ -380,6 +380,7 @@ impl<'a> RoundScan<'a> {
             direct_attempts: if enabled.direct { self.epoch.direct_attempts } else { 0 },
             find_node: enabled.find_node,
             may_stand_in: self.may_stand_in(began, age_s),
+            ..SuspectPlan::default()
         };
         let deadline = self.deadline();
         // The long dead are known to nobody any more, which is said at once; those that died just
@@ -438,24 +439,12 @@ impl<'a> RoundScan<'a> {
 
     /// Turns findings into parts.
     fn keep_findings(&self, findings: Findings, session_age_s: Option<u32>) {
-        let Findings { seen, answered, unreachable, asked_earlier, not_fresh, failed, .. } =
-            findings;
-        self.counts().found += seen.len() + answered.len();
-        self.counts().unreachable += unreachable.len();
-        let found = [&seen, &answered, &unreachable, &not_fresh].iter().any(|ids| !ids.is_empty());
-        if found || failed.is_empty() {
-            let sets = Sets::default()
-                .with(Class::Seen, seen)
-                .with(Class::Answered, answered)
-                .with(Class::Unreachable, unreachable)
-                .with(Class::AskedEarlier, asked_earlier);
-            self.keep(Kind::Lookup, "", Outcome::Looked, session_age_s, sets);
-        }
-        for (reason, (ids, detail)) in failed {
-            let detail = format!("{} questions failed; one of them: {detail}", ids.len());
-            self.note_failure("", reason, &detail);
-            let sets = Sets::default().with(Class::Failed, ids);
-            let outcome = Outcome::CouldNotLook(reason);
+        self.counts().found += findings.seen.len() + findings.answered.len();
+        self.counts().unreachable += findings.unreachable.len();
+        for (outcome, sets, detail) in findings.into_parts() {
+            if let Outcome::CouldNotLook(reason) = outcome {
+                self.note_failure("", reason, &detail);
+            }
             self.keep(Kind::Lookup, "", outcome, session_age_s, sets);
         }
     }

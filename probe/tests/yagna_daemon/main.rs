@@ -11,6 +11,7 @@ mod market;
 mod net;
 mod peer;
 mod ping;
+mod real;
 mod stream;
 mod suspects;
 

@@ -14,6 +14,8 @@ mod children;
 mod damage;
 mod judge;
 mod network;
+#[path = "../shared/program.rs"]
+mod program;
 mod script;
 #[path = "../shared/stored.rs"]
 mod stored;

@@ -97,10 +97,10 @@ impl Soak {
             let name = format!("probe-{number}");
             store.add_probe(&name, &hash_token(&token), &[], 0).await.unwrap().unwrap();
             let (daemon, relay) = (network.daemons[number].base_url(), network.relay.base_url());
-            probes.push(Program::probe(number, directory.path(), &daemon, &relay, &token));
+            probes.push(children::probe(number, directory.path(), &daemon, &relay, &token));
         }
         drop(store);
-        let aggregator = Program::aggregator(directory.path());
+        let aggregator = children::aggregator(directory.path());
         let mut pace = tokio::time::interval(Duration::from_secs(PERIOD_S));
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut soak = Self {
