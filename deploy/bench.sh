@@ -22,7 +22,7 @@ usage: sh deploy/bench.sh [NAME...] [--quick] [--full]
   --help    this text
 
 Some names bring several figures: detect_down_p99 also detect_down_median and
-detect_refused_p99 and _median; dead_error_lines also dead_relay_queries; page_overview also
+detect_refused_p99 and _median, and so do detect_down_15s_p99 and detect_down_10k_p99; dead_error_lines also dead_relay_queries; page_overview also
 page_overview_sorted, probe_memory also probe_cpu_per_round, spool_35_days also spool_drain and
 spool_drain_35_days, stored_bytes_200x10 and uptime_all_24h each other; uptime_one_p99, get_node_p99
 and query_rate each other, uptime_one_p50, get_node_p50, query_rate_uptime and query_rate_empty.

@@ -81,7 +81,7 @@ const fn figure(
     Figure { name, from, measure }
 }
 
-const FIGURES: [Figure; 25] = [
+const FIGURES: [Figure; 27] = [
     figure("ingest_rate", Extent::Quick, ingest::native),
     figure("ingest_rate_plain", Extent::Quick, ingest::plain),
     figure("wire_bytes", Extent::Quick, bytes::wire),
@@ -98,6 +98,8 @@ const FIGURES: [Figure; 25] = [
     figure("probe_memory", Extent::Quick, probe::memory),
     figure("spool_35_days", Extent::Quick, outbox::weeks),
     figure("detect_down_p99", Extent::Usual, detect::down),
+    figure("detect_down_15s_p99", Extent::Full, detect::in_15_s),
+    figure("detect_down_10k_p99", Extent::Full, detect::of_10k),
     figure("dead_error_lines", Extent::Usual, quiet::dead),
     figure("uptime_one_p99", Extent::Usual, asking::questions),
     figure("get_node_p99", Extent::Usual, asking::questions),

@@ -63,7 +63,8 @@ impl Yagna {
     /// key are there.
     ///
     /// # Errors
-    /// When the daemon could not be asked; [`Reason::Unauthorised`] when the key is wrong.
+    /// When the daemon could not be asked; [`uptime_proto::Reason::Unauthorised`] when the key is
+    /// wrong.
     pub async fn identity(&self) -> Result<NodeId, CouldNotLook> {
         let limit = self.inner.limits.answer_timeout;
         let answer =

@@ -68,32 +68,37 @@ impl Kind {
     }
 }
 
-/// `detect_down_p99`, `detect_down_median` and those of other kinds and sizes.
+const USUAL: Plan = Plan { name: "", period_s: 30, providers: 1_500, deaths: 120, rounds: 4 };
+
+/// `detect_down_p99`, `detect_down_median`, and the same of `detect_refused`.
 pub(crate) fn down(extent: Extent) -> anyhow::Result<()> {
-    let usual = Plan { name: "", period_s: 30, providers: 1_500, deaths: 120, rounds: 4 };
-    let plans = match extent {
-        Extent::Quick => vec![Plan { providers: 300, deaths: 30, rounds: 2, ..usual }],
-        Extent::Usual => vec![usual],
-        Extent::Full => vec![
-            usual,
-            Plan { name: "_15s", period_s: 15, rounds: 8, ..usual },
-            Plan { name: "_10k", providers: 10_000, deaths: 300, rounds: 10, ..usual },
-        ],
-    };
+    let quick = Plan { providers: 300, deaths: 30, rounds: 2, ..USUAL };
+    figures(if extent == Extent::Quick { quick } else { USUAL })
+}
+
+/// The same in rounds of 15 s.
+pub(crate) fn in_15_s(_: Extent) -> anyhow::Result<()> {
+    figures(Plan { name: "_15s", period_s: 15, rounds: 8, ..USUAL })
+}
+
+/// The same with 10,000 providers.
+pub(crate) fn of_10k(_: Extent) -> anyhow::Result<()> {
+    figures(Plan { name: "_10k", providers: 10_000, deaths: 300, ..USUAL })
+}
+
+fn figures(plan: Plan) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    for plan in plans {
-        for (kind, took) in runtime.block_on(Box::pin(measure(&plan)))? {
-            progress(&format!(
-                "{} deaths among {} providers, noticed after {:.1} s to {:.1} s",
-                took.len(),
-                plan.providers,
-                percentile_s(&took, 0),
-                percentile_s(&took, 100)
-            ));
-            let name = kind.name();
-            figure(&format!("{name}{}_p99", plan.name), percentile_s(&took, 99), "s");
-            figure(&format!("{name}{}_median", plan.name), percentile_s(&took, 50), "s");
-        }
+    for (kind, took) in runtime.block_on(Box::pin(measure(&plan)))? {
+        progress(&format!(
+            "{} deaths among {} providers, noticed after {:.1} s to {:.1} s",
+            took.len(),
+            plan.providers,
+            percentile_s(&took, 0),
+            percentile_s(&took, 100)
+        ));
+        let name = kind.name();
+        figure(&format!("{name}{}_p99", plan.name), percentile_s(&took, 99), "s");
+        figure(&format!("{name}{}_median", plan.name), percentile_s(&took, 50), "s");
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! A daemon's channels to other nodes, and the question over one of them.
 //!
 //! A daemon keeps one channel to every node it ever talked to. While the node is away its channel
-//! stays behind, closed, and every question over it fails at once [a0]; only the node's return or
+//! stays behind, closed, and every question over it fails at once (a0); only the node's return or
 //! a restart of the daemon ends that. Owns what opens a channel and what becomes of a question.
 //! Refuses to decide who is alive: it asks the world.
 
@@ -23,13 +23,13 @@ const STALE_AFTER: Duration = Duration::from_secs(20);
 pub(crate) const NO_CHANNEL: &str =
     "Net: error forwarding message: Fail to open reliable channel\n\nCaused by:\n    ";
 const CLOSED: &str = "Net: error sending message: session closed";
-/// What a daemon adds where the operator has switched backtraces on [a1], cut short.
+/// What a daemon adds where the operator has switched backtraces on (a1), cut short.
 const BACKTRACE: &str = "\n\nStack backtrace:\n   \
     0: anyhow::error::<impl anyhow::Error>::msg\n   \
     1: anyhow::__private::format_err\n   \
     2: ya_relay_client::session::SessionLayer::query_node_info::{{closure}}::{{closure}}";
 
-/// The peer's own words for an identity that it does not know yet [a3].
+/// The peer's own words for an identity that it does not know yet (a3).
 pub(crate) fn unknown_address(id: &str, service: &str) -> String {
     format!("Bad request: Bad request: Unknown address: /net/{id}/{service}")
 }
@@ -92,7 +92,7 @@ pub(crate) async fn ask(core: &Core, id: &str, limit: Duration) -> Asked {
     carried(core, id, &contact, limit).await
 }
 
-/// The first question may still be waiting for an answer when the daemon notices [a6].
+/// The first question may still be waiting for an answer when the daemon notices (a6).
 fn over_closed(core: &Core, id: &str, peer: &Peer) -> Asked {
     let what = ("closed late", &core.identity, id, peer.incarnation);
     let share = core.world.timing().late_close_share;

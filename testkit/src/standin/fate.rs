@@ -13,7 +13,7 @@ use super::world::World;
 
 /// A longer outage of a link is a long one [b0: 60 s, b6: 20 s].
 const SHORT_OUTAGE: Duration = Duration::from_secs(40);
-/// How old `seen` of an older session is that shows through, and for how long it does [b6].
+/// How old `seen` of an older session is that shows through, and for how long it does (b6).
 const OLDER_SEEN_AGE: Duration = Duration::from_secs(531);
 const OLDER_SHOWN_FOR: Duration = Duration::from_secs(2);
 

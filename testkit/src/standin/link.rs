@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::daemon::Daemon;
 use super::world::World;
 
-/// A look-up is sent so often before it is given up [b7].
+/// A look-up is sent so often before it is given up (b7).
 pub(crate) const LOOK_UP_ATTEMPTS: usize = 4;
 /// With no more loss than this every direct question is answered, and soon.
 const LOSS_HARMLESS: f64 = 0.15;

@@ -92,7 +92,7 @@ pub(crate) struct Node {
     pub(crate) link_down: Option<UnixTime>,
     /// How often its link has come back.
     pub(crate) link_returns: u32,
-    /// Identities made since it started: it is found by them, and does not answer to them [a3].
+    /// Identities made since it started: it is found by them, and does not answer to them (a3).
     pub(crate) made_since: BTreeSet<String>,
 }
 

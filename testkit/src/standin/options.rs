@@ -99,7 +99,7 @@ pub struct DaemonOptions {
     /// Whether gossip and neighbourhood open channels to every provider of its view. Off by
     /// default: then only pings, answered questions and `Daemon::connect` open them.
     pub gossips: bool,
-    /// Whether its longer errors carry a backtrace, as the operator's environment decides [a1].
+    /// Whether its longer errors carry a backtrace, as the operator's environment decides (a1).
     pub backtraces: bool,
     /// How long things take.
     pub limits: Limits,

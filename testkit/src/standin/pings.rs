@@ -1,7 +1,7 @@
 //! When a node pings the relay, which is when the relay last saw it.
 //!
 //! A node pings on a grid, until it asks the relay for its neighbours: the answer puts its next
-//! ping off, and the relay takes no such question for a sign of life [b4]. Owns that arithmetic;
+//! ping off, and the relay takes no such question for a sign of life (b4). Owns that arithmetic;
 //! all of it is a function of the time passed in.
 
 use std::time::Duration;

@@ -28,7 +28,7 @@ const DIRECT_PAGE_MIN: usize = 10;
 /// A scan nobody asks for this long is forgotten, unless it was begun with another timeout.
 const SCAN_TIMEOUT_DEFAULT_S: u64 = 300;
 
-/// How long an ERROR line is, and one with a backtrace [a6, a1].
+/// How long an ERROR line is, and one with a backtrace (a6, a1).
 const LOG_LINE_BYTES: u64 = 200;
 const LOG_BACKTRACE_BYTES: u64 = 4096;
 
@@ -250,7 +250,7 @@ async fn direct(core: &Core, number: u64, peer: &str, count: usize, deadline: In
 }
 
 /// A direct question without an answer: the operator's log tells of it, and the relay was asked
-/// twice more than the look-up [a6, a7].
+/// twice more than the look-up (a6, a7).
 fn failed(core: &Core, status: u16, text: &str) -> Reply {
     // A closed channel is complained of twice, and a backtrace fills kilobytes.
     let lines = if text.ends_with("session closed") { 2 } else { 1 };

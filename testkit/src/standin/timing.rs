@@ -17,18 +17,18 @@ pub struct NetTiming {
     pub drop_after: (Duration, Duration),
     /// … or in this share of the deaths …
     pub late_drop_share: f64,
-    /// … that late [a2].
+    /// … that late (a2).
     pub late_drop_after: Duration,
-    /// In this share of the closed channels the first question still waits in vain [a6].
+    /// In this share of the closed channels the first question still waits in vain (a6).
     pub late_close_share: f64,
     /// The share of the time in which `seen` of a living node is 20 to 43 s old: it has put off a
-    /// ping [b4]. Zero by default, because which nodes lag now depends on the machine's clock.
+    /// ping (b4). Zero by default, because which nodes lag now depends on the machine's clock.
     pub seen_lag_share: f64,
     /// A node registers anew between these two times after a link outage of up to 40 s …
     pub returns_after_short: (Duration, Duration),
-    /// … and after a longer one. Meanwhile it is not found [b0].
+    /// … and after a longer one. Meanwhile it is not found (b0).
     pub returns_after_long: (Duration, Duration),
-    /// In this share of the returns an older session shows instead, for two seconds [b6].
+    /// In this share of the returns an older session shows instead, for two seconds (b6).
     pub older_session_share: f64,
     /// How long an offer lives.
     pub offer_lifetime: Duration,

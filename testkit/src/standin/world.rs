@@ -149,7 +149,7 @@ impl World {
     }
 
     /// Makes another identity on a running node, and returns it. The relay knows it at once; the
-    /// node itself answers to it only after its next start [a3, a4].
+    /// node itself answers to it only after its next start (a3, a4).
     pub fn add_identity(&self, id: &str) -> String {
         self.with(|state, _| {
             let identity = offer::node_id(&mut state.rng);
@@ -202,7 +202,7 @@ impl World {
     }
 
     /// The node lives and answers, and pings the relay no more: `seen` grows. So it is while it
-    /// asks the relay for neighbours all the time [b4].
+    /// asks the relay for neighbours all the time (b4).
     pub fn hold_pings(&self, id: &str) {
         self.with(|state, now| {
             let timing = state.timing;
