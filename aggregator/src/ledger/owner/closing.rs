@@ -73,12 +73,17 @@ impl<S: Store> Owner<S> {
     pub(super) fn last_over(&self, now_ms: i64) -> Round {
         let epochs = self.state.epochs();
         let over = keeping::last_over(epochs, now_ms);
-        let next = epochs.next(over);
-        let early = next.end_ms() <= now_ms && self.done.has_all(next, &self.lookers(next));
-        let over = if early { next } else { over };
         // A round that was closed early stays closed.
         let closed = self.state.closed().filter(|closed| closed.end_ms() <= now_ms);
-        closed.map_or(over, |closed| closed.max(over))
+        let mut over = closed.map_or(over, |closed| closed.max(over));
+        // Where graces are longer than rounds several may be closed early one after another.
+        loop {
+            let next = epochs.next(over);
+            if next.end_ms() > now_ms || !self.done.has_all(next, &self.lookers(next)) {
+                return over;
+            }
+            over = next;
+        }
     }
 }
 
