@@ -53,15 +53,15 @@ async fn in_rounds_of_ten_seconds_the_silent_are_down_when_the_round_closes() {
     stage.end().await;
 }
 
-/// A grace of half a minute is not waited for when every probe has said that it is done.
+/// A grace of 20 s is not waited for when every probe has said that it is done.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_round_closes_before_its_grace_is_over_when_all_probes_are_done() {
     const PERIOD_S: u64 = 5;
-    const GRACE_S: u64 = 30;
+    const GRACE_S: u64 = 20;
     let stage = Stage::open(&Rules {
         period_s: PERIOD_S,
         aggregator: &[
-            ("--grace-s", "30"),
+            ("--grace-s", "20"),
             ("--freshness-s", "3"),
             ("--direct-timeout-ms", "1000"),
             ("--relay-session-age-min-s", "10"),

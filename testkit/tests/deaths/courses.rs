@@ -24,7 +24,7 @@ use network::{Network, Step};
 use vantage::Vantage;
 
 /// Courses tried, unless told otherwise.
-const CASES: u32 = 12;
+const CASES: u32 = 8;
 /// A course takes as long as so many histories of those that `UPTIME_TEST_CASES` counts.
 const HISTORIES_PER_COURSE: u32 = 100;
 /// When first look-ups are put and suspects are asked, in rounds of half a minute.

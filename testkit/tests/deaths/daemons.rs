@@ -9,7 +9,7 @@ use super::stage::{Closed, PROBES, Rules, Stage, shortened};
 
 const NODES: usize = 30;
 /// Rounds through which a daemon is frozen.
-const FROZEN: u64 = 3;
+const FROZEN: u64 = 2;
 /// It begins between two questions about the suspects.
 const MOMENT_MS: u64 = 3_700;
 /// As little as a daemon knows after its start: nobody is found by it for that long.

@@ -222,8 +222,7 @@ async fn hour(channels: [bool; PROBES], rounds: u64, timing: NetTiming) {
     hour.end(&second).await;
 }
 
-/// One probe's daemon has channels, as the usual daemon in the middle of the network; two have
-/// none.
+/// One probe's daemon has channels to everybody, two have none.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_hour_dead_is_an_hour_down_with_one_daemon_that_has_channels() {
     hour([true, false, false], 20, shortened(36)).await;

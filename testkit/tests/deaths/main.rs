@@ -1,10 +1,10 @@
 //! The dead are shown as dead and the living never are: the shipped programs as processes beside
 //! stand-in daemons, through every kind of death, and random courses of them.
 //!
-//! The network's times are shortened in one ratio, 36 for most: an hour is 100 s, which are 20
-//! rounds of 5 s, and the relay forgets a silent session after 17 s instead of ten minutes. `long_`
-//! tests have as many rounds in an hour as there are by default. Each scenario needs many rounds,
-//! so they go on side by side, many nodes in one network.
+//! The network's times are shortened in one ratio, which each test names. With 36 an hour is 100 s,
+//! which are 20 rounds of 5 s, and the relay forgets a silent session after 17 s instead of ten
+//! minutes. `long_` tests have as many rounds in an hour as there are by default. Each scenario
+//! needs many rounds, so they go on side by side, many nodes in one network.
 //!
 //! The programs are those that lie beside this test: `cargo nextest run --workspace` builds them,
 //! testing this crate alone does not.

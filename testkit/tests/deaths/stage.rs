@@ -159,20 +159,21 @@ impl Stage {
         let lines = log.lines().map_while(Result::ok);
         let lines = lines.filter_map(|line| serde_json::from_str::<serde_json::Value>(&line).ok());
         let closed = lines.filter(|line| line["fields"]["message"] == "round closed");
-        closed
-            .map(|line| {
-                let number = |name: &str| line["fields"][name].as_u64().unwrap();
-                let at = DateTime::parse_from_rfc3339(line["timestamp"].as_str().unwrap()).unwrap();
-                let round = Closed {
-                    at_ms: at.timestamp_millis(),
-                    up: number("up"),
-                    down: number("down"),
-                    unknown: number("unknown"),
-                    eligible: number("eligible"),
-                };
-                (number("round"), round)
-            })
-            .collect()
+        let mut rounds = BTreeMap::new();
+        for line in closed {
+            let number = |name: &str| line["fields"][name].as_u64().unwrap();
+            let at = DateTime::parse_from_rfc3339(line["timestamp"].as_str().unwrap()).unwrap();
+            let round = Closed {
+                at_ms: at.timestamp_millis(),
+                up: number("up"),
+                down: number("down"),
+                unknown: number("unknown"),
+                eligible: number("eligible"),
+            };
+            let before = rounds.insert(number("round"), round);
+            assert_eq!(before, None, "{} was closed twice", number("round"));
+        }
+        rounds
     }
 
     /// Waits until this round has closed; answers all that have.

@@ -49,9 +49,9 @@ pub(super) fn steps() -> impl Strategy<Value = Step> {
     let (mortal, any) = (0..NODES / 2, 0..NODES);
     let daemon = 0..DAEMONS_MAX;
     let ways = vec![Way::Process, Way::Host, Way::Frozen, Way::Stopped, Way::Link];
+    let way = prop::sample::select(ways);
     prop_oneof![
-        18 => (mortal.clone(), prop::sample::select(ways))
-            .prop_map(|(at, way)| Step::Leave(at, way)),
+        18 => (mortal.clone(), way).prop_map(|(at, way)| Step::Leave(at, way)),
         9 => mortal.prop_map(Step::Return),
         4 => any.clone().prop_map(Step::Hold),
         4 => any.clone().prop_map(Step::Resume),
