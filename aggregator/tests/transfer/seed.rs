@@ -1,12 +1,16 @@
 //! The `seed` dialect: opening balance and observed rounds in one account.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use metrics_exporter_prometheus::PrometheusBuilder;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 use uptime_aggregator::config::{Config, SettingArgs};
 use uptime_aggregator::ledger::rebuilt::{Rebuilt, rebuild};
 use uptime_aggregator::publish::seed_csv::{SeedBooks, SubnetFault, scan_count_path, subnet_of};
 use uptime_aggregator::publish::{PublishedCsv, SeedTerms};
-use uptime_aggregator::server::check;
+use uptime_aggregator::server::Server;
 use uptime_aggregator::store::{Opening, OpeningRow, SqliteStore, Store};
 use uptime_proto::{Outcome, Reason, Sets};
 
@@ -230,8 +234,20 @@ async fn a_serving_aggregator_publishes_what_was_imported() {
         csv_dialect: Some("seed".into()),
         ..SettingArgs::default()
     };
-    check(Config::read(&args).unwrap()).await.unwrap();
+    let metrics = PrometheusBuilder::new().build_recorder().handle();
+    let server = Server::build(Config::read(&args).unwrap(), metrics).await.unwrap();
+    let stop = CancellationToken::new();
+    let mut running = JoinSet::new();
+    running.spawn(server.run(stop.clone()));
     let path = directory.path().join("nodes_status.csv");
+    let written = async {
+        while !scan_count_path(&path).exists() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), written).await.unwrap();
+    stop.cancel();
+    running.join_next().await.unwrap().unwrap().unwrap();
     let text = std::fs::read_to_string(&path).unwrap();
     assert!(text.contains(&format!("{},True,2026-01-30 23:58:30.000000,45,50.0\n", id(GONE))));
     assert_eq!(std::fs::read_to_string(scan_count_path(&path)).unwrap(), "90");
