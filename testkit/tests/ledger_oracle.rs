@@ -20,7 +20,7 @@ use proptest::test_runner::TestRunner;
 use world::{Delivery, World, busy_deliveries, deliveries, worlds, worlds_of_newcomers};
 
 /// How many histories all properties here try together, unless told otherwise.
-const CASES: u32 = 200;
+const CASES: u32 = 100;
 
 fn check(share_percent: u32, histories: &impl Strategy<Value = (World, Delivery, Delivery)>) {
     let told = std::env::var("UPTIME_TEST_CASES").ok().and_then(|cases| cases.parse().ok());
