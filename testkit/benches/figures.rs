@@ -44,6 +44,8 @@ mod rounds;
 mod rows;
 #[path = "figures/samples.rs"]
 mod samples;
+#[path = "figures/system.rs"]
+mod system;
 #[path = "figures/watching.rs"]
 mod watching;
 

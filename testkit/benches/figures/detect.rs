@@ -17,13 +17,13 @@ use anyhow::{Context, ensure};
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
-use uptime_testkit::standin::{Daemon, DaemonOptions, NetTiming, ProviderSpec, World};
+use uptime_testkit::standin::{NetTiming, ProviderSpec, World};
 
 use super::Extent;
-use super::process::{APP_KEY, Aggregator, Running, probe_log, start_probe};
-use super::report::{figure, on_disk, percentile_s, progress};
+use super::process::Running;
+use super::report::{figure, percentile_s, progress};
+use super::system::System;
 
-const PROBES: usize = 3;
 const SEED: u64 = 61;
 /// How often the file is looked at. So much later than it was replaced may a death be noted.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -109,42 +109,22 @@ async fn measure(plan: &Plan) -> anyhow::Result<Vec<(Kind, Vec<Duration>)>> {
     for _ in 0..plan.providers {
         world.add_provider(ProviderSpec::in_subnet("public"));
     }
-    let period = plan.period_s.to_string();
-    let settings = ["--round-period-s", period.as_str()];
-    let aggregator = Aggregator::serve(on_disk()?, PROBES, &settings).await?;
-    let directory = on_disk()?;
-    let (mut daemons, mut probes) = (Vec::new(), Vec::new());
-    for number in 0..PROBES {
-        let options = DaemonOptions {
-            app_key: APP_KEY.to_owned(),
-            // As daemons that have talked to everybody for a while.
-            gossips: true,
-            relay_session_age: Duration::from_secs(3_600),
-            ..DaemonOptions::default()
-        };
-        let daemon = Daemon::start(world.clone(), options).await?;
-        probes.push(start_probe(&aggregator, number, &daemon.base_url(), directory.path())?);
-        daemons.push(daemon);
-    }
-    let mut file = Csv::new(&aggregator.csv());
+    let mut system = System::start(&world, plan.period_s).await?;
+    let mut file = Csv::new(&system.aggregator.csv());
     let watched = async {
-        all_up(&mut file, plan, &mut probes).await?;
+        all_up(&mut file, plan, &mut system.probes).await?;
         let mut dead = HashMap::new();
         let mut took = Vec::new();
         for kind in [Kind::Refused, Kind::Silent] {
-            let noticed = kill_and_watch(&world, plan, kind, &mut dead, &mut file, &mut probes);
+            let probes = &mut system.probes;
+            let noticed = kill_and_watch(&world, plan, kind, &mut dead, &mut file, probes);
             took.push((kind, noticed.await?));
         }
         anyhow::Ok(took)
     };
-    // The probes say the same in turn.
-    let log = probe_log(directory.path(), 0);
-    let log = || std::fs::read_to_string(&log).unwrap_or_default();
-    let took = watched.await.with_context(log)?;
-    for probe in probes {
-        probe.terminate()?;
-    }
-    aggregator.terminate()?;
+    let watched = watched.await;
+    let took = watched.with_context(|| system.log_of_a_probe())?;
+    system.terminate()?;
     Ok(took)
 }
 

@@ -10,16 +10,15 @@
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
-use uptime_testkit::standin::{Daemon, DaemonOptions, NetTiming, ProviderSpec, World};
+use uptime_testkit::standin::{Daemon, NetTiming, ProviderSpec, World};
 
 use super::Extent;
-use super::process::{APP_KEY, Aggregator, start_probe};
-use super::report::{figure, on_disk, progress};
+use super::report::{figure, progress};
+use super::system::{PROBES, System};
 
 const PERIOD_S: u32 = 10;
 const PROVIDERS: usize = 1_500;
 const DEAD: usize = 300;
-const PROBES: usize = 3;
 /// Rounds that are counted first, after one in which the probes learn whom to ask.
 const FIRST_ROUNDS: u32 = 2;
 /// From the third pair of questions on, nodes are asked after 1, 2, 4, 8, 16 and 20 rounds: by then
@@ -61,25 +60,10 @@ async fn measure() -> anyhow::Result<[(f64, f64); 2]> {
             world.kill_process_ago(&id, Duration::from_secs(1_200));
         }
     }
-    let period = PERIOD_S.to_string();
-    let settings = ["--round-period-s", period.as_str()];
-    let aggregator = Aggregator::serve(on_disk()?, PROBES, &settings).await?;
-    let directory = on_disk()?;
-    let (mut daemons, mut probes) = (Vec::new(), Vec::new());
-    for number in 0..PROBES {
-        let options = DaemonOptions {
-            app_key: APP_KEY.to_owned(),
-            gossips: true,
-            relay_session_age: Duration::from_secs(3_600),
-            ..DaemonOptions::default()
-        };
-        let daemon = Daemon::start(world.clone(), options).await?;
-        probes.push(start_probe(&aggregator, number, &daemon.base_url(), directory.path())?);
-        daemons.push(daemon);
-    }
+    let system = System::start(&world, PERIOD_S).await?;
     let counted = || Counted {
-        lines: daemons.iter().map(Daemon::error_lines).sum(),
-        queries: daemons.iter().map(Daemon::relay_queries).sum(),
+        lines: system.daemons.iter().map(Daemon::error_lines).sum(),
+        queries: system.daemons.iter().map(Daemon::relay_queries).sum(),
     };
     // In the first round whoever is on the market becomes known.
     let patience = Instant::now() + Duration::from_secs(60);
@@ -102,9 +86,6 @@ async fn measure() -> anyhow::Result<[(f64, f64); 2]> {
         progress(&format!("{lines:.1} lines and {queries:.1} queries a round"));
         told.push((lines, queries));
     }
-    for probe in probes {
-        probe.terminate()?;
-    }
-    aggregator.terminate()?;
+    system.terminate()?;
     told.try_into().map_err(|_| anyhow::anyhow!("two stretches were measured"))
 }
