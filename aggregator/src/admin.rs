@@ -16,8 +16,8 @@ use crate::access::{Pass, Refusal, check_name, check_subnet, hash_token, new_tok
 use crate::clock::now_unix_ms;
 use crate::ledger::{AccessError, Ledger};
 use crate::store::{
-    AuditRecord, By, Changed, CredentialKind, NewCredential, NewIdentity, ProbeRecord, Retraction,
-    Role,
+    AuditRecord, By, Changed, CredentialKind, Ends, NewCredential, NewIdentity, ProbeRecord,
+    Retraction, Role,
 };
 
 /// Subnets that one probe may be allowed by name.
@@ -145,9 +145,8 @@ impl v1::admin_server::Admin for Admin {
         self.probe(&name).await?;
         let token = new_token();
         let until_ms = caller.by.now_ms.saturating_add(i64::from(overlap_s) * 1000);
-        let (ledger, credential) = (&self.ledger, token_of(&token));
-        let renewed =
-            ledger.renew(name.clone(), credential, until_ms, keep_others, caller.by).await;
+        let (credential, ends) = (token_of(&token), Ends::keeping_others(keep_others));
+        let renewed = self.ledger.renew(name.clone(), credential, ends, until_ms, caller.by).await;
         done(&name, renewed.map_err(unavailable)?)?;
         Ok(Response::new(v1::RotateProbeResponse { token }))
     }

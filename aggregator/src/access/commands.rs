@@ -15,7 +15,7 @@ use super::tokens::{check_name, check_subnet, hash_token, new_token};
 use crate::config::{AccessCommand, AuthorityCommand, CertificateArgs, ProbeCommand};
 use crate::publish::utc_stamp;
 use crate::store::{
-    By, Changed, CredentialKind, Identities, IdentityStore, NewCredential, NewIdentity,
+    By, Changed, CredentialKind, Ends, Identities, IdentityStore, NewCredential, NewIdentity,
     ON_THIS_HOST, Retraction, Role, SqliteStore, Store, StoreError, credential_id,
 };
 
@@ -412,11 +412,8 @@ async fn rotate(
     let until_ms = place.now_ms.saturating_add(i64::from(overlap_s) * 1000);
     let renew = async |mut store: SqliteStore, credential| -> Result<(), CommandError> {
         let by = place.by();
-        let renewed = match keep_others {
-            true => store.renew_kind(name, &credential, until_ms, &by).await,
-            false => store.renew(name, &credential, until_ms, &by).await,
-        };
-        changed(name, renewed?)
+        let ends = Ends::keeping_others(keep_others);
+        changed(name, store.renew(name, &credential, ends, until_ms, &by).await?)
     };
     let older = match (keep_others, certificate.certificate) {
         (false, _) => "Its older tokens and certificates end",

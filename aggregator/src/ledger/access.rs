@@ -9,7 +9,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::{Ledger, Request, Unavailable, stopping};
 use crate::store::{
-    AuditRecord, By, Changed, Identities, NewCredential, NewIdentity, Retraction, StoreError,
+    AuditRecord, By, Changed, Ends, Identities, NewCredential, NewIdentity, Retraction, StoreError,
 };
 
 type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
@@ -24,8 +24,8 @@ pub(super) enum AccessRequest {
     Renew {
         name: String,
         credential: NewCredential,
+        ends: Ends,
         until_ms: i64,
-        keep_others: bool,
         by: By,
         answer: Answer<Changed>,
     },
@@ -80,8 +80,7 @@ impl Ledger {
         self.ask(|answer| AccessRequest::Enrol(identity, by, answer)).await
     }
 
-    /// Gives a new proof; older ones end at `until_ms` at the latest, but for those of other kinds
-    /// where they are to be kept.
+    /// Gives a new proof; those of the older ones that end do so at `until_ms` at the latest.
     ///
     /// # Errors
     /// See [`Ledger::enrol`].
@@ -89,19 +88,12 @@ impl Ledger {
         &self,
         name: String,
         credential: NewCredential,
+        ends: Ends,
         until_ms: i64,
-        keep_others: bool,
         by: By,
     ) -> Result<Changed, AccessError> {
-        self.ask(|answer| AccessRequest::Renew {
-            name,
-            credential,
-            until_ms,
-            keep_others,
-            by,
-            answer,
-        })
-        .await
+        self.ask(|answer| AccessRequest::Renew { name, credential, ends, until_ms, by, answer })
+            .await
     }
 
     /// Exchanges a ticket for a token, both by their hashes; answers whose ticket it is or was.

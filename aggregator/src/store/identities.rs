@@ -12,8 +12,8 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{Connection, Row};
 
 pub(super) use credentials::SCHEMA_AUTHORITIES;
-pub use credentials::{Credential, CredentialKind, NewCredential, credential_id};
-use credentials::{Ends, add_credential, end_at, end_older, read_authority, read_credential};
+pub use credentials::{Credential, CredentialKind, Ends, NewCredential, credential_id};
+use credentials::{add_credential, end_at, end_older, read_authority, read_credential};
 
 use super::damage::vital;
 use super::place::deliver;
@@ -204,22 +204,13 @@ pub trait IdentityStore: Send {
         by: &By,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// Gives a new proof. Older ones, of whatever kind, end at `others_until_ms` at the latest, and
-    /// tickets at once.
+    /// Gives a new proof. Those of the older ones that end do so at `others_until_ms` at the latest,
+    /// and tickets at once.
     fn renew(
         &mut self,
         name: &str,
         credential: &NewCredential,
-        others_until_ms: i64,
-        by: &By,
-    ) -> impl Future<Output = Result<Changed, StoreError>> + Send;
-
-    /// As [`IdentityStore::renew`], but certificates stay beside a new token, and tokens beside a
-    /// new certificate.
-    fn renew_kind(
-        &mut self,
-        name: &str,
-        credential: &NewCredential,
+        ends: Ends,
         others_until_ms: i64,
         by: &By,
     ) -> impl Future<Output = Result<Changed, StoreError>> + Send;
@@ -417,37 +408,6 @@ impl SqliteStore {
         Ok(probes.into_iter().find(|probe| probe.name == name))
     }
 
-    async fn rotate(
-        &mut self,
-        name: &str,
-        credential: &NewCredential,
-        ends: Ends,
-        others_until_ms: i64,
-        by: &By,
-    ) -> Result<Changed, StoreError> {
-        let mut transaction = self.opened.begin(&mut self.connection).await?;
-        match standing(&mut transaction, name).await? {
-            None => return Ok(Changed::NoSuchName),
-            Some(true) => return Ok(Changed::Revoked),
-            Some(false) => {}
-        }
-        let (what, times) = ((credential.kind, ends), (others_until_ms, by.now_ms));
-        let ended = end_older(&mut transaction, name, what, times).await?;
-        add_credential(&mut transaction, name, credential, by.now_ms).await?;
-        let overlap_s = others_until_ms.saturating_sub(by.now_ms).max(0) / 1000;
-        let (kind, id) = (credential.kind.as_str(), credential_id(&credential.hash));
-        let older = match ended.as_slice() {
-            [] => "no older one ends".to_owned(),
-            ended => format!("within {overlap_s} s end: {}", ended.join(", ")),
-        };
-        let kept = if ends == Ends::SameKind { "; other kinds stay" } else { "" };
-        let detail = format!("new {kind} {id}; {older}{kept}");
-        add_line(&mut transaction, &line(by, "rotate", name, detail)).await?;
-        deliver(&mut self.delivery)?;
-        self.opened.commit(transaction).await?;
-        Ok(Changed::Done)
-    }
-
     /// Ends a transaction that was begun by hand: with a commit if its work was done.
     async fn end<T>(&mut self, done: Result<T, StoreError>) -> Result<T, StoreError> {
         let how = if done.is_ok() { "COMMIT" } else { "ROLLBACK" };
@@ -548,20 +508,31 @@ impl IdentityStore for SqliteStore {
         &mut self,
         name: &str,
         credential: &NewCredential,
+        ends: Ends,
         others_until_ms: i64,
         by: &By,
     ) -> Result<Changed, StoreError> {
-        self.rotate(name, credential, Ends::All, others_until_ms, by).await
-    }
-
-    async fn renew_kind(
-        &mut self,
-        name: &str,
-        credential: &NewCredential,
-        others_until_ms: i64,
-        by: &By,
-    ) -> Result<Changed, StoreError> {
-        self.rotate(name, credential, Ends::SameKind, others_until_ms, by).await
+        let mut transaction = self.opened.begin(&mut self.connection).await?;
+        match standing(&mut transaction, name).await? {
+            None => return Ok(Changed::NoSuchName),
+            Some(true) => return Ok(Changed::Revoked),
+            Some(false) => {}
+        }
+        let (what, times) = ((credential.kind, ends), (others_until_ms, by.now_ms));
+        let ended = end_older(&mut transaction, name, what, times).await?;
+        add_credential(&mut transaction, name, credential, by.now_ms).await?;
+        let overlap_s = others_until_ms.saturating_sub(by.now_ms).max(0) / 1000;
+        let (kind, id) = (credential.kind.as_str(), credential_id(&credential.hash));
+        let older = match ended.as_slice() {
+            [] => "no older one ends".to_owned(),
+            ended => format!("within {overlap_s} s end: {}", ended.join(", ")),
+        };
+        let kept = if ends == Ends::SameKind { "; other kinds stay" } else { "" };
+        let detail = format!("new {kind} {id}; {older}{kept}");
+        add_line(&mut transaction, &line(by, "rotate", name, detail)).await?;
+        deliver(&mut self.delivery)?;
+        self.opened.commit(transaction).await?;
+        Ok(Changed::Done)
     }
 
     async fn end_credential(&mut self, hash: &[u8; 32], by: &By) -> Result<Changed, StoreError> {

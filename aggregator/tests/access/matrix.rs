@@ -12,7 +12,7 @@ use uptime_aggregator::access::{Refusal, hash_token, new_token};
 use uptime_aggregator::clock::now_unix_ms;
 use uptime_aggregator::config::SettingArgs;
 use uptime_aggregator::store::{
-    By, CredentialKind, IdentityStore, NewCredential, NewIdentity, Role, STORE_FILE_NAME,
+    By, CredentialKind, Ends, IdentityStore, NewCredential, NewIdentity, Role, STORE_FILE_NAME,
     SqliteStore,
 };
 use uptime_proto::v1::{self, RefusalReason, ReportStatus};
@@ -135,7 +135,7 @@ async fn a_certificate_that_was_replaced_is_as_good_as_none() {
     caller(&older).submit(Vec::new()).await.unwrap();
     let by = Host::by();
     let renewed = certificate_of(&newer);
-    host.store().await.renew("alpha", &renewed, by.now_ms, &by).await.unwrap();
+    host.store().await.renew("alpha", &renewed, Ends::All, by.now_ms, &by).await.unwrap();
     caller(&newer).submit(Vec::new()).await.unwrap();
     // It is refused as soon as the change was read, which the sweep does every two seconds.
     aggregator.ledger.refresh_identities().await;
@@ -230,7 +230,7 @@ async fn a_certificate_that_was_replaced_long_ago_stays_as_good_as_none() {
     let mut store = host.store().await;
     assert!(store.enrol(&identity, &at(300)).await.unwrap());
     let by = at(200);
-    store.renew("alpha", &certificate_of(&newer), by.now_ms, &by).await.unwrap();
+    store.renew("alpha", &certificate_of(&newer), Ends::All, by.now_ms, &by).await.unwrap();
     // Whatever is enrolled later, the record stays as long as the certificate would be good.
     host.enrol("beta", Role::Probe).await;
     assert!(store.identities().await.unwrap().credential(&stolen.fingerprint).is_some());

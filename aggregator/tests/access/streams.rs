@@ -8,7 +8,7 @@ use tonic::{Code, Streaming};
 use tonic_reflection::pb::v1::ServerReflectionRequest;
 use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use uptime_aggregator::access::SWEEP_EVERY;
-use uptime_aggregator::store::{IdentityStore, Role};
+use uptime_aggregator::store::{Ends, IdentityStore, Role};
 use uptime_proto::PROTOCOL_VERSION;
 use uptime_proto::v1::collector_client::CollectorClient;
 use uptime_proto::v1::{self, GoodbyeReason, aggregator_message, probe_message};
@@ -142,7 +142,11 @@ async fn streams_end_with_what_they_were_let_in_by() {
     let mut other = Stream::open(&caller().token(&also)).await;
     let token = host.rotate("alpha", 0).await;
     let (by, newer) = (Host::by(), host.client("beta"));
-    host.store().await.renew("beta", &certificate_of(&newer), by.now_ms, &by).await.unwrap();
+    host.store()
+        .await
+        .renew("beta", &certificate_of(&newer), Ends::All, by.now_ms, &by)
+        .await
+        .unwrap();
     host.store().await.end_credential(&gamma.fingerprint, &by).await.unwrap();
     for stream in &mut streams {
         assert_eq!(stream.goodbye().await, GoodbyeReason::Revoked);

@@ -22,8 +22,8 @@ use uptime_aggregator::config::{Config, SettingArgs};
 use uptime_aggregator::ledger::Ledger;
 use uptime_aggregator::server::Server;
 use uptime_aggregator::store::{
-    AuditRecord, By, Changed, CredentialKind, IdentityStore, NewCredential, NewIdentity, Role,
-    SqliteStore,
+    AuditRecord, By, Changed, CredentialKind, Ends, IdentityStore, NewCredential, NewIdentity,
+    Role, SqliteStore,
 };
 use uptime_proto::v1::admin_client::AdminClient;
 use uptime_proto::v1::collector_client::CollectorClient;
@@ -81,7 +81,7 @@ impl Host {
         let token = new_token();
         let by = Self::by();
         let until_ms = by.now_ms + overlap_ms;
-        self.store().await.renew(name, &token_of(&token), until_ms, &by).await.unwrap();
+        self.store().await.renew(name, &token_of(&token), Ends::All, until_ms, &by).await.unwrap();
         token
     }
 
@@ -104,7 +104,11 @@ impl Host {
     /// Puts a certificate on record whose owner is enrolled, beside what there is.
     pub(crate) async fn also_by_certificate(&self, name: &str) -> Issued {
         let (issued, by) = (self.client(name), Self::by());
-        let renewed = self.store().await.renew(name, &certificate_of(&issued), i64::MAX, &by).await;
+        let renewed = self
+            .store()
+            .await
+            .renew(name, &certificate_of(&issued), Ends::All, i64::MAX, &by)
+            .await;
         assert_eq!(renewed.unwrap(), Changed::Done);
         issued
     }

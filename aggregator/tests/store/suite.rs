@@ -5,8 +5,8 @@ use std::path::Path;
 
 use uptime_aggregator::ledger::evidence::Fact;
 use uptime_aggregator::store::{
-    Batch, By, Changed, CredentialKind, Details, Gap, IdentityStore, Kept, Latency, NewCredential,
-    NewIdentity, NodeSample, Opening, OpeningRow, Put, Retraction, Role, Store,
+    Batch, By, Changed, CredentialKind, Details, Ends, Gap, IdentityStore, Kept, Latency,
+    NewCredential, NewIdentity, NodeSample, Opening, OpeningRow, Put, Retraction, Role, Store,
 };
 use uptime_proto::{Epoch, Period, Reason};
 
@@ -357,14 +357,15 @@ pub(crate) async fn identities_and_what_was_done_about_them_are_kept<P: Provider
     let redeemed = store.redeem(&[1; 32], &[4; 32], &by).await.unwrap();
     assert_eq!(redeemed, (Changed::Done, Some("alpha".to_owned())));
     assert_eq!(store.redeem(&[1; 32], &[5; 32], &by).await.unwrap().0, Changed::NoSuchTicket);
-    let renewed = store.renew("alpha", &credential(6, CredentialKind::Token), 500, &by).await;
+    let renewed =
+        store.renew("alpha", &credential(6, CredentialKind::Token), Ends::All, 500, &by).await;
     assert_eq!(renewed.unwrap(), Changed::Done);
     // Beside what there is, then instead of everything there is, then ended by itself.
     let certificate = |byte| credential(byte, CredentialKind::Certificate);
     let beta = named("beta", Role::Probe, credential(7, CredentialKind::Token));
     assert!(store.enrol(&beta, &by).await.unwrap());
-    let beside = store.renew_kind("beta", &certificate(8), 100, &by).await.unwrap();
-    let instead = store.renew("beta", &certificate(9), 100, &by).await.unwrap();
+    let beside = store.renew("beta", &certificate(8), Ends::SameKind, 100, &by).await.unwrap();
+    let instead = store.renew("beta", &certificate(9), Ends::All, 100, &by).await.unwrap();
     assert_eq!((beside, instead), (Changed::Done, Changed::Done));
     assert_eq!(store.end_credential(&[9; 32], &by).await.unwrap(), Changed::Done);
     assert_eq!(store.end_credential(&[9; 32], &by).await.unwrap(), Changed::Over);

@@ -20,11 +20,8 @@ impl<S: Store> Owner<S> {
                 self.refresh_identities().await;
                 answer.send(done).ok();
             }
-            AccessRequest::Renew { name, credential, until_ms, keep_others, by, answer } => {
-                let done = match keep_others {
-                    true => self.store.renew_kind(&name, &credential, until_ms, &by).await,
-                    false => self.store.renew(&name, &credential, until_ms, &by).await,
-                };
+            AccessRequest::Renew { name, credential, ends, until_ms, by, answer } => {
+                let done = self.store.renew(&name, &credential, ends, until_ms, &by).await;
                 self.refresh_identities().await;
                 answer.send(done).ok();
             }

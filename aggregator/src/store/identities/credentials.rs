@@ -150,7 +150,7 @@ pub(super) async fn add_credential(
 
 /// Which credentials a rotation ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ends {
+pub enum Ends {
     /// All there are.
     All,
     /// Those of the kind that is given anew.
@@ -158,6 +158,12 @@ pub(super) enum Ends {
 }
 
 impl Ends {
+    /// With `--keep-others`, and without.
+    #[must_use]
+    pub const fn keeping_others(keep_others: bool) -> Self {
+        if keep_others { Self::SameKind } else { Self::All }
+    }
+
     fn ends(self, older: CredentialKind, newer: CredentialKind) -> bool {
         // A ticket becomes a token.
         let made_of = |kind| match kind {

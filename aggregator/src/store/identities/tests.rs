@@ -74,19 +74,31 @@ async fn a_name_is_given_out_once_and_every_change_is_noted() {
     ] {
         assert_eq!(store.enrol(&one, &by(10)).await.unwrap(), free);
     }
-    assert_eq!(store.renew("nobody", &token(6), 20, &by(11)).await.unwrap(), Changed::NoSuchName);
-    assert_eq!(store.renew("alpha", &token(7), 20, &by(11)).await.unwrap(), Changed::Done);
+    assert_eq!(
+        store.renew("nobody", &token(6), Ends::All, 20, &by(11)).await.unwrap(),
+        Changed::NoSuchName
+    );
+    assert_eq!(
+        store.renew("alpha", &token(7), Ends::All, 20, &by(11)).await.unwrap(),
+        Changed::Done
+    );
     let all = store.identities().await.unwrap();
     assert_eq!(all.credentials[&[1; 32]].valid_until_ms, Some(20));
     assert_eq!(all.credentials[&[7; 32]].valid_until_ms, None);
     // A shorter overlap shortens, a longer one does not lengthen.
-    assert_eq!(store.renew("alpha", &token(8), 1_000, &by(12)).await.unwrap(), Changed::Done);
+    assert_eq!(
+        store.renew("alpha", &token(8), Ends::All, 1_000, &by(12)).await.unwrap(),
+        Changed::Done
+    );
     let all = store.identities().await.unwrap();
     assert_eq!(all.credentials[&[1; 32]].valid_until_ms, Some(20));
     assert_eq!(store.revoke("alpha", &by(13)).await.unwrap(), Changed::Done);
     assert_eq!(store.revoke("alpha", &by(13)).await.unwrap(), Changed::Revoked);
     assert_eq!(store.revoke("nobody", &by(13)).await.unwrap(), Changed::NoSuchName);
-    assert_eq!(store.renew("alpha", &token(9), 20, &by(14)).await.unwrap(), Changed::Revoked);
+    assert_eq!(
+        store.renew("alpha", &token(9), Ends::All, 20, &by(14)).await.unwrap(),
+        Changed::Revoked
+    );
     assert!(!store.enrol(&identity("alpha", Role::Probe, 10), &by(15)).await.unwrap());
     let trail = store.trail(None, 100).await.unwrap();
     let wanted = [
@@ -122,7 +134,7 @@ async fn a_ticket_is_good_once() {
     let renewed =
         NewIdentity { credential: Some(ticket(4, 100)), ..identity("renewed", Role::Probe, 0) };
     assert!(store.enrol(&renewed, &by(0)).await.unwrap());
-    store.renew("renewed", &token(44), 100, &by(2)).await.unwrap();
+    store.renew("renewed", &token(44), Ends::All, 100, &by(2)).await.unwrap();
     let redeem = async |store: &mut SqliteStore, ticket: u8, token: u8| {
         store.redeem(&[ticket; 32], &[token; 32], &by(20)).await.unwrap()
     };
@@ -191,10 +203,10 @@ async fn the_trail_and_old_credentials_are_bounded() {
     .await
     .unwrap();
     assert_eq!(kept, (50_000, 688, 1), "the oldest refusals have gone, and nothing that was done");
-    store.renew("alpha", &token(2), 10, &by(5)).await.unwrap();
+    store.renew("alpha", &token(2), Ends::All, 10, &by(5)).await.unwrap();
     assert_eq!(store.identities().await.unwrap().credentials.len(), 2);
     let later = by(10 + credentials::ENDED_KEPT_MS + 1);
-    store.renew("alpha", &token(3), later.now_ms + 1, &later).await.unwrap();
+    store.renew("alpha", &token(3), Ends::All, later.now_ms + 1, &later).await.unwrap();
     let all = store.identities().await.unwrap();
     assert!(!all.credentials.contains_key(&[1; 32]) && all.credentials.len() == 2);
 }
@@ -212,7 +224,7 @@ async fn a_certificate_is_on_record_as_long_as_it_can_be_shown() {
     let first = Some(certificate(1, YEAR_MS));
     let one = NewIdentity { credential: first, ..identity("alpha", Role::Probe, 0) };
     assert!(store.enrol(&one, &by(0)).await.unwrap());
-    store.renew("alpha", &certificate(2, 3 * YEAR_MS), 10, &by(10)).await.unwrap();
+    store.renew("alpha", &certificate(2, 3 * YEAR_MS), Ends::All, 10, &by(10)).await.unwrap();
     let older = store.identities().await.unwrap().credentials[&[1; 32]].clone();
     assert_eq!((older.valid_until_ms, older.not_after_ms), (Some(10), Some(YEAR_MS)));
     let on_record = async |store: &mut SqliteStore, name: &str, now_ms| {
