@@ -56,6 +56,23 @@ pub struct Limits {
     pub match_each: Duration,
 }
 
+impl Limits {
+    /// Whatever takes long takes a moment, for tests that push the clock and do not wait.
+    #[must_use]
+    pub fn momentary() -> Self {
+        let moment = Duration::from_millis(3);
+        Limits {
+            ping: moment,
+            direct: moment,
+            relay_down: moment,
+            relay_down_ping: Duration::ZERO,
+            look_up: Duration::ZERO,
+            peer: Duration::ZERO,
+            ..Limits::default()
+        }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Limits {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use uptime_testkit::standin::Restart;
 
-use super::stage::{Closed, PROBES, Rules, Stage, shortened};
+use super::stage::{Closed, PROBES, Rules, Stage};
 
 const NODES: usize = 30;
 /// Rounds through which a daemon is frozen.
@@ -18,19 +18,7 @@ const COLD: Restart =
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_daemon_that_is_frozen_or_cold_makes_nobody_down_and_hides_nobody_dead() {
-    let stage = Stage::open(&Rules {
-        period_s: 5,
-        aggregator: &[
-            ("--grace-s", "3"),
-            ("--freshness-s", "3"),
-            ("--direct-timeout-ms", "1000"),
-            ("--relay-session-age-min-s", "10"),
-        ],
-        timing: shortened(6),
-        channels: [true, false, false],
-        nodes: NODES,
-    })
-    .await;
+    let stage = Stage::open(&Rules::over_six(NODES)).await;
     let (dead, living) = stage.ids.split_first().unwrap();
     let counts = |eligible: usize| {
         let wanted = (living.len() as u64, 1, eligible as u64);

@@ -1,6 +1,6 @@
 //! The relay starts anew in the midst of a round: for a while the living are "not found".
 
-use super::stage::{PROBES, Rules, Stage, shortened};
+use super::stage::{PROBES, Rules, Stage};
 
 const NODES: usize = 30;
 /// Milliseconds from a round's start: before its look-ups, between the first ones and the suspects,
@@ -11,20 +11,7 @@ const AWAY_MS: u64 = 400;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_relay_that_restarts_in_mid_round_makes_nobody_down() {
-    let stage = Stage::open(&Rules {
-        period_s: 5,
-        // The age that a session must have is a minute, over six as all the network's times.
-        aggregator: &[
-            ("--grace-s", "3"),
-            ("--freshness-s", "3"),
-            ("--direct-timeout-ms", "1000"),
-            ("--relay-session-age-min-s", "10"),
-        ],
-        timing: shortened(6),
-        channels: [true, false, false],
-        nodes: NODES,
-    })
-    .await;
+    let stage = Stage::open(&Rules::over_six(NODES)).await;
     let (dead, living) = stage.ids.split_first().unwrap();
     let died_s = stage.at_next_round(0).await;
     stage.world.kill_process(dead);

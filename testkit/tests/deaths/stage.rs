@@ -43,6 +43,25 @@ pub(crate) struct Rules {
     pub(crate) nodes: usize,
 }
 
+impl Rules {
+    /// A minute in ten seconds: rounds of 5 s, and one daemon of three has channels. The age that a
+    /// session must have is a minute, over six as all the network's times.
+    pub(crate) fn over_six(nodes: usize) -> Self {
+        Self {
+            period_s: 5,
+            aggregator: &[
+                ("--grace-s", "3"),
+                ("--freshness-s", "3"),
+                ("--direct-timeout-ms", "1000"),
+                ("--relay-session-age-min-s", "10"),
+            ],
+            timing: shortened(6),
+            channels: [true, false, false],
+            nodes,
+        }
+    }
+}
+
 /// The network's times, shortened so many times.
 pub(crate) fn shortened(ratio: u32) -> NetTiming {
     let real = NetTiming::realistic();

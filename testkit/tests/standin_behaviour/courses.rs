@@ -166,16 +166,7 @@ impl Course {
         let timing = NetTiming { older_session_share: 0.0, ..NetTiming::default() };
         world.set_timing(timing);
         let ids = populate(&world, NODES, "public");
-        let moment = Duration::from_millis(3);
-        let limits = Limits {
-            ping: moment,
-            direct: moment,
-            relay_down: moment,
-            relay_down_ping: Duration::ZERO,
-            look_up: Duration::ZERO,
-            peer: Duration::ZERO,
-            ..Limits::default()
-        };
+        let limits = Limits::momentary();
         let mut daemons = Vec::new();
         for _ in 0..DAEMONS {
             daemons.push(daemon(&world, DaemonOptions { limits, ..Default::default() }).await);

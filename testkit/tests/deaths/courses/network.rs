@@ -89,16 +89,8 @@ impl Network {
         world.set_timing(NetTiming::realistic());
         let spec = || ProviderSpec::in_subnet("public");
         let ids: Vec<String> = (0..NODES).map(|_| world.add_provider(spec())).collect();
-        // Whatever takes long takes a moment: no time passes but by pushing the clock.
-        let moment = Duration::from_millis(3);
-        let limits = Limits {
-            ping: moment,
-            direct: moment,
-            relay_down: moment,
-            look_up: Duration::ZERO,
-            peer: Duration::ZERO,
-            ..Limits::default()
-        };
+        // No time passes but by pushing the clock.
+        let limits = Limits::momentary();
         let mut started = Vec::new();
         for number in 0..daemons {
             let gossips = (seed >> number) & 1 == 1;
