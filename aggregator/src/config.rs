@@ -277,7 +277,7 @@ impl Config {
         let data_dir = settings.one("data-dir", default_data_dir());
         let csv = settings.one("csv", data_dir.join("nodes_status.csv"));
         let (csv_dialect, csv_subnet) = csv_form(&mut settings);
-        let rules = rules(&mut settings)?;
+        let rules = rules(&mut settings);
         let unconfirmed_nodes_max =
             settings.number("unconfirmed-nodes-max", 100_000, 1, u64::from(u32::MAX));
         let retention_s = retention(&mut settings);
@@ -310,14 +310,13 @@ impl Config {
     }
 }
 
-fn rules(settings: &mut Settings) -> Result<Epoch, Vec<String>> {
-    let default_period = |seconds| Period::new(seconds).map_err(|error| error.to_string());
-    let thirty = default_period(30).map_err(|fault| vec![fault])?;
-    let period = settings.checked("round-period-s", thirty, |text| {
-        default_period(text.parse().map_err(|_| "a number of seconds is wanted".to_owned())?)
+fn rules(settings: &mut Settings) -> Epoch {
+    let period = settings.checked("round-period-s", Period::DEFAULT, |text| {
+        let seconds = text.parse().map_err(|_| "a number of seconds is wanted".to_owned())?;
+        Period::new(seconds).map_err(|error| error.to_string())
     });
     let default = Epoch::with_defaults(period);
-    Ok(Epoch {
+    Epoch {
         grace_s: settings.number32("grace-s", default.grace_s, 0, 3_600),
         positive_probes_min: settings.number32(
             "positive-probes-min",
@@ -339,7 +338,7 @@ fn rules(settings: &mut Settings) -> Result<Epoch, Vec<String>> {
             30_000,
         ),
         ..default
-    })
+    }
 }
 
 /// Seconds after which single facts are let go.

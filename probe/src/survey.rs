@@ -152,14 +152,14 @@ pub enum Progress {
 }
 
 /// The default rules.
-fn epoch() -> Option<Epoch> {
-    Period::new(30).map(Epoch::with_defaults).ok()
+fn rules() -> Epoch {
+    Epoch::with_defaults(Period::DEFAULT)
 }
 
 /// What to say of a relay session that is too young to tell who is not there; `None` of one that is
 /// old enough.
 pub(crate) fn too_young(age: Duration) -> Option<String> {
-    let least_s = epoch().map_or(60, |rules| u64::from(rules.relay_session_age_min_s));
+    let least_s = u64::from(rules().relay_session_age_min_s);
     let age_s = age.as_secs();
     let wait_s = least_s.checked_sub(age_s).filter(|wait_s| *wait_s > 0)?;
     Some(format!(
@@ -170,12 +170,10 @@ pub(crate) fn too_young(age: Duration) -> Option<String> {
 
 /// How to look without an aggregator: by the default rules.
 pub(crate) fn default_rules() -> (Fresh, SuspectPlan) {
-    let (freshness_s, timeout_ms, direct_attempts) = epoch().map_or((20, 4_000, 2), |rules| {
-        (i64::from(rules.freshness_s), rules.direct_timeout_ms, rules.direct_attempts)
-    });
-    let direct_timeout = Duration::from_millis(u64::from(timeout_ms));
+    let Epoch { freshness_s, direct_timeout_ms, direct_attempts, .. } = rules();
+    let direct_timeout = Duration::from_millis(u64::from(direct_timeout_ms));
     (
-        Fresh { freshness_s, now_ms: now_unix_ms, offset_ms: 0 },
+        Fresh { freshness_s: i64::from(freshness_s), now_ms: now_unix_ms, offset_ms: 0 },
         SuspectPlan { direct_timeout, direct_attempts, find_node: true, ..SuspectPlan::default() },
     )
 }

@@ -47,6 +47,9 @@ pub enum GridError {
 }
 
 impl Period {
+    /// Where nobody sets another (accounting page, "Rounds").
+    pub const DEFAULT: Self = Self(30);
+
     /// The period of so many seconds.
     ///
     /// # Errors

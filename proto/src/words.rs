@@ -76,6 +76,13 @@ pub fn counted(count: u64, noun: &str) -> String {
     format!("{count} {noun}{ending}")
 }
 
+/// The text, begun with a capital letter.
+#[must_use]
+pub fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}
+
 /// A length of time, short: `45 ms`, `3.2 s`, `4 min 3 s`, `2 h 1 min`.
 #[must_use]
 pub fn duration(ms: u64) -> String {

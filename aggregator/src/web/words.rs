@@ -59,7 +59,7 @@ fn probe(one: &ProbeEvidence, epoch: Option<&v1::Epoch>) -> String {
 /// The whole account of a round, as HTML.
 pub(super) fn account(account: &ExplainResponse) -> String {
     let epoch = account.epoch.as_ref();
-    let mut html = format!("<p><strong>{}.</strong></p>", Sentence(&capital(&account.rule)));
+    let mut html = format!("<p><strong>{}.</strong></p>", Sentence(&words::capital(&account.rule)));
     if account.probes.is_empty() {
         return html;
     }
@@ -77,11 +77,6 @@ pub(super) fn account(account: &ExplainResponse) -> String {
         .ok();
     }
     html
-}
-
-fn capital(text: &str) -> String {
-    let mut letters = text.chars();
-    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
 /// What a provider can do, step by step, as HTML. `id` is a node's own, checked.
@@ -116,7 +111,7 @@ mod tests {
 
     #[test]
     fn sentences_begin_well_and_instants_are_short() {
-        assert_eq!(capital("up: 1"), "Up: 1");
+        assert_eq!(words::capital("up: 1"), "Up: 1");
         assert_eq!(second_of(1_767_225_661_999), "00:01:01");
     }
 

@@ -168,12 +168,8 @@ impl<'a> RoundScan<'a> {
             return BTreeSet::new();
         };
         let begun = Instant::now();
-        let listing = tokio::time::timeout_at(self.deadline(), relay.fresh_view()).await;
+        let listing = within(self.deadline(), relay.fresh_view()).await;
         self.scanner.note_relay_took(begun.elapsed());
-        let listing = listing.unwrap_or_else(|_| {
-            let detail = "the round was over".to_owned();
-            Err(CouldNotLook { reason: Reason::TimedOut, detail })
-        });
         match listing {
             Ok(listing) => {
                 let fresh = Duration::from_secs(u64::from(self.epoch.freshness_s));
@@ -274,8 +270,8 @@ impl<'a> RoundScan<'a> {
         }
     }
 
-    /// First stage. `None` when there is no sense in a second one.
-    /// Those the relay's listing showed to be fresh are asked for no more.
+    /// First stage. `None` when there is no sense in a second one. Those the relay's listing showed
+    /// to be fresh are asked for no more.
     async fn look_up(
         &self,
         ids: &BTreeSet<NodeId>,
@@ -516,11 +512,19 @@ async fn list_market(
         let take = |offer| scanner.take_offer(&mut listing, offer, place);
         sources.yagna.list_market_into(subnet, take).await
     };
-    let listed = tokio::time::timeout_at(end, listed).await.unwrap_or_else(|_| {
+    let listed = within(end, listed).await;
+    (place, listed.map(|()| listing))
+}
+
+/// What was asked, if it is there before the round is over.
+async fn within<T>(
+    end: Instant,
+    asked: impl Future<Output = Result<T, CouldNotLook>>,
+) -> Result<T, CouldNotLook> {
+    tokio::time::timeout_at(end, asked).await.unwrap_or_else(|_| {
         let detail = "the round was over".to_owned();
         Err(CouldNotLook { reason: Reason::TimedOut, detail })
-    });
-    (place, listed.map(|()| listing))
+    })
 }
 
 /// Which of the living are pinged in this round: each has a round of its own in every hour, by the

@@ -48,11 +48,6 @@ fn first_sentence(text: &str) -> &str {
     text.split(['.', ':']).next().unwrap_or_default()
 }
 
-fn capital(text: &str) -> String {
-    let mut letters = text.chars();
-    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
-}
-
 struct Teller<'a> {
     explanation: &'a v1::ExplainResponse,
     /// As it is listed now.
@@ -137,7 +132,7 @@ impl Teller<'_> {
             Found::Unreachable if probe.eligible => Colour::Red,
             _ => Colour::Yellow,
         };
-        let vote = format!("{}. {}", capital(found.words()), words::vote(probe));
+        let vote = format!("{}. {}", words::capital(found.words()), words::vote(probe));
         // Short names stand where titles do. Only whole words are painted, and after the wrapping,
         // so that no line is shorter for its colour.
         let short = name.width() < INDENT - 1;
