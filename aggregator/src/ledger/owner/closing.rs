@@ -34,6 +34,10 @@ impl Done {
         self.0 = self.0.split_off(&second);
     }
 
+    fn has_any(&self, round: Round) -> bool {
+        self.0.contains_key(&round.start_s())
+    }
+
     fn has_all(&self, round: Round, probes: &BTreeSet<u32>) -> bool {
         !probes.is_empty()
             && self.0.get(&round.start_s()).is_some_and(|done| probes.is_subset(done))
@@ -55,6 +59,12 @@ impl<S: Store> Owner<S> {
         probes
     }
 
+    /// Whether nobody is waited for in this round. Asked after every message, and who is waited for
+    /// is told by all facts of two rounds: so that comes last.
+    fn is_done(&self, round: Round) -> bool {
+        self.done.has_any(round) && self.done.has_all(round, &self.lookers(round))
+    }
+
     /// When the next round closes, unix milliseconds; long ago while none has closed yet.
     pub(super) fn next_close_ms(&self) -> i64 {
         let epochs = self.state.epochs();
@@ -62,7 +72,7 @@ impl<S: Store> Owner<S> {
             return i64::MIN;
         };
         let next = epochs.next(closed);
-        if self.done.has_all(next, &self.lookers(next)) {
+        if self.is_done(next) {
             next.end_ms()
         } else {
             epochs.at(next.start_s()).closes_at_ms(next)
@@ -79,7 +89,7 @@ impl<S: Store> Owner<S> {
         // Where graces are longer than rounds several may be closed early one after another.
         loop {
             let next = epochs.next(over);
-            if next.end_ms() > now_ms || !self.done.has_all(next, &self.lookers(next)) {
+            if next.end_ms() > now_ms || !self.is_done(next) {
                 return over;
             }
             over = next;
