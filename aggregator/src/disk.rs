@@ -167,7 +167,7 @@ fn write_over(path: &Path, content: &mut impl Read) -> io::Result<()> {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     #[test]
@@ -184,7 +184,8 @@ mod tests {
         move |out| out.write_all(text.as_bytes())
     }
 
-    fn names(directory: &Path) -> Vec<String> {
+    /// What is in a directory, by name.
+    pub(crate) fn names(directory: &Path) -> Vec<String> {
         let entries = std::fs::read_dir(directory).unwrap();
         let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
         let mut names: Vec<String> = names.collect();

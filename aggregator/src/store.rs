@@ -23,8 +23,8 @@ mod segment;
 mod sqlite;
 
 pub use identities::{
-    AuditRecord, By, CallerRecord, Changed, Credential, CredentialKind, Identities, IdentityStore,
-    NewCredential, NewIdentity, ON_THIS_HOST, REFUSED, Role, credential_id,
+    AuditRecord, By, CallerRecord, Changed, Credential, CredentialKind, Ends, Identities,
+    IdentityStore, NewCredential, NewIdentity, ON_THIS_HOST, REFUSED, Role, credential_id,
 };
 pub use opening::{Opening, OpeningRow};
 pub use packing::PreparedDay;

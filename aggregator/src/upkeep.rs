@@ -5,7 +5,6 @@
 
 mod backup;
 
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -155,12 +154,7 @@ pub async fn verify(data_dir: &Path, now_ms: i64) -> Result<Verified, UpkeepErro
 /// As [`verify`].
 pub async fn verify_held(store: &mut SqliteStore, now_ms: i64) -> Result<Verified, UpkeepError> {
     let bar = progress_bar();
-    let checked = store
-        .check(&mut |Progress { done, of }| {
-            bar.set_length(of);
-            bar.set_position(done);
-        })
-        .await?;
+    let checked = check(store, &bar).await?;
     bar.set_message("rebuilding the state");
     let state = kept_state_agrees(store, now_ms).await;
     bar.finish_and_clear();
@@ -173,6 +167,15 @@ pub async fn verify_held(store: &mut SqliteStore, now_ms: i64) -> Result<Verifie
         Err(error) => return Err(error.into()),
     };
     Ok(Verified { checked, state })
+}
+
+/// Checks everything stored against itself, and shows how far that is.
+async fn check(store: &mut SqliteStore, bar: &ProgressBar) -> Result<Checked, StoreError> {
+    let mut told = |Progress { done, of }| {
+        bar.set_length(of);
+        bar.set_position(done);
+    };
+    store.check(&mut told).await
 }
 
 /// On a terminal; nothing in a pipe.
@@ -225,7 +228,6 @@ pub async fn restore(from: &Path, data_dir: &Path) -> Result<Restored, UpkeepErr
     std::fs::copy(from, &copy).map_err(file_error(from))?;
     let checked = checked(&partial).await.map_err(damaged)?;
     let generation = checked.raise_generation_and_close().await?;
-    File::open(&copy).and_then(|file| file.sync_all()).map_err(file_error(&copy))?;
     let aside = put_in_place(&copy, &to)?;
     std::fs::remove_dir_all(&partial).map_err(file_error(&partial))?;
     check_in_place(data_dir, generation).await?;
@@ -236,12 +238,7 @@ pub async fn restore(from: &Path, data_dir: &Path) -> Result<Restored, UpkeepErr
 async fn checked(data_dir: &Path) -> Result<SqliteStore, String> {
     let mut store = SqliteStore::open(data_dir).await.map_err(|error| error.to_string())?;
     let bar = progress_bar();
-    let checked = store
-        .check(&mut |Progress { done, of }| {
-            bar.set_length(of);
-            bar.set_position(done);
-        })
-        .await;
+    let checked = check(&mut store, &bar).await;
     bar.finish_and_clear();
     match checked.map_err(|error| error.to_string())?.faults.into_iter().next() {
         None => Ok(store),

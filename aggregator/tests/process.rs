@@ -15,7 +15,10 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_uptime-aggregator");
 const USAGE: Option<i32> = Some(64);
 
 fn command(arguments: &[&str], data_dir: &Path) -> Command {
-    let mut command = Command::new(PROGRAM);
+    with_arguments(Command::new(PROGRAM), arguments, data_dir)
+}
+
+fn with_arguments(mut command: Command, arguments: &[&str], data_dir: &Path) -> Command {
     command
         .args(arguments)
         .arg("--data-dir")
@@ -244,16 +247,8 @@ async fn a_token_that_cannot_be_written_spends_no_name() {
 /// Every file is as large as it may ever be, as on a full disk.
 fn on_a_full_disk(arguments: &[&str], data_dir: &Path) -> Command {
     let mut command = Command::new("sh");
-    command
-        .args(["-c", "trap '' XFSZ; ulimit -S -f 0; exec \"$@\"", "sh", PROGRAM])
-        .args(arguments)
-        .arg("--data-dir")
-        .arg(data_dir)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
-    command
+    command.args(["-c", "trap '' XFSZ; ulimit -S -f 0; exec \"$@\"", "sh", PROGRAM]);
+    with_arguments(command, arguments, data_dir)
 }
 
 #[tokio::test]

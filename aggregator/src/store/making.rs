@@ -185,9 +185,6 @@ impl SqliteStore {
         let mut store = Self::connect_with(&new, &options).await?;
         store.make_tables().await?;
         store.close().await?;
-        std::fs::File::open(&new)
-            .and_then(|file| file.sync_all())
-            .map_err(|error| named(error, &new))?;
         place::put_in_place(&new, &path)?;
         Ok(())
     }

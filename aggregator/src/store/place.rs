@@ -6,9 +6,10 @@
 //! that lie under these names: who wrote on into files that were moved away would acknowledge into
 //! nothing. Refuses to overwrite, and to delete, any of them.
 //!
-//! Never opens a file of a database: closing it would take the locks away that this process has on
-//! it through the database itself.
+//! Never opens a file of a database that is in use: closing it would take the locks away that this
+//! process has on it through the database itself.
 
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -90,8 +91,8 @@ pub fn set_companions_aside(database: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(aside)
 }
 
-/// Puts a synced, closed database where nothing is, with nothing of another one beside it; the
-/// directory is synced. Answers what was set aside.
+/// Puts a closed database where nothing is, with nothing of another one beside it; it and the
+/// directory are synced. Answers what was set aside.
 ///
 /// # Errors
 /// When something is there already, or cannot be moved.
@@ -103,6 +104,7 @@ pub fn put_in_place(from: &Path, to: &Path) -> Result<Vec<PathBuf>, StoreError> 
     if is_there(to) {
         return Err(there());
     }
+    File::open(from).and_then(|file| file.sync_all()).map_err(|error| named(error, from))?;
     let aside = set_companions_aside(to)?;
     match std::fs::hard_link(from, to) {
         Ok(()) => std::fs::remove_file(from).map_err(|error| named(error, from))?,
@@ -206,14 +208,7 @@ fn not_the_one((path, identity): &(PathBuf, OnceLock<(u64, u64)>)) -> Option<Str
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
-
-    fn names(directory: &Path) -> Vec<String> {
-        let entries = std::fs::read_dir(directory).unwrap();
-        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        let mut names: Vec<String> = names.collect();
-        names.sort();
-        names
-    }
+    use crate::disk::tests::names;
 
     #[test]
     fn what_another_database_left_is_set_aside_and_nothing_is_overwritten() {

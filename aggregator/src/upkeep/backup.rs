@@ -4,7 +4,6 @@
 //! Owns the names in such a folder, and which of them go. Refuses to overwrite, to remove what it
 //! did not name itself, and to put secrets into a copy: what is not in it is named instead.
 
-use std::fs::File;
 use std::io;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -65,10 +64,7 @@ pub async fn backup(
     let copied = store.copy_to(&partial).await;
     // Half a copy on a full disk would only keep it full.
     copied.inspect_err(|_| drop(std::fs::remove_file(&partial)))?;
-    let copy = File::open(&partial).map_err(file_error(&partial))?;
-    copy.sync_all().map_err(file_error(&partial))?;
-    let bytes = copy.metadata().map_err(file_error(&partial))?.len();
-    drop(copy);
+    let bytes = partial.metadata().map_err(file_error(&partial))?.len();
     put_in_place(&partial, &file)?;
     let removed = match keep {
         Some(keep) => remove_all_but(&to, keep)?,
