@@ -43,7 +43,7 @@ const AT_YAGNA: [&str; 6] = ["yagna", "key", "relay", "market", "look-up", "dire
 pub enum Said {
     /// It works.
     Well(String),
-    /// It does not, and this is how to mend it.
+    /// It does not work, and this is how to fix it.
     Wrong(String),
     /// Neither can be said of it, and this is why.
     Unsure(String),

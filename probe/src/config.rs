@@ -28,9 +28,9 @@ use crate::yagna::{
 /// application key comes from YAGNA_APPKEY or --app-key-file, the probe's token from UPTIME_TOKEN
 /// or --token-file. UPTIME_LOG chooses what is logged, as info or debug.
 ///
-/// Exit status: 0 the command did what it was asked to; 1 it failed (what that means for run, scan,
-/// check and spool verify stands in their own --help); 64 its usage or its settings are wrong; 75
-/// (run --once) the round is on disk, and not all of it was delivered yet.
+/// Exit status: 0 success; 1 failure (the --help of run, scan, check and spool verify says what
+/// counts as one); 64 wrong usage or settings; 75 (run --once) the round is on disk, but not all of
+/// it has been delivered.
 #[derive(Debug, Parser)]
 #[command(name = "uptime-probe", version, max_term_width = 100)]
 pub struct Cli {
@@ -44,9 +44,9 @@ pub struct Cli {
 pub enum Command {
     /// Scan round after round until SIGTERM or SIGINT
     ///
-    /// Exit status: 0 it was told to end, or (--once) the aggregator has the whole round; 1 it
-    /// could not start, or broke down; 64 its usage or its settings are wrong; 75 (--once) the
-    /// round is on disk, and not all of it was delivered yet.
+    /// Exit status: 0 a signal ended it, or (--once) the aggregator has the whole round; 1 it could
+    /// not start, or it failed; 64 wrong usage or settings; 75 (--once) the round is on disk, but
+    /// not all of it has been delivered.
     Run {
         /// Do one round and exit, for a systemd timer: the current round if its look-ups still
         /// fit, else the next
@@ -58,11 +58,11 @@ pub enum Command {
     },
     /// Do one round without an aggregator and print what was found
     ///
-    /// What could not be looked at is told on standard error.
+    /// Failed questions are reported on standard error.
     ///
     /// Exit status: 0 it looked, even if some questions failed or the daemon's relay session is too
-    /// young to tell who is not there; 1 it could not look: no market was listed, or nothing was
-    /// found out about any node on it; 64 its usage or its settings are wrong.
+    /// young to show that a node is away; 1 it could not look: no market was listed, or no state is
+    /// known of any node; 64 wrong usage or settings.
     Scan {
         /// How to print it
         #[arg(long, value_enum, default_value = "table")]
@@ -71,20 +71,18 @@ pub enum Command {
         #[command(flatten)]
         settings: SettingArgs,
     },
-    /// Try everything the probe needs and say what is wrong and how to mend it
+    /// Try everything the probe needs, and say what is wrong and how to fix it
     ///
-    /// Each line begins with a word: "ok", it works; "WRONG", it does not, and the line says how to
-    /// mend it; "note", neither can be said yet; "-", it was not tried, and the line says why. A
-    /// probe that runs beside it goes on undisturbed. It takes a minute at most.
+    /// Each line begins with a word. "ok": this works. "WRONG": this does not work, and the line
+    /// says how to fix it. "note": this cannot be told yet. "-": this was not tried, and the line
+    /// says why. The check does not disturb a running probe. It takes a minute at most.
     ///
-    /// Exit status: 0 nothing is wrong; 1 a line says WRONG; 64 its usage or its settings are
-    /// wrong.
+    /// Exit status: 0 nothing is wrong; 1 a line says WRONG; 64 wrong usage or settings.
     Check(SettingArgs),
     /// Exchange a ticket, read from standard input, for this probe's token; the aggregator's
     /// operator makes one with: uptime-aggregator probe add NAME --ticket
     ///
-    /// Exit status: 0 the file holds the token; 1 it does not; 64 its usage or its settings are
-    /// wrong.
+    /// Exit status: 0 the file holds the token; 1 it does not; 64 wrong usage or settings.
     Join(JoinArgs),
     /// Look into the spool, or mend it
     #[command(subcommand)]

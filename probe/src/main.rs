@@ -22,7 +22,7 @@ use uptime_probe::yagna::Relay;
 /// Wrong usage or configuration, as sysexits.h has it.
 const EXIT_USAGE: u8 = 64;
 /// Where `scan` sees nothing at all.
-const ADVICE: &str = "run `uptime-probe check` to see what is wrong and how to mend it";
+const ADVICE: &str = "run `uptime-probe check` to see what is wrong and how to fix it";
 /// What waits for the disk may take so long when everything else has ended.
 const END_WITHIN: Duration = Duration::from_secs(1);
 /// The round is on disk; delivering it is left to a later run.
