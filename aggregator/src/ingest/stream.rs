@@ -17,7 +17,6 @@ use uptime_proto::v1::{
 
 use super::connections::{Outbound, message};
 use super::{Caller, Ingest, REPORTS_IN_FLIGHT_MAX};
-use crate::clock::now_unix_ms;
 use crate::ledger::{Greeting, Unavailable};
 use crate::store::ProbeRecord;
 
@@ -67,6 +66,7 @@ async fn serve(ingest: Ingest, caller: Caller, mut inbound: Inbound, outbound: O
     tracing::info!(probe = probe.name, version = hello.software_version, "connected");
     gauge!("uptime_ingest_streams").increment(1);
     let greeting = Greeting { software_version: hello.software_version, subnets: hello.subnets };
+    ingest.ledger.clock().connected(probe.number, probe.enrolled_at_ms);
     ingest.ledger.connected(ProbeRecord::clone(probe), Some(greeting)).await;
     let welcome = message(Message::Welcome(welcome(&ingest, probe)));
     let ended = if outbound.send(Ok(welcome)).await.is_err() {
@@ -91,6 +91,7 @@ async fn serve(ingest: Ingest, caller: Caller, mut inbound: Inbound, outbound: O
     };
     gauge!("uptime_ingest_streams").decrement(1);
     if ingest.connections.leave(probe.number, serial) {
+        ingest.ledger.clock().left(probe.number);
         ingest.ledger.connected(ProbeRecord::clone(probe), None).await;
     }
     let detail = ended.0.as_ref().map_or("the probe went away", |(_, detail)| detail.as_str());
@@ -122,11 +123,13 @@ async fn first_hello(inbound: &mut Inbound) -> Result<v1::Hello, Status> {
 fn welcome(ingest: &Ingest, probe: &ProbeRecord) -> v1::Welcome {
     let snapshot = ingest.ledger.snapshot();
     let epochs = ingest.ledger.epochs().all();
+    let judged = ingest.ledger.clock().now();
     v1::Welcome {
         store_id: snapshot.store_id.to_vec().into(),
         generation: snapshot.generation,
         probe_name: probe.name.clone(),
-        server_time_unix_ms: now_unix_ms(),
+        server_time_unix_ms: judged.wall_ms,
+        clock_state: judged.state.to_wire() as i32,
         epochs: epochs.iter().map(v1::Epoch::from).collect(),
         limits: Some(ingest.limits()),
         schedule: Some(ingest.options.schedule),
@@ -181,8 +184,9 @@ async fn exchange(
                             Err(Unavailable(_)) => return not_stored(),
                         }
                     }
-                    Some(FromProbe::Heartbeat(_)) => {
-                        let beat = v1::Heartbeat { sent_unix_ms: now_unix_ms() };
+                    Some(FromProbe::Heartbeat(beat)) => {
+                        let clock = ingest.ledger.clock();
+                        let beat = clock.answer(caller.probe.number, &beat);
                         outbound.try_send(Ok(message(Message::Heartbeat(beat)))).ok();
                     }
                     Some(FromProbe::Hello(_)) => return protocol("a second Hello".to_owned()),

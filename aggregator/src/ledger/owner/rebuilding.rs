@@ -134,7 +134,7 @@ impl<S: Store> Owner<S> {
             _ => None,
         };
         let done = match began {
-            Some(jobs) => self.hand_to(&jobs).await.map(|()| false),
+            Some(jobs) => self.hand_to(&jobs, now_ms).await.map(|()| false),
             None => self.rebuild(now_ms).await.map(|()| true),
         };
         done.unwrap_or_else(|error| {
@@ -148,8 +148,9 @@ impl<S: Store> Owner<S> {
     async fn hand_to(
         &mut self,
         jobs: &mpsc::Sender<(Rebuild<S>, oneshot::Sender<Folded>)>,
+        now_ms: i64,
     ) -> Result<(), StoreError> {
-        let Some(rebuild) = self.begin_rebuild().await? else { return Ok(()) };
+        let Some(rebuild) = self.begin_rebuild(now_ms).await? else { return Ok(()) };
         let (answer, folded) = oneshot::channel();
         if let Some(pending) = &mut self.pending {
             pending.folded = Some(folded);
@@ -160,12 +161,14 @@ impl<S: Store> Owner<S> {
     }
 
     /// Begins a rebuild that whoever drives the owner step by step folds, at any later moment, and
-    /// hands to [`Owner::finish_rebuild`]; `None` before any round was closed.
+    /// hands to [`Owner::finish_rebuild`]; `None` before any round was closed. Where rounds were
+    /// closed that are not over, it ends before them.
     ///
     /// # Errors
     /// When no further connection to the store can be made.
-    pub async fn begin_rebuild(&mut self) -> Result<Option<Rebuild<S>>, StoreError> {
-        let Some(target) = self.state.closed() else { return Ok(None) };
+    pub async fn begin_rebuild(&mut self, now_ms: i64) -> Result<Option<Rebuild<S>>, StoreError> {
+        let Some(closed) = self.state.closed() else { return Ok(None) };
+        let target = if self.is_ahead(now_ms) { self.last_over(now_ms) } else { closed };
         let retractions = Arc::clone(self.state.retractions());
         let rebuild = Rebuild {
             store: self.store.reader().await?,
@@ -202,6 +205,10 @@ impl<S: Store> Owner<S> {
             Ok(()) => {
                 tracing::info!(took_s = took.as_secs(), "all facts are folded again");
                 self.state.forget_changes();
+                if self.kept_s > self.state.closed_end_s() {
+                    // What is kept is of a time that has not come.
+                    self.keep().await;
+                }
             }
             Err(error) => {
                 tracing::error!(%error, "rebuilding failed; will be tried again");
