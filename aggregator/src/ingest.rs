@@ -27,7 +27,7 @@ use uptime_proto::{Epoch, Epochs, NodeId, Part, Reason, Sample};
 use crate::access::audit::Auditor;
 use crate::access::limits::Rates;
 use crate::access::{Pass, Refusal as AccessRefusal};
-use crate::clock::now_unix_ms;
+use crate::clock::{Judged, now_unix_ms};
 pub use crate::ledger::LATENESS_S_MAX;
 use crate::ledger::{Ledger, PartOutcome, Submission, Unavailable};
 use crate::store::{Details, Gap, ProbeRecord};
@@ -160,7 +160,7 @@ impl Ingest {
             probe: probe.number,
             parts: parts.into_iter().flatten().collect(),
             details,
-            gaps: read_gaps(probe, &report.gaps),
+            gaps: read_gaps(probe, &report.gaps, self.ledger.epochs(), &self.ledger.clock().now()),
             samples,
             done_round_s,
         };
@@ -364,11 +364,14 @@ fn check_time(part: &Part, epochs: &Epochs, now_ms: i64) -> Result<(), Untimely>
 }
 
 /// The gaps of a report. They decide nothing, so one that makes no sense is left out.
-fn read_gaps(probe: &ProbeRecord, wire: &[v1::Gap]) -> Vec<Gap> {
+fn read_gaps(probe: &ProbeRecord, wire: &[v1::Gap], epochs: &Epochs, clock: &Judged) -> Vec<Gap> {
+    // A probe whose clock is ahead may tell of rounds to come.
+    let ahead_ms = clock.wall_ms.saturating_add(CLOCK_SKEW_MS_MAX);
+    let end_s = if clock.is_sure() { epochs.round_at_ms(ahead_ms).end_s() } else { GAP_END_MAX_S };
     let read = |wire: &v1::Gap| {
         let reason = Reason::from_wire(wire.reason)?;
         let (from_s, to_s) = (wire.from_round_unix_s, wire.to_round_unix_s);
-        let sane = from_s < to_s && to_s <= GAP_END_MAX_S;
+        let sane = from_s < to_s && to_s <= end_s;
         sane.then_some(Gap { probe: probe.number, from_s, to_s, reason })
     };
     let gaps: Vec<Gap> = wire.iter().take(GAPS_PER_REPORT_MAX).filter_map(read).collect();

@@ -10,11 +10,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout, timeout_at};
+use uptime_proto::clock::{CONTRADICTS_MS, KernelClock, Measure};
+use uptime_proto::v1::ClockState;
 use uptime_proto::{NodeId, Reason};
 
+use crate::clock::Timekeeper;
 use crate::config::Config;
 use crate::identity;
-use crate::orders::{CLOCK_OFFSET_MS_MAX, Orders};
+use crate::orders::Orders;
 use crate::scan::{SuspectPlan, first_look_ups};
 use crate::spool::{Spool, inspect};
 use crate::survey::{default_rules, too_young};
@@ -314,7 +317,10 @@ impl Check<'_> {
             token: config.token.clone(),
             subnets: config.subnets.clone(),
         };
-        let uplink = Uplink::new(options, Spool::none(), Orders::open(&config.spool_dir));
+        let timekeeper = Timekeeper::new(config.kernel_clock);
+        let kernel = timekeeper.kernel();
+        let uplink =
+            Uplink::new(options, Spool::none(), Orders::open(&config.spool_dir, timekeeper));
         let Ok(greeted) = timeout_at(deadline, uplink.greet()).await else {
             return self.out_of_time(&["aggregator", "clock"]);
         };
@@ -326,7 +332,7 @@ impl Check<'_> {
                     greeting.probe_name
                 );
                 self.found("aggregator", Said::Well(text));
-                self.found("clock", clock(address, &greeting));
+                self.found("clock", clock(address, &greeting, kernel));
             }
             Err(error) => {
                 self.found("aggregator", Said::Wrong(no_greeting(&error, config)));
@@ -476,19 +482,42 @@ fn spool(directory: &Path) -> Said {
     }
 }
 
-fn clock(address: &str, greeting: &Greeting) -> Said {
-    let offset_ms = greeting.clock_offset_ms;
+/// By which time the probe would name its rounds: see the accounting page, "When a clock is wrong".
+fn clock(address: &str, greeting: &Greeting, kernel: KernelClock) -> Said {
+    let Some(Measure { offset_ms, error_ms }) = greeting.clock else {
+        return Said::Unsure("this host's clock was set meanwhile; check again".to_owned());
+    };
     let apart_ms = offset_ms.unsigned_abs();
     let where_to = if offset_ms < 0 { "ahead of" } else { "behind" };
+    let agrees = offset_ms.abs() - error_ms <= CONTRADICTS_MS;
+    let sure = matches!(greeting.clock_state, ClockState::Sure | ClockState::Unspecified);
     let text =
         format!("this host's clock is {apart_ms} ms {where_to} the aggregator's at {address}");
-    if offset_ms.abs() <= CLOCK_OFFSET_MS_MAX {
-        return Said::Well(text);
+    match (kernel, agrees, sure) {
+        (KernelClock::Synchronised | KernelClock::Unknown, true, _) => Said::Well(text),
+        (KernelClock::Synchronised | KernelClock::Unknown, false, true) => Said::Wrong(format!(
+            "{text}, which is sure of its clock. Beyond {CONTRADICTS_MS} ms the probe scans no \
+             round. Check the NTP client of this host."
+        )),
+        (KernelClock::Synchronised | KernelClock::Unknown, false, false) => Said::Unsure(format!(
+            "{text}, which is not sure of its clock. The probe goes by its own; the aggregator \
+             keeps it waiting. Check the clock of the aggregator's host."
+        )),
+        (KernelClock::Unsynchronised, _, true) => Said::Unsure(format!(
+            "{text}. The kernel says that this host's clock is not synchronised, so the probe goes \
+             by the aggregator's. Run an NTP client on this host."
+        )),
+        (KernelClock::Unsynchronised, true, false) => Said::Unsure(format!(
+            "{text}. The kernel says that this host's clock is not synchronised, and the \
+             aggregator is not sure of its own. They agree, so the probe goes by them. Run an NTP \
+             client on both hosts."
+        )),
+        (KernelClock::Unsynchronised, false, false) => Said::Wrong(format!(
+            "{text}. The kernel says that this host's clock is not synchronised, and the \
+             aggregator is not sure of its own, so the probe scans no round. Run an NTP client on \
+             both hosts."
+        )),
     }
-    Said::Wrong(format!(
-        "{text}. Beyond {CLOCK_OFFSET_MS_MAX} ms the probe looks nobody up. Run an NTP client on \
-         both hosts."
-    ))
 }
 
 /// Why there is no greeting, and what to do.

@@ -1,11 +1,16 @@
 //! The one place that reads the clocks, and the kernel's word on them.
 //!
-//! Everything else is told what time it is.
+//! Everything else is told what time it is, by [`Timekeeper`] in rounds.
+
+mod rule;
+mod timekeeper;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rtime_clock::adjtime::{Timex, adjtimex};
 use uptime_proto::clock::{KernelClock, Moment};
+
+pub use timekeeper::{NoTime, Now, Timekeeper};
 
 /// What `adjtimex(2)` answers while nothing synchronises the clock.
 const TIME_ERROR: i32 = 5;
@@ -29,6 +34,13 @@ pub fn moment() -> Moment {
     let seconds = u64::try_from(boot.tv_sec).unwrap_or(0);
     let nanos = u32::try_from(boot.tv_nsec).unwrap_or(0);
     Moment { wall_ms: now_unix_ms(), boot: Duration::new(seconds, nanos) }
+}
+
+/// A name of this run of the system: the boot clock begins anew with another one.
+#[must_use]
+pub fn boot_id() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(text.trim().to_owned())
 }
 
 /// What the kernel says of the wall clock.

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use uptime_proto::address::{AddressFault, Plaintext, Scheme, scheme};
+use uptime_proto::clock::KernelClock;
 use uptime_proto::settings::{Settings, Texts};
 
 use crate::clock::now_unix_ms;
@@ -280,6 +281,9 @@ setting_args! {
     /// Bytes of one answer of the market that are read; of other answers it is less, and never more
     /// than this [default: 16777216]
     answer_bytes_max = "answer-bytes-max", "UPTIME_ANSWER_BYTES_MAX", "BYTES";
+    /// Whether the clock of this host is synchronised: auto asks the kernel; synchronised or
+    /// unsynchronised is taken as said, where the kernel does not know [default: auto]
+    kernel_clock = "kernel-clock", "UPTIME_KERNEL_CLOCK", "WORD";
     /// How logs are written: text or json [default: text]
     log_format = "log-format", "UPTIME_LOG_FORMAT", "FORMAT";
 }
@@ -294,6 +298,7 @@ pub struct Config {
     pub token: Option<Token>,
     pub tls: Tls,
     pub enabled: Enabled,
+    pub kernel_clock: Option<KernelClock>,
     pub command: Option<CommandOptions>,
     pub relay: Option<RelayOptions>,
     pub spool_dir: PathBuf,
@@ -366,6 +371,7 @@ impl Config {
         let tls = read_tls(&mut settings, around, &aggregators);
         let enabled = settings.checked("sources", Enabled::ALL, read_sources);
         let limits = read_limits(&mut settings);
+        let kernel_clock = settings.checked("kernel-clock", None, KernelClock::read_setting);
         let command = settings.optional("yagna-command", |text| Ok(CommandOptions::new(text)));
         let relay = read_relay(&mut settings);
         let log_json = settings.checked("log-format", false, |text| match text {
@@ -383,6 +389,7 @@ impl Config {
             token,
             tls,
             enabled,
+            kernel_clock,
             command,
             relay,
             spool_dir,

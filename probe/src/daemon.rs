@@ -14,6 +14,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::Timekeeper;
 use crate::config::Config;
 use crate::identity;
 use crate::manager::Manager;
@@ -39,7 +40,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 const STATUS_EVERY: Duration = Duration::from_secs(30);
 /// A scanner that has neither begun a round nor waited for one for so many periods has got stuck,
 /// and the watchdog is not comforted any more.
-const STUCK_PERIODS: i64 = 3;
+const STUCK_PERIODS: u64 = 3;
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -231,7 +232,8 @@ impl Daemon {
         if let Err(failure) = sources.yagna.delete_leftovers().await {
             tracing::warn!(%failure, "demands of an earlier run, if any, stay until they end");
         }
-        let orders = Orders::open(&config.spool_dir);
+        let clock = Timekeeper::new(config.kernel_clock);
+        let orders = Orders::open(&config.spool_dir, clock);
         let (sources, receiver) = watch::channel(Arc::new(sources));
         let scanner = Scanner::new(receiver, spool.clone(), orders.clone(), &name);
         let uplink = UplinkTask::start(&config, &spool, &orders);

@@ -1,28 +1,30 @@
 //! What the aggregator last told this probe.
 //!
-//! Owns the schedule, the measured clock offset and the lists of look-ups: the uplink writes them,
-//! the scanner reads them. Schedule and offset are kept in a file, so that a probe that starts
-//! without a connection goes on with the rules it knew.
+//! Owns the schedule, the lists of look-ups and this host's clock as compared with the
+//! aggregator's: the uplink writes them, the scanner reads them. The schedule, and the aggregator's
+//! time while this host runs, are kept in a file, so that a probe that starts without a connection
+//! goes on with what it knew.
 
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use prost::Message;
 use tokio::sync::watch;
+use uptime_proto::clock::{Exchange, Moment};
 use uptime_proto::convert::PartLimits;
-use uptime_proto::v1::{self, LookupStage};
+use uptime_proto::v1::{self, ClockState, LookupStage};
 use uptime_proto::{Epoch, Epochs, NodeId};
 
-use crate::clock::now_unix_ms;
+use crate::clock::{Timekeeper, boot_id};
 use crate::spool::waiting_for_the_disk;
 
-/// The kept offset is written anew when it is so far off; the way of a message is not worth a sync.
-const OFFSET_KEPT_WITHIN_MS: i64 = 100;
-
-/// More than so much between the two clocks is a reason not to look.
-pub const CLOCK_OFFSET_MS_MAX: i64 = 2_000;
+/// The aggregator's time is written anew after so long; it is carried on by the boot clock anyway.
+const TIME_KEPT_FOR: Duration = Duration::from_secs(600);
+/// The file begins with these bytes; that of 0.1, which kept an offset of the wall clock, does not.
+const MAGIC: &[u8; 8] = b"GUSCHED2";
 
 /// The rules and when to do what.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,8 +44,6 @@ pub struct State {
     pub plan: Option<Arc<Plan>>,
     /// Whether there is a stream now. Without one the lists below are not in force.
     pub connected: bool,
-    /// Aggregator time less this host's time, milliseconds.
-    pub clock_offset_ms: i64,
     /// The standing list of look-ups; `None` until it was told on this stream.
     pub standing: Option<Arc<BTreeSet<NodeId>>>,
     /// The suspects of a round, by the round's start.
@@ -52,18 +52,11 @@ pub struct State {
     gathering: BTreeSet<NodeId>,
 }
 
-impl State {
-    /// Now, in aggregator time.
-    #[must_use]
-    pub fn now_ms(&self) -> i64 {
-        now_unix_ms().saturating_add(self.clock_offset_ms)
-    }
-}
-
 /// A cheap handle to what was told.
 #[derive(Debug, Clone)]
 pub struct Orders {
     state: Arc<watch::Sender<State>>,
+    clock: Timekeeper,
     file: Option<Arc<KeptFile>>,
 }
 
@@ -71,7 +64,7 @@ pub struct Orders {
 #[derive(Debug)]
 struct KeptFile {
     path: PathBuf,
-    kept: Mutex<Option<(v1::Welcome, i64)>>,
+    kept: Mutex<Option<(v1::Welcome, Option<Moment>)>>,
 }
 
 impl Plan {
@@ -108,27 +101,37 @@ impl Plan {
 impl Orders {
     /// Nothing told yet, but for the plan that an earlier run left in this directory.
     #[must_use]
-    pub fn open(directory: &Path) -> Self {
+    pub fn open(directory: &Path, clock: Timekeeper) -> Self {
         let path = directory.join("schedule");
         let kept = read_plan(&path).unwrap_or_else(|why| {
             tracing::warn!(file = %path.display(), why, "the kept schedule is not used");
             None
         });
         let state = match kept {
-            Some((plan, clock_offset_ms)) => {
-                State { plan: Some(Arc::new(plan)), clock_offset_ms, ..State::default() }
+            Some((plan, carried)) => {
+                if let Some(carried) = carried {
+                    clock.carry(carried);
+                }
+                State { plan: Some(Arc::new(plan)), ..State::default() }
             }
             None => State::default(),
         };
         let file = KeptFile { path, kept: Mutex::default() };
-        Self { state: Arc::new(watch::Sender::new(state)), file: Some(Arc::new(file)) }
+        Self { state: Arc::new(watch::Sender::new(state)), clock, file: Some(Arc::new(file)) }
     }
 
-    /// These rules for good, without any aggregator.
+    /// These rules for good, without any aggregator, by this host's clock.
     #[must_use]
     pub fn fixed(plan: Plan) -> Self {
         let state = State { plan: Some(Arc::new(plan)), ..State::default() };
-        Self { state: Arc::new(watch::Sender::new(state)), file: None }
+        let state = Arc::new(watch::Sender::new(state));
+        Self { state, clock: Timekeeper::trusted(), file: None }
+    }
+
+    /// This host's clock.
+    #[must_use]
+    pub fn clock(&self) -> &Timekeeper {
+        &self.clock
     }
 
     /// What holds now.
@@ -144,62 +147,63 @@ impl Orders {
     }
 
     /// A stream began.
-    pub(crate) fn connected(&self, plan: Plan, welcome: &v1::Welcome, clock_offset_ms: i64) {
-        self.keep(Some(welcome), clock_offset_ms);
+    pub(crate) fn connected(&self, plan: Plan, welcome: &v1::Welcome, greeting: Exchange) {
+        let clock_state = ClockState::try_from(welcome.clock_state).unwrap_or_default();
+        self.clock.connected(greeting, clock_state);
+        self.keep(Some(welcome));
         self.state.send_modify(|state| {
-            *state = State {
-                plan: Some(Arc::new(plan)),
-                connected: true,
-                clock_offset_ms,
-                ..State::default()
-            };
+            *state = State { plan: Some(Arc::new(plan)), connected: true, ..State::default() };
         });
     }
 
-    /// The clocks were compared again on a stream that lives: this host's may have been set.
-    pub(crate) fn clock_measured(&self, clock_offset_ms: i64) {
-        self.state.send_modify(|state| state.clock_offset_ms = clock_offset_ms);
-        self.keep(None, clock_offset_ms);
+    /// The aggregator answered a heartbeat.
+    pub(crate) fn heard(&self, theirs: &v1::Heartbeat) {
+        self.clock.heard(theirs);
+        self.keep(None);
     }
 
     /// Writes what a restart goes on with, unless it stands there already.
-    fn keep(&self, welcome: Option<&v1::Welcome>, clock_offset_ms: i64) {
+    fn keep(&self, welcome: Option<&v1::Welcome>) {
         let Some(file) = &self.file else {
             return;
         };
         let mut kept = file.kept.lock().unwrap_or_else(PoisonError::into_inner);
         // What differs in every greeting is of no interest after a restart.
-        let stripped =
-            |welcome: &v1::Welcome| v1::Welcome { server_time_unix_ms: 0, ..welcome.clone() };
+        let stripped = |welcome: &v1::Welcome| v1::Welcome {
+            server_time_unix_ms: 0,
+            clock_state: 0,
+            ..welcome.clone()
+        };
+        let carried = self.clock.carried();
         let before = kept.as_ref();
         let Some(welcome) = welcome.map(stripped).or(before.map(|(welcome, _)| welcome.clone()))
         else {
             return;
         };
-        let same = before.is_some_and(|(there, offset_ms)| {
-            *there == welcome && (offset_ms - clock_offset_ms).abs() <= OFFSET_KEPT_WITHIN_MS
-        });
+        let is_young = |there: &Option<Moment>| match (there, carried) {
+            (_, None) => true,
+            (None, Some(_)) => false,
+            (Some(there), Some(now)) => now.boot.saturating_sub(there.boot) < TIME_KEPT_FOR,
+        };
+        let same = before.is_some_and(|(there, kept)| *there == welcome && is_young(kept));
         // It may have been removed, with the spool's folder.
         if same && file.path.exists() {
             return;
         }
-        let kept_now = waiting_for_the_disk(|| keep_plan(&file.path, &welcome, clock_offset_ms));
+        let kept_now = waiting_for_the_disk(|| keep_plan(&file.path, &welcome, carried));
         match kept_now {
-            Ok(()) => *kept = Some((welcome, clock_offset_ms)),
+            Ok(()) => *kept = Some((welcome, carried)),
             Err(error) => {
                 tracing::warn!(%error, file = %file.path.display(), "the schedule is not kept");
             }
         }
     }
 
-    /// A stream ended; the offset and the plan hold on.
+    /// A stream ended; the plan holds on.
     pub(crate) fn disconnected(&self) {
+        self.clock.disconnected();
         self.state.send_modify(|state| {
-            *state = State {
-                plan: state.plan.clone(),
-                clock_offset_ms: state.clock_offset_ms,
-                ..State::default()
-            };
+            *state = State { plan: state.plan.clone(), ..State::default() };
         });
     }
 
@@ -254,10 +258,19 @@ impl Orders {
     }
 }
 
-/// The file, integers little-endian: the clock offset in milliseconds (i64), a Welcome message, the
-/// CRC-32 (u32) of all before it.
-fn keep_plan(file: &Path, welcome: &v1::Welcome, clock_offset_ms: i64) -> std::io::Result<()> {
-    let mut bytes = clock_offset_ms.to_le_bytes().to_vec();
+/// The file, integers little-endian: [`MAGIC`]; the aggregator's time (i64, unix milliseconds) at a
+/// moment of the boot clock (u64, milliseconds) of the boot with this id (36 bytes), all zero where
+/// it is not known; a Welcome message; the CRC-32 (u32) of all before it.
+fn keep_plan(file: &Path, welcome: &v1::Welcome, carried: Option<Moment>) -> std::io::Result<()> {
+    let mut bytes = MAGIC.to_vec();
+    let told = carried.zip(boot_id()).filter(|(_, id)| id.len() == BOOT_ID_BYTES);
+    if let Some((Moment { wall_ms, boot }, id)) = told {
+        bytes.extend(wall_ms.to_le_bytes());
+        bytes.extend(u64::try_from(boot.as_millis()).unwrap_or(u64::MAX).to_le_bytes());
+        bytes.extend(id.into_bytes());
+    } else {
+        bytes.resize(MAGIC.len() + TIME_BYTES, 0);
+    }
     welcome.encode_raw(&mut bytes);
     bytes.extend(crc32fast::hash(&bytes).to_le_bytes());
     let fresh = file.with_extension("new");
@@ -269,7 +282,11 @@ fn keep_plan(file: &Path, welcome: &v1::Welcome, clock_offset_ms: i64) -> std::i
     std::fs::File::open(directory)?.sync_all()
 }
 
-fn read_plan(file: &Path) -> Result<Option<(Plan, i64)>, String> {
+const BOOT_ID_BYTES: usize = 36;
+const TIME_BYTES: usize = 8 + 8 + BOOT_ID_BYTES;
+
+/// What was kept; the aggregator's time only if this host has run ever since.
+fn read_plan(file: &Path) -> Result<Option<(Plan, Option<Moment>)>, String> {
     let bytes = match std::fs::read(file) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -279,9 +296,23 @@ fn read_plan(file: &Path) -> Result<Option<(Plan, i64)>, String> {
     if crc32fast::hash(body) != u32::from_le_bytes(*checksum) {
         return Err("it is damaged".to_owned());
     }
-    let (offset_ms, welcome) = body.split_first_chunk::<8>().ok_or("it is too short")?;
+    let (magic, rest) = body.split_first_chunk::<8>().ok_or("it is too short")?;
+    let (carried, welcome) = if magic == MAGIC {
+        let (time, welcome) = rest.split_first_chunk::<TIME_BYTES>().ok_or("it is too short")?;
+        (read_time(time), welcome)
+    } else {
+        (None, rest)
+    };
     let welcome = v1::Welcome::decode(welcome).map_err(|error| error.to_string())?;
-    Ok(Some((Plan::from_welcome(&welcome)?, i64::from_le_bytes(*offset_ms))))
+    Ok(Some((Plan::from_welcome(&welcome)?, carried)))
+}
+
+fn read_time(bytes: &[u8; TIME_BYTES]) -> Option<Moment> {
+    let (time_ms, rest) = bytes.split_first_chunk::<8>()?;
+    let (boot_ms, id) = rest.split_first_chunk::<8>()?;
+    let boot = Duration::from_millis(u64::from_le_bytes(*boot_ms));
+    let moment = Moment { wall_ms: i64::from_le_bytes(*time_ms), boot };
+    (boot_id()?.as_bytes() == id).then_some(moment)
 }
 
 #[cfg(test)]
@@ -289,6 +320,7 @@ fn read_plan(file: &Path) -> Result<Option<(Plan, i64)>, String> {
 mod tests {
     use super::*;
     use uptime_proto::Period;
+    use uptime_proto::clock::KernelClock;
 
     fn welcome() -> v1::Welcome {
         let epoch = Epoch::with_defaults(Period::new(30).unwrap());
@@ -303,21 +335,42 @@ mod tests {
     #[test]
     fn the_schedule_outlives_the_process_and_damage_is_noticed() {
         let directory = tempfile::tempdir().unwrap();
-        let orders = Orders::open(directory.path());
-        assert!(orders.now().plan.is_none());
-        orders.connected(Plan::from_welcome(&welcome()).unwrap(), &welcome(), 7);
+        let open = || {
+            let clock = Timekeeper::new(Some(KernelClock::Unsynchronised));
+            Orders::open(directory.path(), clock)
+        };
+        let orders = open();
+        assert!(orders.now().plan.is_none() && orders.clock().now().offset_ms.is_err());
+        let now_ms = orders.clock().now().moment.wall_ms;
+        let (received_ms, answered_ms) = (now_ms + 7_000, now_ms + 7_000);
+        let greeting = Exchange { asked_ms: now_ms, received_ms, answered_ms, back_ms: now_ms };
+        orders.connected(Plan::from_welcome(&welcome()).unwrap(), &welcome(), greeting);
+        // Read while there is a stream, so that it can be carried on.
+        assert_eq!(orders.clock().now().offset_ms, Ok(7_000));
+        orders.keep(None);
         orders.disconnected();
-        assert_eq!(orders.now().clock_offset_ms, 7);
-        let again = Orders::open(directory.path()).now();
-        assert!(again.plan.is_some());
-        assert_eq!(again.clock_offset_ms, 7);
-        orders.clock_measured(-2_500);
-        assert_eq!(Orders::open(directory.path()).now().clock_offset_ms, -2_500);
+        for orders in [orders, open()] {
+            assert!(orders.now().plan.is_some());
+            let offset_ms = orders.clock().now().offset_ms.unwrap();
+            assert!((6_900..=7_100).contains(&offset_ms), "{offset_ms}");
+        }
         let file = directory.path().join("schedule");
         let mut bytes = std::fs::read(&file).unwrap();
         bytes[3] ^= 1;
         std::fs::write(&file, bytes).unwrap();
-        assert!(Orders::open(directory.path()).now().plan.is_none());
+        assert!(open().now().plan.is_none());
+    }
+
+    #[test]
+    fn the_schedule_of_the_version_before_is_read_without_its_offset() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut bytes = 7i64.to_le_bytes().to_vec();
+        welcome().encode_raw(&mut bytes);
+        bytes.extend(crc32fast::hash(&bytes).to_le_bytes());
+        std::fs::write(directory.path().join("schedule"), bytes).unwrap();
+        let clock = Timekeeper::new(Some(KernelClock::Unsynchronised));
+        let orders = Orders::open(directory.path(), clock);
+        assert!(orders.now().plan.is_some() && orders.clock().now().offset_ms.is_err());
     }
 
     #[test]

@@ -13,17 +13,18 @@ mod memory;
 mod round;
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use metrics::{counter, histogram};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use uptime_proto::{Epoch, NodeId, Round, Sample, v1};
+use uptime_proto::{Epoch, NodeId, Reason, Round, Sample, v1};
 
-use crate::clock::now_unix_ms;
+use crate::clock::{NoTime, moment};
 use crate::orders::{Orders, Plan, State};
 use crate::spool::{AGE_MAX_S, Spool};
 use crate::yagna::relay::RelayWatch;
@@ -42,6 +43,10 @@ const RELAY_TAKES: Duration = Duration::from_secs(5);
 /// The aggregator's list of look-ups follows its greeting at once; it is waited for so long where
 /// it decides whether a round may still be joined.
 const LIST_PATIENCE: Duration = Duration::from_millis(500);
+/// A clock that nothing confirms is read again after so long.
+const CLOCK_AGAIN: Duration = Duration::from_secs(1);
+/// A clock that was set failed for longer than any patience.
+const STEPPED: u64 = u64::MAX / 2;
 /// A spool that lets no round be made is asked again after so long.
 const SPOOL_AGAIN: Duration = Duration::from_secs(1);
 
@@ -111,9 +116,12 @@ pub struct Scanner {
     /// 0 to 999: where in the jitter this probe begins its rounds.
     jitter_permille: u16,
     memory: Arc<Mutex<Memory>>,
-    /// When the scanner last began a round or saw that it has to wait for one: unix milliseconds of
-    /// this host.
-    alive_ms: Arc<AtomicI64>,
+    /// When the scanner last began a round or saw that it has to wait for one, by the boot clock,
+    /// in milliseconds.
+    alive_ms: Arc<AtomicU64>,
+    /// For so many seconds since the last round nothing confirmed the clock; a step of the clock
+    /// counts as ever so many.
+    clock_failed_s: Arc<AtomicU64>,
     /// The start of this run's first round, where it is not known yet which one the last run made
     /// last; 0: nothing is owed.
     owed_until_s: Arc<AtomicU64>,
@@ -136,7 +144,8 @@ impl Scanner {
             orders,
             jitter_permille: u16::try_from(jitter).unwrap_or(0),
             memory: Arc::new(Mutex::new(memory)),
-            alive_ms: Arc::new(AtomicI64::new(now_unix_ms())),
+            alive_ms: Arc::new(AtomicU64::new(boot_ms())),
+            clock_failed_s: Arc::default(),
             owed_until_s: Arc::default(),
         }
     }
@@ -144,14 +153,14 @@ impl Scanner {
     /// For how many periods the scanner has neither begun a round nor waited for one; 0 while there
     /// is no schedule yet.
     #[must_use]
-    pub fn behind_periods(&self) -> i64 {
+    pub fn behind_periods(&self) -> u64 {
         let state = self.orders.now();
         let Some(plan) = state.plan else {
             return 0;
         };
-        let now_ms = now_unix_ms();
-        let period_ms = plan.epochs.round_at_ms(now_ms).period().millis();
-        (now_ms - self.alive_ms.load(Ordering::Relaxed)) / period_ms
+        let period = plan.epochs.round_at_ms(moment().wall_ms).period();
+        let since_ms = boot_ms().saturating_sub(self.alive_ms.load(Ordering::Relaxed));
+        since_ms / 1_000 / u64::from(period.seconds())
     }
 
     fn sources(&self) -> Arc<Sources> {
@@ -196,21 +205,37 @@ impl Scanner {
     /// Waits for the start of the next round to scan, with the plan it is scanned by.
     async fn next_round(&self, last: Option<Round>) -> (Round, Arc<Plan>) {
         let mut awaited = false;
+        let mut told = None;
+        let steps = self.orders.clock().now().steps;
         loop {
             self.orders.wait_for(|state| state.plan.is_some()).await;
             let state = self.orders.now();
             let Some(plan) = state.plan.clone() else {
                 continue;
             };
-            let now_ms = state.now_ms();
-            self.alive_ms.store(now_unix_ms(), Ordering::Relaxed);
+            self.alive_ms.store(boot_ms(), Ordering::Relaxed);
+            let now = self.orders.clock().now();
+            if now.steps > steps {
+                self.clock_failed_s.store(STEPPED, Ordering::Relaxed);
+            }
+            let now_ms = match now.time_ms() {
+                Ok(now_ms) => now_ms,
+                Err(why) => {
+                    self.no_time(why, &mut told);
+                    tokio::time::sleep(CLOCK_AGAIN).await;
+                    continue;
+                }
+            };
             let current = plan.epochs.round_at_ms(now_ms);
+            let next = plan.epochs.next(current);
+            // Rounds that lie beyond the next one were begun by a clock that was ahead.
+            let last = last.filter(|last| !now.is_confirmed || *last <= next);
             // While it is not known which keys were made before, none can be made. Scanning goes on
             // all the same, so that it is known who is there when they can; what comes of it is
             // lost and noted as a gap.
             let readable = self.spool.is_readable();
-            if readable && state.connected {
-                self.spool.settle_clock(current.start_s());
+            if readable && now.is_confirmed {
+                self.spool.settle_clock(current.start_s(), next.start_s());
             }
             let may_make = |round| !readable || self.spool.may_make(round);
             let grid = Grid {
@@ -224,6 +249,14 @@ impl Scanner {
                 tokio::time::sleep(SPOOL_AGAIN).await;
                 continue;
             };
+            if round > next && told != Some(Waits::ForLater) {
+                told = Some(Waits::ForLater);
+                tracing::warn!(
+                    round = round.start_s(),
+                    "no round is begun before this one, as parts of later rounds were made: was \
+                     this clock set back?"
+                );
+            }
             let unknown = state.connected && state.standing.is_none();
             if unknown && !awaited && now_ms > grid.on_time_until_ms(round) {
                 let known = |state: &State| state.standing.is_some() || !state.connected;
@@ -236,13 +269,29 @@ impl Scanner {
             // No longer than a period at once: whoever waits is alive.
             let period = Duration::from_secs(u64::from(current.period().seconds()));
             tokio::time::sleep(Duration::from_millis(wait).min(period)).await;
-            // The clock, its offset or the plan may have changed meanwhile.
+            // The clock or the plan may have changed meanwhile.
             let state = self.orders.now();
             let current = state.plan.as_ref().is_some_and(|there| **there == *plan);
-            if current && state.now_ms() >= begins_ms - 5 {
+            let clock = self.orders.clock().now();
+            let begun = clock.time_ms().is_ok_and(|time_ms| {
+                (begins_ms - 5..=grid.begun_until_ms(round)).contains(&time_ms)
+            });
+            if clock.steps > steps {
+                self.clock_failed_s.store(STEPPED, Ordering::Relaxed);
+            }
+            if current && begun {
                 self.report_missed(last, round, &plan);
                 return (round, plan);
             }
+        }
+    }
+
+    /// No round is begun, and why.
+    fn no_time(&self, why: NoTime, told: &mut Option<Waits>) {
+        self.clock_failed_s.fetch_add(CLOCK_AGAIN.as_secs(), Ordering::Relaxed);
+        if *told != Some(Waits::ForTime) {
+            *told = Some(Waits::ForTime);
+            tracing::error!(%why, "no round is begun until the clock is right");
         }
     }
 
@@ -268,8 +317,12 @@ impl Scanner {
     /// this.
     fn report_missed(&self, last: Option<Round>, next: Round, plan: &Plan) {
         let next_s = next.start_s();
+        // A start that has to wait for the clock for less than a round has missed none for it.
+        let failed_s = self.clock_failed_s.swap(0, Ordering::Relaxed);
+        let patience_s = if last.is_some() { 0 } else { u64::from(next.period().seconds()) };
+        let reason = if failed_s > patience_s { Reason::Clock } else { Reason::Missed };
         if let Some(last) = last {
-            self.report_missed_between(last.end_s(), next_s, plan);
+            self.report_missed_between(last.end_s(), next_s, reason, plan);
         } else {
             self.owed_until_s.store(next_s, Ordering::Relaxed);
         }
@@ -279,31 +332,30 @@ impl Scanner {
             self.owed_until_s.store(0, Ordering::Relaxed);
             if let high_s @ 1.. = self.spool.high_water_s() {
                 let from_s = high_s + u64::from(plan.epochs.at(high_s).period.seconds());
-                self.report_missed_between(from_s, owed_s, plan);
+                self.report_missed_between(from_s, owed_s, reason, plan);
             }
         }
     }
 
-    fn report_missed_between(&self, from_s: u64, to_s: u64, plan: &Plan) {
+    fn report_missed_between(&self, from_s: u64, to_s: u64, reason: Reason, plan: &Plan) {
         // The aggregator takes nothing of older rounds.
         let from_s = from_s.max(to_s.saturating_sub(AGE_MAX_S));
         if from_s >= to_s {
             return;
         }
         let count = plan.epochs.rounds_between(from_s, to_s);
-        tracing::warn!(missed = count, from = from_s, to = to_s, "rounds were missed");
+        let why = reason.as_str();
+        tracing::warn!(missed = count, from = from_s, to = to_s, why, "rounds were missed");
         counter!("uptime_scan_rounds_missed_total").increment(count);
-        self.spool.report_gap(missed(from_s, to_s));
+        self.spool.report_gap(gap(from_s, to_s, reason));
     }
 
     /// Scans a round.
     async fn round(&self, round: Round, plan: &Arc<Plan>) {
-        let started_ms = now_unix_ms();
+        let started = Instant::now();
         let epoch: &Epoch = plan.epochs.at(round.start_s());
         let counts = RoundScan::new(self, round, epoch, plan).run().await;
-        #[expect(clippy::cast_precision_loss, reason = "milliseconds")]
-        histogram!("uptime_scan_round_seconds")
-            .record((now_unix_ms() - started_ms) as f64 / 1000.0);
+        histogram!("uptime_scan_round_seconds").record(started.elapsed());
         tracing::info!(
             round = round.start_s(),
             parts = counts.parts,
@@ -383,7 +435,21 @@ impl Scanner {
 }
 
 /// Rounds that were not scanned: from the start of the first to the end of the last.
-fn missed(from_s: u64, to_s: u64) -> v1::Gap {
-    let reason = v1::CouldNotLookReason::Missed as i32;
+fn gap(from_s: u64, to_s: u64, reason: Reason) -> v1::Gap {
+    let reason = reason.to_wire() as i32;
     v1::Gap { from_round_unix_s: from_s, to_round_unix_s: to_s, reason }
+}
+
+/// What the scanner waits for, other than the time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Waits {
+    /// For a clock that can be trusted.
+    ForTime,
+    /// For rounds whose keys were not made yet.
+    ForLater,
+}
+
+/// The boot clock, milliseconds.
+fn boot_ms() -> u64 {
+    u64::try_from(moment().boot.as_millis()).unwrap_or(u64::MAX)
 }

@@ -90,8 +90,6 @@ use state::{Inner, Switches};
 
 /// Parts of rounds so long before the newest, in seconds, are refused by the aggregator: 35 days.
 pub const AGE_MAX_S: u64 = 35 * 86_400;
-/// No two clocks are so far apart, and the grace of no round is so long: a day.
-const FUTURE_S_MAX: u64 = 86_400;
 
 /// How much may wait.
 #[derive(Debug, Clone, Copy)]
@@ -363,20 +361,16 @@ impl Spool {
         self.lock().high_water_s
     }
 
-    /// Tells the spool which round it is, by a clock that is known to be right. Rounds of the far
-    /// future that it has seen came of a clock that was wrong; without this, none before them
-    /// could be scanned once it is not known which of their keys were made.
-    pub fn settle_clock(&self, round_s: u64) {
+    /// Tells the spool which round it is, and which one follows, by a clock that is confirmed.
+    /// Rounds beyond that it has seen came of a clock that was ahead; without this, none before
+    /// them could be scanned once it is not known which of their keys were made.
+    pub fn settle_clock(&self, round_s: u64, next_s: u64) {
         let mut inner = self.lock();
-        if inner.high_water_s > round_s.saturating_add(FUTURE_S_MAX) {
+        if inner.high_water_s > next_s {
             let seen_s = inner.high_water_s;
-            tracing::error!(
-                seen_s,
-                round_s,
-                "this clock was once far ahead; rounds go on from now"
-            );
+            tracing::error!(seen_s, round_s, "this clock was once ahead; rounds go on from now");
             inner.high_water_s = round_s;
-            inner.numbers.forget_future(round_s);
+            inner.numbers.forget_future(round_s, seen_s);
         }
     }
 

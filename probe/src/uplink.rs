@@ -3,8 +3,6 @@
 //! Owns one stream at a time and never gives up. A part leaves the spool only when the aggregator
 //! has said that it is on disk there, or that it will never take it.
 
-mod beats;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -18,18 +16,17 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Request, Status, Streaming};
 use uptime_proto::address::{Plaintext, Scheme, scheme};
+use uptime_proto::clock::{Exchange, Measure};
 use uptime_proto::convert::{Encoder, PartLimits, part_to_plain, samples_to_compact};
 use uptime_proto::v1::collector_client::CollectorClient;
 use uptime_proto::v1::{
-    self, GoodbyeReason, RefusalReason, ReportStatus, aggregator_message::Message,
+    self, ClockState, GoodbyeReason, RefusalReason, ReportStatus, aggregator_message::Message,
     probe_message::Message as ToAggregator,
 };
 use uptime_proto::{MESSAGE_BYTES_MAX, PROTOCOL_VERSION};
 
-use beats::{Beats, is_quick};
-
 use crate::clock::now_unix_ms;
-use crate::orders::{CLOCK_OFFSET_MS_MAX, Orders, Plan};
+use crate::orders::{Orders, Plan};
 use crate::spool::{Cursor, Item, Spool};
 
 /// Messages on their way to the transport.
@@ -52,6 +49,8 @@ pub const DIAL_WITHIN: Duration = Duration::from_secs(10);
 /// Waits between attempts double from the first to the last of these, each with full jitter.
 const BACKOFF_FIRST: Duration = Duration::from_millis(500);
 const BACKOFF_LAST: Duration = Duration::from_secs(30);
+/// Parts that the aggregator put off are sent again after so long.
+const PUT_OFF_FOR: Duration = Duration::from_secs(30);
 /// A session that lasted so long was one: an aggregator that was only started again is soon back.
 const STABLE_AFTER: Duration = Duration::from_secs(5);
 
@@ -134,6 +133,8 @@ pub struct Uplink {
     instance_id: [u8; 16],
     /// A part that the far end could not expand is sent in the plain form the next time.
     send_plain: BTreeSet<u64>,
+    /// Parts that the aggregator put off are sent again then.
+    put_off_until: Option<Instant>,
 }
 
 /// Why a stream ended.
@@ -166,9 +167,8 @@ struct Session {
     inbound: Streaming<v1::AggregatorMessage>,
     plan: Plan,
     welcome: v1::Welcome,
-    clock_offset_ms: i64,
-    /// Welcome came too late to tell the aggregator's time by.
-    clock_unsure: bool,
+    /// Hello and Welcome, as they tell of the aggregator's clock.
+    exchange: Exchange,
 }
 
 /// What the aggregator says of itself and of this probe.
@@ -176,8 +176,10 @@ struct Session {
 pub struct Greeting {
     /// Who it takes this probe for.
     pub probe_name: String,
-    /// Its clock less this host's, milliseconds.
-    pub clock_offset_ms: i64,
+    /// Its clock as compared with this host's; `None`: this host's was set meanwhile.
+    pub clock: Option<Measure>,
+    /// How far it trusts its clock.
+    pub clock_state: ClockState,
     /// The rules.
     pub plan: Plan,
 }
@@ -187,7 +189,8 @@ impl Uplink {
     #[must_use]
     pub fn new(options: UplinkOptions, spool: Spool, orders: Orders) -> Self {
         let instance_id = rand::random();
-        Self { options, spool, orders, instance_id, send_plain: BTreeSet::new() }
+        let send_plain = BTreeSet::new();
+        Self { options, spool, orders, instance_id, send_plain, put_off_until: None }
     }
 
     /// Works until told to stop; connects again for ever.
@@ -266,8 +269,9 @@ impl Uplink {
         let address = self.options.aggregators.first().cloned().unwrap_or_default();
         let session = self.open(&address, true, DIAL_WITHIN).await?;
         Ok(Greeting {
+            clock: session.exchange.measure(),
+            clock_state: ClockState::try_from(session.welcome.clock_state).unwrap_or_default(),
             probe_name: session.welcome.probe_name,
-            clock_offset_ms: session.clock_offset_ms,
             plan: session.plan,
         })
     }
@@ -319,16 +323,11 @@ impl Uplink {
         let Some(v1::AggregatorMessage { message: Some(Message::Welcome(welcome)) }) = first else {
             return Err(UplinkError::Ended("the first message was no welcome".to_owned()));
         };
-        let answered_ms = now_unix_ms();
+        let back_ms = now_unix_ms();
         let plan = Plan::from_welcome(&welcome).map_err(UplinkError::Ended)?;
-        let clock_offset_ms = beats::clock_offset(
-            self.orders.now().clock_offset_ms,
-            asked_ms,
-            welcome.server_time_unix_ms,
-            answered_ms,
-        );
-        let clock_unsure = !is_quick(asked_ms, answered_ms);
-        Ok(Session { outbound, inbound, plan, welcome, clock_offset_ms, clock_unsure })
+        let answered_ms = welcome.server_time_unix_ms;
+        let exchange = Exchange { asked_ms, received_ms: answered_ms, answered_ms, back_ms };
+        Ok(Session { outbound, inbound, plan, welcome, exchange })
     }
 
     async fn session(&mut self, address: &str, dial_within: Duration) -> UplinkError {
@@ -336,7 +335,8 @@ impl Uplink {
             Ok(session) => session,
             Err(error) => return error,
         };
-        let Session { outbound, inbound, plan, welcome, clock_offset_ms, clock_unsure } = session;
+        let Session { outbound, inbound, plan, welcome, exchange } = session;
+        let clock_offset_ms = exchange.measure().map(|measure| measure.offset_ms);
         tracing::info!(
             address,
             probe = welcome.probe_name,
@@ -344,38 +344,34 @@ impl Uplink {
             waiting = self.spool.waiting(),
             "connected"
         );
-        if clock_offset_ms.abs() > CLOCK_OFFSET_MS_MAX {
-            tracing::error!(
-                clock_offset_ms,
-                "this clock or the aggregator's is wrong: set it right"
-            );
-        }
         gauge!("uptime_uplink_connected").set(1.0);
-        set_offset_gauge(clock_offset_ms);
         let limits = plan.part_limits();
         let in_flight_max = plan.limits.reports_in_flight_max.max(1) as usize;
-        self.orders.connected(plan, &welcome, clock_offset_ms);
+        self.orders.connected(plan, &welcome, exchange);
         let sending = Sending { outbound, encoder: Encoder::for_stream(), limits, in_flight_max };
-        let now = Instant::now();
-        let beats = if clock_unsure { Beats::due_at_once(now) } else { Beats::new(now) };
-        self.exchange(sending, inbound, beats).await
+        self.exchange(sending, inbound).await
     }
 
     async fn exchange(
         &mut self,
         mut sending: Sending,
         mut inbound: Streaming<v1::AggregatorMessage>,
-        mut beats: Beats,
     ) -> UplinkError {
+        self.put_off_until = None;
         let mut cursor = self.spool.cursor();
         let mut in_flight = InFlight::default();
         let mut heard = Instant::now();
-        // When the last heartbeat went out that was not answered yet, by this host's clock.
-        let mut beat_ms = None;
+        // The first one at once, so that the clocks are compared.
+        let mut beat_at = heard;
         loop {
+            // Whatever was put off is sent again, with all that waits, when nothing is on its way.
+            if self.put_off_until.is_some_and(|at| at <= Instant::now()) && in_flight.len() == 0 {
+                self.put_off_until = None;
+                cursor = self.spool.cursor();
+            }
             while in_flight.len() < sending.in_flight_max {
                 match self.send_next(&mut sending, &mut cursor, &mut in_flight).await {
-                    Ok(true) => beats.sent(Instant::now()),
+                    Ok(true) => {}
                     Ok(false) => break,
                     Err(error) => return error,
                 }
@@ -385,9 +381,6 @@ impl Uplink {
                     heard = Instant::now();
                     match received {
                         Ok(Some(v1::AggregatorMessage { message: Some(received) })) => {
-                            if let Message::Heartbeat(theirs) = &received {
-                                self.compare_clocks(beat_ms.take(), theirs.sent_unix_ms);
-                            }
                             if let Err(error) = self.receive(received, &mut in_flight) {
                                 return error;
                             }
@@ -398,26 +391,17 @@ impl Uplink {
                     }
                 }
                 () = self.spool.appended(), if in_flight.len() < sending.in_flight_max => {}
-                () = tokio::time::sleep_until(beats.due()) => {
-                    beats.beat(Instant::now());
-                    let beat = message(ToAggregator::Heartbeat(v1::Heartbeat::default()));
-                    let sent = sending.outbound.try_send(beat).is_ok();
-                    beat_ms = sent.then(now_unix_ms);
+                () = tokio::time::sleep_until(beat_at) => {
+                    let beat = message(ToAggregator::Heartbeat(self.orders.clock().beat()));
+                    // Where there is no room, the aggregator hears enough.
+                    sending.outbound.try_send(beat).ok();
+                    beat_at = Instant::now() + self.orders.clock().beat_after();
                 }
+                () = until(self.put_off_until), if in_flight.len() == 0 => {}
                 () = tokio::time::sleep_until(heard + SILENCE_MAX) => {
                     return UplinkError::Ended(format!("nothing was heard for {SILENCE_MAX:?}"));
                 }
             }
-        }
-    }
-
-    /// An answer to a heartbeat tells the aggregator's time, as Welcome did: this host's clock may
-    /// have been set since.
-    fn compare_clocks(&self, asked_ms: Option<i64>, server_ms: i64) {
-        let now_ms = now_unix_ms();
-        if let Some(asked_ms) = asked_ms.filter(|asked_ms| is_quick(*asked_ms, now_ms)) {
-            set_offset_gauge(server_ms - asked_ms.midpoint(now_ms));
-            self.orders.clock_measured(server_ms - asked_ms.midpoint(now_ms));
         }
     }
 
@@ -470,7 +454,10 @@ impl Uplink {
             },
             Message::Assignment(assignment) => self.orders.assigned(&assignment).map_err(nonsense),
             Message::Epochs(epochs) => self.orders.announced(&epochs).map_err(nonsense),
-            Message::Heartbeat(_) => Ok(()),
+            Message::Heartbeat(theirs) => {
+                self.orders.heard(&theirs);
+                Ok(())
+            }
             Message::Welcome(_) => Err(nonsense("a second welcome".to_owned())),
             Message::Goodbye(goodbye) => {
                 let reason = GoodbyeReason::try_from(goodbye.reason).unwrap_or_default();
@@ -497,6 +484,20 @@ impl Uplink {
                 let name = reason.as_str_name();
                 counter!("uptime_uplink_refused_total", "reason" => name).increment(1);
                 tracing::error!(reason = name, detail = result.detail, "refused; not sent again");
+            }
+            ReportStatus::Later => {
+                let reason = RefusalReason::try_from(result.reason).unwrap_or_default();
+                let reason = reason.as_str_name();
+                counter!("uptime_uplink_put_off_total", "reason" => reason).increment(1);
+                if self.put_off_until.is_none() {
+                    self.put_off_until = Some(Instant::now() + PUT_OFF_FOR);
+                    tracing::warn!(
+                        reason,
+                        detail = result.detail,
+                        "put off, as the aggregator is not sure of its clock; sent again later"
+                    );
+                }
+                return Ok(());
             }
             // Not an answer this version knows: keep the part and try another time.
             ReportStatus::Unspecified => return Ok(()),
@@ -579,9 +580,11 @@ impl InFlight {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a gauge of milliseconds")]
-fn set_offset_gauge(clock_offset_ms: i64) {
-    gauge!("uptime_uplink_clock_offset_seconds").set(clock_offset_ms as f64 / 1000.0);
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
 }
 
 fn message(message: ToAggregator) -> v1::ProbeMessage {

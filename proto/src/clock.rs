@@ -1,7 +1,7 @@
 //! Clocks compared (accounting page, "When a clock is wrong").
 //!
 //! Owns what a step is, what four timestamps tell of another clock, and when two clocks contradict
-//! each other. Refuses to read a clock, and to decide what follows: each daemon has a rule for that.
+//! each other. Refuses to read a clock, and to decide what follows: each daemon has a rule.
 
 use std::collections::VecDeque;
 use std::time::Duration;

@@ -15,6 +15,7 @@ use uptime_aggregator::config::{
     AuthorityCommand, CertificateArgs, Config, ProbeCommand, SettingArgs,
 };
 use uptime_aggregator::server::Server;
+use uptime_probe::clock::Timekeeper;
 use uptime_probe::join::{JoinError, join, read_ticket};
 use uptime_probe::orders::Orders;
 use uptime_probe::spool::{Spool, SpoolLimits};
@@ -93,7 +94,10 @@ impl Stage {
             token: token.map(|token| Token::new(token).unwrap()),
             subnets: Vec::new(),
         };
-        (Uplink::new(options, spool.clone(), Orders::open(&directory)), spool)
+        (
+            Uplink::new(options, spool.clone(), Orders::open(&directory, Timekeeper::trusted())),
+            spool,
+        )
     }
 
     /// Who the aggregator takes this probe for.

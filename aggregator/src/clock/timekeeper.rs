@@ -1,7 +1,7 @@
 //! The one handle to the clock rule: it reads the clocks, judges them and tells when that changes.
 //!
-//! Owns the rule of this process, the log lines and the metric. Refuses to act on it: whoever closes
-//! rounds, refuses parts or deletes asks first.
+//! Owns the rule of this process, the log lines and the metric. Refuses to act on it: whoever
+//! closes rounds, refuses parts or deletes asks first.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -28,7 +28,7 @@ struct Inner {
 }
 
 impl Timekeeper {
-    /// The clock of this host. `said` is taken for the kernel's word on it, where something is said.
+    /// The clock of this host. `said` is taken for the kernel's word on it, if something is said.
     #[must_use]
     pub fn new(said: Option<KernelClock>) -> Self {
         Self { said, inner: Mutex::default() }
@@ -112,8 +112,8 @@ fn tell(before: Option<ClockState>, judged: &Judged) {
         ClockState::Sure => tracing::info!("the clock of this host is sure again"),
         ClockState::Doubtful => tracing::warn!(
             why,
-            "the clock of this host is doubtful: nothing is deleted, and no part is refused for its \
-             time"
+            "the clock of this host is doubtful: nothing is deleted, and no part is refused for \
+             its time"
         ),
         ClockState::Wrong => tracing::error!(
             why,

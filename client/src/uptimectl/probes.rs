@@ -5,6 +5,7 @@ use serde::Serialize;
 use uptime_client::v1::{self, Freshness, Ineligibility};
 use uptime_client::{Answer, Client};
 use uptime_proto::Reason;
+use uptime_proto::clock::{CONTRADICTS_MS, KernelClock};
 use uptime_proto::words::gave_errors;
 
 use crate::args::{Output, OutputArgs};
@@ -34,6 +35,13 @@ struct ProbeRecord {
     gaps: Vec<GapRecord>,
     /// Of which its daemon gave an error; that is no fault of its sight.
     failed_nodes: u64,
+    /// Its clock less the aggregator's, right within `clock_error_ms`.
+    clock_offset_ms: Option<i64>,
+    clock_error_ms: Option<u64>,
+    /// What its kernel says of its clock: synchronised, unsynchronised or unknown.
+    kernel_clock: &'static str,
+    /// Whether its clock counts in what the aggregator thinks of its own.
+    clock_votes: bool,
 }
 
 /// Rounds of which a probe reported that it has nothing to hand in.
@@ -81,6 +89,14 @@ pub(crate) fn could_not_look(wire: &[i32]) -> Vec<String> {
     wire.iter().map(text).collect()
 }
 
+fn kernel_clock(wire: i32) -> &'static str {
+    match KernelClock::from_wire(wire) {
+        KernelClock::Unknown => "unknown",
+        KernelClock::Synchronised => "synchronised",
+        KernelClock::Unsynchronised => "unsynchronised",
+    }
+}
+
 impl From<v1::Probe> for ProbeRecord {
     fn from(probe: v1::Probe) -> Self {
         Self {
@@ -100,13 +116,17 @@ impl From<v1::Probe> for ProbeRecord {
             subnets: probe.subnets,
             gaps: probe.gaps.iter().map(GapRecord::from).collect(),
             failed_nodes: probe.failed_nodes,
+            clock_offset_ms: probe.clock_offset_ms,
+            clock_error_ms: probe.clock_offset_ms.map(|_| probe.clock_error_ms),
+            kernel_clock: kernel_clock(probe.kernel_clock),
+            clock_votes: probe.clock_votes,
         }
     }
 }
 
 impl ProbeRecord {
     /// The columns of CSV: the fields of JSON, lists joined by `;`.
-    const HEADER: [&str; 16] = [
+    const HEADER: [&str; 20] = [
         "name",
         "connected",
         "revoked",
@@ -123,9 +143,13 @@ impl ProbeRecord {
         "subnets",
         "gaps",
         "failed_nodes",
+        "clock_offset_ms",
+        "clock_error_ms",
+        "kernel_clock",
+        "clock_votes",
     ];
 
-    fn row(self) -> [String; 16] {
+    fn row(self) -> [String; 20] {
         let gap = |gap: GapRecord| format!("{}-{} {}", gap.from_unix_s, gap.to_unix_s, gap.reason);
         let gaps: Vec<String> = self.gaps.into_iter().map(gap).collect();
         [
@@ -145,6 +169,10 @@ impl ProbeRecord {
             self.subnets.join(";"),
             gaps.join(";"),
             self.failed_nodes.to_string(),
+            field(self.clock_offset_ms),
+            field(self.clock_error_ms),
+            self.kernel_clock.to_owned(),
+            self.clock_votes.to_string(),
         ]
     }
 }
@@ -199,6 +227,11 @@ fn remarks(record: &ProbeRecord, fresh: &Freshness) -> String {
     }
     if record.failed_nodes > 0 {
         remarks.push(gave_errors(record.failed_nodes));
+    }
+    if let Some(offset_ms) = record.clock_offset_ms.filter(|it| it.abs() > CONTRADICTS_MS) {
+        let where_to = if offset_ms < 0 { "behind" } else { "ahead of" };
+        let apart = brief(offset_ms.unsigned_abs() / 1_000);
+        remarks.push(format!("its clock is {apart} {where_to} the aggregator's"));
     }
     // The last one: JSON and CSV have them all.
     if let Some(gap) = record.gaps.last() {
@@ -258,6 +291,10 @@ mod tests {
             unconfirmed_nodes: 0,
             gaps: Vec::new(),
             failed_nodes: 2,
+            clock_offset_ms: Some(-9_500),
+            clock_error_ms: 20,
+            kernel_clock: v1::KernelClock::Synchronised as i32,
+            clock_votes: true,
         }
     }
 
@@ -267,7 +304,8 @@ mod tests {
         let text = table(&records, &fresh(), &Screen { width: None, colours: false }).text;
         let row = "alpha  yes        no            7 s ago     1,200        1          0    340  \
                    0.1.0\\u{1b}c  public,test  not eligible: did_not_look, reason_77; could not \
-                   look: timed_out, reason_78; its daemon gave an error for 2 nodes";
+                   look: timed_out, reason_78; its daemon gave an error for 2 nodes; its clock is \
+                   9 s behind the aggregator's";
         assert_eq!(text.lines().nth(1), Some(row));
         let narrow = table(&records, &fresh(), &Screen { width: Some(80), colours: false });
         assert!(narrow.text.lines().all(|line| line.chars().count() <= 80), "{}", narrow.text);

@@ -2,14 +2,14 @@
 
 use anyhow::Result;
 use serde::Serialize;
-use uptime_client::v1::{self, Freshness};
+use uptime_client::v1::{self, ClockState, Freshness};
 use uptime_client::{Answer, Client};
 
 use crate::args::{Output, OutputArgs};
 use crate::fresh::{self, FreshnessRecord};
 use crate::output::{self, Reply, field};
 use crate::screen::{Colour, Screen};
-use crate::text::{number, percent};
+use crate::text::{clean, number, percent};
 
 /// Where values begin.
 const INDENT: usize = 12;
@@ -24,6 +24,10 @@ struct SummaryRecord {
     coverage_percent: Option<f64>,
     probes_connected: u32,
     probes_eligible: u32,
+    /// How far the aggregator trusts its clock: sure, doubtful or wrong; empty: it does not say.
+    clock_state: &'static str,
+    /// Why it is not sure.
+    clock_detail: String,
 }
 
 #[derive(Serialize)]
@@ -42,13 +46,24 @@ impl From<v1::GetSummaryResponse> for SummaryRecord {
             coverage_percent: summary.coverage_percent,
             probes_connected: summary.probes_connected,
             probes_eligible: summary.probes_eligible,
+            clock_state: clock_state(summary.clock_state),
+            clock_detail: summary.clock_detail,
         }
+    }
+}
+
+fn clock_state(wire: i32) -> &'static str {
+    match ClockState::try_from(wire).unwrap_or_default() {
+        ClockState::Unspecified => "",
+        ClockState::Sure => "sure",
+        ClockState::Doubtful => "doubtful",
+        ClockState::Wrong => "wrong",
     }
 }
 
 impl SummaryRecord {
     /// The columns of CSV: the fields of JSON.
-    const HEADER: [&str; 7] = [
+    const HEADER: [&str; 9] = [
         "nodes",
         "online",
         "retired",
@@ -56,9 +71,11 @@ impl SummaryRecord {
         "coverage_percent",
         "probes_connected",
         "probes_eligible",
+        "clock_state",
+        "clock_detail",
     ];
 
-    fn row(&self) -> [String; 7] {
+    fn row(&self) -> [String; 9] {
         [
             self.nodes.to_string(),
             self.online.to_string(),
@@ -67,6 +84,8 @@ impl SummaryRecord {
             field(self.coverage_percent),
             self.probes_connected.to_string(),
             self.probes_eligible.to_string(),
+            self.clock_state.to_owned(),
+            self.clock_detail.clone(),
         ]
     }
 }
@@ -99,6 +118,10 @@ fn words(record: &SummaryRecord, fresh: &Freshness, screen: &Screen) -> String {
     let colour = if eligible == 0 { Colour::Red } else { Colour::Green };
     let eligible = screen.paint(&format!("{eligible} could see well"), Some(colour));
     line("Probes", &format!("{connected} connected, {eligible}"));
+    if !record.clock_detail.is_empty() {
+        let state = screen.paint(record.clock_state, Some(Colour::Yellow));
+        line("Clock", &format!("{state}: {}", clean(&record.clock_detail)));
+    }
     line("As of", &fresh::words(fresh));
     text
 }
@@ -116,6 +139,6 @@ mod tests {
         names.sort_unstable();
         header.sort_unstable();
         assert_eq!(names, header);
-        assert_eq!(record.row().join(","), "0,0,0,0,,0,0");
+        assert_eq!(record.row().join(","), "0,0,0,0,,0,0,,");
     }
 }

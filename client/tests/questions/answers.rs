@@ -229,6 +229,8 @@ pub(crate) fn script() -> Script {
                 probes_connected: 3,
                 probes_eligible: 2,
                 freshness: None,
+                clock_state: v1::ClockState::Sure as i32,
+                clock_detail: String::new(),
             })
         }),
         rounds: Box::new(|_, _| {

@@ -8,9 +8,8 @@ use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
+use uptime_proto::clock::Moment;
 use uptime_proto::{NodeId, Round};
-
-use crate::clock::Moment;
 
 /// So many complete pairs in a row must have gone unanswered (accounting page, 4).
 const PAIRS_MIN: u32 = 3;

@@ -10,6 +10,7 @@ use futures_util::stream::FuturesUnordered;
 use metrics::counter;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
+use uptime_proto::clock::Moment;
 use uptime_proto::{
     Class, Epoch, Kind, NodeId, Outcome, Part, PartKey, Reason, Round, Sample, Sets,
 };
@@ -18,9 +19,9 @@ use super::clocks::{Ages, NODES_MIN, SAMPLE_MAX};
 use super::dormant::Silence;
 use super::grid::look_ups_begin_ms;
 use super::memory::Listing;
-use super::{Findings, Fresh, Scanner, Sources, SuspectPlan, first_look_ups, suspects};
-use crate::clock::{Moment, now_unix_ms};
-use crate::orders::{CLOCK_OFFSET_MS_MAX, Plan, State};
+use super::{Findings, Fresh, Scanner, Sources, SuspectPlan, first_look_ups, gap, suspects};
+use crate::clock::{moment, now_unix_ms};
+use crate::orders::{Plan, State};
 use crate::yagna::CouldNotLook;
 
 /// How long after its time the list of suspects is waited for.
@@ -52,6 +53,7 @@ pub(super) struct Counts {
     pub(super) unreachable: usize,
     pub(super) failures: Vec<&'static str>,
     strands_done: usize,
+    clock_was_set: bool,
 }
 
 /// A round being scanned.
@@ -61,8 +63,9 @@ pub(super) struct RoundScan<'a> {
     round: Round,
     epoch: &'a Epoch,
     plan: &'a Arc<Plan>,
-    /// Ties the monotonic clock to aggregator time, once per round.
-    anchor: (Instant, i64),
+    /// Ties timers and the boot clock to the time, once per round.
+    began: (Instant, Moment),
+    /// The time less this host's wall clock, milliseconds.
     offset_ms: i64,
     counts: Mutex<Counts>,
 }
@@ -74,23 +77,18 @@ impl<'a> RoundScan<'a> {
         epoch: &'a Epoch,
         plan: &'a Arc<Plan>,
     ) -> Self {
-        let state: State = scanner.orders.now();
-        let anchor = (Instant::now(), state.now_ms());
-        let offset_ms = state.clock_offset_ms;
+        let now = scanner.orders.clock().now();
+        let began = (Instant::now(), now.moment);
+        // There was a time a moment ago, when this round was found to be due.
+        let offset_ms = now.offset_ms.unwrap_or(0);
         let sources = scanner.sources();
         sources.yagna.pace_finds(sources.finds_per_s(&plan.schedule));
         sources.yagna.bound_finds(sources.finds_in_flight(&plan.schedule));
         let counts = Mutex::default();
-        Self { scanner, sources, round, epoch, plan, anchor, offset_ms, counts }
+        Self { scanner, sources, round, epoch, plan, began, offset_ms, counts }
     }
 
     pub(super) async fn run(self) -> Counts {
-        if self.offset_ms.abs() > CLOCK_OFFSET_MS_MAX {
-            let detail = format!("this host's clock is {} ms off the aggregator's", self.offset_ms);
-            self.could_not_look(Kind::Lookup, "", Reason::Clock, &detail, None);
-            self.scanner.spool.round_done(self.round.start_s());
-            return self.into_counts();
-        }
         let listed = Notify::new();
         let markets = async {
             if self.sources.enabled.market {
@@ -212,14 +210,11 @@ impl<'a> RoundScan<'a> {
         look_ups_begin_ms(schedule, count, allowed.min(reached), listing_ms)
     }
 
-    fn now_ms(&self) -> i64 {
-        let since = i64::try_from(self.anchor.0.elapsed().as_millis()).unwrap_or(i64::MAX);
-        self.anchor.1.saturating_add(since)
-    }
-
-    fn instant(&self, aggregator_ms: i64) -> Instant {
-        let ahead = u64::try_from(aggregator_ms.saturating_sub(self.anchor.1)).unwrap_or(0);
-        self.anchor.0 + Duration::from_millis(ahead)
+    fn instant(&self, time_ms: i64) -> Instant {
+        let (instant, moment) = self.began;
+        let began_ms = moment.wall_ms.saturating_add(self.offset_ms);
+        let ahead = u64::try_from(time_ms.saturating_sub(began_ms)).unwrap_or(0);
+        instant + Duration::from_millis(ahead)
     }
 
     /// Look-ups end so early that their part is still on time.
@@ -362,7 +357,7 @@ impl<'a> RoundScan<'a> {
     }
 
     async fn ask_suspects(&self, ids: &BTreeSet<NodeId>) {
-        let began = Moment::now();
+        let began = moment();
         if ids.is_empty() {
             self.note_silences(began, Vec::new());
             return;
@@ -464,6 +459,16 @@ impl<'a> RoundScan<'a> {
         self.counts().failures.push(reason.as_str());
     }
 
+    /// No part is made of a round in which the clock was set; its rest is a gap.
+    fn clock_was_set(&self) {
+        counter!("uptime_scan_parts_clock_set_total").increment(1);
+        if !std::mem::replace(&mut self.counts().clock_was_set, true) {
+            let (from_s, to_s) = (self.round.start_s(), self.round.end_s());
+            tracing::warn!(round = from_s, "the clock was set in this round: its rest is a gap");
+            self.scanner.spool.report_gap(gap(from_s, to_s, Reason::Clock));
+        }
+    }
+
     /// Puts a part, in pieces that fit a message, into the spool.
     fn keep(
         &self,
@@ -473,7 +478,12 @@ impl<'a> RoundScan<'a> {
         relay_session_age_s: Option<u32>,
         sets: Sets,
     ) {
-        let observed_at_ms = self.now_ms();
+        let now = moment();
+        if now.has_stepped_since(self.began.1) {
+            return self.clock_was_set();
+        }
+        // By the boot clock: a host that slept has not been looking meanwhile.
+        let observed_at_ms = now.carried_from_ms(self.began.1).saturating_add(self.offset_ms);
         if observed_at_ms >= self.epoch.closes_at_ms(self.round) {
             tracing::warn!(round = self.round.start_s(), "a part came too late for its round");
             counter!("uptime_scan_parts_too_late_total").increment(1);

@@ -9,6 +9,9 @@ use uptime_proto::convert::PartLimits;
 /// Slots (round and subnet) of which the next free number is kept; the oldest go. Rounds overlap
 /// by their grace only, so even of sixty subnets this is far more than is ever going on.
 const SLOTS_MAX: usize = 1_024;
+/// The first number in rounds of which parts may have been made ahead of their time. No subnet of a
+/// round has so many parts, unless it has more than 600,000 nodes.
+const AFTER_MADE_AHEAD: u16 = 16;
 
 /// The next free part number of each slot, and how far back that is known.
 #[derive(Debug, Default)]
@@ -16,6 +19,8 @@ pub(super) struct Numbers {
     next: BTreeMap<(u64, String), u16>,
     /// Of rounds up to this start it is not known which numbers were given out.
     unknown_through_s: u64,
+    /// Parts of rounds up to this start may have been made by a clock that was ahead.
+    made_ahead_through_s: u64,
 }
 
 impl Numbers {
@@ -31,12 +36,13 @@ impl Numbers {
     }
 
     /// It is this round now: what is unknown of rounds to come is so of this one and those before
-    /// it. No part of a round to come was ever taken by an aggregator, so no key of it counts.
-    pub(super) fn forget_future(&mut self, round_s: u64) {
+    /// it. Rounds up to `seen_s` may have parts that were made by a clock that was ahead, and an
+    /// aggregator whose clock was ahead, too, may have taken them: theirs get numbers of their own.
+    pub(super) fn forget_future(&mut self, round_s: u64, seen_s: u64) {
         if self.unknown_through_s > round_s {
             self.unknown_through_s = round_s;
         }
-        self.next.retain(|(slot_s, _), _| *slot_s <= round_s);
+        self.made_ahead_through_s = self.made_ahead_through_s.max(seen_s);
     }
 
     /// Gives out the next number of a slot; `None` when the slot or the round has as many parts as
@@ -45,7 +51,8 @@ impl Numbers {
         if !self.known(round_s) {
             return None;
         }
-        let next = self.next.get(&(round_s, subnet.to_owned())).copied().unwrap_or(0);
+        let first = if round_s <= self.made_ahead_through_s { AFTER_MADE_AHEAD } else { 0 };
+        let next = self.next.get(&(round_s, subnet.to_owned())).copied().unwrap_or(0).max(first);
         let of_round = (round_s, String::new())..(round_s.saturating_add(1), String::new());
         let made: u32 = self.next.range(of_round).map(|(_, next)| u32::from(*next)).sum();
         if next >= limits.part_numbers_max || made >= limits.parts_per_round_max {

@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 use tokio::process::Command;
 use uptime_probe::check::{Finding, Said as Answer, Step, check_within};
 use uptime_probe::config::{Config, SettingArgs, Surroundings};
+use uptime_proto::v1::ClockState;
 use uptime_testkit::standin::{
     Daemon, DaemonOptions, Fault, FaultKind, ProviderSpec, Relay, RelayOptions, View, World,
 };
@@ -146,6 +147,7 @@ async fn it_ends_in_time_whoever_is_silent_and_still_asks_the_others() {
         relay_url: Some(silent.clone()),
         aggregator: vec![stage.collector.address.clone(), silent.clone(), silent],
         spool_dir: Some(stage.spool().display().to_string()),
+        kernel_clock: Some("synchronised".to_owned()),
         answer_timeout_ms: Some("60000".to_owned()),
         market_timeout_ms: Some("600000".to_owned()),
         relay_timeout_ms: Some("600000".to_owned()),
@@ -239,6 +241,7 @@ async fn a_terminal_is_told_what_is_tried() {
     let output = Command::new("script")
         .args(["--quiet", "--return", "--command", &command, "/dev/null"])
         .env("YAGNA_APPKEY", "the-key")
+        .env("UPTIME_KERNEL_CLOCK", "synchronised")
         .env("TERM", "xterm")
         .stdin(Stdio::null())
         .output()
@@ -372,6 +375,22 @@ async fn clocks_that_are_off_the_aggregators_or_the_relays() {
     let off = collector_with(true, None, Manner { ahead_ms: -7_000, ..Manner::default() }).await;
     let said = said(&mut stage.command(&off.address, &stage.spool())).await;
     said.is_wrong(&["clock"], &["ms ahead of the aggregator's", "NTP"]);
+    // By each word of the kernel and each state of the aggregator.
+    for (kernel, clock_state, ahead_ms, word, words) in [
+        ("synchronised", ClockState::Sure, 0, "ok", "the aggregator's"),
+        ("synchronised", ClockState::Doubtful, -7_000, "note", "goes by its own"),
+        ("unsynchronised", ClockState::Sure, -7_000, "note", "goes by the aggregator's"),
+        ("unsynchronised", ClockState::Doubtful, 0, "note", "They agree"),
+        ("unsynchronised", ClockState::Doubtful, -7_000, "WRONG", "scans no round"),
+    ] {
+        let manner = Manner { ahead_ms, clock_state, ..Manner::default() };
+        let collector = collector_with(true, None, manner).await;
+        let mut command = stage.command(&collector.address, &stage.spool());
+        let said = self::said(command.args(["--kernel-clock", kernel])).await;
+        let (is, _, text) = said.0.iter().find(|(_, what, _)| what == "clock").unwrap();
+        assert_eq!(is, word, "{kernel} {clock_state:?} {text}");
+        assert!(text.contains(words), "no {words:?} in {text:?}");
+    }
     for ahead_s in [60, -60] {
         stage.world.set_relay_clock_ahead(ahead_s);
         stage.check().await.is_wrong(&["look-up"], &["by this host's clock", "NTP"]);

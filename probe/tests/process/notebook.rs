@@ -36,6 +36,7 @@ pub(crate) struct Received {
     /// Streams that only asked for a greeting; none of `streams`.
     pub(crate) checks: u64,
     pub(crate) heartbeats: u64,
+    pub(crate) last_heartbeat: Option<v1::Heartbeat>,
 }
 
 /// A collector that notes everything and answers only when told to.
@@ -52,6 +53,8 @@ struct Notebook {
 pub(crate) struct Manner {
     /// How far its clock is ahead of this host's.
     pub(crate) ahead_ms: i64,
+    /// How far it trusts its clock; by default it does not say, as 0.1.
+    pub(crate) clock_state: v1::ClockState,
     /// How long after it read its clock Welcome is sent.
     pub(crate) welcome_takes: Duration,
     /// Whom they look up; without a list, whom they know themselves.
@@ -94,6 +97,11 @@ fn rules(manner: &Manner) -> (Epoch, [u32; 2]) {
     (epoch, [1_000, 1_200])
 }
 
+/// The collector's clock.
+fn now_ms(manner: &Manner) -> i64 {
+    uptime_probe::clock::now_unix_ms() + manner.ahead_ms
+}
+
 fn welcome(manner: &Manner) -> v1::Welcome {
     let (mut epoch, [lookups_offset_ms, suspects_offset_ms]) = rules(manner);
     if manner.freshness_s > 0 {
@@ -101,7 +109,8 @@ fn welcome(manner: &Manner) -> v1::Welcome {
     }
     let limits = PartLimits::default();
     v1::Welcome {
-        server_time_unix_ms: uptime_probe::clock::now_unix_ms() + manner.ahead_ms,
+        server_time_unix_ms: now_ms(manner),
+        clock_state: manner.clock_state as i32,
         epochs: vec![v1::Epoch::from(&epoch)],
         limits: Some(v1::Limits {
             observations_per_part_max: 40_000,
@@ -181,8 +190,21 @@ impl Collector for Notebook {
                             outbound.send(says(result)).await.ok();
                         }
                     }
-                    Some(probe_message::Message::Heartbeat(_)) => {
-                        notebook.received.send_modify(|received| received.heartbeats += 1);
+                    Some(probe_message::Message::Heartbeat(beat)) => {
+                        let now_ms = now_ms(&notebook.manner);
+                        let answer = v1::Heartbeat {
+                            sent_unix_ms: now_ms,
+                            echoed_unix_ms: beat.sent_unix_ms,
+                            received_unix_ms: now_ms,
+                            clock_state: notebook.manner.clock_state as i32,
+                            ..v1::Heartbeat::default()
+                        };
+                        let answer = aggregator_message::Message::Heartbeat(answer);
+                        outbound.send(says(answer)).await.ok();
+                        notebook.received.send_modify(|received| {
+                            received.heartbeats += 1;
+                            received.last_heartbeat = Some(beat);
+                        });
                     }
                     None => {}
                 }
@@ -307,6 +329,7 @@ pub(crate) fn probe(command: &str, daemon: &Daemon, address: &str, spool: &Path)
         .arg("--spool-dir")
         .arg(spool)
         .env("YAGNA_APPKEY", "the-key")
+        .env("UPTIME_KERNEL_CLOCK", "synchronised")
         .env("UPTIME_LOG", "error")
         .stdin(Stdio::null())
         .kill_on_drop(true);

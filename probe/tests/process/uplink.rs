@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use uptime_probe::clock::Timekeeper;
 use uptime_probe::orders::Orders;
 use uptime_probe::spool::{Spool, SpoolLimits};
 use uptime_probe::uplink::{DIAL_WITHIN, Tls, Token, Uplink, UplinkError, UplinkOptions, join};
@@ -44,8 +45,8 @@ fn uplink(spool: &Spool, aggregators: Vec<String>) -> Uplink {
 fn uplink_with(spool: &Spool, aggregators: Vec<String>, tls: Tls) -> Uplink {
     let subnets = Vec::new();
     let options = UplinkOptions { aggregators, tls, token: None, subnets };
-    let epoch = Orders::open(Path::new("/nonexistent"));
-    Uplink::new(options, spool.clone(), epoch)
+    let orders = Orders::open(Path::new("/nonexistent"), Timekeeper::trusted());
+    Uplink::new(options, spool.clone(), orders)
 }
 
 fn copies(received: &Received) -> usize {

@@ -18,6 +18,7 @@ use uptime_aggregator::ledger::Ledger;
 use uptime_aggregator::ledger::state::RoundSummary;
 use uptime_aggregator::server::Server;
 use uptime_aggregator::store::{SqliteStore, Store};
+use uptime_probe::clock::Timekeeper;
 use uptime_probe::orders::Orders;
 use uptime_probe::scan::{Enabled, Scanner, Sources};
 use uptime_probe::spool::{Spool, SpoolLimits};
@@ -144,7 +145,7 @@ impl Stage {
         let limits = SpoolLimits::of_bytes(64 << 20);
         let (spool, found) = Spool::open(&directory, limits).unwrap();
         assert_eq!(found.damaged, 0);
-        let orders = Orders::open(&directory);
+        let orders = Orders::open(&directory, Timekeeper::trusted());
         let subnets: Vec<String> = SUBNETS.iter().map(|subnet| (*subnet).to_owned()).collect();
         let options = UplinkOptions {
             aggregators: vec![format!("http://{}", self.address)],
@@ -266,7 +267,8 @@ impl Stage {
                 token: Some(Token::new(&self.tokens[number]).unwrap()),
                 subnets: Vec::new(),
             };
-            let uplink = Uplink::new(options, spool, Orders::open(&directory));
+            let uplink =
+                Uplink::new(options, spool, Orders::open(&directory, Timekeeper::trusted()));
             assert_eq!(uplink.drain(Duration::from_secs(20)).await, 0);
         }
     }

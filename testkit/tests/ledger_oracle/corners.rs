@@ -270,3 +270,48 @@ async fn what_was_seen_before_it_was_offered_outlives_restarts_and_its_facts() {
         assert_eq!(driver.csv(), before, "kept: {kept}");
     }
 }
+
+/// A clock that was ahead closes rounds that are not over. When it is set back they are taken back,
+/// whether or not a checkpoint was made, facts came to them, or the process was started again.
+#[tokio::test]
+async fn rounds_that_a_clock_closed_ahead_of_their_time_are_taken_back() {
+    for (with_checkpoint, restarts, beside) in
+        [(false, false, false), (true, false, false), (true, true, false), (true, false, true)]
+    {
+        let mut driver = driver().await;
+        for slot in 0..4 {
+            driver
+                .submit(&[offers(1, slot, 0..3), lookup(1, slot, 0..2, 2..3)], moment(slot, 11_000))
+                .await;
+        }
+        driver.catch_up(moment(4, 5_000)).await;
+        driver.compare(moment(4, 5_000), "before");
+        // Two hours ahead; a probe beside it is, too.
+        driver
+            .submit(&[offers(1, 241, 0..3), lookup(1, 241, 0..1, 1..3)], moment(241, 11_000))
+            .await;
+        driver.catch_up(moment(243, 0)).await;
+        driver.compare(moment(243, 0), "ahead");
+        if with_checkpoint {
+            driver.keep().await;
+        }
+        let back_ms = moment(6, 5_000);
+        if restarts {
+            driver.restart(false, back_ms).await;
+        }
+        if beside {
+            // Begun, folded, handed over.
+            for _ in 0..3 {
+                driver.refold(back_ms).await;
+            }
+        }
+        driver.submit(&[offers(1, 5, 0..4), lookup(1, 5, 1..3, 0..1)], back_ms).await;
+        driver.catch_up(back_ms).await;
+        driver.compare(back_ms, "set back");
+        // What was made ahead counts when its time comes.
+        driver.catch_up(moment(244, 0)).await;
+        driver.compare(moment(244, 0), "two hours later");
+        driver.restart(true, moment(244, 1)).await;
+        driver.compare(moment(244, 1), "after a restart");
+    }
+}

@@ -360,11 +360,11 @@ pub(in crate::ledger) async fn base(
     let newest_s = store.extent().await?.map_or(u64::MAX, |(_, newest_s)| newest_s);
     // What was carried is not touched by retractions any more, made or undone.
     let state = match kept::read(&pieces, epochs, &Arc::default()) {
-        // Facts expire forty days after their time at the earliest, and newer ones must confirm that.
+        // Facts expire forty days after their time at the earliest, and newer ones confirm that.
         Ok(Some(state)) if state.carried_to_s() > newest_s.saturating_add(u64::from(DAY_S)) => {
             left_out.add(format!(
-                "the sums of days whose facts are gone: they reach to {}, which is after the newest \
-                 stored part, so they are of a clock that was ahead",
+                "the sums of days whose facts are gone: they reach to {}, which is after the \
+                 newest stored part, so they are of a clock that was ahead",
                 state.carried_to_s()
             ));
             State::new(Arc::clone(epochs))

@@ -365,11 +365,11 @@ fn a_clock_that_was_once_far_ahead_does_not_stop_the_rounds_of_today() {
     std::fs::write(&path, bytes).unwrap();
     let (spool, _) = open_quick(directory.path(), true);
     assert!(!spool.may_make(round(8)));
-    spool.settle_clock(round(7).start_s());
+    spool.settle_clock(round(7).start_s(), round(8).start_s());
     assert!(!spool.may_make(round(7)), "this one may have been begun");
     assert!(spool.may_make(round(8)));
     append(&spool, part(8, [1]));
-    spool.settle_clock(round(9).start_s());
+    spool.settle_clock(round(9).start_s(), round(10).start_s());
     assert!(
         spool.append(part(8, [2]), &PartLimits::default()).is_ok(),
         "a right clock changes nothing"

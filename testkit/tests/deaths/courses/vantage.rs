@@ -7,9 +7,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use uptime_probe::clock::{Moment, now_unix_ms};
+use uptime_probe::clock::now_unix_ms;
 use uptime_probe::scan::{Dormant, Findings, Fresh, SuspectPlan, first_look_ups, suspects};
 use uptime_probe::yagna::{AppKey, Limits, Yagna, YagnaOptions};
+use uptime_proto::clock::Moment;
 use uptime_proto::{Class, Kind, NodeId, Outcome, Part, PartKey, Reason, Round, Sets};
 use uptime_testkit::standin::Daemon;
 

@@ -1,0 +1,183 @@
+//! The one handle to the clock rule: it reads the clocks and names the time.
+//!
+//! Owns the rule of this process and the stamps of heartbeats. Refuses to begin or end rounds:
+//! the scanner asks.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use metrics::gauge;
+use uptime_proto::clock::{Exchange, KernelClock, Measure, Moment};
+use uptime_proto::v1::{self, ClockState};
+
+pub use super::rule::NoTime;
+use super::rule::Rule;
+use super::{kernel_clock, moment};
+
+/// A cheap handle to this host's clock.
+#[derive(Debug, Clone, Default)]
+pub struct Timekeeper(Arc<Mutex<Inner>>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// What is taken for the kernel's word; `None`: its own.
+    said: Option<KernelClock>,
+    rule: Rule,
+    /// `sent_unix_ms` of the last heartbeat that was sent and not answered.
+    asked_ms: Option<i64>,
+    /// `sent_unix_ms` of the aggregator's last heartbeat, and when it was received.
+    theirs: Option<(i64, i64)>,
+}
+
+/// A reading.
+#[derive(Debug, Clone, Copy)]
+pub struct Now {
+    /// Both clocks.
+    pub moment: Moment,
+    /// What has to be added to the wall clock to get the time, milliseconds.
+    pub offset_ms: Result<i64, NoTime>,
+    /// How often the clock was set since the start.
+    pub steps: u64,
+    /// An aggregator that is sure of its clock tells the same time.
+    pub is_confirmed: bool,
+}
+
+impl Now {
+    /// The time, unix milliseconds.
+    ///
+    /// # Errors
+    /// When nothing confirms this host's clock.
+    pub fn time_ms(&self) -> Result<i64, NoTime> {
+        Ok(self.moment.wall_ms.saturating_add(self.offset_ms?))
+    }
+}
+
+impl Timekeeper {
+    /// The clock of this host. `said` is taken for the kernel's word on it, if something is said.
+    #[must_use]
+    pub fn new(said: Option<KernelClock>) -> Self {
+        Self(Arc::new(Mutex::new(Inner { said, ..Inner::default() })))
+    }
+
+    /// A clock that is taken to be synchronised.
+    #[must_use]
+    pub fn trusted() -> Self {
+        Self::new(Some(KernelClock::Synchronised))
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        // A leaf: nothing is awaited while it is held, and each change to it is whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads the clocks.
+    #[must_use]
+    pub fn now(&self) -> Now {
+        self.inner().now()
+    }
+
+    /// What the kernel says of this host's clock, or what is taken for that.
+    #[must_use]
+    pub fn kernel(&self) -> KernelClock {
+        self.inner().kernel()
+    }
+
+    /// The aggregator's clock less this one, as last compared on a stream that lives.
+    #[must_use]
+    pub fn measure(&self) -> Option<Measure> {
+        self.inner().rule.measure()
+    }
+
+    /// A stream began: when Hello was sent, and what Welcome said.
+    pub(crate) fn connected(&self, greeting: Exchange, state: ClockState) {
+        let mut inner = self.inner();
+        let now = inner.now().moment;
+        (inner.asked_ms, inner.theirs) = (None, None);
+        inner.rule.connected(state, greeting, now);
+        inner.tell_offset();
+    }
+
+    /// The stream ended.
+    pub(crate) fn disconnected(&self) {
+        self.inner().rule.disconnected();
+    }
+
+    /// A heartbeat to send.
+    pub(crate) fn beat(&self) -> v1::Heartbeat {
+        let mut inner = self.inner();
+        let sent_ms = inner.now().moment.wall_ms;
+        inner.asked_ms = Some(sent_ms);
+        let (echoed_unix_ms, received_unix_ms) = inner.theirs.unwrap_or_default();
+        v1::Heartbeat {
+            sent_unix_ms: sent_ms,
+            echoed_unix_ms,
+            received_unix_ms,
+            kernel_clock: inner.kernel().to_wire() as i32,
+            clock_state: ClockState::Unspecified as i32,
+        }
+    }
+
+    /// An answer to a heartbeat.
+    pub(crate) fn heard(&self, theirs: &v1::Heartbeat) {
+        let mut inner = self.inner();
+        let now = inner.now().moment;
+        inner.theirs = Some((theirs.sent_unix_ms, now.wall_ms));
+        let asked_ms = inner.asked_ms.take();
+        // 0.1 only tells when it answered.
+        let received_ms = match theirs.received_unix_ms {
+            0 => theirs.sent_unix_ms,
+            received_ms => received_ms,
+        };
+        let exchange = asked_ms.map(|asked_ms| Exchange {
+            asked_ms,
+            received_ms,
+            answered_ms: theirs.sent_unix_ms,
+            back_ms: now.wall_ms,
+        });
+        let state = ClockState::try_from(theirs.clock_state).unwrap_or_default();
+        inner.rule.heard(state, exchange, now);
+        inner.tell_offset();
+    }
+
+    /// How long after now the next heartbeat is due.
+    pub(crate) fn beat_after(&self) -> Duration {
+        self.inner().rule.compare_after(moment().boot)
+    }
+
+    /// The aggregator's time when it was last told, in place of the wall clock.
+    pub(crate) fn carried(&self) -> Option<Moment> {
+        self.inner().rule.carried()
+    }
+
+    /// Goes on with what an earlier run of this boot was told.
+    pub(crate) fn carry(&self, carried: Moment) {
+        self.inner().rule.carry(carried);
+    }
+}
+
+impl Inner {
+    fn kernel(&self) -> KernelClock {
+        self.said.unwrap_or_else(kernel_clock)
+    }
+
+    fn now(&mut self) -> Now {
+        let (moment, kernel) = (moment(), self.kernel());
+        let steps_before = self.rule.steps();
+        let offset_ms = self.rule.read(moment, kernel);
+        let steps = self.rule.steps();
+        if steps > steps_before {
+            tracing::warn!("this host's clock was set");
+            // Their stamps are of the clock before.
+            (self.asked_ms, self.theirs) = (None, None);
+        }
+        gauge!("uptime_clock_usable").set(if offset_ms.is_ok() { 1.0 } else { 0.0 });
+        Now { moment, offset_ms, steps, is_confirmed: self.rule.is_confirmed() }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a gauge of milliseconds")]
+    fn tell_offset(&self) {
+        if let Some(measure) = self.rule.measure() {
+            gauge!("uptime_uplink_clock_offset_seconds").set(measure.offset_ms as f64 / 1000.0);
+        }
+    }
+}
