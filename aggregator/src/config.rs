@@ -21,7 +21,7 @@ use crate::access::TlsFiles;
 use crate::access::limits::Limits;
 use crate::ledger::RETENTION_S_MIN;
 use crate::ledger::agreement::Policy;
-use crate::rules::{GivenRules, first};
+use crate::rules::GivenRules;
 use crate::telemetry::LogFormat;
 use crate::transfer::export::ExportArgs;
 use crate::transfer::import::ImportArgs;
@@ -297,7 +297,7 @@ impl Config {
         let csv = settings.one("csv", data_dir.join("nodes_status.csv"));
         let (csv_dialect, csv_subnet) = csv_form(&mut settings);
         let given_rules = GivenRules::read(&mut settings);
-        let rules = first(&given_rules.over(&Epoch::with_defaults(Period::DEFAULT)));
+        let rules = given_rules.over(&Epoch::with_defaults(Period::DEFAULT));
         let unconfirmed_nodes_max =
             settings.number("unconfirmed-nodes-max", 100_000, 1, u64::from(u32::MAX));
         let retention_s = retention(&mut settings);

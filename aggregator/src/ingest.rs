@@ -211,7 +211,7 @@ impl Ingest {
                     let (refusal, subnet) = (AccessRefusal::Subnet, &part.key.subnet);
                     self.options.auditor.refused(refusal, address, Some(name), subnet);
                 })?;
-                check_time(&part, self.ledger.epochs(), now_ms)?;
+                check_time(&part, &self.ledger.epochs(), now_ms)?;
                 Ok(part)
             })
             .collect()

@@ -145,12 +145,6 @@ pub fn far_ahead(epochs: &[Epoch], now_ms: i64, data_dir: &Path) -> Option<Strin
     ))
 }
 
-/// The first epoch of a store: it holds from the beginning.
-#[must_use]
-pub fn first(rules: &Epoch) -> Epoch {
-    Epoch { start_s: 0, ..rules.clone() }
-}
-
 /// What a change makes of the epochs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Planned {

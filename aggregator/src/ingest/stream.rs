@@ -121,13 +121,13 @@ async fn first_hello(inbound: &mut Inbound) -> Result<v1::Hello, Status> {
 
 fn welcome(ingest: &Ingest, probe: &ProbeRecord) -> v1::Welcome {
     let snapshot = ingest.ledger.snapshot();
-    let epochs = ingest.ledger.epochs().all();
+    let epochs = ingest.ledger.epochs();
     v1::Welcome {
         store_id: snapshot.store_id.to_vec().into(),
         generation: snapshot.generation,
         probe_name: probe.name.clone(),
         server_time_unix_ms: now_unix_ms(),
-        epochs: epochs.iter().map(v1::Epoch::from).collect(),
+        epochs: epochs.all().iter().map(v1::Epoch::from).collect(),
         limits: Some(ingest.limits()),
         schedule: Some(ingest.options.schedule),
         subnets_allowed: probe.subnets_allowed.clone(),
