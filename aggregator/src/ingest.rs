@@ -3,12 +3,14 @@
 //! Owns the Collector service and the live streams of probes. Refuses what a message is wrong by
 //! itself or in time; whether an id is a node, and what a part means, is the ledger's.
 
+mod announce;
 mod assignment;
 mod connections;
 mod dispatch;
 mod join;
 mod stream;
 
+pub use announce::{Announced, announcements};
 pub use connections::Connections;
 pub use dispatch::run as dispatch;
 
@@ -48,8 +50,8 @@ const DETAIL_TEXT_BYTES_MAX: usize = 256;
 pub struct IngestOptions {
     /// Limits on single parts.
     pub part_limits: PartLimits,
-    /// Announced in Welcome.
-    pub schedule: v1::Schedule,
+    /// The rules and the schedule that probes are told.
+    pub announced: Announced,
     /// How fast a probe may hand in parts.
     pub rates: Rates,
     /// Where it is noted that a probe spoke for a subnet it may not speak for.

@@ -192,6 +192,22 @@ impl Orders {
         }
     }
 
+    /// Keeps what was announced as if the greeting had said it: a restart goes on with these rules.
+    fn keep_announced(&self, announcement: &v1::EpochAnnouncement) {
+        let kept = self
+            .file
+            .as_ref()
+            .and_then(|file| file.kept.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        // None was kept where that is not possible.
+        let Some((welcome, clock_offset_ms)) = kept else { return };
+        let welcome = v1::Welcome {
+            epochs: announcement.epochs.clone(),
+            schedule: announcement.schedule.or(welcome.schedule),
+            ..welcome
+        };
+        self.keep(Some(&welcome), clock_offset_ms);
+    }
+
     /// A stream ended; the offset and the plan hold on.
     pub(crate) fn disconnected(&self) {
         self.state.send_modify(|state| {
@@ -208,6 +224,7 @@ impl Orders {
         let epochs: Result<Vec<Epoch>, _> =
             announcement.epochs.iter().map(Epoch::try_from).collect();
         let epochs = epochs.and_then(Epochs::new).map_err(|error| error.to_string())?;
+        self.keep_announced(announcement);
         self.state.send_modify(|state| {
             if let Some(plan) = &state.plan {
                 let schedule = announcement.schedule.unwrap_or(plan.schedule);
@@ -318,6 +335,25 @@ mod tests {
         bytes[3] ^= 1;
         std::fs::write(&file, bytes).unwrap();
         assert!(Orders::open(directory.path()).now().plan.is_none());
+    }
+
+    #[test]
+    fn announced_rules_outlive_a_restart() {
+        let directory = tempfile::tempdir().unwrap();
+        let orders = Orders::open(directory.path());
+        orders.connected(Plan::from_welcome(&welcome()).unwrap(), &welcome(), 7);
+        let later = Epoch { start_s: 600, ..Epoch::with_defaults(Period::new(60).unwrap()) };
+        let schedule = v1::Schedule { lookups_offset_ms: 9, ..v1::Schedule::default() };
+        let epochs = [welcome().epochs, vec![v1::Epoch::from(&later)]].concat();
+        let announcement = v1::EpochAnnouncement { epochs, schedule: Some(schedule) };
+        orders.announced(&announcement).unwrap();
+        let nonsense = v1::EpochAnnouncement::default();
+        assert!(orders.announced(&nonsense).is_err());
+        for now in [orders.now(), Orders::open(directory.path()).now()] {
+            let plan = now.plan.unwrap();
+            assert_eq!((plan.epochs.all().len(), plan.epochs.at(600)), (2, &later));
+            assert_eq!((plan.schedule, now.clock_offset_ms), (schedule, 7));
+        }
     }
 
     #[test]
