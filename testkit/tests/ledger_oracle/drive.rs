@@ -7,11 +7,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tempfile::TempDir;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 use uptime_aggregator::ledger::rebuilt::rebuild;
 use uptime_aggregator::ledger::snapshot::{NodeView, Snapshot, Windowed};
 use uptime_aggregator::ledger::verdict::Verdict as LedgerVerdict;
 use uptime_aggregator::ledger::{
-    LedgerOptions, Owner, PartOutcome, RETENTION_S_MIN, Rebuild, Refolded, Submission,
+    Ledger, LedgerOptions, Owner, PartOutcome, RETENTION_S_MIN, Rebuild, Refolded, Submission,
 };
 use uptime_aggregator::publish::write_csv;
 use uptime_aggregator::rules::plan;
@@ -29,6 +31,9 @@ const COMPARISONS_MAX: usize = 6;
 pub struct Driver {
     // Dropped before the directory it works in.
     owner: Option<Owner<SqliteStore>>,
+    ledger: Ledger,
+    /// What folds beside the owner, where it is wanted.
+    beside: JoinSet<()>,
     /// As they are stored; the owner may not know of the last.
     pub epochs: Arc<Epochs>,
     /// By the number a fact's probe has in the history, less one.
@@ -79,6 +84,8 @@ impl Driver {
         Self {
             owner: Some(owner),
             epochs: ledger.epochs(),
+            ledger,
+            beside: JoinSet::new(),
             probes: numbers,
             rules: rules.clone(),
             accepted: Vec::new(),
@@ -88,6 +95,12 @@ impl Driver {
             refold: None,
             directory,
         }
+    }
+
+    /// From now on all facts are folded again on another connection, as in a running aggregator.
+    pub async fn start_beside(&mut self) {
+        let (owner, stop) = (self.owner.as_mut().unwrap(), CancellationToken::new());
+        owner.start_beside(&self.ledger, &mut self.beside, &stop).await.unwrap();
     }
 
     fn owner(&mut self) -> &mut Owner<SqliteStore> {
@@ -218,6 +231,7 @@ impl Driver {
         let (owner, ledger) = Owner::open(store, options(&self.rules), now_ms).await.unwrap();
         self.owner = Some(owner);
         assert_eq!(ledger.epochs(), self.epochs);
+        (self.ledger, self.beside) = (ledger, JoinSet::new());
     }
 
     /// Stores other rules, beside the owner.

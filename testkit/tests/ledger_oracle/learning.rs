@@ -43,11 +43,11 @@ fn facts(after_s: u64, period_s: u32) -> Vec<OracleFact> {
         .collect()
 }
 
-/// A ledger with facts of twenty rounds of 30 s, of which it has closed those before the new rules
-/// were announced. They begin while it takes in facts, and nobody has told it.
-async fn late(period_s: u32) -> Driver {
+/// A ledger with facts of rounds of 30 s, of which it has closed those before the new rules were
+/// announced. They begin before the 500th second, and nobody has told it.
+async fn late(period_s: u32, until_s: u64) -> Driver {
     let mut driver = Driver::new(&RULES.epoch(), 1, moment(0)).await;
-    for after_s in (0..600).step_by(30) {
+    for after_s in (0..until_s).step_by(30) {
         if after_s == 120 {
             driver.catch_up(moment(after_s)).await;
             let rules = Rules { period_s, ..RULES };
@@ -60,23 +60,32 @@ async fn late(period_s: u32) -> Driver {
     driver
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rounds_that_were_closed_by_other_rules_are_decided_again() {
-    for period_s in PERIODS {
-        let mut driver = late(period_s).await;
-        // It closes what is over, and learns afterwards.
-        driver.catch_up(moment(700)).await;
-        driver.compare(moment(700), "learnt at a close");
-        driver.compare_accounts("learnt at a close").await;
-        driver.restart(true, moment(701)).await;
-        driver.compare(moment(701), "after a restart");
+    for (period_s, beside) in PERIODS.into_iter().flat_map(|it| [(it, false), (it, true)]) {
+        // Also where nobody handed in anything since they began.
+        for until_s in [600, 150] {
+            let mut driver = late(period_s, until_s).await;
+            if beside {
+                driver.start_beside().await;
+            }
+            // It closes what is over, and learns afterwards. The 670th second is within a round of
+            // either grid.
+            for now_ms in [moment(670), moment(760)] {
+                driver.catch_up(now_ms).await;
+                driver.compare(now_ms, "learnt at a close");
+            }
+            driver.compare_accounts("learnt at a close").await;
+            driver.restart(true, moment(761)).await;
+            driver.compare(moment(761), "after a restart");
+        }
     }
 }
 
 #[tokio::test]
 async fn facts_of_open_rounds_move_to_those_of_the_new_grid() {
     for period_s in PERIODS {
-        let mut driver = late(period_s).await;
+        let mut driver = late(period_s, 600).await;
         driver.learn().await;
         driver.catch_up(moment(700)).await;
         driver.compare(moment(700), "learnt before the close");
@@ -87,7 +96,7 @@ async fn facts_of_open_rounds_move_to_those_of_the_new_grid() {
 async fn what_comes_while_all_is_folded_by_the_new_rules_counts() {
     for period_s in PERIODS {
         for restarts in [false, true] {
-            let mut driver = late(period_s).await;
+            let mut driver = late(period_s, 600).await;
             driver.learn().await;
             // Begun, folded, handed over; between them facts of both grids come, some late.
             for (step, after_s) in [600, 660, 720].into_iter().enumerate() {
