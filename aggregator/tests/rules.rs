@@ -165,7 +165,8 @@ async fn settings_make_the_first_rules_and_change_none_later() {
     let log = log_of(&mut child).await;
     assert!(!log.contains("settings differ"), "{log}");
     let first = Epoch { grace_s: 0, ..rules(1) };
-    assert_eq!(stored(place).await, [first.clone()]);
+    let first = [first];
+    assert_eq!(stored(place).await, first);
     let flags = ["--round-period-s", "2", "--grace-s", "0"];
     let wanted = format!(
         "settings differ from the stored rules, which stay: --round-period-s is 1 in the store and \
@@ -181,7 +182,7 @@ async fn settings_make_the_first_rules_and_change_none_later() {
     // Nobody named a rule: the defaults are no wish.
     let (code, found, said) = run(&[&["check"], &ANY_PORTS[..]].concat(), place).await;
     assert!(code == DONE && !found.contains("differ"), "{found}{said}");
-    assert_eq!(stored(place).await, [first]);
+    assert_eq!(stored(place).await, first);
 }
 
 /// The next announcement on a stream.

@@ -50,7 +50,8 @@ rule_args! {
     positive_probes_min = "positive-probes-min", "K";
     /// The greatest age of the relay's `seen` that proves life, in seconds
     freshness_s = "freshness-s", "S";
-    /// The relay session of a probe's daemon must be so old for its "not found" to count, in seconds
+    /// The relay session of a probe's daemon must be so old for its "not found" to count, in
+    /// seconds
     relay_session_age_min_s = "relay-session-age-min-s", "S";
     /// How long a provider may take to answer a direct question, in milliseconds
     direct_timeout_ms = "direct-timeout-ms", "MS";

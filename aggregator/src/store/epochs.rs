@@ -1,7 +1,8 @@
 //! The epochs in the embedded store.
 //!
 //! Owns the table `epoch`. An epoch that has begun is never changed or removed: rounds were decided
-//! by it. A change of those that have not begun, and its line in the audit log, are one transaction.
+//! by it. A change of those that have not begun, and its line in the audit log, are one
+//! transaction.
 
 use prost::Message;
 use sqlx::Row;

@@ -204,8 +204,8 @@ pub trait IdentityStore: Send {
         by: &By,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// Gives a new proof. Those of the older ones that end do so at `others_until_ms` at the latest,
-    /// and tickets at once.
+    /// Gives a new proof. Those of the older ones that end do so at `others_until_ms` at the
+    /// latest, and tickets at once.
     fn renew(
         &mut self,
         name: &str,
