@@ -1,13 +1,68 @@
-//! The one place that reads the clock.
+//! The one place that reads the clocks, and the kernel's word on them.
 //!
-//! Everything else is told what time it is.
+//! Everything else is told what time it is, and by [`Timekeeper`] how far that is trusted.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+mod rule;
+mod timekeeper;
 
-/// Now, unix milliseconds, UTC.
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rtime_clock::adjtime::{Timex, adjtimex};
+use uptime_proto::clock::{KernelClock, Moment};
+
+pub(crate) use rule::CONFIRMED_WITHIN_MS;
+pub use rule::{ClockState, Delivered, Judged, PeerClock};
+pub use timekeeper::Timekeeper;
+
+/// What `adjtimex(2)` answers while nothing synchronises the clock.
+const TIME_ERROR: i32 = 5;
+/// The same as a bit of its status.
+const STA_UNSYNC: i32 = 0x40;
+/// A clock whose error may be a second, in microseconds, is not synchronised (accounting page).
+const ERROR_US_MAX: i64 = 1_000_000;
+
+/// Now by this host's clock, unix milliseconds, UTC.
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "this is the one place")]
 pub fn now_unix_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Both clocks, read at once.
+#[must_use]
+pub fn moment() -> Moment {
+    let boot = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let seconds = u64::try_from(boot.tv_sec).unwrap_or(0);
+    let nanos = u32::try_from(boot.tv_nsec).unwrap_or(0);
+    Moment { wall_ms: now_unix_ms(), boot: Duration::new(seconds, nanos) }
+}
+
+/// What the kernel says of the wall clock.
+#[must_use]
+pub fn kernel_clock() -> KernelClock {
+    // Nothing to change: it only reads.
+    let mut read = Timex::new();
+    let Ok(state) = adjtimex(&mut read) else {
+        return KernelClock::Unknown;
+    };
+    let unsynchronised = state == TIME_ERROR || read.0.status & STA_UNSYNC != 0;
+    if unsynchronised || read.0.maxerror >= ERROR_US_MAX {
+        KernelClock::Unsynchronised
+    } else {
+        KernelClock::Synchronised
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_clocks_go_on_and_the_kernel_says_the_same_twice() {
+        let before = moment();
+        let after = moment();
+        assert!(after.boot >= before.boot && !after.has_stepped_since(before));
+        assert_eq!(kernel_clock(), kernel_clock());
+    }
 }

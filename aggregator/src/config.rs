@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Parser, Subcommand};
 pub use commands::{AccessCommand, AuthorityCommand, CertificateArgs, ProbeCommand};
 pub use rules::{RuleArgs, RulesCommand};
+use uptime_proto::clock::KernelClock;
 use uptime_proto::settings::{Settings, Texts};
 use uptime_proto::{Epoch, Period};
 
@@ -231,6 +232,9 @@ setting_args! {
     /// After so many closed rounds in which no probe could look /readyz answers 503; at most 120,
     /// or 0: never, as where probes come through something that follows /readyz [default: 20]
     blind_rounds_max = "blind-rounds-max", "UPTIME_BLIND_ROUNDS_MAX", "N";
+    /// Whether the clock of this host is synchronised: auto asks the kernel; synchronised or
+    /// unsynchronised is taken as said, where the kernel does not know [default: auto]
+    kernel_clock = "kernel-clock", "UPTIME_KERNEL_CLOCK", "WORD";
     /// How logs are written: text or json [default: text]
     log_format = "log-format", "UPTIME_LOG_FORMAT", "FORMAT";
 }
@@ -261,6 +265,7 @@ pub struct Config {
     pub unconfirmed_nodes_max: u64,
     pub retention_s: Option<u64>,
     pub blind_rounds_max: u64,
+    pub kernel_clock: Option<KernelClock>,
     pub log_format: LogFormat,
     pub tls: Option<TlsFiles>,
     pub anonymous_grpc: bool,
@@ -302,6 +307,7 @@ impl Config {
             settings.number("unconfirmed-nodes-max", 100_000, 1, u64::from(u32::MAX));
         let retention_s = retention(&mut settings);
         let blind_rounds_max = settings.number("blind-rounds-max", 20, 0, 120);
+        let kernel_clock = settings.checked("kernel-clock", None, KernelClock::read_setting);
         let log_format = settings.checked("log-format", LogFormat::Text, |text| match text {
             "text" => Ok(LogFormat::Text),
             "json" => Ok(LogFormat::Json),
@@ -321,6 +327,7 @@ impl Config {
             unconfirmed_nodes_max,
             retention_s,
             blind_rounds_max,
+            kernel_clock,
             log_format,
             tls,
             anonymous_grpc,

@@ -140,7 +140,8 @@ impl Ingest {
         let probe = &caller.probe;
         let checked = self.check(caller, &report, decoder.as_deref_mut());
         let samples = read_samples(probe, &report, decoder.as_deref());
-        let refused = checked.iter().filter(|part| part.is_err()).count() as u64;
+        let is_refused = |part: &&Result<Part, NotTaken>| matches!(part, Err(NotTaken::Refused(_)));
+        let refused = checked.iter().filter(is_refused).count() as u64;
         if refused > 0 {
             self.ledger.refused(probe.number, refused).await;
         }
@@ -172,15 +173,35 @@ impl Ingest {
             let all: Vec<PartOutcome> = faults
                 .into_iter()
                 .filter_map(|fault| match fault {
-                    Some(refusal) => Some(PartOutcome::Refused(refusal.reason, refusal.detail)),
+                    Some(NotTaken::Refused(refusal)) => {
+                        Some(PartOutcome::Refused(refusal.reason, refusal.detail))
+                    }
+                    Some(NotTaken::Later(refusal)) => {
+                        Some(PartOutcome::Later(refusal.reason, refusal.detail))
+                    }
                     None => outcomes.next(),
                 })
                 .collect();
             for outcome in &all {
-                if let PartOutcome::Refused(reason, detail) = outcome {
-                    let reason = reason.as_str_name();
-                    counter!("uptime_ingest_parts_refused_total", "reason" => reason).increment(1);
-                    tracing::warn!(probe = name, reason, detail, "refused");
+                match outcome {
+                    PartOutcome::Refused(reason, detail) => {
+                        let reason = reason.as_str_name();
+                        counter!("uptime_ingest_parts_refused_total", "reason" => reason)
+                            .increment(1);
+                        tracing::warn!(probe = name, reason, detail, "refused");
+                    }
+                    PartOutcome::Later(reason, detail) => {
+                        let reason = reason.as_str_name();
+                        counter!("uptime_ingest_parts_put_off_total", "reason" => reason)
+                            .increment(1);
+                        tracing::debug!(
+                            probe = name,
+                            reason,
+                            detail,
+                            "put off: the clock is not sure"
+                        );
+                    }
+                    _ => {}
                 }
             }
             Ok(report_result(report_id, &all))
@@ -192,8 +213,8 @@ impl Ingest {
         caller: &Caller,
         report: &v1::Report,
         mut decoder: Option<&mut Decoder>,
-    ) -> Vec<Result<Part, Refusal>> {
-        let now_ms = now_unix_ms();
+    ) -> Vec<Result<Part, NotTaken>> {
+        let now = self.ledger.clock().now();
         let too_many = report.parts.len() > PARTS_PER_REPORT_MAX;
         report
             .parts
@@ -206,15 +227,20 @@ impl Ingest {
                         "{} parts in one report, at most {PARTS_PER_REPORT_MAX}",
                         report.parts.len()
                     );
-                    return Err(Refusal::new(RefusalReason::TooManyParts, detail));
+                    return Err(Refusal::new(RefusalReason::TooManyParts, detail).into());
                 }
                 check_subnet(&part, &caller.probe).inspect_err(|_| {
                     let (address, name) = (caller.pass.peer.address.ip(), &caller.probe.name);
                     let (refusal, subnet) = (AccessRefusal::Subnet, &part.key.subnet);
                     self.options.auditor.refused(refusal, address, Some(name), subnet);
                 })?;
-                check_time(&part, &self.ledger.epochs(), now_ms)?;
-                Ok(part)
+                match check_time(&part, &self.ledger.epochs(), now.wall_ms) {
+                    Err(Untimely { refusal, by_the_clock: true }) if !now.is_sure() => {
+                        Err(NotTaken::Later(refusal))
+                    }
+                    Err(Untimely { refusal, .. }) => Err(NotTaken::Refused(refusal)),
+                    Ok(()) => Ok(part),
+                }
             })
             .collect()
     }
@@ -256,7 +282,7 @@ impl Caller {
 }
 
 /// The round that a report ends. `None`: its last part was refused, and says nothing.
-fn done_round_s(report: &v1::Report, checked: &[Result<Part, Refusal>]) -> Option<u64> {
+fn done_round_s(report: &v1::Report, checked: &[Result<Part, NotTaken>]) -> Option<u64> {
     match checked.last() {
         None => Some(report.done_round_unix_s),
         Some(last) => last.as_ref().ok().map(|part| part.key.round.start_s()),
@@ -276,26 +302,55 @@ fn check_subnet(part: &Part, probe: &ProbeRecord) -> Result<(), Refusal> {
     Err(Refusal::new(RefusalReason::SubnetNotAllowed, detail))
 }
 
-fn check_time(part: &Part, epochs: &Epochs, now_ms: i64) -> Result<(), Refusal> {
+/// Why a part is not taken.
+enum NotTaken {
+    Refused(Refusal),
+    /// It would be refused for its time, by a clock that is not sure.
+    Later(Refusal),
+}
+
+impl From<Refusal> for NotTaken {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+/// A part that is not of its time.
+struct Untimely {
+    refusal: Refusal,
+    /// This host's clock says so; without, the part contradicts itself.
+    by_the_clock: bool,
+}
+
+impl Untimely {
+    fn by_the_clock(reason: RefusalReason, detail: String) -> Self {
+        Self { refusal: Refusal::new(reason, detail), by_the_clock: true }
+    }
+
+    fn by_itself(reason: RefusalReason, detail: String) -> Self {
+        Self { refusal: Refusal::new(reason, detail), by_the_clock: false }
+    }
+}
+
+fn check_time(part: &Part, epochs: &Epochs, now_ms: i64) -> Result<(), Untimely> {
     let round = part.key.round;
     if !epochs.all().iter().any(|epoch| epoch.period == round.period()) {
         let detail = format!("no epoch has rounds of {} s", round.period().seconds());
-        return Err(Refusal::new(RefusalReason::PeriodInvalid, detail));
+        return Err(Untimely::by_itself(RefusalReason::PeriodInvalid, detail));
     }
     if round.start_ms() > now_ms + CLOCK_SKEW_MS_MAX {
         let ahead_ms = round.start_ms() - now_ms;
         let detail = format!("round {} starts {ahead_ms} ms from now", round.start_s());
-        return Err(Refusal::new(RefusalReason::RoundInFuture, detail));
+        return Err(Untimely::by_the_clock(RefusalReason::RoundInFuture, detail));
     }
     let lateness_ms = i64::try_from(LATENESS_S_MAX * 1000).unwrap_or(i64::MAX);
     if round.start_ms().saturating_add(lateness_ms) < now_ms {
         let detail = format!("round {} began more than 35 days ago", round.start_s());
-        return Err(Refusal::new(RefusalReason::RoundTooOld, detail));
+        return Err(Untimely::by_the_clock(RefusalReason::RoundTooOld, detail));
     }
     let closes_ms = epochs.at(round.start_s()).closes_at_ms(round);
-    if !(round.start_ms()..closes_ms).contains(&part.observed_at_ms)
-        || part.observed_at_ms > now_ms + CLOCK_SKEW_MS_MAX
-    {
+    let in_round = (round.start_ms()..closes_ms).contains(&part.observed_at_ms);
+    if !in_round || part.observed_at_ms > now_ms + CLOCK_SKEW_MS_MAX {
         let detail = format!(
             "observed at {} ms, but round {} and its grace reach from {} to {} ms, and now it is \
              {now_ms} ms",
@@ -304,7 +359,8 @@ fn check_time(part: &Part, epochs: &Epochs, now_ms: i64) -> Result<(), Refusal> 
             round.start_ms(),
             closes_ms
         );
-        return Err(Refusal::new(RefusalReason::ObservedOutsideRound, detail));
+        let reason = RefusalReason::ObservedOutsideRound;
+        return Err(Untimely { refusal: Refusal::new(reason, detail), by_the_clock: in_round });
     }
     Ok(())
 }
@@ -388,6 +444,7 @@ fn part_status(outcome: &PartOutcome) -> (ReportStatus, RefusalReason) {
         PartOutcome::Duplicate => (ReportStatus::Duplicate, RefusalReason::Unspecified),
         PartOutcome::Conflict => (ReportStatus::Conflict, RefusalReason::Unspecified),
         PartOutcome::Refused(reason, _) => (ReportStatus::Refused, *reason),
+        PartOutcome::Later(reason, _) => (ReportStatus::Later, *reason),
     }
 }
 
@@ -399,6 +456,8 @@ fn report_result(report_id: u64, outcomes: &[PartOutcome]) -> v1::ReportResult {
     };
     for outcome in outcomes {
         status = match (status, part_status(outcome).0) {
+            // As long as one part is put off the report is to be sent again.
+            (ReportStatus::Later, _) | (_, ReportStatus::Later) => ReportStatus::Later,
             (ReportStatus::Refused, _) | (_, ReportStatus::Refused) => ReportStatus::Refused,
             (ReportStatus::Conflict, _) | (_, ReportStatus::Conflict) => ReportStatus::Conflict,
             (ReportStatus::Accepted, _) | (_, ReportStatus::Accepted) => ReportStatus::Accepted,
@@ -406,7 +465,9 @@ fn report_result(report_id: u64, outcomes: &[PartOutcome]) -> v1::ReportResult {
         };
     }
     let refused = outcomes.iter().find_map(|outcome| match outcome {
-        PartOutcome::Refused(reason, detail) => Some((*reason, detail.clone())),
+        PartOutcome::Refused(reason, detail) | PartOutcome::Later(reason, detail) => {
+            Some((*reason, detail.clone()))
+        }
         _ => None,
     });
     let (reason, detail) = refused.unwrap_or((RefusalReason::Unspecified, String::new()));

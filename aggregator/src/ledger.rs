@@ -38,6 +38,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use uptime_proto::v1::RefusalReason;
 use uptime_proto::{Epochs, NodeId, Part, Round, Sample};
 
+use crate::clock::Timekeeper;
 use crate::store::{
     Details, Gap, Identities, Latency, PackedDay, PreparedDay, ProbeRecord, StoreError,
 };
@@ -46,7 +47,9 @@ use access::AccessRequest;
 use archive::Question;
 use explain::Explanation;
 use nodes::NodeNames;
-pub use owner::{LedgerOptions, Owner, RETENTION_S_MIN, Rebuild, Refolded, kept_state_agrees};
+pub use owner::{
+    LedgerOptions, Owner, RETENTION_S_MIN, Rebuild, Refolded, kept_state_agrees, note_deliveries,
+};
 use past::Past;
 use snapshot::Snapshot;
 use state::State;
@@ -85,6 +88,8 @@ pub enum PartOutcome {
     Conflict,
     /// Not taken.
     Refused(RefusalReason, String),
+    /// Not taken now: it would be refused for its time, and the clock is not sure.
+    Later(RefusalReason, String),
 }
 
 /// Where look-ups stand in the open round.
@@ -136,6 +141,7 @@ pub struct Ledger {
     epochs: watch::Receiver<Arc<Epochs>>,
     identities: watch::Receiver<Arc<Identities>>,
     trouble: watch::Receiver<Option<String>>,
+    clock: Arc<Timekeeper>,
 }
 
 impl std::fmt::Debug for Request {
@@ -259,6 +265,12 @@ impl Ledger {
     #[must_use]
     pub fn cannot_store(&self) -> Option<String> {
         self.trouble.borrow().clone()
+    }
+
+    /// This host's clock, and how far it is trusted.
+    #[must_use]
+    pub fn clock(&self) -> &Arc<Timekeeper> {
+        &self.clock
     }
 
     /// The latest snapshot.

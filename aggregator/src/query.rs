@@ -175,7 +175,11 @@ impl v1::uptime_query_server::UptimeQuery for Query {
         let snapshot = self.ledger.snapshot();
         let last = snapshot.rounds.last().map(|summary| &**summary);
         Ok(Response::new(v1::ListProbesResponse {
-            probes: snapshot.probes.iter().map(|status| present::probe(status, last)).collect(),
+            probes: snapshot
+                .probes
+                .iter()
+                .map(|status| present::probe(status, last, self.ledger.clock().peer(status.number)))
+                .collect(),
             freshness: Some(freshness(&snapshot, now_unix_ms())),
         }))
     }
@@ -314,7 +318,7 @@ impl v1::uptime_query_server::UptimeQuery for Query {
         &self,
         _request: Request<v1::GetSummaryRequest>,
     ) -> Result<Response<v1::GetSummaryResponse>, Status> {
-        Ok(Response::new(present::summary(&self.ledger.snapshot(), now_unix_ms())))
+        Ok(Response::new(present::summary(&self.ledger.snapshot(), &self.ledger.clock().now())))
     }
 }
 

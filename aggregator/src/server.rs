@@ -21,10 +21,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::access::Tls;
 use crate::access::authority::{Authority, named_as_built_in};
-use crate::clock::now_unix_ms;
+use crate::clock::{Timekeeper, now_unix_ms};
 use crate::config::{Config, CsvDialect};
 use crate::ingest::{Connections, announcements, dispatch};
-use crate::ledger::{Ledger, LedgerOptions, Owner};
+use crate::ledger::{Ledger, LedgerOptions, Owner, note_deliveries};
 use crate::lock::DirectoryLock;
 use crate::publish::{PublishedCsv, SeedTerms};
 use crate::query::Query;
@@ -92,6 +92,7 @@ impl Server {
             first_start::empties_no_csv(&config)?;
         }
         note_authority(&config, &mut store).await?;
+        let clock = Arc::new(Timekeeper::new(config.kernel_clock));
         let options = LedgerOptions {
             unconfirmed_nodes_max: config.unconfirmed_nodes_max,
             parts_per_round_max: config.limits.parts_per_round_max,
@@ -99,11 +100,16 @@ impl Server {
             retention_s: config.retention_s,
             // Which is full.
             scratch: if read_only { std::env::temp_dir() } else { config.data_dir.clone() },
+            clock: Arc::clone(&clock),
             ..LedgerOptions::new(config.rules.clone())
         };
         let csv = published_csv(&config, &mut store).await?;
         first_start::csv_can_be_written(&csv)?;
-        let (mut owner, ledger) = Owner::open(store, options, now_unix_ms()).await?;
+        note_deliveries(&mut store, &clock).await?;
+        let judged = clock.now();
+        let now_ms = judged.closing_ms.unwrap_or(judged.wall_ms);
+        let options = LedgerOptions { hold_at_start: judged.closing_ms.is_none(), ..options };
+        let (mut owner, ledger) = Owner::open(store, options, now_ms).await?;
         owner.set_disagreement_policy(config.disagreement);
         for said in about_rules(&config, &ledger) {
             tracing::warn!("{said}");

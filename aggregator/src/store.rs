@@ -221,6 +221,17 @@ pub struct Gap {
     pub reason: Reason,
 }
 
+/// What a probe handed in last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Delivery {
+    /// The probe's number.
+    pub probe: u32,
+    /// The end of its newest round, unix seconds.
+    pub round_end_s: u64,
+    /// When its last prompt part was received, unix milliseconds.
+    pub prompt_ms: Option<i64>,
+}
+
 /// What travels beside a part, of one node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs, reason = "as `uptime_proto::Sample`, by numbers")]
@@ -396,6 +407,13 @@ pub trait Store: IdentityStore {
     /// Unix seconds between which, both included, every round that has a fact starts. A packed day
     /// counts to its end.
     fn extent(&mut self) -> impl Future<Output = Result<Option<(u64, u64)>, StoreError>> + Send;
+
+    /// What each probe handed in last, in the day before the newest part. Parts of packed days are
+    /// left out. A part counts as prompt if it was received within `prompt_ms` of its observation.
+    fn deliveries(
+        &mut self,
+        prompt_ms: i64,
+    ) -> impl Future<Output = Result<Vec<Delivery>, StoreError>> + Send;
 
     /// Another connection to the same store, for reading beside this one. What this one commits,
     /// the other sees.

@@ -43,6 +43,7 @@ use uptime_proto::NodeId;
 use uptime_proto::v1::uptime_query_server::UptimeQuery;
 use uptime_proto::v1::{ExplainRequest, ExplainResponse, GetNodeRequest};
 
+use crate::clock::ClockState;
 use crate::ledger::Ledger;
 use crate::query::Query;
 use fault::Fault;
@@ -166,7 +167,9 @@ async fn index(State(site): State<Arc<Site>>, RawQuery(query): RawQuery) -> Resp
             // Kept until the page is made, whether or not anybody still waits for it.
             let _place = place;
             let snapshot = there.web.ledger.snapshot();
-            overview::page(&snapshot, &there.listings, &wanted, (there.web.now_unix_ms)())
+            let now_ms = (there.web.now_unix_ms)();
+            let clock = there.web.ledger.clock().now();
+            overview::page(&snapshot, &there.listings, &wanted, now_ms, &clock)
         })
         .await
         .map_err(|error| Fault::internal("the overview", &error))
@@ -264,10 +267,19 @@ fn not_ready(web: &Web) -> Option<String> {
         return Some(format!("nothing can be stored, so nothing is acknowledged: {why}"));
     }
     let snapshot = web.ledger.snapshot();
+    let clock = web.ledger.clock().now();
+    if clock.state == ClockState::Wrong {
+        return Some(format!("the clock of this host is wrong: {}", clock.why));
+    }
     let (Some(closed), Some(late_ms)) = (snapshot.closed, overview::late_ms(&snapshot)) else {
         return Some("no round has closed yet".to_owned());
     };
-    if (web.now_unix_ms)() > late_ms {
+    let now_ms = (web.now_unix_ms)();
+    let now_ms = match clock.closing_ms {
+        Some(closing_ms) if !clock.is_sure() => now_ms.min(closing_ms),
+        _ => now_ms,
+    };
+    if now_ms > late_ms {
         let next = snapshot.epochs.next(closed);
         return Some(format!("round {} should be closed and is not", next.start_s()));
     }

@@ -5,6 +5,7 @@
 //! clock, or to know any async runtime: everything here is a pure function of its arguments.
 
 pub mod address;
+pub mod clock;
 pub mod convert;
 pub mod evidence;
 pub mod node_id;

@@ -12,7 +12,6 @@ use tokio_util::sync::CancellationToken;
 use uptime_proto::{Epochs, v1};
 
 use super::schedule_for;
-use crate::clock::now_unix_ms;
 use crate::ledger::Ledger;
 
 /// A schedule is told so long before its rules begin: the round before goes on by the plan it began
@@ -29,13 +28,13 @@ pub fn announcements(
     ledger: &Ledger,
     shutdown: CancellationToken,
 ) -> (Announced, impl Future<Output = ()> + Send + use<>) {
-    let mut epochs = ledger.epochs_seen();
-    let first = announcement(&ledger.epochs(), now_unix_ms());
+    let (mut epochs, clock) = (ledger.epochs_seen(), Arc::clone(ledger.clock()));
+    let first = announcement(&ledger.epochs(), clock.now().wall_ms);
     let (announce, announced) = watch::channel(Arc::new(first));
     let follow = async move {
         loop {
             let there = Arc::clone(&epochs.borrow_and_update());
-            let now_ms = now_unix_ms();
+            let now_ms = clock.now().wall_ms;
             let next = announcement(&there, now_ms);
             announce.send_if_modified(|told| {
                 let changed = **told != next;

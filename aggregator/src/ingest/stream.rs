@@ -17,7 +17,6 @@ use uptime_proto::v1::{
 
 use super::connections::{Outbound, message};
 use super::{Announced, Caller, Ingest, REPORTS_IN_FLIGHT_MAX};
-use crate::clock::now_unix_ms;
 use crate::ledger::{Greeting, Unavailable};
 use crate::store::ProbeRecord;
 
@@ -68,6 +67,7 @@ async fn serve(ingest: Ingest, caller: Caller, mut inbound: Inbound, outbound: O
     tracing::info!(probe = probe.name, version = hello.software_version, "connected");
     gauge!("uptime_ingest_streams").increment(1);
     let greeting = Greeting { software_version: hello.software_version, subnets: hello.subnets };
+    ingest.ledger.clock().connected(probe.number, probe.enrolled_at_ms);
     ingest.ledger.connected(ProbeRecord::clone(probe), Some(greeting)).await;
     let mut announced = ingest.options.announced.clone();
     let told = v1::EpochAnnouncement::clone(&announced.borrow_and_update());
@@ -94,6 +94,7 @@ async fn serve(ingest: Ingest, caller: Caller, mut inbound: Inbound, outbound: O
     };
     gauge!("uptime_ingest_streams").decrement(1);
     if ingest.connections.leave(probe.number, serial) {
+        ingest.ledger.clock().left(probe.number);
         ingest.ledger.connected(ProbeRecord::clone(probe), None).await;
     }
     let detail = ended.0.as_ref().map_or("the probe went away", |(_, detail)| detail.as_str());
@@ -124,11 +125,13 @@ async fn first_hello(inbound: &mut Inbound) -> Result<v1::Hello, Status> {
 
 fn welcome(ingest: &Ingest, probe: &ProbeRecord, told: v1::EpochAnnouncement) -> v1::Welcome {
     let snapshot = ingest.ledger.snapshot();
+    let judged = ingest.ledger.clock().now();
     v1::Welcome {
         store_id: snapshot.store_id.to_vec().into(),
         generation: snapshot.generation,
         probe_name: probe.name.clone(),
-        server_time_unix_ms: now_unix_ms(),
+        server_time_unix_ms: judged.wall_ms,
+        clock_state: judged.state.to_wire() as i32,
         epochs: told.epochs,
         limits: Some(ingest.limits()),
         schedule: told.schedule,
@@ -190,8 +193,9 @@ async fn exchange(
                             Err(Unavailable(_)) => return not_stored(),
                         }
                     }
-                    Some(FromProbe::Heartbeat(_)) => {
-                        let beat = v1::Heartbeat { sent_unix_ms: now_unix_ms() };
+                    Some(FromProbe::Heartbeat(beat)) => {
+                        let clock = ingest.ledger.clock();
+                        let beat = clock.answer(caller.probe.number, &beat);
                         outbound.try_send(Ok(message(Message::Heartbeat(beat)))).ok();
                     }
                     Some(FromProbe::Hello(_)) => return protocol("a second Hello".to_owned()),

@@ -17,7 +17,7 @@ use super::past::{Past, past_of};
 use super::snapshot::Snapshot;
 use super::state::State;
 use super::vouched::vouched_ms;
-use crate::clock::now_unix_ms;
+use crate::clock::Judged;
 use crate::store::{Latency, Store, StoreError};
 
 /// Questions that wait. When so many do, whoever asks waits too.
@@ -124,26 +124,40 @@ pub(super) async fn do_chores(
             () = shutdown.cancelled() => break,
             changed = snapshots.changed() => if changed.is_err() { break },
         }
-        let now_ms = now_unix_ms();
+        let clock = ledger.clock().now();
+        let now_ms = clock.wall_ms;
         let before_s = pack_before_s(now_ms);
         let before_s = before_s - before_s % u64::from(uptime_proto::round::DAY_S);
         if before_s == done_before_s {
             continue;
         }
-        if let Err(error) = chores_of(&mut store, &ledger, &chores, now_ms, &shutdown).await {
-            tracing::error!(%error, "closed days were not packed; tried again tomorrow");
+        match chores_of(&mut store, &ledger, &chores, &clock, &shutdown).await {
+            // Tried again at the next close.
+            Ok(Done::NotSure) => continue,
+            Ok(Done::All) => {}
+            Err(error) => {
+                tracing::error!(%error, "closed days were not packed; tried again tomorrow");
+            }
         }
         done_before_s = before_s;
     }
+}
+
+/// What became of the chores.
+enum Done {
+    All,
+    /// Facts have expired by this clock, and it has not been sure for long enough.
+    NotSure,
 }
 
 async fn chores_of(
     store: &mut impl Store,
     ledger: &Ledger,
     chores: &Chores,
-    now_ms: i64,
+    clock: &Judged,
     shutdown: &CancellationToken,
-) -> Result<(), StoreError> {
+) -> Result<Done, StoreError> {
+    let now_ms = clock.wall_ms;
     while !shutdown.is_cancelled()
         && let Some(prepared) = store.prepare_pack(pack_before_s(now_ms)).await?
     {
@@ -163,18 +177,21 @@ async fn chores_of(
         );
     }
     if !has_expired(store, chores, now_ms).await? {
-        return Ok(());
+        return Ok(Done::All);
+    }
+    if !clock.may_delete {
+        return Ok(Done::NotSure);
     }
     let Some(vouched_ms) = vouched_ms(store, now_ms).await? else {
         tracing::warn!(
             "facts beyond the retention stay: by this clock they are too old, but the parts of the \
              last 24 hours do not confirm it. Check the clock of this host"
         );
-        return Ok(());
+        return Ok(Done::All);
     };
-    let Some((base, before_s)) = base_for(store, &ledger.epochs(), chores, vouched_ms).await?
-    else {
-        return Ok(());
+    let base = base_for(store, &ledger.epochs(), chores, vouched_ms).await?;
+    let Some((base, before_s)) = base else {
+        return Ok(Done::All);
     };
     let gone = tokio::select! {
         () = shutdown.cancelled() => None,
@@ -188,5 +205,5 @@ async fn chores_of(
             "facts beyond the retention were let go, their sums carried"
         );
     }
-    Ok(())
+    Ok(Done::All)
 }

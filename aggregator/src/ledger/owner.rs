@@ -39,8 +39,8 @@ use super::past::{Past, past_of};
 use super::snapshot::{ProbeStatus, Snapshot, Surroundings};
 use super::state::State;
 use super::{Greeting, Ledger, PartOutcome, QUEUE_MAX, Request, Submission, Unavailable};
-use crate::clock::now_unix_ms;
-use crate::store::{Batch, Identities, ProbeRecord, Put, Store, StoreError};
+use crate::clock::{CONFIRMED_WITHIN_MS, Delivered, Timekeeper};
+use crate::store::{Batch, Delivery, Identities, ProbeRecord, Put, Store, StoreError};
 use closing::Done;
 use history::mark_dirty;
 pub use history::that_count;
@@ -54,6 +54,8 @@ pub use rebuilding::{Rebuild, Refolded};
 /// Late rounds are judged again when nothing came for so long: while a probe empties its spool the
 /// same rounds would be judged over and over. At the close of a round they are judged in any case.
 const IDLE: Duration = Duration::from_millis(200);
+/// The clock is read at least so often.
+const CLOCK_READ_EVERY: Duration = Duration::from_secs(2);
 
 /// What the ledger may be told.
 #[derive(Debug, Clone)]
@@ -71,12 +73,16 @@ pub struct LedgerOptions {
     pub retention_s: Option<u64>,
     /// A directory for files that end with the process.
     pub scratch: PathBuf,
+    /// No round closes at the start: the state is that of the last checkpoint.
+    pub hold_at_start: bool,
+    /// This host's clock. It decides when rounds close and whether anything is deleted.
+    pub clock: Arc<Timekeeper>,
 }
 
 impl LedgerOptions {
     /// These rules, a hundred thousand unconfirmed ids a probe, as many parts of a round as is
     /// announced unless told otherwise, no `seed-v1`, everything kept, files that end with the
-    /// process where the system has such.
+    /// process where the system has such, a clock that is taken to be synchronised.
     #[must_use]
     pub fn new(rules: Epoch) -> Self {
         Self {
@@ -86,6 +92,8 @@ impl LedgerOptions {
             with_seed: false,
             retention_s: None,
             scratch: std::env::temp_dir(),
+            hold_at_start: false,
+            clock: Arc::new(Timekeeper::trusted()),
         }
     }
 }
@@ -267,7 +275,8 @@ impl<S: Store> Owner<S> {
         owner.publish();
         let (requests, questions, snapshots) = (sender, asker, latest);
         let (identities, trouble, epochs) = (identities_seen, trouble_seen, epochs_seen);
-        Ok((owner, Ledger { requests, questions, snapshots, epochs, identities, trouble }))
+        let clock = Arc::clone(&owner.options.clock);
+        Ok((owner, Ledger { requests, questions, snapshots, epochs, identities, trouble, clock }))
     }
 
     /// Commits and applies one submission as if it came at that moment: what [`Owner::run`] does
@@ -333,8 +342,10 @@ impl<S: Store> Owner<S> {
 
     async fn serve_all(&mut self, shutdown: &CancellationToken, beside: &mut JoinSet<()>) {
         loop {
-            let until_close = self.next_close_ms().saturating_sub(now_unix_ms());
+            let until_close = self.next_close_ms().saturating_sub(self.closing_ms());
             let until_close = Duration::from_millis(u64::try_from(until_close).unwrap_or(0));
+            // A step of the clock is to be seen soon.
+            let until_close = until_close.min(CLOCK_READ_EVERY);
             let late = !self.dirty.is_empty() || self.rebuild_is_due();
             let wait = if late { until_close.min(IDLE) } else { until_close };
             let idle = tokio::select! {
@@ -353,12 +364,12 @@ impl<S: Store> Owner<S> {
                     None => break,
                 },
                 folded = ended(&mut self.pending) => {
-                    self.finish_rebuild(folded, now_unix_ms()).await;
+                    self.finish_rebuild(folded, self.closing_ms()).await;
                     false
                 }
                 () = tokio::time::sleep(wait) => true,
             };
-            self.catch_up(now_unix_ms(), idle).await;
+            self.catch_up(self.closing_ms(), idle).await;
         }
     }
 
@@ -370,6 +381,7 @@ impl<S: Store> Owner<S> {
         if !closing && !idle {
             return;
         }
+        self.take_back_what_is_ahead(now_ms);
         if self.rebuild_is_due() {
             changed = self.rebuild_somehow(now_ms).await;
         }
@@ -440,7 +452,8 @@ impl<S: Store> Owner<S> {
             next = if taken < QUEUE_MAX { self.requests.try_recv().ok() } else { None };
         }
         if !submissions.is_empty() {
-            self.commit(submissions, now_unix_ms()).await;
+            let now_ms = self.options.clock.now().wall_ms;
+            self.commit(submissions, now_ms).await;
         }
     }
 
@@ -567,6 +580,10 @@ impl<S: Store> Owner<S> {
             }
             Put::New | Put::ConflictSmallest => {}
         }
+        let round_end_ms = fact.key.round.end_ms();
+        let (observed_ms, received_ms) = (fact.observed_at_ms, fact.received_at_ms);
+        let delivered = Delivered::new(fact.key.probe, round_end_ms, observed_ms, received_ms);
+        self.options.clock.stored(delivered);
         if let Err(late) = self.state.accept(fact) {
             if put == Put::New {
                 self.state.late(&late);
@@ -590,6 +607,7 @@ impl<S: Store> Owner<S> {
                 PartOutcome::Duplicate => (&mut 0, "duplicate"),
                 PartOutcome::Conflict => (&mut status.conflicts, "conflict"),
                 PartOutcome::Refused(..) => (&mut status.parts_refused, "refused"),
+                PartOutcome::Later(..) => (&mut 0, "later"),
             };
             *slot += 1;
             counter!("uptime_ingest_parts_total", "outcome" => label).increment(1);
@@ -634,6 +652,21 @@ fn note_round_trip(round_trips_us: &mut Chunked<u32>, node: u32, round_trip_us: 
     if let Some(there) = round_trips_us.get_mut(node as usize) {
         *there = round_trip_us;
     }
+}
+
+/// Tells the clock what is in the store.
+///
+/// # Errors
+/// When the store cannot be read.
+pub async fn note_deliveries<S: Store>(
+    store: &mut S,
+    clock: &Timekeeper,
+) -> Result<(), StoreError> {
+    for Delivery { probe, round_end_s, prompt_ms } in store.deliveries(CONFIRMED_WITHIN_MS).await? {
+        let round_end_ms = i64::try_from(round_end_s * 1000).unwrap_or(i64::MAX);
+        clock.stored(Delivered { probe, round_end_ms, confirmed_ms: prompt_ms });
+    }
+    Ok(())
 }
 
 /// The probes as they are at a start, by number.

@@ -6,6 +6,7 @@ use std::fmt::Write;
 
 use uptime_proto::{Outcome, Round, v1};
 
+use crate::clock::{Judged, PeerClock};
 use crate::ledger::evidence::Ineligibility;
 use crate::ledger::explain::{Explanation, PartAccount, ProbeAccount};
 use crate::ledger::outage::Outage;
@@ -85,7 +86,12 @@ pub(super) fn node_at(view: &NodeView<'_>, snapshot: &Snapshot, end_s: u64) -> v
     }
 }
 
-pub(super) fn probe(status: &ProbeStatus, last: Option<&RoundSummary>) -> v1::Probe {
+pub(super) fn probe(
+    status: &ProbeStatus,
+    last: Option<&RoundSummary>,
+    clock: Option<PeerClock>,
+) -> v1::Probe {
+    let measure = clock.and_then(|clock| clock.measure);
     let round = last.and_then(|last| last.probes.get(&status.number));
     let reasons = round.map_or(&[][..], |round| &round.ineligibilities);
     v1::Probe {
@@ -107,6 +113,10 @@ pub(super) fn probe(status: &ProbeStatus, last: Option<&RoundSummary>) -> v1::Pr
         conflicts: status.conflicts,
         assigned_nodes: status.assigned_nodes,
         unconfirmed_nodes: status.unconfirmed_nodes,
+        clock_offset_ms: measure.map(|measure| measure.offset_ms),
+        clock_error_ms: measure.map_or(0, |measure| measure.error_ms.unsigned_abs()),
+        kernel_clock: clock.map_or(0, |clock| clock.kernel.to_wire() as i32),
+        clock_votes: clock.is_some_and(|clock| clock.votes),
         gaps: status
             .gaps
             .iter()
@@ -266,7 +276,7 @@ pub(super) fn explanation(
 }
 
 /// The network in a few numbers.
-pub(super) fn summary(snapshot: &Snapshot, now_ms: i64) -> v1::GetSummaryResponse {
+pub(super) fn summary(snapshot: &Snapshot, clock: &Judged) -> v1::GetSummaryResponse {
     let counts = snapshot.counts();
     let last = snapshot.rounds.last();
     let decided = last.map(|last| (last.up + last.down, last.up + last.down + last.unknown));
@@ -286,6 +296,8 @@ pub(super) fn summary(snapshot: &Snapshot, now_ms: i64) -> v1::GetSummaryRespons
         coverage_percent: coverage,
         probes_connected: narrow(connected),
         probes_eligible: narrow(eligible),
-        freshness: Some(freshness(snapshot, now_ms)),
+        freshness: Some(freshness(snapshot, clock.wall_ms)),
+        clock_state: clock.state.to_wire() as i32,
+        clock_detail: clock.why.clone(),
     }
 }

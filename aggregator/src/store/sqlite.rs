@@ -22,8 +22,9 @@ use super::packing::{Packed, merged};
 use super::place;
 use super::round_parts::RoundParts;
 use super::{
-    Batch, By, Catalogue, Checked, Details, EpochChange, Gap, Kept, Latency, NodeSamples, Opening,
-    PackedDay, PreparedDay, ProbeRecord, Progress, Put, Read, Retraction, Store, StoreError,
+    Batch, By, Catalogue, Checked, Delivery, Details, EpochChange, Gap, Kept, Latency, NodeSamples,
+    Opening, PackedDay, PreparedDay, ProbeRecord, Progress, Put, Read, Retraction, Store,
+    StoreError,
 };
 use super::{epochs, ids};
 use crate::ledger::evidence::{Fact, FactKey};
@@ -422,6 +423,25 @@ impl Store for SqliteStore {
         self.learn_packed_anew().await?;
         let both = rows.into_iter().chain(self.packed.extent());
         Ok(both.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))))
+    }
+
+    async fn deliveries(&mut self, prompt_ms: i64) -> Result<Vec<Delivery>, StoreError> {
+        let Some((_, last_s)) = self.extent_of_rows().await? else { return Ok(Vec::new()) };
+        let select = "SELECT probe, MAX(round + period),
+                MAX(CASE WHEN ABS(received_ms) <= ? THEN round * 1000 + observed_ms + received_ms
+                    END)
+             FROM part WHERE round > ? GROUP BY probe";
+        let rows = sqlx::query_as(select)
+            .bind(prompt_ms)
+            .bind(signed(last_s.saturating_sub(u64::from(DAY_S))))
+            .fetch_all(&mut self.connection)
+            .await;
+        let rows: Vec<(i64, i64, Option<i64>)> = dispensable(rows, "what probes delivered last")?;
+        let delivery = |(probe, round_end_s, prompt_ms): (i64, i64, Option<i64>)| {
+            let (probe, round_end_s) = (u32::try_from(probe), u64::try_from(round_end_s));
+            Some(Delivery { probe: probe.ok()?, round_end_s: round_end_s.ok()?, prompt_ms })
+        };
+        Ok(rows.into_iter().filter_map(delivery).collect())
     }
 
     async fn reader(&self) -> Result<Self, StoreError> {

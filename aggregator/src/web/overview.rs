@@ -13,6 +13,7 @@ use super::listing::{Listings, Wanted};
 use super::shown::Shown;
 use super::table;
 use super::when::{count, ends, length, percent, stamp};
+use crate::clock::{ClockState, Judged};
 use crate::ledger::evidence::ProbeRound;
 use crate::ledger::snapshot::{ProbeStatus, Snapshot};
 use crate::ledger::state::RoundSummary;
@@ -29,10 +30,12 @@ pub(super) fn page(
     listings: &Listings,
     wanted: &Wanted,
     now_ms: i64,
+    clock: &Judged,
 ) -> String {
     let listed = listings.page(snapshot, wanted);
     let mut html = String::with_capacity(64 * 1024);
     html.push_str("<div data-part=\"live\" class=\"live\">\n");
+    unsure(&mut html, clock);
     stale(&mut html, snapshot, now_ms);
     now(&mut html, snapshot, listed.retired, now_ms);
     rounds(&mut html, snapshot);
@@ -41,6 +44,26 @@ pub(super) fn page(
     table::section(&mut html, snapshot, &listed, wanted, now_ms);
     let every_s = snapshot.epochs.at(snapshot.closed_end_s()).period.seconds().max(10);
     Frame { title: "Overview", every_s }.around(&html)
+}
+
+/// Says so when the clock is not sure, and what that means.
+fn unsure(html: &mut String, clock: &Judged) {
+    let means = match clock.state {
+        ClockState::Sure => return,
+        ClockState::Doubtful => "Nothing is deleted until it is sure.",
+        ClockState::Wrong => {
+            "Rounds close by the time before, if at all, and nothing is deleted until it is sure."
+        }
+    };
+    // Writing to a String cannot fail.
+    writeln!(
+        html,
+        "<p class=\"note\" role=\"status\"><strong>The clock of the aggregator is {}:</strong> {}. \
+         {means}</p>",
+        clock.state.as_str(),
+        Shown(&clock.why),
+    )
+    .ok();
 }
 
 /// When the round after the last closed one should be closed, a period of patience included.

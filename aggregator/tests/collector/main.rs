@@ -126,6 +126,45 @@ async fn bad_parts_are_refused_with_their_reason_and_good_ones_beside_them_are_t
     aggregator.stop().await;
 }
 
+/// Whether its own clock is right is not known here, so the aggregator refuses nothing by it.
+#[tokio::test]
+async fn what_would_be_refused_for_its_time_alone_is_put_off_while_the_clock_is_not_sure() {
+    use RefusalReason as R;
+    use ReportStatus::{Accepted, Later, Refused};
+    let directory = tempfile::tempdir().unwrap();
+    let token = enrol(directory.path(), "alpha", &[]).await;
+    let settings = [("kernel-clock", "unsynchronised")];
+    let aggregator = Aggregator::start(directory.path(), &settings).await;
+    let mut collector = aggregator.collector().await;
+    let moved = |by_s: i64| {
+        let part = market(1, ids(0, 1));
+        v1::Part {
+            round_unix_s: part.round_unix_s.checked_add_signed(by_s).unwrap(),
+            observed_at_unix_ms: part.observed_at_unix_ms + by_s * 1_000,
+            ..part
+        }
+    };
+    let period_s = i64::try_from(PERIOD_S).unwrap();
+    let outside = v1::Part { observed_at_unix_ms: 0, ..market(1, ids(0, 1)) };
+    for (number, (part, wanted)) in (2..).zip([
+        (moved(10 * period_s), (Later, R::RoundInFuture)),
+        (moved(-36 * 86_400), (Later, R::RoundTooOld)),
+        // No clock makes these right.
+        (outside, (Refused, R::ObservedOutsideRound)),
+        (v1::Part { round_period_s: 17, ..market(1, ids(0, 1)) }, (Refused, R::PeriodInvalid)),
+    ]) {
+        let result = submit(&mut collector, &token, report(vec![part.clone()])).await;
+        assert_eq!((status(&result), reason(&result)), wanted, "{part:?}");
+        // A good part beside it is taken, and the report is to be sent again where one was put off.
+        let both = report(vec![part, market(number, ids(0, 1))]);
+        let result = submit(&mut collector, &token, both).await;
+        assert_eq!(status(&result), wanted.0);
+        let parts: Vec<i32> = result.parts.iter().map(|part| part.status).collect();
+        assert_eq!(parts, [wanted.0 as i32, Accepted as i32]);
+    }
+    aggregator.stop().await;
+}
+
 #[tokio::test]
 async fn invented_subnets_are_refused_and_nobody_else_is_disturbed() {
     let directory = tempfile::tempdir().unwrap();

@@ -31,12 +31,14 @@ impl Aggregator {
             data_dir: Some(data_dir.display().to_string()),
             grpc_addr: Some("127.0.0.1:0".into()),
             http_addr: Some("127.0.0.1:0".into()),
+            kernel_clock: Some("synchronised".into()),
             ..SettingArgs::default()
         };
         for (name, value) in settings {
             let value = Some((*value).to_owned());
             match *name {
                 "parts-per-round-max" => args.parts_per_round_max = value,
+                "kernel-clock" => args.kernel_clock = value,
                 "unconfirmed-nodes-max" => args.unconfirmed_nodes_max = value,
                 other => panic!("{other}"),
             }

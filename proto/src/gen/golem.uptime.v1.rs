@@ -277,6 +277,72 @@ impl CouldNotLookReason {
         }
     }
 }
+/// What the kernel of a host says of its wall clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum KernelClock {
+    /// It cannot be read.
+    Unspecified = 0,
+    Synchronised = 1,
+    Unsynchronised = 2,
+}
+impl KernelClock {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "KERNEL_CLOCK_UNSPECIFIED",
+            Self::Synchronised => "KERNEL_CLOCK_SYNCHRONISED",
+            Self::Unsynchronised => "KERNEL_CLOCK_UNSYNCHRONISED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "KERNEL_CLOCK_UNSPECIFIED" => Some(Self::Unspecified),
+            "KERNEL_CLOCK_SYNCHRONISED" => Some(Self::Synchronised),
+            "KERNEL_CLOCK_UNSYNCHRONISED" => Some(Self::Unsynchronised),
+            _ => None,
+        }
+    }
+}
+/// How far an aggregator trusts its own clock; see the accounting method, "When a clock is wrong".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum ClockState {
+    Unspecified = 0,
+    Sure = 1,
+    /// Rounds close, at most an hour past the newest stored part. Nothing irreversible happens.
+    Doubtful = 2,
+    /// As doubtful, but rounds close by the last sure time plus the time since.
+    Wrong = 3,
+}
+impl ClockState {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "CLOCK_STATE_UNSPECIFIED",
+            Self::Sure => "CLOCK_STATE_SURE",
+            Self::Doubtful => "CLOCK_STATE_DOUBTFUL",
+            Self::Wrong => "CLOCK_STATE_WRONG",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "CLOCK_STATE_UNSPECIFIED" => Some(Self::Unspecified),
+            "CLOCK_STATE_SURE" => Some(Self::Sure),
+            "CLOCK_STATE_DOUBTFUL" => Some(Self::Doubtful),
+            "CLOCK_STATE_WRONG" => Some(Self::Wrong),
+            _ => None,
+        }
+    }
+}
 /// The decision about one node in one round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -375,8 +441,7 @@ pub mod probe_message {
         Hello(super::Hello),
         #[prost(message, tag = "2")]
         Report(super::Report),
-        /// Sent when nothing else was for a while, 25 s at most, and every few minutes anyway: the
-        /// answer tells the time.
+        /// Sent at once after Welcome and every 10 s. The answers compare the two clocks.
         #[prost(message, tag = "3")]
         Heartbeat(super::Heartbeat),
     }
@@ -399,12 +464,25 @@ pub struct Hello {
     #[prost(bool, tag = "5")]
     pub check_only: bool,
 }
-/// Answered with another one.
+/// Answered with another one. Two of them carry the four timestamps by which each end compares the
+/// other's clock with its own. Clocks are told as the host has them, uncorrected.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Heartbeat {
-    /// For people who look at a stream; native probes leave it out.
+    /// When it was sent, by the sender's clock; 0: the sender compares no clocks.
     #[prost(int64, tag = "1")]
     pub sent_unix_ms: i64,
+    /// `sent_unix_ms` of the last heartbeat from the other end; 0: none came yet.
+    #[prost(int64, tag = "2")]
+    pub echoed_unix_ms: i64,
+    /// When that one was received, by the sender's clock.
+    #[prost(int64, tag = "3")]
+    pub received_unix_ms: i64,
+    /// Of the sender's host.
+    #[prost(enumeration = "KernelClock", tag = "4")]
+    pub kernel_clock: i32,
+    /// From the aggregator: how far it trusts its clock. Unspecified: it does not judge that.
+    #[prost(enumeration = "ClockState", tag = "5")]
+    pub clock_state: i32,
 }
 /// One or more parts. Each part is a fact of its own: a refused one does not take the others along.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -635,6 +713,9 @@ pub struct Welcome {
     /// The subnets this probe may speak for; empty: any.
     #[prost(string, repeated, tag = "8")]
     pub subnets_allowed: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// How far the aggregator trusts its clock. Unspecified: it does not judge that.
+    #[prost(enumeration = "ClockState", tag = "9")]
+    pub clock_state: i32,
 }
 /// When in a round things happen. Changes no verdict by itself, hence not part of an epoch.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -666,7 +747,7 @@ pub struct ReportResult {
     /// The least favourable of its parts.
     #[prost(enumeration = "ReportStatus", tag = "2")]
     pub status: i32,
-    /// Of the first refused part.
+    /// Of the first part that was not taken.
     #[prost(enumeration = "RefusalReason", tag = "3")]
     pub reason: i32,
     /// What was wrong and where, for people.
@@ -740,6 +821,9 @@ pub enum ReportStatus {
     Conflict = 3,
     /// Not taken, and would not be another time. See the reason.
     Refused = 4,
+    /// Not taken now: by its clock the aggregator would refuse the part for its time, and it is not
+    /// sure of its clock. Keep the part and send it again some half a minute later. See the reason.
+    Later = 5,
 }
 impl ReportStatus {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -753,6 +837,7 @@ impl ReportStatus {
             Self::Duplicate => "REPORT_STATUS_DUPLICATE",
             Self::Conflict => "REPORT_STATUS_CONFLICT",
             Self::Refused => "REPORT_STATUS_REFUSED",
+            Self::Later => "REPORT_STATUS_LATER",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -763,6 +848,7 @@ impl ReportStatus {
             "REPORT_STATUS_DUPLICATE" => Some(Self::Duplicate),
             "REPORT_STATUS_CONFLICT" => Some(Self::Conflict),
             "REPORT_STATUS_REFUSED" => Some(Self::Refused),
+            "REPORT_STATUS_LATER" => Some(Self::Later),
             _ => None,
         }
     }
@@ -1871,6 +1957,17 @@ pub struct Probe {
     /// it asked. Says nothing about these nodes, and does not make the probe ail.
     #[prost(uint64, tag = "17")]
     pub failed_nodes: u64,
+    /// The probe's clock less the aggregator's, while it is connected and was compared.
+    #[prost(sint64, optional, tag = "18")]
+    pub clock_offset_ms: ::core::option::Option<i64>,
+    /// What the offset is right within.
+    #[prost(uint64, tag = "19")]
+    pub clock_error_ms: u64,
+    #[prost(enumeration = "KernelClock", tag = "20")]
+    pub kernel_clock: i32,
+    /// Whether its clock counts in what the aggregator thinks of its own.
+    #[prost(bool, tag = "21")]
+    pub clock_votes: bool,
 }
 /// Rounds of which a probe reported that it has nothing to hand in. No verdict looks at them.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1904,6 +2001,11 @@ pub struct GetSummaryResponse {
     pub probes_eligible: u32,
     #[prost(message, optional, tag = "8")]
     pub freshness: ::core::option::Option<Freshness>,
+    /// How far the aggregator trusts its clock, and in a sentence why, unless it is sure.
+    #[prost(enumeration = "ClockState", tag = "9")]
+    pub clock_state: i32,
+    #[prost(string, tag = "10")]
+    pub clock_detail: ::prost::alloc::string::String,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ExportCsvRequest {}

@@ -138,7 +138,7 @@ impl Driver {
     /// Folds all facts again beside what comes in: one step of it.
     pub async fn refold(&mut self, now_ms: i64) {
         self.refold = match self.refold.take() {
-            None => self.owner().begin_rebuild().await.unwrap().map(Refold::Begun),
+            None => self.owner().begin_rebuild(now_ms).await.unwrap().map(Refold::Begun),
             Some(Refold::Begun(rebuild)) => Some(Refold::Folded(rebuild.fold().await)),
             Some(Refold::Folded(folded)) => {
                 self.owner().finish_rebuild(folded, now_ms).await;

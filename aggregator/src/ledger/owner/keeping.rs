@@ -39,9 +39,18 @@ impl<S: Store> Owner<S> {
         let pieces = self.store.kept(Kept::Latest).await?;
         let (epochs, retractions) = (self.state.epochs(), self.state.retractions());
         match kept::read(&pieces, epochs, retractions) {
+            Ok(Some(state)) if self.options.hold_at_start => {
+                self.kept_s = state.closed_end_s();
+                let held_ms = state.closed().map_or(now_ms, Round::end_ms);
+                let late = self.store.late_keys().await?;
+                return self.replay(state, &late.into_iter().collect(), held_ms).await;
+            }
             // A clock that was set back: what is kept says more than it may.
             Ok(Some(state)) if state.closed().is_some_and(|closed| closed.end_ms() > now_ms) => {
-                tracing::warn!("the kept state is of a round that is not over: folding all facts");
+                tracing::warn!(
+                    "the checkpoint is of a round that is not over, so it is not used: folding all \
+                     facts"
+                );
             }
             Ok(Some(state)) if state.seed().is_some() != self.options.with_seed => {
                 tracing::info!(
@@ -90,6 +99,11 @@ impl<S: Store> Owner<S> {
         let end_s = self.state.closed_end_s();
         let day = end_s / u64::from(DAY_S);
         if std::mem::replace(&mut self.forgot_day, day) == day {
+            return;
+        }
+        if !self.options.clock.now().may_delete {
+            // Tried again at the next close.
+            self.forgot_day = 0;
             return;
         }
         let vouched_ms = match vouched_ms(&mut self.store, now_ms).await {
@@ -343,8 +357,18 @@ pub(in crate::ledger) async fn base(
     left_out: &mut LeftOut,
 ) -> Result<State, StoreError> {
     let pieces = store.kept(Kept::Base).await?;
+    let newest_s = store.extent().await?.map_or(u64::MAX, |(_, newest_s)| newest_s);
     // What was carried is not touched by retractions any more, made or undone.
     let state = match kept::read(&pieces, epochs, &Arc::default()) {
+        // Facts expire forty days after their time at the earliest, and newer ones must confirm that.
+        Ok(Some(state)) if state.carried_to_s() > newest_s.saturating_add(u64::from(DAY_S)) => {
+            left_out.add(format!(
+                "the sums of days whose facts are gone: they reach to {}, which is after the newest \
+                 stored part, so they are of a clock that was ahead",
+                state.carried_to_s()
+            ));
+            State::new(Arc::clone(epochs))
+        }
         Ok(Some(state)) => state,
         Ok(None) => State::new(Arc::clone(epochs)),
         Err(error) => {

@@ -135,7 +135,7 @@ impl<S: Store> Owner<S> {
             _ => None,
         };
         let done = match began {
-            Some(jobs) => self.hand_to(&jobs).await.map(|()| false),
+            Some(jobs) => self.hand_to(&jobs, now_ms).await.map(|()| false),
             None => self.rebuild(now_ms).await.map(|()| true),
         };
         done.unwrap_or_else(|error| {
@@ -149,8 +149,9 @@ impl<S: Store> Owner<S> {
     async fn hand_to(
         &mut self,
         jobs: &mpsc::Sender<(Rebuild<S>, oneshot::Sender<Folded>)>,
+        now_ms: i64,
     ) -> Result<(), StoreError> {
-        let Some(rebuild) = self.begin_rebuild().await? else { return Ok(()) };
+        let Some(rebuild) = self.begin_rebuild(now_ms).await? else { return Ok(()) };
         let (answer, folded) = oneshot::channel();
         if let Some(pending) = &mut self.pending {
             pending.folded = Some(folded);
@@ -161,17 +162,23 @@ impl<S: Store> Owner<S> {
     }
 
     /// Begins a rebuild that whoever drives the owner step by step folds, at any later moment, and
-    /// hands to [`Owner::finish_rebuild`]; `None` before any round was closed.
+    /// hands to [`Owner::finish_rebuild`]; `None` before any round was closed. Where rounds were
+    /// closed that are not over, it ends before them.
     ///
     /// # Errors
     /// When no further connection to the store can be made.
-    pub async fn begin_rebuild(&mut self) -> Result<Option<Rebuild<S>>, StoreError> {
+    pub async fn begin_rebuild(&mut self, now_ms: i64) -> Result<Option<Rebuild<S>>, StoreError> {
         let Some(closed) = self.state.closed() else { return Ok(None) };
         let retractions = Arc::clone(self.state.retractions());
         let epochs = self.epochs_wanted();
-        // By other rules no later round: what comes from now on is of rounds after it.
         let same = epochs == *self.state.epochs();
-        let target = if same { closed } else { last_over(&epochs, closed.end_ms()) };
+        let target = match (same, self.is_ahead(now_ms)) {
+            (true, false) => closed,
+            (true, true) => self.last_over(now_ms),
+            // By other rules no later round: what comes from now on is of rounds after it.
+            (false, false) => last_over(&epochs, closed.end_ms()),
+            (false, true) => last_over(&epochs, now_ms),
+        };
         let rebuild = Rebuild {
             store: self.store.reader().await?,
             epochs: Arc::clone(&epochs),
@@ -209,6 +216,10 @@ impl<S: Store> Owner<S> {
             Ok(()) => {
                 tracing::info!(took_s = took.as_secs(), "all facts are folded again");
                 self.state.forget_changes();
+                if self.kept_s > self.state.closed_end_s() {
+                    // What is kept is of a time that has not come.
+                    self.keep().await;
+                }
             }
             Err(error) => {
                 tracing::error!(%error, "rebuilding failed; will be tried again");

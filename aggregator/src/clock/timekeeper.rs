@@ -1,0 +1,124 @@
+//! The one handle to the clock rule: it reads the clocks, judges them and tells when that changes.
+//!
+//! Owns the rule of this process, the log lines and the metric. Refuses to act on it: whoever closes
+//! rounds, refuses parts or deletes asks first.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use metrics::gauge;
+use uptime_proto::clock::{Exchange, KernelClock};
+use uptime_proto::v1;
+
+use super::rule::{ClockState, Delivered, Judged, PeerClock, Rule};
+use super::{kernel_clock, moment};
+
+/// A shared clock with its rule.
+#[derive(Debug)]
+pub struct Timekeeper {
+    /// What is taken for the kernel's word; `None`: its own.
+    said: Option<KernelClock>,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    rule: Rule,
+    /// The state that was told last.
+    told: Option<ClockState>,
+}
+
+impl Timekeeper {
+    /// The clock of this host. `said` is taken for the kernel's word on it, where something is said.
+    #[must_use]
+    pub fn new(said: Option<KernelClock>) -> Self {
+        Self { said, inner: Mutex::default() }
+    }
+
+    /// A clock that is taken to be synchronised, and to have been so since the host started.
+    #[must_use]
+    pub fn trusted() -> Self {
+        let inner = Inner { rule: Rule::sure_since_boot(), told: None };
+        Self { said: Some(KernelClock::Synchronised), inner: Mutex::new(inner) }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        // A leaf: nothing is awaited while it is held, and each change to it is whole.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads the clocks and judges them.
+    pub fn now(&self) -> Judged {
+        let kernel = self.said.unwrap_or_else(kernel_clock);
+        let mut inner = self.inner();
+        let judged = inner.rule.judge(moment(), kernel);
+        if inner.told != Some(judged.state) {
+            tell(inner.told.replace(judged.state), &judged);
+        }
+        judged
+    }
+
+    /// A part is in the store.
+    pub fn stored(&self, part: Delivered) {
+        self.inner().rule.stored(part);
+    }
+
+    /// A probe's stream began.
+    pub fn connected(&self, probe: u32, enrolled_at_ms: i64) {
+        self.inner().rule.connected(probe, enrolled_at_ms, moment().boot);
+    }
+
+    /// A probe's stream ended.
+    pub fn left(&self, probe: u32) {
+        self.inner().rule.left(probe);
+    }
+
+    /// The clock of a connected probe.
+    #[must_use]
+    pub fn peer(&self, probe: u32) -> Option<PeerClock> {
+        self.inner().rule.peer(probe)
+    }
+
+    /// Takes a probe's heartbeat in and makes the answer to it.
+    pub fn answer(&self, probe: u32, beat: &v1::Heartbeat) -> v1::Heartbeat {
+        let judged = self.now();
+        let compared = beat.echoed_unix_ms > 0 && beat.sent_unix_ms > 0;
+        let exchange = compared.then_some(Exchange {
+            asked_ms: beat.echoed_unix_ms,
+            received_ms: beat.received_unix_ms,
+            answered_ms: beat.sent_unix_ms,
+            back_ms: judged.wall_ms,
+        });
+        let measure = exchange.and_then(Exchange::measure);
+        let kernel = KernelClock::from_wire(beat.kernel_clock);
+        self.inner().rule.heard(probe, kernel, measure, moment().boot);
+        v1::Heartbeat {
+            sent_unix_ms: judged.wall_ms,
+            echoed_unix_ms: beat.sent_unix_ms,
+            received_unix_ms: judged.wall_ms,
+            kernel_clock: v1::KernelClock::Unspecified as i32,
+            clock_state: judged.state.to_wire() as i32,
+        }
+    }
+}
+
+fn tell(before: Option<ClockState>, judged: &Judged) {
+    for state in [ClockState::Sure, ClockState::Doubtful, ClockState::Wrong] {
+        let holds = if state == judged.state { 1.0 } else { 0.0 };
+        gauge!("uptime_clock_state", "state" => state.as_str()).set(holds);
+    }
+    let why = judged.why.as_str();
+    match judged.state {
+        ClockState::Sure if before.is_none() => {}
+        ClockState::Sure => tracing::info!("the clock of this host is sure again"),
+        ClockState::Doubtful => tracing::warn!(
+            why,
+            "the clock of this host is doubtful: nothing is deleted, and no part is refused for its \
+             time"
+        ),
+        ClockState::Wrong => tracing::error!(
+            why,
+            "the clock of this host is wrong: rounds close by the time before, nothing is deleted, \
+             and no part is refused for its time"
+        ),
+    }
+}
