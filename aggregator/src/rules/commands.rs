@@ -5,11 +5,12 @@
 
 use std::fmt::Write;
 
+use uptime_proto::Epoch;
+
 use super::{Difference, GivenRules, Planned, RULES, differences, plan, stamp};
 use crate::access::commands::{CommandError, Place, Said};
 use crate::config::RulesCommand;
 use crate::store::{EpochChange, Store};
-use uptime_proto::Epoch;
 
 /// Another change may be made at the same moment, but not for ever.
 const ATTEMPTS: usize = 3;
