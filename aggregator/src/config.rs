@@ -4,6 +4,7 @@
 
 mod access;
 mod commands;
+mod rules;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 pub use commands::{AccessCommand, AuthorityCommand, CertificateArgs, ProbeCommand};
+pub use rules::{RuleArgs, RulesCommand};
 use uptime_proto::clock::KernelClock;
 use uptime_proto::settings::{Settings, Texts};
 use uptime_proto::{Epoch, Period};
@@ -20,6 +22,7 @@ use crate::access::TlsFiles;
 use crate::access::limits::Limits;
 use crate::ledger::RETENTION_S_MIN;
 use crate::ledger::agreement::Policy;
+use crate::rules::GivenRules;
 use crate::telemetry::LogFormat;
 use crate::transfer::export::ExportArgs;
 use crate::transfer::import::ImportArgs;
@@ -104,6 +107,18 @@ pub enum Command {
         /// What to do with them.
         #[command(subcommand)]
         command: AccessCommand,
+    },
+    /// The rules that decide verdicts, as the length of a round; works beside a running serve
+    ///
+    /// The first start of serve stores the rules it is configured with. From then on they change by
+    /// rules set alone: settings of serve that differ change nothing and are reported.
+    Rules {
+        /// Where the aggregator keeps its store [default: ./uptime-data]
+        #[arg(long, env = "UPTIME_DATA_DIR", global = true)]
+        data_dir: Option<PathBuf>,
+        /// What to do with them.
+        #[command(subcommand)]
+        command: RulesCommand,
     },
     /// The small built-in certificate authority, for those who have none
     Authority {
@@ -195,7 +210,8 @@ setting_args! {
     /// The subnet that a CSV of the dialect seed is of [default: that of the imported CSV, where it
     /// was told, else the only one]
     csv_subnet = "csv-subnet", "UPTIME_CSV_SUBNET", "NAME";
-    /// Length of a round in seconds; divides 86,400. Changing it opens an epoch [default: 30]
+    /// Length of a round in seconds; divides 86,400. As the next five settings it counts at the
+    /// first start with a new store; later: rules set [default: 30]
     round_period_s = "round-period-s", "UPTIME_ROUND_PERIOD_S", "S";
     /// Seconds after a round's end in which its parts are on time [default: 5]
     grace_s = "grace-s", "UPTIME_GRACE_S", "S";
@@ -242,7 +258,10 @@ pub struct Config {
     pub csv: PathBuf,
     pub csv_dialect: CsvDialect,
     pub csv_subnet: Option<String>,
+    /// The first rules of a new store.
     pub rules: Epoch,
+    /// Those of them that somebody named: nobody differs by a default.
+    pub given_rules: GivenRules,
     pub unconfirmed_nodes_max: u64,
     pub retention_s: Option<u64>,
     pub blind_rounds_max: u64,
@@ -282,7 +301,8 @@ impl Config {
         let data_dir = settings.one("data-dir", default_data_dir());
         let csv = settings.one("csv", data_dir.join("nodes_status.csv"));
         let (csv_dialect, csv_subnet) = csv_form(&mut settings);
-        let rules = rules(&mut settings);
+        let given_rules = GivenRules::read(&mut settings);
+        let rules = given_rules.over(&Epoch::with_defaults(Period::DEFAULT));
         let unconfirmed_nodes_max =
             settings.number("unconfirmed-nodes-max", 100_000, 1, u64::from(u32::MAX));
         let retention_s = retention(&mut settings);
@@ -303,6 +323,7 @@ impl Config {
             csv_dialect,
             csv_subnet,
             rules,
+            given_rules,
             unconfirmed_nodes_max,
             retention_s,
             blind_rounds_max,
@@ -314,37 +335,6 @@ impl Config {
             limits,
             disagreement,
         })
-    }
-}
-
-fn rules(settings: &mut Settings) -> Epoch {
-    let period = settings.checked("round-period-s", Period::DEFAULT, |text| {
-        let seconds = text.parse().map_err(|_| "a number of seconds is wanted".to_owned())?;
-        Period::new(seconds).map_err(|error| error.to_string())
-    });
-    let default = Epoch::with_defaults(period);
-    Epoch {
-        grace_s: settings.number32("grace-s", default.grace_s, 0, 3_600),
-        positive_probes_min: settings.number32(
-            "positive-probes-min",
-            default.positive_probes_min,
-            1,
-            100,
-        ),
-        freshness_s: settings.number32("freshness-s", default.freshness_s, 1, 3_600),
-        relay_session_age_min_s: settings.number32(
-            "relay-session-age-min-s",
-            default.relay_session_age_min_s,
-            0,
-            86_400,
-        ),
-        direct_timeout_ms: settings.number32(
-            "direct-timeout-ms",
-            default.direct_timeout_ms,
-            1,
-            30_000,
-        ),
-        ..default
     }
 }
 

@@ -3,12 +3,14 @@
 //! Owns the Collector service and the live streams of probes. Refuses what a message is wrong by
 //! itself or in time; whether an id is a node, and what a part means, is the ledger's.
 
+mod announce;
 mod assignment;
 mod connections;
 mod dispatch;
 mod join;
 mod stream;
 
+pub use announce::{Announced, announcements};
 pub use connections::Connections;
 pub use dispatch::run as dispatch;
 
@@ -48,8 +50,8 @@ const DETAIL_TEXT_BYTES_MAX: usize = 256;
 pub struct IngestOptions {
     /// Limits on single parts.
     pub part_limits: PartLimits,
-    /// Announced in Welcome.
-    pub schedule: v1::Schedule,
+    /// The rules and the schedule that probes are told.
+    pub announced: Announced,
     /// How fast a probe may hand in parts.
     pub rates: Rates,
     /// Where it is noted that a probe spoke for a subnet it may not speak for.
@@ -160,7 +162,7 @@ impl Ingest {
             probe: probe.number,
             parts: parts.into_iter().flatten().collect(),
             details,
-            gaps: read_gaps(probe, &report.gaps, self.ledger.epochs(), &self.ledger.clock().now()),
+            gaps: read_gaps(probe, &report.gaps, &self.ledger.epochs(), &self.ledger.clock().now()),
             samples,
             done_round_s,
         };
@@ -168,40 +170,12 @@ impl Ingest {
         let (report_id, name) = (report.report_id, probe.name.clone());
         Ok(async move {
             let mut outcomes = outcomes.await?.into_iter();
-            let all: Vec<PartOutcome> = faults
-                .into_iter()
-                .filter_map(|fault| match fault {
-                    Some(NotTaken::Refused(refusal)) => {
-                        Some(PartOutcome::Refused(refusal.reason, refusal.detail))
-                    }
-                    Some(NotTaken::Later(refusal)) => {
-                        Some(PartOutcome::Later(refusal.reason, refusal.detail))
-                    }
-                    None => outcomes.next(),
-                })
-                .collect();
-            for outcome in &all {
-                match outcome {
-                    PartOutcome::Refused(reason, detail) => {
-                        let reason = reason.as_str_name();
-                        counter!("uptime_ingest_parts_refused_total", "reason" => reason)
-                            .increment(1);
-                        tracing::warn!(probe = name, reason, detail, "refused");
-                    }
-                    PartOutcome::Later(reason, detail) => {
-                        let reason = reason.as_str_name();
-                        counter!("uptime_ingest_parts_put_off_total", "reason" => reason)
-                            .increment(1);
-                        tracing::debug!(
-                            probe = name,
-                            reason,
-                            detail,
-                            "put off: the clock is not sure"
-                        );
-                    }
-                    _ => {}
-                }
-            }
+            let outcome = |fault: Option<NotTaken>| match fault {
+                Some(not_taken) => Some(not_taken.into()),
+                None => outcomes.next(),
+            };
+            let all: Vec<PartOutcome> = faults.into_iter().filter_map(outcome).collect();
+            all.iter().for_each(|outcome| tell(outcome, &name));
             Ok(report_result(report_id, &all))
         })
     }
@@ -232,7 +206,7 @@ impl Ingest {
                     let (refusal, subnet) = (AccessRefusal::Subnet, &part.key.subnet);
                     self.options.auditor.refused(refusal, address, Some(name), subnet);
                 })?;
-                match check_time(&part, self.ledger.epochs(), now.wall_ms) {
+                match check_time(&part, &self.ledger.epochs(), now.wall_ms) {
                     Err(Untimely { refusal, by_the_clock: true }) if !now.is_sure() => {
                         Err(NotTaken::Later(refusal))
                     }
@@ -305,6 +279,32 @@ enum NotTaken {
     Refused(Refusal),
     /// It would be refused for its time, by a clock that is not sure.
     Later(Refusal),
+}
+
+impl From<NotTaken> for PartOutcome {
+    fn from(not_taken: NotTaken) -> Self {
+        match not_taken {
+            NotTaken::Refused(Refusal { reason, detail }) => Self::Refused(reason, detail),
+            NotTaken::Later(Refusal { reason, detail }) => Self::Later(reason, detail),
+        }
+    }
+}
+
+/// Logs and counts a part that was not taken.
+fn tell(outcome: &PartOutcome, probe: &str) {
+    match outcome {
+        PartOutcome::Refused(reason, detail) => {
+            let reason = reason.as_str_name();
+            counter!("uptime_ingest_parts_refused_total", "reason" => reason).increment(1);
+            tracing::warn!(probe, reason, detail, "refused");
+        }
+        PartOutcome::Later(reason, detail) => {
+            let reason = reason.as_str_name();
+            counter!("uptime_ingest_parts_put_off_total", "reason" => reason).increment(1);
+            tracing::debug!(probe, reason, detail, "put off: the clock is not sure");
+        }
+        PartOutcome::Accepted | PartOutcome::Duplicate | PartOutcome::Conflict => {}
+    }
 }
 
 impl From<Refusal> for NotTaken {

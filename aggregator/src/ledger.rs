@@ -138,7 +138,7 @@ pub struct Ledger {
     requests: mpsc::Sender<Request>,
     questions: mpsc::Sender<Question>,
     snapshots: watch::Receiver<Arc<Snapshot>>,
-    epochs: Arc<Epochs>,
+    epochs: watch::Receiver<Arc<Epochs>>,
     identities: watch::Receiver<Arc<Identities>>,
     trouble: watch::Receiver<Option<String>>,
     clock: Arc<Timekeeper>,
@@ -200,8 +200,9 @@ impl Ledger {
     /// [`Unavailable`] when the store cannot be read.
     pub async fn explain(&self, node: u32, round: Round) -> Result<Explanation, Unavailable> {
         let (answer, account) = oneshot::channel();
+        let epochs = Arc::clone(&self.snapshot().epochs);
         // Fails only when the owner has stopped; then no answer comes either.
-        self.questions.send(Question::Explain { node, round, answer }).await.ok();
+        self.questions.send(Question::Explain { epochs, node, round, answer }).await.ok();
         let account = account.await.map_err(|_| stopping())?;
         account.map_err(|error| Unavailable(error.to_string()))
     }
@@ -284,9 +285,15 @@ impl Ledger {
         self.snapshots.clone()
     }
 
-    /// The rules, announced ones included.
+    /// The rules as they were read last, announced ones included.
     #[must_use]
-    pub fn epochs(&self) -> &Arc<Epochs> {
-        &self.epochs
+    pub fn epochs(&self) -> Arc<Epochs> {
+        Arc::clone(&self.epochs.borrow())
+    }
+
+    /// Tells when they change.
+    #[must_use]
+    pub fn epochs_seen(&self) -> watch::Receiver<Arc<Epochs>> {
+        self.epochs.clone()
     }
 }

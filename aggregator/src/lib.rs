@@ -14,6 +14,7 @@ pub mod ledger;
 pub mod lock;
 pub mod publish;
 pub mod query;
+pub mod rules;
 pub mod server;
 pub mod store;
 pub mod telemetry;

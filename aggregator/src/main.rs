@@ -1,6 +1,7 @@
 //! The `uptime-aggregator` command.
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -9,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use uptime_aggregator::access::commands::{self, CommandError, Place, Said};
 use uptime_aggregator::clock::now_unix_ms;
 use uptime_aggregator::config::{Cli, Command, Config, SettingArgs, default_data_dir};
+use uptime_aggregator::rules::commands::rules;
 use uptime_aggregator::server::{Ended, Misconfigured, Server, check};
 use uptime_aggregator::transfer::TransferError;
 use uptime_aggregator::transfer::export::export;
@@ -59,27 +61,26 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
             Err(code) => Ok(code),
         },
         Command::Migrate { data_dir } => {
-            let data_dir = data_dir.unwrap_or_else(default_data_dir);
+            let data_dir = or_default(data_dir);
             let (was, is) = upkeep::migrate(&data_dir).await?;
             let (was, place) = (if was == is { "already" } else { "now" }, data_dir.display());
             print_line(&format!("ok: the store in {place} {was} has schema version {is}"));
             Ok(ExitCode::SUCCESS)
         }
         Command::Verify { data_dir } => {
-            let verified =
-                upkeep::verify(&data_dir.unwrap_or_else(default_data_dir), now_unix_ms()).await?;
+            let verified = upkeep::verify(&or_default(data_dir), now_unix_ms()).await?;
             verified.lines().iter().for_each(|line| print_line(line));
             let sound = verified.is_sound();
             Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         Command::Backup { file, keep, data_dir } => {
-            let data_dir = data_dir.unwrap_or_else(default_data_dir);
+            let data_dir = or_default(data_dir);
             let done = upkeep::backup(&data_dir, &file, keep, now_ms).await?;
             done.lines().iter().for_each(|line| print_line(line));
             Ok(ExitCode::SUCCESS)
         }
         Command::Restore { file, data_dir } => {
-            let data_dir = data_dir.unwrap_or_else(default_data_dir);
+            let data_dir = or_default(data_dir);
             let restored = upkeep::restore(&file, &data_dir).await?;
             for aside in &restored.aside {
                 print_line(&format!("set aside, left by another store: {}", aside.display()));
@@ -93,15 +94,18 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Probe { data_dir, command } => {
-            let data_dir = data_dir.unwrap_or_else(default_data_dir);
+            let data_dir = or_default(data_dir);
             say(commands::probe(Place { data_dir: &data_dir, now_ms, tell }, &command).await)
         }
         Command::Access { data_dir, command } => {
-            let data_dir = data_dir.unwrap_or_else(default_data_dir);
+            let data_dir = or_default(data_dir);
             say(commands::access(Place { data_dir: &data_dir, now_ms, tell }, &command).await)
         }
+        Command::Rules { data_dir, command } => {
+            say(rules(Place { data_dir: &or_default(data_dir), now_ms, tell }, &command).await)
+        }
         Command::Authority { data_dir, command } => {
-            let data_dir = data_dir.unwrap_or_else(default_data_dir);
+            let data_dir = or_default(data_dir);
             say(commands::authority(Place { data_dir: &data_dir, now_ms, tell }, &command))
         }
         Command::ImportCsv(args) => {
@@ -109,6 +113,10 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Export(args) => Ok(ended(export(&args, now_unix_ms()).await)),
     }
+}
+
+fn or_default(data_dir: Option<PathBuf>) -> PathBuf {
+    data_dir.unwrap_or_else(default_data_dir)
 }
 
 fn configured(args: &SettingArgs) -> Result<Config, ExitCode> {

@@ -23,11 +23,12 @@ use crate::access::Tls;
 use crate::access::authority::{Authority, named_as_built_in};
 use crate::clock::{Timekeeper, now_unix_ms};
 use crate::config::{Config, CsvDialect};
-use crate::ingest::{Connections, dispatch};
+use crate::ingest::{Connections, announcements, dispatch};
 use crate::ledger::{Ledger, LedgerOptions, Owner, note_deliveries};
 use crate::lock::DirectoryLock;
 use crate::publish::{PublishedCsv, SeedTerms};
 use crate::query::Query;
+use crate::rules::{differing, far_ahead};
 use crate::store::{CredentialKind, Identities, IdentityStore, SqliteStore, Store};
 use crate::web::Web;
 use crate::{publish, telemetry};
@@ -110,6 +111,9 @@ impl Server {
         let options = LedgerOptions { hold_at_start: judged.closing_ms.is_none(), ..options };
         let (mut owner, ledger) = Owner::open(store, options, now_ms).await?;
         owner.set_disagreement_policy(config.disagreement);
+        for said in about_rules(&config, &ledger) {
+            tracing::warn!("{said}");
+        }
         let bind = |name, addr| {
             let listener = listener::bind(addr)
                 .with_context(|| format!("cannot bind {addr}; choose another with --{name}"))?;
@@ -186,6 +190,8 @@ impl Server {
         });
         let (query, keep_log) = Query::new(ledger.clone(), shutdown.clone());
         helpers.spawn(keep_log);
+        let (announced, announcing) = announcements(&ledger, shutdown.clone());
+        helpers.spawn(announcing);
         let web = Web {
             ledger: ledger.clone(),
             query: query.clone(),
@@ -203,7 +209,7 @@ impl Server {
             Ok(())
         });
         doors.spawn_keepers(&mut helpers, &shutdown);
-        let grpc = doors.grpc_router(connections, query, &self.config).await?;
+        let grpc = doors.grpc_router(connections, announced, query, &self.config).await?;
         for (wire, tcp, router) in
             [(Wire::Grpc, self.grpc, grpc), (Wire::Http, self.http, doors.http_router(web))]
         {
@@ -250,6 +256,16 @@ async fn note_authority(config: &Config, store: &mut SqliteStore) -> anyhow::Res
     Ok(())
 }
 
+/// What is said of the rules before they are served: settings that differ from them, and a date
+/// that no clock should have given them.
+fn about_rules(config: &Config, ledger: &Ledger) -> Vec<String> {
+    let epochs = ledger.epochs();
+    let data_dir = &config.data_dir;
+    let differing =
+        epochs.all().last().and_then(|last| differing(&config.given_rules, last, data_dir));
+    differing.into_iter().chain(far_ahead(epochs.all(), now_unix_ms(), data_dir)).collect()
+}
+
 /// Waits until it is told to stop, or a task ends that was not told to: what is left of a process
 /// without one of them only looks alive.
 async fn until_end(
@@ -288,7 +304,7 @@ async fn published_csv(config: &Config, store: &mut SqliteStore) -> anyhow::Resu
     Ok(PublishedCsv { path: config.csv.clone(), seed: seed.map(Arc::new) })
 }
 
-/// What `check` does: everything serve does before it serves.
+/// What `check` does: everything serve does before it serves. Answers what it found, a line each.
 ///
 /// # Errors
 /// With what is wrong and what to do.
@@ -308,12 +324,15 @@ pub async fn check(config: Config) -> anyhow::Result<String> {
     }
     let server = Server::build(config, telemetry::start_metrics()?).await?;
     let snapshot = server.ledger.snapshot();
-    Ok(format!(
+    let found = format!(
         "store {} holds {} nodes; gRPC {} and HTTP {} are free; {} can be written",
         data_dir.display(),
         snapshot.confirmed.len(),
         server.grpc_addr,
         server.http_addr,
         server.csv.path.display()
-    ))
+    );
+    let lines: Vec<String> =
+        [found].into_iter().chain(about_rules(&server.config, &server.ledger)).collect();
+    Ok(lines.join("\n"))
 }

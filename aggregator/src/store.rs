@@ -6,6 +6,7 @@
 mod blob;
 mod check;
 mod damage;
+mod epochs;
 #[doc(hidden)]
 pub mod fuzzing;
 mod hold;
@@ -191,6 +192,19 @@ pub struct Catalogue {
     pub nodes: Vec<(NodeId, u32)>,
     /// Numbers of nodes whose ids are forgotten.
     pub forgotten: BTreeSet<u32>,
+}
+
+/// A change of the epochs that have not begun.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EpochChange {
+    /// All epochs as they were when the change was made, ascending.
+    pub there: Vec<Epoch>,
+    /// So many of them stay, from the first on: at least one, and all that have begun.
+    pub kept: usize,
+    /// What follows them.
+    pub epoch: Option<Epoch>,
+    /// What the audit log says of it.
+    pub detail: String,
 }
 
 /// Rounds of which a probe says that it has nothing to hand in. No verdict looks at them; they tell
@@ -518,8 +532,23 @@ pub trait Store: IdentityStore {
     /// others write meanwhile. For whoever reads much; it may not write any more.
     fn hold(&mut self) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Adds an epoch.
+    /// All epochs, ascending; none in a new store.
+    fn epochs(&mut self) -> impl Future<Output = Result<Vec<Epoch>, StoreError>> + Send;
+
+    /// Adds an epoch: the first of a new store. Later ones: see [`Store::change_epochs`].
     fn add_epoch(&mut self, epoch: &Epoch) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Puts an epoch, or nothing, in the place of all that have not begun, and adds a line to the
+    /// audit log, all in one transaction. `false`: nothing was written, because other epochs are
+    /// stored by now than the change was made from, or one that was to go has begun.
+    ///
+    /// # Errors
+    /// When nothing was written: the store would not, or the epochs could not follow one another.
+    fn change_epochs(
+        &mut self,
+        change: &EpochChange,
+        by: &By,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
     /// Enrols a probe by a token, or answers `None` when the name is taken; as whoever works on
     /// this host. See [`IdentityStore::enrol`].

@@ -128,6 +128,8 @@ async fn without_a_store_commands_say_where_they_looked_and_make_none() {
         &["probe", "list"][..],
         &["probe", "add", "alpha"],
         &["access", "list"],
+        &["rules", "show"],
+        &["rules", "set", "--grace-s", "7"],
         &["verify"],
         &["migrate"],
         &["export", "--what", "nodes"],

@@ -199,6 +199,22 @@ impl Orders {
         }
     }
 
+    /// Keeps what was announced as if the greeting had said it: a restart goes on with these rules.
+    fn keep_announced(&self, announcement: &v1::EpochAnnouncement) {
+        let kept = self
+            .file
+            .as_ref()
+            .and_then(|file| file.kept.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        // None was kept where that is not possible.
+        let Some((welcome, _)) = kept else { return };
+        let welcome = v1::Welcome {
+            epochs: announcement.epochs.clone(),
+            schedule: announcement.schedule.or(welcome.schedule),
+            ..welcome
+        };
+        self.keep(Some(&welcome));
+    }
+
     /// A stream ended; the plan holds on.
     pub(crate) fn disconnected(&self) {
         self.clock.disconnected();
@@ -212,6 +228,7 @@ impl Orders {
         let epochs: Result<Vec<Epoch>, _> =
             announcement.epochs.iter().map(Epoch::try_from).collect();
         let epochs = epochs.and_then(Epochs::new).map_err(|error| error.to_string())?;
+        self.keep_announced(announcement);
         self.state.send_modify(|state| {
             if let Some(plan) = &state.plan {
                 let schedule = announcement.schedule.unwrap_or(plan.schedule);
@@ -371,6 +388,27 @@ mod tests {
         let clock = Timekeeper::new(Some(KernelClock::Unsynchronised));
         let orders = Orders::open(directory.path(), clock);
         assert!(orders.now().plan.is_some() && orders.clock().now().offset_ms.is_err());
+    }
+
+    #[test]
+    fn announced_rules_outlive_a_restart() {
+        let directory = tempfile::tempdir().unwrap();
+        let open = || Orders::open(directory.path(), Timekeeper::trusted());
+        let orders = open();
+        let greeting = Exchange { asked_ms: 1, received_ms: 1, answered_ms: 1, back_ms: 1 };
+        orders.connected(Plan::from_welcome(&welcome()).unwrap(), &welcome(), greeting);
+        let later = Epoch { start_s: 600, ..Epoch::with_defaults(Period::new(60).unwrap()) };
+        let schedule = v1::Schedule { lookups_offset_ms: 9, ..v1::Schedule::default() };
+        let epochs = [welcome().epochs, vec![v1::Epoch::from(&later)]].concat();
+        let announcement = v1::EpochAnnouncement { epochs, schedule: Some(schedule) };
+        orders.announced(&announcement).unwrap();
+        let nonsense = v1::EpochAnnouncement::default();
+        assert!(orders.announced(&nonsense).is_err());
+        for now in [orders.now(), open().now()] {
+            let plan = now.plan.unwrap();
+            assert_eq!((plan.epochs.all().len(), plan.epochs.at(600)), (2, &later));
+            assert_eq!(plan.schedule, schedule);
+        }
     }
 
     #[test]

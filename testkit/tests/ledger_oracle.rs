@@ -9,6 +9,8 @@ mod census;
 mod corners;
 #[path = "ledger_oracle/drive.rs"]
 mod drive;
+#[path = "ledger_oracle/learning.rs"]
+mod learning;
 #[path = "ledger_oracle/story.rs"]
 mod story;
 #[path = "ledger_oracle/world.rs"]

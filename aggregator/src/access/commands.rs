@@ -68,7 +68,8 @@ pub struct Place<'a> {
 }
 
 impl Place<'_> {
-    fn by(&self) -> By {
+    /// Whoever works on this host, now: for the audit log.
+    pub(crate) fn by(&self) -> By {
         By { actor: ON_THIS_HOST.to_owned(), now_ms: self.now_ms }
     }
 
@@ -79,7 +80,8 @@ impl Place<'_> {
         Ok(store)
     }
 
-    async fn store(&self) -> Result<SqliteStore, CommandError> {
+    /// The store that is there, as it is.
+    pub(crate) async fn store(&self) -> Result<SqliteStore, CommandError> {
         Ok(SqliteStore::open_existing(self.data_dir).await?)
     }
 }

@@ -16,7 +16,7 @@ use uptime_proto::v1::{
 };
 
 use super::connections::{Outbound, message};
-use super::{Caller, Ingest, REPORTS_IN_FLIGHT_MAX};
+use super::{Announced, Caller, Ingest, REPORTS_IN_FLIGHT_MAX};
 use crate::ledger::{Greeting, Unavailable};
 use crate::store::ProbeRecord;
 
@@ -57,7 +57,8 @@ async fn serve(ingest: Ingest, caller: Caller, mut inbound: Inbound, outbound: O
         }
     };
     if hello.check_only {
-        outbound.send(Ok(message(Message::Welcome(welcome(&ingest, probe))))).await.ok();
+        let told = v1::EpochAnnouncement::clone(&ingest.options.announced.borrow());
+        outbound.send(Ok(message(Message::Welcome(welcome(&ingest, probe, told))))).await.ok();
         tracing::info!(probe = probe.name, version = hello.software_version, "checked");
         return;
     }
@@ -68,13 +69,15 @@ async fn serve(ingest: Ingest, caller: Caller, mut inbound: Inbound, outbound: O
     let greeting = Greeting { software_version: hello.software_version, subnets: hello.subnets };
     ingest.ledger.clock().connected(probe.number, probe.enrolled_at_ms);
     ingest.ledger.connected(ProbeRecord::clone(probe), Some(greeting)).await;
-    let welcome = message(Message::Welcome(welcome(&ingest, probe)));
+    let mut announced = ingest.options.announced.clone();
+    let told = v1::EpochAnnouncement::clone(&announced.borrow_and_update());
+    let welcome = message(Message::Welcome(welcome(&ingest, probe, told)));
     let ended = if outbound.send(Ok(welcome)).await.is_err() {
         Ended(None)
     } else {
         ingest.connections.ready();
         tokio::select! {
-            ended = exchange(&ingest, &caller, inbound, &outbound) => ended,
+            ended = exchange(&ingest, &caller, inbound, &outbound, announced) => ended,
             () = caller.pass.ended.cancelled() => Ended(Some((
                 GoodbyeReason::Revoked,
                 "this identity may hand in no more".to_owned(),
@@ -120,9 +123,8 @@ async fn first_hello(inbound: &mut Inbound) -> Result<v1::Hello, Status> {
     Ok(hello)
 }
 
-fn welcome(ingest: &Ingest, probe: &ProbeRecord) -> v1::Welcome {
+fn welcome(ingest: &Ingest, probe: &ProbeRecord, told: v1::EpochAnnouncement) -> v1::Welcome {
     let snapshot = ingest.ledger.snapshot();
-    let epochs = ingest.ledger.epochs().all();
     let judged = ingest.ledger.clock().now();
     v1::Welcome {
         store_id: snapshot.store_id.to_vec().into(),
@@ -130,9 +132,9 @@ fn welcome(ingest: &Ingest, probe: &ProbeRecord) -> v1::Welcome {
         probe_name: probe.name.clone(),
         server_time_unix_ms: judged.wall_ms,
         clock_state: judged.state.to_wire() as i32,
-        epochs: epochs.iter().map(v1::Epoch::from).collect(),
+        epochs: told.epochs,
         limits: Some(ingest.limits()),
-        schedule: Some(ingest.options.schedule),
+        schedule: told.schedule,
         subnets_allowed: probe.subnets_allowed.clone(),
     }
 }
@@ -143,6 +145,7 @@ async fn exchange(
     caller: &Caller,
     mut inbound: Inbound,
     outbound: &Outbound,
+    mut announced: Announced,
 ) -> Ended {
     let mut decoder = Decoder::sharing(&ingest.ids);
     let mut pending = FuturesUnordered::new();
@@ -160,6 +163,12 @@ async fn exchange(
                 // Unanswered reports stay in the probe's spool; it connects again later.
                 let Ok(result) = result else { return not_stored() };
                 if outbound.send(Ok(message(Message::Result(result)))).await.is_err() {
+                    return Ended(None);
+                }
+            }
+            Ok(()) = announced.changed() => {
+                let told = v1::EpochAnnouncement::clone(&announced.borrow_and_update());
+                if outbound.send(Ok(message(Message::Epochs(told)))).await.is_err() {
                     return Ended(None);
                 }
             }

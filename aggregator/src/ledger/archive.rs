@@ -26,7 +26,13 @@ pub(super) const QUESTIONS_MAX: usize = 64;
 /// What is asked of the past.
 pub(super) enum Question {
     /// Why a node had its verdict in a round.
-    Explain { node: u32, round: Round, answer: oneshot::Sender<Result<Explanation, StoreError>> },
+    Explain {
+        /// By which the round is named.
+        epochs: Arc<Epochs>,
+        node: u32,
+        round: Round,
+        answer: oneshot::Sender<Result<Explanation, StoreError>>,
+    },
     /// What is needed to show a node as it was when a round was closed.
     Past {
         snapshot: Arc<Snapshot>,
@@ -45,7 +51,6 @@ pub(super) enum Question {
 /// Answers questions until told to stop.
 pub(super) async fn answer_questions(
     mut store: impl Store,
-    epochs: Arc<Epochs>,
     mut questions: mpsc::Receiver<Question>,
     shutdown: CancellationToken,
 ) {
@@ -55,7 +60,7 @@ pub(super) async fn answer_questions(
             question = questions.recv() => question,
         };
         match question {
-            Some(Question::Explain { node, round, answer }) => {
+            Some(Question::Explain { epochs, node, round, answer }) => {
                 // Whoever asked may have gone.
                 answer.send(account_of(&mut store, &epochs, node, round).await).ok();
             }
@@ -184,7 +189,8 @@ async fn chores_of(
         );
         return Ok(Done::All);
     };
-    let Some((base, before_s)) = base_for(store, ledger.epochs(), chores, vouched_ms).await? else {
+    let base = base_for(store, &ledger.epochs(), chores, vouched_ms).await?;
+    let Some((base, before_s)) = base else {
         return Ok(Done::All);
     };
     let gone = tokio::select! {

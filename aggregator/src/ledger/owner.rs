@@ -6,6 +6,7 @@
 mod access;
 mod agreement;
 mod closing;
+mod epochs;
 mod history;
 mod keeping;
 mod lookups;
@@ -59,7 +60,7 @@ const CLOCK_READ_EVERY: Duration = Duration::from_secs(2);
 /// What the ledger may be told.
 #[derive(Debug, Clone)]
 pub struct LedgerOptions {
-    /// The rules wanted. If they differ from those in force an epoch is opened.
+    /// The rules of a new store. A store that has rules keeps them: they change by `rules set`.
     pub rules: Epoch,
     /// Ids one probe may have brought that were never confirmed.
     pub unconfirmed_nodes_max: u64,
@@ -141,6 +142,8 @@ pub struct Owner<S> {
     /// Why nothing can be stored now.
     trouble: watch::Sender<Option<String>>,
     agreement: Record,
+    /// As they are stored.
+    epochs: watch::Sender<Arc<Epochs>>,
 }
 
 impl<S: Store + 'static> Owner<S> {
@@ -172,11 +175,10 @@ impl<S: Store + 'static> Owner<S> {
     ) -> Result<(), StoreError> {
         let (_, none) = mpsc::channel(1);
         let questions = std::mem::replace(&mut self.questions, none);
-        let epochs = Arc::clone(self.state.epochs());
         let store = self.store.reader().await?;
         let (rebuilder, rebuilding) = rebuilding::beside();
         self.beside = Some(rebuilder);
-        beside.spawn(answer_questions(store, epochs, questions, shutdown.clone()));
+        beside.spawn(answer_questions(store, questions, shutdown.clone()));
         let (store, chores) = (self.store.reader().await?, self.chores());
         let (ledger, snapshots) = (ledger.clone(), ledger.snapshots());
         let (shutdown, stop) = (shutdown.clone(), shutdown.clone());
@@ -199,8 +201,8 @@ impl<S: Store + 'static> Owner<S> {
 }
 
 impl<S: Store> Owner<S> {
-    /// Reads the store, opens an epoch where the rules wanted are not those in force, rebuilds the
-    /// state up to the last round that is over, and answers the owner and its handle.
+    /// Reads the store, gives a new one its first rules, rebuilds the state up to the last round
+    /// that is over, and answers the owner and its handle.
     ///
     /// # Errors
     /// When the store cannot be read, or holds epochs that cannot be.
@@ -210,12 +212,10 @@ impl<S: Store> Owner<S> {
         now_ms: i64,
     ) -> Result<(Self, Ledger), StoreError> {
         let mut catalogue = store.catalogue().await?;
-        open_wanted_epoch(&mut store, &mut catalogue.epochs, &options.rules, now_ms).await?;
+        let there = std::mem::take(&mut catalogue.epochs);
+        let epochs = epochs::stored_or_first(&mut store, there, &options.rules).await?;
         let (mut nodes, brought) = names_of(&catalogue);
         let details = DetailsTable::load(&mut store, &options.scratch).await?;
-        let epochs = Epochs::new(catalogue.epochs)
-            .map_err(|error| StoreError::Damaged(format!("the epochs: {error}")))?;
-        let epochs = Arc::new(epochs);
         let probes = probes_of(&catalogue.probes, &mut store, now_ms).await?;
         let mut round_trips_us = Chunked::default();
         for (node, round_trip_us) in store.round_trips().await? {
@@ -237,6 +237,7 @@ impl<S: Store> Owner<S> {
         let (snapshots, latest) = watch::channel(Arc::new(Snapshot::new(&state, around)));
         let (identities, identities_seen) = watch::channel(Arc::new(store.identities().await?));
         let (trouble, trouble_seen) = watch::channel(None);
+        let (epochs, epochs_seen) = watch::channel(epochs);
         let (sender, requests) = mpsc::channel(QUEUE_MAX);
         let (asker, questions) = mpsc::channel(QUESTIONS_MAX);
         let mut owner = Self {
@@ -267,12 +268,13 @@ impl<S: Store> Owner<S> {
             identities,
             trouble,
             agreement: Record::default(),
+            epochs,
         };
         owner.resume(now_ms).await?;
         owner.look_after_store();
         owner.publish();
         let (requests, questions, snapshots) = (sender, asker, latest);
-        let (identities, trouble) = (identities_seen, trouble_seen);
+        let (identities, trouble, epochs) = (identities_seen, trouble_seen, epochs_seen);
         let clock = Arc::clone(&owner.options.clock);
         Ok((owner, Ledger { requests, questions, snapshots, epochs, identities, trouble, clock }))
     }
@@ -407,8 +409,11 @@ impl<S: Store> Owner<S> {
         self.keep_now_and_then().await;
     }
 
-    /// Evidence may be retracted, and identities changed, by another process.
+    /// Rules and identities may be changed, and evidence retracted, by another process.
     async fn learn_from_others(&mut self) {
+        if let Err(error) = self.learn_epochs().await {
+            tracing::error!(%error, "the rules are those that were read before");
+        }
         if let Err(error) = self.learn_retractions().await {
             tracing::warn!(%error, "retractions are those of the round before");
         }
@@ -688,39 +693,4 @@ fn status_of(probe: &ProbeRecord) -> ProbeStatus {
         revoked: probe.revoked,
         ..ProbeStatus::default()
     }
-}
-
-/// Adds the epoch of the rules wanted, where they are not in force already. While nothing can be
-/// written the rules stay what they are, if there are any.
-async fn open_wanted_epoch<S: Store>(
-    store: &mut S,
-    epochs: &mut Vec<Epoch>,
-    rules: &Epoch,
-    now_ms: i64,
-) -> Result<(), StoreError> {
-    let writable = store.still_there().is_ok() || epochs.is_empty();
-    if let Some(epoch) = epoch_to_open(epochs, rules, now_ms).filter(|_| writable) {
-        store.add_epoch(&epoch).await?;
-        tracing::info!(start_s = epoch.start_s, period_s = epoch.period.seconds(), "new epoch");
-        epochs.push(epoch);
-    }
-    Ok(())
-}
-
-/// The epoch to add so that the rules wanted come into force, if they are not in force already:
-/// the first of a new store holds from the beginning, a later one starts on the grids of both
-/// periods, at least two rounds ahead.
-fn epoch_to_open(there: &[Epoch], wanted: &Epoch, now_ms: i64) -> Option<Epoch> {
-    let Some(last) = there.last() else {
-        return Some(Epoch { start_s: 0, ..wanted.clone() });
-    };
-    if (Epoch { start_s: last.start_s, ..wanted.clone() }) == *last {
-        return None;
-    }
-    let (old, new) = (u64::from(last.period.seconds()), u64::from(wanted.period.seconds()));
-    let now_s = u64::try_from(now_ms.div_euclid(1000)).unwrap_or(0).max(last.start_s);
-    // Both divide the day, so the day's grid is common to both; a smaller one often is, too.
-    let both = (1..).map(|n| n * old).find(|step| step.is_multiple_of(new)).unwrap_or(old * new);
-    let earliest = now_s + 2 * old.max(new) + old;
-    Some(Epoch { start_s: earliest.next_multiple_of(both), ..wanted.clone() })
 }

@@ -217,6 +217,11 @@ impl State {
         self.retractions = retractions;
     }
 
+    /// From now on; what was decided by others must be folded again.
+    pub(super) fn set_epochs(&mut self, epochs: Arc<Epochs>) {
+        self.epochs = epochs;
+    }
+
     /// The retractions, the undone ones included.
     pub(super) fn retractions(&self) -> &Arc<Vec<Retraction>> {
         &self.retractions

@@ -22,7 +22,7 @@ use crate::access::limits::{Limits, Rates, Slots};
 use crate::access::{Gate, Tls, grpc_gate, http_gate};
 use crate::admin::Admin;
 use crate::config::Config;
-use crate::ingest::{Connections, Ingest, IngestOptions, schedule_for};
+use crate::ingest::{Announced, Connections, Ingest, IngestOptions};
 use crate::ledger::Ledger;
 use crate::query::Query;
 use crate::web::{Web, router};
@@ -71,6 +71,7 @@ impl Doors {
     pub(super) async fn grpc_router(
         &self,
         connections: Connections,
+        announced: Announced,
         query: Query,
         config: &Config,
     ) -> anyhow::Result<Router> {
@@ -90,7 +91,7 @@ impl Doors {
                 parts_per_round_max: config.limits.parts_per_round_max,
                 ..PartLimits::default()
             },
-            schedule: schedule_for(&config.rules),
+            announced,
             rates: Rates::new(config.limits),
             auditor: self.auditor.clone(),
         };

@@ -9,8 +9,8 @@ use std::fmt;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 
-use super::StoreError;
 use super::sqlite::{SELECT_ROWS, SqliteStore, signed};
+use super::{Store, StoreError};
 
 /// `SQLITE_CORRUPT`, `SQLITE_NOTADB` and kin, in the low byte of the extended code.
 const DAMAGE_CODES: [i64; 3] = [10, 11, 26];

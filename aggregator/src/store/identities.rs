@@ -204,8 +204,8 @@ pub trait IdentityStore: Send {
         by: &By,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// Gives a new proof. Those of the older ones that end do so at `others_until_ms` at the latest,
-    /// and tickets at once.
+    /// Gives a new proof. Those of the older ones that end do so at `others_until_ms` at the
+    /// latest, and tickets at once.
     fn renew(
         &mut self,
         name: &str,
@@ -311,7 +311,10 @@ async fn standing(connection: &mut SqliteConnection, name: &str) -> sqlx::Result
     Ok(revoked.map(|revoked| revoked != 0))
 }
 
-async fn add_line(connection: &mut SqliteConnection, line: &AuditRecord) -> sqlx::Result<()> {
+pub(super) async fn add_line(
+    connection: &mut SqliteConnection,
+    line: &AuditRecord,
+) -> sqlx::Result<()> {
     let insert = "INSERT INTO audit (at_ms, actor, action, subject, detail, count)
          VALUES (?, ?, ?, ?, ?, ?)";
     let done = sqlx::query(insert)
@@ -344,7 +347,7 @@ async fn cut_trail(connection: &mut SqliteConnection) -> sqlx::Result<()> {
     Ok(())
 }
 
-fn line(by: &By, action: &str, subject: &str, detail: String) -> AuditRecord {
+pub(super) fn line(by: &By, action: &str, subject: &str, detail: String) -> AuditRecord {
     AuditRecord {
         number: 0,
         at_ms: by.now_ms,

@@ -9,24 +9,24 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use prost::Message;
 use roaring::RoaringBitmap;
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use uptime_proto::round::DAY_S;
-use uptime_proto::{CLASSES, Digest, Epoch, Kind, Outcome, Period, Reason, Round, v1};
+use uptime_proto::{CLASSES, Digest, Epoch, Kind, Outcome, Period, Reason, Round};
 
 use super::blob::{self, BlobError};
 use super::damage::{dispensable, vital};
 use super::identities::{PROBE_COLUMNS, read_probe};
-use super::ids;
 use super::packing::{Packed, merged};
 use super::place;
 use super::round_parts::RoundParts;
 use super::{
-    Batch, Catalogue, Checked, Delivery, Details, Gap, Kept, Latency, NodeSamples, Opening,
-    PackedDay, PreparedDay, ProbeRecord, Progress, Put, Read, Retraction, Store, StoreError,
+    Batch, By, Catalogue, Checked, Delivery, Details, EpochChange, Gap, Kept, Latency, NodeSamples,
+    Opening, PackedDay, PreparedDay, ProbeRecord, Progress, Put, Read, Retraction, Store,
+    StoreError,
 };
+use super::{epochs, ids};
 use crate::ledger::evidence::{Fact, FactKey};
 
 /// The file in the data directory.
@@ -81,26 +81,6 @@ impl SqliteStore {
             .await;
         let value: Vec<u8> = vital(value, "the store's name and generation")?;
         value.try_into().map_err(|_| StoreError::Damaged(format!("meta value {name:?}")))
-    }
-
-    pub(super) async fn epochs(&mut self) -> Result<Vec<Epoch>, StoreError> {
-        let rows = sqlx::query("SELECT start_s, rules, crc FROM epoch ORDER BY start_s")
-            .fetch_all(&mut self.connection)
-            .await;
-        let rows = vital(rows, "the epochs")?;
-        let damaged = |row: &SqliteRow, why: &str| {
-            StoreError::Damaged(format!("epoch {}: {why}", row.get::<i64, _>(0)))
-        };
-        rows.iter()
-            .map(|row| {
-                let rules: &[u8] = row.get(1);
-                if i64::from(crc32fast::hash(rules)) != row.get::<i64, _>(2) {
-                    return Err(damaged(row, "the checksum does not match"));
-                }
-                let wire = v1::Epoch::decode(rules).map_err(|e| damaged(row, &e.to_string()))?;
-                Epoch::try_from(&wire).map_err(|error| damaged(row, &error.to_string()))
-            })
-            .collect()
     }
 
     async fn period_max(&mut self) -> Result<u64, StoreError> {
@@ -575,15 +555,16 @@ impl Store for SqliteStore {
         self.hold_still().await
     }
 
+    async fn epochs(&mut self) -> Result<Vec<Epoch>, StoreError> {
+        epochs::all(&mut self.connection).await
+    }
+
     async fn add_epoch(&mut self, epoch: &Epoch) -> Result<(), StoreError> {
-        let rules = v1::Epoch::from(epoch).encode_to_vec();
-        sqlx::query("INSERT INTO epoch VALUES (?, ?, ?)")
-            .bind(signed(epoch.start_s))
-            .bind(rules.as_slice())
-            .bind(i64::from(crc32fast::hash(&rules)))
-            .execute(&mut self.connection)
-            .await?;
-        self.opened.check()
+        self.insert_epoch(epoch).await
+    }
+
+    async fn change_epochs(&mut self, change: &EpochChange, by: &By) -> Result<bool, StoreError> {
+        self.put_epochs(change, by).await
     }
 
     async fn add_probe(

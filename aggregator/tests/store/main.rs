@@ -52,6 +52,7 @@ conforms! {
     suite::what_travels_beside_facts_is_kept,
     suite::a_state_is_kept_and_late_keys_end_with_it,
     suite::retractions_hold_until_they_are_undone,
+    suite::epochs_that_have_not_begun_are_replaced_and_no_others,
     suite::pruning_takes_what_is_before_and_nothing_else,
     suite::an_opening_balance_takes_the_place_of_the_one_before,
     suite::who_holds_still_sees_one_moment,

@@ -5,8 +5,9 @@ use std::path::Path;
 
 use uptime_aggregator::ledger::evidence::Fact;
 use uptime_aggregator::store::{
-    Batch, By, Changed, CredentialKind, Details, Ends, Gap, IdentityStore, Kept, Latency,
-    NewCredential, NewIdentity, NodeSample, Opening, OpeningRow, Put, Retraction, Role, Store,
+    Batch, By, Changed, CredentialKind, Details, Ends, EpochChange, Gap, IdentityStore, Kept,
+    Latency, NewCredential, NewIdentity, NodeSample, Opening, OpeningRow, Put, Retraction, Role,
+    Store,
 };
 use uptime_proto::{Epoch, Period, Reason};
 
@@ -260,6 +261,56 @@ pub(crate) async fn retractions_hold_until_they_are_undone<P: Provider>(place: &
         Retraction { number: numbers[1], ..retraction(2) },
     ];
     assert_eq!(store.retractions().await.unwrap(), wanted);
+}
+
+pub(crate) async fn epochs_that_have_not_begun_are_replaced_and_no_others<P: Provider>(
+    place: &Path,
+) {
+    let rules = |start_s, period_s| {
+        let period = Period::new(period_s).unwrap();
+        Epoch { start_s, ..Epoch::with_defaults(period) }
+    };
+    let (first, second, third) = (rules(0, 30), rules(600, 60), rules(900, 10));
+    let mut store = P::open(place).await;
+    let mut other = P::open(place).await;
+    assert_eq!(store.epochs().await.unwrap(), []);
+    store.add_epoch(&first).await.unwrap();
+    let change = |there: &[&Epoch], kept, epoch: Option<&Epoch>| EpochChange {
+        there: there.iter().copied().cloned().collect(),
+        kept,
+        epoch: epoch.cloned(),
+        detail: format!("change to {epoch:?}"),
+    };
+    let by = |now_s: i64| By { actor: "someone".to_owned(), now_ms: now_s * 1000 };
+    // Announced, replaced by another handle, withdrawn, announced again.
+    for (there, kept, epoch) in [
+        (&[&first][..], 1, Some(&second)),
+        (&[&first, &second], 1, Some(&third)),
+        (&[&first, &third], 1, None),
+        (&[&first], 1, Some(&second)),
+    ] {
+        let change = change(there, kept, epoch);
+        assert!(other.change_epochs(&change, &by(599)).await.unwrap(), "{change:?}");
+        let wanted: Vec<Epoch> = [&first].into_iter().chain(epoch).cloned().collect();
+        assert_eq!(store.epochs().await.unwrap(), wanted);
+        std::mem::swap(&mut store, &mut other);
+    }
+    // Of epochs that are not those stored, of one that has begun, and of the first nothing is done.
+    for (there, kept, now_s) in [(&[&first][..], 1, 0), (&[&first, &second], 1, 600)] {
+        let change = change(there, kept, Some(&third));
+        assert!(!store.change_epochs(&change, &by(now_s)).await.unwrap(), "{change:?}");
+    }
+    assert!(!store.change_epochs(&change(&[&first, &second], 0, None), &by(-1)).await.unwrap());
+    // Nobody could start with these.
+    let off_grid = change(&[&first, &second], 2, Some(&rules(630, 30)));
+    assert!(store.change_epochs(&off_grid, &by(601)).await.is_err());
+    drop((store, other));
+    let mut store = P::open(place).await;
+    assert_eq!(store.epochs().await.unwrap(), [first.clone(), second.clone()]);
+    assert_eq!(store.catalogue().await.unwrap().epochs, [first, second]);
+    let trail = store.trail(None, 10).await.unwrap();
+    assert_eq!(trail.len(), 4, "{trail:?}");
+    assert!(trail.iter().all(|line| line.actor == "someone" && line.action == "rules-set"));
 }
 
 pub(crate) async fn pruning_takes_what_is_before_and_nothing_else<P: Provider>(place: &Path) {

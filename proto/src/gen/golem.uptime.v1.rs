@@ -681,7 +681,8 @@ pub mod aggregator_message {
         Assignment(super::LookupAssignment),
         #[prost(message, tag = "4")]
         Heartbeat(super::Heartbeat),
-        /// A new epoch was announced; sent at least two rounds ahead of its start.
+        /// Other epochs are announced: at least two rounds before a new one starts. Sent again, with the
+        /// schedule of its rounds, just before it does.
         #[prost(message, tag = "5")]
         Epochs(super::EpochAnnouncement),
         /// The last message of a stream that the aggregator ends.

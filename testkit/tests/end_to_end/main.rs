@@ -89,6 +89,29 @@ async fn whatever_is_wrong_with_a_daemon_nobody_becomes_down() {
     assert_eq!(stage.daemons[0].open_demands(), 0);
 }
 
+/// The length of a round changes while a probe runs: it goes on with rounds of the new length, and
+/// nothing that it hands in is refused.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_running_probe_takes_over_rounds_of_another_length() {
+    const NEW_PERIOD_S: u64 = PERIOD_S / 2;
+    let mut stage = Stage::open(6).await;
+    stage.start_aggregator().await;
+    stage.start_probe(0);
+    stage.rounds_closed_with(1, |summary| summary.up == 6).await;
+    stage.set_period(NEW_PERIOD_S).await;
+    let is_new =
+        |summary: &stage::Summary| u64::from(summary.round.period().seconds()) == NEW_PERIOD_S;
+    stage.rounds_closed_with(3, |summary| is_new(summary) && summary.up == 6).await;
+    assert_eq!(stage.parts_refused(), 0);
+    stage.kill_probe(0).await;
+    stage.stop_aggregator().await;
+    let (facts, epochs, closed) = stage.facts().await;
+    assert_eq!(epochs.all().len(), 2);
+    assert_eq!(stage.csv(), oracle::csv(&facts, &epochs, closed));
+    // Of each round it has parts by the length of its time.
+    assert!(facts.iter().all(|fact| epochs.in_force(fact.part.key.round)), "{facts:?}");
+}
+
 /// One identity, one stream; and `check` with the token of a probe that runs ends none.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_probe_keeps_its_stream_while_check_runs_with_its_token() {

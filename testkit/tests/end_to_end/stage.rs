@@ -11,11 +11,13 @@ use tokio::process::Command;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use uptime_aggregator::access::commands::Place;
 use uptime_aggregator::access::{hash_token, new_token};
 use uptime_aggregator::clock::now_unix_ms;
-use uptime_aggregator::config::{Config, SettingArgs};
+use uptime_aggregator::config::{Config, RuleArgs, RulesCommand, SettingArgs};
 use uptime_aggregator::ledger::Ledger;
 use uptime_aggregator::ledger::state::RoundSummary;
+use uptime_aggregator::rules::commands::rules;
 use uptime_aggregator::server::Server;
 use uptime_aggregator::store::{SqliteStore, Store};
 use uptime_probe::clock::Timekeeper;
@@ -120,6 +122,20 @@ impl Stage {
         let mut running = JoinSet::new();
         running.spawn(server.run(stop.clone()));
         self.aggregator = Some((stop, running, ledger));
+    }
+
+    /// `rules set --round-period-s`, as the operator would type it beside the running aggregator.
+    pub(crate) async fn set_period(&self, period_s: u64) {
+        let data_dir = self.data_dir();
+        let place = Place { data_dir: &data_dir, now_ms: now_unix_ms(), tell: |_| Ok(()) };
+        let period_s = Some(period_s.to_string());
+        let args = RuleArgs { round_period_s: period_s, ..RuleArgs::default() };
+        rules(place, &RulesCommand::Set(args)).await.unwrap();
+    }
+
+    /// How many parts of all probes were refused.
+    pub(crate) fn parts_refused(&self) -> u64 {
+        self.ledger().snapshot().probes.iter().map(|probe| probe.parts_refused).sum()
     }
 
     pub(crate) async fn stop_aggregator(&mut self) {

@@ -7,14 +7,17 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tempfile::TempDir;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 use uptime_aggregator::ledger::rebuilt::rebuild;
 use uptime_aggregator::ledger::snapshot::{NodeView, Snapshot, Windowed};
 use uptime_aggregator::ledger::verdict::Verdict as LedgerVerdict;
 use uptime_aggregator::ledger::{
-    LedgerOptions, Owner, PartOutcome, RETENTION_S_MIN, Rebuild, Refolded, Submission,
+    Ledger, LedgerOptions, Owner, PartOutcome, RETENTION_S_MIN, Rebuild, Refolded, Submission,
 };
 use uptime_aggregator::publish::write_csv;
-use uptime_aggregator::store::{Kept, Retraction, SqliteStore, Store, StoreError};
+use uptime_aggregator::rules::plan;
+use uptime_aggregator::store::{By, EpochChange, Kept, Retraction, SqliteStore, Store, StoreError};
 use uptime_proto::{Digest, Epoch, Epochs, NodeId, PartKey, Round};
 use uptime_testkit::oracle::{
     Oracle, OracleFact, Retracted, Row, Sums, Verdict, csv, last_closed, standing,
@@ -28,6 +31,10 @@ const COMPARISONS_MAX: usize = 6;
 pub struct Driver {
     // Dropped before the directory it works in.
     owner: Option<Owner<SqliteStore>>,
+    ledger: Ledger,
+    /// What folds beside the owner, where it is wanted.
+    beside: JoinSet<()>,
+    /// As they are stored; the owner may not know of the last.
     pub epochs: Arc<Epochs>,
     /// By the number a fact's probe has in the history, less one.
     probes: Vec<u32>,
@@ -76,7 +83,9 @@ impl Driver {
         let (owner, ledger) = Owner::open(store, options(rules), now_ms).await.unwrap();
         Self {
             owner: Some(owner),
-            epochs: Arc::clone(ledger.epochs()),
+            epochs: ledger.epochs(),
+            ledger,
+            beside: JoinSet::new(),
             probes: numbers,
             rules: rules.clone(),
             accepted: Vec::new(),
@@ -86,6 +95,12 @@ impl Driver {
             refold: None,
             directory,
         }
+    }
+
+    /// From now on all facts are folded again on another connection, as in a running aggregator.
+    pub async fn start_beside(&mut self) {
+        let (owner, stop) = (self.owner.as_mut().unwrap(), CancellationToken::new());
+        owner.start_beside(&self.ledger, &mut self.beside, &stop).await.unwrap();
     }
 
     fn owner(&mut self) -> &mut Owner<SqliteStore> {
@@ -132,8 +147,10 @@ impl Driver {
         };
     }
 
-    /// Catches up with everything, what is being folded beside included.
+    /// Catches up with everything, what is being folded beside and rules that others stored
+    /// included.
     pub async fn settle(&mut self, now_ms: i64) {
+        self.learn().await;
         while self.refold.is_some() {
             self.refold(now_ms).await;
         }
@@ -205,21 +222,40 @@ impl Driver {
 
     /// Stops and starts: with the store in hand, or from the file.
     pub async fn restart(&mut self, from_file: bool, now_ms: i64) {
-        self.reopen(&self.rules.clone(), from_file, now_ms).await;
-    }
-
-    /// Stops, and starts with these rules.
-    pub async fn reopen(&mut self, rules: &Epoch, from_file: bool, now_ms: i64) {
         self.refold = None;
         let mut store = self.owner.take().unwrap().into_store();
         if from_file {
             drop(store);
             store = SqliteStore::open(self.directory.path()).await.unwrap();
         }
-        let (owner, ledger) = Owner::open(store, options(rules), now_ms).await.unwrap();
+        let (owner, ledger) = Owner::open(store, options(&self.rules), now_ms).await.unwrap();
         self.owner = Some(owner);
-        self.epochs = Arc::clone(ledger.epochs());
-        self.rules = rules.clone();
+        assert_eq!(ledger.epochs(), self.epochs);
+        (self.ledger, self.beside) = (ledger, JoinSet::new());
+    }
+
+    /// Stores other rules, beside the owner.
+    pub async fn announce(&mut self, rules: &Epoch, now_ms: i64) {
+        let mut store = SqliteStore::open(self.directory.path()).await.unwrap();
+        let there = store.epochs().await.unwrap();
+        if let Some(planned) = plan(&there, rules, now_ms) {
+            let (kept, epoch, detail) = (planned.kept, planned.epoch, String::new());
+            let change = EpochChange { there, kept, epoch, detail };
+            let by = By { actor: "a test".to_owned(), now_ms };
+            assert!(store.change_epochs(&change, &by).await.unwrap());
+        }
+        self.epochs = Arc::new(Epochs::new(store.epochs().await.unwrap()).unwrap());
+    }
+
+    /// The owner learns of the rules that are stored.
+    pub async fn learn(&mut self) {
+        self.owner().learn_epochs().await.unwrap();
+    }
+
+    /// Stores other rules, stops and starts.
+    pub async fn reopen(&mut self, rules: &Epoch, from_file: bool, now_ms: i64) {
+        self.announce(rules, now_ms).await;
+        self.restart(from_file, now_ms).await;
     }
 
     pub fn snapshot(&self) -> Arc<Snapshot> {
@@ -432,7 +468,7 @@ pub async fn epochs_of(world: &World) -> Arc<Epochs> {
     let first = &world.rules[0];
     let mut driver = Driver::new(&first.epoch(), 0, first.announced_ms()).await;
     for rules in &world.rules[1..] {
-        driver.reopen(&rules.epoch(), false, rules.announced_ms()).await;
+        driver.announce(&rules.epoch(), rules.announced_ms()).await;
     }
     Arc::clone(&driver.epochs)
 }
@@ -452,8 +488,8 @@ pub async fn run(world: &World, facts: &[OracleFact], delivery: &Delivery) -> St
         while let Some((rules, rest)) = announced.split_first()
             && rules.announced_ms() <= now_ms
         {
-            driver.reopen(&rules.epoch(), dice.chance(50, &[1, 0]), rules.announced_ms()).await;
-            driver.compare(rules.announced_ms(), "after a change of the rules");
+            driver.announce(&rules.epoch(), rules.announced_ms()).await;
+            change(&mut driver, dice.roll(&[1, at as u64]), rules.announced_ms()).await;
             announced = rest;
         }
         // Time passes between what comes, and rounds close while nothing does.
@@ -484,6 +520,9 @@ pub async fn run(world: &World, facts: &[OracleFact], delivery: &Delivery) -> St
                 driver.compare(now_ms, "on the way");
             }
         }
+        if dice.chance(20, &[15, about]) {
+            driver.learn().await;
+        }
         chores(&mut driver, delivery, about, now_ms).await;
         disown(&mut driver, world, &mut disowned, Some(&[10, about]), now_ms).await;
         if dice.chance(delivery.restarts, &[5, about]) {
@@ -496,6 +535,18 @@ pub async fn run(world: &World, facts: &[OracleFact], delivery: &Delivery) -> St
     }
     disown(&mut driver, world, &mut disowned, None, world.end_ms()).await;
     finish(driver, world, announced).await
+}
+
+/// How the owner learns of other rules: by a restart, while it works, or some time later, when they
+/// may have begun.
+async fn change(driver: &mut Driver, how: u64, now_ms: i64) {
+    match how % 4 {
+        0 => driver.restart(true, now_ms).await,
+        1 => driver.restart(false, now_ms).await,
+        2 => driver.settle(now_ms).await,
+        _ => return,
+    }
+    driver.compare(now_ms, "after a change of the rules");
 }
 
 /// What an aggregator does beside its work, at any moment.

@@ -58,7 +58,7 @@ impl<S: Store> Owner<S> {
         if only_if_written && matches!(self.store.written_by_others().await, Ok(false)) {
             return;
         }
-        self.refresh_identities().await;
+        self.learn_from_others().await;
     }
 
     /// Reads the identities. They may be changed by another process; a probe that was enrolled and

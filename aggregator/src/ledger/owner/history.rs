@@ -7,6 +7,7 @@ use metrics::counter;
 use uptime_proto::{Epoch, Epochs, Round};
 
 use super::Owner;
+use super::keeping::last_over;
 use crate::ledger::evidence::{Fact, FactKey, MASS_LOSS_ROUNDS};
 use crate::ledger::rebuilt::{CHUNK_S, LeftOut};
 use crate::ledger::state::State;
@@ -33,7 +34,12 @@ impl<S: Store> Owner<S> {
         late: &BTreeSet<FactKey>,
         now_ms: i64,
     ) -> Result<(), StoreError> {
-        let target = self.last_over(now_ms);
+        let target = if state.epochs() == self.state.epochs() {
+            self.last_over(now_ms)
+        } else {
+            // What was closed early was so by other rules.
+            last_over(state.epochs(), now_ms)
+        };
         let mut left_out = LeftOut::default();
         let dirty =
             fold(&mut self.store, &mut state, late, target, u64::MAX, &mut left_out).await?;

@@ -74,10 +74,10 @@ impl<S: Store> Owner<S> {
 
     /// The state that any rebuild begins with.
     pub(super) async fn base(&mut self) -> Result<State, StoreError> {
-        let (epochs, retractions) = (self.state.epochs(), self.state.retractions());
+        let (epochs, retractions) = (self.epochs_wanted(), self.state.retractions());
         let mut left_out = LeftOut::default();
         let with_seed = self.options.with_seed;
-        let base = base(&mut self.store, epochs, retractions, with_seed, &mut left_out).await;
+        let base = base(&mut self.store, &epochs, retractions, with_seed, &mut left_out).await;
         left_out.report();
         base
     }

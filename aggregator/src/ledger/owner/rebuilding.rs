@@ -1,5 +1,5 @@
 //! Folding all facts again beside what comes in: after a retraction, or when a fact that counted in
-//! a closed round was outranked.
+//! a closed round was outranked, or rules were learnt after they had begun.
 //!
 //! Owns the hand-over: what came while the facts were read is led in afterwards, as after a start
 //! from a kept state. Until then the state before goes on to count what will count no more. Refuses
@@ -16,7 +16,7 @@ use uptime_proto::{Epochs, Round};
 
 use super::Owner;
 use super::history::{fold, judge, slack_s};
-use super::keeping::base;
+use super::keeping::{base, last_over};
 use crate::ledger::evidence::FactKey;
 use crate::ledger::rebuilt::LeftOut;
 use crate::ledger::retraction::Retraction;
@@ -93,6 +93,7 @@ pub(super) fn beside<S: Store>() -> (Beside<S>, impl Future<Output = ()>) {
 pub(super) struct Pending {
     /// Facts of closed rounds that came since it began.
     pub(super) late: BTreeSet<FactKey>,
+    epochs: Arc<Epochs>,
     retractions: Arc<Vec<Retraction>>,
     since: Instant,
     /// `None`: whoever drives the owner step by step folds and hands over.
@@ -168,18 +169,26 @@ impl<S: Store> Owner<S> {
     /// When no further connection to the store can be made.
     pub async fn begin_rebuild(&mut self, now_ms: i64) -> Result<Option<Rebuild<S>>, StoreError> {
         let Some(closed) = self.state.closed() else { return Ok(None) };
-        let target = if self.is_ahead(now_ms) { self.last_over(now_ms) } else { closed };
         let retractions = Arc::clone(self.state.retractions());
+        let epochs = self.epochs_wanted();
+        let same = epochs == *self.state.epochs();
+        let target = match (same, self.is_ahead(now_ms)) {
+            (true, false) => closed,
+            (true, true) => self.last_over(now_ms),
+            // By other rules no later round: what comes from now on is of rounds after it.
+            (false, false) => last_over(&epochs, closed.end_ms()),
+            (false, true) => last_over(&epochs, now_ms),
+        };
         let rebuild = Rebuild {
             store: self.store.reader().await?,
-            epochs: Arc::clone(self.state.epochs()),
+            epochs: Arc::clone(&epochs),
             retractions: Arc::clone(&retractions),
             with_seed: self.options.with_seed,
             target,
         };
         self.rebuild_wanted = false;
         let (late, since) = (BTreeSet::new(), Instant::now());
-        self.pending = Some(Pending { late, retractions, since, folded: None });
+        self.pending = Some(Pending { late, epochs, retractions, since, folded: None });
         Ok(Some(rebuild))
     }
 
@@ -188,7 +197,9 @@ impl<S: Store> Owner<S> {
         let Some(pending) = self.pending.take() else { return };
         let took = pending.since.elapsed();
         histogram!("uptime_ledger_rebuild_seconds").record(took);
-        if pending.retractions != *self.state.retractions() {
+        if pending.retractions != *self.state.retractions()
+            || pending.epochs != self.epochs_wanted()
+        {
             // Others hold by now: from the beginning.
             self.rebuild_wanted = true;
             return;
