@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::access::Tls;
 use crate::access::authority::{Authority, named_as_built_in};
-use crate::clock::{Timekeeper, now_unix_ms};
+use crate::clock::{Judged, Timekeeper, now_unix_ms};
 use crate::config::{Config, CsvDialect};
 use crate::ingest::{Connections, announcements, dispatch};
 use crate::ledger::{Ledger, LedgerOptions, Owner, note_deliveries};
@@ -332,7 +332,17 @@ pub async fn check(config: Config) -> anyhow::Result<String> {
         server.http_addr,
         server.csv.path.display()
     );
+    let rules = about_rules(&server.config, &server.ledger);
     let lines: Vec<String> =
-        [found].into_iter().chain(about_rules(&server.config, &server.ledger)).collect();
+        [found, about_clock(&server.ledger.clock().now())].into_iter().chain(rules).collect();
     Ok(lines.join("\n"))
+}
+
+/// How far the clock is trusted, for people.
+fn about_clock(clock: &Judged) -> String {
+    let state = clock.state.as_str();
+    if clock.is_sure() {
+        return format!("the clock of this host is {state}");
+    }
+    format!("the clock of this host is {state}: {}", clock.why)
 }

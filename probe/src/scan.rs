@@ -24,14 +24,14 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uptime_proto::{Epoch, NodeId, Reason, Round, Sample, v1};
 
-use crate::clock::{NoTime, moment};
+use crate::clock::{NoTime, Now, moment};
 use crate::orders::{Orders, Plan, State};
 use crate::spool::{AGE_MAX_S, Spool};
 use crate::yagna::relay::RelayWatch;
 use crate::yagna::{Offer, Yagna};
 pub use clocks::Ages;
 pub use dormant::{Dormant, Silence};
-use grid::{Grid, look_ups_take_ms};
+use grid::{Begun, Grid, look_ups_take_ms};
 pub use lookup::{Aside, Findings, Fresh, Seen, SuspectPlan, first_look_ups, suspects};
 use memory::{Listing, Memory};
 use round::RoundScan;
@@ -171,12 +171,11 @@ impl Scanner {
     /// one never delays the next.
     pub async fn run(self, shutdown: CancellationToken) {
         let mut rounds: JoinSet<()> = JoinSet::new();
-        let mut last: Option<Round> = None;
+        let mut begun = Begun::default();
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => break,
-                due = self.next_round(last) => {
-                    last = Some(due.0);
+                due = self.next_round(&mut begun) => {
                     let scanner = self.clone();
                     rounds.spawn(async move {
                         let (round, plan) = due;
@@ -196,14 +195,14 @@ impl Scanner {
 
     /// Scans the round that is due now or next, and answers which it was.
     pub async fn once(&self) -> Round {
-        let (round, plan) = self.next_round(None).await;
+        let (round, plan) = self.next_round(&mut Begun::default()).await;
         self.round(round, &plan).await;
         self.sources().yagna.close().await;
         round
     }
 
     /// Waits for the start of the next round to scan, with the plan it is scanned by.
-    async fn next_round(&self, last: Option<Round>) -> (Round, Arc<Plan>) {
+    async fn next_round(&self, begun: &mut Begun) -> (Round, Arc<Plan>) {
         let mut awaited = false;
         let mut told = None;
         let steps = self.orders.clock().now().steps;
@@ -214,10 +213,7 @@ impl Scanner {
                 continue;
             };
             self.alive_ms.store(boot_ms(), Ordering::Relaxed);
-            let now = self.orders.clock().now();
-            if now.steps > steps {
-                self.clock_failed_s.store(STEPPED, Ordering::Relaxed);
-            }
+            let now = self.read_clock(steps);
             let now_ms = match now.time_ms() {
                 Ok(now_ms) => now_ms,
                 Err(why) => {
@@ -228,8 +224,10 @@ impl Scanner {
             };
             let current = plan.epochs.round_at_ms(now_ms);
             let next = plan.epochs.next(current);
-            // Rounds that lie beyond the next one were begun by a clock that was ahead.
-            let last = last.filter(|last| !now.is_confirmed || *last <= next);
+            if now.is_confirmed {
+                begun.forget_after(next);
+            }
+            let last = begun.last();
             // While it is not known which keys were made before, none can be made. Scanning goes on
             // all the same, so that it is known who is there when they can; what comes of it is
             // lost and noted as a gap.
@@ -249,13 +247,8 @@ impl Scanner {
                 tokio::time::sleep(SPOOL_AGAIN).await;
                 continue;
             };
-            if round > next && told != Some(Waits::ForLater) {
-                told = Some(Waits::ForLater);
-                tracing::warn!(
-                    round = round.start_s(),
-                    "no round is begun before this one, as parts of later rounds were made: was \
-                     this clock set back?"
-                );
+            if round > next {
+                waits_for_later(round, &mut told);
             }
             let unknown = state.connected && state.standing.is_none();
             if unknown && !awaited && now_ms > grid.on_time_until_ms(round) {
@@ -272,18 +265,24 @@ impl Scanner {
             // The clock or the plan may have changed meanwhile.
             let state = self.orders.now();
             let current = state.plan.as_ref().is_some_and(|there| **there == *plan);
-            let clock = self.orders.clock().now();
-            let begun = clock.time_ms().is_ok_and(|time_ms| {
-                (begins_ms - 5..=grid.begun_until_ms(round)).contains(&time_ms)
-            });
-            if clock.steps > steps {
-                self.clock_failed_s.store(STEPPED, Ordering::Relaxed);
-            }
-            if current && begun {
-                self.report_missed(last, round, &plan);
+            let may_begin = begins_ms - 5..=grid.begun_until_ms(round);
+            let time_ms = self.read_clock(steps).time_ms();
+            if current && time_ms.is_ok_and(|time_ms| may_begin.contains(&time_ms)) {
+                let in_vain = begun.in_vain_for(now.moment.boot);
+                self.report_missed(last, in_vain, round, &plan);
+                begun.add(round, now.moment.boot);
                 return (round, plan);
             }
         }
+    }
+
+    /// Reads the clock, and notes if it was set since it had been so often.
+    fn read_clock(&self, steps: u64) -> Now {
+        let now = self.orders.clock().now();
+        if now.steps > steps {
+            self.clock_failed_s.store(STEPPED, Ordering::Relaxed);
+        }
+        now
     }
 
     /// No round is begun, and why.
@@ -314,8 +313,14 @@ impl Scanner {
     }
 
     /// Reports the rounds between the last one that was scanned, by this run or an earlier one, and
-    /// this.
-    fn report_missed(&self, last: Option<Round>, next: Round, plan: &Plan) {
+    /// this; or those that went by while rounds were begun in vain, by a clock that was ahead.
+    fn report_missed(
+        &self,
+        last: Option<Round>,
+        in_vain: Option<Duration>,
+        next: Round,
+        plan: &Plan,
+    ) {
         let next_s = next.start_s();
         // A start that has to wait for the clock for less than a round has missed none for it.
         let failed_s = self.clock_failed_s.swap(0, Ordering::Relaxed);
@@ -323,6 +328,10 @@ impl Scanner {
         let reason = if failed_s > patience_s { Reason::Clock } else { Reason::Missed };
         if let Some(last) = last {
             self.report_missed_between(last.end_s(), next_s, reason, plan);
+        } else if let Some(in_vain) = in_vain {
+            let first_ms = next.start_ms() - i64::try_from(in_vain.as_millis()).unwrap_or(0);
+            let first_s = plan.epochs.round_at_ms(first_ms).start_s();
+            self.report_missed_between(first_s, next_s, Reason::Clock, plan);
         } else {
             self.owed_until_s.store(next_s, Ordering::Relaxed);
         }
@@ -447,6 +456,17 @@ enum Waits {
     ForTime,
     /// For rounds whose keys were not made yet.
     ForLater,
+}
+
+/// Says once that no round is begun for long.
+fn waits_for_later(round: Round, told: &mut Option<Waits>) {
+    if told.replace(Waits::ForLater) != Some(Waits::ForLater) {
+        tracing::warn!(
+            round = round.start_s(),
+            "no round is begun before this one, as parts of later rounds were made: was this clock \
+             set back?"
+        );
+    }
 }
 
 /// The boot clock, milliseconds.

@@ -398,6 +398,8 @@ impl Uplink {
                     beat_at = Instant::now() + self.orders.clock().beat_after();
                 }
                 () = until(self.put_off_until), if in_flight.len() == 0 => {}
+                // The clocks are to be compared anew.
+                () = self.orders.clock().was_set() => beat_at = Instant::now(),
                 () = tokio::time::sleep_until(heard + SILENCE_MAX) => {
                     return UplinkError::Ended(format!("nothing was heard for {SILENCE_MAX:?}"));
                 }

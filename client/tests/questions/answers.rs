@@ -174,6 +174,20 @@ fn round() -> v1::Round {
     }
 }
 
+fn summary() -> v1::GetSummaryResponse {
+    v1::GetSummaryResponse {
+        nodes: 1_352,
+        online: 1_340,
+        retired: 12,
+        unconfirmed: 3,
+        coverage_percent: Some(99.95),
+        probes_connected: 3,
+        probes_eligible: 2,
+        clock_state: v1::ClockState::Sure as i32,
+        ..v1::GetSummaryResponse::default()
+    }
+}
+
 pub(crate) fn script() -> Script {
     Script {
         node: Box::new(|_, request| {
@@ -219,20 +233,7 @@ pub(crate) fn script() -> Script {
             0 | ROUND_S => Ok(explanation()),
             other => Ok(v1::ExplainResponse { round_unix_s: other, ..explanation() }),
         }),
-        summary: Box::new(|_, _| {
-            Ok(v1::GetSummaryResponse {
-                nodes: 1_352,
-                online: 1_340,
-                retired: 12,
-                unconfirmed: 3,
-                coverage_percent: Some(99.95),
-                probes_connected: 3,
-                probes_eligible: 2,
-                freshness: None,
-                clock_state: v1::ClockState::Sure as i32,
-                clock_detail: String::new(),
-            })
-        }),
+        summary: Box::new(|_, _| Ok(summary())),
         rounds: Box::new(|_, _| {
             let rounds = vec![round()];
             Ok(v1::ListRoundsResponse { rounds, ..v1::ListRoundsResponse::default() })

@@ -26,6 +26,8 @@ const SETTLED_AFTER: Duration = Duration::from_secs(60);
 pub enum NoTime {
     /// The aggregator is sure of its clock, which is so many milliseconds ahead of this one.
     Contradicts(i64),
+    /// This clock was set, and was not compared with the aggregator's since.
+    WasSet,
     /// The kernel says that this clock is not synchronised, and no aggregator tells the time.
     Neither,
 }
@@ -42,6 +44,9 @@ impl std::fmt::Display for NoTime {
                     offset_ms.unsigned_abs()
                 )
             }
+            Self::WasSet => out.write_str(
+                "this host's clock was set, and was not compared with the aggregator's since",
+            ),
             Self::Neither => out.write_str(
                 "the kernel says that this host's clock is not synchronised, and no aggregator \
                  with a trusted clock has told the time: run an NTP client on this host",
@@ -68,6 +73,8 @@ pub(super) struct Rule {
     carried: Option<Moment>,
     /// How often this clock was set.
     steps: u64,
+    /// It was set, and the aggregator that is sure of its clock has not confirmed the new time.
+    unsettled: bool,
 }
 
 impl Rule {
@@ -79,13 +86,22 @@ impl Rule {
             if let Some(aggregator) = &mut self.aggregator {
                 // What was compared is of the clock before.
                 (aggregator.comparison, aggregator.since) = (Comparison::default(), now.boot);
+                self.unsettled = true;
             }
         }
         if kernel != KernelClock::Unsynchronised {
-            return match &self.aggregator {
-                Some(it) if it.is_sure() && it.comparison.contradicts() => {
-                    Err(NoTime::Contradicts(it.comparison.best().map_or(0, |best| best.offset_ms)))
+            let Some(aggregator) = self.aggregator.as_ref().filter(|it| it.is_sure()) else {
+                self.unsettled = false;
+                return Ok(0);
+            };
+            let comparison = &aggregator.comparison;
+            // Each time it is set this clock has to be confirmed before a round goes by it.
+            self.unsettled &= comparison.best().is_none() || comparison.is_apart();
+            return match comparison.best() {
+                Some(best) if comparison.contradicts() || self.unsettled => {
+                    Err(NoTime::Contradicts(best.offset_ms))
                 }
+                None if self.unsettled => Err(NoTime::WasSet),
                 _ => Ok(0),
             };
         }

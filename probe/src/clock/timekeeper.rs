@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use metrics::gauge;
+use tokio::sync::Notify;
 use uptime_proto::clock::{Exchange, KernelClock, Measure, Moment};
 use uptime_proto::v1::{self, ClockState};
 
@@ -16,7 +17,10 @@ use super::{kernel_clock, moment};
 
 /// A cheap handle to this host's clock.
 #[derive(Debug, Clone, Default)]
-pub struct Timekeeper(Arc<Mutex<Inner>>);
+pub struct Timekeeper {
+    inner: Arc<Mutex<Inner>>,
+    was_set: Arc<Notify>,
+}
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -56,7 +60,8 @@ impl Timekeeper {
     /// The clock of this host. `said` is taken for the kernel's word on it, if something is said.
     #[must_use]
     pub fn new(said: Option<KernelClock>) -> Self {
-        Self(Arc::new(Mutex::new(Inner { said, ..Inner::default() })))
+        let inner = Arc::new(Mutex::new(Inner { said, ..Inner::default() }));
+        Self { inner, was_set: Arc::default() }
     }
 
     /// A clock that is taken to be synchronised.
@@ -67,13 +72,22 @@ impl Timekeeper {
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
         // A leaf: nothing is awaited while it is held, and each change to it is whole.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reads the clocks.
     #[must_use]
     pub fn now(&self) -> Now {
-        self.inner().now()
+        let (now, was_set) = self.inner().now();
+        if was_set {
+            self.was_set.notify_one();
+        }
+        now
+    }
+
+    /// Waits until this host's clock was set since the last wait, as far as it was read.
+    pub(crate) async fn was_set(&self) {
+        self.was_set.notified().await;
     }
 
     /// What the kernel says of this host's clock, or what is taken for that.
@@ -91,7 +105,7 @@ impl Timekeeper {
     /// A stream began: when Hello was sent, and what Welcome said.
     pub(crate) fn connected(&self, greeting: Exchange, state: ClockState) {
         let mut inner = self.inner();
-        let now = inner.now().moment;
+        let now = inner.now().0.moment;
         (inner.asked_ms, inner.theirs) = (None, None);
         inner.rule.connected(state, greeting, now);
         inner.tell_offset();
@@ -105,7 +119,7 @@ impl Timekeeper {
     /// A heartbeat to send.
     pub(crate) fn beat(&self) -> v1::Heartbeat {
         let mut inner = self.inner();
-        let sent_ms = inner.now().moment.wall_ms;
+        let sent_ms = inner.now().0.moment.wall_ms;
         inner.asked_ms = Some(sent_ms);
         let (echoed_unix_ms, received_unix_ms) = inner.theirs.unwrap_or_default();
         v1::Heartbeat {
@@ -120,7 +134,10 @@ impl Timekeeper {
     /// An answer to a heartbeat.
     pub(crate) fn heard(&self, theirs: &v1::Heartbeat) {
         let mut inner = self.inner();
-        let now = inner.now().moment;
+        let (Now { moment: now, .. }, was_set) = inner.now();
+        if was_set {
+            self.was_set.notify_one();
+        }
         inner.theirs = Some((theirs.sent_unix_ms, now.wall_ms));
         let asked_ms = inner.asked_ms.take();
         // 0.1 only tells when it answered.
@@ -160,18 +177,21 @@ impl Inner {
         self.said.unwrap_or_else(kernel_clock)
     }
 
-    fn now(&mut self) -> Now {
+    /// A reading, and whether it found that the clock was set.
+    fn now(&mut self) -> (Now, bool) {
         let (moment, kernel) = (moment(), self.kernel());
         let steps_before = self.rule.steps();
         let offset_ms = self.rule.read(moment, kernel);
         let steps = self.rule.steps();
-        if steps > steps_before {
+        let was_set = steps > steps_before;
+        if was_set {
             tracing::warn!("this host's clock was set");
             // Their stamps are of the clock before.
             (self.asked_ms, self.theirs) = (None, None);
         }
         gauge!("uptime_clock_usable").set(if offset_ms.is_ok() { 1.0 } else { 0.0 });
-        Now { moment, offset_ms, steps, is_confirmed: self.rule.is_confirmed() }
+        let is_confirmed = self.rule.is_confirmed();
+        (Now { moment, offset_ms, steps, is_confirmed }, was_set)
     }
 
     #[expect(clippy::cast_precision_loss, reason = "a gauge of milliseconds")]

@@ -4,6 +4,8 @@
 //! no round is begun twice. Refuses to read a clock or a list: the time, and how long the look-ups
 //! will take, are passed in.
 
+use std::time::Duration;
+
 use uptime_proto::{Epochs, Round, v1};
 
 /// The fixed jitter of a probe is below this share of the period, and below two seconds.
@@ -11,6 +13,8 @@ const JITTER_SHARE: i64 = 20;
 const JITTER_MS_MAX: i64 = 2_000;
 /// A round further ahead than so many is not looked for: something is wrong that time may mend.
 const AHEAD_MAX: usize = 10_000;
+/// Rows of rounds that are remembered; a clock is not set more often before it is right.
+const ROWS_MAX: usize = 8;
 
 /// So long before suspects are named the last first look-up is put, so that what came of it is
 /// known to the aggregator by then.
@@ -62,12 +66,12 @@ pub(super) struct Grid<'a> {
 }
 
 impl Grid<'_> {
-    /// When this probe begins a round, unix milliseconds of aggregator time.
+    /// When this probe begins a round, unix milliseconds.
     pub(super) fn begins_ms(&self, round: Round) -> i64 {
         round.start_ms() + jitter_ms_max(round) * i64::from(self.jitter_permille) / 1000
     }
 
-    /// The last moment at which this probe may begin a round, unix milliseconds of aggregator time.
+    /// The last moment at which this probe may begin a round, unix milliseconds.
     /// It may join a round as long as it can list the market and then put all first look-ups before
     /// the suspects are named. A round that it begins when it should is never too late, however
     /// long its look-ups take.
@@ -99,6 +103,42 @@ impl Grid<'_> {
         rounds
             .take(AHEAD_MAX)
             .find(|round| last.is_none_or(|last| *round > last) && may_make(*round))
+    }
+}
+
+/// The rounds that were begun: the last of each unbroken row of them, as a clock that was ahead
+/// leaves rows that count no more.
+#[derive(Debug, Default)]
+pub(super) struct Begun {
+    rows: Vec<Round>,
+    /// When the first of all was begun, by the boot clock.
+    since: Option<Duration>,
+}
+
+impl Begun {
+    /// A round is begun, at this moment of the boot clock.
+    pub(super) fn add(&mut self, round: Round, boot: Duration) {
+        self.since.get_or_insert(boot);
+        self.rows.pop_if(|last| last.end_s() == round.start_s());
+        self.rows.push(round);
+        if self.rows.len() > ROWS_MAX {
+            self.rows.remove(0);
+        }
+    }
+
+    /// The one that was begun last.
+    pub(super) fn last(&self) -> Option<Round> {
+        self.rows.last().copied()
+    }
+
+    /// For how long rounds were begun none of which counts; `None`: some do, or none was begun.
+    pub(super) fn in_vain_for(&self, boot: Duration) -> Option<Duration> {
+        self.since.filter(|_| self.rows.is_empty()).map(|since| boot.saturating_sub(since))
+    }
+
+    /// No round after this one can have begun: those that were are of a clock that was ahead.
+    pub(super) fn forget_after(&mut self, round: Round) {
+        while self.rows.pop_if(|last| *last > round).is_some() {}
     }
 }
 
@@ -145,6 +185,26 @@ mod tests {
         assert_eq!(begins(3_334, 200, 0), 24_500 - 700 - 18_337);
         assert_eq!(begins(3_334, 400, 5_000), 24_500 - 700 - 9_168 - 5_000);
         assert_eq!(begins(100_000, 400, 0), 0, "too many for a round: from its start");
+    }
+
+    #[test]
+    fn what_a_clock_began_ahead_of_its_time_is_forgotten() {
+        let period = Period::new(30).unwrap();
+        let round = |slot: u64| Round::new(1_800_000_000 + slot * 30, period).unwrap();
+        let mut begun = Begun::default();
+        assert_eq!(begun.last(), None);
+        let at = Duration::from_secs;
+        (0..10).for_each(|slot| begun.add(round(slot), at(100 + slot)));
+        (130..140).for_each(|slot| begun.add(round(slot), at(slot)));
+        assert_eq!((begun.last(), begun.rows.len()), (Some(round(139)), 2));
+        begun.forget_after(round(14));
+        assert_eq!(begun.last(), Some(round(9)));
+        begun.forget_after(round(9));
+        assert_eq!((begun.last(), begun.in_vain_for(at(500))), (Some(round(9)), None));
+        begun.forget_after(Round::new(0, period).unwrap());
+        assert_eq!((begun.last(), begun.in_vain_for(at(500))), (None, Some(at(400))));
+        (0..100).for_each(|slot| begun.add(round(slot * 2), at(600)));
+        assert_eq!(begun.rows.len(), ROWS_MAX);
     }
 
     #[test]

@@ -144,11 +144,19 @@ fn after_a_step_the_clocks_are_compared_anew_and_soon() {
     let boot = host.moment().boot;
     assert_eq!(host.rule.compare_after(boot), COMPARE_EVERY);
     host.wall_ms -= 30_000;
-    assert_eq!(host.read(), Ok(0));
+    assert_eq!(host.read(), Err(NoTime::WasSet), "no round goes by it unconfirmed");
     assert_eq!(host.rule.measure(), None);
     assert_eq!(host.rule.compare_after(boot), COMPARE_SOON);
+    assert_eq!(host.compare(10, Sure, 30_000), Err(NoTime::Contradicts(30_000)), "at once");
     assert_eq!(host.compare(30, Sure, 30_000), Err(NoTime::Contradicts(30_000)));
-    // Set right again: a minute and a half later rounds go on.
+    // Set right again: rounds go on as soon as the clocks were compared.
     host.wall_ms += 30_000;
+    assert_eq!(host.read(), Err(NoTime::WasSet));
     assert_eq!(host.compare(10, Sure, 0), Ok(0));
+    // Nobody who is sure says otherwise.
+    host.wall_ms += HOUR_MS;
+    assert_eq!(host.compare(10, Doubtful, -HOUR_MS), Ok(0));
+    host.rule.disconnected();
+    host.wall_ms += HOUR_MS;
+    assert_eq!(host.read(), Ok(0));
 }
