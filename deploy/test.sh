@@ -26,7 +26,7 @@ Installs what the tests need and runs them all, in order, up to the first that f
 usage: sh deploy/test.sh [--quick | --long]
 
   (nothing)  formatting, clippy, documentation, tests (nextest's profile `ci` when CI is set),
-             doctests, licences and sources of dependencies where cargo-deny is installed, the
+             wrong clocks (the profile `clocks`), doctests, licences and sources of dependencies where cargo-deny is installed, the
              systemd units, and the quickstart's demonstration
   --quick    formatting, clippy and nextest's profile `quick` only
   --long     everything; also cargo-deny, with advisories where their database can be reached; the
@@ -36,7 +36,7 @@ usage: sh deploy/test.sh [--quick | --long]
   --help     this text
 
 On Debian and Ubuntu it installs what is missing: curl, ca-certificates, gcc, systemd (for
-systemd-analyze) and python3-venv by apt-get (as root or with sudo), Rust by rustup's own
+systemd-analyze), faketime (for wrong clocks) and python3-venv by apt-get (as root or with sudo), Rust by rustup's own
 installer, cargo-nextest by cargo, and a Python environment in target/python. On Debian, and not
 with --quick, also chromium: the pages are shown to it. Without one those tests are left out and
 say so; where CI is set they fail.
@@ -126,6 +126,7 @@ install_packages() {
     further=
     [ "$mode" = quick ] || have chromium || ! is_debian || further="$further chromium"
     have systemd-analyze || further="$further systemd"
+    [ "$mode" = quick ] || have faketime || further="$further faketime"
     python3 -c 'import ensurepip, venv' 2>/dev/null || further="$further python3 python3-venv"
     # Meant to be split: a list of words.
     # shellcheck disable=SC2086
@@ -174,6 +175,11 @@ tests() {
     NEXTEST_TEST_THREADS=${NEXTEST_TEST_THREADS:-$((2 * $(nproc)))}
     export NEXTEST_TEST_THREADS
     cargo nextest run --workspace --locked --profile "$profile"
+}
+
+# They wait for minutes and compute little: all at once, more than there are processors.
+clocks() {
+    cargo nextest run --workspace --locked --profile clocks
 }
 
 # nextest does not run these. The output is held back where there are none: "0 passed" would read
@@ -257,6 +263,7 @@ if [ "$mode" != quick ]; then
 fi
 step tests tests
 if [ "$mode" != quick ]; then
+    step clocks clocks
     step doctests doctests
     if [ -f "$root/deny.toml" ] && cargo deny --version >/dev/null 2>&1; then
         step dependencies dependencies

@@ -27,7 +27,7 @@ if grep 'uptime-' "$copies/said.txt" >&2; then
 elif [ "$status" -ne 0 ]; then
     cat "$copies/said.txt" >&2
 fi
-# Exposure in tenths, 0 best, 100 worst: what a unit lets its program do. They have 14.
+# Exposure in tenths, 0 best, 100 worst: what a unit lets its program do. They have 17.
 if [ "$status" -eq 0 ]; then
     for unit in "$copies"/*.service; do
         systemd-analyze security --offline=true --threshold=20 --no-pager "$unit" \

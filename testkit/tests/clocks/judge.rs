@@ -1,0 +1,88 @@
+//! Whether anything is missing after a clock was wrong.
+
+use std::collections::BTreeSet;
+
+use uptime_aggregator::store::{Gap, SqliteStore, Store};
+use uptime_proto::{Epochs, Reason, Round};
+use uptime_testkit::oracle::{self, OracleFact};
+
+use super::PERIOD_S;
+use super::stage::{Kernel, Stage, Who};
+use super::stored::stored;
+
+/// The CSV may be of a round some rounds before or after the stop.
+const ROUNDS_AROUND: u64 = 10;
+/// Right time begins so long after the start, for a probe that starts while the first round goes on.
+const FIRST_ROUNDS_S: u64 = 2 * PERIOD_S;
+
+pub(crate) async fn judge(stage: &Stage) {
+    let data = stage.directory.path().join("data");
+    let (facts, epochs) = stored(&data).await;
+    let mut store = SqliteStore::open(&data).await.unwrap();
+    let gaps = store.gaps(0, u64::from(u32::MAX)).await.unwrap();
+    published_is_what_the_oracle_says(stage, &facts, &epochs);
+    for place in 0..stage.probes.len() {
+        each_round_is_handed_in_or_told_as_a_gap(stage, place, &facts, &gaps);
+    }
+    // A probe that believes a wrong clock makes parts of rounds to come for a while; nothing in
+    // them is true.
+    if !(stage.case.who == Who::Probe && stage.case.kernel == Kernel::Synchronised) {
+        assert!(stage.refused < 0.5, "{} parts were refused or conflict", stage.refused);
+    }
+}
+
+/// The CSV is a function of the stored facts and the last closed round, which is over.
+fn published_is_what_the_oracle_says(stage: &Stage, facts: &[OracleFact], epochs: &Epochs) {
+    let csv = stage.directory.path().join("data/nodes_status.csv");
+    let csv = std::fs::read_to_string(csv).unwrap();
+    let rounds = rounds(
+        stage.stopped_s - ROUNDS_AROUND * PERIOD_S,
+        stage.stopped_s + ROUNDS_AROUND * PERIOD_S,
+    );
+    let is_of = |start_s: &u64| {
+        let round = epochs.round_at_ms(i64::try_from(start_s * 1_000).unwrap());
+        oracle::csv(facts, epochs, Some(round)) == csv
+    };
+    assert!(rounds.iter().any(is_of), "the CSV is none that the oracle makes of the facts:\n{csv}");
+    let nodes = csv.lines().count() - 1;
+    assert!(csv.matches(",True,").count() == nodes && nodes > 0, "all of them live:\n{csv}");
+}
+
+fn rounds(from_s: u64, to_s: u64) -> Vec<u64> {
+    let period = uptime_proto::Period::new(u32::try_from(PERIOD_S).unwrap()).unwrap();
+    let first = Round::new(from_s.next_multiple_of(PERIOD_S), period).unwrap();
+    (first.start_s()..to_s).step_by(usize::try_from(PERIOD_S).unwrap()).collect()
+}
+
+/// From the first round that a probe handed in, or told of, by right time. Where only the aggregator's clock is
+/// wrong a probe has no gaps.
+fn each_round_is_handed_in_or_told_as_a_gap(
+    stage: &Stage,
+    place: usize,
+    facts: &[OracleFact],
+    gaps: &[Gap],
+) {
+    let number = u32::try_from(place).unwrap() + 1;
+    let begun_s = stage.right_s - 300;
+    let there: BTreeSet<u64> = facts
+        .iter()
+        .filter(|fact| fact.probe == number)
+        .map(|fact| fact.part.key.round.start_s())
+        .filter(|start_s| (begun_s..stage.stopped_s).contains(start_s))
+        .collect();
+    let gaps: Vec<&Gap> = gaps.iter().filter(|gap| gap.probe == number).collect();
+    let handed_in_s = *there.first().expect("it handed in something");
+    let first_s = handed_in_s.min(stage.right_s) + FIRST_ROUNDS_S;
+    let told = |start_s: &u64| gaps.iter().any(|gap| (gap.from_s..gap.to_s).contains(start_s));
+    // The last rounds may have been going on at the stop.
+    let last_s = stage.stopped_s - 2 * PERIOD_S;
+    let missing: Vec<u64> = rounds(first_s, last_s)
+        .into_iter()
+        .filter(|start_s| !there.contains(start_s) && !told(start_s))
+        .collect();
+    assert!(missing.is_empty(), "probe-{place}: {missing:?} of {first_s}–{last_s}; gaps: {gaps:?}");
+    let was_wrong = stage.case.who == Who::All || stage.case.who == Who::Probe && place == 0;
+    let of_clock = gaps.iter().filter(|gap| gap.reason == Reason::Clock).count();
+    assert!(was_wrong || of_clock == 0, "probe-{place} blames its clock: {gaps:?}");
+    assert!(there.len() > 3, "probe-{place} handed in {there:?}");
+}
