@@ -1,13 +1,16 @@
 //! Files that earlier versions of the embedded store wrote, and one that this version does.
 //!
-//! Owns the golden files `version-N.sqlite3.zst`: each is opened as whoever upgrades opens it, and
-//! must say all that was put into it. With `UPDATE_GOLDEN` set the one of this version is made
+//! Owns the golden files: `version-N.sqlite3.zst` by version of the schema, and what a release
+//! wrote under its own name. Each is opened as whoever upgrades opens it, and must say all that was
+//! put into it. With `UPDATE_GOLDEN` set the one of this version is made
 //! anew; those of earlier versions were made by the programs that wrote them and are never changed.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use uptime_aggregator::ledger::evidence::Fact;
+use uptime_aggregator::ledger::rebuilt::rebuild;
+use uptime_aggregator::publish::write_csv;
 use uptime_aggregator::store::{
     Batch, By, Details, Gap, IdentityStore, Kept, NewCredential, NewIdentity, NodeSample, Opening,
     OpeningRow, Retraction, Role, STORE_FILE_NAME, SqliteStore, Store, StoreError,
@@ -224,4 +227,29 @@ async fn what_any_version_wrote_is_all_there() {
             store.close().await.unwrap();
         }
     }
+}
+
+/// When the programs of 0.1.0 that wrote it were stopped: 2026-11-30T22:51:47Z.
+const STOPPED_MS: i64 = 1_796_079_107_000;
+
+/// `v0.1.0.sqlite3.zst` and `v0.1.0.csv` are what the programs of that release wrote in eight
+/// rounds of ten seconds: two probes, thirty providers in two subnets, one of them dead.
+#[tokio::test]
+async fn a_store_of_0_1_0_is_taken_over_and_says_the_same() {
+    let file = |name: &str| {
+        let path = format!("tests/store/golden/v0.1.0.{name}");
+        std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+    };
+    let place = tempfile::tempdir().unwrap();
+    let stored = zstd::bulk::decompress(&file("sqlite3.zst"), 1 << 24).unwrap();
+    std::fs::write(place.path().join(STORE_FILE_NAME), stored).unwrap();
+    assert_eq!(SqliteStore::found_version(place.path()).await.unwrap(), 5);
+    let mut store = SqliteStore::open(place.path()).await.unwrap();
+    assert_eq!(store.check(&mut |_| {}).await.unwrap().faults, Vec::<String>::new());
+    store.hold().await.unwrap();
+    let rebuilt = rebuild(&mut store, STOPPED_MS, false).await.unwrap().unwrap();
+    assert_eq!(rebuilt.left_out.count, 0, "{:?}", rebuilt.left_out.listed);
+    let mut csv = Vec::new();
+    write_csv(&rebuilt.snapshot, &mut csv).unwrap();
+    assert_eq!(String::from_utf8(csv).unwrap(), String::from_utf8(file("csv")).unwrap());
 }
