@@ -17,8 +17,8 @@ use crate::clock::now_unix_ms;
 use crate::scan::Enabled;
 use crate::uplink::{Tls, Token};
 use crate::yagna::{
-    AppKey, CommandOptions, Limits, MarketForm, Relay, RelayLimits, RelayOptions, Yagna,
-    YagnaConfigError, YagnaOptions, valid_subnet, valid_url,
+    AppKey, CommandOptions, Limits, Relay, RelayLimits, RelayOptions, Yagna, YagnaConfigError,
+    YagnaOptions, valid_subnet, valid_url,
 };
 
 /// Scans the Golem network through one yagna daemon, once per round, and streams what it saw to
@@ -251,8 +251,6 @@ setting_args! {
     key_file = "key-file", "UPTIME_KEY_FILE", "FILE";
     /// The yagna program, asked only where the daemon's REST API has no bridge to the net
     yagna_command = "yagna-command", "UPTIME_YAGNA_COMMAND", "PATH";
-    /// How offers are fetched: poll or stream [default: poll]
-    market_form = "market-form", "UPTIME_MARKET_FORM", "FORM";
     /// A relay's HTTP listing, to be asked too [default: none]
     relay_url = "relay-url", "UPTIME_RELAY_URL", "URL";
     /// Pages of the relay's listing a second [default: 100]
@@ -485,11 +483,6 @@ fn read_limits(settings: &mut Settings) -> Limits {
         answer_timeout,
         market_timeout,
         answer_bytes_max: bytes as usize,
-        market_form: settings.checked("market-form", MarketForm::Poll, |text| match text {
-            "poll" => Ok(MarketForm::Poll),
-            "stream" => Ok(MarketForm::Stream),
-            _ => Err("poll or stream is wanted".to_owned()),
-        }),
         finds_per_s_max: settings.number32(
             "lookups-per-s-max",
             defaults.finds_per_s_max,

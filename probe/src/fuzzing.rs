@@ -26,7 +26,6 @@ pub const TARGETS: &[Target] = &[
     ("demands", yagna::demands),
     ("events", yagna::events),
     ("identity", yagna::identity),
-    ("market_stream", yagna::market_stream),
     ("net_find", yagna::net_find),
     ("offers_events", yagna::offers_events),
     ("offers_scan", yagna::offers_scan),

@@ -33,7 +33,6 @@ mod places;
 mod recordings;
 pub mod relay;
 mod sse;
-mod stream;
 mod time_text;
 
 use std::fmt;
@@ -45,7 +44,7 @@ use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
 use uptime_proto::Reason;
 
 pub use command::CommandOptions;
-pub use market::{MarketForm, Offer, valid_subnet};
+pub use market::{Offer, valid_subnet};
 pub use net::Found;
 pub use peer::{PeerAnswer, PeerQuestions};
 pub use ping::RoundTrip;
@@ -115,9 +114,6 @@ pub struct Limits {
     pub offers_max: usize,
     /// Offers in one page, 1 to 100: the daemon refuses more for demands.
     pub page_offers_max: u32,
-    /// How the offers of a scan are fetched: by polls, of which most is known. A stream is one
-    /// request where polls are one per page.
-    pub market_form: MarketForm,
     /// `FindNode` questions under way at once: 50. Half of what was measured to be no burden.
     pub find_in_flight_max: usize,
     /// `FindNode` questions begun per second: 400. The load falls on the public relay; 10,000
@@ -145,7 +141,6 @@ impl Default for Limits {
             market_timeout: Duration::from_secs(10),
             offers_max: 200_000,
             page_offers_max: 100,
-            market_form: MarketForm::Poll,
             find_in_flight_max: 50,
             finds_per_s_max: 400,
             direct_in_flight_max: 500,

@@ -35,7 +35,6 @@ const RECORDED: &[(&str, &[&str])] = &[
     ("bus_sessions", &["5e_gsb_net_sessions"]),
     ("demands", &["1i_demands_list"]),
     ("identity", &["01_version_get_noauth", "03_me_auth", "04_me_noauth"]),
-    ("market_stream", &["4a_scan_sse"]),
     ("offers_events", &["20_events_yapapi_scanner", "28_events_testnet1", "29_events_none"]),
     ("offers_scan", &["41_scan_collect", "42_scan_collect_again", "97e_nat_scan_direct"]),
     ("opened", &["11_demand_post_subnet_and", "31_delete_ok", "40_scan_begin"]),

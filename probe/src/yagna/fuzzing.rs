@@ -120,37 +120,6 @@ pub(crate) fn identity(body: &[u8]) {
     read(body, parse_version).iter().for_each(|version| fit(version, 64));
 }
 
-/// The stream of a scan, read into a listing as its pieces come.
-pub(crate) fn market_stream(bytes: &[u8]) {
-    let mut parser = SseParser::new(4_096);
-    let mut listing = Listing::new("public");
-    let mut items = 0;
-    'stream: for piece in bytes.chunks(64) {
-        let Ok(events) = parser.push(piece) else { break };
-        for SseEvent { event, data } in events {
-            match listing.take_event(OFFERS_MAX, &event, data.as_bytes()) {
-                Ok(count) => items += count,
-                Err(fault) => {
-                    fit(&fault.detail, 300);
-                    break 'stream;
-                }
-            }
-        }
-    }
-    assert!(items <= OFFERS_MAX);
-    // A listing is passed on while it comes, or at its end.
-    let passed_on: Vec<Offer> =
-        if bytes.len().is_multiple_of(2) { listing.drain().collect() } else { Vec::new() };
-    fit_offers(&passed_on, items);
-    match listing.finish() {
-        Ok(offers) => {
-            assert!(offers.is_sorted());
-            fit_offers(&offers, items - passed_on.len());
-        }
-        Err(fault) => fit(&fault.detail, 300),
-    }
-}
-
 /// What the command line left behind: its exit code (255: a signal ended it), the length of its
 /// standard output (u16, little-endian), that, and its standard error.
 pub(crate) fn net_find(bytes: &[u8]) {

@@ -78,7 +78,6 @@ pub(super) struct Streaming<'a> {
     route: Route,
     path: &'a str,
     response: Response,
-    bytes_max: usize,
 }
 
 impl<'a> Question<'a> {
@@ -192,13 +191,13 @@ impl Http {
         question: Question<'a>,
         limit: Duration,
     ) -> Result<Streaming<'a>, CouldNotLook> {
-        let (route, path, bytes_max) = (question.route, question.path, question.bytes_max);
+        let (route, path) = (question.route, question.path);
         let answer = tokio::time::timeout(limit, self.send(question)).await.unwrap_or_else(|_| {
             let detail = format!("no answer began within {limit:?}");
             Err(CouldNotLook::new(Reason::TimedOut, detail))
         });
         match answer {
-            Ok(response) => Ok(Streaming { http: self, route, path, response, bytes_max }),
+            Ok(response) => Ok(Streaming { http: self, route, path, response }),
             Err(fault) => Err(self.failed(path, fault)),
         }
     }
@@ -284,14 +283,6 @@ impl Streaming<'_> {
         self.response.status().as_u16()
     }
 
-    /// Whether the answer is of this media type, whatever parameters it has.
-    pub(super) fn is(&self, media_type: &str) -> bool {
-        let header = self.response.headers().get(CONTENT_TYPE);
-        let text = header.and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let said = text.split(';').next().unwrap_or_default().trim();
-        said.eq_ignore_ascii_case(media_type)
-    }
-
     /// Lets `read` see the next bytes, waiting for them until then at most; `None` when the time
     /// is over. The end of the answer is an error: whoever reads piece by piece expects none.
     pub(super) async fn next<T>(
@@ -308,13 +299,6 @@ impl Streaming<'_> {
             Err(fault) => fault,
         };
         Err(self.failed(fault))
-    }
-
-    /// The whole rest of the answer, within so long.
-    pub(super) async fn rest(&mut self, limit: Duration) -> Result<Vec<u8>, CouldNotLook> {
-        let body = tokio::time::timeout(limit, self.http.body(&mut self.response, self.bytes_max));
-        let body = body.await.unwrap_or_else(|_| Err(out_of_time(limit)));
-        body.map_err(|fault| self.failed(fault))
     }
 
     /// Takes note of the answer's body, or its beginning, where it was not understood.

@@ -1,9 +1,8 @@
 //! Listing the market of a subnet.
 //!
-//! Owns the ways to list (a scan, polled here or read as a stream in `stream.rs`; on daemons
-//! without the scan API a demand), when a listing is complete, and the deleting of demands that a
-//! crash left behind. An offer proves nothing about life: the daemon serves
-//! those of the dead for up to an hour.
+//! Owns the ways to list (a scan; on daemons without the scan API a demand), when a listing is
+//! complete, and the deleting of demands that a crash left behind. An offer proves nothing about
+//! life: the daemon serves those of the dead for up to an hour.
 
 use std::time::Duration;
 
@@ -72,16 +71,6 @@ pub fn valid_subnet(subnet: &str) -> Result<(), String> {
         Some(character) => Err(format!("has the character {character:?}")),
         None => Ok(()),
     }
-}
-
-/// In which form the offers of a scan are fetched. Daemons without the scan API are polled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum MarketForm {
-    /// Page by page.
-    #[default]
-    Poll,
-    /// As one stream of events. A daemon that answers otherwise is polled.
-    Stream,
 }
 
 /// A listing under way: what it gathers, and where that goes.
@@ -178,10 +167,7 @@ impl Yagna {
                 "timeout": lives.as_secs(),
             });
             if let Some(scan) = inner.openings.open(Collection::Scans, body).await? {
-                let streams = inner.limits.market_form == MarketForm::Stream;
-                if !streams || !self.read_stream(&scan, &mut gathering).await? {
-                    self.drain(&scan, Form::Scan, &mut gathering).await?;
-                }
+                self.drain(&scan, Form::Scan, &mut gathering).await?;
                 return gathering.finish();
             }
             inner.scan_api.found_absent(&inner.http);

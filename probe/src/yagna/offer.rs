@@ -19,9 +19,6 @@ const TEXT_BYTES_MAX: usize = 128;
 /// Payment networks taken from one offer; real ones have one or two.
 const NETWORKS_MAX: usize = 32;
 
-/// The name under which a stream brings offers.
-const OFFER_EVENT: &str = "offer";
-
 /// One offer on the market: what a node says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Offer {
@@ -114,28 +111,6 @@ impl Listing {
             self.take(read(form, item.get(), &self.subnet));
         }
         Ok(items.len())
-    }
-
-    /// Takes in one event of a stream; returns how many offers it brought, of any subnet. Events
-    /// of another name than `offer` bring none.
-    ///
-    /// # Errors
-    /// When its data is no JSON, which the daemon itself writes, or there are more than
-    /// `offers_max` events.
-    pub(super) fn take_event(
-        &mut self,
-        offers_max: usize,
-        name: &str,
-        data: &[u8],
-    ) -> Result<usize, CouldNotLook> {
-        self.expect(1, offers_max)?;
-        if name != OFFER_EVENT {
-            self.beside += 1;
-            return Ok(0);
-        }
-        let item: &RawValue = serde_json::from_slice(data).map_err(http::malformed)?;
-        self.take(read_offer(item.get(), &self.subnet));
-        Ok(1)
     }
 
     fn expect(&self, more: usize, offers_max: usize) -> Result<(), CouldNotLook> {

@@ -437,11 +437,6 @@ fn every_parser(status: u16, body: &[u8]) {
         let _ = told(listing.take_page(form, 10, status, body));
         let _ = told(listing.finish());
     }
-    for name in ["offer", "message"] {
-        let mut listing = Listing::new("public");
-        let _ = told(listing.take_event(10, name, body));
-        let _ = told(listing.finish());
-    }
 }
 
 #[test]

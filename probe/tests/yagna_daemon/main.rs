@@ -12,7 +12,6 @@ mod net;
 mod peer;
 mod ping;
 mod real;
-mod stream;
 mod suspects;
 
 use std::fmt::Debug;

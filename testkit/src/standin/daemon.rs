@@ -64,7 +64,6 @@ impl Daemon {
             key_refused: false,
             relay_refuses: false,
             has_scan_api: options.has_scan_api,
-            streams_offers: options.streams_offers,
             has_bridge: options.has_bridge,
         };
         let core = Arc::new(Core {
@@ -315,7 +314,6 @@ pub(crate) struct Memory {
     pub(crate) key_refused: bool,
     pub(crate) relay_refuses: bool,
     pub(crate) has_scan_api: bool,
-    pub(crate) streams_offers: bool,
     pub(crate) has_bridge: bool,
 }
 

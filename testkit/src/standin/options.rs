@@ -108,8 +108,6 @@ pub struct DaemonOptions {
     pub relay_session_age: Duration,
     /// Daemons before 0.15 have none: 404.
     pub has_scan_api: bool,
-    /// Whether the scan API streams to whoever accepts events; else it answers with a page.
-    pub streams_offers: bool,
     /// The REST bridge to its bus; without it everything under `/_gsb/` is 404. All daemons looked
     /// at have it.
     pub has_bridge: bool,
@@ -142,7 +140,6 @@ impl Default for DaemonOptions {
             view: View::Everything,
             relay_session_age: Duration::from_secs(3600),
             has_scan_api: true,
-            streams_offers: true,
             has_bridge: true,
             gossips: false,
             backtraces: false,

@@ -124,7 +124,7 @@ pub(crate) async fn events(core: &Arc<Core>, id: &str, request: &Request) -> Rep
             Err(_) => Reply::text(400, "Query deserialize error: invalid format"),
         };
     }
-    if request.wants_events() && core.lock().streams_offers {
+    if request.wants_events() {
         return stream_offers(Arc::clone(core), number);
     }
     match collect(core, number, count, Some(deadline)).await {

@@ -63,8 +63,7 @@ pub(crate) fn aggregator(directory: &Path) -> Program {
     )
 }
 
-/// `uptime-probe run` beside this daemon. One reads the market as a stream, one asks the relay
-/// itself.
+/// `uptime-probe run` beside this daemon. One asks the relay itself.
 pub(crate) fn probe(
     number: usize,
     directory: &Path,
@@ -84,10 +83,8 @@ pub(crate) fn probe(
         ("--log-format", "json"),
     ];
     settings.extend(SUBNETS.map(|subnet| ("--subnet-tag", subnet)));
-    match number {
-        1 => settings.push(("--market-form", "stream")),
-        2 => settings.extend([("--relay-url", relay), ("--relay-timeout-ms", "1000")]),
-        _ => {}
+    if number == 2 {
+        settings.extend([("--relay-url", relay), ("--relay-timeout-ms", "1000")]);
     }
     let secrets = vec![("YAGNA_APPKEY", APP_KEY.to_owned()), ("UPTIME_TOKEN", token.into())];
     let name = format!("probe-{number}");

@@ -245,11 +245,6 @@ async fn streams_of_offers_and_their_faults() {
     fault(FaultKind::Endless);
     let (media_type, body) = events(&client).await;
     assert!(media_type == "text/event-stream" && body.starts_with("    "), "{media_type}");
-    let options = DaemonOptions { streams_offers: false, ..quick() };
-    let (_older, client) = super::client::daemon(&world, options).await;
-    let (media_type, body) = events(&client).await;
-    assert_eq!(media_type, "application/json");
-    assert!(body.starts_with('[') && body.ends_with("](end)"), "{body}");
 }
 
 #[tokio::test]

@@ -2,7 +2,6 @@
 
 use super::super::market::parse_own;
 use super::super::offer::{Form, Listing, Offer};
-use super::super::sse::{SseEvent, SseParser};
 use super::super::{CouldNotLook, valid_subnet};
 use super::{KILLED, LIVING, recorded, told};
 
@@ -69,60 +68,6 @@ fn only_offers_of_the_subnet_asked_for() {
         ("public", "40_scan_begin", "could not look: market_error"),
     ] {
         assert_eq!(names(listing(Form::Events, subnet, &[page])), expected, "{page} {subnet}");
-    }
-}
-
-/// The stream as recorded, in pieces of so many bytes.
-fn stream_in_pieces(subnet: &str, length: usize) -> Result<Vec<Offer>, CouldNotLook> {
-    let mut listing = Listing::new(subnet);
-    let mut parser = SseParser::new(4_096);
-    for piece in recorded("4a_scan_sse").body.chunks(length) {
-        for SseEvent { event, data } in parser.push(piece).unwrap() {
-            assert_eq!(listing.take_event(1_000, &event, data.as_ref())?, 1);
-        }
-    }
-    listing.finish()
-}
-
-#[test]
-fn offers_of_a_stream() {
-    for length in [1, 7, 1_000, 1_000_000] {
-        for (subnet, expected) in [
-            ("public", r#"["lab-provider-1 vm", "lab-provider-2 vm"]"#),
-            ("testnet1", r#"["lab-provider-3 vm"]"#),
-            ("nobody", "[]"),
-        ] {
-            assert_eq!(names(stream_in_pieces(subnet, length)), expected, "{subnet} {length}");
-        }
-    }
-    let polled = listing(Form::Scan, "public", &["49_scan_all_no_constraints#2"]);
-    assert_eq!(stream_in_pieces("public", 100), polled, "the same as by polls");
-}
-
-#[test]
-fn events_that_are_no_offers() {
-    let take = |events: &[(&str, &str)]| {
-        let mut listing = Listing::new("public");
-        for (name, data) in events {
-            listing.take_event(3, name, data.as_bytes())?;
-        }
-        listing.finish()
-    };
-    let malformed = "could not look: malformed_answer";
-    let good = format!(
-        r#"{{"providerId":"{LIVING}","properties":{{"golem.node.debug.subnet":"public"}}}}"#
-    );
-    for (events, expected) in [
-        (vec![("offer", "{}"), ("offer", &good)], r#"[" "]"#), // JSON, and a stranger's
-        (vec![("offer", "{}")], malformed),
-        (vec![("offer", "{}}"), ("offer", &good)], malformed), // the daemon's own
-        (vec![("offer", "")], malformed),
-        (vec![("message", "hello"), ("offer", &good)], r#"[" "]"#),
-        (vec![("message", &good)], "[]"),
-        (vec![("message", ""); 4], "could not look: answer_too_large"),
-        (vec![("offer", good.as_str()); 4], "could not look: answer_too_large"),
-    ] {
-        assert_eq!(names(take(&events)), expected, "{events:?}");
     }
 }
 
