@@ -206,13 +206,9 @@ impl Ingest {
                     let (refusal, subnet) = (AccessRefusal::Subnet, &part.key.subnet);
                     self.options.auditor.refused(refusal, address, Some(name), subnet);
                 })?;
-                match check_time(&part, &self.ledger.epochs(), now.wall_ms) {
-                    Err(Untimely { refusal, by_the_clock: true }) if !now.is_sure() => {
-                        Err(NotTaken::Later(refusal))
-                    }
-                    Err(Untimely { refusal, .. }) => Err(NotTaken::Refused(refusal)),
-                    Ok(()) => Ok(part),
-                }
+                let timely = check_time(&part, &self.ledger.epochs(), now.wall_ms);
+                timely.map_err(|untimely| untimely.judged(now.may_refuse))?;
+                Ok(part)
             })
             .collect()
     }
@@ -275,6 +271,7 @@ fn check_subnet(part: &Part, probe: &ProbeRecord) -> Result<(), Refusal> {
 }
 
 /// Why a part is not taken.
+#[derive(Debug, PartialEq, Eq)]
 enum NotTaken {
     Refused(Refusal),
     /// It would be refused for its time, by a clock that is not sure.
@@ -321,6 +318,15 @@ struct Untimely {
 }
 
 impl Untimely {
+    /// What becomes of the part: only a clock that has been sure for some time refuses for good.
+    fn judged(self, may_refuse: bool) -> NotTaken {
+        if self.by_the_clock && !may_refuse {
+            NotTaken::Later(self.refusal)
+        } else {
+            NotTaken::Refused(self.refusal)
+        }
+    }
+
     fn by_the_clock(reason: RefusalReason, detail: String) -> Self {
         Self { refusal: Refusal::new(reason, detail), by_the_clock: true }
     }
@@ -544,9 +550,47 @@ impl v1::collector_server::Collector for Ingest {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
-    use uptime_proto::Period;
+    use uptime_proto::{Kind, Outcome, PartKey, Period, Sets};
 
     use super::*;
+
+    #[test]
+    fn only_a_clock_that_has_been_sure_refuses_for_good() {
+        let epochs = Epochs::new(vec![Epoch::with_defaults(Period::new(30).unwrap())]).unwrap();
+        let now_ms = 1_800_000_010_000;
+        let judged = |slots: i64, after_ms: i64, may_refuse| {
+            let round = epochs.round_at_ms(now_ms + slots * 30_000);
+            let key = PartKey { subnet: "public".to_owned(), round, number: 0 };
+            let part = Part {
+                key,
+                kind: Kind::Market,
+                outcome: Outcome::Looked,
+                observed_at_ms: round.start_ms() + after_ms,
+                relay_session_age_s: None,
+                sets: Sets::default(),
+            };
+            let untimely = check_time(&part, &epochs, now_ms).err()?;
+            Some(match untimely.judged(may_refuse) {
+                NotTaken::Refused(refusal) => (ReportStatus::Refused, refusal.reason),
+                NotTaken::Later(refusal) => (ReportStatus::Later, refusal.reason),
+            })
+        };
+        let (refused, later) = (ReportStatus::Refused, ReportStatus::Later);
+        let (future, old) = (RefusalReason::RoundInFuture, RefusalReason::RoundTooOld);
+        let outside = RefusalReason::ObservedOutsideRound;
+        for (slots, after_ms, for_good, for_now) in [
+            (0, 9_000, None, None),
+            (-100, 34_999, None, None),
+            (1, 0, Some((refused, future)), Some((later, future))),
+            (-200_000, 0, Some((refused, old)), Some((later, old))),
+            (0, 20_000, Some((refused, outside)), Some((later, outside))),
+            // No clock makes this right.
+            (-100, 35_000, Some((refused, outside)), Some((refused, outside))),
+        ] {
+            assert_eq!(judged(slots, after_ms, true), for_good, "{slots} {after_ms}");
+            assert_eq!(judged(slots, after_ms, false), for_now, "{slots} {after_ms}");
+        }
+    }
 
     #[test]
     fn everything_in_a_round_fits_before_it_closes() {

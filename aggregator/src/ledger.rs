@@ -48,7 +48,8 @@ use archive::Question;
 use explain::Explanation;
 use nodes::NodeNames;
 pub use owner::{
-    LedgerOptions, Owner, RETENTION_S_MIN, Rebuild, Refolded, kept_state_agrees, note_deliveries,
+    LedgerOptions, Owner, RETENTION_S_MIN, Rebuild, Refolded, TimeAtStart, kept_state_agrees,
+    note_deliveries,
 };
 use past::Past;
 use snapshot::Snapshot;

@@ -24,7 +24,7 @@ use crate::access::authority::{Authority, named_as_built_in};
 use crate::clock::{Judged, Timekeeper, now_unix_ms};
 use crate::config::{Config, CsvDialect};
 use crate::ingest::{Connections, announcements, dispatch};
-use crate::ledger::{Ledger, LedgerOptions, Owner, note_deliveries};
+use crate::ledger::{Ledger, LedgerOptions, Owner, TimeAtStart, note_deliveries};
 use crate::lock::DirectoryLock;
 use crate::publish::{PublishedCsv, SeedTerms};
 use crate::query::Query;
@@ -108,7 +108,8 @@ impl Server {
         note_deliveries(&mut store, &clock).await?;
         let judged = clock.now();
         let now_ms = judged.closing_ms.unwrap_or(judged.wall_ms);
-        let options = LedgerOptions { hold_at_start: judged.closing_ms.is_none(), ..options };
+        let time = judged.time_ms.map_or(TimeAtStart::Unknown, TimeAtStart::Later);
+        let options = LedgerOptions { time, ..options };
         let (mut owner, ledger) = Owner::open(store, options, now_ms).await?;
         owner.set_disagreement_policy(config.disagreement);
         for said in about_rules(&config, &ledger) {
@@ -344,5 +345,5 @@ fn about_clock(clock: &Judged) -> String {
     if clock.is_sure() {
         return format!("the clock of this host is {state}");
     }
-    format!("the clock of this host is {state}: {}", clock.why)
+    format!("the clock of this host is {state}, as far as no probe is asked: {}", clock.why)
 }

@@ -226,8 +226,8 @@ pub struct Gap {
 pub struct Delivery {
     /// The probe's number.
     pub probe: u32,
-    /// The end of its newest round, unix seconds.
-    pub round_end_s: u64,
+    /// When its newest part was observed, unix milliseconds.
+    pub observed_at_ms: i64,
     /// When its last prompt part was received, unix milliseconds.
     pub prompt_ms: Option<i64>,
 }

@@ -96,7 +96,8 @@ pub const AGE_MAX_S: u64 = 35 * 86_400;
 pub struct SpoolLimits {
     /// Bytes on disk; beyond them the oldest segments go.
     pub bytes_max: u64,
-    /// Segments of which every round is so many seconds older than the newest go.
+    /// Segments of which every round is so many seconds older than now go, once a clock that is
+    /// confirmed says which round it is.
     pub age_max_s: u64,
 }
 
@@ -361,15 +362,16 @@ impl Spool {
         self.lock().high_water_s
     }
 
-    /// Tells the spool which round it is, and which one follows, by a clock that is confirmed.
-    /// Rounds beyond that it has seen came of a clock that was ahead; without this, none before
-    /// them could be scanned once it is not known which of their keys were made.
+    /// Tells the spool which round it is, and which one follows, by a clock that is confirmed: what
+    /// is too old goes by that. Rounds beyond that it has seen came of a clock that was ahead;
+    /// without this, none before them could be scanned once it is not known which of their keys
+    /// were made.
     pub fn settle_clock(&self, round_s: u64, next_s: u64) {
         let mut inner = self.lock();
-        if inner.high_water_s > next_s {
+        inner.now_s = Some(round_s);
+        if inner.high_water_s > next_s && !inner.numbers.knows_ahead(inner.high_water_s) {
             let seen_s = inner.high_water_s;
             tracing::error!(seen_s, round_s, "this clock was once ahead; rounds go on from now");
-            inner.high_water_s = round_s;
             inner.numbers.forget_future(round_s, seen_s);
         }
     }

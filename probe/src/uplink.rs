@@ -49,8 +49,10 @@ pub const DIAL_WITHIN: Duration = Duration::from_secs(10);
 /// Waits between attempts double from the first to the last of these, each with full jitter.
 const BACKOFF_FIRST: Duration = Duration::from_millis(500);
 const BACKOFF_LAST: Duration = Duration::from_secs(30);
-/// Parts that the aggregator put off are sent again after so long.
-const PUT_OFF_FOR: Duration = Duration::from_secs(30);
+/// Parts that the aggregator put off are sent again after so long, or when it is sure of its clock.
+const PUT_OFF_FIRST: Duration = Duration::from_secs(30);
+/// Each time twice as long, up to this.
+const PUT_OFF_LAST: Duration = Duration::from_secs(240);
 /// A session that lasted so long was one: an aggregator that was only started again is soon back.
 const STABLE_AFTER: Duration = Duration::from_secs(5);
 
@@ -135,6 +137,7 @@ pub struct Uplink {
     send_plain: BTreeSet<u64>,
     /// Parts that the aggregator put off are sent again then.
     put_off_until: Option<Instant>,
+    put_off_for: Duration,
 }
 
 /// Why a stream ended.
@@ -190,7 +193,8 @@ impl Uplink {
     pub fn new(options: UplinkOptions, spool: Spool, orders: Orders) -> Self {
         let instance_id = rand::random();
         let send_plain = BTreeSet::new();
-        Self { options, spool, orders, instance_id, send_plain, put_off_until: None }
+        let put_off_for = PUT_OFF_FIRST;
+        Self { options, spool, orders, instance_id, send_plain, put_off_until: None, put_off_for }
     }
 
     /// Works until told to stop; connects again for ever.
@@ -458,6 +462,10 @@ impl Uplink {
             Message::Epochs(epochs) => self.orders.announced(&epochs).map_err(nonsense),
             Message::Heartbeat(theirs) => {
                 self.orders.heard(&theirs);
+                if theirs.clock_state == ClockState::Sure as i32 {
+                    self.put_off_for = PUT_OFF_FIRST;
+                    self.put_off_until = self.put_off_until.map(|_| Instant::now());
+                }
                 Ok(())
             }
             Message::Welcome(_) => Err(nonsense("a second welcome".to_owned())),
@@ -492,7 +500,8 @@ impl Uplink {
                 let reason = reason.as_str_name();
                 counter!("uptime_uplink_put_off_total", "reason" => reason).increment(1);
                 if self.put_off_until.is_none() {
-                    self.put_off_until = Some(Instant::now() + PUT_OFF_FOR);
+                    self.put_off_until = Some(Instant::now() + self.put_off_for);
+                    self.put_off_for = (self.put_off_for * 2).min(PUT_OFF_LAST);
                     tracing::warn!(
                         reason,
                         detail = result.detail,

@@ -18,6 +18,8 @@ pub const AGREES_MS: i64 = 1_000;
 const CONTRADICTIONS_MIN: u32 = 3;
 const CONTRADICTS_FOR: Duration = Duration::from_secs(20);
 const AGREES_FOR: Duration = Duration::from_secs(60);
+/// The end of the year 9999, unix milliseconds: whatever is beyond is no time.
+const TIME_MS_END: i64 = 253_402_300_800_000;
 /// Of so many exchanges the one with the shortest round trip counts.
 const EXCHANGES_MAX: usize = 8;
 
@@ -126,9 +128,15 @@ pub struct Measure {
 }
 
 impl Exchange {
-    /// The offset; `None` when the stamps make no sense, as when a clock was set back meanwhile.
+    /// The offset; `None` when the stamps make no sense: one is before 1970 or after 9999, or a
+    /// clock was set back meanwhile.
     #[must_use]
     pub fn measure(self) -> Option<Measure> {
+        let Self { asked_ms, received_ms, answered_ms, back_ms } = self;
+        let is_time = |ms: &i64| (0..TIME_MS_END).contains(ms);
+        if ![asked_ms, received_ms, answered_ms, back_ms].iter().all(is_time) {
+            return None;
+        }
         let there_ms = self.answered_ms.checked_sub(self.received_ms)?;
         let here_ms = self.back_ms.checked_sub(self.asked_ms)?;
         let round_trip_ms = here_ms.checked_sub(there_ms)?;
@@ -265,6 +273,8 @@ mod tests {
         assert_eq!(exchange(1_000, 1_020, 1_010, 1_040), None);
         assert_eq!(exchange(1_000, 1_020, 11_020, 5_000), None);
         assert_eq!(exchange(i64::MIN, i64::MAX, i64::MAX, 0), None);
+        assert_eq!(exchange(0, i64::MAX, i64::MAX, 40), None);
+        assert_eq!(exchange(0, -1, -1, 40), None);
         // Set ahead by 10 s: the error covers it.
         assert_eq!(exchange(1_000, 1_020, 1_020, 11_040), Some((-5_000, 5_020, -20)));
     }

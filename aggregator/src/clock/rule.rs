@@ -25,6 +25,9 @@ const STEP_CONFIRMED_AFTER: Duration = Duration::from_secs(60);
 const CLOSES_AHEAD_MS_MAX: i64 = 3_600_000;
 /// The clock must have been sure for so long before anything is deleted.
 const SURE_BEFORE_DELETING: Duration = Duration::from_secs(600);
+/// And for so long before a part is refused for its time: three exchanges of a probe that has been
+/// connected for a minute say by then whether they contradict.
+const SURE_BEFORE_REFUSING: Duration = Duration::from_secs(180);
 /// A part that was received within so long of its observation shows that two clocks agreed.
 pub(crate) const CONFIRMED_WITHIN_MS: i64 = 60_000;
 
@@ -70,8 +73,14 @@ pub struct Judged {
     pub why: String,
     /// The wall clock, unix milliseconds.
     pub wall_ms: i64,
-    /// The time by which rounds close, unix milliseconds; `None`: none closes now.
+    /// The time, unix milliseconds: the wall clock, or the last sure time carried on. `None`: it is
+    /// not known.
+    pub time_ms: Option<i64>,
+    /// The time by which rounds close, unix milliseconds: no later than an hour past the newest
+    /// part where the clock is not sure. `None`: none closes now.
     pub closing_ms: Option<i64>,
+    /// The clock has been sure for so long that probes would have contradicted it.
+    pub may_refuse: bool,
     /// The clock has been sure for ten minutes.
     pub may_delete: bool,
 }
@@ -100,19 +109,19 @@ pub struct PeerClock {
 pub struct Delivered {
     /// The probe's number.
     pub probe: u32,
-    /// The end of the part's round, unix milliseconds.
-    pub round_end_ms: i64,
+    /// When the part was observed, unix milliseconds.
+    pub observed_at_ms: i64,
     /// When it was received, unix milliseconds, if that was within a minute of its observation.
     pub confirmed_ms: Option<i64>,
 }
 
 impl Delivered {
-    /// A part of this probe. All times in unix milliseconds.
+    /// A part of this probe. Both times in unix milliseconds.
     #[must_use]
-    pub fn new(probe: u32, round_end_ms: i64, observed_at_ms: i64, received_at_ms: i64) -> Self {
+    pub fn new(probe: u32, observed_at_ms: i64, received_at_ms: i64) -> Self {
         let apart_ms = received_at_ms.saturating_sub(observed_at_ms).saturating_abs();
         let confirmed_ms = (apart_ms <= CONFIRMED_WITHIN_MS).then_some(received_at_ms);
-        Self { probe, round_end_ms, confirmed_ms }
+        Self { probe, observed_at_ms, confirmed_ms }
     }
 }
 
@@ -147,7 +156,7 @@ pub(super) struct Rule {
     sure_since: Option<Duration>,
     step: Option<Step>,
     peers: BTreeMap<u32, Peer>,
-    /// The end of the newest round of each probe, unix milliseconds.
+    /// When the newest part of each probe was observed, unix milliseconds.
     delivered: BTreeMap<u32, i64>,
     newest_part_ms: Option<i64>,
     newest_confirmed_ms: Option<i64>,
@@ -161,10 +170,16 @@ impl Rule {
 
     /// A part is in the store.
     pub(super) fn stored(&mut self, part: Delivered) {
-        let there = self.delivered.entry(part.probe).or_insert(part.round_end_ms);
-        *there = part.round_end_ms.max(*there);
-        self.newest_part_ms = self.newest_part_ms.max(Some(part.round_end_ms));
+        let there = self.delivered.entry(part.probe).or_insert(part.observed_at_ms);
+        *there = part.observed_at_ms.max(*there);
+        self.newest_part_ms = self.newest_part_ms.max(Some(part.observed_at_ms));
         self.newest_confirmed_ms = self.newest_confirmed_ms.max(part.confirmed_ms);
+    }
+
+    /// Parts up to this moment are in the store, of which nothing else is known.
+    pub(super) fn stored_until(&mut self, newest_ms: i64) {
+        self.newest_part_ms = self.newest_part_ms.max(Some(newest_ms));
+        self.newest_confirmed_ms = self.newest_confirmed_ms.max(Some(newest_ms));
     }
 
     /// A probe's stream began.
@@ -228,11 +243,11 @@ impl Rule {
         };
         let bound_ms = self.newest_part_ms.map(|newest_ms| newest_ms + CLOSES_AHEAD_MS_MAX);
         let bounded = |at_ms: i64| bound_ms.map_or(at_ms, |bound_ms| at_ms.min(bound_ms));
-        let closing_ms = match state {
-            ClockState::Sure => Some(now.wall_ms),
-            ClockState::Doubtful => Some(bounded(now.wall_ms)),
-            ClockState::Wrong => self.sure.map(|sure| bounded(now.carried_from_ms(sure))),
+        let time_ms = match state {
+            ClockState::Sure | ClockState::Doubtful => Some(now.wall_ms),
+            ClockState::Wrong => self.sure.map(|sure| now.carried_from_ms(sure)),
         };
+        let closing_ms = if state == ClockState::Sure { time_ms } else { time_ms.map(bounded) };
         if state == ClockState::Sure {
             self.sure = Some(now);
             self.sure_since.get_or_insert(now.boot);
@@ -244,7 +259,9 @@ impl Rule {
             state,
             why: self.why(state, kernel, quorum, early),
             wall_ms: now.wall_ms,
+            time_ms,
             closing_ms,
+            may_refuse: sure_for.is_some_and(|sure_for| sure_for >= SURE_BEFORE_REFUSING),
             may_delete: sure_for.is_some_and(|sure_for| sure_for >= SURE_BEFORE_DELETING),
         }
     }

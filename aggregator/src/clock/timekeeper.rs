@@ -4,9 +4,10 @@
 //! closes rounds, refuses parts or deletes asks first.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use metrics::gauge;
-use uptime_proto::clock::{Exchange, KernelClock};
+use uptime_proto::clock::{Exchange, KernelClock, Moment};
 use uptime_proto::v1;
 
 use super::rule::{ClockState, Delivered, Judged, PeerClock, Rule};
@@ -17,6 +18,8 @@ use super::{kernel_clock, moment};
 pub struct Timekeeper {
     /// What is taken for the kernel's word; `None`: its own.
     said: Option<KernelClock>,
+    /// What both clocks say, where they stand still.
+    still: Option<Moment>,
     inner: Mutex<Inner>,
 }
 
@@ -31,14 +34,23 @@ impl Timekeeper {
     /// The clock of this host. `said` is taken for the kernel's word on it, if something is said.
     #[must_use]
     pub fn new(said: Option<KernelClock>) -> Self {
-        Self { said, inner: Mutex::default() }
+        Self { said, still: None, inner: Mutex::default() }
     }
 
     /// A clock that is taken to be synchronised, and to have been so since the host started.
     #[must_use]
     pub fn trusted() -> Self {
         let inner = Inner { rule: Rule::sure_since_boot(), told: None };
-        Self { said: Some(KernelClock::Synchronised), inner: Mutex::new(inner) }
+        let said = Some(KernelClock::Synchronised);
+        Self { said, still: None, inner: Mutex::new(inner) }
+    }
+
+    /// As [`Timekeeper::trusted`], but it always is this moment, unix milliseconds: for whoever
+    /// shows what another time left.
+    #[must_use]
+    pub fn standing_still(wall_ms: i64) -> Self {
+        let boot = Duration::from_secs(86_400);
+        Self { still: Some(Moment { wall_ms, boot }), ..Self::trusted() }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -50,7 +62,7 @@ impl Timekeeper {
     pub fn now(&self) -> Judged {
         let kernel = self.said.unwrap_or_else(kernel_clock);
         let mut inner = self.inner();
-        let judged = inner.rule.judge(moment(), kernel);
+        let judged = inner.rule.judge(self.still.unwrap_or_else(moment), kernel);
         if inner.told != Some(judged.state) {
             tell(inner.told.replace(judged.state), &judged);
         }
@@ -60,6 +72,11 @@ impl Timekeeper {
     /// A part is in the store.
     pub fn stored(&self, part: Delivered) {
         self.inner().rule.stored(part);
+    }
+
+    /// Parts up to this moment are in the store, of which nothing else is known.
+    pub fn stored_until(&self, newest_ms: i64) {
+        self.inner().rule.stored_until(newest_ms);
     }
 
     /// A probe's stream began.

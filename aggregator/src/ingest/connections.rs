@@ -78,12 +78,14 @@ impl Connections {
         self.changed.notify_one();
     }
 
-    /// Removes a stream; answers whether it was still the probe's current one.
-    pub(super) fn leave(&self, probe: u32, serial: u64) -> bool {
+    /// Removes a stream; answers whether it was still the probe's current one, after `then`, which
+    /// no new stream of the probe comes before.
+    pub(super) fn leave(&self, probe: u32, serial: u64, then: impl FnOnce()) -> bool {
         let mut table = self.table();
         let current = table.by_probe.get(&probe).is_some_and(|live| live.serial == serial);
         if current {
             table.by_probe.remove(&probe);
+            then();
         }
         current
     }

@@ -14,7 +14,6 @@ use uptime_proto::{NodeId, Round};
 use super::assignment::{Candidate, share_out};
 use super::connections::{Connections, Live, message};
 use super::schedule_for;
-use crate::clock::now_unix_ms;
 use crate::ledger::{Ledger, LookupState};
 
 /// Ids in one message: 600 kB, well below the limit of a message.
@@ -37,7 +36,8 @@ pub async fn run(ledger: Ledger, connections: Connections, shutdown: Cancellatio
     let mut told: HashMap<u32, Told> = HashMap::new();
     let mut witnesses = Witnesses::default();
     loop {
-        let now_ms = now_unix_ms();
+        let clock = ledger.clock().now();
+        let now_ms = clock.time_ms.unwrap_or(clock.wall_ms);
         let round = ledger.epochs().round_at_ms(now_ms);
         let schedule = schedule_for(ledger.epochs().at(round.start_s()));
         let standing_ms = standing_ms(&ledger, round);

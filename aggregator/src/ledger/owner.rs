@@ -13,6 +13,7 @@ mod lookups;
 mod numbering;
 mod rebuilding;
 mod standing;
+mod time;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
@@ -39,8 +40,8 @@ use super::past::{Past, past_of};
 use super::snapshot::{ProbeStatus, Snapshot, Surroundings};
 use super::state::State;
 use super::{Greeting, Ledger, PartOutcome, QUEUE_MAX, Request, Submission, Unavailable};
-use crate::clock::{CONFIRMED_WITHIN_MS, Delivered, Timekeeper};
-use crate::store::{Batch, Delivery, Identities, ProbeRecord, Put, Store, StoreError};
+use crate::clock::{Delivered, Timekeeper};
+use crate::store::{Batch, Identities, ProbeRecord, Put, Store, StoreError};
 use closing::Done;
 use history::mark_dirty;
 pub use history::that_count;
@@ -50,6 +51,7 @@ pub use keeping::{kept_state_agrees, last_over};
 use numbering::{names_of, subnets_brought};
 use rebuilding::{Beside, Pending, ended};
 pub use rebuilding::{Rebuild, Refolded};
+pub use time::{TimeAtStart, note_deliveries};
 
 /// Late rounds are judged again when nothing came for so long: while a probe empties its spool the
 /// same rounds would be judged over and over. At the close of a round they are judged in any case.
@@ -73,8 +75,8 @@ pub struct LedgerOptions {
     pub retention_s: Option<u64>,
     /// A directory for files that end with the process.
     pub scratch: PathBuf,
-    /// No round closes at the start: the state is that of the last checkpoint.
-    pub hold_at_start: bool,
+    /// What is known of the time at the start.
+    pub time: TimeAtStart,
     /// This host's clock. It decides when rounds close and whether anything is deleted.
     pub clock: Arc<Timekeeper>,
 }
@@ -92,7 +94,7 @@ impl LedgerOptions {
             with_seed: false,
             retention_s: None,
             scratch: std::env::temp_dir(),
-            hold_at_start: false,
+            time: TimeAtStart::AsGiven,
             clock: Arc::new(Timekeeper::trusted()),
         }
     }
@@ -378,10 +380,10 @@ impl<S: Store> Owner<S> {
     async fn catch_up(&mut self, now_ms: i64, idle: bool) {
         let mut changed = false;
         let closing = self.next_close_ms() <= now_ms;
+        self.take_back_what_is_ahead(now_ms).await;
         if !closing && !idle {
             return;
         }
-        self.take_back_what_is_ahead(now_ms);
         if self.rebuild_is_due() {
             changed = self.rebuild_somehow(now_ms).await;
         }
@@ -580,9 +582,8 @@ impl<S: Store> Owner<S> {
             }
             Put::New | Put::ConflictSmallest => {}
         }
-        let round_end_ms = fact.key.round.end_ms();
         let (observed_ms, received_ms) = (fact.observed_at_ms, fact.received_at_ms);
-        let delivered = Delivered::new(fact.key.probe, round_end_ms, observed_ms, received_ms);
+        let delivered = Delivered::new(fact.key.probe, observed_ms, received_ms);
         self.options.clock.stored(delivered);
         if let Err(late) = self.state.accept(fact) {
             if put == Put::New {
@@ -652,21 +653,6 @@ fn note_round_trip(round_trips_us: &mut Chunked<u32>, node: u32, round_trip_us: 
     if let Some(there) = round_trips_us.get_mut(node as usize) {
         *there = round_trip_us;
     }
-}
-
-/// Tells the clock what is in the store.
-///
-/// # Errors
-/// When the store cannot be read.
-pub async fn note_deliveries<S: Store>(
-    store: &mut S,
-    clock: &Timekeeper,
-) -> Result<(), StoreError> {
-    for Delivery { probe, round_end_s, prompt_ms } in store.deliveries(CONFIRMED_WITHIN_MS).await? {
-        let round_end_ms = i64::try_from(round_end_s * 1000).unwrap_or(i64::MAX);
-        clock.stored(Delivered { probe, round_end_ms, confirmed_ms: prompt_ms });
-    }
-    Ok(())
 }
 
 /// The probes as they are at a start, by number.

@@ -133,8 +133,8 @@ impl Change {
             writeln!(note, "From {from} on: {}.", each.join(", ")).ok();
         }
         note.push_str(
-            "A running serve takes this over within seconds. Settings of serve that say otherwise \
-             change nothing: serve and check name them.\n",
+            "A running serve takes this over when it closes the next round. Settings of serve that \
+             say otherwise change nothing: serve and check name them.\n",
         );
         Said { answer: table(&now, now_ms), note, told: false }
     }

@@ -427,7 +427,7 @@ impl Store for SqliteStore {
 
     async fn deliveries(&mut self, prompt_ms: i64) -> Result<Vec<Delivery>, StoreError> {
         let Some((_, last_s)) = self.extent_of_rows().await? else { return Ok(Vec::new()) };
-        let select = "SELECT probe, MAX(round + period),
+        let select = "SELECT probe, MAX(round * 1000 + observed_ms),
                 MAX(CASE WHEN ABS(received_ms) <= ? THEN round * 1000 + observed_ms + received_ms
                     END)
              FROM part WHERE round > ? GROUP BY probe";
@@ -437,9 +437,8 @@ impl Store for SqliteStore {
             .fetch_all(&mut self.connection)
             .await;
         let rows: Vec<(i64, i64, Option<i64>)> = dispensable(rows, "what probes delivered last")?;
-        let delivery = |(probe, round_end_s, prompt_ms): (i64, i64, Option<i64>)| {
-            let (probe, round_end_s) = (u32::try_from(probe), u64::try_from(round_end_s));
-            Some(Delivery { probe: probe.ok()?, round_end_s: round_end_s.ok()?, prompt_ms })
+        let delivery = |(probe, observed_at_ms, prompt_ms): (i64, i64, Option<i64>)| {
+            Some(Delivery { probe: u32::try_from(probe).ok()?, observed_at_ms, prompt_ms })
         };
         Ok(rows.into_iter().filter_map(delivery).collect())
     }

@@ -4,6 +4,7 @@
 //! exactly what was put there. Names are as hostile as they can be.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use metrics_exporter_prometheus::PrometheusBuilder;
 use reqwest::{Client, Response};
@@ -12,6 +13,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use uptime_aggregator::clock::Timekeeper;
 use uptime_aggregator::ledger::{Ledger, LedgerOptions, Owner, PartOutcome, Submission};
 use uptime_aggregator::publish::{replace_file, write_csv};
 use uptime_aggregator::query::Query;
@@ -176,7 +178,9 @@ impl Stage {
         }
         let rules = Epoch::with_defaults(Period::new(u32::try_from(PERIOD_S).unwrap()).unwrap());
         let first_ms = i64::try_from((MIDNIGHT_S - ROUNDS / 2 * PERIOD_S) * 1000).unwrap();
-        let options = LedgerOptions::new(rules);
+        // The last round has just closed.
+        let clock = Timekeeper::standing_still(i64::try_from(END_S * 1000).unwrap());
+        let options = LedgerOptions { clock: Arc::new(clock), ..LedgerOptions::new(rules) };
         let (mut owner, ledger) = Owner::open(store, options, first_ms).await.unwrap();
         let mut details: Vec<(NodeId, Details)> = (0..NODES)
             .map(|number| {

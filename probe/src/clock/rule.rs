@@ -83,15 +83,14 @@ impl Rule {
         let before = self.last.replace(now);
         if before.is_some_and(|before| now.has_stepped_since(before)) {
             self.steps += 1;
+            self.unsettled = true;
             if let Some(aggregator) = &mut self.aggregator {
                 // What was compared is of the clock before.
                 (aggregator.comparison, aggregator.since) = (Comparison::default(), now.boot);
-                self.unsettled = true;
             }
         }
         if kernel != KernelClock::Unsynchronised {
             let Some(aggregator) = self.aggregator.as_ref().filter(|it| it.is_sure()) else {
-                self.unsettled = false;
                 return Ok(0);
             };
             let comparison = &aggregator.comparison;
@@ -141,9 +140,12 @@ impl Rule {
         self.aggregator.as_ref()?.comparison.best()
     }
 
-    /// Whether an aggregator that is sure of its clock says the same as this host.
-    pub(super) fn is_confirmed(&self) -> bool {
-        self.aggregator.as_ref().is_some_and(|it| it.is_sure() && it.tells_ms().is_some())
+    /// Whether the time is that of an aggregator which is sure of its clock.
+    pub(super) fn is_confirmed(&self, kernel: KernelClock) -> bool {
+        let by_its_clock = kernel == KernelClock::Unsynchronised;
+        self.aggregator.as_ref().is_some_and(|it| {
+            it.is_sure() && it.tells_ms().is_some() && (by_its_clock || !it.comparison.is_apart())
+        })
     }
 
     pub(super) fn steps(&self) -> u64 {

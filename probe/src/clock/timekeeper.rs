@@ -145,6 +145,8 @@ impl Timekeeper {
             0 => theirs.sent_unix_ms,
             received_ms => received_ms,
         };
+        // The answer to an earlier heartbeat tells nothing; 0.1 does not say to which.
+        let asked_ms = asked_ms.filter(|it| [*it, 0].contains(&theirs.echoed_unix_ms));
         let exchange = asked_ms.map(|asked_ms| Exchange {
             asked_ms,
             received_ms,
@@ -190,7 +192,7 @@ impl Inner {
             (self.asked_ms, self.theirs) = (None, None);
         }
         gauge!("uptime_clock_usable").set(if offset_ms.is_ok() { 1.0 } else { 0.0 });
-        let is_confirmed = self.rule.is_confirmed();
+        let is_confirmed = self.rule.is_confirmed(kernel);
         (Now { moment, offset_ms, steps, is_confirmed }, was_set)
     }
 

@@ -24,6 +24,19 @@ const PACE_SPARE_PERCENT: i64 = 10;
 /// A market is listed in about so long. In a round that is joined late, its look-ups wait for that.
 const MARKET_MS: i64 = 2_000;
 
+/// The schedule of a round: what was told may be of other, longer rounds, as where a probe is away
+/// while the period changes.
+pub(super) fn fitted(told: &v1::Schedule, round: Round) -> v1::Schedule {
+    let period_ms = u32::try_from(round.period().millis()).unwrap_or(u32::MAX);
+    if told.suspects_offset_ms <= period_ms / 10 * 9 {
+        return *told;
+    }
+    // As an aggregator has it for rounds in which nothing fits.
+    let suspects_offset_ms = period_ms / 5 * 2;
+    let lookups_offset_ms = suspects_offset_ms / 3 * 2;
+    v1::Schedule { suspects_offset_ms, lookups_offset_ms, ..*told }
+}
+
 /// How long so many look-ups take at `per_s` a second, after a listing of the relay that takes
 /// `listing_ms`. Milliseconds.
 pub(super) fn look_ups_take_ms(count: usize, per_s: u32, listing_ms: i64) -> i64 {
@@ -185,6 +198,24 @@ mod tests {
         assert_eq!(begins(3_334, 200, 0), 24_500 - 700 - 18_337);
         assert_eq!(begins(3_334, 400, 5_000), 24_500 - 700 - 9_168 - 5_000);
         assert_eq!(begins(100_000, 400, 0), 0, "too many for a round: from its start");
+    }
+
+    #[test]
+    fn a_schedule_of_longer_rounds_is_fitted_to_shorter_ones() {
+        let told = v1::Schedule {
+            lookups_offset_ms: 22_500,
+            suspects_offset_ms: 24_000,
+            lookups_per_s_max: 400,
+            ..v1::Schedule::default()
+        };
+        let of = |period_s| {
+            let round = Round::new(1_800_000_000, Period::new(period_s).unwrap()).unwrap();
+            let fitted = fitted(&told, round);
+            assert_eq!(fitted.lookups_per_s_max, 400);
+            (fitted.lookups_offset_ms, fitted.suspects_offset_ms)
+        };
+        assert_eq!((of(60), of(30)), ((22_500, 24_000), (22_500, 24_000)));
+        assert_eq!((of(20), of(10)), ((5_332, 8_000), (2_666, 4_000)));
     }
 
     #[test]

@@ -12,12 +12,12 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use uptime_proto::clock::Moment;
 use uptime_proto::{
-    Class, Epoch, Kind, NodeId, Outcome, Part, PartKey, Reason, Round, Sample, Sets,
+    Class, Epoch, Kind, NodeId, Outcome, Part, PartKey, Reason, Round, Sample, Sets, v1,
 };
 
 use super::clocks::{Ages, NODES_MIN, SAMPLE_MAX};
 use super::dormant::Silence;
-use super::grid::look_ups_begin_ms;
+use super::grid::{fitted, look_ups_begin_ms};
 use super::memory::Listing;
 use super::{Findings, Fresh, Scanner, Sources, SuspectPlan, first_look_ups, gap, suspects};
 use crate::clock::{moment, now_unix_ms};
@@ -63,6 +63,7 @@ pub(super) struct RoundScan<'a> {
     round: Round,
     epoch: &'a Epoch,
     plan: &'a Arc<Plan>,
+    schedule: v1::Schedule,
     /// Ties timers and the boot clock to the time, once per round.
     began: (Instant, Moment),
     /// The time less this host's wall clock, milliseconds.
@@ -82,10 +83,11 @@ impl<'a> RoundScan<'a> {
         // There was a time a moment ago, when this round was found to be due.
         let offset_ms = now.offset_ms.unwrap_or(0);
         let sources = scanner.sources();
-        sources.yagna.pace_finds(sources.finds_per_s(&plan.schedule));
-        sources.yagna.bound_finds(sources.finds_in_flight(&plan.schedule));
+        let schedule = fitted(&plan.schedule, round);
+        sources.yagna.pace_finds(sources.finds_per_s(&schedule));
+        sources.yagna.bound_finds(sources.finds_in_flight(&schedule));
         let counts = Mutex::default();
-        Self { scanner, sources, round, epoch, plan, began, offset_ms, counts }
+        Self { scanner, sources, round, epoch, plan, schedule, began, offset_ms, counts }
     }
 
     pub(super) async fn run(self) -> Counts {
@@ -101,7 +103,7 @@ impl<'a> RoundScan<'a> {
             // Whoever is on the market tells the time, too. A market that hangs holds up no
             // look-up.
             let period_ms = self.round.period().millis();
-            let suspects_ms = i64::from(self.plan.schedule.suspects_offset_ms);
+            let suspects_ms = i64::from(self.schedule.suspects_offset_ms);
             let patience_ms = suspects_ms.max(MARKETS_MS_MIN).min(period_ms);
             let until = self.instant(self.round.start_ms() + patience_ms);
             tokio::time::timeout_at(until, listed.notified()).await.ok();
@@ -120,7 +122,7 @@ impl<'a> RoundScan<'a> {
             self.strand_done();
             return;
         };
-        let suspects_ms = i64::from(self.plan.schedule.suspects_offset_ms);
+        let suspects_ms = i64::from(self.schedule.suspects_offset_ms);
         sleep_until(self.instant(self.round.start_ms() + suspects_ms)).await;
         // The living are pinged beside the suspects, and never in one call with them.
         let pings = ping(self.scanner, self.sources.clone(), stage.to_ping, self.round);
@@ -200,7 +202,7 @@ impl<'a> RoundScan<'a> {
     }
 
     fn look_ups_begin_ms(&self, count: usize) -> i64 {
-        let schedule = &self.plan.schedule;
+        let schedule = &self.schedule;
         let allowed = self.sources.finds_per_s(schedule);
         let reached = self.scanner.memory().found_per_s.unwrap_or(allowed);
         let listing_ms = match self.sources.relay {

@@ -19,8 +19,9 @@ pub(super) struct Numbers {
     next: BTreeMap<(u64, String), u16>,
     /// Of rounds up to this start it is not known which numbers were given out.
     unknown_through_s: u64,
-    /// Parts of rounds up to this start may have been made by a clock that was ahead.
-    made_ahead_through_s: u64,
+    /// Parts of rounds up to this start may have been made by a clock that was ahead; the next ones
+    /// get numbers from here on.
+    made_ahead: (u64, u16),
 }
 
 impl Numbers {
@@ -39,10 +40,16 @@ impl Numbers {
     /// it. Rounds up to `seen_s` may have parts that were made by a clock that was ahead, and an
     /// aggregator whose clock was ahead, too, may have taken them: theirs get numbers of their own.
     pub(super) fn forget_future(&mut self, round_s: u64, seen_s: u64) {
-        if self.unknown_through_s > round_s {
-            self.unknown_through_s = round_s;
-        }
-        self.made_ahead_through_s = self.made_ahead_through_s.max(seen_s);
+        self.unknown_through_s = self.unknown_through_s.min(round_s);
+        let ahead = self.next.split_off(&(round_s.saturating_add(1), String::new()));
+        let highest = ahead.into_values().max().unwrap_or(0);
+        let (through_s, first) = self.made_ahead;
+        self.made_ahead = (through_s.max(seen_s), first.max(highest).max(AFTER_MADE_AHEAD));
+    }
+
+    /// Whether it is known that rounds up to this start may have been made ahead of their time.
+    pub(super) fn knows_ahead(&self, seen_s: u64) -> bool {
+        self.made_ahead.0 >= seen_s
     }
 
     /// Gives out the next number of a slot; `None` when the slot or the round has as many parts as
@@ -51,10 +58,12 @@ impl Numbers {
         if !self.known(round_s) {
             return None;
         }
-        let first = if round_s <= self.made_ahead_through_s { AFTER_MADE_AHEAD } else { 0 };
+        let (ahead_s, first) = self.made_ahead;
+        let first = if round_s <= ahead_s { first } else { 0 };
         let next = self.next.get(&(round_s, subnet.to_owned())).copied().unwrap_or(0).max(first);
         let of_round = (round_s, String::new())..(round_s.saturating_add(1), String::new());
-        let made: u32 = self.next.range(of_round).map(|(_, next)| u32::from(*next)).sum();
+        let made = self.next.range(of_round).map(|(_, next)| u32::from(next.saturating_sub(first)));
+        let made: u32 = made.sum();
         if next >= limits.part_numbers_max || made >= limits.parts_per_round_max {
             return None;
         }
@@ -112,6 +121,29 @@ mod tests {
         assert!(!numbers.known(30) && numbers.known(60));
         assert_eq!(numbers.take(30, "", &LIMITS), None);
         assert_eq!(numbers.next.len(), SLOTS_MAX - 1);
+    }
+
+    #[test]
+    fn rounds_that_were_made_ahead_of_their_time_get_numbers_of_their_own() {
+        let mut numbers = Numbers::default();
+        for round in 0..SLOTS_MAX as u64 {
+            numbers.take(30_000 + round * 30, "", &LIMITS).expect("there is one");
+        }
+        let seen_s = 30_000 + (SLOTS_MAX as u64 - 1) * 30;
+        assert!(!numbers.knows_ahead(seen_s));
+        numbers.forget_future(300, seen_s);
+        assert!(numbers.knows_ahead(seen_s));
+        // Each round has all its slots, those that were made and those that were not.
+        for round_s in [330, 360, 30_000, 30_030, seen_s] {
+            for (subnet, wanted) in [("public", 16), ("", 16), ("", 17)] {
+                assert_eq!(numbers.take(round_s, subnet, &LIMITS), Some(wanted), "{round_s}");
+            }
+        }
+        assert_eq!(numbers.take(seen_s + 30, "", &LIMITS), Some(0));
+        let mut numbers = Numbers::default();
+        numbers.used_up_to(600, "public".to_owned(), 20);
+        numbers.forget_future(300, 600);
+        assert_eq!(numbers.take(600, "public", &LIMITS), Some(20));
     }
 
     #[test]

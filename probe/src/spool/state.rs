@@ -90,6 +90,8 @@ pub(super) struct Inner {
     pub(super) next_sequence: u64,
     /// The highest round of which a part was made, by any run of this spool.
     pub(super) high_water_s: u64,
+    /// The round it is, by a clock that was confirmed.
+    pub(super) now_s: Option<u64>,
     /// Nothing that waits is of a round before this one; 0: not known.
     pub(super) waiting_since_s: u64,
     pub(super) numbers: Numbers,
@@ -115,6 +117,7 @@ impl Inner {
             next_segment: 1,
             next_sequence: 1,
             high_water_s: 0,
+            now_s: None,
             waiting_since_s: 0,
             numbers: Numbers::default(),
             unwritten: Gaps::default(),
@@ -474,7 +477,8 @@ impl Inner {
         let Some(directory) = self.directory.clone() else {
             return;
         };
-        let old_s = self.high_water_s.saturating_sub(self.limits.age_max_s);
+        // Only a clock that is confirmed says that something is too old.
+        let old_s = self.now_s.map_or(0, |now_s| now_s.saturating_sub(self.limits.age_max_s));
         while let Some((number, held)) = self.segments.first_key_value()
             && self.writer.as_ref().is_some_and(|writer| writer.number() != *number)
         {

@@ -308,8 +308,11 @@ fn what_is_too_old_goes_as_a_gap() {
     append(&spool, part(100, [1]));
     assert_eq!(drain(&spool).len(), 2, "old by 2,970 s");
     append(&spool, part(102, [1]));
+    assert_eq!(drain(&spool).len(), 3, "by a clock that nothing confirms nothing is too old");
+    spool.settle_clock(round(102).start_s(), round(103).start_s());
+    append(&spool, part(103, [1]));
     let rounds: Vec<_> = drain(&spool).iter().map(|(_, part)| part.key.round).collect();
-    assert_eq!(rounds, [round(100), round(102)]);
+    assert_eq!(rounds, [round(100), round(102), round(103)]);
     assert_eq!(drain_gaps(&spool), [gap(1, 2, Reason::SpoolFull)]);
 }
 

@@ -441,7 +441,7 @@ pub mod probe_message {
         Hello(super::Hello),
         #[prost(message, tag = "2")]
         Report(super::Report),
-        /// Sent at once after Welcome and every 10 s. The answers compare the two clocks.
+        /// Sent at once after Welcome, then every 10 to 25 s. The answers compare the two clocks.
         #[prost(message, tag = "3")]
         Heartbeat(super::Heartbeat),
     }

@@ -3,6 +3,8 @@
 //! The days lie ahead, so that no round closes while a browser looks. Rounds are of twelve hours:
 //! what a browser shows does not depend on their length, and ninety days are soon told.
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::extract::RawQuery;
 use axum::http::header;
@@ -17,6 +19,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
+use uptime_aggregator::clock::Timekeeper;
 use uptime_aggregator::ledger::{LedgerOptions, Owner, PartOutcome, Submission};
 use uptime_aggregator::query::Query;
 use uptime_aggregator::store::{Details, SqliteStore, Store};
@@ -187,7 +190,8 @@ impl Stage {
             let hash = [u8::try_from(number).unwrap(); 32];
             probes.push(store.add_probe(name, &hash, &[], 0).await.unwrap().unwrap().number);
         }
-        let options = LedgerOptions::new(Epoch::with_defaults(period()));
+        let clock = Arc::new(Timekeeper::standing_still(now_unix_ms()));
+        let options = LedgerOptions { clock, ..LedgerOptions::new(Epoch::with_defaults(period())) };
         let first_ms = i64::try_from(FIRST_S * 1000).unwrap();
         let (mut owner, ledger) = Owner::open(store, options, first_ms).await.unwrap();
         let mut told = details();

@@ -12,7 +12,7 @@ use super::stored::stored;
 
 /// The CSV may be of a round some rounds before or after the stop.
 const ROUNDS_AROUND: u64 = 10;
-/// Right time begins so long after the start, for a probe that starts while the first round goes on.
+/// Right time begins so long after the start: a probe may start while the first round goes on.
 const FIRST_ROUNDS_S: u64 = 2 * PERIOD_S;
 
 pub(crate) async fn judge(stage: &Stage) {
@@ -54,8 +54,8 @@ fn rounds(from_s: u64, to_s: u64) -> Vec<u64> {
     (first.start_s()..to_s).step_by(usize::try_from(PERIOD_S).unwrap()).collect()
 }
 
-/// From the first round that a probe handed in, or told of, by right time. Where only the aggregator's clock is
-/// wrong a probe has no gaps.
+/// From the first round that a probe handed in, or told of, by right time. Where only the
+/// aggregator's clock is wrong a probe has no gaps.
 fn each_round_is_handed_in_or_told_as_a_gap(
     stage: &Stage,
     place: usize,

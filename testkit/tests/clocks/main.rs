@@ -2,7 +2,7 @@
 //! start or while they run, and set right again.
 //!
 //! A minute and a half later nothing is missing: each round of right time was handed in or is told
-//! as a gap, nothing was refused for good, and the CSV is what the oracle makes of the stored facts.
+//! as a gap, nothing was refused for good, and the CSV is what the oracle makes of the facts.
 //!
 //! The clocks are moved by libfaketime, which Debian has as a package. The boot clock and the
 //! monotonic clock go on as they are. The programs are those that lie beside this test: `cargo
@@ -18,8 +18,10 @@ mod stage;
 #[path = "../shared/stored.rs"]
 mod stored;
 
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::stream::{self, StreamExt};
 use stage::{Case, Kernel, Stage, When, Who};
 
@@ -54,8 +56,8 @@ macro_rules! cases {
     };
 }
 
-// Where all clocks are wrong alike, their kernels say that they are synchronised: by one time server
-// that is wrong. Elsewhere the kernel of the host with the wrong clock says that it is not.
+// Where all clocks are wrong alike, their kernels say that they are synchronised: by one time
+// server that is wrong. Elsewhere the kernel of the host with the wrong clock says that it is not.
 cases! {
     the_aggregator_is_half_a_minute_ahead_for_a_while: Aggregator 30, Running, Unsynchronised;
     the_aggregator_starts_an_hour_back: Aggregator -HOUR_S, AtStart, Unsynchronised;
@@ -76,9 +78,9 @@ async fn long_every_wrong_clock_is_survived() {
     let mut cases = Vec::new();
     for who in [Who::Aggregator, Who::Probe, Who::All] {
         for kernel in [Kernel::Synchronised, Kernel::Unsynchronised] {
-            // Where nothing says which of two times is right, what was stored ahead of its time stays
-            // the word of two clocks. And an aggregator whose kernel says that its wrong clock is
-            // synchronised is sure of it, and refuses for good, until two probes contradict it.
+            // Where nothing says which of two times is right, what was stored ahead of its time
+            // stays the word of two clocks. And an aggregator whose kernel says that its wrong clock
+            // is synchronised is sure of it, until two probes contradict it.
             let beyond =
                 [(Who::All, Kernel::Unsynchronised), (Who::Aggregator, Kernel::Synchronised)];
             if beyond.contains(&(who, kernel)) {
@@ -92,7 +94,7 @@ async fn long_every_wrong_clock_is_survived() {
         }
     }
     let failed: Vec<Case> = stream::iter(cases)
-        .map(async |case| tokio::task::spawn(run(case)).await.is_err().then_some(case))
+        .map(async |case| AssertUnwindSafe(run(case)).catch_unwind().await.is_err().then_some(case))
         .buffer_unordered(CASES_AT_ONCE)
         .filter_map(async |failed| failed)
         .collect()

@@ -315,3 +315,25 @@ async fn rounds_that_a_clock_closed_ahead_of_their_time_are_taken_back() {
         driver.compare(moment(244, 1), "after a restart");
     }
 }
+
+/// As 0.1.0 left it where the clock was far ahead for a moment: the facts are gone, and their sums
+/// reach years beyond the newest part. Such sums are refused, or no later fact would ever count.
+#[tokio::test]
+async fn sums_that_reach_beyond_the_newest_part_are_refused() {
+    let mut driver = driver().await;
+    for slot in 0..4 {
+        let facts = [offers(1, slot, 0..3), lookup(1, slot, 0..3, 0..0)];
+        driver.submit(&facts, moment(slot, 11_000)).await;
+    }
+    driver.catch_up(moment(5, 0)).await;
+    assert!(driver.let_go(moment(800 * 2_880, 0)).await > 0);
+    for slot in 10..14 {
+        let facts = [offers(1, slot, 0..3), lookup(1, slot, 0..2, 2..3)];
+        driver.submit(&facts, moment(slot, 11_000)).await;
+    }
+    driver.forget_kept().await;
+    driver.restart(true, moment(15, 0)).await;
+    let up_rounds: Vec<String> =
+        driver.csv().lines().skip(1).map(|row| row.split(',').nth(3).unwrap().to_owned()).collect();
+    assert_eq!(up_rounds, ["4", "4", "0"], "{}", driver.csv());
+}

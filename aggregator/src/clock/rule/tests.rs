@@ -45,7 +45,7 @@ impl Host {
     fn delivered(&mut self, probes: impl IntoIterator<Item = u32>, offset_ms: i64) {
         for probe in probes {
             let at_ms = self.wall_ms + offset_ms;
-            self.rule.stored(Delivered::new(probe, at_ms, at_ms, self.wall_ms));
+            self.rule.stored(Delivered::new(probe, at_ms, self.wall_ms));
         }
     }
 
@@ -127,13 +127,16 @@ fn only_the_old_the_connected_and_the_synchronised_vote() {
 fn a_step_of_a_synchronised_clock_is_confirmed_after_a_minute() {
     let mut host = Host::new(Synchronised);
     host.pass(700);
-    assert!(host.judge().may_delete);
+    assert!(host.judge().may_delete && host.judge().may_refuse);
     host.wall_ms -= HOUR_MS;
     let judged = host.judge();
     assert_eq!((judged.state, judged.may_delete), (Doubtful, false), "{}", judged.why);
     assert_eq!(host.pass(59).state, Doubtful);
     assert_eq!(host.pass(1).state, Sure);
-    assert!(!host.pass(599).may_delete, "sure for ten minutes");
+    let soon = host.pass(179);
+    assert!(!soon.may_refuse, "sure for three minutes");
+    assert!(host.pass(1).may_refuse);
+    assert!(!host.pass(419).may_delete, "sure for ten minutes");
     assert!(host.pass(1).may_delete);
 }
 

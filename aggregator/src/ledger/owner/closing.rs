@@ -5,8 +5,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tokio::time::Instant;
-use uptime_proto::clock::STEP_MS;
 use uptime_proto::{Kind, Round};
 
 use super::{Owner, keeping};
@@ -65,33 +63,6 @@ impl<S: Store> Owner<S> {
     /// is told by all facts of two rounds: so that comes last.
     fn is_done(&self, round: Round) -> bool {
         self.done.has_any(round) && self.done.has_all(round, &self.lookers(round))
-    }
-
-    /// The time by which rounds close, unix milliseconds. While none may close, it is that of the
-    /// last one that did.
-    pub(super) fn closing_ms(&self) -> i64 {
-        let closed_ms = || self.state.closed().map_or(i64::MIN, Round::end_ms);
-        self.options.clock.now().closing_ms.unwrap_or_else(closed_ms)
-    }
-
-    /// Whether rounds were closed that are not over: the clock was ahead.
-    pub(super) fn is_ahead(&self, now_ms: i64) -> bool {
-        // A clock that was set back by less is waited for.
-        self.state.closed().is_some_and(|closed| closed.end_ms() > now_ms.saturating_add(STEP_MS))
-    }
-
-    /// Has the rounds taken back that were closed and are not over.
-    pub(super) fn take_back_what_is_ahead(&mut self, now_ms: i64) {
-        if self.is_ahead(now_ms) && !self.is_outdated() {
-            let closed_s = self.state.closed_end_s();
-            tracing::warn!(
-                closed_s,
-                now_ms,
-                "rounds were closed that are not over: the clock was ahead. They are taken back"
-            );
-            self.rebuild_wanted = true;
-            self.rebuild_not_before = Instant::now();
-        }
     }
 
     /// When the next round closes, unix milliseconds; long ago while none has closed yet.

@@ -12,8 +12,8 @@ use tokio::time::Instant;
 use uptime_proto::round::DAY_S;
 use uptime_proto::{Epochs, Round};
 
-use super::Owner;
 use super::history::{fold, judge, slack_s};
+use super::{Owner, TimeAtStart};
 use crate::ledger::LATENESS_S_MAX;
 use crate::ledger::archive::Chores;
 use crate::ledger::evidence::{Fact, FactKey};
@@ -39,37 +39,62 @@ impl<S: Store> Owner<S> {
         let pieces = self.store.kept(Kept::Latest).await?;
         let (epochs, retractions) = (self.state.epochs(), self.state.retractions());
         match kept::read(&pieces, epochs, retractions) {
-            Ok(Some(state)) if self.options.hold_at_start => {
-                self.kept_s = state.closed_end_s();
-                let held_ms = state.closed().map_or(now_ms, Round::end_ms);
-                let late = self.store.late_keys().await?;
-                return self.replay(state, &late.into_iter().collect(), held_ms).await;
-            }
-            // A clock that was set back: what is kept says more than it may.
-            Ok(Some(state)) if state.closed().is_some_and(|closed| closed.end_ms() > now_ms) => {
-                tracing::warn!(
-                    "the checkpoint is of a round that is not over, so it is not used: folding all \
-                     facts"
-                );
-            }
-            Ok(Some(state)) if state.seed().is_some() != self.options.with_seed => {
-                tracing::info!(
-                    "seed-v1 is wanted and was not, or the other way: folding all facts"
-                );
-            }
-            Ok(Some(state)) => match self.store.late_keys().await {
-                Ok(late) => {
+            Ok(Some(state)) => {
+                if let Some((late, now_ms)) = self.usable(&state, now_ms).await {
                     self.kept_s = state.closed_end_s();
-                    return self.replay(state, &late.into_iter().collect(), now_ms).await;
+                    return self.replay(state, &late, now_ms).await;
                 }
-                Err(error) => {
-                    tracing::warn!(%error, "what came late is not known: folding all facts");
-                }
-            },
+            }
             Ok(None) => {}
             Err(error) => tracing::warn!(%error, "the kept state is not used: folding all facts"),
         }
+        let now_ms = match (self.options.time, self.store.extent().await?) {
+            (TimeAtStart::Unknown, Some((_, newest_s))) => {
+                let newest_ms = i64::try_from(newest_s * 1000).unwrap_or(i64::MAX / 2);
+                self.state.epochs().round_at_ms(newest_ms).end_ms()
+            }
+            _ => now_ms,
+        };
         self.rebuild(now_ms).await
+    }
+
+    /// What came late to a checkpoint, and the moment up to which rounds are closed after it;
+    /// `None` where it cannot be used.
+    async fn usable(&mut self, state: &State, now_ms: i64) -> Option<(BTreeSet<FactKey>, i64)> {
+        let closed_ms = state.closed().map_or(i64::MIN, Round::end_ms);
+        let now_ms = match self.options.time {
+            TimeAtStart::AsGiven => now_ms,
+            TimeAtStart::Later(time_ms) => now_ms.max(closed_ms.min(time_ms)),
+            TimeAtStart::Unknown => closed_ms,
+        };
+        if closed_ms > now_ms {
+            tracing::warn!(
+                "the checkpoint is of a round that is not over, so it is not used: folding all \
+                 facts"
+            );
+            self.drop_checkpoint().await;
+            return None;
+        }
+        if state.seed().is_some() != self.options.with_seed {
+            tracing::info!("seed-v1 is wanted and was not, or the other way: folding all facts");
+            return None;
+        }
+        match self.store.late_keys().await {
+            Ok(late) => Some((late.into_iter().collect(), now_ms)),
+            Err(error) => {
+                tracing::warn!(%error, "what came late is not known: folding all facts");
+                None
+            }
+        }
+    }
+
+    /// What is kept is of rounds that are not over: facts that come to them would not be known to
+    /// be late, and a start after their time would count without them.
+    pub(super) async fn drop_checkpoint(&mut self) {
+        self.kept_s = 0;
+        if let Err(error) = self.store.keep(Kept::Latest, &[]).await {
+            tracing::warn!(%error, "a checkpoint of rounds that are not over stays");
+        }
     }
 
     /// The state that any rebuild begins with.

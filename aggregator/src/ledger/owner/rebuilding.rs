@@ -216,10 +216,6 @@ impl<S: Store> Owner<S> {
             Ok(()) => {
                 tracing::info!(took_s = took.as_secs(), "all facts are folded again");
                 self.state.forget_changes();
-                if self.kept_s > self.state.closed_end_s() {
-                    // What is kept is of a time that has not come.
-                    self.keep().await;
-                }
             }
             Err(error) => {
                 tracing::error!(%error, "rebuilding failed; will be tried again");

@@ -131,9 +131,10 @@ fn an_aggregator_that_becomes_wrong_does_not_take_the_time_along() {
     // Its clock is set an hour ahead: it says wrong, and a minute later doubtful.
     assert_eq!(host.compare(60, Wrong, HOUR_MS), Ok(0));
     assert_eq!(host.compare(60, Doubtful, HOUR_MS), Ok(0));
-    assert!(!host.rule.is_confirmed());
+    assert!(!host.rule.is_confirmed(Unsynchronised));
     assert_eq!(host.compare(10, Sure, HOUR_MS), Ok(HOUR_MS));
-    assert!(host.rule.is_confirmed());
+    assert!(host.rule.is_confirmed(Unsynchronised));
+    assert!(!host.rule.is_confirmed(Synchronised), "its own clock is an hour behind");
 }
 
 #[test]
@@ -159,4 +160,6 @@ fn after_a_step_the_clocks_are_compared_anew_and_soon() {
     host.rule.disconnected();
     host.wall_ms += HOUR_MS;
     assert_eq!(host.read(), Ok(0));
+    // It has to be confirmed when somebody can.
+    assert_eq!(host.connect(Sure, -2 * HOUR_MS), Err(NoTime::Contradicts(-2 * HOUR_MS)));
 }
