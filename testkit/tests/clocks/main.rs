@@ -79,8 +79,8 @@ async fn long_every_wrong_clock_is_survived() {
     for who in [Who::Aggregator, Who::Probe, Who::All] {
         for kernel in [Kernel::Synchronised, Kernel::Unsynchronised] {
             // Where nothing says which of two times is right, what was stored ahead of its time
-            // stays the word of two clocks. And an aggregator whose kernel says that its wrong clock
-            // is synchronised is sure of it, until two probes contradict it.
+            // stays the word of two clocks. And an aggregator whose kernel says that its wrong
+            // clock is synchronised is sure of it, until two probes contradict it.
             let beyond =
                 [(Who::All, Kernel::Unsynchronised), (Who::Aggregator, Kernel::Synchronised)];
             if beyond.contains(&(who, kernel)) {

@@ -326,7 +326,7 @@ async fn sums_that_reach_beyond_the_newest_part_are_refused() {
         driver.submit(&facts, moment(slot, 11_000)).await;
     }
     driver.catch_up(moment(5, 0)).await;
-    assert!(driver.let_go(moment(800 * 2_880, 0)).await > 0);
+    assert!(driver.let_go(moment(100 * 2_880, 0)).await > 0);
     for slot in 10..14 {
         let facts = [offers(1, slot, 0..3), lookup(1, slot, 0..2, 2..3)];
         driver.submit(&facts, moment(slot, 11_000)).await;
@@ -335,5 +335,5 @@ async fn sums_that_reach_beyond_the_newest_part_are_refused() {
     driver.restart(true, moment(15, 0)).await;
     let up_rounds: Vec<String> =
         driver.csv().lines().skip(1).map(|row| row.split(',').nth(3).unwrap().to_owned()).collect();
-    assert_eq!(up_rounds, ["4", "4", "0"], "{}", driver.csv());
+    assert_eq!(up_rounds, ["4", "4"], "{}", driver.csv());
 }
