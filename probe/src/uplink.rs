@@ -505,7 +505,8 @@ impl Uplink {
                     tracing::warn!(
                         reason,
                         detail = result.detail,
-                        "put off, as the aggregator is not sure of its clock; sent again later"
+                        "put off, as the aggregator has not been sure of its clock for long; sent \
+                         again later"
                     );
                 }
                 return Ok(());

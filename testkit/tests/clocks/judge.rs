@@ -7,7 +7,7 @@ use uptime_proto::{Epochs, Reason, Round};
 use uptime_testkit::oracle::{self, OracleFact};
 
 use super::PERIOD_S;
-use super::stage::{Kernel, Stage, Who};
+use super::stage::{Stage, Who};
 use super::stored::stored;
 
 /// The CSV may be of a round some rounds before or after the stop.
@@ -26,7 +26,7 @@ pub(crate) async fn judge(stage: &Stage) {
     }
     // A probe that believes a wrong clock makes parts of rounds to come for a while; nothing in
     // them is true.
-    if !(stage.case.who == Who::Probe && stage.case.kernel == Kernel::Synchronised) {
+    if !stage.case.believes_a_wrong_clock() {
         assert!(stage.refused < 0.5, "{} parts were refused or conflict", stage.refused);
     }
 }
@@ -84,5 +84,4 @@ fn each_round_is_handed_in_or_told_as_a_gap(
     let was_wrong = stage.case.who == Who::All || stage.case.who == Who::Probe && place == 0;
     let of_clock = gaps.iter().filter(|gap| gap.reason == Reason::Clock).count();
     assert!(was_wrong || of_clock == 0, "probe-{place} blames its clock: {gaps:?}");
-    assert!(there.len() > 3, "probe-{place} handed in {there:?}");
 }
