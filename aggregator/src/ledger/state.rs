@@ -313,8 +313,25 @@ impl State {
         };
         while round <= target {
             self.close(round);
-            round = self.epochs.next(round);
+            round = self.after(round, target);
         }
+    }
+
+    /// The round to close after this one. Where nobody looked for long, the rounds between are
+    /// unknown for everyone, as this one is: of them only those are closed that are listed, or
+    /// looked back on. A clock that was set may leave millions of them.
+    fn after(&self, closed: Round, target: Round) -> Round {
+        let next = self.epochs.next(closed);
+        let has_facts = |(_, facts): &(&u64, &RoundFacts)| !facts.is_empty();
+        let decided = !self.last.up.is_empty() || !self.last.down.is_empty();
+        if decided || self.window.range(..next.start_s()).any(|entry| has_facts(&entry)) {
+            return next;
+        }
+        let facts = self.window.range(next.start_s()..).find(has_facts);
+        let until_s = facts.map_or(u64::MAX, |(start_s, _)| *start_s).min(target.start_s());
+        let period_s = u64::from(self.epochs.at(until_s).period.seconds());
+        let from_s = until_s.saturating_sub((SUMMARIES_MAX + WINDOW_CLOSED) as u64 * period_s);
+        self.epochs.round_at_ms(i64::try_from(from_s * 1000).unwrap_or(0)).max(next)
     }
 
     fn close(&mut self, round: Round) {
