@@ -18,12 +18,12 @@ mod stage;
 #[path = "../shared/stored.rs"]
 mod stored;
 
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use futures_util::FutureExt;
-use futures_util::stream::{self, StreamExt};
 use stage::{Case, Kernel, Stage, When, Who};
+use tokio::runtime::Builder;
+use tokio::task::JoinSet;
 
 /// What a condition may take before the test gives up: much more than it ever takes.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -93,11 +93,20 @@ async fn long_every_wrong_clock_is_survived() {
             }
         }
     }
-    let failed: Vec<Case> = stream::iter(cases)
-        .map(async |case| AssertUnwindSafe(run(case)).catch_unwind().await.is_err().then_some(case))
-        .buffer_unordered(CASES_AT_ONCE)
-        .filter_map(async |failed| failed)
-        .collect()
-        .await;
+    let (mut running, mut failed) = (JoinSet::new(), Vec::new());
+    for case in cases {
+        if running.len() == CASES_AT_ONCE {
+            failed.extend(running.join_next().await.unwrap().unwrap());
+        }
+        // On threads of their own: what judges a case computes for a while.
+        running.spawn_blocking(move || {
+            let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build();
+            let ran = catch_unwind(AssertUnwindSafe(|| runtime.unwrap().block_on(run(case))));
+            ran.is_err().then_some(case)
+        });
+    }
+    while let Some(ended) = running.join_next().await {
+        failed.extend(ended.unwrap());
+    }
     assert!(failed.is_empty(), "see above: {failed:?}");
 }

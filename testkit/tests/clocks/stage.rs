@@ -59,8 +59,8 @@ pub(crate) struct Case {
 }
 
 impl Case {
-    /// Whether a probe believes its wrong clock until an aggregator has contradicted it for a while:
-    /// parts of rounds to come wait to be refused.
+    /// Whether a probe believes its wrong clock until an aggregator has contradicted it for a
+    /// while: parts of rounds to come wait to be refused.
     pub(crate) fn believes_a_wrong_clock(self) -> bool {
         self.who == Who::Probe && self.kernel == Kernel::Synchronised
     }
@@ -218,6 +218,9 @@ impl Stage {
             let usable = probe.metric("uptime_clock_usable", "").await;
             well &= usable.is_some_and(|usable| usable > 0.5);
         }
+        #[expect(clippy::cast_precision_loss, reason = "a dozen")]
+        let all = Some(PROVIDERS as f64);
+        well &= self.aggregator.metric("uptime_ledger_nodes", "\"up\"").await == all;
         well && self.aggregator.metric("uptime_clock_state", "\"wrong\"").await == Some(0.0)
     }
 
