@@ -11,15 +11,8 @@ use rtime_clock::adjtime::{Timex, adjtimex};
 use uptime_proto::clock::{KernelClock, Moment};
 
 pub(crate) use rule::CONFIRMED_WITHIN_MS;
-pub use rule::{ClockState, Delivered, Judged, PeerClock};
+pub use rule::{Delivered, Judged, PeerClock};
 pub use timekeeper::Timekeeper;
-
-/// What `adjtimex(2)` answers while nothing synchronises the clock.
-const TIME_ERROR: i32 = 5;
-/// The same as a bit of its status.
-const STA_UNSYNC: i32 = 0x40;
-/// A clock whose error may be a second, in microseconds, is not synchronised (accounting page).
-const ERROR_US_MAX: i64 = 1_000_000;
 
 /// Now by this host's clock, unix milliseconds, UTC.
 #[must_use]
@@ -43,15 +36,9 @@ pub fn moment() -> Moment {
 pub fn kernel_clock() -> KernelClock {
     // Nothing to change: it only reads.
     let mut read = Timex::new();
-    let Ok(state) = adjtimex(&mut read) else {
-        return KernelClock::Unknown;
-    };
-    let unsynchronised = state == TIME_ERROR || read.0.status & STA_UNSYNC != 0;
-    if unsynchronised || read.0.maxerror >= ERROR_US_MAX {
-        KernelClock::Unsynchronised
-    } else {
-        KernelClock::Synchronised
-    }
+    adjtimex(&mut read).map_or(KernelClock::Unknown, |answer| {
+        KernelClock::of_adjtimex(answer, read.0.status, read.0.maxerror)
+    })
 }
 
 #[cfg(test)]

@@ -40,10 +40,10 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::watch;
 use tonic::{Code, Request};
 use uptime_proto::NodeId;
+use uptime_proto::clock::ClockState;
 use uptime_proto::v1::uptime_query_server::UptimeQuery;
 use uptime_proto::v1::{ExplainRequest, ExplainResponse, GetNodeRequest};
 
-use crate::clock::ClockState;
 use crate::ledger::Ledger;
 use crate::query::Query;
 use fault::Fault;

@@ -18,6 +18,12 @@ pub const AGREES_MS: i64 = 1_000;
 const CONTRADICTIONS_MIN: u32 = 3;
 const CONTRADICTS_FOR: Duration = Duration::from_secs(20);
 const AGREES_FOR: Duration = Duration::from_secs(60);
+/// What `adjtimex(2)` answers while nothing synchronises the clock.
+const TIME_ERROR: i32 = 5;
+/// The same as a bit of its status.
+const STA_UNSYNC: i32 = 0x40;
+/// A clock that may be off by a second, in microseconds, is not synchronised (accounting page).
+const ERROR_US_END: i64 = 1_000_000;
 /// The end of the year 9999, unix milliseconds: whatever is beyond is no time.
 const TIME_MS_END: i64 = 253_402_300_800_000;
 /// Of so many exchanges the one with the shortest round trip counts.
@@ -71,6 +77,27 @@ pub enum KernelClock {
 }
 
 impl KernelClock {
+    /// What `adjtimex` answered: its result, and of what it filled in the status and the greatest
+    /// possible error, in microseconds.
+    #[must_use]
+    pub const fn of_adjtimex(answer: i32, status: i32, error_us_max: i64) -> Self {
+        if answer == TIME_ERROR || status & STA_UNSYNC != 0 || error_us_max >= ERROR_US_END {
+            Self::Unsynchronised
+        } else {
+            Self::Synchronised
+        }
+    }
+
+    /// The one stable text for tables.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Synchronised => "synchronised",
+            Self::Unsynchronised => "unsynchronised",
+        }
+    }
+
     /// Reads the setting `kernel-clock`: what is taken for the kernel's word; `None`: its own.
     ///
     /// # Errors
@@ -101,6 +128,50 @@ impl KernelClock {
             Self::Unknown => v1::KernelClock::Unspecified,
             Self::Synchronised => v1::KernelClock::Synchronised,
             Self::Unsynchronised => v1::KernelClock::Unsynchronised,
+        }
+    }
+}
+
+/// How far an aggregator trusts its clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClockState {
+    /// Normal operation.
+    Sure,
+    /// Rounds close, at most an hour past the newest stored part. Nothing irreversible happens.
+    Doubtful,
+    /// As doubtful, but rounds close by the last sure time plus the time since.
+    Wrong,
+}
+
+impl ClockState {
+    /// The one stable text for logs, metric labels and pages.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Sure => "sure",
+            Self::Doubtful => "doubtful",
+            Self::Wrong => "wrong",
+        }
+    }
+
+    /// What a peer said of its own; `None`: it does not judge its clock.
+    #[must_use]
+    pub fn from_wire(value: i32) -> Option<Self> {
+        match v1::ClockState::try_from(value).unwrap_or_default() {
+            v1::ClockState::Unspecified => None,
+            v1::ClockState::Sure => Some(Self::Sure),
+            v1::ClockState::Doubtful => Some(Self::Doubtful),
+            v1::ClockState::Wrong => Some(Self::Wrong),
+        }
+    }
+
+    /// Its value on the wire.
+    #[must_use]
+    pub const fn to_wire(self) -> v1::ClockState {
+        match self {
+            Self::Sure => v1::ClockState::Sure,
+            Self::Doubtful => v1::ClockState::Doubtful,
+            Self::Wrong => v1::ClockState::Wrong,
         }
     }
 }
@@ -254,6 +325,24 @@ mod tests {
             assert_eq!(now.has_stepped_since(before), stepped, "{wall_ms}");
             let passed_ms = i64::try_from((boot_s - 100) * 1_000).unwrap_or(0);
             assert_eq!(now.carried_from_ms(before), 1_800_000_000_000 + passed_ms);
+        }
+    }
+
+    #[test]
+    fn what_the_kernel_answers() {
+        use KernelClock::{Synchronised, Unsynchronised};
+        // 0 is TIME_OK; 1, a leap second to come; 0x2001, a phase-locked loop in nanoseconds.
+        for (answer, status, error_us_max, wanted) in [
+            (0, 0, 0, Synchronised),
+            (0, 0x2001, 999_999, Synchronised),
+            (1, 0x2011, 400, Synchronised),
+            (0, 0x2001, 1_000_000, Unsynchronised),
+            (0, 0x2041, 400, Unsynchronised),
+            (5, 0x2001, 400, Unsynchronised),
+            (5, 0x40, 16_000_000, Unsynchronised),
+        ] {
+            let found = KernelClock::of_adjtimex(answer, status, error_us_max);
+            assert_eq!(found, wanted, "{answer} {status:#x} {error_us_max}");
         }
     }
 

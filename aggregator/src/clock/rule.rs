@@ -7,8 +7,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use uptime_proto::clock::{AGREES_MS, Comparison, KernelClock, Measure, Moment, STEP_MS};
-use uptime_proto::v1;
+use uptime_proto::clock::{
+    AGREES_MS, ClockState, Comparison, KernelClock, Measure, Moment, STEP_MS,
+};
 
 use crate::publish::utc_stamp;
 
@@ -30,39 +31,6 @@ const SURE_BEFORE_DELETING: Duration = Duration::from_secs(600);
 const SURE_BEFORE_REFUSING: Duration = Duration::from_secs(180);
 /// A part that was received within so long of its observation shows that two clocks agreed.
 pub(crate) const CONFIRMED_WITHIN_MS: i64 = 60_000;
-
-/// How far the clock is trusted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ClockState {
-    /// Normal operation.
-    Sure,
-    /// Rounds close, at most an hour past the newest stored part. Nothing irreversible happens.
-    Doubtful,
-    /// As doubtful, but rounds close by the last sure time plus the time since.
-    Wrong,
-}
-
-impl ClockState {
-    /// The one stable text for logs, metric labels and pages.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Sure => "sure",
-            Self::Doubtful => "doubtful",
-            Self::Wrong => "wrong",
-        }
-    }
-
-    /// Its value on the wire.
-    #[must_use]
-    pub const fn to_wire(self) -> v1::ClockState {
-        match self {
-            Self::Sure => v1::ClockState::Sure,
-            Self::Doubtful => v1::ClockState::Doubtful,
-            Self::Wrong => v1::ClockState::Wrong,
-        }
-    }
-}
 
 /// What holds now.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,10 +7,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use metrics::gauge;
-use uptime_proto::clock::{Exchange, KernelClock, Moment};
+use uptime_proto::clock::{ClockState, Exchange, KernelClock, Moment};
 use uptime_proto::v1;
 
-use super::rule::{ClockState, Delivered, Judged, PeerClock, Rule};
+use super::rule::{Delivered, Judged, PeerClock, Rule};
 use super::{kernel_clock, moment};
 
 /// A shared clock with its rule.

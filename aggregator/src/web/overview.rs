@@ -5,6 +5,7 @@
 use std::fmt::Write;
 use std::sync::Arc;
 
+use uptime_proto::clock::ClockState;
 use uptime_proto::words::{gave_errors, ineligibility, reason};
 
 use super::chart::{Bar, Column, Columns, Counts, time};
@@ -13,7 +14,7 @@ use super::listing::{Listings, Wanted};
 use super::shown::Shown;
 use super::table;
 use super::when::{count, ends, length, percent, stamp};
-use crate::clock::{ClockState, Judged};
+use crate::clock::Judged;
 use crate::ledger::evidence::ProbeRound;
 use crate::ledger::snapshot::{ProbeStatus, Snapshot};
 use crate::ledger::state::RoundSummary;

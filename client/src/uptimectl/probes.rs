@@ -89,14 +89,6 @@ pub(crate) fn could_not_look(wire: &[i32]) -> Vec<String> {
     wire.iter().map(text).collect()
 }
 
-fn kernel_clock(wire: i32) -> &'static str {
-    match KernelClock::from_wire(wire) {
-        KernelClock::Unknown => "unknown",
-        KernelClock::Synchronised => "synchronised",
-        KernelClock::Unsynchronised => "unsynchronised",
-    }
-}
-
 impl From<v1::Probe> for ProbeRecord {
     fn from(probe: v1::Probe) -> Self {
         Self {
@@ -118,7 +110,7 @@ impl From<v1::Probe> for ProbeRecord {
             failed_nodes: probe.failed_nodes,
             clock_offset_ms: probe.clock_offset_ms,
             clock_error_ms: probe.clock_offset_ms.map(|_| probe.clock_error_ms),
-            kernel_clock: kernel_clock(probe.kernel_clock),
+            kernel_clock: KernelClock::from_wire(probe.kernel_clock).as_str(),
             clock_votes: probe.clock_votes,
         }
     }

@@ -2,8 +2,9 @@
 
 use anyhow::Result;
 use serde::Serialize;
-use uptime_client::v1::{self, ClockState, Freshness};
+use uptime_client::v1::{self, Freshness};
 use uptime_client::{Answer, Client};
+use uptime_proto::clock::ClockState;
 
 use crate::args::{Output, OutputArgs};
 use crate::fresh::{self, FreshnessRecord};
@@ -46,18 +47,9 @@ impl From<v1::GetSummaryResponse> for SummaryRecord {
             coverage_percent: summary.coverage_percent,
             probes_connected: summary.probes_connected,
             probes_eligible: summary.probes_eligible,
-            clock_state: clock_state(summary.clock_state),
+            clock_state: ClockState::from_wire(summary.clock_state).map_or("", ClockState::as_str),
             clock_detail: summary.clock_detail,
         }
-    }
-}
-
-fn clock_state(wire: i32) -> &'static str {
-    match ClockState::try_from(wire).unwrap_or_default() {
-        ClockState::Unspecified => "",
-        ClockState::Sure => "sure",
-        ClockState::Doubtful => "doubtful",
-        ClockState::Wrong => "wrong",
     }
 }
 

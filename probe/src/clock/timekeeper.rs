@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use metrics::gauge;
 use tokio::sync::Notify;
-use uptime_proto::clock::{Exchange, KernelClock, Measure, Moment};
+use uptime_proto::clock::{Exchange, KernelClock, Moment};
 use uptime_proto::v1::{self, ClockState};
 
 pub use super::rule::NoTime;
@@ -94,12 +94,6 @@ impl Timekeeper {
     #[must_use]
     pub fn kernel(&self) -> KernelClock {
         self.inner().kernel()
-    }
-
-    /// The aggregator's clock less this one, as last compared on a stream that lives.
-    #[must_use]
-    pub fn measure(&self) -> Option<Measure> {
-        self.inner().rule.measure()
     }
 
     /// A stream began: when Hello was sent, and what Welcome said.
