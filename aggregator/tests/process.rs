@@ -1,34 +1,21 @@
 //! The shipped program as a process: what it does when what surrounds it fails.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+#[path = "shared/program.rs"]
+mod program;
+
 use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
+use program::{PROGRAM, command, with_arguments};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use uptime_aggregator::store::SqliteStore;
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_uptime-aggregator");
 const USAGE: Option<i32> = Some(64);
-
-fn command(arguments: &[&str], data_dir: &Path) -> Command {
-    with_arguments(Command::new(PROGRAM), arguments, data_dir)
-}
-
-fn with_arguments(mut command: Command, arguments: &[&str], data_dir: &Path) -> Command {
-    command
-        .args(arguments)
-        .arg("--data-dir")
-        .arg(data_dir)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
-    command
-}
 
 /// Serves rounds of a second.
 const SERVE: [&str; 9] = [

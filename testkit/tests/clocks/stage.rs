@@ -13,12 +13,11 @@ use uptime_aggregator::clock::now_unix_ms;
 use uptime_aggregator::store::{SqliteStore, Store};
 use uptime_testkit::standin::{Daemon, DaemonOptions, NetTiming, ProviderSpec, World};
 
-use super::program::Program;
+use super::program::{PORT_GRPC, PORT_HTTP, Program, address};
 use super::{DAY_S, PATIENCE, PERIOD_S, RIGHT_WITHIN, WRONG_FOR};
 
-/// Below the ports the system hands out.
-const PORT_GRPC: u16 = 7_640;
-const PORT_HTTP: u16 = 7_641;
+/// The aggregator's block of addresses; the probes' follow.
+const BLOCK: usize = 96;
 const APP_KEY: &str = "clocks-key";
 const PROBES: usize = 2;
 const PROVIDERS: usize = 12;
@@ -79,12 +78,6 @@ pub(crate) struct Stage {
     pub(crate) stopped_s: u64,
     /// Parts that the aggregator refused or called a conflict.
     pub(crate) refused: f64,
-}
-
-/// A loopback address that belongs to this case: `place` is 0 for the aggregator.
-fn address(case: u32, place: usize, port: u16) -> String {
-    let process = std::process::id() + case;
-    format!("127.{}.{}.{}:{port}", 96 + place, process >> 8 & 255, process & 255)
 }
 
 /// The library that moves the wall clock.
@@ -263,7 +256,7 @@ fn kernel(
 
 fn aggregator(number: u32, case: Case, directory: &Path) -> Program {
     let (word, environment) = kernel(case.who != Who::Probe, case, directory);
-    let (grpc, http) = (address(number, 0, PORT_GRPC), address(number, 0, PORT_HTTP));
+    let (grpc, http) = (address(BLOCK, number, PORT_GRPC), address(BLOCK, number, PORT_HTTP));
     let (period, data) = (PERIOD_S.to_string(), directory.join("data").display().to_string());
     let settings = [
         ("--data-dir", data.as_str()),
@@ -289,8 +282,8 @@ fn probe(
     let (word, mut environment) = kernel(is_wrong, case, directory);
     environment.extend([("YAGNA_APPKEY", APP_KEY.to_owned()), ("UPTIME_TOKEN", token.to_owned())]);
     let spool = directory.join(format!("spool-{place}")).display().to_string();
-    let aggregator = format!("http://{}", address(number, 0, PORT_GRPC));
-    let metrics = address(number, place + 1, PORT_HTTP);
+    let aggregator = format!("http://{}", address(BLOCK, number, PORT_GRPC));
+    let metrics = address(BLOCK + 1 + place, number, PORT_HTTP);
     let settings = [
         ("--aggregator", aggregator.as_str()),
         ("--metrics-addr", &metrics),

@@ -19,11 +19,8 @@ use uptime_proto::v1::uptime_query_client::UptimeQueryClient;
 use uptime_testkit::standin::{Daemon, DaemonOptions, NetTiming, ProviderSpec, World};
 
 use super::PATIENCE;
-use super::program::Program;
+use super::program::{PORT_GRPC, PORT_HTTP, Program, address};
 
-/// Below the ports the system hands out.
-const PORT_GRPC: u16 = 7_640;
-const PORT_HTTP: u16 = 7_641;
 /// A key that only the stand-in daemons take.
 const APP_KEY: &str = "deaths-key";
 /// Probes, each beside a daemon of its own.
@@ -105,10 +102,9 @@ pub(crate) struct Stage {
     query: UptimeQueryClient<Channel>,
 }
 
-/// A loopback address that belongs to one stage of this process: `place` is 0 for the aggregator.
-fn address(stage: usize, place: usize, port: u16) -> String {
-    let process = std::process::id();
-    format!("127.{}.{}.{}:{port}", 80 + stage * 4 + place, process >> 8 & 255, process & 255)
+/// The block of addresses of a program of a stage: `place` is 0 for the aggregator.
+fn block(stage: usize, place: usize) -> usize {
+    80 + stage * 4 + place
 }
 
 impl Stage {
@@ -139,7 +135,7 @@ impl Stage {
         let mut aggregator = aggregator(stage, directory.path(), rules);
         aggregator.start();
         probes.iter_mut().for_each(Program::start);
-        let query = connect(&format!("http://{}", address(stage, 0, PORT_GRPC))).await;
+        let query = connect(&format!("http://{}", address(block(stage, 0), 0, PORT_GRPC))).await;
         let period_s = rules.period_s;
         let stage = Self { world, daemons, ids, period_s, directory, aggregator, probes, query };
         let nodes = rules.nodes as u64;
@@ -303,7 +299,8 @@ impl Drop for Stage {
 }
 
 fn aggregator(stage: usize, directory: &Path, rules: &Rules) -> Program {
-    let (grpc, http) = (address(stage, 0, PORT_GRPC), address(stage, 0, PORT_HTTP));
+    let (grpc, http) =
+        (address(block(stage, 0), 0, PORT_GRPC), address(block(stage, 0), 0, PORT_HTTP));
     let data = directory.join("data").display().to_string();
     let period = rules.period_s.to_string();
     let mut settings = vec![
@@ -321,8 +318,8 @@ fn aggregator(stage: usize, directory: &Path, rules: &Rules) -> Program {
 /// Without pings: they would open channels.
 fn probe(stage: usize, number: usize, directory: &Path, daemon: &str, token: String) -> Program {
     let spool = directory.join(format!("spool-{number}")).display().to_string();
-    let aggregator = format!("http://{}", address(stage, 0, PORT_GRPC));
-    let metrics = address(stage, number + 1, PORT_HTTP);
+    let aggregator = format!("http://{}", address(block(stage, 0), 0, PORT_GRPC));
+    let metrics = address(block(stage, number + 1), 0, PORT_HTTP);
     let settings = [
         ("--aggregator", aggregator.as_str()),
         ("--metrics-addr", &metrics),

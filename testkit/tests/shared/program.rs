@@ -1,5 +1,5 @@
-//! The shipped programs as children: found, started, killed, made to stand still, asked for their
-//! memory and metrics. For the suites that run them.
+//! The shipped programs as children: where they listen, and how a test finds, starts, kills and
+//! pauses them and reads their memory and metrics. For the suites that run them.
 //!
 //! Refuses to know what they are told: each suite has its own settings.
 
@@ -17,6 +17,18 @@ use super::PATIENCE;
 const SIGTERM: i32 = 15;
 /// An answer about metrics takes milliseconds.
 const METRICS_WITHIN: Duration = Duration::from_secs(5);
+
+/// Below the ports the system hands out.
+pub(crate) const PORT_GRPC: u16 = 7_640;
+pub(crate) const PORT_HTTP: u16 = 7_641;
+
+/// A loopback address that belongs to one run of a suite in this process, so that a program can be
+/// started again at the same place and nothing else takes it meanwhile. Each program of a run has a
+/// `block` of its own, below 256.
+pub(crate) fn address(block: usize, run: u32, port: u16) -> String {
+    let process = std::process::id() + run;
+    format!("127.{block}.{}.{}:{port}", process >> 8 & 255, process & 255)
+}
 
 /// A program of this workspace, as it was built with this test.
 pub(crate) fn program(name: &str) -> PathBuf {

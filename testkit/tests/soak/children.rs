@@ -10,11 +10,8 @@ use tokio::process::Command;
 
 use super::PERIOD_S;
 pub(crate) use super::program::Program;
-use super::program::program;
+use super::program::{PORT_GRPC, PORT_HTTP, address, program};
 
-/// Below the ports the system hands out.
-const PORT_GRPC: u16 = 7_640;
-const PORT_HTTP: u16 = 7_641;
 /// A key that only the stand-in daemons take.
 pub(crate) const APP_KEY: &str = "soak-key";
 /// The subnets of the network.
@@ -22,20 +19,17 @@ pub(crate) const SUBNETS: [&str; 2] = ["public", "testnet"];
 /// Probes, each beside a daemon of its own.
 pub(crate) const PROBES: usize = 3;
 
-/// A loopback address that belongs to this run: `place` is 0 for the aggregator.
-fn address(place: usize, port: u16) -> String {
-    let process = std::process::id();
-    format!("127.{}.{}.{}:{port}", 64 + place, process >> 8 & 255, process & 255)
-}
+/// The aggregator's block of addresses; the probes' follow.
+const BLOCK: usize = 64;
 
 /// Where the aggregator is asked.
 pub(crate) fn grpc_address() -> String {
-    address(0, PORT_GRPC)
+    address(BLOCK, 0, PORT_GRPC)
 }
 
 /// Where the aggregator's or a probe's metrics are.
 fn metrics_address(place: usize) -> String {
-    address(place, PORT_HTTP)
+    address(BLOCK + place, 0, PORT_HTTP)
 }
 
 /// `uptime-aggregator serve` over this directory.
