@@ -45,8 +45,6 @@ const RELAY_TAKES: Duration = Duration::from_secs(5);
 const LIST_PATIENCE: Duration = Duration::from_millis(500);
 /// A clock that nothing confirms is read again after so long.
 const CLOCK_AGAIN: Duration = Duration::from_secs(1);
-/// A clock that was set failed for longer than any patience.
-const STEPPED: u64 = u64::MAX / 2;
 /// A spool that lets no round be made is asked again after so long.
 const SPOOL_AGAIN: Duration = Duration::from_secs(1);
 
@@ -119,9 +117,6 @@ pub struct Scanner {
     /// When the scanner last began a round or saw that it has to wait for one, by the boot clock,
     /// in milliseconds.
     alive_ms: Arc<AtomicU64>,
-    /// For so many seconds since the last round nothing confirmed the clock; a step of the clock
-    /// counts as ever so many.
-    clock_failed_s: Arc<AtomicU64>,
     /// The start of this run's first round, where it is not known yet which one the last run made
     /// last; 0: nothing is owed.
     owed_until_s: Arc<AtomicU64>,
@@ -145,7 +140,6 @@ impl Scanner {
             jitter_permille: u16::try_from(jitter).unwrap_or(0),
             memory: Arc::new(Mutex::new(memory)),
             alive_ms: Arc::new(AtomicU64::new(boot_ms())),
-            clock_failed_s: Arc::default(),
             owed_until_s: Arc::default(),
         }
     }
@@ -205,7 +199,6 @@ impl Scanner {
     async fn next_round(&self, begun: &mut Begun) -> (Round, Arc<Plan>) {
         let mut awaited = false;
         let mut told = None;
-        let steps = self.orders.clock().now().steps;
         loop {
             self.orders.wait_for(|state| state.plan.is_some()).await;
             let state = self.orders.now();
@@ -213,12 +206,13 @@ impl Scanner {
                 continue;
             };
             self.alive_ms.store(boot_ms(), Ordering::Relaxed);
-            let now = self.read_clock(steps);
+            let now = self.orders.clock().now();
             let now_ms = match now.time_ms() {
                 Ok(now_ms) => now_ms,
                 Err(why) => {
-                    self.no_time(why, &mut told);
+                    waits_for_time(why, &mut told);
                     tokio::time::sleep(CLOCK_AGAIN).await;
+                    begun.waited_for_time(CLOCK_AGAIN);
                     continue;
                 }
             };
@@ -227,7 +221,6 @@ impl Scanner {
             if now.is_confirmed {
                 begun.forget_after(next);
             }
-            let last = begun.last();
             // While it is not known which keys were made before, none can be made. Scanning goes on
             // all the same, so that it is known who is there when they can; what comes of it is
             // lost and noted as a gap.
@@ -242,7 +235,7 @@ impl Scanner {
                 suspects_ms: i64::from(plan.schedule.suspects_offset_ms),
                 look_ups_take_ms: self.look_ups_take_ms(&state, &plan.schedule),
             };
-            let Some(round) = grid.due(now_ms, last, may_make) else {
+            let Some(round) = grid.due(now_ms, begun.last(), may_make) else {
                 tracing::error!("no round may be scanned for long: was this clock set back?");
                 tokio::time::sleep(SPOOL_AGAIN).await;
                 continue;
@@ -266,31 +259,12 @@ impl Scanner {
             let state = self.orders.now();
             let current = state.plan.as_ref().is_some_and(|there| **there == *plan);
             let may_begin = begins_ms - 5..=grid.begun_until_ms(round);
-            let time_ms = self.read_clock(steps).time_ms();
-            if current && time_ms.is_ok_and(|time_ms| may_begin.contains(&time_ms)) {
-                let in_vain = begun.in_vain_for(now.moment.boot);
-                self.report_missed(last, in_vain, round, &plan);
-                begun.add(round, now.moment.boot);
+            let now = self.orders.clock().now();
+            if current && now.time_ms().is_ok_and(|time_ms| may_begin.contains(&time_ms)) {
+                self.report_missed(begun, round, &now, &plan);
+                begun.add(round, now.moment.boot, now.steps);
                 return (round, plan);
             }
-        }
-    }
-
-    /// Reads the clock, and notes if it was set since it had been so often.
-    fn read_clock(&self, steps: u64) -> Now {
-        let now = self.orders.clock().now();
-        if now.steps > steps {
-            self.clock_failed_s.store(STEPPED, Ordering::Relaxed);
-        }
-        now
-    }
-
-    /// No round is begun, and why.
-    fn no_time(&self, why: NoTime, told: &mut Option<Waits>) {
-        self.clock_failed_s.fetch_add(CLOCK_AGAIN.as_secs(), Ordering::Relaxed);
-        if *told != Some(Waits::ForTime) {
-            *told = Some(Waits::ForTime);
-            tracing::error!(%why, "no round is begun until the clock is right");
         }
     }
 
@@ -314,21 +288,12 @@ impl Scanner {
 
     /// Reports the rounds between the last one that was scanned, by this run or an earlier one, and
     /// this; or those that went by while rounds were begun in vain, by a clock that was ahead.
-    fn report_missed(
-        &self,
-        last: Option<Round>,
-        in_vain: Option<Duration>,
-        next: Round,
-        plan: &Plan,
-    ) {
+    fn report_missed(&self, begun: &Begun, next: Round, now: &Now, plan: &Plan) {
         let next_s = next.start_s();
-        // A start that has to wait for the clock for less than a round has missed none for it.
-        let failed_s = self.clock_failed_s.swap(0, Ordering::Relaxed);
-        let patience_s = if last.is_some() { 0 } else { u64::from(next.period().seconds()) };
-        let reason = if failed_s > patience_s { Reason::Clock } else { Reason::Missed };
-        if let Some(last) = last {
+        let reason = begun.why_missed(next, now.steps);
+        if let Some(last) = begun.last() {
             self.report_missed_between(last.end_s(), next_s, reason, plan);
-        } else if let Some(in_vain) = in_vain {
+        } else if let Some(in_vain) = begun.in_vain_for(now.moment.boot) {
             let first_ms = next.start_ms() - i64::try_from(in_vain.as_millis()).unwrap_or(0);
             let first_s = plan.epochs.round_at_ms(first_ms).start_s();
             self.report_missed_between(first_s, next_s, Reason::Clock, plan);
@@ -458,12 +423,19 @@ enum Waits {
     ForLater,
 }
 
+/// Says once that no round is begun, and why.
+fn waits_for_time(why: NoTime, told: &mut Option<Waits>) {
+    if told.replace(Waits::ForTime) != Some(Waits::ForTime) {
+        tracing::error!(%why, "no round is begun until the clock is right");
+    }
+}
+
 /// Says once that no round is begun for long.
 fn waits_for_later(round: Round, told: &mut Option<Waits>) {
     if told.replace(Waits::ForLater) != Some(Waits::ForLater) {
         tracing::warn!(
             round = round.start_s(),
-            "no round is begun before this one, as parts of later rounds were made: was this clock \
+            "this probe waits for this round, as it has made parts of later rounds: was this clock \
              set back?"
         );
     }

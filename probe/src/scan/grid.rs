@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use uptime_proto::{Epochs, Round, v1};
+use uptime_proto::{Epochs, Reason, Round, v1};
 
 /// The fixed jitter of a probe is below this share of the period, and below two seconds.
 const JITTER_SHARE: i64 = 20;
@@ -119,19 +119,24 @@ impl Grid<'_> {
     }
 }
 
-/// The rounds that were begun: the last of each unbroken row of them, as a clock that was ahead
-/// leaves rows that count no more.
+/// The rounds that were begun: the last of each unbroken row of them. Rows after the present are
+/// dropped, because a clock that was ahead began them.
 #[derive(Debug, Default)]
 pub(super) struct Begun {
     rows: Vec<Round>,
-    /// When the first of all was begun, by the boot clock.
+    /// When this run began its first round, by the boot clock.
     since: Option<Duration>,
+    /// How often the clock had been set when the last one was begun.
+    steps: u64,
+    /// For how long no time has been known since the last round was begun.
+    without_time: Duration,
 }
 
 impl Begun {
-    /// A round is begun, at this moment of the boot clock.
-    pub(super) fn add(&mut self, round: Round, boot: Duration) {
+    /// Notes that `round` was begun at `boot`, after the wall clock had been set `steps` times.
+    pub(super) fn add(&mut self, round: Round, boot: Duration, steps: u64) {
         self.since.get_or_insert(boot);
+        (self.steps, self.without_time) = (steps, Duration::ZERO);
         self.rows.pop_if(|last| last.end_s() == round.start_s());
         self.rows.push(round);
         if self.rows.len() > ROWS_MAX {
@@ -139,17 +144,33 @@ impl Begun {
         }
     }
 
+    /// Notes that no time was known for `waited`.
+    pub(super) fn waited_for_time(&mut self, waited: Duration) {
+        self.without_time += waited;
+    }
+
+    /// Why the rounds between the last one begun and `next` were missed. `steps` is how often the
+    /// clock has been set so far. A start that waited for the time for less than a round missed
+    /// no round because of it.
+    pub(super) fn why_missed(&self, next: Round, steps: u64) -> Reason {
+        let round = Duration::from_secs(u64::from(next.period().seconds()));
+        let patience = if self.rows.is_empty() { round } else { Duration::ZERO };
+        let clock = steps > self.steps || self.without_time > patience;
+        if clock { Reason::Clock } else { Reason::Missed }
+    }
+
     /// The one that was begun last.
     pub(super) fn last(&self) -> Option<Round> {
         self.rows.last().copied()
     }
 
-    /// For how long rounds were begun none of which counts; `None`: some do, or none was begun.
+    /// How long ago this run began its first round, if none of the rounds it began counts. `None`:
+    /// some round counts, or none was begun.
     pub(super) fn in_vain_for(&self, boot: Duration) -> Option<Duration> {
         self.since.filter(|_| self.rows.is_empty()).map(|since| boot.saturating_sub(since))
     }
 
-    /// No round after this one can have begun: those that were are of a clock that was ahead.
+    /// Drops the rounds after `round`: they cannot have begun yet, so the clock was ahead.
     pub(super) fn forget_after(&mut self, round: Round) {
         while self.rows.pop_if(|last| *last > round).is_some() {}
     }
@@ -225,8 +246,8 @@ mod tests {
         let mut begun = Begun::default();
         assert_eq!(begun.last(), None);
         let at = Duration::from_secs;
-        (0..10).for_each(|slot| begun.add(round(slot), at(100 + slot)));
-        (130..140).for_each(|slot| begun.add(round(slot), at(slot)));
+        (0..10).for_each(|slot| begun.add(round(slot), at(100 + slot), 0));
+        (130..140).for_each(|slot| begun.add(round(slot), at(slot), 0));
         assert_eq!((begun.last(), begun.rows.len()), (Some(round(139)), 2));
         begun.forget_after(round(14));
         assert_eq!(begun.last(), Some(round(9)));
@@ -234,8 +255,26 @@ mod tests {
         assert_eq!((begun.last(), begun.in_vain_for(at(500))), (Some(round(9)), None));
         begun.forget_after(Round::new(0, period).unwrap());
         assert_eq!((begun.last(), begun.in_vain_for(at(500))), (None, Some(at(400))));
-        (0..100).for_each(|slot| begun.add(round(slot * 2), at(600)));
+        (0..100).for_each(|slot| begun.add(round(slot * 2), at(600), 0));
         assert_eq!(begun.rows.len(), ROWS_MAX);
+    }
+
+    #[test]
+    fn rounds_are_missed_for_the_clock_where_it_was_set_or_told_no_time() {
+        let period = Period::new(30).unwrap();
+        let round = |slot: u64| Round::new(1_800_000_000 + slot * 30, period).unwrap();
+        let mut begun = Begun::default();
+        begun.waited_for_time(Duration::from_secs(30));
+        assert_eq!(begun.why_missed(round(0), 0), Reason::Missed, "a start takes a moment");
+        begun.waited_for_time(Duration::from_secs(1));
+        assert_eq!(begun.why_missed(round(0), 0), Reason::Clock);
+        begun.add(round(0), Duration::ZERO, 1);
+        assert_eq!(begun.why_missed(round(9), 1), Reason::Missed);
+        assert_eq!(begun.why_missed(round(9), 2), Reason::Clock);
+        begun.waited_for_time(Duration::from_secs(1));
+        assert_eq!(begun.why_missed(round(9), 1), Reason::Clock);
+        begun.add(round(9), Duration::ZERO, 1);
+        assert_eq!(begun.why_missed(round(20), 1), Reason::Missed);
     }
 
     #[test]
