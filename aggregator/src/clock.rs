@@ -10,8 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rtime_clock::adjtime::{Timex, adjtimex};
 use uptime_proto::clock::{KernelClock, Moment};
 
-pub(crate) use rule::CONFIRMED_WITHIN_MS;
-pub use rule::{Delivered, Judged, PeerClock};
+pub use rule::{Judged, PeerClock};
 pub use timekeeper::Timekeeper;
 
 /// Now by this host's clock, unix milliseconds, UTC.

@@ -138,9 +138,10 @@ impl Ingest {
     ) -> Result<impl Future<Output = Result<v1::ReportResult, Unavailable>> + use<>, Unavailable>
     {
         let probe = &caller.probe;
-        let checked = self.check(caller, &report, decoder.as_deref_mut());
+        let clock = self.ledger.clock().now();
+        let checked = self.check(caller, &report, decoder.as_deref_mut(), &clock);
         let samples = read_samples(probe, &report, decoder.as_deref());
-        let is_refused = |part: &&Result<Part, NotTaken>| matches!(part, Err(NotTaken::Refused(_)));
+        let is_refused = |part: &&Result<_, _>| matches!(part, Err(PartOutcome::Refused(..)));
         let refused = checked.iter().filter(is_refused).count() as u64;
         if refused > 0 {
             self.ledger.refused(probe.number, refused).await;
@@ -155,14 +156,14 @@ impl Ingest {
             .into_iter()
             .map(|part| match part {
                 Ok(part) => (Some(part), None),
-                Err(refusal) => (None, Some(refusal)),
+                Err(not_taken) => (None, Some(not_taken)),
             })
             .unzip();
         let submission = Submission {
             probe: probe.number,
             parts: parts.into_iter().flatten().collect(),
             details,
-            gaps: read_gaps(probe, &report.gaps, &self.ledger.epochs(), &self.ledger.clock().now()),
+            gaps: read_gaps(probe, &report.gaps, &self.ledger.epochs(), &clock),
             samples,
             done_round_s,
         };
@@ -170,10 +171,7 @@ impl Ingest {
         let (report_id, name) = (report.report_id, probe.name.clone());
         Ok(async move {
             let mut outcomes = outcomes.await?.into_iter();
-            let outcome = |fault: Option<NotTaken>| match fault {
-                Some(not_taken) => Some(not_taken.into()),
-                None => outcomes.next(),
-            };
+            let outcome = |fault: Option<PartOutcome>| fault.or_else(|| outcomes.next());
             let all: Vec<PartOutcome> = faults.into_iter().filter_map(outcome).collect();
             all.iter().for_each(|outcome| tell(outcome, &name));
             Ok(report_result(report_id, &all))
@@ -185,8 +183,8 @@ impl Ingest {
         caller: &Caller,
         report: &v1::Report,
         mut decoder: Option<&mut Decoder>,
-    ) -> Vec<Result<Part, NotTaken>> {
-        let now = self.ledger.clock().now();
+        clock: &Judged,
+    ) -> Vec<Result<Part, PartOutcome>> {
         let too_many = report.parts.len() > PARTS_PER_REPORT_MAX;
         report
             .parts
@@ -206,8 +204,8 @@ impl Ingest {
                     let (refusal, subnet) = (AccessRefusal::Subnet, &part.key.subnet);
                     self.options.auditor.refused(refusal, address, Some(name), subnet);
                 })?;
-                let timely = check_time(&part, &self.ledger.epochs(), now.wall_ms);
-                timely.map_err(|untimely| untimely.judged(now.may_refuse))?;
+                let timely = check_time(&part, &self.ledger.epochs(), clock.wall_ms);
+                timely.map_err(|untimely| untimely.judged(clock.may_refuse))?;
                 Ok(part)
             })
             .collect()
@@ -250,7 +248,7 @@ impl Caller {
 }
 
 /// The round that a report ends. `None`: its last part was refused, and says nothing.
-fn done_round_s(report: &v1::Report, checked: &[Result<Part, NotTaken>]) -> Option<u64> {
+fn done_round_s(report: &v1::Report, checked: &[Result<Part, PartOutcome>]) -> Option<u64> {
     match checked.last() {
         None => Some(report.done_round_unix_s),
         Some(last) => last.as_ref().ok().map(|part| part.key.round.start_s()),
@@ -270,23 +268,6 @@ fn check_subnet(part: &Part, probe: &ProbeRecord) -> Result<(), Refusal> {
     Err(Refusal::new(RefusalReason::SubnetNotAllowed, detail))
 }
 
-/// Why a part is not taken.
-#[derive(Debug, PartialEq, Eq)]
-enum NotTaken {
-    Refused(Refusal),
-    /// It would be refused for its time, by a clock that is not sure.
-    Later(Refusal),
-}
-
-impl From<NotTaken> for PartOutcome {
-    fn from(not_taken: NotTaken) -> Self {
-        match not_taken {
-            NotTaken::Refused(Refusal { reason, detail }) => Self::Refused(reason, detail),
-            NotTaken::Later(Refusal { reason, detail }) => Self::Later(reason, detail),
-        }
-    }
-}
-
 /// Logs and counts a part that was not taken.
 fn tell(outcome: &PartOutcome, probe: &str) {
     match outcome {
@@ -304,9 +285,9 @@ fn tell(outcome: &PartOutcome, probe: &str) {
     }
 }
 
-impl From<Refusal> for NotTaken {
-    fn from(refusal: Refusal) -> Self {
-        Self::Refused(refusal)
+impl From<Refusal> for PartOutcome {
+    fn from(Refusal { reason, detail }: Refusal) -> Self {
+        Self::Refused(reason, detail)
     }
 }
 
@@ -319,11 +300,12 @@ struct Untimely {
 
 impl Untimely {
     /// What becomes of the part: only a clock that has been sure for some time refuses for good.
-    fn judged(self, may_refuse: bool) -> NotTaken {
+    fn judged(self, may_refuse: bool) -> PartOutcome {
+        let Refusal { reason, detail } = self.refusal;
         if self.by_the_clock && !may_refuse {
-            NotTaken::Later(self.refusal)
+            PartOutcome::Later(reason, detail)
         } else {
-            NotTaken::Refused(self.refusal)
+            PartOutcome::Refused(reason, detail)
         }
     }
 
@@ -570,10 +552,7 @@ mod tests {
                 sets: Sets::default(),
             };
             let untimely = check_time(&part, &epochs, now_ms).err()?;
-            Some(match untimely.judged(may_refuse) {
-                NotTaken::Refused(refusal) => (ReportStatus::Refused, refusal.reason),
-                NotTaken::Later(refusal) => (ReportStatus::Later, refusal.reason),
-            })
+            Some(part_status(&untimely.judged(may_refuse)))
         };
         let (refused, later) = (ReportStatus::Refused, ReportStatus::Later);
         let (future, old) = (RefusalReason::RoundInFuture, RefusalReason::RoundTooOld);
@@ -603,7 +582,10 @@ mod tests {
             // In rounds of 10 s and more the silent are asked to the end before the probe's
             // deadline, half a second before the close.
             if period_s >= 10 {
-                assert!(suspects_ms + 9_000 <= period_s * 1_000 + 4_500, "{period_s} s");
+                assert!(
+                    suspects_ms + 250 + 9_000 + 500 <= period_s * 1_000 + 4_500,
+                    "{period_s} s"
+                );
             }
             assert!(standing_ms(&epoch) < lookups_ms);
         }

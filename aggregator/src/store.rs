@@ -221,15 +221,36 @@ pub struct Gap {
     pub reason: Reason,
 }
 
-/// What a probe handed in last.
+/// When a part was observed and received; or the newest ones of a probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Delivery {
     /// The probe's number.
     pub probe: u32,
-    /// When its newest part was observed, unix milliseconds.
+    /// When it was observed, unix milliseconds.
     pub observed_at_ms: i64,
-    /// When its last prompt part was received, unix milliseconds.
+    /// When it was received, unix milliseconds, if that was within [`Delivery::PROMPT_MS`] of its
+    /// observation.
     pub prompt_ms: Option<i64>,
+}
+
+impl Delivery {
+    /// A part that is received so soon after its observation shows that two clocks agreed; a later
+    /// one waited in a spool, or they do not (accounting page, "Irreversible actions").
+    pub const PROMPT_MS: i64 = 60_000;
+
+    /// A part of this probe. Both times in unix milliseconds.
+    #[must_use]
+    pub fn new(probe: u32, observed_at_ms: i64, received_at_ms: i64) -> Self {
+        let apart_ms = received_at_ms.saturating_sub(observed_at_ms).saturating_abs();
+        let prompt_ms = (apart_ms <= Self::PROMPT_MS).then_some(received_at_ms);
+        Self { probe, observed_at_ms, prompt_ms }
+    }
+
+    /// A stored part.
+    #[must_use]
+    pub fn of(fact: &Fact) -> Self {
+        Self::new(fact.key.probe, fact.observed_at_ms, fact.received_at_ms)
+    }
 }
 
 /// What travels beside a part, of one node.
@@ -408,12 +429,9 @@ pub trait Store: IdentityStore {
     /// counts to its end.
     fn extent(&mut self) -> impl Future<Output = Result<Option<(u64, u64)>, StoreError>> + Send;
 
-    /// What each probe handed in last, in the day before the newest part. Parts of packed days are
-    /// left out. A part counts as prompt if it was received within `prompt_ms` of its observation.
-    fn deliveries(
-        &mut self,
-        prompt_ms: i64,
-    ) -> impl Future<Output = Result<Vec<Delivery>, StoreError>> + Send;
+    /// The newest times of each probe that handed something in, in the day before the newest part.
+    /// Parts of packed days are left out.
+    fn deliveries(&mut self) -> impl Future<Output = Result<Vec<Delivery>, StoreError>> + Send;
 
     /// Another connection to the same store, for reading beside this one. What this one commits,
     /// the other sees.

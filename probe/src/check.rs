@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};
 use uptime_proto::clock::{CONTRADICTS_MS, KernelClock, Measure};
 use uptime_proto::v1::ClockState;
+use uptime_proto::words::ahead_or_behind;
 use uptime_proto::{NodeId, Reason};
 
 use crate::clock::Timekeeper;
@@ -488,7 +489,7 @@ fn clock(address: &str, greeting: &Greeting, kernel: KernelClock) -> Said {
         return Said::Unsure("this host's clock was set meanwhile; check again".to_owned());
     };
     let apart_ms = offset_ms.unsigned_abs();
-    let where_to = if offset_ms < 0 { "ahead of" } else { "behind" };
+    let where_to = ahead_or_behind(-offset_ms);
     let agrees = offset_ms.abs() - error_ms <= CONTRADICTS_MS;
     let sure = matches!(greeting.clock_state, ClockState::Sure | ClockState::Unspecified);
     let text =

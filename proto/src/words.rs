@@ -9,6 +9,12 @@
 use crate::evidence::Reason;
 use crate::v1::{self, EvidenceClass, Ineligibility, Outcome, PartEvidence, PartKind};
 
+/// Where a clock is that is so many milliseconds ahead of another, or behind it.
+#[must_use]
+pub const fn ahead_or_behind(ahead_ms: i64) -> &'static str {
+    if ahead_ms < 0 { "behind" } else { "ahead of" }
+}
+
 /// Why a probe could not look.
 #[must_use]
 pub const fn reason(reason: Reason) -> &'static str {

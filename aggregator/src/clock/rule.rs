@@ -10,8 +10,10 @@ use std::time::Duration;
 use uptime_proto::clock::{
     AGREES_MS, ClockState, Comparison, KernelClock, Measure, Moment, STEP_MS,
 };
+use uptime_proto::words::ahead_or_behind;
 
 use crate::publish::utc_stamp;
+use crate::store::Delivery;
 
 const DAY_MS: i64 = 86_400_000;
 /// A probe that was enrolled later has no vote.
@@ -29,9 +31,6 @@ const SURE_BEFORE_DELETING: Duration = Duration::from_secs(600);
 /// And for so long before a part is refused for its time: three exchanges of a probe that has been
 /// connected for a minute say by then whether they contradict.
 const SURE_BEFORE_REFUSING: Duration = Duration::from_secs(180);
-/// A part that was received within so long of its observation shows that two clocks agreed.
-pub(crate) const CONFIRMED_WITHIN_MS: i64 = 60_000;
-
 /// What holds now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Judged {
@@ -70,27 +69,6 @@ pub struct PeerClock {
     pub kernel: KernelClock,
     /// Whether it counts.
     pub votes: bool,
-}
-
-/// What a stored part tells of clocks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Delivered {
-    /// The probe's number.
-    pub probe: u32,
-    /// When the part was observed, unix milliseconds.
-    pub observed_at_ms: i64,
-    /// When it was received, unix milliseconds, if that was within a minute of its observation.
-    pub confirmed_ms: Option<i64>,
-}
-
-impl Delivered {
-    /// A part of this probe. Both times in unix milliseconds.
-    #[must_use]
-    pub fn new(probe: u32, observed_at_ms: i64, received_at_ms: i64) -> Self {
-        let apart_ms = received_at_ms.saturating_sub(observed_at_ms).saturating_abs();
-        let confirmed_ms = (apart_ms <= CONFIRMED_WITHIN_MS).then_some(received_at_ms);
-        Self { probe, observed_at_ms, confirmed_ms }
-    }
 }
 
 #[derive(Debug)]
@@ -137,11 +115,11 @@ impl Rule {
     }
 
     /// A part is in the store.
-    pub(super) fn stored(&mut self, part: Delivered) {
+    pub(super) fn stored(&mut self, part: Delivery) {
         let there = self.delivered.entry(part.probe).or_insert(part.observed_at_ms);
         *there = part.observed_at_ms.max(*there);
         self.newest_part_ms = self.newest_part_ms.max(Some(part.observed_at_ms));
-        self.newest_confirmed_ms = self.newest_confirmed_ms.max(part.confirmed_ms);
+        self.newest_confirmed_ms = self.newest_confirmed_ms.max(part.prompt_ms);
     }
 
     /// Parts up to this moment are in the store, of which nothing else is known.
@@ -314,7 +292,9 @@ impl Rule {
         }
         if let Some(step) = self.step {
             let by = apart(step.by_ms);
-            reasons.push(format!("it was set {by} the time before and was not confirmed yet"));
+            reasons.push(format!(
+                "it was set to a time {by} the old one, and nothing confirms it yet"
+            ));
         }
         if let Some(newest_ms) = early_ms {
             let stamp = utc_stamp(newest_ms);
@@ -341,8 +321,7 @@ impl Rule {
 
 /// So far ahead of, or behind, something.
 fn apart(ms: i64) -> String {
-    let seconds = ms.unsigned_abs().div_ceil(1000);
-    if ms > 0 { format!("{seconds} s ahead of") } else { format!("{seconds} s behind") }
+    format!("{} s {}", ms.unsigned_abs().div_ceil(1000), ahead_or_behind(ms))
 }
 
 #[cfg(test)]

@@ -10,8 +10,9 @@ use metrics::gauge;
 use uptime_proto::clock::{ClockState, Exchange, KernelClock, Moment};
 use uptime_proto::v1;
 
-use super::rule::{Delivered, Judged, PeerClock, Rule};
+use super::rule::{Judged, PeerClock, Rule};
 use super::{kernel_clock, moment};
+use crate::store::Delivery;
 
 /// A shared clock with its rule.
 #[derive(Debug)]
@@ -60,17 +61,22 @@ impl Timekeeper {
 
     /// Reads the clocks and judges them.
     pub fn now(&self) -> Judged {
+        self.judge(&mut self.inner()).0
+    }
+
+    /// The same, and the boot clock as it was read.
+    fn judge(&self, inner: &mut Inner) -> (Judged, Duration) {
         let kernel = self.said.unwrap_or_else(kernel_clock);
-        let mut inner = self.inner();
-        let judged = inner.rule.judge(self.still.unwrap_or_else(moment), kernel);
+        let now = self.still.unwrap_or_else(moment);
+        let judged = inner.rule.judge(now, kernel);
         if inner.told != Some(judged.state) {
             tell(inner.told.replace(judged.state), &judged);
         }
-        judged
+        (judged, now.boot)
     }
 
     /// A part is in the store.
-    pub fn stored(&self, part: Delivered) {
+    pub fn stored(&self, part: Delivery) {
         self.inner().rule.stored(part);
     }
 
@@ -97,7 +103,8 @@ impl Timekeeper {
 
     /// Takes a probe's heartbeat in and makes the answer to it.
     pub fn answer(&self, probe: u32, beat: &v1::Heartbeat) -> v1::Heartbeat {
-        let judged = self.now();
+        let mut inner = self.inner();
+        let (judged, boot) = self.judge(&mut inner);
         let compared = beat.echoed_unix_ms > 0 && beat.sent_unix_ms > 0;
         let exchange = compared.then_some(Exchange {
             asked_ms: beat.echoed_unix_ms,
@@ -107,7 +114,7 @@ impl Timekeeper {
         });
         let measure = exchange.and_then(Exchange::measure);
         let kernel = KernelClock::from_wire(beat.kernel_clock);
-        self.inner().rule.heard(probe, kernel, measure, moment().boot);
+        inner.rule.heard(probe, kernel, measure, boot);
         v1::Heartbeat {
             sent_unix_ms: judged.wall_ms,
             echoed_unix_ms: beat.sent_unix_ms,
@@ -134,8 +141,8 @@ fn tell(before: Option<ClockState>, judged: &Judged) {
         ),
         ClockState::Wrong => tracing::error!(
             why,
-            "the clock of this host is wrong: rounds close by the time before, nothing is deleted, \
-             and no part is refused for its time"
+            "the clock of this host is wrong: rounds close by the last trusted time, if there is \
+             one; nothing is deleted, and no part is refused for its time"
         ),
     }
 }

@@ -119,6 +119,7 @@ pub(super) async fn do_chores(
     shutdown: CancellationToken,
 ) {
     let mut done_before_s = 0;
+    let mut expiry_waits = false;
     loop {
         tokio::select! {
             () = shutdown.cancelled() => break,
@@ -128,16 +129,13 @@ pub(super) async fn do_chores(
         let now_ms = clock.wall_ms;
         let before_s = pack_before_s(now_ms);
         let before_s = before_s - before_s % u64::from(uptime_proto::round::DAY_S);
-        if before_s == done_before_s {
+        if before_s == done_before_s && !(expiry_waits && clock.may_delete) {
             continue;
         }
-        match chores_of(&mut store, &ledger, &chores, &clock, &shutdown).await {
-            // Tried again at the next close.
-            Ok(Done::NotSure) => continue,
-            Ok(Done::All) => {}
-            Err(error) => {
-                tracing::error!(%error, "closed days were not packed; tried again tomorrow");
-            }
+        let done = chores_of(&mut store, &ledger, &chores, &clock, &shutdown).await;
+        expiry_waits = matches!(done, Ok(Done::NotSure));
+        if let Err(error) = done {
+            tracing::error!(%error, "closed days were not packed; tried again tomorrow");
         }
         done_before_s = before_s;
     }

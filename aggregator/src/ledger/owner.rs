@@ -40,8 +40,8 @@ use super::past::{Past, past_of};
 use super::snapshot::{ProbeStatus, Snapshot, Surroundings};
 use super::state::State;
 use super::{Greeting, Ledger, PartOutcome, QUEUE_MAX, Request, Submission, Unavailable};
-use crate::clock::{Delivered, Timekeeper};
-use crate::store::{Batch, Identities, ProbeRecord, Put, Store, StoreError};
+use crate::clock::Timekeeper;
+use crate::store::{Batch, Delivery, Identities, ProbeRecord, Put, Store, StoreError};
 use closing::Done;
 use history::mark_dirty;
 pub use history::that_count;
@@ -582,9 +582,7 @@ impl<S: Store> Owner<S> {
             }
             Put::New | Put::ConflictSmallest => {}
         }
-        let (observed_ms, received_ms) = (fact.observed_at_ms, fact.received_at_ms);
-        let delivered = Delivered::new(fact.key.probe, observed_ms, received_ms);
-        self.options.clock.stored(delivered);
+        self.options.clock.stored(Delivery::of(&fact));
         if let Err(late) = self.state.accept(fact) {
             if put == Put::New {
                 self.state.late(&late);

@@ -7,13 +7,11 @@
 
 use std::collections::BTreeSet;
 
-use crate::store::{Read, Store, StoreError};
+use crate::store::{Delivery, Read, Store, StoreError};
 
 const HOUR_S: u64 = 3_600;
 const HOURS: u64 = 24;
 const HOURS_MIN: u64 = 23;
-/// A part that is received so long after it was observed waited in a spool, or the clocks disagree.
-const RECEIVED_WITHIN_MS: i64 = 60_000;
 /// Two probes are enough for an hour, and one where only one is enrolled.
 const PROBES_MIN: usize = 2;
 /// An hour is read in pieces, up to the first one that vouches for it.
@@ -55,9 +53,8 @@ async fn is_good(
     while piece_s < to_s {
         let end_s = (piece_s + PIECE_S).min(to_s);
         let prompt = |read: Read| {
-            let fact = read.ok()?;
-            let after_ms = fact.received_at_ms.saturating_sub(fact.observed_at_ms);
-            (after_ms.abs() <= RECEIVED_WITHIN_MS).then_some(fact.key.probe)
+            let Delivery { probe, prompt_ms, .. } = Delivery::of(&read.ok()?);
+            prompt_ms.map(|_| probe)
         };
         probes.extend(store.read(piece_s, end_s).await?.into_iter().filter_map(prompt));
         if probes.len() >= probes_min {

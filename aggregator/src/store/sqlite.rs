@@ -425,14 +425,14 @@ impl Store for SqliteStore {
         Ok(both.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))))
     }
 
-    async fn deliveries(&mut self, prompt_ms: i64) -> Result<Vec<Delivery>, StoreError> {
+    async fn deliveries(&mut self) -> Result<Vec<Delivery>, StoreError> {
         let Some((_, last_s)) = self.extent_of_rows().await? else { return Ok(Vec::new()) };
         let select = "SELECT probe, MAX(round * 1000 + observed_ms),
                 MAX(CASE WHEN ABS(received_ms) <= ? THEN round * 1000 + observed_ms + received_ms
                     END)
              FROM part WHERE round > ? GROUP BY probe";
         let rows = sqlx::query_as(select)
-            .bind(prompt_ms)
+            .bind(Delivery::PROMPT_MS)
             .bind(signed(last_s.saturating_sub(u64::from(DAY_S))))
             .fetch_all(&mut self.connection)
             .await;

@@ -6,7 +6,7 @@ use uptime_client::v1::{self, Freshness, Ineligibility};
 use uptime_client::{Answer, Client};
 use uptime_proto::Reason;
 use uptime_proto::clock::{CONTRADICTS_MS, KernelClock};
-use uptime_proto::words::gave_errors;
+use uptime_proto::words::{ahead_or_behind, gave_errors};
 
 use crate::args::{Output, OutputArgs};
 use crate::fresh::{FreshnessRecord, ago_s};
@@ -221,7 +221,7 @@ fn remarks(record: &ProbeRecord, fresh: &Freshness) -> String {
         remarks.push(gave_errors(record.failed_nodes));
     }
     if let Some(offset_ms) = record.clock_offset_ms.filter(|it| it.abs() > CONTRADICTS_MS) {
-        let where_to = if offset_ms < 0 { "behind" } else { "ahead of" };
+        let where_to = ahead_or_behind(offset_ms);
         let apart = brief(offset_ms.unsigned_abs() / 1_000);
         remarks.push(format!("its clock is {apart} {where_to} the aggregator's"));
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use uptime_proto::clock::{Comparison, Exchange, KernelClock, Measure, Moment};
 use uptime_proto::v1::ClockState;
+use uptime_proto::words::ahead_or_behind;
 
 /// An exchange that is less exact does not tell the time.
 const ERROR_MS_MAX: i64 = 1_000;
@@ -36,7 +37,7 @@ impl std::fmt::Display for NoTime {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Contradicts(offset_ms) => {
-                let where_to = if *offset_ms < 0 { "ahead of" } else { "behind" };
+                let where_to = ahead_or_behind(offset_ms.saturating_neg());
                 write!(
                     out,
                     "this host's clock is {} ms {where_to} that of the aggregator, which is sure \

@@ -45,7 +45,7 @@ impl Host {
     fn delivered(&mut self, probes: impl IntoIterator<Item = u32>, offset_ms: i64) {
         for probe in probes {
             let at_ms = self.wall_ms + offset_ms;
-            self.rule.stored(Delivered::new(probe, at_ms, self.wall_ms));
+            self.rule.stored(Delivery::new(probe, at_ms, self.wall_ms));
         }
     }
 

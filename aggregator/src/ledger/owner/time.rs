@@ -8,8 +8,8 @@ use uptime_proto::Round;
 use uptime_proto::clock::STEP_MS;
 
 use super::Owner;
-use crate::clock::{CONFIRMED_WITHIN_MS, Delivered, Timekeeper};
-use crate::store::{Delivery, Store, StoreError};
+use crate::clock::Timekeeper;
+use crate::store::{Store, StoreError};
 
 /// What is known of the time when the state is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,14 +30,12 @@ pub async fn note_deliveries<S: Store>(
     store: &mut S,
     clock: &Timekeeper,
 ) -> Result<(), StoreError> {
-    let deliveries = store.deliveries(CONFIRMED_WITHIN_MS).await?;
+    let deliveries = store.deliveries().await?;
     if let (true, Some((_, newest_s))) = (deliveries.is_empty(), store.extent().await?) {
         // All days are packed, which they are an hour after their end.
         clock.stored_until(i64::try_from(newest_s * 1000).unwrap_or(i64::MAX));
     }
-    for Delivery { probe, observed_at_ms, prompt_ms } in deliveries {
-        clock.stored(Delivered { probe, observed_at_ms, confirmed_ms: prompt_ms });
-    }
+    deliveries.into_iter().for_each(|delivery| clock.stored(delivery));
     Ok(())
 }
 
