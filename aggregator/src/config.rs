@@ -232,8 +232,8 @@ setting_args! {
     /// After so many closed rounds in which no probe could look /readyz answers 503; at most 120,
     /// or 0: never, as where probes come through something that follows /readyz [default: 20]
     blind_rounds_max = "blind-rounds-max", "UPTIME_BLIND_ROUNDS_MAX", "N";
-    /// Whether the clock of this host is synchronised: auto asks the kernel; synchronised or
-    /// unsynchronised is taken as said, where the kernel does not know [default: auto]
+    /// Whether this host's clock is synchronised: auto asks the kernel; synchronised or
+    /// unsynchronised overrides its answer [default: auto]
     kernel_clock = "kernel-clock", "UPTIME_KERNEL_CLOCK", "WORD";
     /// How logs are written: text or json [default: text]
     log_format = "log-format", "UPTIME_LOG_FORMAT", "FORMAT";

@@ -139,7 +139,7 @@ pub fn far_ahead(epochs: &[Epoch], now_ms: i64, data_dir: &Path) -> Option<Strin
     let in_force = epochs.iter().rev().find(|epoch| epoch.start_s <= now_s).unwrap_or(first);
     Some(format!(
         "rules are announced for {}, later than any change made now would begin: this clock, or \
-         the one at that time, is wrong; once this clock is right, to have them begin soon: {}",
+         the one at that time, is wrong; once this clock is right, this lets them begin soon: {}",
         stamp(last.start_s),
         command(&differences(in_force, last), data_dir)
     ))

@@ -345,5 +345,5 @@ fn about_clock(clock: &Judged) -> String {
     if clock.is_sure() {
         return format!("the clock of this host is {state}");
     }
-    format!("the clock of this host is {state}, as far as no probe is asked: {}", clock.why)
+    format!("the clock of this host is {state} (probes were not asked): {}", clock.why)
 }

@@ -505,8 +505,8 @@ impl Uplink {
                     tracing::warn!(
                         reason,
                         detail = result.detail,
-                        "put off, as the aggregator has not been sure of its clock for long; sent \
-                         again later"
+                        "the aggregator has not been sure of its clock for long, so it takes this \
+                         part later; it is sent again"
                     );
                 }
                 return Ok(());

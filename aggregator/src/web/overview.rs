@@ -51,9 +51,10 @@ pub(super) fn page(
 fn unsure(html: &mut String, clock: &Judged) {
     let means = match clock.state {
         ClockState::Sure => return,
-        ClockState::Doubtful => "Nothing is deleted until it is sure.",
+        ClockState::Doubtful => "Nothing is deleted until the clock is sure.",
         ClockState::Wrong => {
-            "Rounds close by the time before, if at all, and nothing is deleted until it is sure."
+            "Rounds close by the last trusted time, if there is one, and nothing is deleted until \
+             the clock is sure."
         }
     };
     // Writing to a String cannot fail.

@@ -466,7 +466,10 @@ impl<'a> RoundScan<'a> {
         counter!("uptime_scan_parts_clock_set_total").increment(1);
         if !std::mem::replace(&mut self.counts().clock_was_set, true) {
             let (from_s, to_s) = (self.round.start_s(), self.round.end_s());
-            tracing::warn!(round = from_s, "the clock was set in this round: its rest is a gap");
+            tracing::warn!(
+                round = from_s,
+                "the clock was set during this round: it gets no more parts"
+            );
             self.scanner.spool.report_gap(gap(from_s, to_s, Reason::Clock));
         }
     }
