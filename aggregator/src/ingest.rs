@@ -64,16 +64,16 @@ const GAPS_PER_REPORT_MAX: usize = 16;
 const GAP_END_MAX_S: u64 = 253_402_300_800;
 /// The last part of a round is on its way so long before the round closes.
 const REPORT_MS: u32 = 1_000;
-/// Suspects are asked for with `FindNode` first: at 400 a second this is time for 200 of them, and
-/// those not long dead are asked first.
-const SUSPECT_FINDS_MS: u32 = 500;
+/// Suspects are asked for with `FindNode` first: this is time for 250 of them, and those not long
+/// dead are asked first.
+const SUSPECT_FINDS_MS: u32 = 250;
 /// Between two direct questions a probe waits so long (accounting page, "Evidence").
 const BETWEEN_QUESTIONS_MS: u32 = 1_000;
 /// For the last `FindNode`, after the last silence. It takes milliseconds, and the votes count
 /// without it.
 const LAST_FIND_MS: u32 = 500;
 /// First look-ups of a few nodes begin so long before suspects are named; see `Schedule`.
-const FIRST_STAGE_MS: u32 = 1_500;
+const FIRST_STAGE_MS: u32 = 1_250;
 /// The standing lists go out so long before first look-ups begin, and at two fifths of the round at
 /// the latest: the markets have been listed by then.
 const STANDING_MS: u32 = 600;
@@ -98,8 +98,8 @@ pub fn schedule_for(epoch: &Epoch) -> v1::Schedule {
     v1::Schedule {
         lookups_offset_ms: suspects_ms.saturating_sub(FIRST_STAGE_MS).max(suspects_ms / 3 * 2),
         suspects_offset_ms: suspects_ms,
-        lookups_per_s_max: 400,
-        lookups_in_flight_max: 50,
+        lookups_per_s_max: 1_000,
+        lookups_in_flight_max: 100,
     }
 }
 
@@ -573,7 +573,7 @@ mod tests {
 
     #[test]
     fn everything_in_a_round_fits_before_it_closes() {
-        let wanted = [(1, 266, 400), (10, 2_666, 4_000), (15, 7_500, 9_000), (30, 22_500, 24_000)];
+        let wanted = [(1, 266, 400), (10, 3_000, 4_250), (15, 8_000, 9_250), (30, 23_000, 24_250)];
         for (period_s, lookups_ms, suspects_ms) in wanted {
             let epoch = Epoch::with_defaults(Period::new(period_s).unwrap());
             let schedule = schedule_for(&epoch);
