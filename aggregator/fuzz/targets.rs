@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use chrono_tz::Tz;
-use uptime_aggregator::ledger::kept;
+use uptime_accounting::checkpoint;
 use uptime_aggregator::publish::utc_stamp;
 use uptime_aggregator::store::fuzzing::{stored_segment, stored_sets};
 use uptime_aggregator::transfer::seed_file::{Limits, Terms, read, read_scan_count};
@@ -21,7 +21,7 @@ pub(crate) type Target = (&'static str, fn(&[u8]));
 
 /// Every target by its name.
 pub(crate) const TARGETS: &[Target] = &[
-    ("kept_state", kept_state),
+    ("checkpoint", one_checkpoint),
     ("query_string", query_string),
     ("seed_file", seed_file),
     ("stamp", one_stamp),
@@ -29,16 +29,16 @@ pub(crate) const TARGETS: &[Target] = &[
     ("stored_sets", stored_sets),
 ];
 
-/// The bytes as two pieces of a kept state, but for the checksums, before them the length of the
+/// The bytes as two pieces of a checkpoint, but for the checksums, before them the length of the
 /// first in two bytes, little-endian: refused, or a state.
-fn kept_state(bytes: &[u8]) {
+fn one_checkpoint(bytes: &[u8]) {
     let period = Period::new(30).expect("a period");
     let epochs = Arc::new(Epochs::new(vec![Epoch::with_defaults(period)]).expect("one epoch"));
     let Some((length, bytes)) = bytes.split_first_chunk::<2>() else { return };
     let (head, nodes) = bytes.split_at(bytes.len().min(u16::from_le_bytes(*length).into()));
     let sealed = |piece: &[u8]| [piece, &crc32fast::hash(piece).to_le_bytes()].concat();
-    kept::read(&[sealed(head)], &epochs, &Arc::default()).ok();
-    kept::read(&[sealed(head), sealed(nodes)], &epochs, &Arc::default()).ok();
+    checkpoint::read(&[sealed(head)], &epochs, &Arc::default()).ok();
+    checkpoint::read(&[sealed(head), sealed(nodes)], &epochs, &Arc::default()).ok();
 }
 
 /// Runs the target of this name.

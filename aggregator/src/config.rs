@@ -21,11 +21,11 @@ use uptime_proto::{Epoch, Period};
 use crate::access::TlsFiles;
 use crate::access::limits::Limits;
 use crate::ledger::RETENTION_S_MIN;
-use crate::ledger::agreement::Policy;
 use crate::rules::GivenRules;
 use crate::telemetry::LogFormat;
 use crate::transfer::export::ExportArgs;
 use crate::transfer::import::ImportArgs;
+use uptime_accounting::agreement::Policy;
 
 /// See [`RETENTION_S_MIN`].
 const RETENTION_DAYS_MIN: u64 = RETENTION_S_MIN / 86_400;

@@ -32,7 +32,8 @@ use crate::access::{Pass, Refusal as AccessRefusal};
 use crate::clock::{Judged, now_unix_ms};
 pub use crate::ledger::LATENESS_S_MAX;
 use crate::ledger::{Ledger, PartOutcome, Submission, Unavailable};
-use crate::store::{Details, Gap, ProbeRecord};
+use crate::store::{Details, ProbeRecord};
+use uptime_accounting::fact::Gap;
 
 /// A part may be ahead of this clock by so much, as the probe's offset may be.
 const CLOCK_SKEW_MS_MAX: i64 = 2_000;

@@ -6,28 +6,11 @@
 //! where parts come from and where snapshots go.
 
 mod access;
-pub mod agreement;
 mod archive;
-mod chunked;
+mod as_of;
 pub mod details;
-pub mod evidence;
-pub mod explain;
-pub mod kept;
-mod latest;
-pub mod node;
-pub mod nodes;
-pub mod outage;
 mod owner;
-pub mod past;
 pub mod rebuilt;
-mod retirement;
-pub mod retraction;
-pub mod seed;
-pub mod snapshot;
-pub mod state;
-pub mod timeline;
-pub mod uptime;
-pub mod verdict;
 mod vouched;
 
 use std::collections::BTreeMap;
@@ -39,21 +22,22 @@ use uptime_proto::v1::RefusalReason;
 use uptime_proto::{Epochs, NodeId, Part, Round, Sample};
 
 use crate::clock::Timekeeper;
-use crate::store::{
-    Details, Gap, Identities, Latency, PackedDay, PreparedDay, ProbeRecord, StoreError,
-};
+use crate::store::{Details, Identities, Latency, PackedDay, PreparedDay, ProbeRecord, StoreError};
 pub use access::AccessError;
 use access::AccessRequest;
 use archive::Question;
-use explain::Explanation;
-use nodes::NodeNames;
 pub use owner::{
     LedgerOptions, Owner, RETENTION_S_MIN, Rebuild, Refolded, TimeAtStart, kept_state_agrees,
     note_deliveries,
 };
-use past::Past;
-use snapshot::Snapshot;
-use state::State;
+use uptime_accounting::dictionary::NodeIds;
+use uptime_accounting::explain::Explanation;
+use uptime_accounting::fact::Gap;
+use uptime_accounting::snapshot::AsOf;
+use uptime_accounting::state::State;
+
+/// What readers see, with what nodes say of themselves.
+pub type Snapshot = uptime_accounting::snapshot::Snapshot<details::NodeMetadata>;
 
 /// Facts of rounds that began longer ago are refused: 35 days, the age limit of a probe's spool.
 pub const LATENESS_S_MAX: u64 = 35 * 86_400;
@@ -97,7 +81,7 @@ pub enum PartOutcome {
 #[derive(Debug, Clone)]
 pub struct LookupState {
     /// Ids and numbers, new ones of the open round included.
-    pub names: NodeNames,
+    pub ids: NodeIds,
     /// Every id that made an offer and is not retired.
     pub candidates: RoaringBitmap,
     /// Those with enough positive evidence in the round that was asked about.
@@ -218,9 +202,9 @@ impl Ledger {
         snapshot: Arc<Snapshot>,
         node: u32,
         round: Round,
-    ) -> Result<Past, Unavailable> {
+    ) -> Result<AsOf, Unavailable> {
         let (answer, past) = oneshot::channel();
-        self.questions.send(Question::Past { snapshot, node, round, answer }).await.ok();
+        self.questions.send(Question::AsOf { snapshot, node, round, answer }).await.ok();
         let past = past.await.map_err(|_| stopping())?;
         past.map_err(|error| Unavailable(error.to_string()))
     }

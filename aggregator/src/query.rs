@@ -23,7 +23,7 @@ use uptime_proto::{NodeId, Round};
 
 use crate::clock::now_unix_ms;
 use crate::ledger::Ledger;
-use crate::ledger::snapshot::Snapshot;
+use crate::ledger::Snapshot;
 use crate::publish::write_csv;
 use listing::{Listings, PageToken, node_rows, page_size, question};
 use refusal::{bad_field, node_id, not_found, not_found_by, window};
@@ -75,10 +75,10 @@ impl Query {
             );
             return Err(bad_field("round_unix_s", why));
         }
-        if start_s < snapshot.carried_to_s() {
+        if start_s < snapshot.rolled_up_to_s() {
             return Err(Status::out_of_range(format!(
                 "round_unix_s: what is kept round by round begins with round {}",
-                snapshot.carried_to_s()
+                snapshot.rolled_up_to_s()
             )));
         }
         Ok(round)
@@ -226,7 +226,7 @@ impl v1::uptime_query_server::UptimeQuery for Query {
         }
         let token = PageToken::read(&request.page_token)?;
         let rows = |snapshot: &Snapshot| {
-            let all = snapshot.names.by_id().iter().copied();
+            let all = snapshot.ids.by_id().iter().copied();
             all.filter(|number| snapshot.confirmed.contains(*number)).collect()
         };
         let asked = v1::GetUptimeRequest { window: request.window, ..Default::default() };
@@ -236,7 +236,7 @@ impl v1::uptime_query_server::UptimeQuery for Query {
         let snapshot = &listing.snapshot;
         let size = page_size(request.page_size, 100);
         let (mut nodes, next_page_token) = listing.page(token, size, |number| {
-            let id = snapshot.names.id(number)?.to_string();
+            let id = snapshot.ids.id(number)?.to_string();
             Some(present::uptime(snapshot, number, id, (from_s, to_s)))
         });
         self.add_latency(&mut nodes, days).await?;
@@ -334,9 +334,9 @@ impl Query {
         window: Option<(u64, u64)>,
     ) -> Result<(), Status> {
         let Some(window) = window else { return Ok(()) };
-        let names = &self.ledger.snapshot().names;
+        let ids = &self.ledger.snapshot().ids;
         let known = nodes.iter_mut().filter(|node| node.figures.is_some());
-        let numbered = known.filter_map(|node| Some((names.number(&node.id.parse().ok()?)?, node)));
+        let numbered = known.filter_map(|node| Some((ids.number(&node.id.parse().ok()?)?, node)));
         let (numbers, nodes): (Vec<u32>, Vec<_>) = numbered.unzip();
         let latency = self.ledger.latency(numbers, window).await;
         let latency = latency.map_err(|error| Status::unavailable(error.to_string()))?;

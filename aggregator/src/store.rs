@@ -35,10 +35,10 @@ pub use sqlite::SqliteStore;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use uptime_proto::{Epoch, NodeId, Reason};
+use uptime_proto::{Epoch, NodeId};
 
-use crate::ledger::evidence::{Fact, FactKey};
-pub use crate::ledger::retraction::Retraction;
+use uptime_accounting::fact::{Fact, FactKey, Gap};
+pub use uptime_accounting::retraction::Retraction;
 
 /// Why a store could not do what it was asked to.
 #[derive(Debug, thiserror::Error)]
@@ -205,20 +205,6 @@ pub struct EpochChange {
     pub epoch: Option<Epoch>,
     /// What the audit log says of it.
     pub detail: String,
-}
-
-/// Rounds of which a probe says that it has nothing to hand in. No verdict looks at them; they tell
-/// why nothing came.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Gap {
-    /// The probe's number.
-    pub probe: u32,
-    /// The start of the first round, unix seconds.
-    pub from_s: u64,
-    /// The end of the last.
-    pub to_s: u64,
-    /// Why.
-    pub reason: Reason,
 }
 
 /// When a part was observed and received; or the newest ones of a probe.

@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
-use uptime_aggregator::ledger::agreement::Policy;
-use uptime_aggregator::ledger::verdict::Verdict;
+use uptime_accounting::agreement::Policy;
+use uptime_accounting::verdict::Verdict;
 use uptime_aggregator::ledger::{LedgerOptions, Owner, Submission};
 use uptime_aggregator::store::{By, IdentityStore, Retraction, SqliteStore, Store};
 use uptime_proto::{Class, Epoch, Kind, NodeId, Outcome, Part, PartKey, Period, Round, Sets};

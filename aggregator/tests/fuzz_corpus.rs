@@ -60,9 +60,17 @@ fn the_corpus_is_fresh() {
     let sealed = |bytes: &[u8]| bytes[..bytes.len() - 4].to_vec();
     let segment = include_bytes!("../src/store/segment/golden-1.bin");
     let files = [
-        ("kept_state", "version", vec![2, 0, 8, 1]),
-        ("kept_state", "first", two_pieces(include_bytes!("../src/ledger/kept/golden-1.bin"))),
-        ("kept_state", "golden", two_pieces(include_bytes!("../src/ledger/kept/golden-2.bin"))),
+        ("checkpoint", "version", vec![2, 0, 8, 1]),
+        (
+            "checkpoint",
+            "first",
+            two_pieces(include_bytes!("../../accounting/src/checkpoint/golden-1.bin")),
+        ),
+        (
+            "checkpoint",
+            "golden",
+            two_pieces(include_bytes!("../../accounting/src/checkpoint/golden-2.bin")),
+        ),
         ("stored_segment", "golden", sealed(segment)),
         ("stored_sets", "full", SETS.to_vec()),
         ("query_string", "table", TABLE.as_bytes().to_vec()),

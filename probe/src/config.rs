@@ -117,7 +117,7 @@ impl JoinArgs {
     ///
     /// # Errors
     /// Every fault of these settings.
-    pub fn read(&self, around: &impl SnapshotInputs) -> Result<Tls, Vec<String>> {
+    pub fn read(&self, around: &impl Surroundings) -> Result<Tls, Vec<String>> {
         let ca_file = self.ca_file.iter().map(|path| path.display().to_string());
         let said = ca_file.map(|path| ("ca-file".to_owned(), vec![path])).collect();
         let mut settings = Settings::new(said, Texts::new());
@@ -168,7 +168,7 @@ impl SpoolArgs {
     ///
     /// # Errors
     /// Every fault of these settings.
-    pub fn read(&self, around: &impl SnapshotInputs) -> Result<(PathBuf, u64), Vec<String>> {
+    pub fn read(&self, around: &impl Surroundings) -> Result<(PathBuf, u64), Vec<String>> {
         let mut file = match &self.config {
             None => Texts::new(),
             Some(path) => read_file(path, around).map_err(|fault| vec![fault])?,
@@ -306,7 +306,7 @@ pub struct Config {
 }
 
 /// Where secrets and files are read from; a test brings its own.
-pub trait SnapshotInputs {
+pub trait Surroundings {
     /// A variable of the environment.
     fn variable(&self, name: &str) -> Option<String>;
     /// A file's text.
@@ -320,7 +320,7 @@ pub trait SnapshotInputs {
 #[derive(Debug, Clone, Copy)]
 pub struct Real;
 
-impl SnapshotInputs for Real {
+impl Surroundings for Real {
     fn variable(&self, name: &str) -> Option<String> {
         std::env::var(name).ok()
     }
@@ -335,7 +335,7 @@ impl Config {
     ///
     /// # Errors
     /// Every fault of it, each with the name of the setting and what it may be.
-    pub fn read(args: &SettingArgs, around: &impl SnapshotInputs) -> Result<Self, Vec<String>> {
+    pub fn read(args: &SettingArgs, around: &impl Surroundings) -> Result<Self, Vec<String>> {
         let file = match &args.config {
             None => Texts::new(),
             Some(path) => read_file(path, around).map_err(|fault| vec![fault])?,
@@ -528,7 +528,7 @@ fn read_sources(text: &str) -> Result<Enabled, String> {
     Ok(enabled)
 }
 
-fn read_tls(settings: &mut Settings, around: &impl SnapshotInputs, aggregators: &[String]) -> Tls {
+fn read_tls(settings: &mut Settings, around: &impl Surroundings, aggregators: &[String]) -> Tls {
     let of_use = any_https(aggregators);
     let mut read = |name: &str| {
         let path = settings.optional(name, |text| Ok(PathBuf::from(text)))?;
@@ -571,7 +571,7 @@ fn loopback(text: &str) -> Result<SocketAddr, String> {
 /// A secret from the environment, or from the file that a setting names.
 fn secret(
     settings: &mut Settings,
-    around: &impl SnapshotInputs,
+    around: &impl Surroundings,
     variable: &str,
     name: &str,
 ) -> Option<String> {
@@ -593,7 +593,7 @@ fn secret(
     }
 }
 
-fn read_file(path: &Path, around: &impl SnapshotInputs) -> Result<Texts, String> {
+fn read_file(path: &Path, around: &impl Surroundings) -> Result<Texts, String> {
     let fault = |error: &dyn std::fmt::Display| format!("--config {}: {error}", path.display());
     let text = around.read(path).map_err(|error| fault(&error))?;
     let table: BTreeMap<String, toml::Value> =

@@ -6,7 +6,7 @@
 
 use std::net::IpAddr;
 
-use tonic::codegen::http::Uri;
+use http::Uri;
 
 /// How an address is spoken to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -30,7 +30,8 @@ pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 /// The encoded `FileDescriptorSet` of every proto of this crate, for server reflection.
 pub const DESCRIPTOR: &[u8] = include_bytes!("gen/descriptor.bin");
 
-/// The generated messages, clients and servers, exactly as `proto/golem/uptime/v1` says.
+/// The generated messages, as `proto/golem/uptime/v1` says; clients and servers with the feature
+/// `grpc`.
 #[allow(
     missing_docs,
     unreachable_pub,

@@ -26,6 +26,8 @@ fn generate(into: &Path) {
     config.bytes(["."]);
     tonic_prost_build::configure()
         .build_transport(false)
+        .client_mod_attribute(".", "#[cfg(feature = \"grpc\")]")
+        .server_mod_attribute(".", "#[cfg(feature = \"grpc\")]")
         .out_dir(into)
         .emit_rerun_if_changed(false)
         .compile_fds_with_config(descriptors, config)

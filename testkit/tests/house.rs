@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use cargo_metadata::{Dependency, DependencyKind, Metadata, MetadataCommand};
 
@@ -45,11 +46,37 @@ fn crates_look_one_way_only() {
     let wanted = BTreeMap::from([
         ("uptime-proto".to_owned(), none),
         ("uptime-probe".to_owned(), proto.clone()),
-        ("uptime-aggregator".to_owned(), proto.clone()),
+        ("uptime-accounting".to_owned(), proto.clone()),
+        (
+            "uptime-aggregator".to_owned(),
+            BTreeSet::from(["uptime-accounting".to_owned(), "uptime-proto".to_owned()]),
+        ),
         ("uptime-client".to_owned(), proto.clone()),
         ("uptime-testkit".to_owned(), proto),
     ]);
     assert_eq!(shipped_edges(), wanted);
+}
+
+/// Accounting is pure: nothing that waits, stores or reads a clock is built into it. `cargo tree`
+/// is asked of this crate alone: in one tree for all crates their features would mix.
+#[test]
+fn accounting_is_built_without_io() {
+    let tree = |package: &str| {
+        let tree = Command::new(env!("CARGO"))
+            .current_dir(root())
+            .args(["tree", "--locked", "--offline", "--edges", "normal", "--prefix", "none"])
+            .args(["--format", "{lib}", "--package", package])
+            .output()
+            .unwrap();
+        assert!(tree.status.success(), "{}", String::from_utf8_lossy(&tree.stderr));
+        let crates = String::from_utf8(tree.stdout).unwrap();
+        crates.lines().map(str::to_owned).collect::<BTreeSet<String>>()
+    };
+    let (aggregator, accounting) = (tree("uptime-aggregator"), tree("uptime-accounting"));
+    for impure in ["tokio", "sqlx", "mio", "chrono", "rustix", "tracing", "metrics", "tonic"] {
+        assert!(aggregator.contains(impure), "{impure} is gone: mend this test");
+        assert!(!accounting.contains(impure), "{impure} is built into accounting");
+    }
 }
 
 /// The fuzz targets are workspaces of their own: what a crate is built from must be in their locks,
@@ -93,7 +120,7 @@ fn sources(below: &Path, endings: &[&str], found: &mut Vec<PathBuf>) {
 
 fn rust_files() -> Vec<PathBuf> {
     let mut found = Vec::new();
-    for room in ["proto", "probe", "aggregator", "client", "testkit"] {
+    for room in ["proto", "accounting", "probe", "aggregator", "client", "testkit"] {
         sources(&root().join(room), &[".rs"], &mut found);
     }
     assert!(found.len() > 50, "the search looks in the right place");
@@ -130,9 +157,9 @@ fn rooms_keep_their_absences() {
         ("probe/src/uplink.rs", &["yagna::", "scan::"], "the uplink knows no source"),
         ("probe/src/spool", &["uplink", "yagna::"], "the spool knows neither end"),
         (
-            "aggregator/src/ledger/state.rs",
-            &["async ", "crate::store", "now_unix_ms"],
-            "the fold is pure",
+            "accounting/src",
+            &["SystemTime", "Instant::", "std::fs", "std::io", "async "],
+            "accounting does no I/O and has no clock",
         ),
         ("aggregator/src/query.rs", &["crate::store", "crate::ingest"], "only the ledger stores"),
         (

@@ -14,7 +14,7 @@ use crate::access::TlsFiles;
 use crate::access::limits::{
     CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS_MAX, Limits, PARTS_PER_S_MAX,
 };
-use crate::ledger::agreement::Policy;
+use uptime_accounting::agreement::Policy;
 
 /// What was said.
 #[derive(Debug, Clone)]

@@ -94,7 +94,7 @@ fn share(
     let candidates: Vec<Candidate> =
         probes.iter().map(|(probe, live)| Candidate::new(*probe, &live.name)).collect();
     let ids: Vec<(u32, NodeId)> =
-        nodes.iter().filter_map(|number| Some((number, state.names.id(number)?))).collect();
+        nodes.iter().filter_map(|number| Some((number, state.ids.id(number)?))).collect();
     share_out(ids.iter().map(|(number, id)| (*number, id)), &candidates, copies as usize)
 }
 
@@ -215,7 +215,7 @@ struct List {
 /// Sends a list in as many messages as it takes; answers whether there was room for all.
 fn send(state: &LookupState, live: &Live, list: &List) -> bool {
     let ids = |set: &RoaringBitmap| -> Vec<NodeId> {
-        set.iter().filter_map(|number| state.names.id(number)).collect()
+        set.iter().filter_map(|number| state.ids.id(number)).collect()
     };
     let (added, removed) = (ids(&list.added), ids(&list.removed));
     let messages = added.len().max(removed.len()).div_ceil(IDS_PER_MESSAGE).max(1);

@@ -11,14 +11,16 @@ use tokio_util::sync::CancellationToken;
 use uptime_proto::{Epochs, Round};
 
 use super::Ledger;
-use super::explain::{Explanation, explain};
-use super::owner::{base_for, has_expired, pack_before_s, read_around, that_count};
-use super::past::{Past, past_of};
-use super::snapshot::Snapshot;
-use super::state::State;
+use super::as_of::as_of;
+use super::owner::{base_for, has_expired, pack_before_s, read_around, winning_facts};
 use super::vouched::vouched_ms;
 use crate::clock::Judged;
+use crate::ledger::Snapshot;
 use crate::store::{Latency, Store, StoreError};
+use uptime_accounting::explain::{Explanation, explain};
+use uptime_accounting::fact::Fact;
+use uptime_accounting::snapshot::AsOf;
+use uptime_accounting::state::State;
 
 /// Questions that wait. When so many do, whoever asks waits too.
 pub(super) const QUESTIONS_MAX: usize = 64;
@@ -34,11 +36,11 @@ pub(super) enum Question {
         answer: oneshot::Sender<Result<Explanation, StoreError>>,
     },
     /// What is needed to show a node as it was when a round was closed.
-    Past {
+    AsOf {
         snapshot: Arc<Snapshot>,
         node: u32,
         round: Round,
-        answer: oneshot::Sender<Result<Past, StoreError>>,
+        answer: oneshot::Sender<Result<AsOf, StoreError>>,
     },
     /// Round trips of nodes on the days of a window.
     Latency {
@@ -64,8 +66,8 @@ pub(super) async fn answer_questions(
                 // Whoever asked may have gone.
                 answer.send(account_of(&mut store, &epochs, node, round).await).ok();
             }
-            Some(Question::Past { snapshot, node, round, answer }) => {
-                answer.send(past_of(&mut store, &snapshot, node, round).await).ok();
+            Some(Question::AsOf { snapshot, node, round, answer }) => {
+                answer.send(as_of(&mut store, &snapshot, node, round).await).ok();
             }
             Some(Question::Latency { nodes, window: (from_s, to_s), answer }) => {
                 answer.send(store.latency(&nodes, from_s, to_s).await).ok();
@@ -85,7 +87,7 @@ pub(super) async fn account_of(
     let retractions = Arc::new(store.retractions().await?);
     let state = State::new(Arc::clone(epochs)).with_retractions(retractions);
     let facts = read_around(store, epochs, round, round).await?;
-    let of_round = |fact: &&super::evidence::Fact| state.round_of(fact) == round;
+    let of_round = |fact: &&Fact| state.round_of(fact) == round;
     let readable: Vec<_> = facts.iter().filter_map(|fact| fact.as_ref().ok()).collect();
     let mut left_out = Vec::new();
     let mut before = None;
@@ -96,7 +98,7 @@ pub(super) async fn account_of(
             left_out.push((fact.clone(), retracted));
         }
     }
-    let window = state.window_of(that_count(facts).flatten());
+    let window = state.window_of(winning_facts(facts).flatten());
     let mut account = explain(epochs, &window, &left_out, round, node);
     let samples = store.samples(node).await?;
     account.add_samples(&samples.aged, &samples.answered);

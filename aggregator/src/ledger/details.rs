@@ -16,8 +16,9 @@ use std::sync::Arc;
 use prost::Message;
 use roaring::RoaringBitmap;
 
-use super::chunked::Chunked;
 use crate::store::{Details, Store, StoreError};
+use uptime_accounting::cow_vec::CowVec;
+use uptime_accounting::snapshot::Metadata;
 
 /// Records begin at multiples of this, so that 32 bits reach over 64 GiB.
 const ALIGN: u64 = 16;
@@ -129,9 +130,9 @@ impl Stretch {
 
 /// The table as it was at one moment; cheap to copy.
 #[derive(Debug, Clone, Default)]
-pub struct ToldByNodes {
+pub struct NodeMetadata {
     /// By number: 0, or one more than the place in [`ALIGN`]s.
-    places: Chunked<u32>,
+    places: CowVec<u32>,
     file: Option<Arc<File>>,
 }
 
@@ -147,7 +148,7 @@ fn report(error: &io::Error) {
     );
 }
 
-impl ToldByNodes {
+impl NodeMetadata {
     /// What the node of this number says.
     #[must_use]
     pub fn get(&self, number: u32) -> Option<Details> {
@@ -187,28 +188,29 @@ impl ToldByNodes {
         let all = self.records().filter(|(_, Name { name })| such(name));
         all.map(|(number, _)| number).collect()
     }
+}
 
-    /// The numbers of those who said something new then or later; unix seconds.
-    #[must_use]
-    pub fn changed_after(&self, second: u64) -> RoaringBitmap {
+impl Metadata for NodeMetadata {
+    fn changed_after(&self, second: u64) -> RoaringBitmap {
         let all = self.records().filter(|(_, Changed { changed_s })| *changed_s >= second);
         all.map(|(number, _)| number).collect()
     }
 
-    /// The numbers of those who say something else here than there; costs by what was changed, or,
-    /// where the file was written anew in between, by all there is.
-    pub fn changed_since<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = u32> + 'a {
-        let unshared = self.places.unshared(&before.places);
-        let numbers = unshared.filter_map(|index| u32::try_from(index).ok());
-        numbers.filter(|number| {
-            let at = |table: &Self| table.places.get(*number as usize).copied().unwrap_or(0);
-            let same_file = match (&self.file, &before.file) {
-                (Some(here), Some(there)) => Arc::ptr_eq(here, there),
-                _ => false,
-            };
-            let same_place = at(self) == at(before) && (same_file || at(self) == 0);
+    /// Costs by what was changed, or, where the file was written anew in between, by all there is.
+    fn changed_since(&self, before: &Self) -> RoaringBitmap {
+        let same_file = match (&self.file, &before.file) {
+            (Some(here), Some(there)) => Arc::ptr_eq(here, there),
+            _ => false,
+        };
+        let at =
+            |table: &Self, number: u32| table.places.get(number as usize).copied().unwrap_or(0);
+        let differs = |number: &u32| {
+            let (here, there) = (at(self, *number), at(before, *number));
+            let same_place = here == there && (same_file || here == 0);
             !same_place && self.get(*number) != before.get(*number)
-        })
+        };
+        let unshared = self.places.unshared(&before.places);
+        unshared.filter_map(|index| u32::try_from(index).ok()).filter(differs).collect()
     }
 }
 
@@ -233,7 +235,7 @@ impl Names {
 /// The table.
 #[derive(Debug)]
 pub struct DetailsTable {
-    told: ToldByNodes,
+    told: NodeMetadata,
     scratch: PathBuf,
     end: u64,
     /// Bytes that nobody says any more.
@@ -247,7 +249,7 @@ impl DetailsTable {
     /// When no file can be made.
     pub fn new(scratch: &Path) -> io::Result<Self> {
         let file = Some(Arc::new(tempfile::tempfile_in(scratch)?));
-        let told = ToldByNodes { places: Chunked::default(), file };
+        let told = NodeMetadata { places: CowVec::default(), file };
         Ok(Self { told, scratch: scratch.to_owned(), end: 0, outdated: 0 })
     }
 
@@ -341,7 +343,7 @@ impl DetailsTable {
 
     /// For readers.
     #[must_use]
-    pub fn told(&self) -> ToldByNodes {
+    pub fn told(&self) -> NodeMetadata {
         self.told.clone()
     }
 }

@@ -29,22 +29,16 @@ use tokio_util::sync::CancellationToken;
 use uptime_proto::convert::PartLimits;
 use uptime_proto::{Epoch, Epochs, Round};
 
-use super::agreement::Record;
 use super::archive::{QUESTIONS_MAX, Question, account_of, answer_questions, do_chores};
-use super::chunked::Chunked;
-use super::details::{DetailsTable, ToldByNodes};
-use super::evidence::Fact;
-use super::explain::Explanation;
-use super::nodes::NodeTable;
-use super::past::{Past, past_of};
-use super::snapshot::{ProbeStatus, Snapshot, Surroundings};
-use super::state::State;
+use super::as_of::as_of;
+use super::details::{DetailsTable, NodeMetadata};
 use super::{Greeting, Ledger, PartOutcome, QUEUE_MAX, Request, Submission, Unavailable};
 use crate::clock::Timekeeper;
+use crate::ledger::Snapshot;
 use crate::store::{Batch, Delivery, Identities, ProbeRecord, Put, Store, StoreError};
 use closing::Done;
 use history::mark_dirty;
-pub use history::that_count;
+pub use history::winning_facts;
 pub(super) use history::{fold, judge, read_around, slack_s};
 pub(super) use keeping::{base, base_for, has_expired, pack_before_s};
 pub use keeping::{kept_state_agrees, last_over};
@@ -52,6 +46,15 @@ use numbering::{names_of, subnets_brought};
 use rebuilding::{Beside, Pending, ended};
 pub use rebuilding::{Rebuild, Refolded};
 pub use time::{TimeAtStart, note_deliveries};
+use uptime_accounting::agreement::Record;
+use uptime_accounting::cow_vec::CowVec;
+use uptime_accounting::dictionary::NodeDictionary;
+use uptime_accounting::explain::Explanation;
+use uptime_accounting::fact::Fact;
+use uptime_accounting::probe_status::ProbeStatus;
+use uptime_accounting::snapshot::AsOf;
+use uptime_accounting::snapshot::SnapshotInputs;
+use uptime_accounting::state::State;
 
 /// Late rounds are judged again when nothing came for so long: while a probe empties its spool the
 /// same rounds would be judged over and over. At the close of a round they are judged in any case.
@@ -110,11 +113,11 @@ type Answer = oneshot::Sender<Result<Vec<PartOutcome>, Unavailable>>;
 pub struct Owner<S> {
     store: S,
     state: State,
-    nodes: NodeTable,
+    nodes: NodeDictionary,
     subnets: Arc<Vec<String>>,
     details: DetailsTable,
     /// The last round trip of each node; 0: none.
-    round_trips_us: Chunked<u32>,
+    round_trips_us: CowVec<u32>,
     probes: BTreeMap<u32, ProbeStatus>,
     /// Ids by the probe that brought them.
     brought: HashMap<u32, RoaringBitmap>,
@@ -219,21 +222,21 @@ impl<S: Store> Owner<S> {
         let (mut nodes, brought) = names_of(&catalogue);
         let details = DetailsTable::load(&mut store, &options.scratch).await?;
         let probes = probes_of(&catalogue.probes, &mut store, now_ms).await?;
-        let mut round_trips_us = Chunked::default();
+        let mut round_trips_us = CowVec::default();
         for (node, round_trip_us) in store.round_trips().await? {
             note_round_trip(&mut round_trips_us, node, round_trip_us);
         }
         let subnets_brought = subnets_brought(&catalogue.subnets_brought_by);
         let retractions = Arc::new(store.retractions().await?);
         let state = State::new(Arc::clone(&epochs)).with_retractions(retractions);
-        let around = Surroundings {
+        let around = SnapshotInputs {
             serial: 0,
             store_id: catalogue.store_id,
             generation: catalogue.generation,
-            names: nodes.names(),
+            ids: nodes.ids(),
             subnets: Arc::new(catalogue.subnets.clone()),
-            details: ToldByNodes::default(),
-            round_trips_us: Chunked::default(),
+            details: NodeMetadata::default(),
+            round_trips_us: CowVec::default(),
             probes: Vec::new(),
         };
         let (snapshots, latest) = watch::channel(Arc::new(Snapshot::new(&state, around)));
@@ -325,9 +328,9 @@ impl<S: Store> Owner<S> {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub async fn past(&mut self, node: u32, round: Round) -> Result<Past, StoreError> {
+    pub async fn past(&mut self, node: u32, round: Round) -> Result<AsOf, StoreError> {
         let snapshot = self.snapshot();
-        past_of(&mut self.store, &snapshot, node, round).await
+        as_of(&mut self.store, &snapshot, node, round).await
     }
 
     /// What readers see now.
@@ -618,11 +621,11 @@ impl<S: Store> Owner<S> {
 
     fn publish(&mut self) {
         self.serial += 1;
-        let around = Surroundings {
+        let around = SnapshotInputs {
             serial: self.serial,
             store_id: self.store_id,
             generation: self.generation,
-            names: self.nodes.names(),
+            ids: self.nodes.ids(),
             subnets: Arc::clone(&self.subnets),
             details: self.details.told(),
             round_trips_us: self.round_trips_us.clone(),
@@ -644,7 +647,7 @@ impl<S> Owner<S> {
     }
 }
 
-fn note_round_trip(round_trips_us: &mut Chunked<u32>, node: u32, round_trip_us: u32) {
+fn note_round_trip(round_trips_us: &mut CowVec<u32>, node: u32, round_trip_us: u32) {
     while round_trips_us.len() <= node as usize {
         round_trips_us.push(0);
     }

@@ -9,14 +9,15 @@ use std::sync::Arc;
 use metrics::counter;
 use uptime_proto::Epochs;
 
-use super::chunked::Chunked;
-use super::details::ToldByNodes;
-use super::nodes::NodeTable;
+use super::details::NodeMetadata;
 use super::owner::{base, fold, judge};
-pub use super::owner::{last_over, that_count};
-use super::snapshot::{Snapshot, Surroundings};
-use super::state::State;
+pub use super::owner::{last_over, winning_facts};
+use crate::ledger::Snapshot;
 use crate::store::{Catalogue, Store, StoreError};
+use uptime_accounting::cow_vec::CowVec;
+use uptime_accounting::dictionary::NodeDictionary;
+use uptime_accounting::snapshot::SnapshotInputs;
+use uptime_accounting::state::State;
 
 /// How much of the past is read at once.
 pub const CHUNK_S: u64 = 7_200;
@@ -103,7 +104,7 @@ pub async fn rebuild<S: Store>(
 }
 
 fn snapshot_of(state: &State, catalogue: Catalogue) -> Snapshot {
-    let mut nodes = NodeTable::default();
+    let mut nodes = NodeDictionary::default();
     for (number, (id, _)) in (0..).zip(&catalogue.nodes) {
         if catalogue.forgotten.contains(&number) {
             nodes.push_forgotten(*id);
@@ -111,14 +112,14 @@ fn snapshot_of(state: &State, catalogue: Catalogue) -> Snapshot {
             nodes.intern(*id);
         }
     }
-    let around = Surroundings {
+    let around = SnapshotInputs {
         serial: 0,
         store_id: catalogue.store_id,
         generation: catalogue.generation,
-        names: nodes.names(),
+        ids: nodes.ids(),
         subnets: Arc::new(catalogue.subnets),
-        details: ToldByNodes::default(),
-        round_trips_us: Chunked::default(),
+        details: NodeMetadata::default(),
+        round_trips_us: CowVec::default(),
         probes: Vec::new(),
     };
     Snapshot::new(state, around)

@@ -73,8 +73,8 @@ mod tests {
     use uptime_proto::{Digest, Kind, Outcome, Period, Round};
 
     use super::*;
-    use crate::ledger::evidence::{Fact, FactKey};
     use crate::store::{Batch, SqliteStore};
+    use uptime_accounting::fact::{Fact, FactKey};
 
     const NOW_S: u64 = 1_800_000_000;
 

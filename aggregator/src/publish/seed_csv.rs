@@ -15,12 +15,11 @@ use std::path::{Path, PathBuf};
 use chrono::{DateTime, Utc};
 use uptime_proto::NodeId;
 
-use super::{HEADER, replace_file};
+use super::{HEADER, ShortestDecimal, replace_file};
 use crate::disk::Replaced;
-use crate::ledger::seed::{Covered, Seed};
-use crate::ledger::snapshot::Snapshot;
-use crate::ledger::uptime::shortest_decimal;
+use crate::ledger::Snapshot;
 use crate::store::{Opening, OpeningRow};
+use uptime_accounting::seed::{Covered, Seed};
 
 /// Why the dialect cannot be written; what is there stays.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -149,7 +148,7 @@ impl SeedBooks<'_> {
     /// What was observed of a node, on top of what was imported. Whoever imported it says that it
     /// is a node of this subnet: what was seen of it counts, confirmed or not.
     fn line(&self, id: NodeId, row: Option<&OpeningRow>, covered: &Covered<'_>) -> Line {
-        let number = self.snapshot.names.number(&id);
+        let number = self.snapshot.ids.number(&id);
         let seen = number.and_then(|number| self.snapshot.last_seen_ms(number));
         let offered = number.and_then(|number| self.snapshot.last_offer_ms(number));
         let imported = row.and_then(|row| row.last_seen_ms);
@@ -179,7 +178,7 @@ impl SeedBooks<'_> {
                 if line.is_online { "True" } else { "False" },
                 &naive_stamp(line.last_seen_ms.unwrap_or(0)),
                 &line.online_scans.to_string(),
-                &shortest_decimal(percent(line.online_scans, scan_count)),
+                &ShortestDecimal(percent(line.online_scans, scan_count)).to_string(),
             ])?;
         }
         csv.flush()

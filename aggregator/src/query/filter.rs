@@ -6,7 +6,8 @@
 use uptime_proto::node_id::NODE_ID_BYTES;
 use uptime_proto::{NodeId, v1};
 
-use crate::ledger::snapshot::{NodeView, Snapshot};
+use crate::ledger::Snapshot;
+use uptime_accounting::snapshot::NodeView;
 
 /// Whether a filter lets a node through.
 pub(super) fn wanted(view: &NodeView<'_>, filter: &v1::NodeFilter, snapshot: &Snapshot) -> bool {

@@ -15,7 +15,8 @@ use uptime_proto::{Round, v1};
 
 use super::filter::wanted;
 use super::refusal::bad_field;
-use crate::ledger::snapshot::{NodeView, Snapshot};
+use crate::ledger::Snapshot;
+use uptime_accounting::snapshot::NodeView;
 
 /// The largest page.
 const PAGE_MAX: u32 = 1_000;

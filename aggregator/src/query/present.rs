@@ -7,14 +7,16 @@ use std::fmt::Write;
 use uptime_proto::{Outcome, Round, v1};
 
 use crate::clock::{Judged, PeerClock};
-use crate::ledger::evidence::Ineligibility;
-use crate::ledger::explain::{Explanation, PartAccount, ProbeAccount};
-use crate::ledger::outage::Outage;
-use crate::ledger::snapshot::{NodeView, ProbeStatus, Snapshot};
-use crate::ledger::state::RoundSummary;
-use crate::ledger::uptime::Tally;
-use crate::ledger::verdict::Verdict;
+use crate::ledger::Snapshot;
 use crate::store::Latency;
+use uptime_accounting::evidence::Ineligibility;
+use uptime_accounting::explain::{Explanation, PartAccount, ProbeAccount};
+use uptime_accounting::outage::Outage;
+use uptime_accounting::probe_status::ProbeStatus;
+use uptime_accounting::snapshot::NodeView;
+use uptime_accounting::state::RoundSummary;
+use uptime_accounting::uptime::Tally;
+use uptime_accounting::verdict::Verdict;
 
 /// How fresh an answer from this snapshot is.
 #[must_use]

@@ -22,7 +22,7 @@ use super::filter::{begins, lowest, wanted};
 use super::present::{freshness, node};
 use super::refusal::bad_field;
 use crate::clock::now_unix_ms;
-use crate::ledger::snapshot::Snapshot;
+use crate::ledger::Snapshot;
 
 /// Changes kept for watchers that are slow or away: half a day at the default period. Whoever comes
 /// later is answered from what the ledger remembers of each node.
@@ -290,8 +290,8 @@ impl Watcher {
         let mut page = Page::default();
         let Self { filter, walk, left, told, .. } = self;
         if let Some(from) = walk.take() {
-            for number in snapshot.names.at_or_after(&from) {
-                let Some(id) = snapshot.names.id(*number) else { continue };
+            for number in snapshot.ids.at_or_after(&from) {
+                let Some(id) = snapshot.ids.id(*number) else { continue };
                 if !begins(&id, &filter.id_prefix) {
                     break;
                 }
@@ -348,7 +348,7 @@ impl Page {
         self.looked += 1;
         // An id stays what it is, so one that does not pass by it was never told of.
         let passes = |id: NodeId| begins(&id, &filter.id_prefix);
-        if !snapshot.names.id(number).is_some_and(passes) {
+        if !snapshot.ids.id(number).is_some_and(passes) {
             return;
         }
         let Some(view) = snapshot.view(number) else { return };

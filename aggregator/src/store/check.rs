@@ -14,7 +14,7 @@ use super::damage::is_damage;
 use super::packing::add;
 use super::sqlite::{SqliteStore, read_fact};
 use super::{Catalogue, Checked, Progress, Store, StoreError};
-use crate::ledger::evidence::Fact;
+use uptime_accounting::fact::Fact;
 
 /// Pages the database may name before it gives up.
 const PAGE_FAULTS_MAX: u32 = 100;

@@ -35,7 +35,7 @@ mod tests {
 
     use super::super::{Batch, Store};
     use super::*;
-    use crate::ledger::evidence::{Fact, FactKey};
+    use uptime_accounting::fact::{Fact, FactKey};
 
     fn batch(round_s: u64, nodes: u32) -> Batch {
         let round = Round::new(round_s, Period::new(30).unwrap()).unwrap();

@@ -9,7 +9,7 @@ use uptime_proto::{Period, Round};
 use super::damage::{is_damage, vital};
 use super::sqlite::{SqliteStore, signed};
 use super::{Kept, Retraction, StoreError};
-use crate::ledger::evidence::FactKey;
+use uptime_accounting::fact::FactKey;
 
 impl Kept {
     const fn name(self) -> &'static str {

@@ -16,7 +16,7 @@ use super::damage::is_damage;
 use super::segment::{Packer, SegmentError, Unpacker};
 use super::sqlite::{SELECT_ROWS, SqliteStore, read_fact, signed};
 use super::{PackedDay, Put, Read, StoreError, blob};
-use crate::ledger::evidence::{Fact, FactKey};
+use uptime_accounting::fact::{Fact, FactKey};
 
 /// A segment is closed with the round in which it grows beyond this, so that reading one round of a
 /// large network does not mean unpacking a day of it.

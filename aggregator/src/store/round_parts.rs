@@ -9,7 +9,7 @@ use uptime_proto::Round;
 
 use super::StoreError;
 use super::sqlite::{SqliteStore, signed};
-use crate::ledger::evidence::FactKey;
+use uptime_accounting::fact::FactKey;
 
 /// Counts kept, each of a round and a probe; then all are forgotten. Rounds that are open at a time
 /// are a handful, and a probe that empties its spool goes from round to round.
@@ -72,7 +72,7 @@ mod tests {
 
     use super::super::{Batch, Put, Store};
     use super::*;
-    use crate::ledger::evidence::Fact;
+    use uptime_accounting::fact::Fact;
 
     /// What a probe saw at this moment of the first round of all, under this number.
     fn fact(number: u16, at_ms: i64) -> Fact {

@@ -39,7 +39,7 @@ use roaring::RoaringBitmap;
 use uptime_proto::{CLASSES, FIRST_CLASSES, Kind, Outcome, Period, Reason, Round};
 
 use super::blob::ranges;
-use crate::ledger::evidence::{Fact, FactKey};
+use uptime_accounting::fact::{Fact, FactKey};
 
 /// Without the columns of [`Column::Failed`] and [`Column::AskedEarlier`].
 const FIRST_VERSION: u8 = 1;

@@ -22,12 +22,12 @@ use super::packing::{Packed, merged};
 use super::place;
 use super::round_parts::RoundParts;
 use super::{
-    Batch, By, Catalogue, Checked, Delivery, Details, EpochChange, Gap, Kept, Latency, NodeSamples,
+    Batch, By, Catalogue, Checked, Delivery, Details, EpochChange, Kept, Latency, NodeSamples,
     Opening, PackedDay, PreparedDay, ProbeRecord, Progress, Put, Read, Retraction, Store,
     StoreError,
 };
 use super::{epochs, ids};
-use crate::ledger::evidence::{Fact, FactKey};
+use uptime_accounting::fact::{Fact, FactKey, Gap};
 
 /// The file in the data directory.
 pub const FILE_NAME: &str = "uptime.sqlite3";

@@ -20,12 +20,12 @@ use super::parquet::Parquet;
 use super::{TransferError, stamp};
 use crate::config::default_data_dir;
 use crate::ledger::details::DetailsTable;
-use crate::ledger::evidence::{Fact, FactKey};
 use crate::ledger::rebuilt::{CHUNK_S, LeftOut, Rebuilt, rebuild};
-use crate::ledger::snapshot::NodeView;
-use crate::ledger::verdict::Verdict;
 use crate::publish::utc_stamp;
 use crate::store::{Catalogue, Retraction, SqliteStore, Store};
+use uptime_accounting::fact::{Fact, FactKey};
+use uptime_accounting::snapshot::NodeView;
+use uptime_accounting::verdict::Verdict;
 
 /// What is exported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -355,7 +355,7 @@ fn verdicts(
     rows: &mut Rows<'_>,
 ) -> Result<(), Stop> {
     let (state, snapshot) = (&rebuilt.state, &rebuilt.snapshot);
-    let from_s = round_from(state.epochs(), from_s).max(state.carried_to_s());
+    let from_s = round_from(state.epochs(), from_s).max(state.rolled_up_to_s());
     let to_s = round_from(state.epochs(), to_s).min(state.closed_end_s());
     for view in snapshot.nodes() {
         let Some(node) = state.nodes().get(view.number as usize) else { continue };

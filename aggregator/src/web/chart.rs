@@ -8,8 +8,8 @@
 use std::fmt::{self, Display, Formatter, Write};
 
 use super::when::{date, percent, stamp};
-use crate::ledger::uptime::Tally;
-use crate::ledger::verdict::Verdict;
+use uptime_accounting::uptime::Tally;
+use uptime_accounting::verdict::Verdict;
 
 /// Height of the plots' own coordinates.
 const HIGH: u64 = 100;

@@ -13,8 +13,9 @@ use roaring::RoaringBitmap;
 use super::asked::{Asked, QUERY_BYTES_MAX};
 use super::fault::Fault;
 use super::shown::InLink;
-use crate::ledger::snapshot::{NodeView, Snapshot};
-use crate::ledger::verdict::Verdict;
+use crate::ledger::Snapshot;
+use uptime_accounting::snapshot::NodeView;
+use uptime_accounting::verdict::Verdict;
 
 /// Rows of a page when none are asked for.
 const SIZE: u32 = 50;
@@ -275,12 +276,12 @@ fn found(snapshot: &Snapshot, find: &str) -> RoaringBitmap {
     let mut found = RoaringBitmap::new();
     if find.starts_with("0x") {
         let id_begins = |number: &u32| {
-            snapshot.names.id(*number).is_some_and(|id| id.to_string().starts_with(&find))
+            snapshot.ids.id(*number).is_some_and(|id| id.to_string().starts_with(&find))
         };
         // Ascending by id: those that begin alike stand together.
-        let by_id = snapshot.names.by_id();
+        let by_id = snapshot.ids.by_id();
         let id_before = |number: &u32| {
-            snapshot.names.id(*number).is_some_and(|id| id.to_string().as_str() < find.as_str())
+            snapshot.ids.id(*number).is_some_and(|id| id.to_string().as_str() < find.as_str())
         };
         let first = by_id.partition_point(id_before);
         found.extend(by_id.iter().skip(first).copied().take_while(id_begins));

@@ -17,9 +17,10 @@ use super::shown::Shown;
 use super::table::{ago, state};
 use super::when::{clock_time, date, length, percent};
 use super::words;
-use crate::ledger::outage::Outage;
-use crate::ledger::snapshot::{NodeView, Snapshot};
-use crate::ledger::uptime::Tally;
+use crate::ledger::Snapshot;
+use uptime_accounting::outage::Outage;
+use uptime_accounting::snapshot::NodeView;
+use uptime_accounting::uptime::Tally;
 
 const DAY_S: u64 = 86_400;
 const HOUR_S: u64 = 3_600;

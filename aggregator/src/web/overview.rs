@@ -15,10 +15,11 @@ use super::shown::Shown;
 use super::table;
 use super::when::{count, ends, length, percent, stamp};
 use crate::clock::Judged;
-use crate::ledger::evidence::ProbeRound;
-use crate::ledger::snapshot::{ProbeStatus, Snapshot};
-use crate::ledger::state::RoundSummary;
-use crate::ledger::uptime::Tally;
+use crate::ledger::Snapshot;
+use uptime_accounting::evidence::ProbeRound;
+use uptime_accounting::probe_status::ProbeStatus;
+use uptime_accounting::state::RoundSummary;
+use uptime_accounting::uptime::Tally;
 
 /// Probes shown; the API has them all.
 const PROBES_SHOWN_MAX: usize = 100;

@@ -9,7 +9,8 @@ mod support;
 use support::{Aggregator, PERIOD_S, enrol, ids, market, report, round_now_s, submit, with_token};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
-use uptime_aggregator::store::{Gap, SqliteStore, Store};
+use uptime_accounting::fact::Gap;
+use uptime_aggregator::store::{SqliteStore, Store};
 use uptime_proto::v1::collector_client::CollectorClient;
 use uptime_proto::v1::uptime_query_client::UptimeQueryClient;
 use uptime_proto::v1::{

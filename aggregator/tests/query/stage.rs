@@ -8,10 +8,11 @@ use tokio::task::JoinSet;
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
-use uptime_aggregator::ledger::snapshot::Snapshot;
+use uptime_accounting::fact::Gap;
+use uptime_aggregator::ledger::Snapshot;
 use uptime_aggregator::ledger::{Ledger, LedgerOptions, Owner, PartOutcome, Submission};
 use uptime_aggregator::query::Query;
-use uptime_aggregator::store::{Details, Gap, SqliteStore, Store};
+use uptime_aggregator::store::{Details, SqliteStore, Store};
 use uptime_proto::v1::uptime_query_client::UptimeQueryClient;
 use uptime_proto::v1::uptime_query_server::UptimeQueryServer;
 use uptime_proto::{

@@ -8,11 +8,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use uptime_aggregator::ledger::evidence::Fact;
+use uptime_accounting::fact::Fact;
+use uptime_accounting::fact::Gap;
 use uptime_aggregator::ledger::rebuilt::rebuild;
 use uptime_aggregator::publish::write_csv;
 use uptime_aggregator::store::{
-    Batch, By, Details, Gap, IdentityStore, Kept, NewCredential, NewIdentity, NodeSample, Opening,
+    Batch, By, Details, IdentityStore, Kept, NewCredential, NewIdentity, NodeSample, Opening,
     OpeningRow, Retraction, Role, STORE_FILE_NAME, SqliteStore, Store, StoreError,
 };
 use uptime_aggregator::{lock::DirectoryLock, upkeep};

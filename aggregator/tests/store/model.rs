@@ -5,7 +5,7 @@ use std::path::Path;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use uptime_aggregator::ledger::evidence::{Fact, FactKey};
+use uptime_accounting::fact::{Fact, FactKey};
 use uptime_aggregator::store::{Put, Store};
 use uptime_proto::Digest;
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use roaring::RoaringBitmap;
-use uptime_aggregator::ledger::evidence::{Fact, FactKey};
+use uptime_accounting::fact::{Fact, FactKey};
 use uptime_aggregator::store::{Batch, Put, Read, Store};
 use uptime_proto::{
     CLASSES, Class, Kind, NodeId, Outcome, Part, PartKey, Period, Reason, Round, Sets,

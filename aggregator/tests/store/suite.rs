@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use uptime_aggregator::ledger::evidence::Fact;
+use uptime_accounting::fact::Fact;
+use uptime_accounting::fact::Gap;
 use uptime_aggregator::store::{
-    Batch, By, Changed, CredentialKind, Details, Ends, EpochChange, Gap, IdentityStore, Kept,
-    Latency, NewCredential, NewIdentity, NodeSample, Opening, OpeningRow, Put, Retraction, Role,
-    Store,
+    Batch, By, Changed, CredentialKind, Details, Ends, EpochChange, IdentityStore, Kept, Latency,
+    NewCredential, NewIdentity, NodeSample, Opening, OpeningRow, Put, Retraction, Role, Store,
 };
 use uptime_proto::{Epoch, Period, Reason};
 

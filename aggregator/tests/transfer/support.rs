@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tempfile::TempDir;
-use uptime_aggregator::ledger::snapshot::Snapshot;
+use uptime_aggregator::ledger::Snapshot;
 use uptime_aggregator::ledger::{LedgerOptions, Owner, Submission};
 use uptime_aggregator::store::{Details, SqliteStore, Store};
 use uptime_proto::{Class, Epoch, Kind, NodeId, Outcome, Part, PartKey, Period, Round, Sets};

@@ -13,11 +13,12 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use uptime_accounting::fact::Gap;
 use uptime_aggregator::clock::Timekeeper;
 use uptime_aggregator::ledger::{Ledger, LedgerOptions, Owner, PartOutcome, Submission};
 use uptime_aggregator::publish::{replace_file, write_csv};
 use uptime_aggregator::query::Query;
-use uptime_aggregator::store::{Details, Gap, SqliteStore, Store};
+use uptime_aggregator::store::{Details, SqliteStore, Store};
 use uptime_aggregator::web::{Web, router};
 use uptime_proto::{
     Class, Epoch, Kind, NodeId, Outcome, Part, PartKey, Period, Reason, Round, Sets,

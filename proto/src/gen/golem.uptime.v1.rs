@@ -1013,6 +1013,7 @@ impl GoodbyeReason {
     }
 }
 /// Generated client implementations.
+#[cfg(feature = "grpc")]
 pub mod collector_client {
     #![allow(
         unused_variables,
@@ -1167,6 +1168,7 @@ pub mod collector_client {
     }
 }
 /// Generated server implementations.
+#[cfg(feature = "grpc")]
 pub mod collector_server {
     #![allow(
         unused_variables,
@@ -2054,6 +2056,7 @@ impl NodeOrder {
     }
 }
 /// Generated client implementations.
+#[cfg(feature = "grpc")]
 pub mod uptime_query_client {
     #![allow(
         unused_variables,
@@ -2387,6 +2390,7 @@ pub mod uptime_query_client {
     }
 }
 /// Generated server implementations.
+#[cfg(feature = "grpc")]
 pub mod uptime_query_server {
     #![allow(
         unused_variables,
@@ -3195,6 +3199,7 @@ pub struct AuditEvent {
     pub count: u64,
 }
 /// Generated client implementations.
+#[cfg(feature = "grpc")]
 pub mod admin_client {
     #![allow(
         unused_variables,
@@ -3500,6 +3505,7 @@ pub mod admin_client {
     }
 }
 /// Generated server implementations.
+#[cfg(feature = "grpc")]
 pub mod admin_server {
     #![allow(
         unused_variables,

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use uptime_aggregator::ledger::past::Past;
-use uptime_aggregator::ledger::snapshot::Snapshot;
+use uptime_accounting::snapshot::AsOf;
+use uptime_aggregator::ledger::Snapshot;
 use uptime_aggregator::ledger::{Ledger, LedgerOptions, Owner, PartOutcome, Submission};
 use uptime_aggregator::publish::write_csv;
 use uptime_aggregator::store::{Details, SqliteStore, Store};
@@ -190,7 +190,7 @@ impl History {
     }
 
     /// What must be looked for to show a node as it was.
-    pub(crate) async fn past(&mut self, number: u32, round: Round) -> anyhow::Result<Past> {
+    pub(crate) async fn past(&mut self, number: u32, round: Round) -> anyhow::Result<AsOf> {
         Ok(self.owner.past(number, round).await?)
     }
 

@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use uptime_aggregator::ledger::snapshot::Snapshot;
+use uptime_aggregator::ledger::Snapshot;
 
 use super::Extent;
 use super::bytes::{HOUR_S, Kept, Stored, stored};
@@ -259,7 +259,7 @@ fn our_uptimes(snapshot: &Snapshot, question: &Question) -> Answer {
     }
     let took = started.elapsed();
     let named = shares.into_iter().filter_map(|(number, percent)| {
-        Some((snapshot.names.id(number)?.to_string(), percent? / 100.0))
+        Some((snapshot.ids.id(number)?.to_string(), percent? / 100.0))
     });
     (named.collect(), took)
 }

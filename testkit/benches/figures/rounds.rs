@@ -8,8 +8,9 @@ use std::time::Instant;
 
 use anyhow::{Context, ensure};
 use roaring::RoaringBitmap;
-use uptime_aggregator::ledger::evidence::{Fact, FactKey, Inserted};
-use uptime_aggregator::ledger::state::State;
+use uptime_accounting::evidence::Inserted;
+use uptime_accounting::fact::{Fact, FactKey};
+use uptime_accounting::state::State;
 use uptime_proto::{CLASSES, Class, Digest, Epoch, Epochs, Kind, Outcome, Period, Round};
 
 use super::Extent;

@@ -16,7 +16,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use proptest::prelude::*;
 use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
-use uptime_aggregator::ledger::verdict::Verdict;
+use uptime_accounting::verdict::Verdict;
 use uptime_proto::NodeId;
 
 use ledger::Ledger;

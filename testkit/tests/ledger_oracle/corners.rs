@@ -157,15 +157,15 @@ async fn sums_outlive_their_facts() {
     driver.restart(true, now_ms).await;
     assert_eq!(driver.csv(), before, "the state made anew");
     let snapshot = driver.snapshot();
-    let number = snapshot.names.number(&node_id(0)).unwrap();
+    let number = snapshot.ids.number(&node_id(0)).unwrap();
     let all = snapshot.windowed(number, 0, u64::MAX);
     assert_eq!((all.from_s, all.tally.up_rounds), (BEGIN_S, 7));
-    let carried_to_s = snapshot.carried_to_s();
-    assert!(carried_to_s > BEGIN_S + 6 * 30 && carried_to_s < BEGIN_S + recent * 30);
+    let rolled_up_to_s = snapshot.rolled_up_to_s();
+    assert!(rolled_up_to_s > BEGIN_S + 6 * 30 && rolled_up_to_s < BEGIN_S + recent * 30);
     let since = snapshot.windowed(number, BEGIN_S + 30, u64::MAX);
-    assert_eq!((since.from_s, since.tally.up_rounds), (carried_to_s, 1), "no rounds are made up");
+    assert_eq!((since.from_s, since.tally.up_rounds), (rolled_up_to_s, 1), "no rounds are made up");
     let first_known =
-        Round::containing(i64::try_from(carried_to_s * 1000).unwrap(), Period::new(30).unwrap());
+        Round::containing(i64::try_from(rolled_up_to_s * 1000).unwrap(), Period::new(30).unwrap());
     for round in [first_known, round(recent - 1), round(recent)] {
         driver.compare_as_of(round, "with sums only before").await;
     }
@@ -211,7 +211,7 @@ async fn invented_ids_are_forgotten_in_the_end() {
         (snapshot.confirmed.len(), snapshot.probes[0].unconfirmed_nodes)
     };
     assert_eq!(unconfirmed(&driver), (10, 30));
-    let known = |driver: &Driver, node| driver.snapshot().names.number(&node_id(node));
+    let known = |driver: &Driver, node| driver.snapshot().ids.number(&node_id(node));
     assert!(known(&driver, 39).is_some() && driver.snapshot().node(&node_id(39)).is_none());
     let third = known(&driver, 3);
     let days = |days: u64| days * 2_880;

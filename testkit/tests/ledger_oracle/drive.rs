@@ -9,9 +9,10 @@ use std::sync::Arc;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use uptime_accounting::snapshot::{NodeView, Windowed};
+use uptime_accounting::verdict::Verdict as LedgerVerdict;
+use uptime_aggregator::ledger::Snapshot;
 use uptime_aggregator::ledger::rebuilt::rebuild;
-use uptime_aggregator::ledger::snapshot::{NodeView, Snapshot, Windowed};
-use uptime_aggregator::ledger::verdict::Verdict as LedgerVerdict;
 use uptime_aggregator::ledger::{
     Ledger, LedgerOptions, Owner, PartOutcome, RETENTION_S_MIN, Rebuild, Refolded, Submission,
 };
@@ -185,7 +186,7 @@ impl Driver {
         node: NodeId,
         round: Round,
     ) -> Result<Option<i64>, StoreError> {
-        let number = self.snapshot().names.number(&node).unwrap();
+        let number = self.snapshot().ids.number(&node).unwrap();
         Ok(self.owner().past(number, round).await?.last_seen_ms)
     }
 
@@ -365,7 +366,7 @@ impl Driver {
             };
             let (index, row) = (pick(1, rounds.len()), rows.get(pick(2, rows.len())));
             let (Some(round), Some(row)) = (rounds.get(index).copied(), row) else { return };
-            let number = snapshot.names.number(&row.id).unwrap();
+            let number = snapshot.ids.number(&row.id).unwrap();
             let account = self.owner().explain(number, round).await.unwrap();
             let got = [account.positive, account.eligible, account.looked, account.unreachable];
             assert_eq!(got, oracle.votes(row.id, index), "{when} {} {round:?}", row.id);
@@ -379,7 +380,7 @@ impl Driver {
     pub async fn compare_some_past(&mut self, when: &str) {
         let (snapshot, facts) = (self.snapshot(), self.standing());
         let rounds = Oracle::new(&facts, &self.epochs, snapshot.closed).rounds();
-        let is_known = |round: &&Round| round.start_s() >= snapshot.carried_to_s();
+        let is_known = |round: &&Round| round.start_s() >= snapshot.rolled_up_to_s();
         let known: Vec<Round> = rounds.iter().filter(is_known).copied().collect();
         for at in 0..AS_OF {
             let of = u64::try_from(known.len().max(1)).unwrap();

@@ -4,9 +4,9 @@
 use metrics::{counter, gauge};
 
 use super::Owner;
-use crate::ledger::agreement::{Policy, Standing, compare};
-use crate::ledger::state::judge;
 use crate::store::{By, Retraction, Store, StoreError};
+use uptime_accounting::agreement::{Policy, Standing, compare};
+use uptime_accounting::state::judge;
 
 /// The end of the year 9999: whoever is set aside stays so.
 const FOR_EVER_S: u64 = 253_402_300_800;

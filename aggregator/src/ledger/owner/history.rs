@@ -8,10 +8,11 @@ use uptime_proto::{Epoch, Epochs, Round};
 
 use super::Owner;
 use super::keeping::last_over;
-use crate::ledger::evidence::{Fact, FactKey, MASS_LOSS_ROUNDS};
 use crate::ledger::rebuilt::{CHUNK_S, LeftOut};
-use crate::ledger::state::State;
 use crate::store::{Read, Store, StoreError};
+use uptime_accounting::evidence::MASS_LOSS_ROUNDS;
+use uptime_accounting::fact::{Fact, FactKey};
+use uptime_accounting::state::State;
 
 /// Late rounds judged again before requests are looked at again.
 const JUDGE_AGAIN_MAX: usize = 256;
@@ -72,14 +73,14 @@ pub(in crate::ledger) async fn fold(
     let mut dirty = BTreeSet::new();
     if let Some((first, last)) = store.extent().await? {
         let mut from = match known {
-            Some(_) => state.kept_from_s().saturating_sub(slack_s(state.epochs())),
+            Some(_) => state.in_memory_from_s().saturating_sub(slack_s(state.epochs())),
             None => first,
         };
         fold_long_late(store, state, late, &mut dirty, from).await?;
         from = from.max(first);
         while from <= last && from < until_s {
             let to = (from + CHUNK_S).min(until_s);
-            for fact in that_count(store.read(from, to).await?) {
+            for fact in winning_facts(store.read(from, to).await?) {
                 match fact {
                     Ok(fact) => fold_one(state, fact, known, late, &mut dirty),
                     Err(what) => left_out.add(what),
@@ -117,7 +118,7 @@ async fn fold_long_late(
     let starts: BTreeSet<u64> =
         late.iter().map(|key| key.round.start_s()).filter(|start| *start < before_s).collect();
     for start in starts {
-        for fact in that_count(store.read(start, start + 1).await?).flatten() {
+        for fact in winning_facts(store.read(start, start + 1).await?).flatten() {
             if late.contains(&fact.key) {
                 state.discover_late(&fact);
                 mark_dirty(dirty, state, &fact);
@@ -148,7 +149,7 @@ pub(in crate::ledger) async fn judge(
             None
         } else {
             let facts = read_around(store, &epochs, *first, *last).await?;
-            Some(state.window_of(that_count(facts).filter_map(readable)))
+            Some(state.window_of(winning_facts(facts).filter_map(readable)))
         };
         for round in cluster {
             state.judge_again(*round, window.as_ref());
@@ -209,7 +210,7 @@ pub(in crate::ledger) async fn read_around(
 }
 
 /// Of the facts of one key only the one with the smallest digest, which a store answers first.
-pub fn that_count(facts: Vec<Read>) -> impl Iterator<Item = Read> {
+pub fn winning_facts(facts: Vec<Read>) -> impl Iterator<Item = Read> {
     let mut last = None;
     facts.into_iter().filter(move |fact| match fact {
         Ok(fact) => last.replace(fact.key) != Some(fact.key),

@@ -16,12 +16,12 @@ use super::history::{fold, judge, slack_s};
 use super::{Owner, TimeAtStart};
 use crate::ledger::LATENESS_S_MAX;
 use crate::ledger::archive::Chores;
-use crate::ledger::evidence::{Fact, FactKey};
-use crate::ledger::kept;
 use crate::ledger::rebuilt::LeftOut;
-use crate::ledger::state::State;
 use crate::ledger::vouched::vouched_ms;
 use crate::store::{Kept, PackedDay, Retraction, Store, StoreError};
+use uptime_accounting::checkpoint;
+use uptime_accounting::fact::{Fact, FactKey};
+use uptime_accounting::state::State;
 
 /// So many rounds may have to be folded again after a crash; an hour at the default period.
 const KEEP_EVERY_ROUNDS: u64 = 120;
@@ -38,7 +38,7 @@ impl<S: Store> Owner<S> {
     pub(super) async fn resume(&mut self, now_ms: i64) -> Result<(), StoreError> {
         let pieces = self.store.kept(Kept::Latest).await?;
         let (epochs, retractions) = (self.state.epochs(), self.state.retractions());
-        match kept::read(&pieces, epochs, retractions) {
+        match checkpoint::read(&pieces, epochs, retractions) {
             Ok(Some(state)) => {
                 if let Some((late, now_ms)) = self.usable(&state, now_ms).await {
                     self.kept_s = state.closed_end_s();
@@ -201,7 +201,7 @@ impl<S: Store> Owner<S> {
         if !self.dirty.is_empty() || self.is_outdated() {
             return;
         }
-        let pieces = kept::write(&self.state, self.state.retractions());
+        let pieces = checkpoint::write(&self.state, self.state.retractions());
         match self.store.keep(Kept::Latest, &pieces).await {
             Ok(()) => self.kept_s = self.state.closed_end_s(),
             Err(error) => tracing::warn!(%error, "the state was not kept; a start takes longer"),
@@ -275,11 +275,11 @@ impl<S: Store> Owner<S> {
     /// Takes a base in place of the facts of rounds before this; answers how many rows and segments
     /// went.
     pub(super) async fn let_go(&mut self, base: &State, before_s: u64) -> Result<u64, StoreError> {
-        if self.state.carried_to_s() >= base.carried_to_s() || self.is_outdated() {
+        if self.state.rolled_up_to_s() >= base.rolled_up_to_s() || self.is_outdated() {
             return Ok(0);
         }
-        self.store.keep(Kept::Base, &kept::write(base, &[])).await?;
-        self.state.carry(base.carried_to_s());
+        self.store.keep(Kept::Base, &checkpoint::write(base, &[])).await?;
+        self.state.roll_up(base.rolled_up_to_s());
         self.publish();
         self.keep().await;
         self.store.prune(before_s).await
@@ -338,7 +338,7 @@ pub async fn kept_state_agrees(
     let epochs = Arc::new(epochs);
     let retractions = Arc::new(store.retractions().await?);
     let pieces = store.kept(Kept::Latest).await?;
-    let Ok(Some(mut kept)) = kept::read(&pieces, &epochs, &retractions) else {
+    let Ok(Some(mut kept)) = checkpoint::read(&pieces, &epochs, &retractions) else {
         return Ok(None);
     };
     let Ok(late) = store.late_keys().await else { return Ok(None) };
@@ -384,13 +384,13 @@ pub(in crate::ledger) async fn base(
     let pieces = store.kept(Kept::Base).await?;
     let newest_s = store.extent().await?.map_or(u64::MAX, |(_, newest_s)| newest_s);
     // What was carried is not touched by retractions any more, made or undone.
-    let state = match kept::read(&pieces, epochs, &Arc::default()) {
+    let state = match checkpoint::read(&pieces, epochs, &Arc::default()) {
         // Facts expire forty days after their time at the earliest, and newer ones confirm that.
-        Ok(Some(state)) if state.carried_to_s() > newest_s.saturating_add(u64::from(DAY_S)) => {
+        Ok(Some(state)) if state.rolled_up_to_s() > newest_s.saturating_add(u64::from(DAY_S)) => {
             left_out.add(format!(
                 "the sums of days whose facts are gone: they reach to {}, which is after the \
                  newest stored part, so they are of a clock that was ahead",
-                state.carried_to_s()
+                state.rolled_up_to_s()
             ));
             State::new(Arc::clone(epochs))
         }
@@ -422,7 +422,7 @@ async fn advance(
     while !dirty.is_empty() {
         judge(store, base, &mut dirty).await?;
     }
-    base.carry(to_s);
+    base.roll_up(to_s);
     Ok(())
 }
 

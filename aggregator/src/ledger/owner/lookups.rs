@@ -10,13 +10,13 @@ use roaring::RoaringBitmap;
 
 use super::Owner;
 use crate::ledger::LookupState;
-use crate::ledger::evidence::Ineligibility;
-use crate::ledger::verdict::at_least;
 use crate::store::Store;
+use uptime_accounting::evidence::Ineligibility;
+use uptime_accounting::verdict::at_least;
 
 impl<S: Store> Owner<S> {
     pub(super) fn lookups(&mut self, round_s: u64) -> LookupState {
-        let names = self.nodes.names();
+        let ids = self.nodes.ids();
         let snapshot = self.snapshots.borrow().clone();
         let mut candidates = self.state.offered_anywhere();
         let retired: RoaringBitmap =
@@ -38,7 +38,7 @@ impl<S: Store> Owner<S> {
             looked.map(|(probe, _)| *probe).collect()
         });
         let last_alive = self.last_alive(&candidates - &found);
-        LookupState { names, candidates, found, last_alive, could_look }
+        LookupState { ids, candidates, found, last_alive, could_look }
     }
 
     /// Which probe had the latest sign of life from each of these nodes.

@@ -11,10 +11,10 @@ use uptime_proto::v1::RefusalReason;
 use uptime_proto::{Class, NodeId, Part};
 
 use super::Owner;
-use crate::ledger::evidence::{Fact, FactKey};
-use crate::ledger::nodes::NodeTable;
 use crate::ledger::{PartOutcome, Submission};
 use crate::store::{Batch, Catalogue, Details, NodeSample, Store};
+use uptime_accounting::dictionary::NodeDictionary;
+use uptime_accounting::fact::{Fact, FactKey};
 
 /// Distinct subnets a store takes; the network has a handful.
 const SUBNETS_MAX: usize = 1_000;
@@ -22,8 +22,8 @@ const SUBNETS_MAX: usize = 1_000;
 const SUBNETS_BROUGHT_MAX: usize = 64;
 
 /// Ids and their numbers, and which probe brought which.
-pub(super) fn names_of(catalogue: &Catalogue) -> (NodeTable, HashMap<u32, RoaringBitmap>) {
-    let mut nodes = NodeTable::default();
+pub(super) fn names_of(catalogue: &Catalogue) -> (NodeDictionary, HashMap<u32, RoaringBitmap>) {
+    let mut nodes = NodeDictionary::default();
     let mut brought: HashMap<u32, RoaringBitmap> = HashMap::new();
     for (number, (id, probe)) in (0..).zip(&catalogue.nodes) {
         if catalogue.forgotten.contains(&number) {

@@ -17,11 +17,11 @@ use uptime_proto::{Epochs, Round};
 use super::Owner;
 use super::history::{fold, judge, slack_s};
 use super::keeping::{base, last_over};
-use crate::ledger::evidence::FactKey;
 use crate::ledger::rebuilt::LeftOut;
-use crate::ledger::retraction::Retraction;
-use crate::ledger::state::State;
 use crate::store::{Store, StoreError};
+use uptime_accounting::fact::FactKey;
+use uptime_accounting::retraction::Retraction;
+use uptime_accounting::state::State;
 
 /// After facts were folded again it is so many times as long until conflicts alone have them folded
 /// once more: a tenth of one processor at most. Retractions do not wait.

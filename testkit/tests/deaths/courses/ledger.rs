@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use tempfile::TempDir;
-use uptime_aggregator::ledger::verdict::Verdict;
+use uptime_accounting::verdict::Verdict;
 use uptime_aggregator::ledger::{self, LedgerOptions, Owner, PartOutcome, Submission};
 use uptime_aggregator::store::{SqliteStore, Store};
 use uptime_proto::{Class, Epoch, Kind, NodeId, Outcome, Part, PartKey, Period, Round, Sets};

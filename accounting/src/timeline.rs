@@ -6,8 +6,8 @@
 
 use uptime_proto::Epochs;
 
-use super::uptime::Tally;
-use super::verdict::Verdict;
+use crate::uptime::Tally;
+use crate::verdict::Verdict;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Run {

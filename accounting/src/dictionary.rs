@@ -8,12 +8,12 @@ use std::sync::Arc;
 use roaring::RoaringBitmap;
 use uptime_proto::NodeId;
 
-use super::chunked::Chunked;
+use crate::cow_vec::CowVec;
 
 /// Ids by number and numbers by id.
 #[derive(Debug, Clone, Default)]
-pub struct NodeTable {
-    ids: Chunked<NodeId>,
+pub struct NodeDictionary {
+    ids: CowVec<NodeId>,
     numbers: HashMap<NodeId, u32>,
     by_id: Arc<Vec<u32>>,
     /// Numbers whose ids are forgotten.
@@ -22,14 +22,14 @@ pub struct NodeTable {
     sorted: usize,
 }
 
-/// What readers need of a [`NodeTable`]; cheap to copy.
+/// What readers need of a [`NodeDictionary`]; cheap to copy.
 #[derive(Debug, Clone, Default)]
-pub struct NodeNames {
-    ids: Chunked<NodeId>,
+pub struct NodeIds {
+    ids: CowVec<NodeId>,
     by_id: Arc<Vec<u32>>,
 }
 
-impl NodeTable {
+impl NodeDictionary {
     /// The number of an id, given now if it had none.
     pub fn intern(&mut self, id: NodeId) -> u32 {
         let next = u32::try_from(self.ids.len()).unwrap_or(u32::MAX);
@@ -95,8 +95,8 @@ impl NodeTable {
         }
     }
 
-    /// The names as they are now.
-    pub fn names(&mut self) -> NodeNames {
+    /// The ids as they are now, for readers.
+    pub fn ids(&mut self) -> NodeIds {
         if self.sorted < self.ids.len() {
             let by_id = Arc::make_mut(&mut self.by_id);
             let narrow = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
@@ -106,11 +106,11 @@ impl NodeTable {
             // The old numbers are one sorted run already, which this sort makes use of.
             by_id.sort_by_key(|number| self.ids.get(*number as usize).copied());
         }
-        NodeNames { ids: self.ids.clone(), by_id: Arc::clone(&self.by_id) }
+        NodeIds { ids: self.ids.clone(), by_id: Arc::clone(&self.by_id) }
     }
 }
 
-impl NodeNames {
+impl NodeIds {
     /// The number of an id, if it has one.
     #[must_use]
     pub fn number(&self, id: &NodeId) -> Option<u32> {
@@ -146,13 +146,13 @@ mod tests {
     #[test]
     fn numbers_are_kept_and_names_come_sorted() {
         let id = |byte| NodeId::new([byte; 20]);
-        let mut table = NodeTable::default();
+        let mut table = NodeDictionary::default();
         for byte in [9, 3, 7, 3] {
             table.intern(id(byte));
         }
-        let early = table.names();
+        let early = table.ids();
         table.intern(id(1));
-        let late = table.names();
+        let late = table.ids();
         assert_eq!((early.number(&id(1)), late.number(&id(1))), (None, Some(3)));
         let sorted: Vec<_> = late.by_id().iter().map(|n| late.id(*n).unwrap()).collect();
         assert_eq!(sorted, [id(1), id(3), id(7), id(9)]);
@@ -160,13 +160,13 @@ mod tests {
         assert_eq!((late.at_or_after(&id(0)).len(), late.at_or_after(&id(10)).len()), (4, 0));
         table.truncate(2);
         assert_eq!((table.len(), table.number(&id(1)), table.number(&id(3))), (2, None, Some(1)));
-        assert_eq!(table.names().by_id().len(), 2);
+        assert_eq!(table.ids().by_id().len(), 2);
     }
 
     #[test]
     fn a_forgotten_id_gets_another_number() {
         let id = |byte| NodeId::new([byte; 20]);
-        let mut table = NodeTable::default();
+        let mut table = NodeDictionary::default();
         table.intern(id(1));
         table.push_forgotten(id(2));
         table.intern(id(3));
@@ -174,7 +174,7 @@ mod tests {
         assert_eq!((table.number(&id(1)), table.number(&id(2))), (None, None));
         assert_eq!((table.id(0), table.id(1)), (Some(id(1)), Some(id(2))), "facts name them still");
         assert_eq!((table.intern(id(2)), table.intern(id(1))), (3, 4));
-        let names = table.names();
+        let names = table.ids();
         assert_eq!(names.by_id(), [4, 3, 2]);
         assert_eq!(names.number(&id(1)), Some(4));
     }

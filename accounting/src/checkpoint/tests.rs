@@ -5,7 +5,7 @@
 use uptime_proto::{CLASSES, Class, Digest, Epoch, Kind, Outcome};
 
 use super::*;
-use crate::ledger::evidence::{Fact, FactKey};
+use crate::fact::{Fact, FactKey};
 
 fn epochs() -> Arc<Epochs> {
     Arc::new(Epochs::new(vec![Epoch::with_defaults(Period::new(30).unwrap())]).unwrap())
@@ -55,7 +55,7 @@ fn state_with(offer_elsewhere: &[u32]) -> State {
         }
         state.close_through(round);
         if at == 20 {
-            state.carry(round.start_s());
+            state.roll_up(round.start_s());
         }
         round = round.next();
     }
@@ -95,7 +95,7 @@ fn the_writer_writes_and_the_reader_reads_the_golden_file() {
     assert_eq!(read.differs_from(&state), None);
     assert_eq!(read.seed().unwrap().last_up(), state.seed().unwrap().last_up());
     assert_eq!(write(&read, &[]), golden, "nothing of it was lost");
-    assert!(state.carried_to_s() > 0, "some of it is carried");
+    assert!(state.rolled_up_to_s() > 0, "some of it is carried");
     let subnets = &read.nodes().get(5).unwrap().subnets;
     let first_s = read.nodes().get(5).unwrap().first_seen_s.unwrap();
     assert_eq!(subnets.iter(first_s).collect::<Vec<_>>(), [(1, first_s), (2, first_s + 900)]);
@@ -119,14 +119,14 @@ fn a_state_of_other_rules_or_of_damaged_pieces_is_not_taken() {
     let none = Arc::default();
     let other = Epoch { positive_probes_min: 2, ..Epoch::with_defaults(Period::new(30).unwrap()) };
     let others = Arc::new(Epochs::new(vec![other]).unwrap());
-    assert_eq!(read(&pieces, &others, &none).unwrap_err(), KeptError::Rules);
+    assert_eq!(read(&pieces, &others, &none).unwrap_err(), CheckpointError::Rules);
     for at in 0..pieces.len() {
         for bit in [0, 7, 100] {
             let mut damaged = pieces.clone();
             let place = bit / 8 % damaged[at].len();
             damaged[at][place] ^= 1 << (bit % 8);
             let fault = read(&damaged, state.epochs(), &none).unwrap_err();
-            assert_eq!(fault, KeptError::Checksum);
+            assert_eq!(fault, CheckpointError::Checksum);
         }
         let fewer: Vec<_> = pieces.iter().take(at).cloned().collect();
         let taken = read(&fewer, state.epochs(), &none);

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use uptime_proto::Epochs;
 
-use super::timeline::Timeline;
-use super::uptime::Tally;
+use crate::timeline::Timeline;
+use crate::uptime::Tally;
 
 /// One node, as far as facts tell.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -24,20 +24,20 @@ pub struct Node {
     /// The sums from first seen to the start of the timeline's last run.
     settled: Sums,
     /// Most have none.
-    carried: Option<Box<Rolled>>,
+    roll_up: Option<Box<RollUp>>,
 }
 
 /// What is left of rounds that the timeline has forgotten.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(super) struct Rolled {
+pub(crate) struct RollUp {
     /// The sums of its rounds.
-    pub(super) tally: Tally,
+    pub(crate) tally: Tally,
     /// Where they end, unix seconds; 0: nothing is forgotten.
-    pub(super) to_s: u64,
+    pub(crate) to_s: u64,
     /// Decided seconds from the first silent round to the end.
-    pub(super) silent_s: u64,
+    pub(crate) silent_s: u64,
     /// Decided seconds from the last offer to the end.
-    pub(super) since_offer_s: u64,
+    pub(crate) since_offer_s: u64,
 }
 
 /// A [`Tally`] in half the memory: 32 bits of seconds are 136 years.
@@ -122,17 +122,17 @@ impl Subnets {
 }
 
 impl Node {
-    pub(super) fn of(
+    pub(crate) fn of(
         first_seen_s: Option<u64>,
         subnets: Subnets,
         timeline: Timeline,
         changed_s: u64,
-        rolled: Rolled,
+        rolled: RollUp,
         epochs: &Epochs,
     ) -> Self {
-        let carried = (rolled.to_s > 0).then(|| Box::new(rolled));
+        let roll_up = (rolled.to_s > 0).then(|| Box::new(rolled));
         let settled = Sums::default();
-        let mut node = Self { first_seen_s, subnets, timeline, changed_s, settled, carried };
+        let mut node = Self { first_seen_s, subnets, timeline, changed_s, settled, roll_up };
         node.resettle(epochs);
         node
     }
@@ -144,7 +144,7 @@ impl Node {
             return Tally::default();
         };
         let mut tally = Tally::from(self.settled);
-        let first = first.max(self.carried_to_s());
+        let first = first.max(self.rolled_up_to_s());
         let from = self.timeline.last_start_s().unwrap_or(first).max(first);
         if from < closed_end_s {
             let rounds = epochs.rounds_between(from, closed_end_s);
@@ -157,27 +157,27 @@ impl Node {
     /// what the timeline still knows.
     #[must_use]
     pub fn tally_between(&self, from_s: u64, to_s: u64, epochs: &Epochs) -> Tally {
-        let first = self.first_seen_s.unwrap_or(u64::MAX).max(self.carried_to_s());
+        let first = self.first_seen_s.unwrap_or(u64::MAX).max(self.rolled_up_to_s());
         let from_s = from_s.max(first);
         if from_s < to_s { self.timeline.tally(from_s, to_s, epochs) } else { Tally::default() }
     }
 
-    pub(super) fn carried(&self) -> Tally {
-        self.carried.as_ref().map_or_else(Tally::default, |carried| carried.tally)
+    pub(crate) fn rolled_up(&self) -> Tally {
+        self.roll_up.as_ref().map_or_else(Tally::default, |roll_up| roll_up.tally)
     }
 
     /// Where the timeline begins to tell of a silence since then, and the decided seconds before.
-    pub(super) fn silent_before(&self, silent_from_s: u64) -> (u64, u64) {
-        match &self.carried {
-            Some(carried) if silent_from_s < carried.to_s => (carried.to_s, carried.silent_s),
+    pub(crate) fn silent_before(&self, silent_from_s: u64) -> (u64, u64) {
+        match &self.roll_up {
+            Some(roll_up) if silent_from_s < roll_up.to_s => (roll_up.to_s, roll_up.silent_s),
             _ => (silent_from_s, 0),
         }
     }
 
     /// Decided seconds from a moment to another: from the first silent round, or from the last
     /// offer.
-    pub(super) fn decided_since(&self, from_s: u64, to_s: u64, is_silence: bool) -> u64 {
-        let rolled = self.rolled();
+    pub(crate) fn decided_since(&self, from_s: u64, to_s: u64, is_silence: bool) -> u64 {
+        let rolled = self.roll_up_or_default();
         let known_s = if is_silence { rolled.silent_s } else { rolled.since_offer_s };
         let before_s = if from_s < rolled.to_s { known_s } else { 0 };
         let stretches = self.timeline.stretches(from_s.max(rolled.to_s), to_s);
@@ -186,20 +186,20 @@ impl Node {
     }
 
     /// What is left of the rounds that are forgotten.
-    pub(super) fn rolled(&self) -> Rolled {
-        self.carried.as_deref().copied().unwrap_or_default()
+    pub(crate) fn roll_up_or_default(&self) -> RollUp {
+        self.roll_up.as_deref().copied().unwrap_or_default()
     }
 
-    fn carried_to_s(&self) -> u64 {
-        self.carried.as_ref().map_or(0, |carried| carried.to_s)
+    fn rolled_up_to_s(&self) -> u64 {
+        self.roll_up.as_ref().map_or(0, |roll_up| roll_up.to_s)
     }
 
     /// The timeline or the first offer has changed: sums anew.
-    pub(super) fn resettle(&mut self, epochs: &Epochs) {
-        let first = self.first_seen_s.unwrap_or(u64::MAX).max(self.carried_to_s());
+    pub(crate) fn resettle(&mut self, epochs: &Epochs) {
+        let first = self.first_seen_s.unwrap_or(u64::MAX).max(self.rolled_up_to_s());
         let last = self.timeline.last_start_s().unwrap_or(0);
         let mut settled = self.timeline.tally(first, last.max(first), epochs);
-        settled.merge(&self.carried());
+        settled.merge(&self.rolled_up());
         self.settled = settled.into();
     }
 
@@ -214,19 +214,19 @@ impl Node {
 
     /// Forgets the rounds before this one, but for their sums, and how much of them was decided
     /// since the node fell silent and since it offered last.
-    pub(super) fn carry(
+    pub(crate) fn roll_up(
         &mut self,
         to_s: u64,
         silent_from_s: u64,
         offered_s: Option<u64>,
         epochs: &Epochs,
     ) {
-        let mut tally = self.carried();
+        let mut tally = self.rolled_up();
         tally.merge(&self.tally_between(0, to_s, epochs));
         let silent_s = self.decided_since(silent_from_s, to_s, true);
         let since_offer_s = offered_s.map_or(0, |from_s| self.decided_since(from_s, to_s, false));
         self.timeline.trim(to_s);
-        self.carried = Some(Box::new(Rolled { tally, to_s, silent_s, since_offer_s }));
+        self.roll_up = Some(Box::new(RollUp { tally, to_s, silent_s, since_offer_s }));
         self.resettle(epochs);
     }
 }

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use roaring::RoaringBitmap;
 
-use super::verdict::{Ballot, Counters};
+use crate::verdict::{Ballot, Counters};
 
 /// A vote is compared when so many others voted on the same node: with one other alone nobody could
 /// say which of the two is wrong.

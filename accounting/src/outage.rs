@@ -4,8 +4,8 @@
 //! to the first up round after it, or to the end of its last down round if none has come; unknown
 //! stretches inside are shown; nothing is extended past its last evidence.
 
-use super::timeline::Timeline;
-use super::verdict::Verdict;
+use crate::timeline::Timeline;
+use crate::verdict::Verdict;
 
 /// A stretch in which a node was down.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,9 +3,7 @@
 //! Pure. Owns the formulas of the accounting page ("Uptime"). Refuses to guess: where nothing was
 //! decided there is no percentage.
 
-use std::io::{self, Write};
-
-use super::verdict::Verdict;
+use crate::verdict::Verdict;
 
 /// Seconds and numbers of rounds by verdict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -60,33 +58,8 @@ fn percent(part: u64, whole: u64) -> Option<f64> {
     (whole > 0).then(|| 100.0 * part as f64 / whole as f64)
 }
 
-/// A percentage as the canonical CSV writes it: the shortest decimal that reads back the same,
-/// always with a decimal point, never with an exponent.
-#[must_use]
-pub fn shortest_decimal(value: f64) -> String {
-    let mut text = Vec::new();
-    // Writing into memory cannot fail, and digits are text.
-    write_shortest_decimal(value, &mut text).ok();
-    String::from_utf8(text).unwrap_or_default()
-}
-
-/// Appends what [`shortest_decimal`] answers.
-///
-/// # Errors
-/// None: memory takes everything.
-pub fn write_shortest_decimal(value: f64, text: &mut Vec<u8>) -> io::Result<()> {
-    let before = text.len();
-    write!(text, "{value}")?;
-    if !text[before..].contains(&b'.') {
-        text.extend(b".0");
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
 
     #[test]
@@ -97,20 +70,7 @@ mod tests {
         assert_eq!((tally.uptime_percent(), tally.coverage_percent()), (None, Some(0.0)));
         tally.add(Verdict::Up, 30, 1);
         tally.add(Verdict::Down, 60, 2);
-        assert_eq!(
-            tally.uptime_percent().map(shortest_decimal).as_deref(),
-            Some("33.333333333333336")
-        );
+        assert_eq!(tally.uptime_percent(), Some(33.333_333_333_333_336));
         assert_eq!(tally.coverage_percent(), Some(75.0));
-    }
-
-    proptest! {
-        #[test]
-        fn the_decimal_reads_back_the_same(up in 0u64..1 << 40, down in 1u64..1 << 40) {
-            let value = percent(up, up + down).unwrap_or_default();
-            let text = shortest_decimal(value);
-            prop_assert_eq!(text.parse::<f64>(), Ok(value));
-            prop_assert!(text.contains('.') && !text.contains(['e', 'E']), "{}", text);
-        }
     }
 }

@@ -13,13 +13,13 @@ const RECENT_MAX: usize = 32;
 
 /// The greatest instant per node number.
 #[derive(Debug, Clone, Default)]
-pub struct Latest {
+pub struct LastSeenIndex {
     /// Per node number, `i64::MIN` for never.
     settled: Arc<Vec<i64>>,
     recent: Vec<(i64, Arc<RoaringBitmap>)>,
 }
 
-impl Latest {
+impl LastSeenIndex {
     /// Of instants per node number, `i64::MIN` for never.
     #[must_use]
     pub fn of_all(instants: Vec<i64>) -> Self {
@@ -108,7 +108,7 @@ mod tests {
             notes in prop::collection::vec(
                 (0i64..500, prop::collection::btree_set(0u32..40, 0..40)), 0..120),
         ) {
-            let (mut latest, mut list) = (Latest::default(), BTreeMap::new());
+            let (mut latest, mut list) = (LastSeenIndex::default(), BTreeMap::new());
             for (instant, nodes) in notes {
                 for node in &nodes {
                     let slot = list.entry(*node).or_insert(instant);

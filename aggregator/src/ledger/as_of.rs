@@ -10,45 +10,34 @@ use std::sync::Arc;
 
 use uptime_proto::{Class, Epochs, Round};
 
-use super::evidence::Fact;
-use super::owner::{base, slack_s, that_count};
+use super::owner::{base, slack_s, winning_facts};
 use super::rebuilt::{CHUNK_S, LeftOut};
-use super::snapshot::Snapshot;
-use super::state::State;
+use crate::ledger::Snapshot;
 use crate::store::{Store, StoreError};
-
-/// What of a node's past is not in its timeline.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Past {
-    /// It appeared in listings.
-    pub confirmed: bool,
-    /// Its last sign of life, unix milliseconds.
-    pub last_seen_ms: Option<i64>,
-    /// The start of the round of its last offer, unix milliseconds; only looked for as far back as
-    /// retirement depends on it.
-    pub last_offer_ms: Option<i64>,
-}
+use uptime_accounting::fact::Fact;
+use uptime_accounting::snapshot::AsOf;
+use uptime_accounting::state::State;
 
 fn millis(second: u64) -> i64 {
     i64::try_from(second.saturating_mul(1000)).unwrap_or(i64::MAX)
 }
 
 /// Looks for it. The round is closed, and known round by round.
-pub(super) async fn past_of(
+pub(super) async fn as_of(
     store: &mut impl Store,
     snapshot: &Snapshot,
     node: u32,
     round: Round,
-) -> Result<Past, StoreError> {
+) -> Result<AsOf, StoreError> {
     let retractions = Arc::new(store.retractions().await?);
     let state = State::new(Arc::clone(&snapshot.epochs)).with_retractions(retractions);
     let first_s = store.extent().await?.map_or(u64::MAX, |(first_s, _)| first_s);
     let slack_s = slack_s(&snapshot.epochs);
-    let first_s = first_s.saturating_sub(slack_s).max(snapshot.carried_to_s());
+    let first_s = first_s.saturating_sub(slack_s).max(snapshot.rolled_up_to_s());
     let mut search =
         Search { store, snapshot, state, slack_s, node, first_s, end_s: round.end_s(), base: None };
     let last_seen_ms = search.last_seen().await?;
-    Ok(Past {
+    Ok(AsOf {
         confirmed: last_seen_ms.is_some() || search.offered_by_two().await?,
         last_seen_ms,
         last_offer_ms: search.last_offer(last_seen_ms).await?,
@@ -89,7 +78,7 @@ impl<S: Store> Search<'_, S> {
             let start_s = self.state.round_of(fact).start_s();
             (from_s..to_s).contains(&start_s) && !self.state.is_retracted(fact)
         };
-        let readable = that_count(read).filter_map(|fact| {
+        let readable = winning_facts(read).filter_map(|fact| {
             fact.inspect_err(|what| tracing::error!(what, "a stored part cannot be read")).ok()
         });
         Ok(readable.filter(within).collect())
@@ -122,8 +111,8 @@ impl<S: Store> Search<'_, S> {
         // What is observed in a round's grace is later than what comes early in the next.
         let reach = epochs.all().iter().map(|it| u64::from(it.period.seconds() + it.grace_s));
         let reach_s = reach.max().unwrap_or(0);
-        let carried_to_s = self.snapshot.carried_to_s();
-        let up = self.snapshot.up_within(self.node, carried_to_s, self.end_s);
+        let rolled_up_to_s = self.snapshot.rolled_up_to_s();
+        let up = self.snapshot.up_within(self.node, rolled_up_to_s, self.end_s);
         let up_end_s = up.map_or(0, |(_, up_end_s)| up_end_s);
         let low_s = match up {
             Some((_, up_end_s)) => {
@@ -148,7 +137,7 @@ impl<S: Store> Search<'_, S> {
             to_s = from_s;
         }
         let to_the_beginning = to_s <= low_s && low_s <= self.first_s;
-        if to_the_beginning && carried_to_s > 0 {
+        if to_the_beginning && rolled_up_to_s > 0 {
             let node = self.node;
             found = found.max(self.base().await?.seen().of(node));
         }
@@ -183,7 +172,7 @@ impl<S: Store> Search<'_, S> {
             }
             to_s = from_s;
         }
-        if low_s < self.snapshot.carried_to_s() {
+        if low_s < self.snapshot.rolled_up_to_s() {
             let node = self.node;
             return Ok(self.base().await?.last_offer().of(node));
         }
@@ -193,11 +182,9 @@ impl<S: Store> Search<'_, S> {
     /// Whether two probes had heard it offer.
     async fn offered_by_two(&mut self) -> Result<bool, StoreError> {
         let mut probes = BTreeSet::new();
-        if self.snapshot.carried_to_s() > 0 {
+        if self.snapshot.rolled_up_to_s() > 0 {
             let node = self.node;
-            let offered = self.base().await?.derived().offered_to_probe;
-            let to = offered.iter().filter(|(_, nodes)| nodes.contains(node));
-            probes.extend(to.map(|(probe, _)| *probe));
+            probes.extend(self.base().await?.probes_offered_to(node));
         }
         let first_seen_s = self.snapshot.first_seen_s(self.node).unwrap_or(u64::MAX);
         let mut from_s = first_seen_s.max(self.first_s);

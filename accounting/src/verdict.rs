@@ -60,7 +60,7 @@ impl Decision {
 }
 
 /// So many eligible probes must have looked before a node is down, or all when there are fewer.
-pub(crate) const LOOKED_MIN: usize = 3;
+pub const LOOKED_MIN: usize = 3;
 
 /// Decides a round from all its ballots; `positive_probes_min` is k.
 #[must_use]
@@ -88,7 +88,8 @@ pub fn decide(ballots: &[Ballot], positive_probes_min: u32) -> Decision {
 }
 
 /// The nodes that are in at least `k` of the sets.
-pub(crate) fn at_least<'a>(sets: impl Iterator<Item = &'a RoaringBitmap>, k: u32) -> RoaringBitmap {
+#[must_use]
+pub fn at_least<'a>(sets: impl Iterator<Item = &'a RoaringBitmap>, k: u32) -> RoaringBitmap {
     // in_so_many[j]: nodes met at least j + 1 times so far.
     let mut in_so_many = vec![RoaringBitmap::new(); k as usize];
     for set in sets {
@@ -103,11 +104,11 @@ pub(crate) fn at_least<'a>(sets: impl Iterator<Item = &'a RoaringBitmap>, k: u32
 
 /// A small number per node, bit by bit: plane `i` holds the nodes whose number has bit `i` set.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Counters(Vec<RoaringBitmap>);
+pub(crate) struct Counters(Vec<RoaringBitmap>);
 
 impl Counters {
     /// Adds one for every node of the set.
-    pub(super) fn add(&mut self, mut carry: RoaringBitmap) {
+    pub(crate) fn add(&mut self, mut carry: RoaringBitmap) {
         for plane in &mut self.0 {
             if carry.is_empty() {
                 return;
@@ -128,7 +129,7 @@ impl Counters {
     }
 
     /// The nodes of `among` whose number here is greater than their number there.
-    pub(super) fn greater_than(&self, other: &Self, among: &RoaringBitmap) -> RoaringBitmap {
+    pub(crate) fn greater_than(&self, other: &Self, among: &RoaringBitmap) -> RoaringBitmap {
         let empty = RoaringBitmap::new();
         let mut equal = among.clone();
         let mut greater = RoaringBitmap::new();
@@ -142,7 +143,7 @@ impl Counters {
     }
 
     /// The nodes of `among` whose number is at least this.
-    pub(super) fn at_least(&self, least: usize, among: &RoaringBitmap) -> RoaringBitmap {
+    pub(crate) fn at_least(&self, least: usize, among: &RoaringBitmap) -> RoaringBitmap {
         let Some(below) = least.checked_sub(1) else {
             return among.clone();
         };

@@ -6,7 +6,7 @@
 use uptime_proto::Epochs;
 
 use super::Seed;
-use crate::ledger::verdict::Verdict;
+use crate::verdict::Verdict;
 
 /// A stretch of covered rounds.
 #[derive(Debug, Clone, Copy)]

@@ -8,70 +8,18 @@ use std::sync::{Arc, OnceLock};
 use roaring::RoaringBitmap;
 use uptime_proto::{Epochs, NodeId, Reason, Round};
 
-use super::chunked::Chunked;
-use super::details::ToldByNodes;
-use super::latest::Latest;
-use super::node::Node;
-use super::nodes::NodeNames;
-use super::outage::{Outage, outages};
-use super::past::Past;
-use super::retirement::Rule;
-use super::seed::Seed;
-use super::state::{RoundSummary, State};
-use super::uptime::Tally;
-use super::verdict::{Decision, Verdict};
-use crate::store::Gap;
-
-/// How one probe fares.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct ProbeStatus {
-    /// Its number in facts.
-    pub number: u32,
-    /// Its identity.
-    pub name: String,
-    /// It may speak no more.
-    pub revoked: bool,
-    /// It has a live stream.
-    pub connected: bool,
-    /// What it said of its software.
-    pub software_version: String,
-    /// The subnets it says it scans.
-    pub subnets: Vec<String>,
-    /// When it last handed in a part, unix milliseconds.
-    pub last_report_ms: Option<i64>,
-    /// Since the start of this process.
-    pub parts_accepted: u64,
-    /// Since the start of this process.
-    pub parts_refused: u64,
-    /// Since the start of this process.
-    pub conflicts: u64,
-    /// Nodes on its standing list of look-ups.
-    pub assigned_nodes: u64,
-    /// Ids it brought that were never confirmed.
-    pub unconfirmed_nodes: u64,
-    /// The last gaps it reported, by their rounds; at most [`ProbeStatus::GAPS_MAX`].
-    pub gaps: Vec<Gap>,
-}
-
-impl ProbeStatus {
-    /// Older gaps are stored and not shown: so many tell what a probe suffers from.
-    pub const GAPS_MAX: usize = 8;
-    /// Gaps that ended longer ago are not shown after a start.
-    pub const GAPS_WITHIN_S: u64 = 7 * 86_400;
-
-    /// Takes a gap in, unless it is known.
-    pub fn note_gap(&mut self, gap: Gap) {
-        let place = self.gaps.partition_point(|there| {
-            (there.to_s, there.from_s, there.reason) < (gap.to_s, gap.from_s, gap.reason)
-        });
-        if self.gaps.get(place) != Some(&gap) {
-            self.gaps.insert(place, gap);
-        }
-        if self.gaps.len() > Self::GAPS_MAX {
-            self.gaps.remove(0);
-        }
-    }
-}
+use crate::cow_vec::CowVec;
+use crate::dictionary::NodeIds;
+use crate::fact::Gap;
+use crate::last_seen::LastSeenIndex;
+use crate::node::Node;
+use crate::outage::{Outage, outages};
+use crate::probe_status::ProbeStatus;
+use crate::retirement::Rule;
+use crate::seed::Seed;
+use crate::state::{RoundSummary, State};
+use crate::uptime::Tally;
+use crate::verdict::{Decision, Verdict};
 
 /// One node as it is shown.
 #[derive(Debug, Clone, PartialEq)]
@@ -122,9 +70,41 @@ pub struct NodeLine {
     pub tally: Tally,
 }
 
-/// The state at one moment.
+/// What of a node's past is not in its timeline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AsOf {
+    /// It appeared in listings.
+    pub confirmed: bool,
+    /// Its last sign of life, unix milliseconds.
+    pub last_seen_ms: Option<i64>,
+    /// The start of the round of its last offer, unix milliseconds; only looked for as far back as
+    /// retirement depends on it.
+    pub last_offer_ms: Option<i64>,
+}
+
+/// What nodes say of themselves, which no verdict depends on. The caller keeps it; a snapshot
+/// carries it along, so that a reader sees both as they were at one moment.
+pub trait Metadata: Clone + Default {
+    /// The numbers of nodes that say something else here than in an earlier copy.
+    fn changed_since(&self, before: &Self) -> RoaringBitmap;
+    /// The numbers of nodes that said something new at this moment or later; unix seconds.
+    fn changed_after(&self, second: u64) -> RoaringBitmap;
+}
+
+/// For whoever keeps none.
+impl Metadata for () {
+    fn changed_since(&self, (): &Self) -> RoaringBitmap {
+        RoaringBitmap::new()
+    }
+
+    fn changed_after(&self, _: u64) -> RoaringBitmap {
+        RoaringBitmap::new()
+    }
+}
+
+/// The state at one moment, with metadata of nodes of type `M`.
 #[derive(Debug, Clone)]
-pub struct Snapshot {
+pub struct Snapshot<M = ()> {
     /// Tells the snapshots of one process apart.
     pub serial: u64,
     /// Names the store.
@@ -136,11 +116,11 @@ pub struct Snapshot {
     /// The last closed round.
     pub closed: Option<Round>,
     /// Ids and numbers.
-    pub names: NodeNames,
+    pub ids: NodeIds,
     /// Subnet names by number.
     pub subnets: Arc<Vec<String>>,
     /// What nodes say of themselves, by number.
-    pub details: ToldByNodes,
+    pub details: M,
     /// The probes, by name.
     pub probes: Vec<ProbeStatus>,
     /// Recent closed rounds, oldest first.
@@ -148,12 +128,12 @@ pub struct Snapshot {
     /// Nodes that appear in listings.
     pub confirmed: RoaringBitmap,
     unconfirmed: u64,
-    round_trips_us: Chunked<u32>,
-    nodes: Chunked<Arc<Node>>,
+    round_trips_us: CowVec<u32>,
+    nodes: CowVec<Arc<Node>>,
     last: Decision,
-    seen: Latest,
-    last_offer: Latest,
-    carried_to_s: u64,
+    seen: LastSeenIndex,
+    last_offer: LastSeenIndex,
+    rolled_up_to_s: u64,
     changes_from_s: u64,
     seed: Option<Seed>,
     counts: Arc<OnceLock<Counts>>,
@@ -202,20 +182,22 @@ pub struct Ending {
     pub up: Option<(u64, u64)>,
 }
 
-/// What a snapshot takes from the ledger besides the state.
-#[derive(Debug, Clone)]
-pub(super) struct Surroundings {
-    pub(super) serial: u64,
-    pub(super) store_id: [u8; 16],
-    pub(super) generation: u64,
-    pub(super) names: NodeNames,
-    pub(super) subnets: Arc<Vec<String>>,
-    pub(super) details: ToldByNodes,
-    pub(super) round_trips_us: Chunked<u32>,
-    pub(super) probes: Vec<ProbeStatus>,
+/// What a snapshot takes besides the state. Its fields are those of [`Snapshot`].
+#[derive(Debug, Clone, Default)]
+#[allow(missing_docs, reason = "documented at the fields of `Snapshot`")]
+pub struct SnapshotInputs<M = ()> {
+    pub serial: u64,
+    pub store_id: [u8; 16],
+    pub generation: u64,
+    pub ids: NodeIds,
+    pub subnets: Arc<Vec<String>>,
+    pub details: M,
+    /// The last round trip to each node by number, microseconds; 0: none was measured.
+    pub round_trips_us: CowVec<u32>,
+    pub probes: Vec<ProbeStatus>,
 }
 
-impl Snapshot {
+impl<M: Metadata> Snapshot<M> {
     /// How many of the last closed rounds, as far as they are known, no probe could look in. A
     /// ledger that nobody ever reported to has none.
     #[must_use]
@@ -224,25 +206,27 @@ impl Snapshot {
         self.rounds.iter().rev().take_while(|round| !sees(round)).count() as u64
     }
 
-    pub(super) fn new(state: &State, around: Surroundings) -> Self {
+    /// The snapshot of a state.
+    #[must_use]
+    pub fn new(state: &State, inputs: SnapshotInputs<M>) -> Self {
         Self {
-            serial: around.serial,
-            store_id: around.store_id,
-            generation: around.generation,
+            serial: inputs.serial,
+            store_id: inputs.store_id,
+            generation: inputs.generation,
             epochs: Arc::clone(state.epochs()),
             closed: state.closed(),
-            names: around.names,
-            subnets: around.subnets,
-            details: around.details,
-            round_trips_us: around.round_trips_us,
-            probes: around.probes,
+            ids: inputs.ids,
+            subnets: inputs.subnets,
+            details: inputs.details,
+            round_trips_us: inputs.round_trips_us,
+            probes: inputs.probes,
             rounds: state.summaries().iter().cloned().collect(),
             confirmed: state.confirmed(),
             nodes: state.nodes().clone(),
             last: state.last().clone(),
             seen: state.seen().clone(),
             last_offer: state.last_offer().clone(),
-            carried_to_s: state.carried_to_s(),
+            rolled_up_to_s: state.rolled_up_to_s(),
             changes_from_s: state.changes_from_s(),
             unconfirmed: state.unconfirmed().len(),
             counts: Arc::default(),
@@ -253,17 +237,7 @@ impl Snapshot {
     /// The snapshot of a ledger without any fact, under these rules.
     #[must_use]
     pub fn empty(epochs: Arc<Epochs>) -> Self {
-        let around = Surroundings {
-            serial: 0,
-            store_id: [0; 16],
-            generation: 0,
-            names: NodeNames::default(),
-            subnets: Arc::default(),
-            details: ToldByNodes::default(),
-            round_trips_us: Chunked::default(),
-            probes: Vec::new(),
-        };
-        Self::new(&State::new(epochs), around)
+        Self::new(&State::new(epochs), SnapshotInputs::default())
     }
 
     /// The end of the last closed round, unix seconds; 0 before any.
@@ -275,7 +249,7 @@ impl Snapshot {
     /// One node by id; `None` if it is not known or not confirmed.
     #[must_use]
     pub fn node(&self, id: &NodeId) -> Option<NodeView<'_>> {
-        self.view(self.names.number(id)?)
+        self.view(self.ids.number(id)?)
     }
 
     /// One node by number; `None` if it is not confirmed.
@@ -328,7 +302,7 @@ impl Snapshot {
     ) -> Option<NodeLine> {
         let decided = node.timeline.last_decided(first_seen_s);
         Some(NodeLine {
-            id: self.names.id(number)?,
+            id: self.ids.id(number)?,
             is_online: decided == Some(Verdict::Up) && !retired,
             last_seen_ms,
             retired,
@@ -340,7 +314,7 @@ impl Snapshot {
     /// milliseconds.
     fn listed(&self) -> impl Iterator<Item = (u32, Option<i64>)> + '_ {
         let seen = self.seen.all(self.nodes.len());
-        let by_id = self.names.by_id().iter().copied();
+        let by_id = self.ids.by_id().iter().copied();
         by_id.filter(|number| self.confirmed.contains(*number)).map(move |number| {
             (number, seen.get(number as usize).copied().filter(|ms| *ms > i64::MIN))
         })
@@ -356,12 +330,12 @@ impl Snapshot {
     /// One node by number as it was when a closed round of this snapshot was closed: facts known
     /// now, rounds up to it. `None` if it was no node then, or not confirmed.
     #[must_use]
-    pub fn view_at(&self, number: u32, round: Round, past: &Past) -> Option<NodeView<'_>> {
+    pub fn view_at(&self, number: u32, round: Round, as_of: &AsOf) -> Option<NodeView<'_>> {
         let end_s = round.end_s();
-        let node = self.nodes.get(number as usize).filter(|_| past.confirmed)?;
+        let node = self.nodes.get(number as usize).filter(|_| as_of.confirmed)?;
         let first_seen_s = node.first_seen_s.filter(|first_seen_s| *first_seen_s < end_s)?;
         let node = node.until(end_s, &self.epochs);
-        let (seen_ms, offered_ms) = (past.last_seen_ms, past.last_offer_ms);
+        let (seen_ms, offered_ms) = (as_of.last_seen_ms, as_of.last_offer_ms);
         let retired = self.retired_at(&node, seen_ms, || offered_ms, end_s);
         let line = self.line_of(number, &node, first_seen_s, (seen_ms, retired), end_s)?;
         Some(self.shown(number, line, &node, first_seen_s, end_s))
@@ -416,7 +390,7 @@ impl Snapshot {
             let tally = node.tally(closed_end_s, &self.epochs);
             return Windowed { from_s: first_seen_s, to_s: closed_end_s.max(first_seen_s), tally };
         }
-        let from_s = self.ceiling(from_s.max(first_seen_s).max(self.carried_to_s));
+        let from_s = self.ceiling(from_s.max(first_seen_s).max(self.rolled_up_to_s));
         let to_s = self.ceiling(to_s.min(closed_end_s)).max(from_s);
         Windowed { from_s, to_s, tally: node.tally_between(from_s, to_s, &self.epochs) }
     }
@@ -435,7 +409,7 @@ impl Snapshot {
         let Some(first_seen_s) = node.first_seen_s else { return Vec::new() };
         let to_s = self.ceiling(to_s.min(self.closed_end_s()));
         let mut all =
-            outages(&node.timeline, first_seen_s.max(self.carried_to_s), self.closed_end_s());
+            outages(&node.timeline, first_seen_s.max(self.rolled_up_to_s), self.closed_end_s());
         all.retain(|outage| outage.from_s < to_s && outage.to_s > from_s);
         all
     }
@@ -456,12 +430,14 @@ impl Snapshot {
 
     /// The start of the first round up of a node, confirmed or not, and the end of the last, of
     /// those that start in `[from_s, to_s)`.
-    pub(super) fn up_within(&self, number: u32, from_s: u64, to_s: u64) -> Option<(u64, u64)> {
+    #[must_use]
+    pub fn up_within(&self, number: u32, from_s: u64, to_s: u64) -> Option<(u64, u64)> {
         self.nodes.get(number as usize)?.timeline.up_within(from_s, to_s)
     }
 
     /// The round of a node's first offer, unix seconds; `None`: it never made one.
-    pub(super) fn first_seen_s(&self, number: u32) -> Option<u64> {
+    #[must_use]
+    pub fn first_seen_s(&self, number: u32) -> Option<u64> {
         self.nodes.get(number as usize)?.first_seen_s
     }
 
@@ -502,7 +478,7 @@ impl Snapshot {
                 changed.insert(u32::try_from(index).unwrap_or(u32::MAX));
             }
         }
-        changed.extend(self.details.changed_since(&before.details));
+        changed |= self.details.changed_since(&before.details);
         changed & &self.confirmed
     }
 
@@ -560,8 +536,8 @@ impl Snapshot {
 
     /// Rounds before this are known by their sums only; 0: all are known. Unix seconds.
     #[must_use]
-    pub fn carried_to_s(&self) -> u64 {
-        self.carried_to_s
+    pub fn rolled_up_to_s(&self) -> u64 {
+        self.rolled_up_to_s
     }
 
     /// `seed-v1`, where it is kept.
@@ -606,7 +582,8 @@ impl Snapshot {
 
     /// From when on an offer would keep a node from being retired at the end of a round; `None`: it
     /// is not retired, whatever it offered.
-    pub(super) fn offers_matter_from_s(
+    #[must_use]
+    pub fn offers_matter_from_s(
         &self,
         number: u32,
         last_seen_ms: Option<i64>,

@@ -9,9 +9,10 @@ use std::fmt;
 use uptime_proto::words::counted;
 use uptime_proto::{Class, Epoch, Epochs, Kind, Outcome, Round};
 
-use super::evidence::{Fact, FactKey, Ineligibility, MASS_LOSS_ROUNDS, RoundFacts};
-use super::state::{Window, judge};
-use super::verdict::{LOOKED_MIN, Verdict};
+use crate::evidence::{Ineligibility, MASS_LOSS_ROUNDS, RoundFacts};
+use crate::fact::{Fact, FactKey};
+use crate::state::{Window, judge};
+use crate::verdict::{LOOKED_MIN, Verdict};
 
 /// Ages are kept of so many rounds, the last closed one among them.
 const AGES_ROUNDS: u64 = 20;
@@ -343,7 +344,7 @@ mod tests {
     use uptime_proto::{Digest, Period, Reason};
 
     use super::*;
-    use crate::ledger::evidence::RoundFacts;
+    use crate::evidence::RoundFacts;
 
     const NODE: u32 = 7;
 

@@ -6,37 +6,37 @@
 
 use uptime_proto::Epochs;
 
-use super::node::Node;
-use super::timeline::Timeline;
+use crate::node::Node;
+use crate::timeline::Timeline;
 
 /// What retirement depends on, besides verdicts.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Rule<'a> {
+pub(crate) struct Rule<'a> {
     /// The epochs.
-    pub(super) epochs: &'a Epochs,
+    pub(crate) epochs: &'a Epochs,
     /// Seconds of decided rounds without a sign of life.
-    pub(super) after_s: u64,
+    pub(crate) after_s: u64,
     /// The end of the round at which the question is put, unix seconds.
-    pub(super) end_s: u64,
+    pub(crate) end_s: u64,
 }
 
 impl<'a> Rule<'a> {
     /// The rule in force at the end of a round.
-    pub(super) fn at(epochs: &'a Epochs, end_s: u64) -> Self {
+    pub(crate) fn at(epochs: &'a Epochs, end_s: u64) -> Self {
         let after_s = u64::from(epochs.at(end_s.saturating_sub(1)).retire_after_s);
         Self { epochs, after_s, end_s }
     }
 
     /// The start of the first round that counts as silent: after the one with the last sign of
     /// life, or, where there was none, the first one of all.
-    pub(super) fn silent_from_s(&self, first_seen_s: u64, last_seen_ms: Option<i64>) -> u64 {
+    pub(crate) fn silent_from_s(&self, first_seen_s: u64, last_seen_ms: Option<i64>) -> u64 {
         let after = |seen_ms| self.epochs.round_at_ms(seen_ms).end_s();
         last_seen_ms.map_or(first_seen_s, |seen_ms| after(seen_ms).max(first_seen_s))
     }
 
     /// From when on a node is retired that has been silent since then, were it not for offers;
     /// `None`: not by the end of the round.
-    pub(super) fn retires_at_s(&self, node: &Node, silent_from_s: u64) -> Option<u64> {
+    pub(crate) fn retires_at_s(&self, node: &Node, silent_from_s: u64) -> Option<u64> {
         let (from_s, silent_s) = node.silent_before(silent_from_s);
         let left_s = self.after_s.saturating_sub(silent_s);
         // Cheap, and so for nearly all nodes: it has not been silent for long enough at all.
@@ -50,7 +50,7 @@ impl<'a> Rule<'a> {
 
     /// Whether a node is retired. `offered_s` is the round of its last offer; it is only asked for
     /// where it matters.
-    pub(super) fn is_retired(
+    pub(crate) fn is_retired(
         &self,
         node: &Node,
         silent_from_s: u64,
@@ -93,8 +93,8 @@ mod tests {
     use uptime_proto::{Epoch, Period};
 
     use super::*;
-    use crate::ledger::node::{Rolled, Subnets};
-    use crate::ledger::verdict::Verdict;
+    use crate::node::{RollUp, Subnets};
+    use crate::verdict::Verdict;
 
     fn epochs() -> Epochs {
         let epoch = Epoch { retire_after_s: 90, ..Epoch::with_defaults(Period::new(30).unwrap()) };
@@ -112,7 +112,7 @@ mod tests {
             };
             timeline.set(number * 30, number * 30 + 30, verdict, number * 30 + 30);
         }
-        Node::of(Some(0), Subnets::default(), timeline, 0, Rolled::default(), epochs)
+        Node::of(Some(0), Subnets::default(), timeline, 0, RollUp::default(), epochs)
     }
 
     #[test]
@@ -138,7 +138,7 @@ mod tests {
         }
     }
 
-    /// Rolled-up rounds count as before, wherever they end.
+    /// RollUp-up rounds count as before, wherever they end.
     #[test]
     fn sums_know_how_long_a_node_was_silent() {
         let epochs = epochs();
@@ -154,7 +154,7 @@ mod tests {
                     let to_s = carried * 30;
                     let from_s = rule(to_s).silent_from_s(0, seen_ms);
                     let known = offered_s().filter(|offered_s| *offered_s < to_s);
-                    rolled.carry(to_s, from_s, known, &epochs);
+                    rolled.roll_up(to_s, from_s, known, &epochs);
                     for end in carried..=verdicts.len() as u64 {
                         let (rule, known) =
                             (rule(end * 30), || offered_s().filter(|it| *it < end * 30));

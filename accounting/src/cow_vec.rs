@@ -12,15 +12,15 @@ const CHUNK: usize = 32;
 
 /// The list.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Chunked<T>(Vec<Arc<Vec<T>>>);
+pub struct CowVec<T>(Vec<Arc<Vec<T>>>);
 
-impl<T> Default for Chunked<T> {
+impl<T> Default for CowVec<T> {
     fn default() -> Self {
         Self(Vec::new())
     }
 }
 
-impl<T: Clone> Chunked<T> {
+impl<T: Clone> CowVec<T> {
     /// How many entries there are.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn a_copy_keeps_what_it_had() {
-        let mut list = Chunked::default();
+        let mut list = CowVec::default();
         for number in 0..1_000 {
             list.push(number);
         }

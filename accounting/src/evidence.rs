@@ -7,87 +7,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use roaring::RoaringBitmap;
-use uptime_proto::{
-    CLASSES, Class, Digest, Epoch, Kind, NodeId, Outcome, Part, PartKey, Reason, Round, Sets, v1,
-};
+use uptime_proto::{Class, Epoch, Kind, Outcome, Reason, v1};
 
-use super::verdict::Ballot;
-
-/// A part as the ledger and the store hold it: probe, subnet and nodes by number.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Fact {
-    /// What names it.
-    pub key: FactKey,
-    /// Where its observations come from.
-    pub kind: Kind,
-    /// Whether the probe could look.
-    pub outcome: Outcome,
-    /// Of the canonical expanded form. `None`: it stood alone under its key when its day was
-    /// packed, and packed days keep none.
-    pub digest: Option<Digest>,
-    /// Aggregator time, unix milliseconds.
-    pub observed_at_ms: i64,
-    /// When it was accepted, unix milliseconds. Enters no verdict.
-    pub received_at_ms: i64,
-    /// Age of the daemon's relay session, seconds.
-    pub relay_session_age_s: Option<u32>,
-    /// Node numbers per class, in the order of [`Class::ALL`].
-    pub sets: Arc<[RoaringBitmap; CLASSES]>,
-}
-
-/// The key of a fact. Orders by round first, as the store does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct FactKey {
-    /// The round, on the grid the probe knew.
-    pub round: Round,
-    /// The subnet's number; 0 is the empty one.
-    pub subnet: u32,
-    /// The probe's number.
-    pub probe: u32,
-    /// The part's number.
-    pub number: u16,
-}
-
-impl Fact {
-    /// The nodes of one class.
-    #[must_use]
-    pub fn of(&self, class: Class) -> &RoaringBitmap {
-        &self.sets[class.index()]
-    }
-
-    /// The nodes with positive evidence.
-    #[must_use]
-    pub fn positive(&self) -> RoaringBitmap {
-        self.of(Class::Seen) | self.of(Class::Answered)
-    }
-
-    /// Whether both say the same, whenever they came: what equal digests mean.
-    #[must_use]
-    pub fn same_content(&self, other: &Self) -> bool {
-        let told = |fact: &Self| {
-            (fact.key, fact.kind, fact.outcome, fact.observed_at_ms, fact.relay_session_age_s)
-        };
-        told(self) == told(other) && self.sets == other.sets
-    }
-
-    /// The part as the probe made it; `None` when `id` does not know a number.
-    #[must_use]
-    pub fn to_part(&self, subnet: &str, id: impl Fn(u32) -> Option<NodeId>) -> Option<Part> {
-        let mut sets = Sets::default();
-        for class in Class::ALL {
-            sets.set(class, self.of(class).iter().map(&id).collect::<Option<_>>()?);
-        }
-        let FactKey { round, number, .. } = self.key;
-        Some(Part {
-            key: PartKey { subnet: subnet.to_owned(), round, number },
-            kind: self.kind,
-            outcome: self.outcome,
-            observed_at_ms: self.observed_at_ms,
-            relay_session_age_s: self.relay_session_age_s,
-            sets,
-        })
-    }
-}
+use crate::fact::{Fact, FactKey};
+use crate::verdict::Ballot;
 
 /// What became of a fact that was put to a round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -355,7 +278,7 @@ impl RoundFacts {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
-    use uptime_proto::Period;
+    use uptime_proto::{CLASSES, Digest, Period, Round};
 
     use super::*;
 

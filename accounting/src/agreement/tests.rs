@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 
-use super::super::verdict::{Verdict, decide};
 use super::*;
+use crate::verdict::{Verdict, decide};
 
 /// The rule, node by node, word for word.
 fn obvious(ballots: &BTreeMap<u32, Ballot>, probe: u32) -> Compared {

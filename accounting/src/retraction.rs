@@ -2,7 +2,7 @@
 //!
 //! Pure. Owns which facts a retraction covers. Refuses to know who may make one.
 
-use super::evidence::FactKey;
+use crate::fact::FactKey;
 
 /// A probe's evidence of an interval that does not count. Stored and reversible; nothing is
 /// deleted.

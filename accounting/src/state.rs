@@ -10,14 +10,15 @@ use std::sync::Arc;
 use roaring::RoaringBitmap;
 use uptime_proto::{Class, Epochs, Round};
 
-use super::chunked::Chunked;
-use super::evidence::{Fact, Inserted, MASS_LOSS_ROUNDS, ProbeRound, RoundFacts};
-use super::latest::Latest;
-use super::node::Node;
-use super::retirement::Rule;
-use super::retraction::Retraction;
-use super::seed::Seed;
-use super::verdict::{Decision, Verdict, decide};
+use crate::cow_vec::CowVec;
+use crate::evidence::{Inserted, MASS_LOSS_ROUNDS, ProbeRound, RoundFacts};
+use crate::fact::Fact;
+use crate::last_seen::LastSeenIndex;
+use crate::node::Node;
+use crate::retirement::Rule;
+use crate::retraction::Retraction;
+use crate::seed::Seed;
+use crate::verdict::{Decision, Verdict, decide};
 
 /// Closed rounds whose facts stay in memory: what mass loss looks back on, and then some for parts
 /// that come a little late.
@@ -49,49 +50,49 @@ pub struct State {
     epochs: Arc<Epochs>,
     closed: Option<Round>,
     window: Window,
-    nodes: Chunked<Arc<Node>>,
+    nodes: CowVec<Arc<Node>>,
     offered: RoaringBitmap,
     offered_by_two: RoaringBitmap,
     ever_positive: RoaringBitmap,
     offered_to_probe: BTreeMap<u32, RoaringBitmap>,
     offered_in_subnet: BTreeMap<u32, RoaringBitmap>,
     last: Decision,
-    seen: Latest,
-    last_offer: Latest,
+    seen: LastSeenIndex,
+    last_offer: LastSeenIndex,
     summaries: VecDeque<Arc<RoundSummary>>,
     retractions: Arc<Vec<Retraction>>,
     seed: Option<Seed>,
     /// Rounds before this are known by their sums only.
-    carried_to_s: u64,
+    rolled_up_to_s: u64,
     /// What changed by rounds that ended before this is not known; see [`Node::changed_s`].
     changes_from_s: u64,
 }
 
 /// What was kept of a state.
-pub(super) struct Restored {
-    pub(super) closed: Round,
-    pub(super) carried_to_s: u64,
-    pub(super) changes_from_s: u64,
-    pub(super) nodes: Chunked<Arc<Node>>,
-    pub(super) offered: RoaringBitmap,
-    pub(super) offered_by_two: RoaringBitmap,
-    pub(super) ever_positive: RoaringBitmap,
-    pub(super) offered_to_probe: BTreeMap<u32, RoaringBitmap>,
-    pub(super) offered_in_subnet: BTreeMap<u32, RoaringBitmap>,
-    pub(super) last: Decision,
-    pub(super) seen: Latest,
-    pub(super) last_offer: Latest,
-    pub(super) summaries: VecDeque<Arc<RoundSummary>>,
-    pub(super) seed: Option<Seed>,
+pub(crate) struct Restored {
+    pub(crate) closed: Round,
+    pub(crate) rolled_up_to_s: u64,
+    pub(crate) changes_from_s: u64,
+    pub(crate) nodes: CowVec<Arc<Node>>,
+    pub(crate) offered: RoaringBitmap,
+    pub(crate) offered_by_two: RoaringBitmap,
+    pub(crate) ever_positive: RoaringBitmap,
+    pub(crate) offered_to_probe: BTreeMap<u32, RoaringBitmap>,
+    pub(crate) offered_in_subnet: BTreeMap<u32, RoaringBitmap>,
+    pub(crate) last: Decision,
+    pub(crate) seen: LastSeenIndex,
+    pub(crate) last_offer: LastSeenIndex,
+    pub(crate) summaries: VecDeque<Arc<RoundSummary>>,
+    pub(crate) seed: Option<Seed>,
 }
 
 /// What only a keeper of states wants to see of one.
-pub(super) struct Derived<'a> {
-    pub(super) offered: &'a RoaringBitmap,
-    pub(super) offered_by_two: &'a RoaringBitmap,
-    pub(super) ever_positive: &'a RoaringBitmap,
-    pub(super) offered_to_probe: &'a BTreeMap<u32, RoaringBitmap>,
-    pub(super) offered_in_subnet: &'a BTreeMap<u32, RoaringBitmap>,
+pub(crate) struct Derived<'a> {
+    pub(crate) offered: &'a RoaringBitmap,
+    pub(crate) offered_by_two: &'a RoaringBitmap,
+    pub(crate) ever_positive: &'a RoaringBitmap,
+    pub(crate) offered_to_probe: &'a BTreeMap<u32, RoaringBitmap>,
+    pub(crate) offered_in_subnet: &'a BTreeMap<u32, RoaringBitmap>,
 }
 
 impl State {
@@ -102,19 +103,19 @@ impl State {
             epochs,
             closed: None,
             window: Window::new(),
-            nodes: Chunked::default(),
+            nodes: CowVec::default(),
             offered: RoaringBitmap::new(),
             offered_by_two: RoaringBitmap::new(),
             ever_positive: RoaringBitmap::new(),
             offered_to_probe: BTreeMap::new(),
             offered_in_subnet: BTreeMap::new(),
             last: Decision::default(),
-            seen: Latest::default(),
-            last_offer: Latest::default(),
+            seen: LastSeenIndex::default(),
+            last_offer: LastSeenIndex::default(),
             summaries: VecDeque::new(),
             retractions: Arc::default(),
             seed: None,
-            carried_to_s: 0,
+            rolled_up_to_s: 0,
             changes_from_s: 0,
         }
     }
@@ -133,9 +134,9 @@ impl State {
         self
     }
 
-    pub(super) fn restore(&mut self, kept: Restored) {
+    pub(crate) fn restore(&mut self, kept: Restored) {
         self.closed = Some(kept.closed);
-        self.carried_to_s = kept.carried_to_s;
+        self.rolled_up_to_s = kept.rolled_up_to_s;
         self.changes_from_s = kept.changes_from_s;
         self.nodes = kept.nodes;
         self.offered = kept.offered;
@@ -150,7 +151,7 @@ impl State {
         self.seed = kept.seed;
     }
 
-    pub(super) fn derived(&self) -> Derived<'_> {
+    pub(crate) fn derived(&self) -> Derived<'_> {
         Derived {
             offered: &self.offered,
             offered_by_two: &self.offered_by_two,
@@ -160,8 +161,14 @@ impl State {
         }
     }
 
+    /// The probes that heard a node offer, by number.
+    pub fn probes_offered_to(&self, node: u32) -> impl Iterator<Item = u32> + '_ {
+        let offered = self.offered_to_probe.iter().filter(move |(_, nodes)| nodes.contains(node));
+        offered.map(|(probe, _)| *probe)
+    }
+
     /// The first thing in which this state says something else than another of the same facts.
-    pub(super) fn differs_from(&self, other: &Self) -> Option<String> {
+    pub fn differs_from(&self, other: &Self) -> Option<String> {
         if self.closed != other.closed {
             return Some(format!("the last closed round: {:?}, {:?}", self.closed, other.closed));
         }
@@ -195,15 +202,15 @@ impl State {
     }
 
     /// Puts a fact of a closed round that this state knows already where mass loss looks for it.
-    pub(super) fn recall(&mut self, fact: Fact) {
+    pub fn recall(&mut self, fact: Fact) {
         let round = self.round_of(&fact);
-        if !self.is_retracted(&fact) && self.kept_from_s() <= round.start_s() {
+        if !self.is_retracted(&fact) && self.in_memory_from_s() <= round.start_s() {
             let _: Inserted = self.window.entry(round.start_s()).or_default().insert(fact);
         }
     }
 
     /// These facts in their rounds, as far as they count.
-    pub(super) fn window_of(&self, facts: impl Iterator<Item = Fact>) -> Window {
+    pub fn window_of(&self, facts: impl Iterator<Item = Fact>) -> Window {
         let mut window = Window::new();
         for fact in facts.filter(|fact| !self.is_retracted(fact)) {
             let start_s = self.round_of(&fact).start_s();
@@ -213,22 +220,22 @@ impl State {
     }
 
     /// From now on; what they cover already must be folded again.
-    pub(super) fn set_retractions(&mut self, retractions: Arc<Vec<Retraction>>) {
+    pub fn set_retractions(&mut self, retractions: Arc<Vec<Retraction>>) {
         self.retractions = retractions;
     }
 
     /// From now on; what was decided by others must be folded again.
-    pub(super) fn set_epochs(&mut self, epochs: Arc<Epochs>) {
+    pub fn set_epochs(&mut self, epochs: Arc<Epochs>) {
         self.epochs = epochs;
     }
 
     /// The retractions, the undone ones included.
-    pub(super) fn retractions(&self) -> &Arc<Vec<Retraction>> {
+    pub fn retractions(&self) -> &Arc<Vec<Retraction>> {
         &self.retractions
     }
 
     /// Forgets the rounds before this moment, the start of a round, but for their sums.
-    pub(super) fn carry(&mut self, to_s: u64) {
+    pub fn roll_up(&mut self, to_s: u64) {
         let epochs = Arc::clone(&self.epochs);
         let rule = Rule::at(&epochs, to_s);
         for number in 0..self.nodes.len() {
@@ -238,16 +245,16 @@ impl State {
             if let Some(node) = self.nodes.get_mut(number) {
                 let first_seen_s = node.first_seen_s.unwrap_or(0);
                 let silent_from_s = rule.silent_from_s(first_seen_s, seen_ms);
-                Arc::make_mut(node).carry(to_s, silent_from_s, offered_s(), &epochs);
+                Arc::make_mut(node).roll_up(to_s, silent_from_s, offered_s(), &epochs);
             }
         }
-        self.carried_to_s = to_s;
+        self.rolled_up_to_s = to_s;
     }
 
     /// Rounds before this are known by their sums only; 0: all are known. Unix seconds.
     #[must_use]
-    pub fn carried_to_s(&self) -> u64 {
-        self.carried_to_s
+    pub fn rolled_up_to_s(&self) -> u64 {
+        self.rolled_up_to_s
     }
 
     /// What changed by rounds that ended before this is not known, because all facts were folded
@@ -258,7 +265,7 @@ impl State {
     }
 
     /// The facts were folded anew: what changed up to now, and when, cannot be told.
-    pub(super) fn forget_changes(&mut self) {
+    pub fn forget_changes(&mut self) {
         self.changes_from_s = self.closed_end_s();
     }
 
@@ -373,7 +380,7 @@ impl State {
             return Inserted::Outranked;
         }
         // A round no longer kept is judged from the store, which has the fact already.
-        let inserted = if self.kept_from_s() <= round.start_s() {
+        let inserted = if self.in_memory_from_s() <= round.start_s() {
             self.window.entry(round.start_s()).or_default().insert(fact.clone())
         } else {
             Inserted::New
@@ -385,7 +392,7 @@ impl State {
     }
 
     /// Takes what a late fact says besides verdicts, as [`State::late`] does with one that is new.
-    pub(super) fn discover_late(&mut self, fact: &Fact) {
+    pub fn discover_late(&mut self, fact: &Fact) {
         if !self.is_retracted(fact) {
             let mut alone = RoundFacts::default();
             alone.insert(fact.clone());
@@ -436,7 +443,7 @@ impl State {
         for _ in 0..MASS_LOSS_ROUNDS {
             earliest = self.epochs.previous(earliest).unwrap_or(earliest);
         }
-        self.kept_from_s() <= earliest.start_s()
+        self.in_memory_from_s() <= earliest.start_s()
     }
 
     fn set_verdict(&mut self, node: u32, round: Round, verdict: Verdict) {
@@ -514,7 +521,7 @@ impl State {
     }
 
     /// The start of the first round whose facts are all in memory, whether it has any or not.
-    pub(super) fn kept_from_s(&self) -> u64 {
+    pub fn in_memory_from_s(&self) -> u64 {
         let Some(mut oldest) = self.closed else {
             return 0;
         };
@@ -525,12 +532,12 @@ impl State {
     }
 
     /// Forgets the facts of rounds that are not closed.
-    pub(super) fn forget_open(&mut self) {
+    pub fn forget_open(&mut self) {
         let _: Window = self.window.split_off(&self.closed_end_s());
     }
 
     fn forget_old(&mut self) {
-        self.window = self.window.split_off(&self.kept_from_s());
+        self.window = self.window.split_off(&self.in_memory_from_s());
     }
 
     /// Nodes that appear in listings: they made an offer, and either gave positive evidence or
@@ -566,7 +573,7 @@ impl State {
 
     /// The nodes by number. May be shorter than the numbers given: the rest has no facts yet.
     #[must_use]
-    pub fn nodes(&self) -> &Chunked<Arc<Node>> {
+    pub fn nodes(&self) -> &CowVec<Arc<Node>> {
         &self.nodes
     }
 
@@ -578,13 +585,13 @@ impl State {
 
     /// When each node last gave positive evidence, unix milliseconds.
     #[must_use]
-    pub fn seen(&self) -> &Latest {
+    pub fn seen(&self) -> &LastSeenIndex {
         &self.seen
     }
 
     /// When each node last offered: starts of rounds, unix milliseconds.
     #[must_use]
-    pub fn last_offer(&self) -> &Latest {
+    pub fn last_offer(&self) -> &LastSeenIndex {
         &self.last_offer
     }
 
@@ -619,7 +626,7 @@ fn seconds(ms: i64) -> u64 {
 }
 
 /// So that there is an entry for every number below this.
-fn extend_to(nodes: &mut Chunked<Arc<Node>>, len: usize) {
+fn extend_to(nodes: &mut CowVec<Arc<Node>>, len: usize) {
     while nodes.len() < len {
         nodes.push(Arc::default());
     }
@@ -627,12 +634,12 @@ fn extend_to(nodes: &mut Chunked<Arc<Node>>, len: usize) {
 
 fn without_ballot((probe, mut round): (u32, ProbeRound)) -> (u32, ProbeRound) {
     let eligible = round.ballot.eligible;
-    round.ballot = super::verdict::Ballot { eligible, ..Default::default() };
+    round.ballot = crate::verdict::Ballot { eligible, ..Default::default() };
     (probe, round)
 }
 
 /// Judges a round from the facts of a window.
-pub(super) fn judge(
+pub fn judge(
     epochs: &Epochs,
     window: &Window,
     round: Round,

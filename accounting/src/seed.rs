@@ -13,16 +13,16 @@ use std::sync::Arc;
 use roaring::RoaringBitmap;
 use uptime_proto::{Class, Epochs, Kind, Outcome, Round};
 
-use super::chunked::Chunked;
-use super::evidence::RoundFacts;
-use super::timeline::Timeline;
-use super::verdict::Verdict;
+use crate::cow_vec::CowVec;
+use crate::evidence::RoundFacts;
+use crate::timeline::Timeline;
+use crate::verdict::Verdict;
 pub use covered::Covered;
 
 /// Online or not for every node, covered or not for every subnet, over time.
 #[derive(Debug, Clone, Default)]
 pub struct Seed {
-    lines: Chunked<Arc<Timeline>>,
+    lines: CowVec<Arc<Timeline>>,
     covered: BTreeMap<u32, Timeline>,
     last_up: RoaringBitmap,
 }
@@ -50,24 +50,24 @@ const fn verdict(yes: bool) -> Verdict {
 
 impl Seed {
     /// From what was kept.
-    pub(super) fn of(
-        lines: Chunked<Arc<Timeline>>,
+    pub(crate) fn of(
+        lines: CowVec<Arc<Timeline>>,
         covered: BTreeMap<u32, Timeline>,
         last_up: RoaringBitmap,
     ) -> Self {
         Self { lines, covered, last_up }
     }
 
-    pub(super) fn last_up(&self) -> &RoaringBitmap {
+    pub(crate) fn last_up(&self) -> &RoaringBitmap {
         &self.last_up
     }
 
-    pub(super) fn covered(&self) -> &BTreeMap<u32, Timeline> {
+    pub(crate) fn covered(&self) -> &BTreeMap<u32, Timeline> {
         &self.covered
     }
 
     /// There are lines of nodes below this number.
-    pub(super) fn lines(&self) -> usize {
+    pub(crate) fn lines(&self) -> usize {
         self.lines.len()
     }
 
@@ -78,7 +78,7 @@ impl Seed {
     }
 
     /// Closes a round.
-    pub(super) fn close(&mut self, round: Round, facts: Option<&RoundFacts>) {
+    pub(crate) fn close(&mut self, round: Round, facts: Option<&RoundFacts>) {
         let said = said(facts);
         let changed = &said.online ^ &self.last_up;
         for node in &changed {
@@ -89,7 +89,7 @@ impl Seed {
     }
 
     /// Judges a closed round again; facts only ever come to it.
-    pub(super) fn again(&mut self, round: Round, facts: Option<&RoundFacts>, closed_end_s: u64) {
+    pub(crate) fn again(&mut self, round: Round, facts: Option<&RoundFacts>, closed_end_s: u64) {
         let said = said(facts);
         for node in &said.online {
             self.set(node, round, true, closed_end_s);

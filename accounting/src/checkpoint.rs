@@ -13,16 +13,16 @@ use prost::Message;
 use roaring::RoaringBitmap;
 use uptime_proto::{Epochs, Period, Reason, Round, v1};
 
-use super::chunked::Chunked;
-use super::evidence::{Ineligibility, ProbeRound, Tallied};
-use super::latest::Latest;
-use super::node::{Node, Rolled, Subnets};
-use super::retraction::Retraction;
-use super::seed::Seed;
-use super::state::{RoundSummary, State};
-use super::timeline::Timeline;
-use super::uptime::Tally;
-use super::verdict::{Ballot, Decision};
+use crate::cow_vec::CowVec;
+use crate::evidence::{Ineligibility, ProbeRound, Tallied};
+use crate::last_seen::LastSeenIndex;
+use crate::node::{Node, RollUp, Subnets};
+use crate::retraction::Retraction;
+use crate::seed::Seed;
+use crate::state::{RoundSummary, State};
+use crate::timeline::Timeline;
+use crate::uptime::Tally;
+use crate::verdict::{Ballot, Decision};
 
 const VERSION: u32 = 2;
 /// The oldest version that is read.
@@ -34,7 +34,7 @@ const NODES_MAX: usize = 1 << 27;
 
 /// Why bytes are not taken for a state.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum KeptError {
+pub enum CheckpointError {
     /// The checksum does not match.
     #[error("damaged on disk")]
     Checksum,
@@ -60,7 +60,7 @@ struct Head {
     #[prost(uint32, tag = "4")]
     period_s: u32,
     #[prost(uint64, tag = "5")]
-    carried_to_s: u64,
+    rolled_up_to_s: u64,
     #[prost(uint64, tag = "6")]
     nodes: u64,
     #[prost(bytes = "vec", tag = "7")]
@@ -222,19 +222,19 @@ fn set_bytes(set: &RoaringBitmap) -> Vec<u8> {
     bytes
 }
 
-fn set(bytes: &[u8]) -> Result<RoaringBitmap, KeptError> {
-    RoaringBitmap::deserialize_from(bytes).map_err(|_| KeptError::Layout("a set"))
+fn set(bytes: &[u8]) -> Result<RoaringBitmap, CheckpointError> {
+    RoaringBitmap::deserialize_from(bytes).map_err(|_| CheckpointError::Layout("a set"))
 }
 
 fn numbered(sets: &BTreeMap<u32, RoaringBitmap>) -> Vec<Numbered> {
     sets.iter().map(|(number, set)| Numbered { number: *number, set: set_bytes(set) }).collect()
 }
 
-fn by_number(sets: &[Numbered]) -> Result<BTreeMap<u32, RoaringBitmap>, KeptError> {
+fn by_number(sets: &[Numbered]) -> Result<BTreeMap<u32, RoaringBitmap>, CheckpointError> {
     sets.iter().map(|numbered| Ok((numbered.number, set(&numbered.set)?))).collect()
 }
 
-fn instants(latest: &Latest, nodes: usize) -> Option<Instants> {
+fn instants(latest: &LastSeenIndex, nodes: usize) -> Option<Instants> {
     let all = latest.all(nodes);
     let newest_ms = all.iter().copied().max().filter(|newest| *newest > i64::MIN)?;
     let before = |instant: i64| match instant {
@@ -244,20 +244,20 @@ fn instants(latest: &Latest, nodes: usize) -> Option<Instants> {
     Some(Instants { newest_ms, before_ms: all.into_iter().map(before).collect() })
 }
 
-fn latest(kept: Option<Instants>, differences: Vec<i64>) -> Latest {
+fn latest(kept: Option<Instants>, differences: Vec<i64>) -> LastSeenIndex {
     if let Some(Instants { newest_ms, before_ms }) = kept {
         let instant = |before: u64| match before.checked_sub(1) {
             None => i64::MIN,
             Some(before) => newest_ms.saturating_sub_unsigned(before),
         };
-        return Latest::of_all(before_ms.into_iter().map(instant).collect());
+        return LastSeenIndex::of_all(before_ms.into_iter().map(instant).collect());
     }
     let mut value = 0i64;
     let instants = differences.into_iter().map(|difference| {
         value = value.wrapping_add(difference);
         if value == 0 { i64::MIN } else { value.saturating_sub(1) }
     });
-    Latest::of_all(instants.collect())
+    LastSeenIndex::of_all(instants.collect())
 }
 
 fn summary(summary: &RoundSummary) -> Summary {
@@ -281,22 +281,22 @@ fn summary(summary: &RoundSummary) -> Summary {
     }
 }
 
-fn round(start_s: u64, period_s: u32) -> Result<Round, KeptError> {
-    let period = Period::new(period_s).map_err(|_| KeptError::Layout("a period"))?;
-    Round::new(start_s, period).map_err(|_| KeptError::Layout("a round"))
+fn round(start_s: u64, period_s: u32) -> Result<Round, CheckpointError> {
+    let period = Period::new(period_s).map_err(|_| CheckpointError::Layout("a period"))?;
+    Round::new(start_s, period).map_err(|_| CheckpointError::Layout("a round"))
 }
 
-fn read_summary(kept: Summary) -> Result<RoundSummary, KeptError> {
+fn read_summary(kept: Summary) -> Result<RoundSummary, CheckpointError> {
     let probe = |probe: Probe| {
         let mut ineligibilities = Vec::new();
         for code in probe.ineligibilities {
             let known = Ineligibility::from_code(code);
-            ineligibilities.push(known.ok_or(KeptError::Layout("an ineligibility"))?);
+            ineligibilities.push(known.ok_or(CheckpointError::Layout("an ineligibility"))?);
         }
         let mut could_not_look = Vec::new();
         for reason in probe.could_not_look {
             let known = Reason::from_wire(reason);
-            could_not_look.push(known.ok_or(KeptError::Layout("a reason"))?);
+            could_not_look.push(known.ok_or(CheckpointError::Layout("a reason"))?);
         }
         let ballot = Ballot { eligible: probe.eligible, ..Ballot::default() };
         let tallied = Tallied { looked: probe.looked, found: probe.found };
@@ -310,7 +310,7 @@ fn read_summary(kept: Summary) -> Result<RoundSummary, KeptError> {
         up: kept.up,
         down: kept.down,
         unknown: kept.unknown,
-        probes: kept.probes.into_iter().map(probe).collect::<Result<_, KeptError>>()?,
+        probes: kept.probes.into_iter().map(probe).collect::<Result<_, CheckpointError>>()?,
     })
 }
 
@@ -321,12 +321,12 @@ fn sealed(message: &impl Message) -> Vec<u8> {
     bytes
 }
 
-fn unsealed<M: Message + Default>(bytes: &[u8]) -> Result<M, KeptError> {
-    let (body, checksum) = bytes.split_last_chunk::<4>().ok_or(KeptError::Checksum)?;
+fn unsealed<M: Message + Default>(bytes: &[u8]) -> Result<M, CheckpointError> {
+    let (body, checksum) = bytes.split_last_chunk::<4>().ok_or(CheckpointError::Checksum)?;
     if crc32fast::hash(body) != u32::from_le_bytes(*checksum) {
-        return Err(KeptError::Checksum);
+        return Err(CheckpointError::Checksum);
     }
-    M::decode(body).map_err(|_| KeptError::Layout("a message"))
+    M::decode(body).map_err(|_| CheckpointError::Layout("a message"))
 }
 
 /// The pieces of a state; none before a round was closed.
@@ -342,7 +342,7 @@ pub fn write(state: &State, retractions: &[Retraction]) -> Vec<Vec<u8>> {
         rules: rules(state.epochs(), retractions, closed),
         closed_s: closed.start_s(),
         period_s: closed.period().seconds(),
-        carried_to_s: state.carried_to_s(),
+        rolled_up_to_s: state.rolled_up_to_s(),
         changes_from_s: state.changes_from_s(),
         nodes: nodes.len() as u64,
         offered: set_bytes(derived.offered),
@@ -393,9 +393,9 @@ fn node_columns(state: &State, first: usize, nodes: &[&Arc<Node>]) -> Nodes {
         columns.run_counts.push(narrow(node.timeline.runs()));
         columns.runs.extend(node.timeline.coded(columns.runs_unit_s));
         columns.changed_s.push(node.changed_s);
-        if state.carried_to_s() > 0 {
+        if state.rolled_up_to_s() > 0 {
             let Tally { up_s, down_s, unknown_s, up_rounds, down_rounds, unknown_rounds } =
-                node.carried();
+                node.rolled_up();
             columns.carried.extend([
                 up_s,
                 down_s,
@@ -405,8 +405,8 @@ fn node_columns(state: &State, first: usize, nodes: &[&Arc<Node>]) -> Nodes {
                 unknown_rounds,
             ]);
         }
-        if state.carried_to_s() > 0 {
-            let rolled = node.rolled();
+        if state.rolled_up_to_s() > 0 {
+            let rolled = node.roll_up_or_default();
             columns.silent_s.extend([rolled.silent_s, rolled.since_offer_s]);
         }
         if let Some(seed) = state.seed() {
@@ -423,8 +423,8 @@ fn node_columns(state: &State, first: usize, nodes: &[&Arc<Node>]) -> Nodes {
 }
 
 /// Takes the next so many of a column.
-fn take<'a, T>(column: &mut &'a [T], count: usize) -> Result<&'a [T], KeptError> {
-    let (some, rest) = column.split_at_checked(count).ok_or(KeptError::Layout("a column"))?;
+fn take<'a, T>(column: &mut &'a [T], count: usize) -> Result<&'a [T], CheckpointError> {
+    let (some, rest) = column.split_at_checked(count).ok_or(CheckpointError::Layout("a column"))?;
     *column = rest;
     Ok(some)
 }
@@ -437,52 +437,53 @@ pub fn read(
     pieces: &[Vec<u8>],
     epochs: &Arc<Epochs>,
     retractions: &Arc<Vec<Retraction>>,
-) -> Result<Option<State>, KeptError> {
+) -> Result<Option<State>, CheckpointError> {
     let Some((head, pieces)) = pieces.split_first() else {
         return Ok(None);
     };
     let head: Head = unsealed(head)?;
     if !(VERSION_MIN..=VERSION).contains(&head.version) {
-        return Err(KeptError::Version(head.version));
+        return Err(CheckpointError::Version(head.version));
     }
     let closed = round(head.closed_s, head.period_s)?;
     if head.rules != rules(epochs, retractions, closed) || !epochs.in_force(closed) {
-        return Err(KeptError::Rules);
+        return Err(CheckpointError::Rules);
     }
     let count = usize::try_from(head.nodes).unwrap_or(usize::MAX);
     if count > NODES_MAX || count.div_ceil(NODES_PER_PIECE) != pieces.len() {
-        return Err(KeptError::Layout("the number of nodes"));
+        return Err(CheckpointError::Layout("the number of nodes"));
     }
-    let mut nodes: Chunked<Arc<Node>> = Chunked::default();
-    let mut lines: Chunked<Arc<Timeline>> = Chunked::default();
+    let mut nodes: CowVec<Arc<Node>> = CowVec::default();
+    let mut lines: CowVec<Arc<Timeline>> = CowVec::default();
     for piece in pieces {
         read_nodes(
             head.version,
             &unsealed(piece)?,
-            head.carried_to_s,
+            head.rolled_up_to_s,
             epochs,
             &mut nodes,
             &mut lines,
         )?;
     }
     if nodes.len() != count {
-        return Err(KeptError::Layout("the number of nodes"));
+        return Err(CheckpointError::Layout("the number of nodes"));
     }
     let seed = match head.seed {
         None => None,
         Some(seed) => {
             let covered = seed.covered.into_iter().map(|it| {
-                let line = Timeline::from_coded(&it.runs, 1).ok_or(KeptError::Layout("runs"))?;
+                let line =
+                    Timeline::from_coded(&it.runs, 1).ok_or(CheckpointError::Layout("runs"))?;
                 Ok((it.subnet, line))
             });
-            let covered = covered.collect::<Result<_, KeptError>>()?;
+            let covered = covered.collect::<Result<_, CheckpointError>>()?;
             Some(Seed::of(lines, covered, set(&seed.last_up)?))
         }
     };
     let mut state = State::new(Arc::clone(epochs)).with_retractions(Arc::clone(retractions));
-    state.restore(super::state::Restored {
+    state.restore(crate::state::Restored {
         closed,
-        carried_to_s: head.carried_to_s,
+        rolled_up_to_s: head.rolled_up_to_s,
         changes_from_s: head.changes_from_s,
         nodes,
         offered: set(&head.offered)?,
@@ -506,11 +507,11 @@ pub fn read(
 fn read_nodes(
     version: u32,
     columns: &Nodes,
-    carried_to_s: u64,
+    rolled_up_to_s: u64,
     epochs: &Epochs,
-    nodes: &mut Chunked<Arc<Node>>,
-    lines: &mut Chunked<Arc<Timeline>>,
-) -> Result<(), KeptError> {
+    nodes: &mut CowVec<Arc<Node>>,
+    lines: &mut CowVec<Arc<Timeline>>,
+) -> Result<(), CheckpointError> {
     let (mut subnets, mut runs) = (columns.subnets.as_slice(), columns.runs.as_slice());
     let (mut carried, mut seed_runs) = (columns.carried.as_slice(), columns.seed_runs.as_slice());
     let mut subnet_counts = columns.subnet_counts.iter();
@@ -520,20 +521,20 @@ fn read_nodes(
     let mut offered_after = columns.offered_after_s.as_slice();
     let runs_of = |count: &u32, column: &mut &[u64]| {
         let coded = take(column, *count as usize)?;
-        Timeline::from_coded(coded, columns.runs_unit_s).ok_or(KeptError::Layout("runs"))
+        Timeline::from_coded(coded, columns.runs_unit_s).ok_or(CheckpointError::Layout("runs"))
     };
     let mut silent = columns.silent_s.iter().copied();
     for first in &columns.first_seen_s {
         let counts = (subnet_counts.next(), run_counts.next(), changed.next());
         let (Some(subnet_count), Some(run_count), Some(changed_s)) = counts else {
-            return Err(KeptError::Layout("the number of nodes in a piece"));
+            return Err(CheckpointError::Layout("the number of nodes in a piece"));
         };
         let mut tally = Tally::default();
-        if carried_to_s > 0 {
+        if rolled_up_to_s > 0 {
             let &[up_s, down_s, unknown_s, up_rounds, down_rounds, unknown_rounds] =
                 take(&mut carried, 6)?
             else {
-                return Err(KeptError::Layout("carried sums"));
+                return Err(CheckpointError::Layout("carried sums"));
             };
             tally = Tally { up_s, down_s, unknown_s, up_rounds, down_rounds, unknown_rounds };
         }
@@ -552,7 +553,7 @@ fn read_nodes(
         let timeline = runs_of(run_count, &mut runs)?;
         let mut silent = || silent.next().unwrap_or(0);
         let (silent_s, since_offer_s) = (silent(), silent());
-        let carried = Rolled { tally, to_s: carried_to_s, silent_s, since_offer_s };
+        let carried = RollUp { tally, to_s: rolled_up_to_s, silent_s, since_offer_s };
         let node = Node::of(first_seen_s, subnets, timeline, *changed_s, carried, epochs);
         nodes.push(Arc::new(node));
         if let Some(count) = seed_counts.next() {
@@ -563,5 +564,5 @@ fn read_nodes(
 }
 
 #[cfg(test)]
-#[path = "kept/tests.rs"]
+#[path = "checkpoint/tests.rs"]
 mod tests;
