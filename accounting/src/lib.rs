@@ -15,6 +15,7 @@ pub mod last_seen;
 pub mod node;
 pub mod outage;
 pub mod probe_status;
+pub mod replay;
 mod retirement;
 pub mod retraction;
 pub mod seed;

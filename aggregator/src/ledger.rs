@@ -10,7 +10,7 @@ mod archive;
 mod as_of;
 pub mod details;
 mod owner;
-pub mod rebuilt;
+pub mod replay;
 mod vouched;
 
 use std::collections::BTreeMap;
@@ -27,8 +27,7 @@ pub use access::AccessError;
 use access::AccessRequest;
 use archive::Question;
 pub use owner::{
-    LedgerOptions, Owner, RETENTION_S_MIN, Rebuild, Refolded, TimeAtStart, kept_state_agrees,
-    note_deliveries,
+    LedgerOptions, Owner, RETENTION_S_MIN, Rebuild, Refolded, TimeAtStart, note_deliveries,
 };
 use uptime_accounting::dictionary::NodeIds;
 use uptime_accounting::explain::Explanation;

@@ -378,8 +378,7 @@ pub enum Put {
     RoundFull,
 }
 
-/// A fact, or the place of one that cannot be read.
-pub type Read = Result<Fact, String>;
+pub use uptime_accounting::replay::Read;
 
 /// The verbs of a store. When a call that writes returns `Ok`, what it wrote survives power loss.
 pub trait Store: IdentityStore {

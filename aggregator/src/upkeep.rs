@@ -12,7 +12,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 pub use backup::{BackedUp, backup};
 
-use crate::ledger::kept_state_agrees;
+use crate::ledger::replay::checkpoint_agrees;
 use crate::lock::{DirectoryLock, LockError};
 use crate::store::place::{advice, put_in_place, with_ending};
 use crate::store::{Checked, Progress, STORE_FILE_NAME, SqliteStore, Store, StoreError};
@@ -156,7 +156,7 @@ pub async fn verify_held(store: &mut SqliteStore, now_ms: i64) -> Result<Verifie
     let bar = progress_bar();
     let checked = check(store, &bar).await?;
     bar.set_message("rebuilding the state");
-    let state = kept_state_agrees(store, now_ms).await;
+    let state = checkpoint_agrees(store, now_ms).await;
     bar.finish_and_clear();
     let state = match state {
         Ok(state) => state,

@@ -12,13 +12,14 @@ use uptime_proto::{Epochs, Round};
 
 use super::Ledger;
 use super::as_of::as_of;
-use super::owner::{base_for, has_expired, pack_before_s, read_around, winning_facts};
+use super::owner::{base_for, has_expired, pack_before_s};
 use super::vouched::vouched_ms;
 use crate::clock::Judged;
 use crate::ledger::Snapshot;
 use crate::store::{Latency, Store, StoreError};
 use uptime_accounting::explain::{Explanation, explain};
 use uptime_accounting::fact::Fact;
+use uptime_accounting::replay::{Stretch, stretch_around, winning_facts};
 use uptime_accounting::snapshot::AsOf;
 use uptime_accounting::state::State;
 
@@ -86,7 +87,8 @@ pub(super) async fn account_of(
 ) -> Result<Explanation, StoreError> {
     let retractions = Arc::new(store.retractions().await?);
     let state = State::new(Arc::clone(epochs)).with_retractions(retractions);
-    let facts = read_around(store, epochs, round, round).await?;
+    let Stretch { from_s, to_s } = stretch_around(epochs, round, round);
+    let facts = store.read(from_s, to_s).await?;
     let of_round = |fact: &&Fact| state.round_of(fact) == round;
     let readable: Vec<_> = facts.iter().filter_map(|fact| fact.as_ref().ok()).collect();
     let mut left_out = Vec::new();

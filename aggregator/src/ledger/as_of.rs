@@ -10,11 +10,11 @@ use std::sync::Arc;
 
 use uptime_proto::{Class, Epochs, Round};
 
-use super::owner::{base, slack_s, winning_facts};
-use super::rebuilt::{CHUNK_S, LeftOut};
+use super::replay::{report, rolled_up};
 use crate::ledger::Snapshot;
 use crate::store::{Store, StoreError};
 use uptime_accounting::fact::Fact;
+use uptime_accounting::replay::{LeftOut, STRETCH_S, slack_s, winning_facts};
 use uptime_accounting::snapshot::AsOf;
 use uptime_accounting::state::State;
 
@@ -92,8 +92,9 @@ impl<S: Store> Search<'_, S> {
                 let mut left_out = LeftOut::default();
                 let retractions = Arc::clone(self.state.retractions());
                 let epochs = &self.snapshot.epochs;
-                let base = base(self.store, epochs, &retractions, false, &mut left_out).await?;
-                left_out.report();
+                let base =
+                    rolled_up(self.store, epochs, &retractions, false, &mut left_out).await?;
+                report(&left_out);
                 base
             }
         };
@@ -128,7 +129,7 @@ impl<S: Store> Search<'_, S> {
             false => up_end_s,
         };
         while to_s > low_s && found.is_none_or(|found| found < millis(to_s + reach_s)) {
-            let from_s = to_s.saturating_sub(CHUNK_S).max(low_s);
+            let from_s = to_s.saturating_sub(STRETCH_S).max(low_s);
             if from_s < up_end_s || wants_several(&epochs, from_s, to_s) {
                 let facts = self.facts(from_s, to_s).await?;
                 let signs = facts.iter().filter(|fact| fact.positive().contains(self.node));
@@ -163,7 +164,7 @@ impl<S: Store> Search<'_, S> {
         };
         let mut to_s = self.end_s;
         while to_s > low_s.max(self.first_s) {
-            let from_s = to_s.saturating_sub(CHUNK_S).max(low_s).max(self.first_s);
+            let from_s = to_s.saturating_sub(STRETCH_S).max(low_s).max(self.first_s);
             let facts = self.facts(from_s, to_s).await?;
             let offers = facts.iter().filter(|fact| fact.of(Class::Offer).contains(self.node));
             let rounds = offers.map(|fact| self.state.round_of(fact).start_ms());
@@ -189,7 +190,7 @@ impl<S: Store> Search<'_, S> {
         let first_seen_s = self.snapshot.first_seen_s(self.node).unwrap_or(u64::MAX);
         let mut from_s = first_seen_s.max(self.first_s);
         while probes.len() < 2 && from_s < self.end_s {
-            let to_s = (from_s + CHUNK_S).min(self.end_s);
+            let to_s = (from_s + STRETCH_S).min(self.end_s);
             let facts = self.facts(from_s, to_s).await?;
             let offers = facts.iter().filter(|fact| fact.of(Class::Offer).contains(self.node));
             probes.extend(offers.map(|fact| fact.key.probe));

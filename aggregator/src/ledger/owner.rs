@@ -5,17 +5,17 @@
 
 mod access;
 mod agreement;
+mod checkpoint;
 mod closing;
 mod epochs;
-mod history;
-mod keeping;
+mod expiry;
 mod lookups;
 mod numbering;
 mod rebuilding;
 mod standing;
 mod time;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,11 +37,7 @@ use crate::clock::Timekeeper;
 use crate::ledger::Snapshot;
 use crate::store::{Batch, Delivery, Identities, ProbeRecord, Put, Store, StoreError};
 use closing::Done;
-use history::mark_dirty;
-pub use history::winning_facts;
-pub(super) use history::{fold, judge, read_around, slack_s};
-pub(super) use keeping::{base, base_for, has_expired, pack_before_s};
-pub use keeping::{kept_state_agrees, last_over};
+pub(super) use expiry::{base_for, has_expired, pack_before_s};
 use numbering::{names_of, subnets_brought};
 use rebuilding::{Beside, Pending, ended};
 pub use rebuilding::{Rebuild, Refolded};
@@ -52,6 +48,7 @@ use uptime_accounting::dictionary::NodeDictionary;
 use uptime_accounting::explain::Explanation;
 use uptime_accounting::fact::Fact;
 use uptime_accounting::probe_status::ProbeStatus;
+use uptime_accounting::replay::LateRounds;
 use uptime_accounting::snapshot::AsOf;
 use uptime_accounting::snapshot::SnapshotInputs;
 use uptime_accounting::state::State;
@@ -123,8 +120,7 @@ pub struct Owner<S> {
     brought: HashMap<u32, RoaringBitmap>,
     /// How many subnets each probe brought.
     subnets_brought: HashMap<u32, usize>,
-    /// Starts of closed rounds to judge again.
-    dirty: BTreeSet<u64>,
+    late_rounds: LateRounds,
     /// Who made its last part of an open round.
     done: Done,
     rebuild_wanted: bool,
@@ -255,7 +251,7 @@ impl<S: Store> Owner<S> {
             probes,
             brought,
             subnets_brought,
-            dirty: BTreeSet::new(),
+            late_rounds: LateRounds::default(),
             done: Done::default(),
             rebuild_wanted: false,
             rebuild_not_before: Instant::now(),
@@ -306,7 +302,9 @@ impl<S: Store> Owner<S> {
             if self.pending.as_ref().is_some_and(Pending::is_elsewhere) {
                 let folded = ended(&mut self.pending).await;
                 self.finish_rebuild(folded, now_ms).await;
-            } else if self.dirty.is_empty() && (!self.rebuild_wanted || self.pending.is_some()) {
+            } else if self.late_rounds.is_empty()
+                && (!self.rebuild_wanted || self.pending.is_some())
+            {
                 break;
             }
             self.rebuild_not_before = Instant::now();
@@ -351,7 +349,7 @@ impl<S: Store> Owner<S> {
             let until_close = Duration::from_millis(u64::try_from(until_close).unwrap_or(0));
             // A step of the clock is to be seen soon.
             let until_close = until_close.min(CLOCK_READ_EVERY);
-            let late = !self.dirty.is_empty() || self.rebuild_is_due();
+            let late = !self.late_rounds.is_empty() || self.rebuild_is_due();
             let wait = if late { until_close.min(IDLE) } else { until_close };
             let idle = tokio::select! {
                 biased;
@@ -402,8 +400,8 @@ impl<S: Store> Owner<S> {
             self.learn_from_others().await;
             self.forget_unconfirmed(now_ms).await;
         }
-        if !self.dirty.is_empty() {
-            match self.judge_dirty().await {
+        if !self.late_rounds.is_empty() {
+            match self.judge_late_rounds().await {
                 Ok(()) => changed = true,
                 Err(error) => tracing::error!(%error, "late rounds wait: the store was not read"),
             }
@@ -589,7 +587,7 @@ impl<S: Store> Owner<S> {
         if let Err(late) = self.state.accept(fact) {
             if put == Put::New {
                 self.state.late(&late);
-                mark_dirty(&mut self.dirty, &self.state, &late);
+                self.late_rounds.note(&self.state, &late);
             } else {
                 // What counted until now must be taken out again: only the facts know how.
                 self.rebuild_wanted = true;

@@ -20,10 +20,11 @@ use super::parquet::Parquet;
 use super::{TransferError, stamp};
 use crate::config::default_data_dir;
 use crate::ledger::details::DetailsTable;
-use crate::ledger::rebuilt::{CHUNK_S, LeftOut, Rebuilt, rebuild};
+use crate::ledger::replay::{LeftOut, Rebuilt, rebuild};
 use crate::publish::utc_stamp;
 use crate::store::{Catalogue, Retraction, SqliteStore, Store};
 use uptime_accounting::fact::{Fact, FactKey};
+use uptime_accounting::replay::STRETCH_S;
 use uptime_accounting::snapshot::NodeView;
 use uptime_accounting::verdict::Verdict;
 
@@ -243,7 +244,7 @@ async fn observations(
     // Of one key, the store answers the fact that counts first.
     let mut counting: Option<FactKey> = None;
     while begin_s < end_s {
-        let chunk_end_s = begin_s.saturating_add(CHUNK_S).min(end_s);
+        let chunk_end_s = begin_s.saturating_add(STRETCH_S).min(end_s);
         for fact in store.read(begin_s, chunk_end_s).await? {
             match fact {
                 Ok(fact) => {

@@ -7,7 +7,7 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uptime_aggregator::config::{Config, SettingArgs};
-use uptime_aggregator::ledger::rebuilt::{Rebuilt, rebuild};
+use uptime_aggregator::ledger::replay::{Rebuilt, rebuild};
 use uptime_aggregator::publish::seed_csv::{SeedBooks, SubnetFault, scan_count_path, subnet_of};
 use uptime_aggregator::publish::{PublishedCsv, SeedTerms};
 use uptime_aggregator::server::Server;

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use uptime_accounting::snapshot::{NodeView, Windowed};
 use uptime_accounting::verdict::Verdict as LedgerVerdict;
 use uptime_aggregator::ledger::Snapshot;
-use uptime_aggregator::ledger::rebuilt::rebuild;
+use uptime_aggregator::ledger::replay::rebuild;
 use uptime_aggregator::ledger::{
     Ledger, LedgerOptions, Owner, PartOutcome, RETENTION_S_MIN, Rebuild, Refolded, Submission,
 };

@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use uptime_proto::{Kind, Round};
 
-use super::{Owner, keeping};
+use super::Owner;
 use crate::store::Store;
+use uptime_accounting::replay::last_over;
 
 /// The probes that made their last part of a round, by the round's start. Rounds that are closed
 /// are left out.
@@ -82,7 +83,7 @@ impl<S: Store> Owner<S> {
     /// The last round that is to be closed by now.
     pub(super) fn last_over(&self, now_ms: i64) -> Round {
         let epochs = self.state.epochs();
-        let over = keeping::last_over(epochs, now_ms);
+        let over = last_over(epochs, now_ms);
         // A round that was closed early stays closed.
         let closed = self.state.closed().filter(|closed| closed.end_ms() <= now_ms);
         let mut over = closed.map_or(over, |closed| closed.max(over));

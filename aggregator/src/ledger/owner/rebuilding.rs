@@ -9,17 +9,16 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use metrics::histogram;
+use metrics::{counter, histogram};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use uptime_proto::{Epochs, Round};
 
 use super::Owner;
-use super::history::{fold, judge, slack_s};
-use super::keeping::{base, last_over};
-use crate::ledger::rebuilt::LeftOut;
+use crate::ledger::replay::{replayed, report, rolled_up};
 use crate::store::{Store, StoreError};
 use uptime_accounting::fact::FactKey;
+use uptime_accounting::replay::{LateRounds, LeftOut, Plan, Stretch, last_over, slack_s};
 use uptime_accounting::retraction::Retraction;
 use uptime_accounting::state::State;
 
@@ -56,13 +55,10 @@ impl<S: Store> Rebuild<S> {
     pub async fn fold(mut self) -> Result<Refolded, StoreError> {
         let Self { store, epochs, retractions, with_seed, target } = &mut self;
         let mut left_out = LeftOut::default();
-        let mut state = base(store, epochs, retractions, *with_seed, &mut left_out).await?;
+        let state = rolled_up(store, epochs, retractions, *with_seed, &mut left_out).await?;
         let until_s = target.end_s().saturating_add(slack_s(epochs));
-        let none = BTreeSet::new();
-        let mut dirty = fold(store, &mut state, &none, *target, until_s, &mut left_out).await?;
-        while !dirty.is_empty() {
-            judge(store, &mut state, &mut dirty).await?;
-        }
+        let plan = Plan { until_s, ..Plan::new(store.extent().await?, *target) };
+        let mut state = replayed(store, state, plan, &mut left_out).await?;
         // Read again at the hand-over: one that was packed meanwhile has no digest any more, and
         // would not know that another outranks it.
         state.forget_open();
@@ -116,6 +112,49 @@ pub(super) async fn ended(pending: &mut Option<Pending>) -> Folded {
 }
 
 impl<S: Store> Owner<S> {
+    /// Makes the state anew from the stored facts, beginning where they begin.
+    pub(super) async fn rebuild(&mut self, now_ms: i64) -> Result<(), StoreError> {
+        let state = self.rolled_up().await?;
+        self.replay(state, BTreeSet::new(), now_ms).await?;
+        self.rebuild_wanted = false;
+        self.state.forget_changes();
+        Ok(())
+    }
+
+    /// Takes over a state, replayed to now. `late` are the keys of facts that came to its rounds
+    /// after it was saved.
+    pub(super) async fn replay(
+        &mut self,
+        state: State,
+        late: BTreeSet<FactKey>,
+        now_ms: i64,
+    ) -> Result<(), StoreError> {
+        let target = if state.epochs() == self.state.epochs() {
+            self.last_over(now_ms)
+        } else {
+            // What was closed early was so by other rules.
+            last_over(state.epochs(), now_ms)
+        };
+        let plan = Plan { late, ..Plan::new(self.store.extent().await?, target) };
+        let mut left_out = LeftOut::default();
+        self.state = replayed(&mut self.store, state, plan, &mut left_out).await?;
+        self.late_rounds = LateRounds::default();
+        report(&left_out);
+        Ok(())
+    }
+
+    /// Judges late rounds again, oldest first: those of one stretch.
+    pub(super) async fn judge_late_rounds(&mut self) -> Result<(), StoreError> {
+        let before = self.late_rounds.len();
+        if let Some(Stretch { from_s, to_s }) = self.late_rounds.judge(&mut self.state) {
+            let facts = self.store.read(from_s, to_s).await?;
+            report(&self.late_rounds.take(&mut self.state, facts));
+        }
+        let judged = before - self.late_rounds.len();
+        counter!("uptime_ledger_rounds_judged_again_total").increment(judged as u64);
+        Ok(())
+    }
+
     /// Whether facts are to be folded again, and may be now.
     pub(super) fn rebuild_is_due(&self) -> bool {
         self.rebuild_wanted && self.pending.is_none() && self.rebuild_not_before <= Instant::now()
@@ -207,8 +246,8 @@ impl<S: Store> Owner<S> {
         self.rebuild_not_before = Instant::now() + took * REST;
         let replayed = match folded {
             Ok(Refolded { state, left_out }) => {
-                left_out.report();
-                self.replay(state, &pending.late, now_ms).await
+                report(&left_out);
+                self.replay(state, pending.late, now_ms).await
             }
             Err(error) => Err(error),
         };

@@ -1,0 +1,182 @@
+//! Checkpoints: saving the state, so that a start need not replay all facts, and starting from one.
+//!
+//! Owns when one is saved and whether one is used. A checkpoint is a convenience, never a truth:
+//! where it is damaged or of other rules, all facts are replayed instead.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+use uptime_accounting::checkpoint;
+use uptime_accounting::fact::{Fact, FactKey};
+use uptime_accounting::replay::LeftOut;
+use uptime_accounting::state::State;
+use uptime_proto::Round;
+
+use super::{Owner, TimeAtStart};
+use crate::ledger::replay::{report, rolled_up};
+use crate::store::{Kept, Retraction, Store, StoreError};
+
+/// So many rounds may have to be folded again after a crash; an hour at the default period.
+const KEEP_EVERY_ROUNDS: u64 = 120;
+/// Portions of late rounds that are judged at a stop: some seconds at most. The rest is judged at
+/// the next start.
+const SETTLE_MAX: usize = 16;
+
+impl<S: Store> Owner<S> {
+    /// Makes the state of what was kept and the facts since; of all facts where nothing was kept.
+    pub(super) async fn resume(&mut self, now_ms: i64) -> Result<(), StoreError> {
+        let pieces = self.store.kept(Kept::Latest).await?;
+        let (epochs, retractions) = (self.state.epochs(), self.state.retractions());
+        match checkpoint::read(&pieces, epochs, retractions) {
+            Ok(Some(state)) => {
+                if let Some((late, now_ms)) = self.usable(&state, now_ms).await {
+                    self.kept_s = state.closed_end_s();
+                    return self.replay(state, late, now_ms).await;
+                }
+            }
+            Ok(None) => {}
+            Err(error) => tracing::warn!(%error, "the kept state is not used: folding all facts"),
+        }
+        let now_ms = match (self.options.time, self.store.extent().await?) {
+            (TimeAtStart::Unknown, Some((_, newest_s))) => {
+                let newest_ms = i64::try_from(newest_s * 1000).unwrap_or(i64::MAX / 2);
+                self.state.epochs().round_at_ms(newest_ms).end_ms()
+            }
+            _ => now_ms,
+        };
+        self.rebuild(now_ms).await
+    }
+
+    /// What came late to a checkpoint, and the moment up to which rounds are closed after it;
+    /// `None` where it cannot be used.
+    async fn usable(&mut self, state: &State, now_ms: i64) -> Option<(BTreeSet<FactKey>, i64)> {
+        let closed_ms = state.closed().map_or(i64::MIN, Round::end_ms);
+        let now_ms = match self.options.time {
+            TimeAtStart::AsGiven => now_ms,
+            TimeAtStart::Later(time_ms) => now_ms.max(closed_ms.min(time_ms)),
+            TimeAtStart::Unknown => closed_ms,
+        };
+        if closed_ms > now_ms {
+            tracing::warn!(
+                "the checkpoint is of a round that is not over, so it is not used: folding all \
+                 facts"
+            );
+            self.drop_checkpoint().await;
+            return None;
+        }
+        if state.seed().is_some() != self.options.with_seed {
+            tracing::info!("seed-v1 is wanted and was not, or the other way: folding all facts");
+            return None;
+        }
+        match self.store.late_keys().await {
+            Ok(late) => Some((late.into_iter().collect(), now_ms)),
+            Err(error) => {
+                tracing::warn!(%error, "what came late is not known: folding all facts");
+                None
+            }
+        }
+    }
+
+    /// What is kept is of rounds that are not over: facts that come to them would not be known to
+    /// be late, and a start after their time would count without them.
+    pub(super) async fn drop_checkpoint(&mut self) {
+        self.kept_s = 0;
+        if let Err(error) = self.store.keep(Kept::Latest, &[]).await {
+            tracing::warn!(%error, "a checkpoint of rounds that are not over stays");
+        }
+    }
+
+    /// The state that any rebuild begins with.
+    pub(super) async fn rolled_up(&mut self) -> Result<State, StoreError> {
+        let (epochs, retractions) = (self.epochs_wanted(), self.state.retractions());
+        let mut left_out = LeftOut::default();
+        let with_seed = self.options.with_seed;
+        let state =
+            rolled_up(&mut self.store, &epochs, retractions, with_seed, &mut left_out).await;
+        report(&left_out);
+        state
+    }
+
+    /// Which of these facts a state that is kept already does not know and will not read.
+    pub(super) fn late_among(&self, facts: &[Fact]) -> BTreeSet<FactKey> {
+        let closed = self.state.closed();
+        let late = |fact: &&Fact| {
+            // On an outdated grid a conflict may move a fact from a closed round to an open one.
+            let outdated = !self.state.epochs().in_force(fact.key.round);
+            outdated || closed.is_some_and(|closed| self.state.round_of(fact) <= closed)
+        };
+        facts.iter().filter(late).map(|fact| fact.key).collect()
+    }
+
+    pub(super) async fn keep_now_and_then(&mut self) {
+        let epochs = self.state.epochs();
+        let since = epochs.rounds_between(self.kept_s, self.state.closed_end_s());
+        if self.kept_s == 0 {
+            // Nothing was ever kept: counted from here on.
+            self.kept_s = self.state.closed_end_s();
+        } else if since >= KEEP_EVERY_ROUNDS {
+            self.keep().await;
+        }
+    }
+
+    /// What was acknowledged enters the last snapshot, and so the CSV, unless it is very much.
+    pub(super) async fn settle(&mut self) {
+        for _ in 0..SETTLE_MAX {
+            if self.late_rounds.is_empty() {
+                break;
+            }
+            if let Err(error) = self.judge_late_rounds().await {
+                tracing::error!(%error, "late rounds are judged at the next start");
+                break;
+            }
+        }
+        self.publish();
+    }
+
+    /// Keeps the state as it is, if everything that came is in it. What fails is reported and costs
+    /// nothing but time at the next start.
+    pub async fn keep(&mut self) {
+        if !self.late_rounds.is_empty() || self.is_outdated() {
+            return;
+        }
+        let pieces = checkpoint::write(&self.state, self.state.retractions());
+        match self.store.keep(Kept::Latest, &pieces).await {
+            Ok(()) => self.kept_s = self.state.closed_end_s(),
+            Err(error) => tracing::warn!(%error, "the state was not kept; a start takes longer"),
+        }
+    }
+
+    /// Takes a probe's evidence of an interval out of the count, and folds all facts again; answers
+    /// the retraction's number.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub async fn retract(&mut self, retraction: &Retraction) -> Result<u64, StoreError> {
+        let number = self.store.retract(retraction).await?;
+        self.learn_retractions().await?;
+        Ok(number)
+    }
+
+    /// Puts it back; answers whether there was such a retraction that held.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub async fn undo_retraction(&mut self, number: u64, now_ms: i64) -> Result<bool, StoreError> {
+        let undone = self.store.undo_retraction(number, now_ms).await?;
+        self.learn_retractions().await?;
+        Ok(undone)
+    }
+
+    /// Reads the retractions anew: another process may have made some.
+    pub(super) async fn learn_retractions(&mut self) -> Result<(), StoreError> {
+        let retractions = self.store.retractions().await?;
+        if retractions != **self.state.retractions() {
+            tracing::info!(retractions = retractions.len(), "retractions changed");
+            self.state.set_retractions(Arc::new(retractions));
+            self.rebuild_wanted = true;
+            self.rebuild_not_before = Instant::now();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,192 @@
+//! What expires: facts beyond the retention, ids that nobody ever confirmed; and the verbs of
+//! compaction for whoever drives the ledger step by step.
+//!
+//! Owns what goes and what stays of it. Refuses to delete anything on the word of this host's clock
+//! alone: the stored parts must confirm it, see `vouched`.
+
+use std::sync::Arc;
+
+use roaring::RoaringBitmap;
+use uptime_accounting::checkpoint;
+use uptime_accounting::replay::{LeftOut, Plan, slack_s};
+use uptime_accounting::state::State;
+use uptime_proto::Epochs;
+use uptime_proto::round::DAY_S;
+
+use super::Owner;
+use crate::ledger::LATENESS_S_MAX;
+use crate::ledger::archive::Chores;
+use crate::ledger::replay::{replayed, report, rolled_up};
+use crate::ledger::vouched::vouched_ms;
+use crate::store::{Kept, PackedDay, Store, StoreError};
+
+/// A day is packed so long after its end: by then most of what is late is there.
+const PACK_AFTER_S: u64 = 3_600;
+/// A base is so much younger than the facts that go: what its rounds look back on stays readable.
+const BASE_AHEAD_S: u64 = DAY_S as u64;
+
+impl<S: Store> Owner<S> {
+    /// Once a day: forgets ids that were never confirmed and of which nothing can come any more.
+    /// They were looked up until they retired, and what was found then may have come late.
+    pub(super) async fn forget_unconfirmed(&mut self, now_ms: i64) {
+        let end_s = self.state.closed_end_s();
+        let day = end_s / u64::from(DAY_S);
+        if std::mem::replace(&mut self.forgot_day, day) == day {
+            return;
+        }
+        if !self.options.clock.now().may_delete {
+            // Tried again at the next close.
+            self.forgot_day = 0;
+            return;
+        }
+        let vouched_ms = match vouched_ms(&mut self.store, now_ms).await {
+            Ok(Some(vouched_ms)) => vouched_ms,
+            // Nothing is forgotten on the word of this clock alone.
+            Ok(None) => return,
+            Err(error) => {
+                tracing::warn!(%error, "nothing is forgotten today: no stored part was read");
+                return;
+            }
+        };
+        if let Err(error) = self.store.drop_old_samples(vouched_ms).await {
+            tracing::warn!(%error, "samples stay for another day");
+        }
+        let end_s = end_s.min(u64::try_from(vouched_ms / 1000).unwrap_or(0));
+        let retire_after_s = self.state.epochs().at(end_s).retire_after_s;
+        let silent_s = u64::from(retire_after_s) + LATENESS_S_MAX + u64::from(DAY_S);
+        let before_ms = i64::try_from(end_s.saturating_sub(silent_s) * 1000).unwrap_or(0);
+        let last_sign_ms =
+            |number: u32| self.state.last_offer().of(number).max(self.state.seen().of(number));
+        let all: RoaringBitmap = self.brought.values().fold(RoaringBitmap::new(), |a, b| a | b);
+        let gone: Vec<u32> = (all - self.state.confirmed())
+            .iter()
+            .filter(|number| last_sign_ms(*number).is_some_and(|sign_ms| sign_ms < before_ms))
+            .collect();
+        if gone.is_empty() {
+            return;
+        }
+        if let Err(error) = self.store.forget_nodes(&gone, now_ms).await {
+            tracing::warn!(%error, "unconfirmed ids stay for another day");
+            return;
+        }
+        for number in &gone {
+            self.nodes.forget(*number);
+            self.brought.values_mut().for_each(|brought| {
+                brought.remove(*number);
+            });
+        }
+        tracing::info!(ids = gone.len(), "ids that nobody ever confirmed were forgotten");
+    }
+
+    /// Packs every day that was over some time before this moment, one after the other, on the
+    /// connection that also writes: for whoever drives the owner step by step.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written.
+    pub async fn pack_at(&mut self, now_ms: i64) -> Result<Vec<PackedDay>, StoreError> {
+        let mut days = Vec::new();
+        while let Some(prepared) = self.store.prepare_pack(pack_before_s(now_ms)).await? {
+            days.extend(self.store.commit_pack(&prepared).await?);
+        }
+        Ok(days)
+    }
+
+    /// Lets go of the facts of days beyond the retention, their sums carried; answers how many rows
+    /// and segments went. For whoever drives the owner step by step.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written; nothing is lost then.
+    pub async fn let_go_at(&mut self, now_ms: i64) -> Result<u64, StoreError> {
+        let chores = self.chores();
+        let epochs = Arc::clone(self.state.epochs());
+        match base_for(&mut self.store, &epochs, &chores, now_ms).await? {
+            Some((base, before_s)) => self.let_go(&base, before_s).await,
+            None => Ok(0),
+        }
+    }
+
+    pub(super) fn chores(&self) -> Chores {
+        Chores { retention_s: self.options.retention_s, with_seed: self.options.with_seed }
+    }
+
+    /// Takes a base in place of the facts of rounds before this; answers how many rows and segments
+    /// went.
+    pub(super) async fn let_go(&mut self, base: &State, before_s: u64) -> Result<u64, StoreError> {
+        if self.state.rolled_up_to_s() >= base.rolled_up_to_s() || self.is_outdated() {
+            return Ok(0);
+        }
+        self.store.keep(Kept::Base, &checkpoint::write(base, &[])).await?;
+        self.state.roll_up(base.rolled_up_to_s());
+        self.publish();
+        self.keep().await;
+        self.store.prune(before_s).await
+    }
+}
+
+/// Whether a store has facts beyond the retention, by this clock.
+pub(in crate::ledger) async fn has_expired(
+    store: &mut impl Store,
+    chores: &Chores,
+    now_ms: i64,
+) -> Result<bool, StoreError> {
+    let before_s = chores.retention_s.and_then(|it| let_go_before_s(now_ms, it));
+    let first_s = store.extent().await?.map(|(first_s, _)| first_s);
+    Ok(first_s.zip(before_s).is_some_and(|(first_s, before_s)| first_s < before_s))
+}
+
+/// The base that may take the place of all facts beyond the retention, and the moment before which
+/// they go; `None`: none are beyond it.
+pub(in crate::ledger) async fn base_for(
+    store: &mut impl Store,
+    epochs: &Arc<Epochs>,
+    chores: &Chores,
+    now_ms: i64,
+) -> Result<Option<(State, u64)>, StoreError> {
+    let before_s = chores.retention_s.and_then(|it| let_go_before_s(now_ms, it));
+    let (Some(before_s), Some((first_s, _))) = (before_s, store.extent().await?) else {
+        return Ok(None);
+    };
+    if first_s >= before_s {
+        return Ok(None);
+    }
+    let retractions = Arc::new(store.retractions().await?);
+    let mut left_out = LeftOut::default();
+    let (with_seed, to_s) = (chores.with_seed, before_s + BASE_AHEAD_S);
+    let base = rolled_up(store, epochs, &retractions, with_seed, &mut left_out).await?;
+    let base = advanced(store, base, to_s, &mut left_out).await?;
+    if left_out.count > 0 {
+        report(&left_out);
+        tracing::error!("facts beyond the retention stay: some of them cannot be read");
+        return Ok(None);
+    }
+    Ok(Some((base, before_s)))
+}
+
+/// Replays the facts of every round that starts before this moment, the start of a day, and rolls
+/// them up.
+async fn advanced(
+    store: &mut impl Store,
+    base: State,
+    to_s: u64,
+    left_out: &mut LeftOut,
+) -> Result<State, StoreError> {
+    let last_ms = i64::try_from((to_s - 1) * 1000).unwrap_or(i64::MAX);
+    let target = base.epochs().round_at_ms(last_ms);
+    let until_s = to_s.saturating_add(slack_s(base.epochs()));
+    let plan = Plan { until_s, ..Plan::new(store.extent().await?, target) };
+    let mut base = replayed(store, base, plan, left_out).await?;
+    base.roll_up(to_s);
+    Ok(base)
+}
+
+/// Days that end before this are packed.
+pub(in crate::ledger) fn pack_before_s(now_ms: i64) -> u64 {
+    u64::try_from(now_ms / 1000).unwrap_or(0).saturating_sub(PACK_AFTER_S)
+}
+
+/// Facts of rounds before this, the start of a day, are beyond the retention.
+fn let_go_before_s(now_ms: i64, retention_s: u64) -> Option<u64> {
+    let now_s = u64::try_from(now_ms / 1000).ok()?;
+    let before_s = now_s.checked_sub(retention_s.max(super::RETENTION_S_MIN))?;
+    Some(before_s - before_s % u64::from(DAY_S)).filter(|before_s| *before_s > 0)
+}

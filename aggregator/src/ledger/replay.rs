@@ -1,0 +1,185 @@
+//! Replay: reading what [`Replay`] asks for.
+//!
+//! Owns the loop between a store and the replay, for the five places that fold stored facts again:
+//! a start, a rebuild, verification, export and expiry. Refuses to decide what is read, and to make
+//! up what cannot be: it says what was left out.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use metrics::counter;
+use uptime_accounting::checkpoint;
+use uptime_accounting::dictionary::NodeDictionary;
+use uptime_accounting::fact::FactKey;
+pub use uptime_accounting::replay::LeftOut;
+use uptime_accounting::replay::{Plan, Replay, Step, last_over};
+use uptime_accounting::retraction::Retraction;
+use uptime_accounting::snapshot::SnapshotInputs;
+use uptime_accounting::state::State;
+use uptime_proto::round::DAY_S;
+use uptime_proto::{Epochs, Round};
+
+use super::Snapshot;
+use crate::store::{Catalogue, Kept, Store, StoreError};
+
+/// Replays to the end; answers the state, in which nothing is left to be judged again.
+pub(super) async fn replayed(
+    store: &mut impl Store,
+    state: State,
+    plan: Plan,
+    left_out: &mut LeftOut,
+) -> Result<State, StoreError> {
+    let mut replay = Replay::new(state, plan);
+    loop {
+        match replay.step() {
+            Step::Read(stretch) => replay.take(store.read(stretch.from_s, stretch.to_s).await?),
+            Step::Again => {}
+            Step::Done => break,
+        }
+    }
+    let (state, _, more) = replay.end();
+    left_out.merge(more);
+    Ok(state)
+}
+
+/// Says what was left out, in the log and the metrics.
+pub(super) fn report(left_out: &LeftOut) {
+    for what in &left_out.listed {
+        tracing::error!(what, "something stored cannot be read and is left out");
+    }
+    if left_out.count > 0 {
+        tracing::error!(count = left_out.count, "in all; uptime-aggregator verify tells more");
+        counter!("uptime_store_parts_damaged_total").increment(left_out.count);
+    }
+}
+
+/// A state and how it is shown.
+#[derive(Debug, Clone)]
+pub struct Rebuilt {
+    /// All verdicts.
+    pub state: State,
+    /// All nodes as readers see them; probes, and what nodes say of themselves, are left out.
+    pub snapshot: Snapshot,
+    /// Facts that cannot be read.
+    pub left_out: LeftOut,
+}
+
+/// The rules that a store holds.
+///
+/// # Errors
+/// When they contradict each other.
+pub fn epochs(catalogue: &Catalogue) -> Result<Arc<Epochs>, StoreError> {
+    let epochs = Epochs::new(catalogue.epochs.clone());
+    let epochs = epochs.map_err(|error| StoreError::Damaged(format!("the epochs: {error}")))?;
+    Ok(Arc::new(epochs))
+}
+
+/// Makes the state of all that a store holds, up to the last round that is over; `None`: nobody
+/// ever served from it, so it has no rules.
+///
+/// # Errors
+/// When the store cannot be read.
+pub async fn rebuild<S: Store>(
+    store: &mut S,
+    now_ms: i64,
+    with_seed: bool,
+) -> Result<Option<Rebuilt>, StoreError> {
+    let catalogue = store.catalogue().await?;
+    if catalogue.epochs.is_empty() {
+        return Ok(None);
+    }
+    let epochs = epochs(&catalogue)?;
+    let retractions = Arc::new(store.retractions().await?);
+    let mut left_out = LeftOut::default();
+    let rolled_up = rolled_up(store, &epochs, &retractions, with_seed, &mut left_out).await?;
+    let plan = Plan::new(store.extent().await?, last_over(&epochs, now_ms));
+    let state = replayed(store, rolled_up, plan, &mut left_out).await?;
+    let snapshot = snapshot_of(&state, catalogue);
+    Ok(Some(Rebuilt { state, snapshot, left_out }))
+}
+
+fn snapshot_of(state: &State, catalogue: Catalogue) -> Snapshot {
+    let mut nodes = NodeDictionary::default();
+    for (number, (id, _)) in (0..).zip(&catalogue.nodes) {
+        if catalogue.forgotten.contains(&number) {
+            nodes.push_forgotten(*id);
+        } else {
+            nodes.intern(*id);
+        }
+    }
+    let inputs = SnapshotInputs {
+        store_id: catalogue.store_id,
+        generation: catalogue.generation,
+        ids: nodes.ids(),
+        subnets: Arc::new(catalogue.subnets),
+        ..SnapshotInputs::default()
+    };
+    Snapshot::new(state, inputs)
+}
+
+/// The state that every replay of all facts begins with: the roll-up of expired facts, or nothing.
+pub(super) async fn rolled_up(
+    store: &mut impl Store,
+    epochs: &Arc<Epochs>,
+    retractions: &Arc<Vec<Retraction>>,
+    with_seed: bool,
+    left_out: &mut LeftOut,
+) -> Result<State, StoreError> {
+    let pieces = store.kept(Kept::Base).await?;
+    let newest_s = store.extent().await?.map_or(u64::MAX, |(_, newest_s)| newest_s);
+    // What was carried is not touched by retractions any more, made or undone.
+    let state = match checkpoint::read(&pieces, epochs, &Arc::default()) {
+        // Facts expire forty days after their time at the earliest, and newer ones confirm that.
+        Ok(Some(state)) if state.rolled_up_to_s() > newest_s.saturating_add(u64::from(DAY_S)) => {
+            left_out.add(format!(
+                "the sums of days whose facts are gone: they reach to {}, which is after the \
+                 newest stored part, so they are of a clock that was ahead",
+                state.rolled_up_to_s()
+            ));
+            State::new(Arc::clone(epochs))
+        }
+        Ok(Some(state)) => state,
+        Ok(None) => State::new(Arc::clone(epochs)),
+        Err(error) => {
+            left_out.add(format!(
+                "the sums of days whose facts are gone ({error}); a backup may have them"
+            ));
+            State::new(Arc::clone(epochs))
+        }
+    };
+    let state = state.with_retractions(Arc::clone(retractions));
+    Ok(if with_seed && state.seed().is_none() { state.with_seed() } else { state })
+}
+
+/// Whether the checkpoint, replayed to now, is the state that all facts make; `None`: there is
+/// none, or it is of other rules and would not be used.
+///
+/// # Errors
+/// When the store cannot be read.
+pub async fn checkpoint_agrees(
+    store: &mut impl Store,
+    now_ms: i64,
+) -> Result<Option<Result<Round, String>>, StoreError> {
+    let epochs = Epochs::new(store.catalogue().await?.epochs)
+        .map_err(|error| StoreError::Damaged(format!("the epochs: {error}")))?;
+    let epochs = Arc::new(epochs);
+    let retractions = Arc::new(store.retractions().await?);
+    let pieces = store.kept(Kept::Latest).await?;
+    let Ok(Some(kept)) = checkpoint::read(&pieces, &epochs, &retractions) else {
+        return Ok(None);
+    };
+    let Ok(late) = store.late_keys().await else { return Ok(None) };
+    let late: BTreeSet<FactKey> = late.into_iter().collect();
+    // A round may have been closed before its grace was over.
+    let early = kept.closed().filter(|closed| closed.end_ms() <= now_ms);
+    let over = last_over(&epochs, now_ms);
+    let target = early.map_or(over, |early| early.max(over));
+    let mut left_out = LeftOut::default();
+    let with_seed = kept.seed().is_some();
+    let anew = rolled_up(store, &epochs, &retractions, with_seed, &mut left_out).await?;
+    let all = Plan::new(store.extent().await?, target);
+    let since = Plan { late, ..all.clone() };
+    let kept = replayed(store, kept, since, &mut left_out).await?;
+    let anew = replayed(store, anew, all, &mut left_out).await?;
+    Ok(Some(kept.differs_from(&anew).map_or(Ok(target), Err)))
+}
