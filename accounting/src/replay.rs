@@ -2,8 +2,8 @@
 //!
 //! Owns the order in which stored facts are folded, and which rounds are judged again because
 //! something came late. It says which stretch of facts it needs, and takes them. So it can be put
-//! aside between any two stretches, and [`STRETCH_S`] bounds its memory. Refuses to read: the caller
-//! does, from wherever facts are stored.
+//! aside between any two stretches, and [`STRETCH_S`] bounds its memory. Refuses to read: whoever
+//! calls does, from wherever facts are stored.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
