@@ -20,7 +20,7 @@ use uptime_proto::{Epoch, Period};
 
 use crate::access::TlsFiles;
 use crate::access::limits::Limits;
-use crate::ledger::RETENTION_S_MIN;
+use crate::engine::RETENTION_S_MIN;
 use crate::rules::GivenRules;
 use crate::telemetry::LogFormat;
 use crate::transfer::export::ExportArgs;

@@ -30,7 +30,7 @@ use crate::access::audit::Auditor;
 use crate::access::limits::Rates;
 use crate::access::{Pass, Refusal as AccessRefusal};
 use crate::clock::{Judged, now_unix_ms};
-pub use crate::ledger::LATENESS_S_MAX;
+pub use crate::engine::LATENESS_S_MAX;
 use crate::ledger::{Ledger, PartOutcome, Submission, Unavailable};
 use crate::store::{Details, ProbeRecord};
 use uptime_accounting::fact::Gap;

@@ -1,96 +1,33 @@
-//! The owner of state: one task that takes parts in, closes rounds and hands out snapshots.
+//! The ledger: a handle to the task that owns the engine.
 //!
-//! Everything else holds a [`Ledger`] handle. The task is the only one that talks to the store:
-//! it commits, then applies what it committed, then answers; so an acknowledgement means "on disk,
-//! synced", and what is in memory can always be rebuilt from what is on disk. It refuses to know
-//! where parts come from and where snapshots go.
+//! Owns what may be asked of the task, and how: every queue is bounded, and whoever asks waits for
+//! its place. Everything else holds a [`Ledger`]; nobody but the task drives the engine. Refuses to
+//! know where parts come from and where snapshots go.
 
 mod access;
-mod archive;
-mod as_of;
-pub mod details;
-mod owner;
-pub mod replay;
-mod vouched;
+mod history_reader;
+mod maintenance;
+mod task;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use roaring::RoaringBitmap;
 use tokio::sync::{mpsc, oneshot, watch};
-use uptime_proto::v1::RefusalReason;
-use uptime_proto::{Epochs, NodeId, Part, Round, Sample};
+use uptime_accounting::explain::Explanation;
+use uptime_accounting::snapshot::AsOf;
+use uptime_proto::{Epochs, Round};
 
 use crate::clock::Timekeeper;
-use crate::store::{Details, Identities, Latency, PackedDay, PreparedDay, ProbeRecord, StoreError};
+use crate::engine::Expiry;
+pub use crate::engine::{LookupState, PartOutcome, Snapshot, Submission};
+use crate::store::{Identities, Latency, PackedDay, PreparedDay, ProbeRecord, StoreError};
 pub use access::AccessError;
 use access::AccessRequest;
-use archive::Question;
-pub use owner::{
-    LedgerOptions, Owner, RETENTION_S_MIN, Rebuild, Refolded, TimeAtStart, note_deliveries,
-};
-use uptime_accounting::dictionary::NodeIds;
-use uptime_accounting::explain::Explanation;
-use uptime_accounting::fact::Gap;
-use uptime_accounting::snapshot::AsOf;
-use uptime_accounting::state::State;
+use history_reader::Question;
+pub use task::Task;
 
-/// What readers see, with what nodes say of themselves.
-pub type Snapshot = uptime_accounting::snapshot::Snapshot<details::NodeMetadata>;
-
-/// Facts of rounds that began longer ago are refused: 35 days, the age limit of a probe's spool.
-pub const LATENESS_S_MAX: u64 = 35 * 86_400;
-/// Requests that wait for the owner. When so many do, senders wait too, and through them the
+/// Requests that wait for the task. When so many do, senders wait too, and through them the
 /// streams they serve: nothing is dropped.
 const QUEUE_MAX: usize = 256;
-
-/// Parts of one probe, to be committed together.
-#[derive(Debug, Default)]
-pub struct Submission {
-    /// The probe's number.
-    pub probe: u32,
-    /// Checked parts.
-    pub parts: Vec<Part>,
-    /// New or changed details.
-    pub details: Vec<(NodeId, Details)>,
-    /// Rounds of which the probe has nothing.
-    pub gaps: Vec<Gap>,
-    /// Ages and round trips of single nodes.
-    pub samples: Vec<Sample>,
-    /// The start of a round of which the probe makes no further part.
-    pub done_round_s: Option<u64>,
-}
-
-/// What became of a part.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PartOutcome {
-    /// On disk, synced.
-    Accepted,
-    /// Was there already.
-    Duplicate,
-    /// Another one with this key is there; both are kept.
-    Conflict,
-    /// Not taken.
-    Refused(RefusalReason, String),
-    /// Not taken now: it would be refused for its time, and the clock is not sure.
-    Later(RefusalReason, String),
-}
-
-/// Where look-ups stand in the open round.
-#[derive(Debug, Clone)]
-pub struct LookupState {
-    /// Ids and numbers, new ones of the open round included.
-    pub ids: NodeIds,
-    /// Every id that made an offer and is not retired.
-    pub candidates: RoaringBitmap,
-    /// Those with enough positive evidence in the round that was asked about.
-    pub found: RoaringBitmap,
-    /// Of the candidates that are not found, those that a probe had a sign of life from later than
-    /// any other, by its number; as far as facts are in memory.
-    pub last_alive: BTreeMap<u32, RoaringBitmap>,
-    /// Probes that could look in the last closed round; see `Ineligibility::DidNotLook`.
-    pub could_look: Vec<u32>,
-}
 
 /// What a probe says when it connects.
 #[derive(Debug, Clone, Default)]
@@ -107,8 +44,8 @@ enum Request {
     Access(AccessRequest),
     Connected { probe: ProbeRecord, greeting: Option<Greeting> },
     Assigned { probe: u32, nodes: u64 },
-    CommitPack(PreparedDay, oneshot::Sender<Result<Option<PackedDay>, StoreError>>),
-    LetGo { base: Box<State>, before_s: u64, answer: oneshot::Sender<Result<u64, StoreError>> },
+    CommitCompaction(PreparedDay, oneshot::Sender<Result<Option<PackedDay>, StoreError>>),
+    Expire(Box<Expiry>, oneshot::Sender<Result<u64, StoreError>>),
 }
 
 /// The store would not take it, or the ledger is stopping: nothing was lost, try again.
@@ -116,7 +53,7 @@ enum Request {
 #[error("not stored, try again: {0}")]
 pub struct Unavailable(pub String);
 
-/// A cheap handle to the owner.
+/// A cheap handle to the ledger task.
 #[derive(Debug, Clone)]
 pub struct Ledger {
     requests: mpsc::Sender<Request>,
@@ -185,7 +122,7 @@ impl Ledger {
     pub async fn explain(&self, node: u32, round: Round) -> Result<Explanation, Unavailable> {
         let (answer, account) = oneshot::channel();
         let epochs = Arc::clone(&self.snapshot().epochs);
-        // Fails only when the owner has stopped; then no answer comes either.
+        // Fails only when the task has stopped; then no answer comes either.
         self.questions.send(Question::Explain { epochs, node, round, answer }).await.ok();
         let account = account.await.map_err(|_| stopping())?;
         account.map_err(|error| Unavailable(error.to_string()))
@@ -196,16 +133,16 @@ impl Ledger {
     ///
     /// # Errors
     /// [`Unavailable`] when the store cannot be read.
-    pub async fn past(
+    pub async fn as_of(
         &self,
         snapshot: Arc<Snapshot>,
         node: u32,
         round: Round,
     ) -> Result<AsOf, Unavailable> {
-        let (answer, past) = oneshot::channel();
+        let (answer, as_of) = oneshot::channel();
         self.questions.send(Question::AsOf { snapshot, node, round, answer }).await.ok();
-        let past = past.await.map_err(|_| stopping())?;
-        past.map_err(|error| Unavailable(error.to_string()))
+        let as_of = as_of.await.map_err(|_| stopping())?;
+        as_of.map_err(|error| Unavailable(error.to_string()))
     }
 
     /// Round trips of nodes, by their numbers, on the UTC days that a window touches.
@@ -223,25 +160,25 @@ impl Ledger {
         latency.map_err(|error| Unavailable(error.to_string()))
     }
 
-    /// Puts a packed day in the place of its rows; `None` when the ledger is stopping.
-    async fn commit_pack(
+    /// Puts a compacted day in the place of its rows; `None` when the ledger is stopping.
+    async fn commit_compaction(
         &self,
-        prepared: PreparedDay,
+        planned: PreparedDay,
     ) -> Option<Result<Option<PackedDay>, StoreError>> {
-        let (answer, packed) = oneshot::channel();
-        self.tell(Request::CommitPack(prepared, answer)).await;
-        packed.await.ok()
+        let (answer, compacted) = oneshot::channel();
+        self.tell(Request::CommitCompaction(planned, answer)).await;
+        compacted.await.ok()
     }
 
-    /// Takes a base in the place of facts; `None` when the ledger is stopping.
-    async fn let_go(&self, base: State, before_s: u64) -> Option<Result<u64, StoreError>> {
+    /// Puts a roll-up in the place of expired facts; `None` when the ledger is stopping.
+    async fn expire(&self, expiry: Expiry) -> Option<Result<u64, StoreError>> {
         let (answer, gone) = oneshot::channel();
-        self.tell(Request::LetGo { base: Box::new(base), before_s, answer }).await;
+        self.tell(Request::Expire(Box::new(expiry), answer)).await;
         gone.await.ok()
     }
 
     async fn tell(&self, request: Request) {
-        // Fails only when the owner has stopped; whoever waits for an answer then gets none.
+        // Fails only when the task has stopped; whoever waits for an answer then gets none.
         self.requests.send(request).await.ok();
     }
 

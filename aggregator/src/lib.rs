@@ -9,6 +9,7 @@ pub mod admin;
 pub mod clock;
 pub mod config;
 pub mod disk;
+pub mod engine;
 pub mod ingest;
 pub mod ledger;
 pub mod lock;

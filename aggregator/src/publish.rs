@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::now_unix_ms;
 pub use crate::disk::replace_file;
 use crate::disk::{Replaced, try_out};
-use crate::ledger::Snapshot;
+use crate::engine::Snapshot;
 use crate::store::Opening;
 use seed_csv::{SeedBooks, scan_count_path, subnet_of};
 use uptime_accounting::snapshot::NodeLine;

@@ -22,8 +22,8 @@ use uptime_proto::v1::{self, NodeOrder};
 use uptime_proto::{NodeId, Round};
 
 use crate::clock::now_unix_ms;
+use crate::engine::Snapshot;
 use crate::ledger::Ledger;
-use crate::ledger::Snapshot;
 use crate::publish::write_csv;
 use listing::{Listings, PageToken, node_rows, page_size, question};
 use refusal::{bad_field, node_id, not_found, not_found_by, window};
@@ -354,9 +354,9 @@ impl Query {
         id: &NodeId,
         round: Round,
     ) -> Result<v1::Node, Status> {
-        let past = self.ledger.past(Arc::clone(snapshot), number, round).await;
-        let past = past.map_err(|error| Status::unavailable(error.to_string()))?;
-        let view = snapshot.view_at(number, round, &past);
+        let as_of = self.ledger.as_of(Arc::clone(snapshot), number, round).await;
+        let as_of = as_of.map_err(|error| Status::unavailable(error.to_string()))?;
+        let view = snapshot.view_at(number, round, &as_of);
         let view = view.ok_or_else(|| not_found_by(id, round))?;
         Ok(present::node_at(&view, snapshot, round.end_s()))
     }

@@ -23,8 +23,9 @@ use crate::access::Tls;
 use crate::access::authority::{Authority, named_as_built_in};
 use crate::clock::{Judged, Timekeeper, now_unix_ms};
 use crate::config::{Config, CsvDialect};
+use crate::engine::{Engine, EngineOptions, TimeAtStart, note_deliveries};
 use crate::ingest::{Connections, announcements, dispatch};
-use crate::ledger::{Ledger, LedgerOptions, Owner, TimeAtStart, note_deliveries};
+use crate::ledger::{Ledger, Task};
 use crate::lock::DirectoryLock;
 use crate::publish::{PublishedCsv, SeedTerms};
 use crate::query::Query;
@@ -57,7 +58,7 @@ pub struct Server {
     /// Where HTTP is served.
     pub http_addr: SocketAddr,
     ledger: Ledger,
-    owner: Owner<SqliteStore>,
+    task: Task<SqliteStore>,
     grpc: TcpListener,
     http: TcpListener,
     csv: PublishedCsv,
@@ -93,15 +94,14 @@ impl Server {
         }
         note_authority(&config, &mut store).await?;
         let clock = Arc::new(Timekeeper::new(config.kernel_clock));
-        let options = LedgerOptions {
+        let options = EngineOptions {
             unconfirmed_nodes_max: config.unconfirmed_nodes_max,
             parts_per_round_max: config.limits.parts_per_round_max,
             with_seed: config.csv_dialect == CsvDialect::Seed,
             retention_s: config.retention_s,
             // Which is full.
             scratch: if read_only { std::env::temp_dir() } else { config.data_dir.clone() },
-            clock: Arc::clone(&clock),
-            ..LedgerOptions::new(config.rules.clone())
+            ..EngineOptions::new(config.rules.clone())
         };
         let csv = published_csv(&config, &mut store).await?;
         first_start::csv_can_be_written(&csv)?;
@@ -109,9 +109,10 @@ impl Server {
         let judged = clock.now();
         let now_ms = judged.closing_ms.unwrap_or(judged.wall_ms);
         let time = judged.time_ms.map_or(TimeAtStart::Unknown, TimeAtStart::Later);
-        let options = LedgerOptions { time, ..options };
-        let (mut owner, ledger) = Owner::open(store, options, now_ms).await?;
-        owner.set_disagreement_policy(config.disagreement);
+        let options = EngineOptions { time, ..options };
+        let mut engine = Engine::open(store, options, now_ms).await?;
+        engine.set_disagreement_policy(config.disagreement);
+        let (task, ledger) = Task::new(engine, clock);
         for said in about_rules(&config, &ledger) {
             tracing::warn!("{said}");
         }
@@ -127,7 +128,7 @@ impl Server {
             grpc_addr,
             http_addr,
             ledger,
-            owner,
+            task,
             grpc,
             http,
             csv,
@@ -173,7 +174,7 @@ impl Server {
         let connections = Connections::new(shutdown.clone());
         let ledger = self.ledger;
 
-        inner.spawn(self.owner.run(ledger.clone(), ledger_stop.clone()));
+        inner.spawn(self.task.run(ledger.clone(), ledger_stop.clone()));
         let (published, published_seen) = watch::channel(None);
         inner.spawn(publish::run(
             self.csv.clone(),

@@ -12,7 +12,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 pub use backup::{BackedUp, backup};
 
-use crate::ledger::replay::checkpoint_agrees;
+use crate::engine::replay::checkpoint_agrees;
 use crate::lock::{DirectoryLock, LockError};
 use crate::store::place::{advice, put_in_place, with_ending};
 use crate::store::{Checked, Progress, STORE_FILE_NAME, SqliteStore, Store, StoreError};

@@ -2,10 +2,15 @@
 //! word counts no more, until a person decides, once.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "shared/stepping.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared by several test binaries")]
+mod stepping;
+
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use stepping::{catch_up, submit};
 use uptime_accounting::agreement::Policy;
 use uptime_accounting::verdict::Verdict;
-use uptime_aggregator::ledger::{LedgerOptions, Owner, Submission};
+use uptime_aggregator::engine::{Engine, EngineOptions, Submission};
 use uptime_aggregator::store::{By, IdentityStore, Retraction, SqliteStore, Store};
 use uptime_proto::{Class, Epoch, Kind, NodeId, Outcome, Part, PartKey, Period, Round, Sets};
 
@@ -25,9 +30,7 @@ fn end_ms(rounds: u64) -> i64 {
 }
 
 struct Run {
-    owner: Owner<SqliteStore>,
-    // Nothing is asked through it; the owner would end without one.
-    _handle: uptime_aggregator::ledger::Ledger,
+    engine: Engine<SqliteStore>,
     probes: Vec<u32>,
     rounds: u64,
     directory: tempfile::TempDir,
@@ -49,10 +52,10 @@ impl Run {
             probes.push(added.unwrap().number);
         }
         let period = Period::new(u32::try_from(PERIOD_S).unwrap()).unwrap();
-        let options = LedgerOptions::new(Epoch::with_defaults(period));
-        let (mut owner, handle) = Owner::open(store, options, end_ms(0)).await.unwrap();
-        owner.set_disagreement_policy(policy);
-        Self { owner, _handle: handle, probes, rounds: 0, directory, metrics }
+        let options = EngineOptions::new(Epoch::with_defaults(period));
+        let mut engine = Engine::open(store, options, end_ms(0)).await.unwrap();
+        engine.set_disagreement_policy(policy);
+        Self { engine, probes, rounds: 0, directory, metrics }
     }
 
     async fn round(&mut self) {
@@ -79,15 +82,15 @@ impl Run {
             ];
             let submission = Submission { probe, parts, ..Submission::default() };
             let now_ms = round.start_ms() + 21_000;
-            self.owner.submit_at(submission, now_ms).await.unwrap();
+            submit(&mut self.engine, submission, now_ms).await;
         }
         self.rounds += 1;
-        self.owner.catch_up_at(end_ms(self.rounds)).await;
+        catch_up(&mut self.engine, end_ms(self.rounds)).await;
     }
 
     /// The verdicts on a node that lives and on one that is dead.
     fn verdicts(&self) -> (Verdict, Verdict) {
-        let snapshot = self.owner.snapshot();
+        let snapshot = self.engine.snapshot();
         let of = |id: u8| {
             let id = NodeId::new([id; 20]);
             snapshot.nodes().find(|node| node.id == id).unwrap().verdict

@@ -1,7 +1,12 @@
 //! When rounds close: as soon as every probe that had look-ups is done, however long the grace.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use uptime_aggregator::ledger::{LedgerOptions, Owner, Submission};
+#[path = "shared/stepping.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared by several test binaries")]
+mod stepping;
+
+use stepping::{catch_up, submit};
+use uptime_aggregator::engine::{Engine, EngineOptions, Submission};
 use uptime_aggregator::store::{SqliteStore, Store};
 use uptime_proto::{Class, Epoch, Kind, NodeId, Outcome, Part, PartKey, Period, Round, Sets};
 
@@ -16,8 +21,8 @@ async fn rounds_whose_graces_overlap_close_when_their_probes_are_done() {
     let directory = tempfile::tempdir().unwrap();
     let mut store = SqliteStore::open(directory.path()).await.unwrap();
     let probe = store.add_probe("alpha", &[1; 32], &[], 0).await.unwrap().unwrap().number;
-    let options = LedgerOptions::new(rules);
-    let (mut owner, _handle) = Owner::open(store, options, round.start_ms()).await.unwrap();
+    let options = EngineOptions::new(rules);
+    let mut engine = Engine::open(store, options, round.start_ms()).await.unwrap();
     for number in 0..12 {
         let part = Part {
             key: PartKey { subnet: String::new(), round, number: 0 },
@@ -33,11 +38,11 @@ async fn rounds_whose_graces_overlap_close_when_their_probes_are_done() {
             done_round_s: Some(round.start_s()),
             ..Submission::default()
         };
-        owner.submit_at(submission, round.start_ms() + 4_100).await.unwrap();
-        owner.catch_up_at(round.end_ms() + 100).await;
+        submit(&mut engine, submission, round.start_ms() + 4_100).await;
+        catch_up(&mut engine, round.end_ms() + 100).await;
         // Of the rounds before the first one nobody said anything: their grace is waited for.
         if number >= 4 {
-            assert_eq!(owner.snapshot().closed, Some(round), "round {number}");
+            assert_eq!(engine.snapshot().closed, Some(round), "round {number}");
         }
         round = round.next();
     }

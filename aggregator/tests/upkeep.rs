@@ -6,7 +6,12 @@ use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
 
 use tempfile::TempDir;
-use uptime_aggregator::ledger::{LedgerOptions, Owner, PartOutcome, Submission};
+#[path = "shared/stepping.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared by several test binaries")]
+mod stepping;
+
+use stepping::{catch_up, compact, submit};
+use uptime_aggregator::engine::{Engine, EngineOptions, PartOutcome, Submission};
 use uptime_aggregator::publish::write_csv;
 use uptime_aggregator::store::{Kept, SqliteStore, Store, StoreError};
 use uptime_aggregator::upkeep::{UpkeepError, backup, restore, verify, verify_held};
@@ -56,8 +61,8 @@ fn parts(probe: u64, at: u64) -> Vec<Part> {
     ]
 }
 
-fn options() -> LedgerOptions {
-    LedgerOptions::new(Epoch::with_defaults(period()))
+fn options() -> EngineOptions {
+    EngineOptions::new(Epoch::with_defaults(period()))
 }
 
 fn end_ms(rounds: u64) -> i64 {
@@ -69,9 +74,9 @@ struct Filled {
     csv: String,
 }
 
-fn csv_of(owner: &Owner<SqliteStore>) -> String {
+fn csv_of(engine: &Engine<SqliteStore>) -> String {
     let mut bytes = Vec::new();
-    write_csv(&owner.snapshot(), &mut bytes).unwrap();
+    write_csv(engine.snapshot(), &mut bytes).unwrap();
     String::from_utf8(bytes).unwrap()
 }
 
@@ -85,29 +90,29 @@ async fn filled() -> Filled {
         let added = store.add_probe(&format!("probe-{probe}"), &hash, &[], 0).await.unwrap();
         probes.push(added.unwrap().number);
     }
-    let (mut owner, _ledger) = Owner::open(store, options(), end_ms(0)).await.unwrap();
+    let mut engine = Engine::open(store, options(), end_ms(0)).await.unwrap();
     for at in 0..ROUNDS {
         for probe in &probes {
             let parts = parts(u64::from(*probe), at);
             let submission = Submission { probe: *probe, parts, ..Submission::default() };
-            let outcomes = owner.submit_at(submission, end_ms(at + 1) - 5_000).await.unwrap();
+            let outcomes = submit(&mut engine, submission, end_ms(at + 1) - 5_000).await;
             assert!(outcomes.iter().all(|outcome| *outcome == PartOutcome::Accepted));
         }
-        owner.catch_up_at(end_ms(at + 1)).await;
+        catch_up(&mut engine, end_ms(at + 1)).await;
         if at == 144 + 10 {
-            owner.keep().await;
+            engine.save_checkpoint().await;
         }
     }
-    assert_eq!(owner.pack_at(end_ms(ROUNDS)).await.unwrap().len(), 1);
-    let csv = csv_of(&owner);
-    owner.into_store().close().await.unwrap();
+    assert_eq!(compact(&mut engine, end_ms(ROUNDS)).await.len(), 1);
+    let csv = csv_of(&engine);
+    engine.into_store().close().await.unwrap();
     Filled { directory, csv }
 }
 
 async fn csv_in(data_dir: &Path) -> String {
     let store = SqliteStore::open(data_dir).await.unwrap();
-    let (owner, _ledger) = Owner::open(store, options(), end_ms(ROUNDS)).await.unwrap();
-    csv_of(&owner)
+    let engine = Engine::open(store, options(), end_ms(ROUNDS)).await.unwrap();
+    csv_of(&engine)
 }
 
 #[tokio::test]
@@ -174,14 +179,14 @@ async fn what_comes_while_it_is_checked_is_no_fault() {
     store.hold().await.unwrap();
     // A probe drains its spool: late parts, a kept state that knows them, another day packed.
     let writer = SqliteStore::open(directory.path()).await.unwrap();
-    let (mut owner, _ledger) = Owner::open(writer, options(), end_ms(ROUNDS)).await.unwrap();
+    let mut engine = Engine::open(writer, options(), end_ms(ROUNDS)).await.unwrap();
     for at in ROUNDS..ROUNDS + 90 {
         let submission = Submission { probe: 1, parts: parts(1, at), ..Submission::default() };
-        owner.submit_at(submission, end_ms(ROUNDS + 90)).await.unwrap();
+        submit(&mut engine, submission, end_ms(ROUNDS + 90)).await;
     }
-    owner.catch_up_at(end_ms(ROUNDS + 90)).await;
-    owner.keep().await;
-    assert_eq!(owner.pack_at(end_ms(ROUNDS + 90)).await.unwrap().len(), 1);
+    catch_up(&mut engine, end_ms(ROUNDS + 90)).await;
+    engine.save_checkpoint().await;
+    assert_eq!(compact(&mut engine, end_ms(ROUNDS + 90)).await.len(), 1);
     let verified = verify_held(&mut store, end_ms(ROUNDS)).await.unwrap();
     assert!(verified.is_sound(), "{:#?}", verified.lines());
     assert_eq!(verified.lines(), before.lines(), "of the moment it began");
@@ -250,25 +255,25 @@ async fn nothing_is_acknowledged_into_files_that_do_not_lie_there_any_more() {
         for replaced in [false, true] {
             let Filled { directory, .. } = filled().await;
             let store = SqliteStore::open(directory.path()).await.unwrap();
-            let (mut owner, ledger) = Owner::open(store, options(), end_ms(ROUNDS)).await.unwrap();
+            let mut engine = Engine::open(store, options(), end_ms(ROUNDS)).await.unwrap();
             let submission =
                 |at| Submission { probe: 1, parts: parts(1, at), ..Submission::default() };
-            owner.submit_at(submission(ROUNDS), end_ms(ROUNDS + 1)).await.unwrap();
-            assert_eq!(ledger.cannot_store(), None);
+            submit(&mut engine, submission(ROUNDS), end_ms(ROUNDS + 1)).await;
+            assert_eq!(engine.trouble(), None);
             let path = directory.path().join(format!("{FILE}{ending}"));
             let away = directory.path().join("away");
             std::fs::rename(&path, &away).unwrap();
             if replaced {
                 std::fs::copy(&away, &path).unwrap();
             }
-            let refused = owner.submit_at(submission(ROUNDS + 1), end_ms(ROUNDS + 2)).await;
+            let refused = engine.commit(vec![submission(ROUNDS + 1)], end_ms(ROUNDS + 2)).await;
             let refused = refused.unwrap_err().to_string();
             assert!(refused.contains("removed or replaced"), "{refused}");
             assert!(refused.contains(&path.display().to_string()), "{refused}");
-            assert!(ledger.cannot_store().unwrap().contains("removed or replaced"));
+            assert!(engine.trouble().unwrap().contains("removed or replaced"));
             // What is in memory is not what is stored: putting it back does not mend that.
             std::fs::rename(&away, &path).unwrap();
-            owner.submit_at(submission(ROUNDS + 1), end_ms(ROUNDS + 2)).await.unwrap_err();
+            engine.commit(vec![submission(ROUNDS + 1)], end_ms(ROUNDS + 2)).await.unwrap_err();
         }
     }
 }
@@ -277,10 +282,10 @@ async fn nothing_is_acknowledged_into_files_that_do_not_lie_there_any_more() {
 async fn a_removed_store_is_noticed_while_nothing_comes_in() {
     let Filled { directory, .. } = filled().await;
     let store = SqliteStore::open(directory.path()).await.unwrap();
-    let (mut owner, ledger) = Owner::open(store, options(), end_ms(ROUNDS)).await.unwrap();
+    let mut engine = Engine::open(store, options(), end_ms(ROUNDS)).await.unwrap();
     std::fs::remove_file(directory.path().join(FILE)).unwrap();
-    owner.catch_up_at(end_ms(ROUNDS + 1)).await;
-    assert!(ledger.cannot_store().unwrap().contains("removed or replaced"));
+    catch_up(&mut engine, end_ms(ROUNDS + 1)).await;
+    assert!(engine.trouble().unwrap().contains("removed or replaced"));
 }
 
 /// What became of a store with one damaged page.
@@ -321,8 +326,8 @@ async fn damage(every: u64) -> Fates {
         let served = async {
             let mut store = SqliteStore::open(directory.path()).await?;
             let read = store.read(0, u64::from(u32::MAX)).await?;
-            let (owner, _ledger) = Owner::open(store, options(), end_ms(ROUNDS)).await?;
-            Ok::<_, StoreError>((read, csv_of(&owner)))
+            let engine = Engine::open(store, options(), end_ms(ROUNDS)).await?;
+            Ok::<_, StoreError>((read, csv_of(&engine)))
         };
         match served.await {
             Ok((read, csv)) => {

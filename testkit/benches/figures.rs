@@ -44,6 +44,9 @@ mod rounds;
 mod rows;
 #[path = "figures/samples.rs"]
 mod samples;
+#[path = "../../aggregator/tests/shared/stepping.rs"]
+#[allow(dead_code, clippy::unwrap_used, unreachable_pub, reason = "shared with tests")]
+mod stepping;
 #[path = "figures/system.rs"]
 mod system;
 #[path = "figures/watching.rs"]

@@ -11,6 +11,9 @@ mod corners;
 mod drive;
 #[path = "ledger_oracle/learning.rs"]
 mod learning;
+#[path = "../../aggregator/tests/shared/stepping.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared by several test binaries")]
+mod stepping;
 #[path = "ledger_oracle/story.rs"]
 mod story;
 #[path = "ledger_oracle/world.rs"]

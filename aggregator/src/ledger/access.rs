@@ -1,4 +1,4 @@
-//! The handle's verbs that concern identities, retractions and the trail.
+//! The verbs that concern identities, retractions and the audit log: of the handle and the task.
 //!
 //! Owns how they are asked for. Whether a proof is good is judged in `crate::access`; what is
 //! stored, in the store. Every change carries who makes it, for the trail.
@@ -7,9 +7,11 @@ use std::sync::Arc;
 
 use tokio::sync::{oneshot, watch};
 
+use super::task::Task;
 use super::{Ledger, Request, Unavailable, stopping};
 use crate::store::{
-    AuditRecord, By, Changed, Ends, Identities, NewCredential, NewIdentity, Retraction, StoreError,
+    AuditRecord, By, Changed, Ends, Identities, NewCredential, NewIdentity, Retraction, Store,
+    StoreError,
 };
 
 type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
@@ -169,5 +171,63 @@ impl Ledger {
         self.tell(Request::Access(request(answer))).await;
         let answered = answered.await.map_err(|_| stopping())?;
         answered.map_err(|error| Unavailable(error.to_string()))
+    }
+}
+
+impl<S: Store> Task<S> {
+    /// One of them. Whoever asked may have gone; what was changed stands all the same.
+    pub(super) async fn access(&mut self, request: AccessRequest) {
+        match request {
+            AccessRequest::Refresh { if_written, answer } => {
+                // When it cannot be told whether others wrote, what they may have written is read.
+                let unwritten =
+                    matches!(self.engine().store().written_by_others().await, Ok(false));
+                if !(if_written && unwritten) {
+                    self.engine().learn_from_others().await;
+                }
+                self.show_settings();
+                answer.send(()).ok();
+            }
+            AccessRequest::Enrol(identity, by, answer) => {
+                let done = self.engine().store().enrol(&identity, &by).await;
+                self.engine().refresh_identities().await;
+                self.show_settings();
+                answer.send(done).ok();
+            }
+            AccessRequest::Renew { name, credential, ends, until_ms, by, answer } => {
+                let done =
+                    self.engine().store().renew(&name, &credential, ends, until_ms, &by).await;
+                self.engine().refresh_identities().await;
+                self.show_settings();
+                answer.send(done).ok();
+            }
+            AccessRequest::Redeem { ticket, token, by, answer } => {
+                let done = self.engine().store().redeem(&ticket, &token, &by).await;
+                self.engine().refresh_identities().await;
+                self.show_settings();
+                answer.send(done).ok();
+            }
+            AccessRequest::Revoke(name, by, answer) => {
+                let done = self.engine().store().revoke(&name, &by).await;
+                self.engine().refresh_identities().await;
+                self.show_settings();
+                answer.send(done).ok();
+            }
+            AccessRequest::Retract(retraction, by, answer) => {
+                answer.send(self.engine().retract(&retraction, &by).await).ok();
+            }
+            AccessRequest::UndoRetraction(number, by, answer) => {
+                answer.send(self.engine().undo_retraction(number, &by).await).ok();
+            }
+            AccessRequest::Retractions(answer) => {
+                answer.send(self.engine().store().retractions().await).ok();
+            }
+            AccessRequest::Note(lines, answer) => {
+                answer.send(self.engine().store().note(&lines).await).ok();
+            }
+            AccessRequest::Trail { before, count, answer } => {
+                answer.send(self.engine().store().trail(before, count).await).ok();
+            }
+        }
     }
 }

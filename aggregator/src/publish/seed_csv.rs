@@ -17,7 +17,7 @@ use uptime_proto::NodeId;
 
 use super::{HEADER, ShortestDecimal, replace_file};
 use crate::disk::Replaced;
-use crate::ledger::Snapshot;
+use crate::engine::Snapshot;
 use crate::store::{Opening, OpeningRow};
 use uptime_accounting::seed::{Covered, Seed};
 

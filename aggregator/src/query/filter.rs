@@ -6,7 +6,7 @@
 use uptime_proto::node_id::NODE_ID_BYTES;
 use uptime_proto::{NodeId, v1};
 
-use crate::ledger::Snapshot;
+use crate::engine::Snapshot;
 use uptime_accounting::snapshot::NodeView;
 
 /// Whether a filter lets a node through.

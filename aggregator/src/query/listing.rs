@@ -15,7 +15,7 @@ use uptime_proto::{Round, v1};
 
 use super::filter::wanted;
 use super::refusal::bad_field;
-use crate::ledger::Snapshot;
+use crate::engine::Snapshot;
 use uptime_accounting::snapshot::NodeView;
 
 /// The largest page.

@@ -7,7 +7,7 @@ use std::fmt::Write;
 use uptime_proto::{Outcome, Round, v1};
 
 use crate::clock::{Judged, PeerClock};
-use crate::ledger::Snapshot;
+use crate::engine::Snapshot;
 use crate::store::Latency;
 use uptime_accounting::evidence::Ineligibility;
 use uptime_accounting::explain::{Explanation, PartAccount, ProbeAccount};

@@ -22,7 +22,7 @@ use super::filter::{begins, lowest, wanted};
 use super::present::{freshness, node};
 use super::refusal::bad_field;
 use crate::clock::now_unix_ms;
-use crate::ledger::Snapshot;
+use crate::engine::Snapshot;
 
 /// Changes kept for watchers that are slow or away: half a day at the default period. Whoever comes
 /// later is answered from what the ledger remembers of each node.

@@ -19,8 +19,8 @@ use super::output::Output;
 use super::parquet::Parquet;
 use super::{TransferError, stamp};
 use crate::config::default_data_dir;
-use crate::ledger::details::DetailsTable;
-use crate::ledger::replay::{LeftOut, Rebuilt, rebuild};
+use crate::engine::details::DetailsTable;
+use crate::engine::replay::{LeftOut, Replayed, rebuild};
 use crate::publish::utc_stamp;
 use crate::store::{Catalogue, Retraction, SqliteStore, Store};
 use uptime_accounting::fact::{Fact, FactKey};
@@ -351,7 +351,7 @@ fn round_from(epochs: &Epochs, moment_s: u64) -> u64 {
 }
 
 fn verdicts(
-    rebuilt: &Rebuilt,
+    rebuilt: &Replayed,
     (from_s, to_s): (u64, u64),
     rows: &mut Rows<'_>,
 ) -> Result<(), Stop> {
@@ -381,7 +381,7 @@ fn verdicts(
     Ok(())
 }
 
-fn nodes(rebuilt: &Rebuilt, rows: &mut Rows<'_>) -> Result<(), Stop> {
+fn nodes(rebuilt: &Replayed, rows: &mut Rows<'_>) -> Result<(), Stop> {
     let snapshot = &rebuilt.snapshot;
     let closed_s = snapshot.closed.map_or(0, |closed| closed.start_s());
     let epoch_s = snapshot.epochs.at(closed_s).start_s;

@@ -13,7 +13,7 @@ use super::api::node_id;
 use super::asked::{Asked, QUERY_BYTES_MAX};
 use super::fault::Fault;
 use super::when::{percent, span};
-use crate::ledger::Snapshot;
+use crate::engine::Snapshot;
 
 /// The window when none is asked for.
 const WINDOW: &str = "30d";

@@ -13,7 +13,7 @@ use roaring::RoaringBitmap;
 use super::asked::{Asked, QUERY_BYTES_MAX};
 use super::fault::Fault;
 use super::shown::InLink;
-use crate::ledger::Snapshot;
+use crate::engine::Snapshot;
 use uptime_accounting::snapshot::NodeView;
 use uptime_accounting::verdict::Verdict;
 

@@ -17,7 +17,7 @@ use super::shown::Shown;
 use super::table::{ago, state};
 use super::when::{clock_time, date, length, percent};
 use super::words;
-use crate::ledger::Snapshot;
+use crate::engine::Snapshot;
 use uptime_accounting::outage::Outage;
 use uptime_accounting::snapshot::NodeView;
 use uptime_accounting::uptime::Tally;

@@ -15,7 +15,7 @@ use super::shown::Shown;
 use super::table;
 use super::when::{count, ends, length, percent, stamp};
 use crate::clock::Judged;
-use crate::ledger::Snapshot;
+use crate::engine::Snapshot;
 use uptime_accounting::evidence::ProbeRound;
 use uptime_accounting::probe_status::ProbeStatus;
 use uptime_accounting::state::RoundSummary;

@@ -9,7 +9,7 @@ use super::listing::{Page, STATES, Sort, State, Wanted, state_of};
 use super::overview::age_s;
 use super::shown::Shown;
 use super::when::{self, length, percent};
-use crate::ledger::Snapshot;
+use crate::engine::Snapshot;
 use uptime_accounting::snapshot::NodeView;
 
 /// Subnets offered for choice; others are typed.

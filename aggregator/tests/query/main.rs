@@ -4,6 +4,9 @@
 
 mod paging;
 mod stage;
+#[path = "../shared/stepping.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared by several test binaries")]
+mod stepping;
 mod watching;
 
 use std::collections::BTreeSet;

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use uptime_aggregator::ledger::Snapshot;
+use uptime_aggregator::engine::Snapshot;
 use uptime_proto::v1;
 
 use crate::stage::Stage;

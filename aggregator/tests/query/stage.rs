@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::stepping::{catch_up, submit};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -9,8 +10,10 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 use uptime_accounting::fact::Gap;
-use uptime_aggregator::ledger::Snapshot;
-use uptime_aggregator::ledger::{Ledger, LedgerOptions, Owner, PartOutcome, Submission};
+use uptime_aggregator::clock::Timekeeper;
+use uptime_aggregator::engine::Snapshot;
+use uptime_aggregator::engine::{Engine, EngineOptions, PartOutcome, Submission};
+use uptime_aggregator::ledger::{Ledger, Task};
 use uptime_aggregator::query::Query;
 use uptime_aggregator::store::{Details, SqliteStore, Store};
 use uptime_proto::v1::uptime_query_client::UptimeQueryClient;
@@ -55,7 +58,7 @@ fn closed_ms(at: u64) -> i64 {
 }
 
 pub(crate) struct Stage {
-    pub(crate) owner: Owner<SqliteStore>,
+    pub(crate) task: Task<SqliteStore>,
     pub(crate) query: UptimeQueryClient<Channel>,
     pub(crate) probes: Vec<u32>,
     /// Held: without a handle the ledger would be at its end.
@@ -78,14 +81,15 @@ impl Stage {
     /// A ledger over a store that is there.
     pub(crate) async fn over(mut store: SqliteStore, now_s: u64) -> Self {
         let probes = store.probes().await.unwrap().iter().map(|probe| probe.number).collect();
-        let options = LedgerOptions {
+        let options = EngineOptions {
             unconfirmed_nodes_max: 2_000_000,
-            ..LedgerOptions::new(Epoch::with_defaults(period()))
+            ..EngineOptions::new(Epoch::with_defaults(period()))
         };
         let now_ms = i64::try_from(now_s * 1000).unwrap();
-        let (mut owner, ledger) = Owner::open(store, options, now_ms).await.unwrap();
+        let engine = Engine::open(store, options, now_ms).await.unwrap();
+        let (mut task, ledger) = Task::new(engine, Arc::new(Timekeeper::trusted()));
         let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
-        owner.start_beside(&ledger, &mut tasks, &stop).await.unwrap();
+        task.start_beside(&ledger, &mut tasks, &stop).await.unwrap();
         let (query, keep_log) = Query::new(ledger.clone(), stop.clone());
         tasks.spawn(keep_log);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -104,7 +108,7 @@ impl Stage {
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
         let channel = channel.connect().await.unwrap();
         let query = UptimeQueryClient::new(channel);
-        Self { owner, query, probes, _ledger: ledger, stop, tasks }
+        Self { task, query, probes, _ledger: ledger, stop, tasks }
     }
 
     /// Every probe lists these nodes on the market, sees some of them and finds others unreachable.
@@ -128,8 +132,7 @@ impl Stage {
                 part("", Kind::Lookup, looked.clone()),
             ];
             let submission = Submission { probe, parts, ..Submission::default() };
-            let outcomes =
-                self.owner.submit_at(submission, round.start_ms() + 21_000).await.unwrap();
+            let outcomes = submit(self.task.engine(), submission, round.start_ms() + 21_000).await;
             assert!(outcomes.iter().all(|outcome| *outcome == PartOutcome::Accepted));
         }
         self.close(at).await;
@@ -174,8 +177,7 @@ impl Stage {
         for probe in self.probes.clone() {
             let parts = parts.to_vec();
             let submission = Submission { probe, parts, ..Submission::default() };
-            let outcomes =
-                self.owner.submit_at(submission, round.start_ms() + 21_000).await.unwrap();
+            let outcomes = submit(self.task.engine(), submission, round.start_ms() + 21_000).await;
             assert!(outcomes.iter().all(|outcome| *outcome == PartOutcome::Accepted));
         }
         self.close(at).await;
@@ -199,8 +201,7 @@ impl Stage {
                 part("", Kind::Lookup, Class::Seen),
             ];
             let submission = Submission { probe: self.probes[0], parts, ..Submission::default() };
-            let outcomes =
-                self.owner.submit_at(submission, round.start_ms() + 21_000).await.unwrap();
+            let outcomes = submit(self.task.engine(), submission, round.start_ms() + 21_000).await;
             assert_eq!(outcomes, [PartOutcome::Accepted, PartOutcome::Accepted]);
         }
         self.close(at).await;
@@ -212,7 +213,8 @@ impl Stage {
     }
 
     pub(crate) async fn close(&mut self, at: u64) {
-        self.owner.catch_up_at(closed_ms(at)).await;
+        catch_up(self.task.engine(), closed_ms(at)).await;
+        self.task.publish();
     }
 
     /// A node says something new of itself.
@@ -223,7 +225,7 @@ impl Stage {
             details: vec![(id(node), details)],
             ..Submission::default()
         };
-        self.owner.submit_at(submission, closed_ms(at)).await.unwrap();
+        submit(self.task.engine(), submission, closed_ms(at)).await;
     }
 
     /// A probe, by its place, says that it has nothing of these rounds.
@@ -231,7 +233,7 @@ impl Stage {
         let probe = self.probes[probe];
         let gap = Gap { probe, from_s, to_s, reason: Reason::SpoolFull };
         let submission = Submission { probe, gaps: vec![gap], ..Submission::default() };
-        self.owner.submit_at(submission, closed_ms(0)).await.unwrap();
+        submit(self.task.engine(), submission, closed_ms(0)).await;
     }
 
     /// The first probe tells an age and a round trip of a node.
@@ -243,19 +245,19 @@ impl Stage {
         };
         let probe = self.probes[0];
         let submission = Submission { probe, samples: vec![sample], ..Submission::default() };
-        self.owner.submit_at(submission, closed_ms(at)).await.unwrap();
+        submit(self.task.engine(), submission, closed_ms(at)).await;
     }
 
     pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
-        self.owner.snapshot()
+        self._ledger.snapshot()
     }
 
     /// Ends the service and gives the store back, as a stop leaves it.
     pub(crate) async fn end(mut self) -> SqliteStore {
-        self.owner.keep().await;
+        self.task.engine().save_checkpoint().await;
         self.stop.cancel();
         drop(self.query);
         self.tasks.shutdown().await;
-        self.owner.into_store()
+        self.task.into_engine().into_store()
     }
 }

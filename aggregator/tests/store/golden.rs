@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use uptime_accounting::fact::Fact;
 use uptime_accounting::fact::Gap;
-use uptime_aggregator::ledger::replay::rebuild;
+use uptime_aggregator::engine::replay::rebuild;
 use uptime_aggregator::publish::write_csv;
 use uptime_aggregator::store::{
     Batch, By, Details, IdentityStore, Kept, NewCredential, NewIdentity, NodeSample, Opening,

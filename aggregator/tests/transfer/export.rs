@@ -7,7 +7,7 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::Field;
 use serde_json::{Map, Value};
 use sqlx::Connection;
-use uptime_aggregator::ledger::replay::rebuild;
+use uptime_aggregator::engine::replay::rebuild;
 use uptime_aggregator::publish::write_csv;
 use uptime_aggregator::store::{Details, Retraction, SqliteStore, Store};
 use uptime_aggregator::transfer::TransferError;

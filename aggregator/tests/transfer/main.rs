@@ -6,4 +6,7 @@
 mod export;
 mod python;
 mod seed;
+#[path = "../shared/stepping.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared by several test binaries")]
+mod stepping;
 mod support;

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
-use uptime_aggregator::ledger::replay::rebuild;
+use uptime_aggregator::engine::replay::rebuild;
 use uptime_aggregator::publish::seed_csv::{SeedBooks, subnet_of};
 use uptime_aggregator::store::{SqliteStore, Store};
 use uptime_aggregator::transfer::columns::{NODES, OBSERVATIONS, Type, VERDICTS};

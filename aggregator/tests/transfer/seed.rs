@@ -7,7 +7,7 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uptime_aggregator::config::{Config, SettingArgs};
-use uptime_aggregator::ledger::replay::{Rebuilt, rebuild};
+use uptime_aggregator::engine::replay::{Replayed, rebuild};
 use uptime_aggregator::publish::seed_csv::{SeedBooks, SubnetFault, scan_count_path, subnet_of};
 use uptime_aggregator::publish::{PublishedCsv, SeedTerms};
 use uptime_aggregator::server::Server;
@@ -47,13 +47,13 @@ pub(crate) fn opening() -> Opening {
     }
 }
 
-async fn rebuilt(network: &Network, now_ms: i64) -> Rebuilt {
+async fn rebuilt(network: &Network, now_ms: i64) -> Replayed {
     let mut store = SqliteStore::open(network.data_dir()).await.unwrap();
     rebuild(&mut store, now_ms, true).await.unwrap().unwrap()
 }
 
 fn books<'a>(
-    rebuilt: &'a Rebuilt,
+    rebuilt: &'a Replayed,
     opening: Option<&'a Opening>,
     subnet: Option<u32>,
 ) -> SeedBooks<'a> {

@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::stepping::{catch_up, submit};
 use tempfile::TempDir;
-use uptime_aggregator::ledger::Snapshot;
-use uptime_aggregator::ledger::{LedgerOptions, Owner, Submission};
+use uptime_aggregator::engine::Snapshot;
+use uptime_aggregator::engine::{Engine, EngineOptions, Submission};
 use uptime_aggregator::store::{Details, SqliteStore, Store};
 use uptime_proto::{Class, Epoch, Kind, NodeId, Outcome, Part, PartKey, Period, Round, Sets};
 
@@ -61,7 +62,7 @@ pub(crate) fn lookup(number: u64, seen: &[u8], answered: &[u8], dead: &[u8]) -> 
 
 /// A ledger on a store, and its probes.
 pub(crate) struct Network {
-    owner: Owner<SqliteStore>,
+    engine: Engine<SqliteStore>,
     probes: Vec<u32>,
     directory: TempDir,
 }
@@ -79,13 +80,13 @@ impl Network {
             probes.push(probe.unwrap().number);
         }
         let period = Period::new(u32::try_from(PERIOD_S).unwrap()).unwrap();
-        let options = LedgerOptions {
+        let options = EngineOptions {
             unconfirmed_nodes_max: 1_000,
             with_seed: true,
-            ..LedgerOptions::new(Epoch::with_defaults(period))
+            ..EngineOptions::new(Epoch::with_defaults(period))
         };
-        let (owner, _) = Owner::open(store, options, round(0).start_ms()).await.unwrap();
-        Self { owner, probes, directory }
+        let engine = Engine::open(store, options, round(0).start_ms()).await.unwrap();
+        Self { engine, probes, directory }
     }
 
     pub(crate) fn data_dir(&self) -> &Path {
@@ -106,17 +107,17 @@ impl Network {
     ) {
         let probe = self.probes[probe];
         let submission = Submission { probe, parts, details, ..Submission::default() };
-        self.owner.submit_at(submission, moment_ms(number, 29_000)).await.unwrap();
+        submit(&mut self.engine, submission, moment_ms(number, 29_000)).await;
     }
 
     /// Closes all rounds up to this one, and answers when that is, unix milliseconds.
     pub(crate) async fn close(&mut self, number: u64) -> i64 {
         let now_ms = round(number).end_ms() + 5_000;
-        self.owner.catch_up_at(now_ms).await;
+        catch_up(&mut self.engine, now_ms).await;
         now_ms
     }
 
     pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
-        self.owner.snapshot()
+        self.engine.snapshot().clone()
     }
 }

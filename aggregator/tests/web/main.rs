@@ -6,3 +6,6 @@ mod files;
 mod front;
 mod pages;
 mod stage;
+#[path = "../shared/stepping.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared by several test binaries")]
+mod stepping;

@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::stepping::{catch_up, submit};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use reqwest::{Client, Response};
 use tempfile::TempDir;
@@ -15,7 +16,9 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uptime_accounting::fact::Gap;
 use uptime_aggregator::clock::Timekeeper;
-use uptime_aggregator::ledger::{Ledger, LedgerOptions, Owner, PartOutcome, Submission};
+use uptime_aggregator::engine::{Engine, EngineOptions, PartOutcome, Submission};
+use uptime_aggregator::ledger::{Ledger, Task};
+
 use uptime_aggregator::publish::{replace_file, write_csv};
 use uptime_aggregator::query::Query;
 use uptime_aggregator::store::{Details, SqliteStore, Store};
@@ -181,8 +184,8 @@ impl Stage {
         let first_ms = i64::try_from((MIDNIGHT_S - ROUNDS / 2 * PERIOD_S) * 1000).unwrap();
         // The last round has just closed.
         let clock = Timekeeper::standing_still(i64::try_from(END_S * 1000).unwrap());
-        let options = LedgerOptions { clock: Arc::new(clock), ..LedgerOptions::new(rules) };
-        let (mut owner, ledger) = Owner::open(store, options, first_ms).await.unwrap();
+        let options = EngineOptions::new(rules);
+        let mut engine = Engine::open(store, options, first_ms).await.unwrap();
         let mut details: Vec<(NodeId, Details)> = (0..NODES)
             .map(|number| {
                 let details = Details {
@@ -203,7 +206,7 @@ impl Stage {
             reason: Reason::SpoolFull,
         };
         let told = Submission { probe: probes[1], gaps: vec![gap], ..Submission::default() };
-        owner.submit_at(told, first_ms).await.unwrap();
+        submit(&mut engine, told, first_ms).await;
         for at in 0..rounds {
             let end_ms = first_ms + i64::try_from((at + 1) * PERIOD_S * 1000).unwrap();
             // Beyond the rounds of the network nobody reports.
@@ -213,14 +216,14 @@ impl Stage {
                 let parts = parts(place, at);
                 let submission =
                     Submission { probe: *probe, parts, details, ..Submission::default() };
-                let outcomes = owner.submit_at(submission, end_ms - 1_000).await.unwrap();
+                let outcomes = submit(&mut engine, submission, end_ms - 1_000).await;
                 assert!(outcomes.iter().all(|outcome| *outcome == PartOutcome::Accepted));
             }
-            owner.catch_up_at(end_ms + 5_000).await;
+            catch_up(&mut engine, end_ms + 5_000).await;
         }
-        let stop = CancellationToken::new();
-        let mut tasks = JoinSet::new();
-        tasks.spawn(owner.run(ledger.clone(), stop.clone()));
+        let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
+        let (task, ledger) = Task::new(engine, Arc::new(clock));
+        tasks.spawn(task.run(ledger.clone(), stop.clone()));
         let (query, keep_log) = Query::new(ledger.clone(), stop.clone());
         tasks.spawn(keep_log);
         let csv = directory.path().join("nodes_status.csv");

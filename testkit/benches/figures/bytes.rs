@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::ensure;
 use prost::Message;
-use uptime_aggregator::ledger::Snapshot;
+use uptime_aggregator::engine::Snapshot;
 use uptime_aggregator::publish::{replace_file, write_csv};
 use uptime_proto::convert::{
     Decoder, Encoder, PartLimits, part_from_wire, samples_from_wire, samples_to_compact,

@@ -6,14 +6,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use uptime_accounting::snapshot::AsOf;
-use uptime_aggregator::ledger::Snapshot;
-use uptime_aggregator::ledger::{Ledger, LedgerOptions, Owner, PartOutcome, Submission};
+use uptime_aggregator::clock::Timekeeper;
+use uptime_aggregator::engine::{Engine, EngineOptions, PartOutcome, Snapshot, Submission, as_of};
+use uptime_aggregator::ledger::{Ledger, Task};
 use uptime_aggregator::publish::write_csv;
 use uptime_aggregator::store::{Details, SqliteStore, Store};
 use uptime_proto::{Epoch, NodeId, Period, Round};
 
 use super::network::{FIRST_S, Network, Piece, Seen, Stages};
 use super::report::progress;
+use super::stepping::{catch_up, compact, submit};
 
 /// The contract's period.
 pub(crate) const ROUND_S: u32 = 30;
@@ -27,10 +29,10 @@ pub(crate) fn first_round(period: Period) -> anyhow::Result<Round> {
     Ok(Round::new(FIRST_S, period)?)
 }
 
-pub(crate) fn options(period: Period) -> LedgerOptions {
-    LedgerOptions {
+pub(crate) fn options(period: Period) -> EngineOptions {
+    EngineOptions {
         unconfirmed_nodes_max: 4_000_000,
-        ..LedgerOptions::new(Epoch::with_defaults(period))
+        ..EngineOptions::new(Epoch::with_defaults(period))
     }
 }
 
@@ -63,7 +65,8 @@ pub(crate) fn check_round(
 
 /// The ledger and the network it hears of.
 pub(crate) struct History {
-    owner: Owner<SqliteStore>,
+    task: Task<SqliteStore>,
+    reader: SqliteStore,
     pub(crate) ledger: Ledger,
     probes: Vec<u32>,
     pub(crate) network: Network,
@@ -87,9 +90,12 @@ impl History {
         let round = first_round(period)?;
         let mut store = SqliteStore::open(directory).await?;
         let probes = enrol(&mut store, probes).await?;
-        let (owner, ledger) = Owner::open(store, options(period), round.start_ms()).await?;
+        let engine = Engine::open(store, options(period), round.start_ms()).await?;
+        let reader = engine.reader().await?;
+        let (task, ledger) = Task::new(engine, Arc::new(Timekeeper::trusted()));
         Ok(Self {
-            owner,
+            task,
+            reader,
             ledger,
             probes,
             network,
@@ -142,7 +148,7 @@ impl History {
         self.parts += parts.len() as u64;
         let details = std::mem::take(&mut self.details);
         let submission = Submission { probe, parts, details, ..Submission::default() };
-        let outcomes = self.owner.submit_at(submission, now_ms).await?;
+        let outcomes = submit(self.task.engine(), submission, now_ms).await;
         let good = outcomes.iter().all(|outcome| *outcome == PartOutcome::Accepted);
         ensure!(good, "not all were accepted: {outcomes:?}");
         Ok(())
@@ -153,9 +159,10 @@ impl History {
         let seen = self.seen.take().context("nothing was heard of this round")?;
         let now_ms = Epoch::with_defaults(self.round.period()).closes_at_ms(self.round);
         let started = Instant::now();
-        self.owner.catch_up_at(now_ms).await;
+        catch_up(self.task.engine(), now_ms).await;
         let took = started.elapsed();
-        check_round(&self.owner.snapshot(), self.round, seen.up, seen.down)?;
+        self.task.publish();
+        check_round(&self.snapshot(), self.round, seen.up, seen.down)?;
         self.round = self.round.next();
         self.network.advance();
         Ok(took)
@@ -180,7 +187,7 @@ impl History {
     pub(crate) async fn pack(&mut self) -> anyhow::Result<Duration> {
         let started = Instant::now();
         let now_ms = self.round.start_ms() + 3_600_000;
-        for day in self.owner.pack_at(now_ms).await? {
+        for day in compact(self.task.engine(), now_ms).await {
             progress(&format!(
                 "day {}: {} parts, {} bytes of sets in rows, {} packed",
                 day.day_s, day.parts, day.before_bytes, day.bytes
@@ -191,21 +198,22 @@ impl History {
 
     /// What must be looked for to show a node as it was.
     pub(crate) async fn past(&mut self, number: u32, round: Round) -> anyhow::Result<AsOf> {
-        Ok(self.owner.past(number, round).await?)
+        let snapshot = self.snapshot();
+        Ok(as_of(&mut self.reader, &snapshot, number, round).await?)
     }
 
     pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
-        self.owner.snapshot()
+        self.ledger.snapshot()
     }
 
     /// Keeps the state, as a stop does.
     pub(crate) async fn keep(&mut self) {
-        self.owner.keep().await;
+        self.task.engine().save_checkpoint().await;
     }
 
     /// Ends without keeping anything.
     pub(crate) fn into_store(self) -> SqliteStore {
-        self.owner.into_store()
+        self.task.into_engine().into_store()
     }
 
     /// Stops cleanly, opens the store again, and fails unless it still says the same.
@@ -217,14 +225,14 @@ impl History {
         let rows = before.iter().filter(|byte| **byte == b'\n').count();
         let nodes = self.network.ids.len();
         ensure!(rows == nodes + 1, "the CSV has {rows} lines for {nodes} nodes and a header");
-        drop(self.owner.into_store());
+        drop(self.task.into_engine().into_store());
         wait_until_closed(directory).await?;
         let store = SqliteStore::open(directory).await?;
-        let (owner, _) = Owner::open(store, options(period), now_ms).await?;
+        let engine = Engine::open(store, options(period), now_ms).await?;
         let mut after = Vec::new();
-        write_csv(&owner.snapshot(), &mut after)?;
+        write_csv(engine.snapshot(), &mut after)?;
         ensure!(before == after, "the store, opened again, does not say what it said");
-        drop(owner.into_store());
+        drop(engine.into_store());
         wait_until_closed(directory).await
     }
 }

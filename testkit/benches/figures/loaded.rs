@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tonic::transport::Endpoint;
 use uptime_aggregator::access::{hash_token, new_token};
 use uptime_aggregator::clock::now_unix_ms;
-use uptime_aggregator::ledger::{Owner, PartOutcome, Submission};
+use uptime_aggregator::engine::{Engine, PartOutcome, Submission};
 use uptime_aggregator::store::{SqliteStore, Store};
 use uptime_proto::convert::{Encoder, PartLimits};
 use uptime_proto::v1::uptime_query_client::UptimeQueryClient;
@@ -24,6 +24,7 @@ use super::ingest::{Stream, message};
 use super::network::{Network, Piece, Seen};
 use super::process::Aggregator;
 use super::report::{on_disk, progress};
+use super::stepping::{catch_up, compact, submit};
 
 const SEED: u64 = 83;
 /// A line of progress so often.
@@ -83,7 +84,7 @@ impl Loaded {
         // A second one only lists the market, once, as one's offer alone makes no node.
         let added = store.add_probe("probe-1", &hash_token(&new_token()), &[], 0).await?;
         let lister = added.context("an empty store has this probe already")?.number;
-        let (mut owner, _ledger) = Owner::open(store, options(period), first.start_ms()).await?;
+        let mut engine = Engine::open(store, options(period), first.start_ms()).await?;
         let mut network = size.network();
         let (mut round, mut rounds) = (first, vec![(0, 0); size.nodes]);
         let mut told = Instant::now();
@@ -99,12 +100,12 @@ impl Loaded {
                     [(probe, parts(&mut stages.all())), (lister, parts(&mut stages.market.iter()))];
                 for (probe, parts) in all {
                     let submission = Submission { probe, parts, ..Submission::default() };
-                    let outcomes = owner.submit_at(submission, round.end_ms() - 100).await?;
+                    let outcomes = submit(&mut engine, submission, round.end_ms() - 100).await;
                     let good = outcomes.iter().all(|it| *it == PartOutcome::Accepted);
                     ensure!(good, "not all were accepted: {outcomes:?}");
                 }
             }
-            owner.catch_up_at(Epoch::with_defaults(period).closes_at_ms(round)).await;
+            catch_up(&mut engine, Epoch::with_defaults(period).closes_at_ms(round)).await;
             if told.elapsed() > TELL_EVERY {
                 told = Instant::now();
                 progress(&format!("round {at} of {} is loaded", size.rounds));
@@ -112,9 +113,9 @@ impl Loaded {
             network.advance();
             round = round.next();
         }
-        owner.pack_at(now_unix_ms()).await?;
-        owner.keep().await;
-        drop(owner.into_store());
+        compact(&mut engine, now_unix_ms()).await;
+        engine.save_checkpoint().await;
+        drop(engine.into_store());
         let aggregator = Aggregator::over(directory, vec![token], &[]).await?;
         let window = v1::Window { from_unix_s: first.start_s(), to_unix_s: round.start_s() };
         let ids = network.ids.iter().map(ToString::to_string).collect();

@@ -11,7 +11,7 @@ use std::process::{ChildStdin, Command, Stdio};
 
 use anyhow::{Context, ensure};
 use prost::Message;
-use uptime_aggregator::ledger::{Owner, PartOutcome, Submission};
+use uptime_aggregator::engine::{Engine, PartOutcome, Submission};
 use uptime_aggregator::store::{Details, SqliteStore};
 use uptime_proto::convert::{Decoder, Encoder, IdPool, PartLimits, part_from_wire};
 use uptime_proto::{Epoch, NodeId, Period, v1};
@@ -21,6 +21,7 @@ use super::history::{ROUND_S, enrol, first_round, options};
 use super::network::Network;
 use super::process::{AGGREGATOR_ENVIRONMENT, Running, megabytes, resident_bytes};
 use super::report::{anywhere, figure, progress};
+use super::stepping::{catch_up, submit};
 
 /// The hidden word that makes this bench the process to measure.
 pub(crate) const KEEP_LEDGER: &str = "keep-ledger";
@@ -76,14 +77,14 @@ async fn keep(directory: &Path) -> anyhow::Result<()> {
     let mut store = SqliteStore::open(directory).await?;
     let probes = enrol(&mut store, PROBES).await?;
     let start_ms = first_round(period)?.start_ms();
-    let (mut owner, _ledger) = Owner::open(store, options(period), start_ms).await?;
+    let mut engine = Engine::open(store, options(period), start_ms).await?;
     let ids = IdPool::default();
     let mut decoders: Vec<Decoder> = probes.iter().map(|_| Decoder::sharing(&ids)).collect();
     let mut input = BufReader::new(std::io::stdin().lock());
     while let Some(frame) = Frame::read(&mut input)? {
         let Some(at) = frame.probe.checked_sub(1) else {
-            owner.catch_up_at(frame.now_ms).await;
-            let snapshot = owner.snapshot();
+            catch_up(&mut engine, frame.now_ms).await;
+            let snapshot = engine.snapshot();
             let last = snapshot.rounds.last().context("no round")?;
             println!("{} {} {}", last.round.start_s(), last.up, last.down);
             continue;
@@ -96,11 +97,11 @@ async fn keep(directory: &Path) -> anyhow::Result<()> {
             submission.parts.push(part_from_wire(part, Some(decoder), &PartLimits::default())?);
         }
         submission.details = wire.details.into_iter().map(told).collect::<Result<_, _>>()?;
-        let outcomes = owner.submit_at(submission, frame.now_ms).await?;
+        let outcomes = submit(&mut engine, submission, frame.now_ms).await;
         let accepted = outcomes.iter().all(|outcome| *outcome == PartOutcome::Accepted);
         ensure!(accepted, "not accepted: {outcomes:?}");
     }
-    let snapshot = owner.snapshot();
+    let snapshot = engine.snapshot();
     let described = snapshot.details.named(|name| name.starts_with("provider ")).len();
     ensure!(described == NODES as u64, "{described} nodes have details");
     Ok(())

@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use uptime_aggregator::ledger::Snapshot;
+use uptime_aggregator::engine::Snapshot;
 
 use super::Extent;
 use super::bytes::{HOUR_S, Kept, Stored, stored};

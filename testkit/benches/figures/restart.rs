@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
-use uptime_aggregator::ledger::Owner;
+use uptime_aggregator::engine::Engine;
 use uptime_aggregator::publish::write_csv;
 use uptime_aggregator::store::SqliteStore;
 use uptime_proto::{Period, Round};
@@ -53,9 +53,9 @@ async fn measure(directory: &Path) -> anyhow::Result<()> {
 
     // The last of those starts went on and was stopped as a service is.
     let store = SqliteStore::open(directory).await?;
-    let (mut owner, _) = Owner::open(store, options(period), killed.now_ms).await?;
-    owner.keep().await;
-    drop(owner.into_store());
+    let mut engine = Engine::open(store, options(period), killed.now_ms).await?;
+    engine.save_checkpoint().await;
+    drop(engine.into_store());
     wait_until_closed(directory).await?;
     let took = starts(directory, period, &killed).await?;
     figure("restart_year", median_ms(took), "ms");
@@ -85,13 +85,13 @@ async fn starts(directory: &Path, period: Period, told: &Told) -> anyhow::Result
     for _ in 0..TIMES {
         let started = Instant::now();
         let store = SqliteStore::open(directory).await?;
-        let (owner, _) = Owner::open(store, options(period), told.now_ms).await?;
-        let snapshot = owner.snapshot();
+        let engine = Engine::open(store, options(period), told.now_ms).await?;
+        let snapshot = engine.snapshot();
         took.push(started.elapsed());
         let mut csv = Vec::new();
-        write_csv(&snapshot, &mut csv)?;
+        write_csv(snapshot, &mut csv)?;
         ensure!(csv == told.csv, "the store, opened again, does not say what it said");
-        drop(owner.into_store());
+        drop(engine.into_store());
         wait_until_closed(directory).await?;
     }
     Ok(took)

@@ -7,6 +7,9 @@
 
 mod chromium;
 mod stage;
+#[path = "../../../aggregator/tests/shared/stepping.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared by several test binaries")]
+mod stepping;
 
 use chromium::{Look, Shot, find};
 use stage::{Stage, node};

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use crate::stepping::{catch_up, submit};
 use axum::Router;
 use axum::extract::RawQuery;
 use axum::http::header;
@@ -20,7 +21,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use uptime_aggregator::clock::Timekeeper;
-use uptime_aggregator::ledger::{LedgerOptions, Owner, PartOutcome, Submission};
+use uptime_aggregator::engine::{Engine, EngineOptions, PartOutcome, Submission};
+use uptime_aggregator::ledger::Task;
 use uptime_aggregator::query::Query;
 use uptime_aggregator::store::{Details, SqliteStore, Store};
 use uptime_aggregator::web::{Web, router};
@@ -191,9 +193,9 @@ impl Stage {
             probes.push(store.add_probe(name, &hash, &[], 0).await.unwrap().unwrap().number);
         }
         let clock = Arc::new(Timekeeper::standing_still(now_unix_ms()));
-        let options = LedgerOptions { clock, ..LedgerOptions::new(Epoch::with_defaults(period())) };
+        let options = EngineOptions::new(Epoch::with_defaults(period()));
         let first_ms = i64::try_from(FIRST_S * 1000).unwrap();
-        let (mut owner, ledger) = Owner::open(store, options, first_ms).await.unwrap();
+        let mut engine = Engine::open(store, options, first_ms).await.unwrap();
         let mut told = details();
         let mut lives = Lives {
             dice: StdRng::seed_from_u64(7),
@@ -210,14 +212,15 @@ impl Stage {
                 }
                 let submission =
                     Submission { probe: *probe, parts, details, ..Submission::default() };
-                let outcomes = owner.submit_at(submission, end_ms - 1_000).await.unwrap();
+                let outcomes = submit(&mut engine, submission, end_ms - 1_000).await;
                 assert!(outcomes.iter().all(|outcome| *outcome == PartOutcome::Accepted));
             }
-            owner.catch_up_at(end_ms + 5_000).await;
+            catch_up(&mut engine, end_ms + 5_000).await;
         }
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
-        tasks.spawn(owner.run(ledger.clone(), stop.clone()));
+        let (task, ledger) = Task::new(engine, clock);
+        tasks.spawn(task.run(ledger.clone(), stop.clone()));
         let (query, keep_log) = Query::new(ledger.clone(), stop.clone());
         tasks.spawn(keep_log);
         let snapshot = ledger.snapshot();

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use uptime_accounting::fact::Gap;
-use uptime_aggregator::ledger::replay::rebuild;
+use uptime_aggregator::engine::replay::rebuild;
 use uptime_aggregator::publish::write_csv;
 use uptime_aggregator::store::{SqliteStore, Store};
 use uptime_proto::{Epochs, Reason, Round};

@@ -20,6 +20,9 @@ mod kinds;
 mod program;
 mod relay;
 mod stage;
+#[path = "../../../aggregator/tests/shared/stepping.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared by several test binaries")]
+mod stepping;
 
 use std::time::Duration;
 

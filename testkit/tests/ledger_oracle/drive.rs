@@ -7,14 +7,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tempfile::TempDir;
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 use uptime_accounting::snapshot::{NodeView, Windowed};
 use uptime_accounting::verdict::Verdict as LedgerVerdict;
-use uptime_aggregator::ledger::Snapshot;
-use uptime_aggregator::ledger::replay::rebuild;
-use uptime_aggregator::ledger::{
-    Ledger, LedgerOptions, Owner, PartOutcome, RETENTION_S_MIN, Rebuild, Refolded, Submission,
+use uptime_aggregator::engine::replay::rebuild;
+use uptime_aggregator::engine::{
+    Engine, EngineOptions, PartOutcome, RETENTION_S_MIN, RebuildJob, Rebuilt, Snapshot, Submission,
+    as_of, explain,
 };
 use uptime_aggregator::publish::write_csv;
 use uptime_aggregator::rules::plan;
@@ -24,6 +22,7 @@ use uptime_testkit::oracle::{
     Oracle, OracleFact, Retracted, Row, Sums, Verdict, csv, last_closed, standing,
 };
 
+use crate::stepping::{self, catch_up, compact, submit};
 use crate::world::{BEGIN_S, Delivery, Dice, Rules, World};
 
 /// An oracle is slow: no more comparisons than this on the way to the end.
@@ -31,10 +30,7 @@ const COMPARISONS_MAX: usize = 6;
 
 pub struct Driver {
     // Dropped before the directory it works in.
-    owner: Option<Owner<SqliteStore>>,
-    ledger: Ledger,
-    /// What folds beside the owner, where it is wanted.
-    beside: JoinSet<()>,
+    engine: Option<Engine<SqliteStore>>,
     /// As they are stored; the owner may not know of the last.
     pub epochs: Arc<Epochs>,
     /// By the number a fact's probe has in the history, less one.
@@ -51,8 +47,8 @@ pub struct Driver {
 
 /// All facts being folded again beside what comes in.
 enum Refold {
-    Begun(Rebuild<SqliteStore>),
-    Folded(Result<Refolded, StoreError>),
+    Begun(RebuildJob<SqliteStore>),
+    Folded(Result<Rebuilt, StoreError>),
 }
 
 /// In memory where there is such a place: syncing is what the tests would spend their time on.
@@ -62,13 +58,17 @@ fn directory() -> TempDir {
     made.unwrap()
 }
 
-fn options(rules: &Epoch) -> LedgerOptions {
-    LedgerOptions {
+fn options(rules: &Epoch) -> EngineOptions {
+    EngineOptions {
         unconfirmed_nodes_max: 1_000_000,
         with_seed: true,
         retention_s: Some(RETENTION_S_MIN),
-        ..LedgerOptions::new(rules.clone())
+        ..EngineOptions::new(rules.clone())
     }
+}
+
+fn by(now_ms: i64) -> By {
+    By { actor: "a test".to_owned(), now_ms }
 }
 
 impl Driver {
@@ -81,12 +81,10 @@ impl Driver {
             let record = store.add_probe(&name, &[probe; 32], &[], now_ms).await.unwrap();
             numbers.push(record.unwrap().number);
         }
-        let (owner, ledger) = Owner::open(store, options(rules), now_ms).await.unwrap();
+        let engine = Engine::open(store, options(rules), now_ms).await.unwrap();
         Self {
-            owner: Some(owner),
-            epochs: ledger.epochs(),
-            ledger,
-            beside: JoinSet::new(),
+            epochs: Arc::clone(engine.epochs()),
+            engine: Some(engine),
             probes: numbers,
             rules: rules.clone(),
             accepted: Vec::new(),
@@ -98,14 +96,8 @@ impl Driver {
         }
     }
 
-    /// From now on all facts are folded again on another connection, as in a running aggregator.
-    pub async fn start_beside(&mut self) {
-        let (owner, stop) = (self.owner.as_mut().unwrap(), CancellationToken::new());
-        owner.start_beside(&self.ledger, &mut self.beside, &stop).await.unwrap();
-    }
-
-    fn owner(&mut self) -> &mut Owner<SqliteStore> {
-        self.owner.as_mut().unwrap()
+    fn engine(&mut self) -> &mut Engine<SqliteStore> {
+        self.engine.as_mut().unwrap()
     }
 
     /// Hands in facts of one probe, and checks what is said of each.
@@ -114,7 +106,7 @@ impl Driver {
         let probe = self.probes[first.probe as usize - 1];
         let parts = facts.iter().map(|fact| fact.part.clone()).collect();
         let submission = Submission { probe, parts, ..Submission::default() };
-        let outcomes = self.owner().submit_at(submission, now_ms).await.unwrap();
+        let outcomes = submit(self.engine(), submission, now_ms).await;
         assert_eq!(outcomes.len(), facts.len());
         for (fact, outcome) in facts.iter().zip(outcomes) {
             let key = (fact.probe, fact.part.key.clone());
@@ -133,16 +125,16 @@ impl Driver {
     }
 
     pub async fn catch_up(&mut self, now_ms: i64) {
-        self.owner().catch_up_at(now_ms).await;
+        catch_up(self.engine(), now_ms).await;
     }
 
     /// Folds all facts again beside what comes in: one step of it.
     pub async fn refold(&mut self, now_ms: i64) {
         self.refold = match self.refold.take() {
-            None => self.owner().begin_rebuild(now_ms).await.unwrap().map(Refold::Begun),
-            Some(Refold::Begun(rebuild)) => Some(Refold::Folded(rebuild.fold().await)),
+            None => self.engine().begin_rebuild(now_ms).await.unwrap().map(Refold::Begun),
+            Some(Refold::Begun(rebuild)) => Some(Refold::Folded(rebuild.run().await)),
             Some(Refold::Folded(folded)) => {
-                self.owner().finish_rebuild(folded, now_ms).await;
+                self.engine().finish_rebuild(folded, now_ms).await;
                 None
             }
         };
@@ -160,12 +152,12 @@ impl Driver {
 
     /// Packs every day that is over, whether or not it is time.
     pub async fn pack(&mut self, now_ms: i64) -> usize {
-        let days = self.owner().pack_at(now_ms + 3_600_000).await.unwrap();
+        let days = compact(self.engine(), now_ms + 3_600_000).await;
         days.len()
     }
 
     pub async fn keep(&mut self) {
-        self.owner().keep().await;
+        self.engine().save_checkpoint().await;
     }
 
     /// As if what was kept had been damaged.
@@ -187,11 +179,12 @@ impl Driver {
         round: Round,
     ) -> Result<Option<i64>, StoreError> {
         let number = self.snapshot().ids.number(&node).unwrap();
-        Ok(self.owner().past(number, round).await?.last_seen_ms)
+        let (mut reader, snapshot) = self.reader().await;
+        Ok(as_of(&mut reader, &snapshot, number, round).await?.last_seen_ms)
     }
 
     pub async fn let_go(&mut self, now_ms: i64) -> u64 {
-        self.owner().let_go_at(now_ms).await.unwrap()
+        stepping::expire(self.engine(), now_ms).await
     }
 
     pub async fn retract(&mut self, retracted: Retracted, now_ms: i64) {
@@ -204,15 +197,20 @@ impl Driver {
             made_at_ms: now_ms,
             undone_at_ms: None,
         };
-        let number = self.owner().retract(&retraction).await.unwrap();
+        let number = self.engine().retract(&retraction, &by(now_ms)).await.unwrap();
         self.retracted.push((number, retracted));
     }
 
     pub async fn undo_retraction(&mut self, retracted: Retracted, now_ms: i64) {
         let at = self.retracted.iter().position(|(_, there)| *there == retracted).unwrap();
         let (number, _) = self.retracted.remove(at);
-        assert!(self.owner().undo_retraction(number, now_ms).await.unwrap());
-        assert!(!self.owner().undo_retraction(number, now_ms).await.unwrap(), "only once");
+        assert!(self.engine().undo_retraction(number, &by(now_ms)).await.unwrap());
+        assert!(!self.engine().undo_retraction(number, &by(now_ms)).await.unwrap(), "only once");
+    }
+
+    /// What answers questions about the past: a connection of its own, and what readers see.
+    async fn reader(&self) -> (SqliteStore, Arc<Snapshot>) {
+        (self.engine.as_ref().unwrap().reader().await.unwrap(), self.snapshot())
     }
 
     /// The facts that count.
@@ -224,15 +222,14 @@ impl Driver {
     /// Stops and starts: with the store in hand, or from the file.
     pub async fn restart(&mut self, from_file: bool, now_ms: i64) {
         self.refold = None;
-        let mut store = self.owner.take().unwrap().into_store();
+        let mut store = self.engine.take().unwrap().into_store();
         if from_file {
             drop(store);
             store = SqliteStore::open(self.directory.path()).await.unwrap();
         }
-        let (owner, ledger) = Owner::open(store, options(&self.rules), now_ms).await.unwrap();
-        self.owner = Some(owner);
-        assert_eq!(ledger.epochs(), self.epochs);
-        (self.ledger, self.beside) = (ledger, JoinSet::new());
+        let engine = Engine::open(store, options(&self.rules), now_ms).await.unwrap();
+        assert_eq!(*engine.epochs(), self.epochs);
+        self.engine = Some(engine);
     }
 
     /// Stores other rules, beside the owner.
@@ -242,15 +239,14 @@ impl Driver {
         if let Some(planned) = plan(&there, rules, now_ms) {
             let (kept, epoch, detail) = (planned.kept, planned.epoch, String::new());
             let change = EpochChange { there, kept, epoch, detail };
-            let by = By { actor: "a test".to_owned(), now_ms };
-            assert!(store.change_epochs(&change, &by).await.unwrap());
+            assert!(store.change_epochs(&change, &by(now_ms)).await.unwrap());
         }
         self.epochs = Arc::new(Epochs::new(store.epochs().await.unwrap()).unwrap());
     }
 
     /// The owner learns of the rules that are stored.
     pub async fn learn(&mut self) {
-        self.owner().learn_epochs().await.unwrap();
+        self.engine().learn_epochs().await.unwrap();
     }
 
     /// Stores other rules, stops and starts.
@@ -260,7 +256,7 @@ impl Driver {
     }
 
     pub fn snapshot(&self) -> Arc<Snapshot> {
-        self.owner.as_ref().unwrap().snapshot()
+        Arc::clone(self.engine.as_ref().unwrap().snapshot())
     }
 
     pub fn csv(&self) -> String {
@@ -277,7 +273,7 @@ impl Driver {
         assert_eq!(rebuilt.left_out.count, 0, "{:?}", rebuilt.left_out.listed);
         let mut bytes = Vec::new();
         write_csv(&rebuilt.snapshot, &mut bytes).unwrap();
-        assert_eq!(String::from_utf8(bytes).unwrap(), self.csv(), "rebuilt beside the owner");
+        assert_eq!(String::from_utf8(bytes).unwrap(), self.csv(), "rebuilt beside the engine");
     }
 
     /// The ledger has caught up: is it what the oracle makes of the facts accepted so far?
@@ -355,7 +351,7 @@ impl Driver {
 
     /// Some rounds of some nodes, explained from the store.
     pub async fn compare_accounts(&mut self, when: &str) {
-        let (snapshot, facts) = (self.snapshot(), self.standing());
+        let ((mut reader, snapshot), facts) = (self.reader().await, self.standing());
         let epochs = Arc::clone(&self.epochs);
         let oracle = Oracle::new(&facts, &epochs, snapshot.closed);
         let dice = Dice(facts.len() as u64);
@@ -367,7 +363,7 @@ impl Driver {
             let (index, row) = (pick(1, rounds.len()), rows.get(pick(2, rows.len())));
             let (Some(round), Some(row)) = (rounds.get(index).copied(), row) else { return };
             let number = snapshot.ids.number(&row.id).unwrap();
-            let account = self.owner().explain(number, round).await.unwrap();
+            let account = explain(&mut reader, &epochs, number, round).await.unwrap();
             let got = [account.positive, account.eligible, account.looked, account.unreachable];
             assert_eq!(got, oracle.votes(row.id, index), "{when} {} {round:?}", row.id);
             assert_eq!(in_words(account.verdict), oracle.verdict(row.id, index), "{when}");
@@ -393,14 +389,14 @@ impl Driver {
     /// All nodes as they were when a round was closed: what the oracle makes of the facts known now
     /// and the rounds up to then.
     pub async fn compare_as_of(&mut self, round: Round, when: &str) {
-        let (snapshot, facts) = (self.snapshot(), self.standing());
+        let ((mut reader, snapshot), facts) = (self.reader().await, self.standing());
         let epochs = Arc::clone(&self.epochs);
         let when = format!("{when}, as of {round:?}");
         let oracle = Oracle::new(&facts, &epochs, Some(round));
         let mut rows: BTreeMap<NodeId, Row> =
             oracle.rows().into_iter().map(|row| (row.id, row)).collect();
         for NodeView { number, id, .. } in snapshot.nodes() {
-            let past = self.owner().past(number, round).await.unwrap();
+            let past = as_of(&mut reader, &snapshot, number, round).await.unwrap();
             let got = snapshot.view_at(number, round, &past);
             match (got, rows.remove(&id)) {
                 (None, None) => {}

@@ -7,9 +7,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use crate::stepping::{catch_up, submit};
 use tempfile::TempDir;
 use uptime_accounting::verdict::Verdict;
-use uptime_aggregator::ledger::{self, LedgerOptions, Owner, PartOutcome, Submission};
+use uptime_aggregator::engine::{Engine, EngineOptions, PartOutcome, Submission};
 use uptime_aggregator::store::{SqliteStore, Store};
 use uptime_proto::{Class, Epoch, Kind, NodeId, Outcome, Part, PartKey, Period, Round, Sets};
 
@@ -21,8 +22,7 @@ const SUSPECT_PROBES: usize = 3;
 pub(super) struct Ledger {
     pub(super) round: Round,
     // Dropped before the directory it works in.
-    owner: Owner<SqliteStore>,
-    handle: ledger::Ledger,
+    engine: Engine<SqliteStore>,
     rules: Epoch,
     /// By their place.
     probes: Vec<u32>,
@@ -60,12 +60,11 @@ impl Ledger {
             numbers.push(record.unwrap().number);
         }
         let rules = Epoch::with_defaults(period);
-        let options = LedgerOptions::new(rules.clone());
-        let (owner, handle) = Owner::open(store, options, round.start_ms()).await.unwrap();
+        let options = EngineOptions::new(rules.clone());
+        let engine = Engine::open(store, options, round.start_ms()).await.unwrap();
         Self {
             round,
-            owner,
-            handle,
+            engine,
             rules,
             probes: numbers,
             candidates: BTreeSet::new(),
@@ -116,7 +115,7 @@ impl Ledger {
         }
         let wanted = parts.len();
         let submission = Submission { probe: self.probes[at], parts, ..Submission::default() };
-        let outcomes = self.owner.submit_at(submission, now_ms).await.unwrap();
+        let outcomes = submit(&mut self.engine, submission, now_ms).await;
         assert_eq!(outcomes, vec![PartOutcome::Accepted; wanted]);
     }
 
@@ -168,8 +167,8 @@ impl Ledger {
 
     /// Closes the round when its grace is over.
     pub(super) async fn close(&mut self) {
-        self.owner.catch_up_at(self.rules.closes_at_ms(self.round)).await;
-        assert_eq!(self.handle.snapshot().closed, Some(self.round));
+        catch_up(&mut self.engine, self.rules.closes_at_ms(self.round)).await;
+        assert_eq!(self.engine.snapshot().closed, Some(self.round));
     }
 
     /// The next round begins.
@@ -184,7 +183,7 @@ impl Ledger {
 
     /// The places of the probes that were eligible in the round that has just closed.
     pub(super) fn eligible(&self) -> Vec<usize> {
-        let snapshot = self.handle.snapshot();
+        let snapshot = self.engine.snapshot();
         let probes = &snapshot.rounds.last().unwrap().probes;
         let counts =
             |at: &usize| probes.get(&self.probes[*at]).is_some_and(|probe| probe.ballot.eligible);
@@ -193,7 +192,7 @@ impl Ledger {
 
     /// The verdict on every node in the round that has just closed.
     pub(super) fn verdicts(&self) -> Vec<(NodeId, Verdict)> {
-        let snapshot = self.handle.snapshot();
+        let snapshot = self.engine.snapshot();
         snapshot.nodes().map(|node| (node.id, node.verdict)).collect()
     }
 

@@ -55,7 +55,7 @@ pub(super) fn report(left_out: &LeftOut) {
 
 /// A state and how it is shown.
 #[derive(Debug, Clone)]
-pub struct Rebuilt {
+pub struct Replayed {
     /// All verdicts.
     pub state: State,
     /// All nodes as readers see them; probes, and what nodes say of themselves, are left out.
@@ -83,7 +83,7 @@ pub async fn rebuild<S: Store>(
     store: &mut S,
     now_ms: i64,
     with_seed: bool,
-) -> Result<Option<Rebuilt>, StoreError> {
+) -> Result<Option<Replayed>, StoreError> {
     let catalogue = store.catalogue().await?;
     if catalogue.epochs.is_empty() {
         return Ok(None);
@@ -95,7 +95,7 @@ pub async fn rebuild<S: Store>(
     let plan = Plan::new(store.extent().await?, last_over(&epochs, now_ms));
     let state = replayed(store, rolled_up, plan, &mut left_out).await?;
     let snapshot = snapshot_of(&state, catalogue);
-    Ok(Some(Rebuilt { state, snapshot, left_out }))
+    Ok(Some(Replayed { state, snapshot, left_out }))
 }
 
 fn snapshot_of(state: &State, catalogue: Catalogue) -> Snapshot {

@@ -1,7 +1,7 @@
 //! From ids and names to the numbers of the store, for a batch about to be committed.
 //!
 //! What is numbered here is known to no stored fact until the batch is committed; if it is not, the
-//! owner takes the numbers back.
+//! engine takes the numbers back.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,8 +10,7 @@ use roaring::RoaringBitmap;
 use uptime_proto::v1::RefusalReason;
 use uptime_proto::{Class, NodeId, Part};
 
-use super::Owner;
-use crate::ledger::{PartOutcome, Submission};
+use super::{Engine, PartOutcome, Submission};
 use crate::store::{Batch, Catalogue, Details, NodeSample, Store};
 use uptime_accounting::dictionary::NodeDictionary;
 use uptime_accounting::fact::{Fact, FactKey};
@@ -45,7 +44,7 @@ pub(super) fn subnets_brought(brought_by: &[u32]) -> HashMap<u32, usize> {
     brought
 }
 
-impl<S: Store> Owner<S> {
+impl<S: Store> Engine<S> {
     /// Adds a submission's facts to the batch; `None` for each that is in, in order.
     pub(super) fn number(
         &mut self,

@@ -1,5 +1,4 @@
-//! What expires: facts beyond the retention, ids that nobody ever confirmed; and the verbs of
-//! compaction for whoever drives the ledger step by step.
+//! What expires: facts beyond the retention, and ids that nobody ever confirmed. What is compacted.
 //!
 //! Owns what goes and what stays of it. Refuses to delete anything on the word of this host's clock
 //! alone: the stored parts must confirm it, see `vouched`.
@@ -13,28 +12,26 @@ use uptime_accounting::state::State;
 use uptime_proto::Epochs;
 use uptime_proto::round::DAY_S;
 
-use super::Owner;
-use crate::ledger::LATENESS_S_MAX;
-use crate::ledger::archive::Chores;
-use crate::ledger::replay::{replayed, report, rolled_up};
-use crate::ledger::vouched::vouched_ms;
-use crate::store::{Kept, PackedDay, Store, StoreError};
+use super::replay::{replayed, report, rolled_up};
+use super::vouched::vouched_ms;
+use super::{Engine, LATENESS_S_MAX, RETENTION_S_MIN};
+use crate::store::{Kept, PackedDay, PreparedDay, Store, StoreError};
 
-/// A day is packed so long after its end: by then most of what is late is there.
-const PACK_AFTER_S: u64 = 3_600;
-/// A base is so much younger than the facts that go: what its rounds look back on stays readable.
-const BASE_AHEAD_S: u64 = DAY_S as u64;
+/// A day is compacted so long after its end: by then most of what is late is there.
+const COMPACT_AFTER_S: u64 = 3_600;
+/// A roll-up is so much younger than the facts that go: what its rounds look back on stays.
+const ROLL_UP_AHEAD_S: u64 = DAY_S as u64;
 
-impl<S: Store> Owner<S> {
+impl<S: Store> Engine<S> {
     /// Once a day: forgets ids that were never confirmed and of which nothing can come any more.
     /// They were looked up until they retired, and what was found then may have come late.
-    pub(super) async fn forget_unconfirmed(&mut self, now_ms: i64) {
+    pub(super) async fn forget_unconfirmed(&mut self, now_ms: i64, may_delete: bool) {
         let end_s = self.state.closed_end_s();
         let day = end_s / u64::from(DAY_S);
         if std::mem::replace(&mut self.forgot_day, day) == day {
             return;
         }
-        if !self.options.clock.now().may_delete {
+        if !may_delete {
             // Tried again at the next close.
             self.forgot_day = 0;
             return;
@@ -78,71 +75,82 @@ impl<S: Store> Owner<S> {
         tracing::info!(ids = gone.len(), "ids that nobody ever confirmed were forgotten");
     }
 
-    /// Packs every day that was over some time before this moment, one after the other, on the
-    /// connection that also writes: for whoever drives the owner step by step.
+    /// Puts a compacted day in the place of its rows; `None`: something came to the day since it
+    /// was planned.
     ///
     /// # Errors
-    /// When the store cannot be read or written.
-    pub async fn pack_at(&mut self, now_ms: i64) -> Result<Vec<PackedDay>, StoreError> {
-        let mut days = Vec::new();
-        while let Some(prepared) = self.store.prepare_pack(pack_before_s(now_ms)).await? {
-            days.extend(self.store.commit_pack(&prepared).await?);
-        }
-        Ok(days)
+    /// When the store cannot be written; nothing has changed then.
+    pub async fn commit_compaction(
+        &mut self,
+        planned: &PreparedDay,
+    ) -> Result<Option<PackedDay>, StoreError> {
+        self.store.commit_pack(planned).await
     }
 
-    /// Lets go of the facts of days beyond the retention, their sums carried; answers how many rows
-    /// and segments went. For whoever drives the owner step by step.
+    /// What this engine's retention is.
+    #[must_use]
+    pub fn retention(&self) -> Retention {
+        Retention { retention_s: self.options.retention_s, with_seed: self.options.with_seed }
+    }
+
+    /// Puts a roll-up in the place of the facts that it includes; answers how many rows and
+    /// segments went.
     ///
     /// # Errors
-    /// When the store cannot be read or written; nothing is lost then.
-    pub async fn let_go_at(&mut self, now_ms: i64) -> Result<u64, StoreError> {
-        let chores = self.chores();
-        let epochs = Arc::clone(self.state.epochs());
-        match base_for(&mut self.store, &epochs, &chores, now_ms).await? {
-            Some((base, before_s)) => self.let_go(&base, before_s).await,
-            None => Ok(0),
-        }
-    }
-
-    pub(super) fn chores(&self) -> Chores {
-        Chores { retention_s: self.options.retention_s, with_seed: self.options.with_seed }
-    }
-
-    /// Takes a base in place of the facts of rounds before this; answers how many rows and segments
-    /// went.
-    pub(super) async fn let_go(&mut self, base: &State, before_s: u64) -> Result<u64, StoreError> {
-        if self.state.rolled_up_to_s() >= base.rolled_up_to_s() || self.is_outdated() {
+    /// When the store cannot be written; nothing is lost then.
+    pub async fn expire(&mut self, expiry: &Expiry) -> Result<u64, StoreError> {
+        let Expiry { roll_up, before_s } = expiry;
+        if self.state.rolled_up_to_s() >= roll_up.rolled_up_to_s() || self.is_outdated() {
             return Ok(0);
         }
-        self.store.keep(Kept::Base, &checkpoint::write(base, &[])).await?;
-        self.state.roll_up(base.rolled_up_to_s());
-        self.publish();
-        self.keep().await;
-        self.store.prune(before_s).await
+        self.store.keep(Kept::Base, &checkpoint::write(roll_up, &[])).await?;
+        self.state.roll_up(roll_up.rolled_up_to_s());
+        self.save_checkpoint().await;
+        self.store.prune(*before_s).await
     }
 }
 
-/// Whether a store has facts beyond the retention, by this clock.
-pub(in crate::ledger) async fn has_expired(
+/// How long facts stay.
+#[derive(Debug, Clone, Copy)]
+pub struct Retention {
+    retention_s: Option<u64>,
+    with_seed: bool,
+}
+
+/// What may take the place of expired facts.
+#[derive(Debug)]
+pub struct Expiry {
+    roll_up: State,
+    /// Facts of rounds that start before this have expired, unix seconds.
+    pub before_s: u64,
+}
+
+/// Whether a store has facts beyond the retention by this time.
+///
+/// # Errors
+/// When the store cannot be read.
+pub async fn has_expired(
     store: &mut impl Store,
-    chores: &Chores,
+    retention: &Retention,
     now_ms: i64,
 ) -> Result<bool, StoreError> {
-    let before_s = chores.retention_s.and_then(|it| let_go_before_s(now_ms, it));
+    let before_s = retention.retention_s.and_then(|it| expires_before_s(now_ms, it));
     let first_s = store.extent().await?.map(|(first_s, _)| first_s);
     Ok(first_s.zip(before_s).is_some_and(|(first_s, before_s)| first_s < before_s))
 }
 
-/// The base that may take the place of all facts beyond the retention, and the moment before which
-/// they go; `None`: none are beyond it.
-pub(in crate::ledger) async fn base_for(
+/// What may take the place of all facts beyond the retention by this time; `None`: none are beyond
+/// it, or some of them cannot be read.
+///
+/// # Errors
+/// When the store cannot be read.
+pub async fn expiry_plan(
     store: &mut impl Store,
     epochs: &Arc<Epochs>,
-    chores: &Chores,
+    retention: &Retention,
     now_ms: i64,
-) -> Result<Option<(State, u64)>, StoreError> {
-    let before_s = chores.retention_s.and_then(|it| let_go_before_s(now_ms, it));
+) -> Result<Option<Expiry>, StoreError> {
+    let before_s = retention.retention_s.and_then(|it| expires_before_s(now_ms, it));
     let (Some(before_s), Some((first_s, _))) = (before_s, store.extent().await?) else {
         return Ok(None);
     };
@@ -151,15 +159,15 @@ pub(in crate::ledger) async fn base_for(
     }
     let retractions = Arc::new(store.retractions().await?);
     let mut left_out = LeftOut::default();
-    let (with_seed, to_s) = (chores.with_seed, before_s + BASE_AHEAD_S);
-    let base = rolled_up(store, epochs, &retractions, with_seed, &mut left_out).await?;
-    let base = advanced(store, base, to_s, &mut left_out).await?;
+    let (with_seed, to_s) = (retention.with_seed, before_s + ROLL_UP_AHEAD_S);
+    let earlier = rolled_up(store, epochs, &retractions, with_seed, &mut left_out).await?;
+    let roll_up = advanced(store, earlier, to_s, &mut left_out).await?;
     if left_out.count > 0 {
         report(&left_out);
         tracing::error!("facts beyond the retention stay: some of them cannot be read");
         return Ok(None);
     }
-    Ok(Some((base, before_s)))
+    Ok(Some(Expiry { roll_up, before_s }))
 }
 
 /// Replays the facts of every round that starts before this moment, the start of a day, and rolls
@@ -179,14 +187,15 @@ async fn advanced(
     Ok(base)
 }
 
-/// Days that end before this are packed.
-pub(in crate::ledger) fn pack_before_s(now_ms: i64) -> u64 {
-    u64::try_from(now_ms / 1000).unwrap_or(0).saturating_sub(PACK_AFTER_S)
+/// Days that end before this are compacted, unix seconds.
+#[must_use]
+pub fn compaction_before_s(now_ms: i64) -> u64 {
+    u64::try_from(now_ms / 1000).unwrap_or(0).saturating_sub(COMPACT_AFTER_S)
 }
 
 /// Facts of rounds before this, the start of a day, are beyond the retention.
-fn let_go_before_s(now_ms: i64, retention_s: u64) -> Option<u64> {
+fn expires_before_s(now_ms: i64, retention_s: u64) -> Option<u64> {
     let now_s = u64::try_from(now_ms / 1000).ok()?;
-    let before_s = now_s.checked_sub(retention_s.max(super::RETENTION_S_MIN))?;
+    let before_s = now_s.checked_sub(retention_s.max(RETENTION_S_MIN))?;
     Some(before_s - before_s % u64::from(DAY_S)).filter(|before_s| *before_s > 0)
 }

@@ -5,21 +5,16 @@
 
 use metrics::{counter, gauge};
 
-use super::Owner;
+use super::Engine;
 use crate::store::{Store, StoreError};
 
-impl<S: Store> Owner<S> {
+impl<S: Store> Engine<S> {
     /// A commit failed.
-    pub(super) fn cannot_store(&self, error: &StoreError) {
+    pub(super) fn cannot_store(&mut self, error: &StoreError) {
         counter!("uptime_store_commits_failed_total").increment(1);
         gauge!("uptime_store_writable").set(0.0);
         let text = error.to_string();
-        let is_new = self.trouble.send_if_modified(|there| {
-            let is_new = there.as_deref() != Some(&text);
-            *there = Some(text);
-            is_new
-        });
-        if is_new {
+        if self.trouble.replace(text.clone()) != Some(text) {
             tracing::error!(%error, "nothing can be stored; probes keep what they send");
         } else {
             tracing::debug!(%error, "still nothing can be stored");
@@ -27,16 +22,15 @@ impl<S: Store> Owner<S> {
     }
 
     /// A commit is on disk.
-    pub(super) fn can_store(&self) {
+    pub(super) fn can_store(&mut self) {
         gauge!("uptime_store_writable").set(1.0);
-        let was_in_trouble = self.trouble.send_if_modified(|there| there.take().is_some());
-        if was_in_trouble {
+        if self.trouble.take().is_some() {
             tracing::info!("the store takes commits again");
         }
     }
 
     /// Once a round, also while nothing comes in: whether the store still lies where it was opened.
-    pub(super) fn look_after_store(&self) {
+    pub(super) fn look_after_store(&mut self) {
         if let Err(error) = self.store.still_there() {
             self.cannot_store(&error);
         }

@@ -6,10 +6,9 @@
 
 use std::sync::Arc;
 
-use tokio::time::Instant;
 use uptime_proto::{Epoch, Epochs};
 
-use super::Owner;
+use super::{Engine, Urgency};
 use crate::store::{Store, StoreError};
 
 /// The epochs of a store; a new one is given its first, which holds from the beginning.
@@ -33,39 +32,30 @@ fn checked(epochs: Vec<Epoch>) -> Result<Arc<Epochs>, StoreError> {
     Ok(Arc::new(epochs))
 }
 
-impl<S: Store> Owner<S> {
-    /// Reads the epochs anew and tells everyone who follows them. As [`Owner::run`] does when
-    /// another process has written; for whoever drives the owner step by step.
+impl<S: Store> Engine<S> {
+    /// Reads the epochs anew: another process may have stored some.
     ///
     /// # Errors
     /// When they cannot be read, or cannot be; those known before go on to hold.
     pub async fn learn_epochs(&mut self) -> Result<(), StoreError> {
         let epochs = checked(self.store.epochs().await?)?;
-        if epochs == self.epochs_wanted() {
+        if epochs == self.epochs {
             return Ok(());
         }
         let last = epochs.all().last();
         let start_s = last.map(|epoch| epoch.start_s);
         let period_s = last.map(|epoch| epoch.period.seconds());
         tracing::info!(epochs = epochs.all().len(), start_s, period_s, "the rules changed");
-        self.epochs.send_replace(Arc::clone(&epochs));
+        self.epochs = Arc::clone(&epochs);
         let from_s = differ_from_s(self.state.epochs(), &epochs);
         let later = self.state.window().last_key_value().is_none_or(|(last, _)| *last < from_s);
         if later && self.state.closed_end_s() <= from_s {
             self.state.set_epochs(epochs);
-            self.publish();
         } else {
             tracing::warn!(from_s, "rules that have begun already were learnt late");
-            self.rebuild_wanted = true;
-            self.rebuild_not_before = Instant::now();
+            self.rebuild.want(Urgency::Now);
         }
         Ok(())
-    }
-
-    /// The epochs that are stored, as far as is known. Those of the state are others while facts
-    /// are folded again by these.
-    pub(super) fn epochs_wanted(&self) -> Arc<Epochs> {
-        Arc::clone(&self.epochs.borrow())
     }
 }
 

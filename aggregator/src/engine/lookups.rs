@@ -5,19 +5,37 @@
 //! does.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use roaring::RoaringBitmap;
 
-use super::Owner;
-use crate::ledger::LookupState;
+use super::Engine;
 use crate::store::Store;
+use uptime_accounting::dictionary::NodeIds;
 use uptime_accounting::evidence::Ineligibility;
 use uptime_accounting::verdict::at_least;
 
-impl<S: Store> Owner<S> {
-    pub(super) fn lookups(&mut self, round_s: u64) -> LookupState {
+/// Where look-ups stand in the open round.
+#[derive(Debug, Clone)]
+pub struct LookupState {
+    /// Ids and numbers, new ones of the open round included.
+    pub ids: NodeIds,
+    /// Every id that made an offer and is not retired.
+    pub candidates: RoaringBitmap,
+    /// Those with enough positive evidence in the round that was asked about.
+    pub found: RoaringBitmap,
+    /// Of the candidates that are not found, those that a probe had a sign of life from later than
+    /// any other, by its number; as far as facts are in memory.
+    pub last_alive: BTreeMap<u32, RoaringBitmap>,
+    /// Probes that could look in the last closed round; see `Ineligibility::DidNotLook`.
+    pub could_look: Vec<u32>,
+}
+
+impl<S: Store> Engine<S> {
+    /// Where look-ups stand in the round that starts then, unix seconds.
+    pub fn lookups(&mut self, round_s: u64) -> LookupState {
         let ids = self.nodes.ids();
-        let snapshot = self.snapshots.borrow().clone();
+        let snapshot = Arc::clone(&self.snapshot);
         let mut candidates = self.state.offered_anywhere();
         let retired: RoaringBitmap =
             candidates.iter().filter(|number| snapshot.is_retired(*number)).collect();

@@ -1,9 +1,9 @@
-//! What the owner does about probes that disagree with all others: tells, and where the operator
-//! said so, retracts what they say until a person decides.
+//! What is done about probes that disagree with all others: it is told, and where the
+//! operator said so, what they say is retracted until a person decides.
 
 use metrics::{counter, gauge};
 
-use super::Owner;
+use super::Engine;
 use crate::store::{By, Retraction, Store, StoreError};
 use uptime_accounting::agreement::{Policy, Standing, compare};
 use uptime_accounting::state::judge;
@@ -13,7 +13,7 @@ const FOR_EVER_S: u64 = 253_402_300_800;
 /// Who makes such a retraction, and how its reason begins.
 const BY: &str = "agreement policy";
 
-impl<S: Store> Owner<S> {
+impl<S: Store> Engine<S> {
     /// What is done about probes that disagree, from now on.
     pub fn set_disagreement_policy(&mut self, policy: Policy) {
         self.agreement.policy = policy;

@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use uptime_proto::{Class, Epochs, Round};
 
+use super::Snapshot;
 use super::replay::{report, rolled_up};
-use crate::ledger::Snapshot;
 use crate::store::{Store, StoreError};
 use uptime_accounting::fact::Fact;
 use uptime_accounting::replay::{LeftOut, STRETCH_S, slack_s, winning_facts};
@@ -23,7 +23,7 @@ fn millis(second: u64) -> i64 {
 }
 
 /// Looks for it. The round is closed, and known round by round.
-pub(super) async fn as_of(
+pub async fn as_of(
     store: &mut impl Store,
     snapshot: &Snapshot,
     node: u32,

@@ -22,10 +22,7 @@ const PIECE_S: u64 = 300;
 ///
 /// # Errors
 /// When the store cannot be read.
-pub(super) async fn vouched_ms(
-    store: &mut impl Store,
-    now_ms: i64,
-) -> Result<Option<i64>, StoreError> {
+pub async fn vouched_ms(store: &mut impl Store, now_ms: i64) -> Result<Option<i64>, StoreError> {
     let Some((_, last_s)) = store.extent().await? else { return Ok(None) };
     let now_s = u64::try_from(now_ms.div_euclid(1000)).unwrap_or(0);
     let end_s = now_s.min(last_s);

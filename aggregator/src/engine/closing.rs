@@ -5,9 +5,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use metrics::gauge;
 use uptime_proto::{Kind, Round};
 
-use super::Owner;
+use super::Engine;
 use crate::store::Store;
 use uptime_accounting::replay::last_over;
 
@@ -45,7 +46,7 @@ impl Done {
     }
 }
 
-impl<S: Store> Owner<S> {
+impl<S: Store> Engine<S> {
     /// The probes that a round waits for: those that have look-ups to make, and those that made
     /// some in this round or the one before and may come back.
     fn lookers(&self, round: Round) -> BTreeSet<u32> {
@@ -67,7 +68,8 @@ impl<S: Store> Owner<S> {
     }
 
     /// When the next round closes, unix milliseconds; long ago while none has closed yet.
-    pub(super) fn next_close_ms(&self) -> i64 {
+    #[must_use]
+    pub fn next_close_ms(&self) -> i64 {
         let epochs = self.state.epochs();
         let Some(closed) = self.state.closed() else {
             return i64::MIN;
@@ -95,6 +97,58 @@ impl<S: Store> Owner<S> {
             }
             over = next;
         }
+    }
+
+    /// Closes every round that is over at this moment, and does what is due once a round: looks
+    /// after the store, compares probes, learns what other processes changed, forgets ids. Answers
+    /// whether a round was closed. `may_delete`: the clock has been sure for long enough for what
+    /// cannot be undone.
+    pub async fn close_due(&mut self, now_ms: i64, may_delete: bool) -> bool {
+        self.take_back_what_is_ahead(now_ms).await;
+        if self.next_close_ms() > now_ms {
+            return false;
+        }
+        self.state.close_through(self.last_over(now_ms));
+        self.done.forget_before(self.state.closed_end_s());
+        self.report_round();
+        self.look_after_store();
+        self.note_agreement(now_ms).await;
+        self.learn_from_others().await;
+        self.forget_unconfirmed(now_ms, may_delete).await;
+        true
+    }
+
+    /// Rules and identities may be changed, and evidence retracted, by another process.
+    pub async fn learn_from_others(&mut self) {
+        if let Err(error) = self.learn_epochs().await {
+            tracing::error!(%error, "the rules are those that were read before");
+        }
+        if let Err(error) = self.learn_retractions().await {
+            tracing::warn!(%error, "retractions are those of the round before");
+        }
+        self.refresh_identities().await;
+    }
+
+    fn report_round(&self) {
+        let Some(summary) = self.state.summaries().back() else {
+            return;
+        };
+        #[expect(clippy::cast_precision_loss, reason = "numbers of nodes")]
+        let number = |count: u64| count as f64;
+        gauge!("uptime_ledger_nodes", "verdict" => "up").set(number(summary.up));
+        gauge!("uptime_ledger_nodes", "verdict" => "down").set(number(summary.down));
+        gauge!("uptime_ledger_nodes", "verdict" => "unknown").set(number(summary.unknown));
+        gauge!("uptime_ledger_last_closed_round_seconds").set(number(summary.round.start_s()));
+        let eligible = summary.probes.values().filter(|probe| probe.ballot.eligible).count();
+        tracing::info!(
+            round = summary.round.start_s(),
+            up = summary.up,
+            down = summary.down,
+            unknown = summary.unknown,
+            probes = summary.probes.len(),
+            eligible,
+            "round closed"
+        );
     }
 }
 

@@ -6,24 +6,20 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use tokio::time::Instant;
 use uptime_accounting::checkpoint;
 use uptime_accounting::fact::{Fact, FactKey};
 use uptime_accounting::replay::LeftOut;
 use uptime_accounting::state::State;
 use uptime_proto::Round;
 
-use super::{Owner, TimeAtStart};
-use crate::ledger::replay::{report, rolled_up};
-use crate::store::{Kept, Retraction, Store, StoreError};
+use super::replay::{report, rolled_up};
+use super::{Engine, TimeAtStart, Urgency};
+use crate::store::{By, Kept, Retraction, Store, StoreError};
 
 /// So many rounds may have to be folded again after a crash; an hour at the default period.
 const KEEP_EVERY_ROUNDS: u64 = 120;
-/// Portions of late rounds that are judged at a stop: some seconds at most. The rest is judged at
-/// the next start.
-const SETTLE_MAX: usize = 16;
 
-impl<S: Store> Owner<S> {
+impl<S: Store> Engine<S> {
     /// Makes the state of what was kept and the facts since; of all facts where nothing was kept.
     pub(super) async fn resume(&mut self, now_ms: i64) -> Result<(), StoreError> {
         let pieces = self.store.kept(Kept::Latest).await?;
@@ -31,8 +27,8 @@ impl<S: Store> Owner<S> {
         match checkpoint::read(&pieces, epochs, retractions) {
             Ok(Some(state)) => {
                 if let Some((late, now_ms)) = self.usable(&state, now_ms).await {
-                    self.kept_s = state.closed_end_s();
-                    return self.replay(state, late, now_ms).await;
+                    self.checkpoint_s = state.closed_end_s();
+                    return self.take_over(state, late, now_ms).await;
                 }
             }
             Ok(None) => {}
@@ -45,7 +41,7 @@ impl<S: Store> Owner<S> {
             }
             _ => now_ms,
         };
-        self.rebuild(now_ms).await
+        self.make_anew(now_ms).await
     }
 
     /// What came late to a checkpoint, and the moment up to which rounds are closed after it;
@@ -81,7 +77,7 @@ impl<S: Store> Owner<S> {
     /// What is kept is of rounds that are not over: facts that come to them would not be known to
     /// be late, and a start after their time would count without them.
     pub(super) async fn drop_checkpoint(&mut self) {
-        self.kept_s = 0;
+        self.checkpoint_s = 0;
         if let Err(error) = self.store.keep(Kept::Latest, &[]).await {
             tracing::warn!(%error, "a checkpoint of rounds that are not over stays");
         }
@@ -89,7 +85,7 @@ impl<S: Store> Owner<S> {
 
     /// The state that any rebuild begins with.
     pub(super) async fn rolled_up(&mut self) -> Result<State, StoreError> {
-        let (epochs, retractions) = (self.epochs_wanted(), self.state.retractions());
+        let (epochs, retractions) = (Arc::clone(&self.epochs), self.state.retractions());
         let mut left_out = LeftOut::default();
         let with_seed = self.options.with_seed;
         let state =
@@ -109,51 +105,38 @@ impl<S: Store> Owner<S> {
         facts.iter().filter(late).map(|fact| fact.key).collect()
     }
 
-    pub(super) async fn keep_now_and_then(&mut self) {
+    /// Saves a checkpoint where the last one is old.
+    pub async fn save_checkpoint_if_due(&mut self) {
         let epochs = self.state.epochs();
-        let since = epochs.rounds_between(self.kept_s, self.state.closed_end_s());
-        if self.kept_s == 0 {
+        let since = epochs.rounds_between(self.checkpoint_s, self.state.closed_end_s());
+        if self.checkpoint_s == 0 {
             // Nothing was ever kept: counted from here on.
-            self.kept_s = self.state.closed_end_s();
+            self.checkpoint_s = self.state.closed_end_s();
         } else if since >= KEEP_EVERY_ROUNDS {
-            self.keep().await;
+            self.save_checkpoint().await;
         }
     }
 
-    /// What was acknowledged enters the last snapshot, and so the CSV, unless it is very much.
-    pub(super) async fn settle(&mut self) {
-        for _ in 0..SETTLE_MAX {
-            if self.late_rounds.is_empty() {
-                break;
-            }
-            if let Err(error) = self.judge_late_rounds().await {
-                tracing::error!(%error, "late rounds are judged at the next start");
-                break;
-            }
-        }
-        self.publish();
-    }
-
-    /// Keeps the state as it is, if everything that came is in it. What fails is reported and costs
-    /// nothing but time at the next start.
-    pub async fn keep(&mut self) {
+    /// Saves a checkpoint of the state, if everything that came is in it. A failure is reported;
+    /// the next start takes longer then.
+    pub async fn save_checkpoint(&mut self) {
         if !self.late_rounds.is_empty() || self.is_outdated() {
             return;
         }
         let pieces = checkpoint::write(&self.state, self.state.retractions());
         match self.store.keep(Kept::Latest, &pieces).await {
-            Ok(()) => self.kept_s = self.state.closed_end_s(),
+            Ok(()) => self.checkpoint_s = self.state.closed_end_s(),
             Err(error) => tracing::warn!(%error, "the state was not kept; a start takes longer"),
         }
     }
 
-    /// Takes a probe's evidence of an interval out of the count, and folds all facts again; answers
-    /// the retraction's number.
+    /// Takes a probe's evidence of an interval out of the count; answers the retraction's number. A
+    /// rebuild is wanted then.
     ///
     /// # Errors
     /// When the store cannot be written.
-    pub async fn retract(&mut self, retraction: &Retraction) -> Result<u64, StoreError> {
-        let number = self.store.retract(retraction).await?;
+    pub async fn retract(&mut self, retraction: &Retraction, by: &By) -> Result<u64, StoreError> {
+        let number = self.store.retract_by(retraction, by).await?;
         self.learn_retractions().await?;
         Ok(number)
     }
@@ -162,8 +145,8 @@ impl<S: Store> Owner<S> {
     ///
     /// # Errors
     /// When the store cannot be written.
-    pub async fn undo_retraction(&mut self, number: u64, now_ms: i64) -> Result<bool, StoreError> {
-        let undone = self.store.undo_retraction(number, now_ms).await?;
+    pub async fn undo_retraction(&mut self, number: u64, by: &By) -> Result<bool, StoreError> {
+        let undone = self.store.undo_retraction_by(number, by).await?;
         self.learn_retractions().await?;
         Ok(undone)
     }
@@ -174,8 +157,7 @@ impl<S: Store> Owner<S> {
         if retractions != **self.state.retractions() {
             tracing::info!(retractions = retractions.len(), "retractions changed");
             self.state.set_retractions(Arc::new(retractions));
-            self.rebuild_wanted = true;
-            self.rebuild_not_before = Instant::now();
+            self.rebuild.want(Urgency::Now);
         }
         Ok(())
     }

@@ -3,12 +3,11 @@
 //! Owns what the clock is told of the store, and that rounds which were closed ahead of their time
 //! are taken back. Refuses to judge the clock: see `clock/rule.rs`.
 
-use tokio::time::Instant;
 use uptime_proto::Round;
 use uptime_proto::clock::STEP_MS;
 
-use super::Owner;
-use crate::clock::Timekeeper;
+use super::{Engine, Urgency};
+use crate::clock::{Judged, Timekeeper};
 use crate::store::{Store, StoreError};
 
 /// What is known of the time when the state is made.
@@ -39,12 +38,12 @@ pub async fn note_deliveries<S: Store>(
     Ok(())
 }
 
-impl<S: Store> Owner<S> {
+impl<S: Store> Engine<S> {
     /// The time by which rounds close, unix milliseconds. While none may close, it is that of the
     /// last one that did; and a round that is over stays closed.
-    pub(super) fn closing_ms(&self) -> i64 {
+    #[must_use]
+    pub fn closing_ms(&self, clock: &Judged) -> i64 {
         let closed_ms = self.state.closed().map_or(i64::MIN, Round::end_ms);
-        let clock = self.options.clock.now();
         match (clock.closing_ms, clock.time_ms) {
             (Some(closing_ms), Some(time_ms)) => closing_ms.max(closed_ms.min(time_ms)),
             _ => closed_ms,
@@ -67,8 +66,7 @@ impl<S: Store> Owner<S> {
                 now_ms,
                 "rounds were closed that are not over: the clock was ahead. They are taken back"
             );
-            self.rebuild_wanted = true;
-            self.rebuild_not_before = Instant::now();
+            self.rebuild.want(Urgency::Now);
         }
     }
 }
