@@ -73,7 +73,7 @@ impl Ineligibility {
     const ALL: [Self; 4] =
         [Self::RelaySessionYoung, Self::RelaySessionMissing, Self::MassLoss, Self::DidNotLook];
 
-    /// Its number in a kept state.
+    /// Its number in a checkpoint.
     #[must_use]
     pub fn code(self) -> u32 {
         self as u32

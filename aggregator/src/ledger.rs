@@ -19,7 +19,7 @@ use uptime_proto::{Epochs, Round};
 use crate::clock::Timekeeper;
 use crate::engine::Expiry;
 pub use crate::engine::{LookupState, PartOutcome, Snapshot, Submission};
-use crate::store::{Identities, Latency, PackedDay, PreparedDay, ProbeRecord, StoreError};
+use crate::store::{CompactedDay, CompactionPlan, Identities, Latency, ProbeRecord, StoreError};
 pub use access::AccessError;
 use access::AccessRequest;
 use history_reader::Question;
@@ -44,7 +44,7 @@ enum Request {
     Access(AccessRequest),
     Connected { probe: ProbeRecord, greeting: Option<Greeting> },
     Assigned { probe: u32, nodes: u64 },
-    CommitCompaction(PreparedDay, oneshot::Sender<Result<Option<PackedDay>, StoreError>>),
+    CommitCompaction(CompactionPlan, oneshot::Sender<Result<Option<CompactedDay>, StoreError>>),
     Expire(Box<Expiry>, oneshot::Sender<Result<u64, StoreError>>),
 }
 
@@ -163,8 +163,8 @@ impl Ledger {
     /// Puts a compacted day in the place of its rows; `None` when the ledger is stopping.
     async fn commit_compaction(
         &self,
-        planned: PreparedDay,
-    ) -> Option<Result<Option<PackedDay>, StoreError>> {
+        planned: CompactionPlan,
+    ) -> Option<Result<Option<CompactedDay>, StoreError>> {
         let (answer, compacted) = oneshot::channel();
         self.tell(Request::CommitCompaction(planned, answer)).await;
         compacted.await.ok()

@@ -5,6 +5,7 @@
 
 mod blob;
 mod check;
+mod compaction;
 mod damage;
 mod epochs;
 #[doc(hidden)]
@@ -12,23 +13,22 @@ pub mod fuzzing;
 mod hold;
 mod identities;
 mod ids;
-mod kept;
 mod making;
 mod opening;
-mod packing;
 pub mod place;
 mod round_parts;
 mod samples;
 mod schema;
 mod segment;
 mod sqlite;
+mod states;
 
+pub use compaction::CompactionPlan;
 pub use identities::{
     AuditRecord, By, CallerRecord, Changed, Credential, CredentialKind, Ends, Identities,
     IdentityStore, NewCredential, NewIdentity, ON_THIS_HOST, REFUSED, Role, credential_id,
 };
 pub use opening::{Opening, OpeningRow};
-pub use packing::PreparedDay;
 pub use sqlite::FILE_NAME as STORE_FILE_NAME;
 pub use sqlite::SqliteStore;
 
@@ -129,13 +129,13 @@ pub enum StoreError {
 
 impl From<segment::SegmentError> for StoreError {
     fn from(error: segment::SegmentError) -> Self {
-        Self::Damaged(format!("a packed day: {error}"))
+        Self::Damaged(format!("a compacted day: {error}"))
     }
 }
 
-/// A day that was packed.
+/// A day that was compacted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PackedDay {
+pub struct CompactedDay {
     /// Its start, unix seconds.
     pub day_s: u64,
     /// Parts it holds.
@@ -283,13 +283,13 @@ pub struct NodeSamples {
     pub answered: Vec<(u32, u64, u32)>,
 }
 
-/// Which state is kept: what a rebuild from facts would make, for a start without rebuilding.
+/// Which state is saved: what a replay of facts would make, so that a start need not replay all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kept {
+pub enum StateKind {
     /// Of a closed round not long ago.
-    Latest,
-    /// Of the last round whose facts are not all kept any more: where any rebuild begins.
-    Base,
+    Checkpoint,
+    /// Of the last round whose facts have expired: where any replay begins.
+    RollUp,
 }
 
 /// How far a check is.
@@ -306,8 +306,8 @@ pub struct Progress {
 pub struct Checked {
     /// Parts that stand in rows.
     pub parts: u64,
-    /// Parts of packed days.
-    pub packed_parts: u64,
+    /// Parts of compacted days.
+    pub compacted_parts: u64,
     /// Node ids.
     pub nodes: u64,
     /// What does not agree, each with where it is; the first [`Checked::FAULTS_MAX`].
@@ -342,7 +342,7 @@ pub struct Batch {
     pub details: BTreeMap<u32, Details>,
     /// Gaps; one that is there already changes nothing.
     pub gaps: Vec<Gap>,
-    /// Those facts whose round is closed already: a kept state does not know them.
+    /// Those facts whose round is closed already: a checkpoint does not know them.
     pub late: BTreeSet<FactKey>,
     /// Samples.
     pub samples: Vec<NodeSample>,
@@ -410,12 +410,12 @@ pub trait Store: IdentityStore {
         to_s: u64,
     ) -> impl Future<Output = Result<Vec<Gap>, StoreError>> + Send;
 
-    /// Unix seconds between which, both included, every round that has a fact starts. A packed day
-    /// counts to its end.
+    /// Unix seconds between which, both included, every round that has a fact starts. A compacted
+    /// day counts to its end.
     fn extent(&mut self) -> impl Future<Output = Result<Option<(u64, u64)>, StoreError>> + Send;
 
     /// The newest times of each probe that handed something in, in the day before the newest part.
-    /// Parts of packed days are left out.
+    /// Parts of compacted days are left out.
     fn deliveries(&mut self) -> impl Future<Output = Result<Vec<Delivery>, StoreError>> + Send;
 
     /// Another connection to the same store, for reading beside this one. What this one commits,
@@ -424,32 +424,32 @@ pub trait Store: IdentityStore {
     where
         Self: Sized;
 
-    /// Packs the first day that ends at or before this and is not packed, without writing anything;
-    /// `None`: there is none.
-    fn prepare_pack(
+    /// Compacts the first day that ends at or before this and is not compacted, without writing
+    /// anything; `None`: there is none.
+    fn plan_compaction(
         &mut self,
         before_s: u64,
-    ) -> impl Future<Output = Result<Option<PreparedDay>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Option<CompactionPlan>, StoreError>> + Send;
 
     /// Puts a prepared day in the place of its rows. Nothing that can be read changes by it, but
     /// how much it takes on disk. `None`: something came to the day since it was prepared.
-    fn commit_pack(
+    fn commit_compaction(
         &mut self,
-        prepared: &PreparedDay,
-    ) -> impl Future<Output = Result<Option<PackedDay>, StoreError>> + Send;
+        prepared: &CompactionPlan,
+    ) -> impl Future<Output = Result<Option<CompactedDay>, StoreError>> + Send;
 
-    /// Keeps a state in place of the one kept before. With [`Kept::Latest`] the notes of late facts
-    /// end: this state knows them.
-    fn keep(
+    /// Keeps a state in place of the one kept before. With [`StateKind::Checkpoint`] the notes of
+    /// late facts end: this state knows them.
+    fn save_state(
         &mut self,
-        which: Kept,
+        which: StateKind,
         pieces: &[Vec<u8>],
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// The kept state; no pieces: there is none.
-    fn kept(
+    /// The checkpoint; no pieces: there is none.
+    fn load_state(
         &mut self,
-        which: Kept,
+        which: StateKind,
     ) -> impl Future<Output = Result<Vec<Vec<u8>>, StoreError>> + Send;
 
     /// Keys of late facts that the latest kept state does not know, ascending.

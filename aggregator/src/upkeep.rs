@@ -129,8 +129,8 @@ impl Verified {
             None => lines.push("no state is kept that could be compared with the facts".to_owned()),
         }
         lines.push(format!(
-            "{} parts in rows, {} in packed days, {} node ids; {} faults",
-            checked.parts, checked.packed_parts, checked.nodes, checked.faults_in_all
+            "{} parts in rows, {} in compacted days, {} node ids; {} faults",
+            checked.parts, checked.compacted_parts, checked.nodes, checked.faults_in_all
         ));
         lines
     }

@@ -164,7 +164,7 @@ async fn index(State(site): State<Arc<Site>>, RawQuery(query): RawQuery) -> Resp
         let place = site.gate.enter().await?;
         let there = Arc::clone(&site);
         tokio::task::spawn_blocking(move || {
-            // Kept until the page is made, whether or not anybody still waits for it.
+            // StateKind until the page is made, whether or not anybody still waits for it.
             let _place = place;
             let snapshot = there.web.ledger.snapshot();
             let now_ms = (there.web.now_unix_ms)();

@@ -13,7 +13,7 @@ mod stepping;
 use stepping::{catch_up, compact, submit};
 use uptime_aggregator::engine::{Engine, EngineOptions, PartOutcome, Submission};
 use uptime_aggregator::publish::write_csv;
-use uptime_aggregator::store::{Kept, SqliteStore, Store, StoreError};
+use uptime_aggregator::store::{SqliteStore, StateKind, Store, StoreError};
 use uptime_aggregator::upkeep::{UpkeepError, backup, restore, verify, verify_held};
 use uptime_proto::{Class, Epoch, Kind, NodeId, Outcome, Part, PartKey, Period, Round, Sets};
 
@@ -21,7 +21,7 @@ const FILE: &str = "uptime.sqlite3";
 /// The start of a UTC day.
 const DAY_S: u64 = 1_769_904_000;
 const PERIOD_S: u64 = 600;
-/// A day that is packed and a piece of the next.
+/// A day that is compacted and a piece of the next.
 const ROUNDS: u64 = 144 + 60;
 const PROBES: u32 = 3;
 const NODES: u64 = 60;
@@ -80,7 +80,7 @@ fn csv_of(engine: &Engine<SqliteStore>) -> String {
     String::from_utf8(bytes).unwrap()
 }
 
-/// A store with packed days, rows and a kept state.
+/// A store with compacted days, rows and a checkpoint.
 async fn filled() -> Filled {
     let directory = tempfile::tempdir().unwrap();
     let mut store = SqliteStore::open(directory.path()).await.unwrap();
@@ -120,7 +120,8 @@ async fn a_sound_store_is_said_to_be_sound_and_comes_back_from_a_backup() {
     let Filled { directory, csv } = filled().await;
     let verified = verify(directory.path(), end_ms(ROUNDS)).await.unwrap();
     assert!(verified.is_sound(), "{:#?}", verified.lines());
-    let counted = (verified.checked.parts, verified.checked.packed_parts, verified.checked.nodes);
+    let counted =
+        (verified.checked.parts, verified.checked.compacted_parts, verified.checked.nodes);
     assert_eq!(counted, (60 * 6, 144 * 6, NODES));
     assert!(matches!(verified.state, Some(Ok(_))), "{:#?}", verified.lines());
 
@@ -160,12 +161,12 @@ async fn what_is_written_ahead_is_given_back_to_the_system() {
     let piece: Vec<u8> = (0..1 << 18).flat_map(word).collect();
     for _ in 0..6 {
         let pieces = vec![piece.clone(); 4];
-        writer.keep(Kept::Latest, &pieces).await.unwrap();
+        writer.save_state(StateKind::Checkpoint, &pieces).await.unwrap();
     }
     let peak = wal();
     drop(reader);
     for _ in 0..3 {
-        writer.keep(Kept::Latest, &[vec![1; 10]]).await.unwrap();
+        writer.save_state(StateKind::Checkpoint, &[vec![1; 10]]).await.unwrap();
     }
     let limit = 16 << 20;
     assert!(peak > limit && wal() <= limit, "{peak} {}", wal());
@@ -177,7 +178,7 @@ async fn what_comes_while_it_is_checked_is_no_fault() {
     let before = verify(directory.path(), end_ms(ROUNDS)).await.unwrap();
     let mut store = SqliteStore::open_existing(directory.path()).await.unwrap();
     store.hold().await.unwrap();
-    // A probe drains its spool: late parts, a kept state that knows them, another day packed.
+    // A probe drains its spool: late parts, a checkpoint that knows them, another day compacted.
     let writer = SqliteStore::open(directory.path()).await.unwrap();
     let mut engine = Engine::open(writer, options(), end_ms(ROUNDS)).await.unwrap();
     for at in ROUNDS..ROUNDS + 90 {

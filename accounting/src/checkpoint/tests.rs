@@ -1,4 +1,4 @@
-//! A kept state against the one it was made of, and against the golden file of its format.
+//! A checkpoint against the one it was made of, and against the golden file of its format.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -14,7 +14,7 @@ use uptime_proto::Round;
 
 use super::replay::{report, rolled_up};
 use super::{Engine, TimeAtStart, Urgency};
-use crate::store::{By, Kept, Retraction, Store, StoreError};
+use crate::store::{By, Retraction, StateKind, Store, StoreError};
 
 /// So many rounds may have to be folded again after a crash; an hour at the default period.
 const KEEP_EVERY_ROUNDS: u64 = 120;
@@ -22,7 +22,7 @@ const KEEP_EVERY_ROUNDS: u64 = 120;
 impl<S: Store> Engine<S> {
     /// Makes the state of what was kept and the facts since; of all facts where nothing was kept.
     pub(super) async fn resume(&mut self, now_ms: i64) -> Result<(), StoreError> {
-        let pieces = self.store.kept(Kept::Latest).await?;
+        let pieces = self.store.load_state(StateKind::Checkpoint).await?;
         let (epochs, retractions) = (self.state.epochs(), self.state.retractions());
         match checkpoint::read(&pieces, epochs, retractions) {
             Ok(Some(state)) => {
@@ -32,7 +32,7 @@ impl<S: Store> Engine<S> {
                 }
             }
             Ok(None) => {}
-            Err(error) => tracing::warn!(%error, "the kept state is not used: folding all facts"),
+            Err(error) => tracing::warn!(%error, "the checkpoint is not used: folding all facts"),
         }
         let now_ms = match (self.options.time, self.store.extent().await?) {
             (TimeAtStart::Unknown, Some((_, newest_s))) => {
@@ -78,7 +78,7 @@ impl<S: Store> Engine<S> {
     /// be late, and a start after their time would count without them.
     pub(super) async fn drop_checkpoint(&mut self) {
         self.checkpoint_s = 0;
-        if let Err(error) = self.store.keep(Kept::Latest, &[]).await {
+        if let Err(error) = self.store.save_state(StateKind::Checkpoint, &[]).await {
             tracing::warn!(%error, "a checkpoint of rounds that are not over stays");
         }
     }
@@ -124,7 +124,7 @@ impl<S: Store> Engine<S> {
             return;
         }
         let pieces = checkpoint::write(&self.state, self.state.retractions());
-        match self.store.keep(Kept::Latest, &pieces).await {
+        match self.store.save_state(StateKind::Checkpoint, &pieces).await {
             Ok(()) => self.checkpoint_s = self.state.closed_end_s(),
             Err(error) => tracing::warn!(%error, "the state was not kept; a start takes longer"),
         }

@@ -15,7 +15,7 @@ use uptime_proto::round::DAY_S;
 use super::replay::{replayed, report, rolled_up};
 use super::vouched::vouched_ms;
 use super::{Engine, LATENESS_S_MAX, RETENTION_S_MIN};
-use crate::store::{Kept, PackedDay, PreparedDay, Store, StoreError};
+use crate::store::{CompactedDay, CompactionPlan, StateKind, Store, StoreError};
 
 /// A day is compacted so long after its end: by then most of what is late is there.
 const COMPACT_AFTER_S: u64 = 3_600;
@@ -82,9 +82,9 @@ impl<S: Store> Engine<S> {
     /// When the store cannot be written; nothing has changed then.
     pub async fn commit_compaction(
         &mut self,
-        planned: &PreparedDay,
-    ) -> Result<Option<PackedDay>, StoreError> {
-        self.store.commit_pack(planned).await
+        planned: &CompactionPlan,
+    ) -> Result<Option<CompactedDay>, StoreError> {
+        self.store.commit_compaction(planned).await
     }
 
     /// What this engine's retention is.
@@ -103,7 +103,7 @@ impl<S: Store> Engine<S> {
         if self.state.rolled_up_to_s() >= roll_up.rolled_up_to_s() || self.is_outdated() {
             return Ok(0);
         }
-        self.store.keep(Kept::Base, &checkpoint::write(roll_up, &[])).await?;
+        self.store.save_state(StateKind::RollUp, &checkpoint::write(roll_up, &[])).await?;
         self.state.roll_up(roll_up.rolled_up_to_s());
         self.save_checkpoint().await;
         self.store.prune(*before_s).await

@@ -20,7 +20,7 @@ use uptime_proto::round::DAY_S;
 use uptime_proto::{Epochs, Round};
 
 use super::Snapshot;
-use crate::store::{Catalogue, Kept, Store, StoreError};
+use crate::store::{Catalogue, StateKind, Store, StoreError};
 
 /// Replays to the end; answers the state, in which nothing is left to be judged again.
 pub(super) async fn replayed(
@@ -125,7 +125,7 @@ pub(super) async fn rolled_up(
     with_seed: bool,
     left_out: &mut LeftOut,
 ) -> Result<State, StoreError> {
-    let pieces = store.kept(Kept::Base).await?;
+    let pieces = store.load_state(StateKind::RollUp).await?;
     let newest_s = store.extent().await?.map_or(u64::MAX, |(_, newest_s)| newest_s);
     // What was carried is not touched by retractions any more, made or undone.
     let state = match checkpoint::read(&pieces, epochs, &Arc::default()) {
@@ -164,7 +164,7 @@ pub async fn checkpoint_agrees(
         .map_err(|error| StoreError::Damaged(format!("the epochs: {error}")))?;
     let epochs = Arc::new(epochs);
     let retractions = Arc::new(store.retractions().await?);
-    let pieces = store.kept(Kept::Latest).await?;
+    let pieces = store.load_state(StateKind::Checkpoint).await?;
     let Ok(Some(kept)) = checkpoint::read(&pieces, &epochs, &retractions) else {
         return Ok(None);
     };

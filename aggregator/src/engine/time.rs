@@ -31,7 +31,7 @@ pub async fn note_deliveries<S: Store>(
 ) -> Result<(), StoreError> {
     let deliveries = store.deliveries().await?;
     if let (true, Some((_, newest_s))) = (deliveries.is_empty(), store.extent().await?) {
-        // All days are packed, which they are an hour after their end.
+        // All days are compacted, which they are an hour after their end.
         clock.stored_until(i64::try_from(newest_s * 1000).unwrap_or(i64::MAX));
     }
     deliveries.into_iter().for_each(|delivery| clock.stored(delivery));

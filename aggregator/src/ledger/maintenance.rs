@@ -61,15 +61,15 @@ async fn maintain_once(
 ) -> Result<Done, StoreError> {
     let now_ms = clock.wall_ms;
     while !shutdown.is_cancelled()
-        && let Some(planned) = store.prepare_pack(compaction_before_s(now_ms)).await?
+        && let Some(planned) = store.plan_compaction(compaction_before_s(now_ms)).await?
     {
-        let packed = tokio::select! {
+        let compacted = tokio::select! {
             () = shutdown.cancelled() => break,
-            packed = ledger.commit_compaction(planned) => packed,
+            compacted = ledger.commit_compaction(planned) => compacted,
         };
-        let Some(packed) = packed else { break };
+        let Some(compacted) = compacted else { break };
         // Something came to the day meanwhile: it is compacted again.
-        let Some(day) = packed? else { continue };
+        let Some(day) = compacted? else { continue };
         tracing::info!(
             day_s = day.day_s,
             parts = day.parts,

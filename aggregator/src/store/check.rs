@@ -1,7 +1,7 @@
 //! Checking the embedded store against itself, and copying it while it is written.
 //!
-//! Owns what must agree: the file's pages, each part with its digest, each packed day with the sum
-//! of its digests, each number with something it is a number of. Changes nothing.
+//! Owns what must agree: the file's pages, each part with its digest, each compacted day with the
+//! sum of its digests, each number with something it is a number of. Changes nothing.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -10,8 +10,8 @@ use sqlx::Row;
 use uptime_proto::NodeId;
 use uptime_proto::round::DAY_S;
 
+use super::compaction::add;
 use super::damage::is_damage;
-use super::packing::add;
 use super::sqlite::{SqliteStore, read_fact};
 use super::{Catalogue, Checked, Progress, Store, StoreError};
 use uptime_accounting::fact::Fact;
@@ -109,25 +109,25 @@ impl SqliteStore {
         of: u64,
         told: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<(), StoreError> {
-        self.learn_packed().await?;
+        self.learn_compacted().await?;
         // Sums by day: the one that is stored, and the one that the parts have.
         let mut sums: Vec<(u64, u128, u128, bool)> = Vec::new();
-        for from_s in self.packed.beginnings() {
+        for from_s in self.compacted.beginnings() {
             let day_s = from_s - from_s % u64::from(DAY_S);
             if sums.last().is_none_or(|(there, ..)| *there != day_s) {
                 sums.push((day_s, self.digest_sum(from_s).await?, 0, true));
             }
             let Some((.., sum, whole)) = sums.last_mut() else { continue };
-            let mut unpacker = match self.segment(from_s).await? {
-                Ok(unpacker) => unpacker,
+            let mut segment_reader = match self.segment(from_s).await? {
+                Ok(segment_reader) => segment_reader,
                 Err(damaged) => {
                     *whole = false;
                     checked.fault(damaged);
                     continue;
                 }
             };
-            while let Some(next) = unpacker.next(|_| true) {
-                checked.packed_parts += 1;
+            while let Some(next) = segment_reader.next(|_| true) {
+                checked.compacted_parts += 1;
                 let digest = match next {
                     Ok((_, fact)) => fact.map(|fact| check_fact(&fact, catalogue)),
                     Err(error) => Some(Err(format!("the segment from {from_s}: {error}"))),
@@ -142,13 +142,13 @@ impl SqliteStore {
                     None => {}
                 }
             }
-            told(Progress { done: checked.parts + checked.packed_parts, of });
+            told(Progress { done: checked.parts + checked.compacted_parts, of });
         }
         for (day_s, stored, found, whole) in sums {
             if whole && stored != found {
                 checked.fault(format!(
-                    "the packed day from {day_s}: the digests of its parts do not add up to what \
-                     was written beside them"
+                    "the compacted day from {day_s}: the digests of its parts do not add up to the \
+                     sum that was written beside them"
                 ));
             }
         }

@@ -136,10 +136,10 @@ impl SqliteStore {
         Ok(all.into_iter().map(|row| row.map_err(|lost| lost.to_string())).collect())
     }
 
-    /// Ends of packed spans by their beginnings. Where the list is damaged it is asked for day by
-    /// day, and days of which nothing is said stand in it as if they were packed: reading them
-    /// names them.
-    pub(super) async fn packed_spans(&mut self) -> Result<BTreeMap<u64, u64>, StoreError> {
+    /// Ends of compacted spans by their beginnings. Where the list is damaged it is asked for day
+    /// by day, and days of which nothing is said stand in it as if they were compacted: reading
+    /// them names them.
+    pub(super) async fn compacted_spans(&mut self) -> Result<BTreeMap<u64, u64>, StoreError> {
         let mut spans = vec![(0, SECONDS_END - SECONDS_END % DAY_S)];
         let mut all = BTreeMap::new();
         let mut failures = 0;

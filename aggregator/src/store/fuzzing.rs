@@ -5,7 +5,7 @@ use roaring::RoaringBitmap;
 use uptime_proto::CLASSES;
 
 use super::blob;
-use super::segment::Unpacker;
+use super::segment::SegmentReader;
 
 fn sealed(body: &[u8]) -> Vec<u8> {
     let mut bytes = body.to_vec();
@@ -13,14 +13,14 @@ fn sealed(body: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The bytes as a packed day, but for the checksum: refused, or parts that ascend by their keys.
+/// The bytes as a compacted day, but for the checksum: refused, or parts that ascend by their keys.
 ///
 /// # Panics
 /// When it finds a fault.
 pub fn stored_segment(body: &[u8]) {
-    let Ok(mut unpacker) = Unpacker::open(&sealed(body)) else { return };
+    let Ok(mut segment_reader) = SegmentReader::open(&sealed(body)) else { return };
     let mut last = None;
-    while let Some(Ok((key, fact))) = unpacker.next(|key| key.probe.is_multiple_of(2)) {
+    while let Some(Ok((key, fact))) = segment_reader.next(|key| key.probe.is_multiple_of(2)) {
         assert!(last.is_none_or(|last| last < key), "parts do not ascend");
         assert_eq!(fact.is_some(), key.probe.is_multiple_of(2), "what is wanted is answered");
         last = Some(key);

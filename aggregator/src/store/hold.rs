@@ -1,7 +1,8 @@
 //! Reading beside a serving aggregator.
 //!
-//! Owns how a second connection sees one moment of the store, though days are packed and parts come
-//! while it reads. Refuses to wait for anybody: readers and the writer do not hold each other up.
+//! Owns how a second connection sees one moment of the store, though days are compacted and parts
+//! come while it reads. Refuses to wait for anybody: readers and the writer do not hold each other
+//! up.
 
 use std::path::Path;
 
@@ -19,9 +20,9 @@ impl SqliteStore {
     /// grows by what others write.
     pub(super) async fn hold_still(&mut self) -> Result<(), StoreError> {
         sqlx::raw_sql("BEGIN").execute(&mut self.connection).await?;
-        // The first statement that reads is the moment; which days are packed is of that moment,
+        // The first statement that reads is the moment; which days are compacted is of that moment,
         // too.
-        self.learn_packed().await
+        self.learn_compacted().await
     }
 }
 
@@ -73,7 +74,7 @@ mod tests {
         let there = reader.read(0, 86_400).await.unwrap();
         assert_eq!(there.len(), 4);
         writer.put(&batch(120, 5)).await.unwrap();
-        // As when a day is packed: rows go.
+        // As when a day is compacted: rows go.
         sqlx::raw_sql("DELETE FROM part WHERE round < 60")
             .execute(&mut writer.connection)
             .await

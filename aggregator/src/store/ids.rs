@@ -20,7 +20,7 @@ use super::sqlite::SqliteStore;
 /// not) included. A block holds the ids of the numbers from [`PER_BLOCK`] times its own on,
 /// one after the other; who brought them, as stretches of (probe, how many), both varints; and the
 /// CRC-32 of both in this order. The last block grows. The table of earlier versions, a row per id,
-/// goes once [`pack`] has taken it over.
+/// goes once [`compact`] has taken it over.
 pub(super) const SCHEMA_IDS: &str = "
 CREATE TABLE node_block (
     block INTEGER PRIMARY KEY, ids BLOB NOT NULL, brought_by BLOB NOT NULL, crc INTEGER NOT NULL
@@ -127,7 +127,7 @@ pub(super) async fn append(
 }
 
 /// Takes over the ids of the versions before, which had a row for each.
-pub(super) async fn pack(connection: &mut SqliteConnection) -> Result<(), StoreError> {
+pub(super) async fn compact(connection: &mut SqliteConnection) -> Result<(), StoreError> {
     let rows = sqlx::query("SELECT number, id, brought_by FROM node ORDER BY number")
         .fetch_all(&mut *connection)
         .await;

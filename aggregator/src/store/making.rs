@@ -15,10 +15,10 @@ use sqlx::sqlite::{
     SqliteSynchronous,
 };
 
+use super::compaction::Compacted;
 use super::damage::{is_damage, vital};
-use super::packing::Packed;
 use super::round_parts::RoundParts;
-use super::schema::{ADDED, PACKED_IDS, SCHEMA, SCHEMA_VERSION};
+use super::schema::{ADDED, COMPACTED_IDS, SCHEMA, SCHEMA_VERSION};
 use super::sqlite::{FILE_NAME, SqliteStore};
 use super::{StoreError, ids, place};
 use crate::disk::named;
@@ -225,7 +225,7 @@ impl SqliteStore {
             delivery: None,
             path,
             bases: HashMap::new(),
-            packed: Packed::default(),
+            compacted: Compacted::default(),
             round_parts: RoundParts::default(),
             data_version: None,
         })
@@ -284,8 +284,8 @@ impl SqliteStore {
         for (version, added) in ADDED {
             if found < version {
                 sqlx::raw_sql(added).execute(&mut *transaction).await?;
-                if version == PACKED_IDS {
-                    ids::pack(&mut transaction).await?;
+                if version == COMPACTED_IDS {
+                    ids::compact(&mut transaction).await?;
                 }
                 let raise = format!("PRAGMA user_version = {version}");
                 sqlx::raw_sql(sqlx::AssertSqlSafe(raise)).execute(&mut *transaction).await?;

@@ -1,6 +1,6 @@
 //! How many parts of a probe a round has.
 //!
-//! Owns the count that a limit is held to: rows, those that share a key one by one, and packed
+//! Owns the count that a limit is held to: rows, those that share a key one by one, and compacted
 //! parts. What is in memory is a memory only, of one writer; without it the count is asked for.
 
 use std::collections::{HashMap, HashSet};
@@ -35,7 +35,7 @@ impl RoundParts {
 
 impl SqliteStore {
     /// Parts of the key's round and probe that are stored. Asked after the key itself was looked
-    /// for, which brings the keys of a packed day into memory.
+    /// for, which brings the keys of a compacted day into memory.
     pub(super) async fn parts_of_round(&mut self, key: &FactKey) -> Result<u32, StoreError> {
         let of = (key.round, key.probe);
         if let Some(count) = self.round_parts.0.get(&of) {
@@ -48,12 +48,12 @@ impl SqliteStore {
             .bind(i64::from(key.probe))
             .fetch_all(&mut self.connection)
             .await?;
-        // A row wins over the packed copy of it.
+        // A row wins over the compacted copy of it.
         let in_rows: HashSet<(i64, i64)> = rows.iter().copied().collect();
-        let packed = self.packed.keys_of(key.round, key.probe);
-        let packed = packed
+        let compacted = self.compacted.keys_of(key.round, key.probe);
+        let compacted = compacted
             .filter(|there| !in_rows.contains(&(i64::from(there.subnet), i64::from(there.number))));
-        let count = u32::try_from(rows.len() + packed.count()).unwrap_or(u32::MAX);
+        let count = u32::try_from(rows.len() + compacted.count()).unwrap_or(u32::MAX);
         if self.round_parts.0.len() >= KEPT_MAX {
             self.round_parts.forget();
         }
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn packed_parts_count_and_what_stands_in_both_places_counts_once() {
+    async fn compacted_parts_count_and_what_stands_in_both_places_counts_once() {
         let directory = tempfile::tempdir().unwrap();
         let mut store = SqliteStore::open(directory.path()).await.unwrap();
         let first = Batch {
@@ -114,13 +114,14 @@ mod tests {
             ..Batch::default()
         };
         store.put(&first).await.unwrap();
-        let prepared = store.prepare_pack(86_400).await.unwrap().unwrap();
-        assert_eq!(store.commit_pack(&prepared).await.unwrap().unwrap().parts, 3);
+        let prepared = store.plan_compaction(86_400).await.unwrap().unwrap();
+        assert_eq!(store.commit_compaction(&prepared).await.unwrap().unwrap().parts, 3);
         // Counted anew by each opening, then by memory.
         let mut store = SqliteStore::open(directory.path()).await.unwrap();
         assert_eq!(put(&mut store, fact(3, 1), 3).await, Put::RoundFull);
         assert_eq!(put(&mut store, fact(2, 1), 3).await, Put::Duplicate);
-        // The packed part becomes a row beside the one that contradicts it: four parts, not five.
+        // The compacted part becomes a row beside the one that contradicts it: four parts, not
+        // five.
         assert_ne!(put(&mut store, fact(0, 2), 4).await, Put::RoundFull);
         let mut store = SqliteStore::open(directory.path()).await.unwrap();
         assert_eq!(put(&mut store, fact(3, 1), 4).await, Put::RoundFull);

@@ -8,8 +8,8 @@ use sqlx::Row;
 use uptime_proto::round::DAY_S;
 
 use super::damage::dispensable;
-use super::kept::unsigned;
 use super::sqlite::{SqliteStore, signed};
+use super::states::unsigned;
 use super::{Latency, NodeSample, NodeSamples, StoreError};
 
 /// Lines of round trips are kept for so long.

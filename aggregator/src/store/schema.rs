@@ -14,12 +14,12 @@ pub(super) const ADDED: [(i64, &str); 5] = [
     (2, SCHEMA_GAPS),
     (3, SCHEMA_LEDGER),
     (4, SCHEMA_ACCESS),
-    (PACKED_IDS, SCHEMA_IDS),
+    (COMPACTED_IDS, SCHEMA_IDS),
     (6, SCHEMA_AUTHORITIES),
 ];
 
 /// The version that took the ids out of their rows.
-pub(super) const PACKED_IDS: i64 = 5;
+pub(super) const COMPACTED_IDS: i64 = 5;
 
 /// Version 1.
 pub(super) const SCHEMA: &str = "
@@ -55,8 +55,8 @@ CREATE TABLE gap (
 ) WITHOUT ROWID, STRICT;
 ";
 
-/// What version 3 added. `segment` holds packed parts, `state` what is derived from them,
-/// `late_part` the keys of parts that came after their round was part of a kept state. `sample` is
+/// What version 3 added. `segment` holds compacted parts, `state` what is derived from them,
+/// `late_part` the keys of parts that came after their round was part of a checkpoint. `sample` is
 /// what travels beside parts, the last of each probe and node; `latency_day` what is left of round
 /// trips; `opening` the totals of an imported CSV, one row per node, `opening_head` what holds for
 /// all.

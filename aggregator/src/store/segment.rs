@@ -1,4 +1,4 @@
-//! How the parts of a closed day look on disk, packed.
+//! How the parts of a closed day look on disk, compacted.
 //!
 //! Owns the format, versions 1 and 2. A segment holds the parts of a span of time, each key once,
 //! column by column, because neighbours in a column are alike. Refuses whatever does not read back
@@ -6,7 +6,7 @@
 //!
 //! Layout, integers little-endian, `varint` as in protobuf, `zigzag` for signed ones:
 //! * version (u8); start of the span in seconds (u64); then the head and the columns, each as
-//!   plain length (varint), packed length (varint) and a zstd frame;
+//!   plain length (varint), compressed length (varint) and a zstd frame;
 //! * CRC-32 (u32) of everything before it.
 //!
 //! The head: number of slots, then for each its subnet, period, probe, part number, number of
@@ -45,7 +45,7 @@ use uptime_accounting::fact::{Fact, FactKey};
 const FIRST_VERSION: u8 = 1;
 const VERSION: u8 = 2;
 const HEAD_BYTES: usize = 9;
-/// Packing happens once a day and is small: the strongest level that needs no large tables.
+/// Compaction happens once a day and is small: the strongest level that needs no large tables.
 const LEVEL: i32 = 19;
 /// No column of a segment is longer than this, whatever it says of itself.
 const COLUMN_BYTES_MAX: usize = 256 * 1024 * 1024;
@@ -229,16 +229,16 @@ fn slot_of(key: &FactKey) -> Slot {
     (key.subnet, key.round.period().seconds(), key.probe, key.number)
 }
 
-/// Packs parts of a span.
+/// Compacts parts of a span.
 #[derive(Debug)]
-pub(super) struct Packer {
+pub(super) struct SegmentWriter {
     from_s: u64,
     slots: BTreeMap<Slot, Written>,
     /// Whether a part has a class that the first version has no column for.
     has_later_classes: bool,
 }
 
-impl Packer {
+impl SegmentWriter {
     /// For parts of rounds that start at or after this.
     pub(super) fn new(from_s: u64) -> Self {
         Self { from_s, slots: BTreeMap::new(), has_later_classes: false }
@@ -280,10 +280,10 @@ impl Packer {
         let mut bytes = vec![version];
         bytes.extend(self.from_s.to_le_bytes());
         for column in std::iter::once(&head).chain(columns.iter().take(count)) {
-            let packed = zstd::bulk::compress(column, LEVEL)?;
+            let compressed = zstd::bulk::compress(column, LEVEL)?;
             encode_varint(column.len() as u64, &mut bytes);
-            encode_varint(packed.len() as u64, &mut bytes);
-            bytes.extend(packed);
+            encode_varint(compressed.len() as u64, &mut bytes);
+            bytes.extend(compressed);
         }
         let checksum = crc32fast::hash(&bytes);
         bytes.extend(checksum.to_le_bytes());
@@ -308,7 +308,7 @@ struct Reading {
 
 /// A segment being read, its parts in the order of their keys.
 #[derive(Debug)]
-pub(super) struct Unpacker {
+pub(super) struct SegmentReader {
     /// Those that the segment's version has; the others are empty.
     columns: [Vec<u8>; COLUMNS],
     column_count: usize,
@@ -325,17 +325,17 @@ fn narrow<T: TryFrom<u64>>(value: u64) -> Result<T, SegmentError> {
 
 fn column(rest: &mut &[u8]) -> Result<Vec<u8>, SegmentError> {
     let plain: usize = narrow(varint(rest)?)?;
-    let packed: usize = narrow(varint(rest)?)?;
+    let compressed: usize = narrow(varint(rest)?)?;
     if plain > COLUMN_BYTES_MAX {
         return Err(SegmentError::Layout);
     }
-    let (frame, after) = rest.split_at_checked(packed).ok_or(SegmentError::Layout)?;
+    let (frame, after) = rest.split_at_checked(compressed).ok_or(SegmentError::Layout)?;
     *rest = after;
     let bytes = zstd::bulk::decompress(frame, plain).map_err(|_| SegmentError::Layout)?;
     if bytes.len() == plain { Ok(bytes) } else { Err(SegmentError::Layout) }
 }
 
-impl Unpacker {
+impl SegmentReader {
     /// Opens a segment.
     pub(super) fn open(bytes: &[u8]) -> Result<Self, SegmentError> {
         let (body, checksum) = bytes.split_last_chunk::<4>().ok_or(SegmentError::Layout)?;
@@ -359,9 +359,9 @@ impl Unpacker {
         if !rest.is_empty() {
             return Err(SegmentError::Layout);
         }
-        let mut unpacker = Self { columns, column_count, slots: Vec::new() };
-        unpacker.read_head(&mut head.as_slice(), from_s)?;
-        Ok(unpacker)
+        let mut segment_reader = Self { columns, column_count, slots: Vec::new() };
+        segment_reader.read_head(&mut head.as_slice(), from_s)?;
+        Ok(segment_reader)
     }
 
     fn read_head(&mut self, head: &mut &[u8], from_s: u64) -> Result<(), SegmentError> {

@@ -16,14 +16,14 @@ use uptime_proto::round::DAY_S;
 use uptime_proto::{CLASSES, Digest, Epoch, Kind, Outcome, Period, Reason, Round};
 
 use super::blob::{self, BlobError};
+use super::compaction::{Compacted, merged};
 use super::damage::{dispensable, vital};
 use super::identities::{PROBE_COLUMNS, read_probe};
-use super::packing::{Packed, merged};
 use super::place;
 use super::round_parts::RoundParts;
 use super::{
-    Batch, By, Catalogue, Checked, Delivery, Details, EpochChange, Kept, Latency, NodeSamples,
-    Opening, PackedDay, PreparedDay, ProbeRecord, Progress, Put, Read, Retraction, Store,
+    Batch, By, Catalogue, Checked, CompactedDay, CompactionPlan, Delivery, Details, EpochChange,
+    Latency, NodeSamples, Opening, ProbeRecord, Progress, Put, Read, Retraction, StateKind, Store,
     StoreError,
 };
 use super::{epochs, ids};
@@ -59,7 +59,7 @@ pub struct SqliteStore {
     pub(super) delivery: place::Delivery,
     pub(super) path: PathBuf,
     pub(super) bases: HashMap<Slot, Base>,
-    pub(super) packed: Packed,
+    pub(super) compacted: Compacted,
     pub(super) round_parts: RoundParts,
     /// Of the database, when it was last asked whether others have written to it.
     pub(super) data_version: Option<i64>,
@@ -90,10 +90,10 @@ impl SqliteStore {
     }
 
     async fn read_both(&mut self, from_s: u64, to_s: u64) -> Result<Vec<Read>, StoreError> {
-        self.learn_packed_anew().await?;
-        let packed = self.read_packed(from_s, to_s).await?;
+        self.learn_compacted_anew().await?;
+        let compacted = self.read_compacted(from_s, to_s).await?;
         let rows = self.read_rows(from_s, to_s).await?;
-        Ok(merged(packed, rows))
+        Ok(merged(compacted, rows))
     }
 
     /// The facts that stand in rows of their own.
@@ -185,7 +185,7 @@ impl SqliteStore {
         let digest = fact.digest.ok_or_else(|| {
             StoreError::Damaged("a fact without a digest was put into the store".to_owned())
         })?;
-        if let Some(put) = self.settle_with_packed(fact).await? {
+        if let Some(put) = self.settle_with_compacted(fact).await? {
             return Ok(put);
         }
         let find = "SELECT digest FROM part WHERE round = ? AND subnet = ? AND period = ?
@@ -380,15 +380,15 @@ impl Store for SqliteStore {
         if outcomes.is_err() {
             // Nothing was stored, so nothing learnt on the way may be built upon.
             self.bases.clear();
-            self.packed.forget_keys();
+            self.compacted.forget_keys();
             self.round_parts.forget();
         }
         outcomes
     }
 
     async fn read(&mut self, from_s: u64, to_s: u64) -> Result<Vec<Read>, StoreError> {
-        // One moment for all of it: another connection may pack the day meanwhile. Within `hold` it
-        // is that one.
+        // One moment for all of it: another connection may compact the day meanwhile. Within `hold`
+        // it is that one.
         sqlx::raw_sql("SAVEPOINT reading").execute(&mut self.connection).await?;
         let read = self.read_both(from_s, to_s).await;
         let ended = sqlx::raw_sql("RELEASE reading").execute(&mut self.connection).await;
@@ -420,8 +420,8 @@ impl Store for SqliteStore {
 
     async fn extent(&mut self) -> Result<Option<(u64, u64)>, StoreError> {
         let rows = self.extent_of_rows().await?;
-        self.learn_packed_anew().await?;
-        let both = rows.into_iter().chain(self.packed.extent());
+        self.learn_compacted_anew().await?;
+        let both = rows.into_iter().chain(self.compacted.extent());
         Ok(both.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))))
     }
 
@@ -451,23 +451,26 @@ impl Store for SqliteStore {
         Self::connect(&self.path).await
     }
 
-    async fn prepare_pack(&mut self, before_s: u64) -> Result<Option<PreparedDay>, StoreError> {
+    async fn plan_compaction(
+        &mut self,
+        before_s: u64,
+    ) -> Result<Option<CompactionPlan>, StoreError> {
         self.prepare_day(before_s).await
     }
 
-    async fn commit_pack(
+    async fn commit_compaction(
         &mut self,
-        prepared: &PreparedDay,
-    ) -> Result<Option<PackedDay>, StoreError> {
+        prepared: &CompactionPlan,
+    ) -> Result<Option<CompactedDay>, StoreError> {
         self.commit_day(prepared).await
     }
 
-    async fn keep(&mut self, which: Kept, pieces: &[Vec<u8>]) -> Result<(), StoreError> {
-        self.keep_state(which, pieces).await
+    async fn save_state(&mut self, which: StateKind, pieces: &[Vec<u8>]) -> Result<(), StoreError> {
+        self.write_state(which, pieces).await
     }
 
-    async fn kept(&mut self, which: Kept) -> Result<Vec<Vec<u8>>, StoreError> {
-        self.kept_state(which).await
+    async fn load_state(&mut self, which: StateKind) -> Result<Vec<Vec<u8>>, StoreError> {
+        self.read_state(which).await
     }
 
     async fn late_keys(&mut self) -> Result<Vec<FactKey>, StoreError> {

@@ -144,11 +144,11 @@ async fn a_token_that_means_nothing_here_ends_in_resume() {
     let request = v1::WatchNodesRequest { filter: None, resume_token: vec![1, 2, 3].into() };
     let refused = stage.query.watch_nodes(request).await.unwrap_err();
     assert_eq!(crate::field_of(&refused), "resume_token");
-    // The kept state is gone: what changed when is not known any more.
+    // The checkpoint is gone: what changed when is not known any more.
     drop(watcher);
     let mut store: SqliteStore = stage.end().await;
-    use uptime_aggregator::store::{Kept, Store};
-    store.keep(Kept::Latest, &[vec![1]]).await.unwrap();
+    use uptime_aggregator::store::{StateKind, Store};
+    store.save_state(StateKind::Checkpoint, &[vec![1]]).await.unwrap();
     let mut stage = Stage::over(store, round_s(9)).await;
     let mut watcher = Watcher::new(&mut stage, &token, None).await;
     assert!(matches!(watcher.next().await, Event::Resume(_)));

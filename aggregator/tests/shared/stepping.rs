@@ -5,7 +5,7 @@
 use uptime_aggregator::engine::{
     Engine, PartOutcome, Submission, compaction_before_s, expiry_plan,
 };
-use uptime_aggregator::store::{PackedDay, SqliteStore, Store};
+use uptime_aggregator::store::{CompactedDay, SqliteStore, Store};
 
 /// Commits and applies one submission at a moment, unix milliseconds.
 pub async fn submit(
@@ -36,10 +36,10 @@ pub async fn catch_up(engine: &mut Engine<SqliteStore>, now_ms: i64) {
 }
 
 /// Compacts every day that was over some time before a moment.
-pub async fn compact(engine: &mut Engine<SqliteStore>, now_ms: i64) -> Vec<PackedDay> {
+pub async fn compact(engine: &mut Engine<SqliteStore>, now_ms: i64) -> Vec<CompactedDay> {
     let mut reader = engine.reader().await.unwrap();
     let mut days = Vec::new();
-    while let Some(plan) = reader.prepare_pack(compaction_before_s(now_ms)).await.unwrap() {
+    while let Some(plan) = reader.plan_compaction(compaction_before_s(now_ms)).await.unwrap() {
         days.extend(engine.commit_compaction(&plan).await.unwrap());
     }
     days

@@ -13,8 +13,8 @@ use uptime_accounting::fact::Gap;
 use uptime_aggregator::engine::replay::rebuild;
 use uptime_aggregator::publish::write_csv;
 use uptime_aggregator::store::{
-    Batch, By, Details, IdentityStore, Kept, NewCredential, NewIdentity, NodeSample, Opening,
-    OpeningRow, Retraction, Role, STORE_FILE_NAME, SqliteStore, Store, StoreError,
+    Batch, By, Details, IdentityStore, NewCredential, NewIdentity, NodeSample, Opening, OpeningRow,
+    Retraction, Role, STORE_FILE_NAME, SqliteStore, StateKind, Store, StoreError,
 };
 use uptime_aggregator::{lock::DirectoryLock, upkeep};
 use uptime_proto::{Epoch, Period, Reason};
@@ -117,10 +117,10 @@ async fn fill(store: &mut SqliteStore) {
     store.put(&more).await.unwrap();
     let facts = facts();
     put(store, facts.clone()).await;
-    let day = store.prepare_pack(DAY_S).await.unwrap().unwrap();
-    store.commit_pack(&day).await.unwrap().unwrap();
-    store.keep(Kept::Base, &[vec![7; 300], Vec::new()]).await.unwrap();
-    store.keep(Kept::Latest, &[vec![8; 300]]).await.unwrap();
+    let day = store.plan_compaction(DAY_S).await.unwrap().unwrap();
+    store.commit_compaction(&day).await.unwrap().unwrap();
+    store.save_state(StateKind::RollUp, &[vec![7; 300], Vec::new()]).await.unwrap();
+    store.save_state(StateKind::Checkpoint, &[vec![8; 300]]).await.unwrap();
     let late = fact((9, 1, 1, 0), &[5], 100);
     let late = Batch { late: [late.key].into(), facts: vec![late], ..Batch::default() };
     store.put(&late).await.unwrap();
@@ -158,8 +158,8 @@ async fn holds_everything(store: &mut SqliteStore, version: u32) {
     assert_eq!(samples.aged, [(1, 7 * PERIOD_S, 21_000)]);
     assert_eq!(samples.answered, [(1, 7 * PERIOD_S, 70)]);
     assert_eq!(store.round_trips().await.unwrap(), [(3, 400)]);
-    assert_eq!(store.kept(Kept::Base).await.unwrap(), [vec![7; 300], Vec::new()]);
-    assert_eq!(store.kept(Kept::Latest).await.unwrap(), [vec![8; 300]]);
+    assert_eq!(store.load_state(StateKind::RollUp).await.unwrap(), [vec![7; 300], Vec::new()]);
+    assert_eq!(store.load_state(StateKind::Checkpoint).await.unwrap(), [vec![8; 300]]);
     assert_eq!(store.late_keys().await.unwrap(), [fact((9, 1, 1, 0), &[5], 100).key]);
     assert_eq!(store.retractions().await.unwrap(), [retraction()]);
     assert_eq!(store.opening().await.unwrap(), Some(opening()));
@@ -189,8 +189,8 @@ async fn write_golden() {
 #[tokio::test]
 async fn only_serve_and_migrate_bring_a_store_up_to_date() {
     let place = tempfile::tempdir().unwrap();
-    let packed = std::fs::read(path(VERSION - 1)).unwrap();
-    let file = zstd::bulk::decompress(&packed, 1 << 24).unwrap();
+    let compacted = std::fs::read(path(VERSION - 1)).unwrap();
+    let file = zstd::bulk::decompress(&compacted, 1 << 24).unwrap();
     std::fs::write(place.path().join(STORE_FILE_NAME), &file).unwrap();
     for _ in 0..2 {
         let fault = SqliteStore::open_existing(place.path()).await.err().unwrap();
@@ -218,8 +218,8 @@ async fn what_any_version_wrote_is_all_there() {
     }
     for version in 4..=VERSION {
         let place = tempfile::tempdir().unwrap();
-        let packed = std::fs::read(path(version)).unwrap();
-        let file = zstd::bulk::decompress(&packed, 1 << 24).unwrap();
+        let compacted = std::fs::read(path(version)).unwrap();
+        let file = zstd::bulk::decompress(&compacted, 1 << 24).unwrap();
         std::fs::write(place.path().join(STORE_FILE_NAME), file).unwrap();
         // The second time it is of this version already.
         for _ in 0..2 {

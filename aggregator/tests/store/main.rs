@@ -46,7 +46,7 @@ conforms! {
     suite::a_new_store_is_empty_and_keeps_its_name,
     suite::facts_come_back_by_round_and_key,
     suite::repetitions_and_conflicts_are_told_apart,
-    suite::packing_changes_no_answer,
+    suite::compaction_changes_no_answer,
     suite::a_day_that_something_came_to_is_not_swapped_in,
     suite::a_round_takes_no_more_parts_than_it_may,
     suite::what_travels_beside_facts_is_kept,

@@ -1,4 +1,4 @@
-//! Any course of writing, packing and opening again against a plain map.
+//! Any course of writing, compaction and opening again against a plain map.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -19,8 +19,8 @@ const FIRST: u64 = DAY_S / PERIOD_S - 6;
 enum Step {
     /// Facts committed together: where, what was seen, when.
     Put(Vec<(At, Vec<u32>, i64)>),
-    /// Every day that is over is packed.
-    Pack,
+    /// Every day that is over is compacted.
+    Compact,
     /// The store is closed and opened.
     Open,
 }
@@ -29,8 +29,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let at = (FIRST..FIRST + 12, 0u32..3, 1u32..3, 0u16..2);
     let seen = prop::collection::vec(0u32..40, 0..12);
     let facts = prop::collection::vec((at, seen, prop_oneof![Just(100i64), Just(200)]), 1..8);
-    let step =
-        prop_oneof![6 => facts.prop_map(Step::Put), 1 => Just(Step::Pack), 1 => Just(Step::Open)];
+    let (compact, open) = (Just(Step::Compact), Just(Step::Open));
+    let step = prop_oneof![6 => facts.prop_map(Step::Put), 1 => compact, 1 => open];
     prop::collection::vec(step, 1..24)
 }
 
@@ -65,9 +65,9 @@ async fn course<P: Provider>(place: &Path, steps: &[Step]) {
                     facts.iter().map(|fact| wanted(&mut model, fact)).collect();
                 assert_eq!(put(&mut store, facts).await, outcomes);
             }
-            Step::Pack => {
-                while let Some(day) = store.prepare_pack(3 * DAY_S).await.unwrap() {
-                    assert!(store.commit_pack(&day).await.unwrap().is_some());
+            Step::Compact => {
+                while let Some(day) = store.plan_compaction(3 * DAY_S).await.unwrap() {
+                    assert!(store.commit_compaction(&day).await.unwrap().is_some());
                 }
             }
             Step::Open => {
@@ -89,7 +89,7 @@ async fn course<P: Provider>(place: &Path, steps: &[Step]) {
     assert_eq!(store.check(&mut |_| {}).await.unwrap().faults, Vec::<String>::new());
 }
 
-/// Facts, repetitions and contradictions in any order, days packed and the store opened again at
+/// Facts, repetitions and contradictions in any order, days compacted and the store opened again at
 /// any moment.
 pub(crate) async fn any_course_of_events_reads_as_a_plain_map<P>(_: &Path)
 where

@@ -90,7 +90,7 @@ pub(crate) async fn put(store: &mut impl Store, facts: Vec<Fact>) -> Vec<Put> {
     store.put(&Batch { facts, ..Batch::default() }).await.unwrap()
 }
 
-/// Facts as they were handed in: those that are packed have no digest where they stand alone.
+/// Facts as they were handed in: those that are compacted have no digest where they stand alone.
 pub(crate) fn alike(read: Vec<Read>, wanted: &[Fact]) {
     let read: Vec<Fact> = read.into_iter().map(|fact| fact.expect("it can be read")).collect();
     let keys = |facts: &[Fact]| facts.iter().map(|fact| fact.key).collect::<Vec<_>>();

@@ -6,8 +6,9 @@ use std::path::Path;
 use uptime_accounting::fact::Fact;
 use uptime_accounting::fact::Gap;
 use uptime_aggregator::store::{
-    Batch, By, Changed, CredentialKind, Details, Ends, EpochChange, IdentityStore, Kept, Latency,
-    NewCredential, NewIdentity, NodeSample, Opening, OpeningRow, Put, Retraction, Role, Store,
+    Batch, By, Changed, CredentialKind, Details, Ends, EpochChange, IdentityStore, Latency,
+    NewCredential, NewIdentity, NodeSample, Opening, OpeningRow, Put, Retraction, Role, StateKind,
+    Store,
 };
 use uptime_proto::{Epoch, Period, Reason};
 
@@ -87,16 +88,20 @@ fn two_days() -> Vec<Fact> {
     at.map(|at| fact((at, 1, 1, 0), &nodes(at).collect::<Vec<_>>(), 100)).collect()
 }
 
-pub(crate) async fn packing_changes_no_answer<P: Provider>(place: &Path) {
+pub(crate) async fn compaction_changes_no_answer<P: Provider>(place: &Path) {
     let mut store = P::open(place).await;
     introduce(&mut store).await;
     let facts = two_days();
     put(&mut store, facts.clone()).await;
-    assert!(store.prepare_pack(DAY_S - 1).await.unwrap().is_none(), "it is not over");
-    let day = store.prepare_pack(2 * DAY_S - 1).await.unwrap().unwrap();
-    let packed = store.commit_pack(&day).await.unwrap().unwrap();
-    assert_eq!((packed.day_s, packed.bytes < packed.before_bytes), (0, true), "{packed:?}");
-    assert!(store.prepare_pack(2 * DAY_S - 1).await.unwrap().is_none(), "only once");
+    assert!(store.plan_compaction(DAY_S - 1).await.unwrap().is_none(), "it is not over");
+    let day = store.plan_compaction(2 * DAY_S - 1).await.unwrap().unwrap();
+    let compacted = store.commit_compaction(&day).await.unwrap().unwrap();
+    assert_eq!(
+        (compacted.day_s, compacted.bytes < compacted.before_bytes),
+        (0, true),
+        "{compacted:?}"
+    );
+    assert!(store.plan_compaction(2 * DAY_S - 1).await.unwrap().is_none(), "only once");
     for _ in 0..2 {
         alike(store.read(PERIOD_S, 2 * DAY_S).await.unwrap(), &facts);
         let (from_s, to_s) = (DAY_S / 2, DAY_S + DAY_S / 2);
@@ -106,7 +111,7 @@ pub(crate) async fn packing_changes_no_answer<P: Provider>(place: &Path) {
         assert_eq!(put(&mut store, vec![facts[0].clone()]).await, [Put::Duplicate]);
         store = P::open(place).await;
     }
-    // One that contradicts a packed fact stands beside it.
+    // One that contradicts a compacted fact stands beside it.
     let other = fact((1, 1, 1, 0), &[7], 100);
     let outcome = put(&mut store, vec![other.clone()]).await;
     let smallest = other.digest < facts[0].digest;
@@ -124,13 +129,13 @@ pub(crate) async fn a_day_that_something_came_to_is_not_swapped_in<P: Provider>(
     let late = facts.remove(3);
     put(&mut store, facts.clone()).await;
     let mut beside = store.reader().await.unwrap();
-    let day = beside.prepare_pack(DAY_S).await.unwrap().unwrap();
+    let day = beside.plan_compaction(DAY_S).await.unwrap().unwrap();
     put(&mut store, vec![late.clone()]).await;
-    assert_eq!(store.commit_pack(&day).await.unwrap(), None);
+    assert_eq!(store.commit_compaction(&day).await.unwrap(), None);
     facts.insert(3, late);
     alike(store.read(PERIOD_S, 2 * DAY_S).await.unwrap(), &facts);
-    let day = beside.prepare_pack(DAY_S).await.unwrap().unwrap();
-    assert!(store.commit_pack(&day).await.unwrap().is_some());
+    let day = beside.plan_compaction(DAY_S).await.unwrap().unwrap();
+    assert!(store.commit_compaction(&day).await.unwrap().is_some());
     alike(beside.read(PERIOD_S, 2 * DAY_S).await.unwrap(), &facts);
 }
 
@@ -217,21 +222,21 @@ pub(crate) async fn what_travels_beside_facts_is_kept<P: Provider>(place: &Path)
 pub(crate) async fn a_state_is_kept_and_late_keys_end_with_it<P: Provider>(place: &Path) {
     let mut store = P::open(place).await;
     introduce(&mut store).await;
-    assert!(store.kept(Kept::Latest).await.unwrap().is_empty());
+    assert!(store.load_state(StateKind::Checkpoint).await.unwrap().is_empty());
     let pieces = |byte: u8| vec![vec![byte; 70_000], vec![], vec![byte, 0]];
-    store.keep(Kept::Latest, &pieces(1)).await.unwrap();
-    store.keep(Kept::Base, &pieces(2)).await.unwrap();
+    store.save_state(StateKind::Checkpoint, &pieces(1)).await.unwrap();
+    store.save_state(StateKind::RollUp, &pieces(2)).await.unwrap();
     let late = [fact((7, 1, 1, 0), &[1], 100), fact((5, 1, 1, 0), &[1], 100)];
     let keys = BTreeSet::from([late[0].key, late[1].key]);
     let batch = Batch { facts: late.to_vec(), late: keys.clone(), ..Batch::default() };
     store.put(&batch).await.unwrap();
     let mut store = P::open(place).await;
     assert_eq!(store.late_keys().await.unwrap(), keys.into_iter().collect::<Vec<_>>());
-    assert_eq!(store.kept(Kept::Latest).await.unwrap(), pieces(1));
-    store.keep(Kept::Latest, &pieces(3)).await.unwrap();
+    assert_eq!(store.load_state(StateKind::Checkpoint).await.unwrap(), pieces(1));
+    store.save_state(StateKind::Checkpoint, &pieces(3)).await.unwrap();
     assert_eq!(store.late_keys().await.unwrap(), []);
-    assert_eq!(store.kept(Kept::Latest).await.unwrap(), pieces(3));
-    assert_eq!(store.kept(Kept::Base).await.unwrap(), pieces(2));
+    assert_eq!(store.load_state(StateKind::Checkpoint).await.unwrap(), pieces(3));
+    assert_eq!(store.load_state(StateKind::RollUp).await.unwrap(), pieces(2));
 }
 
 fn retraction(probe: u32) -> Retraction {
@@ -318,8 +323,8 @@ pub(crate) async fn pruning_takes_what_is_before_and_nothing_else<P: Provider>(p
     introduce(&mut store).await;
     let facts = two_days();
     put(&mut store, facts.clone()).await;
-    let day = store.prepare_pack(DAY_S).await.unwrap().unwrap();
-    store.commit_pack(&day).await.unwrap().unwrap();
+    let day = store.plan_compaction(DAY_S).await.unwrap().unwrap();
+    store.commit_compaction(&day).await.unwrap().unwrap();
     assert!(store.prune(DAY_S).await.unwrap() > 0);
     let rest: Vec<Fact> =
         facts.into_iter().filter(|fact| fact.key.round.start_s() >= DAY_S).collect();
@@ -362,8 +367,8 @@ pub(crate) async fn who_holds_still_sees_one_moment<P: Provider>(place: &Path) {
     let mut still = store.reader().await.unwrap();
     still.hold().await.unwrap();
     put(&mut store, facts[..1].to_vec()).await;
-    let day = store.prepare_pack(DAY_S).await.unwrap().unwrap();
-    store.commit_pack(&day).await.unwrap().unwrap();
+    let day = store.plan_compaction(DAY_S).await.unwrap().unwrap();
+    store.commit_compaction(&day).await.unwrap().unwrap();
     for _ in 0..2 {
         alike(still.read(PERIOD_S, 2 * DAY_S).await.unwrap(), &facts[1..]);
     }
@@ -376,12 +381,12 @@ pub(crate) async fn a_copy_is_whole_and_both_are_sound<P: Provider>(place: &Path
     introduce(&mut store).await;
     let facts = two_days();
     put(&mut store, facts.clone()).await;
-    let day = store.prepare_pack(DAY_S).await.unwrap().unwrap();
-    store.commit_pack(&day).await.unwrap().unwrap();
+    let day = store.plan_compaction(DAY_S).await.unwrap().unwrap();
+    store.commit_compaction(&day).await.unwrap().unwrap();
     let mut told = Vec::new();
     let checked = store.check(&mut |progress| told.push(progress)).await.unwrap();
     assert_eq!((checked.faults.as_slice(), checked.nodes), (&[][..], u64::from(NODES)));
-    assert_eq!(checked.parts + checked.packed_parts, facts.len() as u64 + 1);
+    assert_eq!(checked.parts + checked.compacted_parts, facts.len() as u64 + 1);
     assert!(told.is_sorted_by_key(|progress| progress.done), "{told:?}");
     let copy = place.join("copy");
     store.copy_to(&copy).await.unwrap();

@@ -187,7 +187,7 @@ impl Stored {
 }
 
 /// What came of storing them.
-pub(crate) struct Kept<T> {
+pub(crate) struct StateKind<T> {
     pub(crate) observations: u64,
     pub(crate) bytes_each: f64,
     pub(crate) answer: T,
@@ -197,7 +197,7 @@ pub(crate) struct Kept<T> {
 pub(crate) fn stored<T>(
     what: &Stored,
     ask: impl FnOnce(&Snapshot) -> anyhow::Result<T>,
-) -> anyhow::Result<Kept<T>> {
+) -> anyhow::Result<StateKind<T>> {
     let directory = anywhere()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (parts, observations, answer) =
@@ -213,7 +213,7 @@ pub(crate) fn stored<T>(
     progress(&format!("{bytes} bytes for {observations} observations in {parts} parts"));
     let bytes_each = bytes as f64 / observations as f64;
     figure(what.name, bytes_each, "bytes/observation");
-    Ok(Kept { observations, bytes_each, answer })
+    Ok(StateKind { observations, bytes_each, answer })
 }
 
 async fn store<T>(
@@ -225,8 +225,8 @@ async fn store<T>(
         History::open(directory, what.network(), what.probes, Period::new(ROUND_S)?).await?;
     history.together = what.together;
     history.run(what.rounds).await?;
-    let took = history.pack().await?;
-    progress(&format!("packing took {:.1} s", took.as_secs_f64()));
+    let took = history.compact().await?;
+    progress(&format!("compaction took {:.1} s", took.as_secs_f64()));
     let snapshot = history.snapshot();
     replace_file(&directory.join("nodes_status.csv"), |out| write_csv(&snapshot, out))?;
     let answer = ask(&snapshot)?;

@@ -182,14 +182,14 @@ impl History {
         Ok(())
     }
 
-    /// Packs every day that is over by the last closed round, whether or not it is time; answers
+    /// Compacts every day that is over by the last closed round, whether or not it is time; answers
     /// how long that took.
-    pub(crate) async fn pack(&mut self) -> anyhow::Result<Duration> {
+    pub(crate) async fn compact(&mut self) -> anyhow::Result<Duration> {
         let started = Instant::now();
         let now_ms = self.round.start_ms() + 3_600_000;
         for day in compact(self.task.engine(), now_ms).await {
             progress(&format!(
-                "day {}: {} parts, {} bytes of sets in rows, {} packed",
+                "day {}: {} parts, {} bytes of sets in rows, {} compacted",
                 day.day_s, day.parts, day.before_bytes, day.bytes
             ));
         }

@@ -26,7 +26,7 @@ pub(crate) fn as_of(_: Extent) -> anyhow::Result<()> {
         let mut history = History::open(directory.path(), network, PROBES, period).await?;
         let rounds = u64::from(24 * HOUR_S / ROUND_S);
         history.run(rounds).await?;
-        history.pack().await?;
+        history.compact().await?;
         let (snapshot, first) = (history.snapshot(), first_round(period)?);
         let mut dice = StdRng::seed_from_u64(14);
         let mut times = Vec::with_capacity(QUESTIONS);

@@ -1,7 +1,7 @@
 //! How long a start takes that finds a year in the store: `restart_year`, `restart_year_killed`.
 //!
-//! Owns the year: 10,000 nodes and three probes, every day packed as the ledger packs it. Rounds
-//! are five minutes long, for the year to be made in minutes; a start reads what nodes went
+//! Owns the year: 10,000 nodes and three probes, every day compacted as the ledger compacts it.
+//! Rounds are five minutes long, for the year to be made in minutes; a start reads what nodes went
 //! through, and that is nearly the same in rounds of 30 s.
 
 use std::path::Path;
@@ -41,7 +41,7 @@ async fn measure(directory: &Path) -> anyhow::Result<()> {
     history.together = true;
     for _ in 0..DAYS {
         history.run(ROUNDS_A_DAY).await?;
-        history.pack().await?;
+        history.compact().await?;
     }
     history.keep().await;
     history.run(ROUNDS_NOT_KEPT).await?;

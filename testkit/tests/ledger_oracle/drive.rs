@@ -16,7 +16,9 @@ use uptime_aggregator::engine::{
 };
 use uptime_aggregator::publish::write_csv;
 use uptime_aggregator::rules::plan;
-use uptime_aggregator::store::{By, EpochChange, Kept, Retraction, SqliteStore, Store, StoreError};
+use uptime_aggregator::store::{
+    By, EpochChange, Retraction, SqliteStore, StateKind, Store, StoreError,
+};
 use uptime_proto::{Digest, Epoch, Epochs, NodeId, PartKey, Round};
 use uptime_testkit::oracle::{
     Oracle, OracleFact, Retracted, Row, Sums, Verdict, csv, last_closed, standing,
@@ -150,8 +152,8 @@ impl Driver {
         self.catch_up(now_ms).await;
     }
 
-    /// Packs every day that is over, whether or not it is time.
-    pub async fn pack(&mut self, now_ms: i64) -> usize {
+    /// Compacts every day that is over, whether or not it is time.
+    pub async fn compact(&mut self, now_ms: i64) -> usize {
         let days = compact(self.engine(), now_ms + 3_600_000).await;
         days.len()
     }
@@ -163,7 +165,7 @@ impl Driver {
     /// As if what was kept had been damaged.
     pub async fn forget_kept(&mut self) {
         let mut store = SqliteStore::open(self.directory.path()).await.unwrap();
-        store.keep(Kept::Latest, &[vec![0; 8]]).await.unwrap();
+        store.save_state(StateKind::Checkpoint, &[vec![0; 8]]).await.unwrap();
     }
 
     /// As if the facts of rounds before this had been damaged.
@@ -550,7 +552,7 @@ async fn change(driver: &mut Driver, how: u64, now_ms: i64) {
 async fn chores(driver: &mut Driver, delivery: &Delivery, about: u64, now_ms: i64) {
     let dice = Dice(delivery.seed);
     if dice.chance(delivery.chores, &[11, about]) {
-        driver.pack(now_ms).await;
+        driver.compact(now_ms).await;
     }
     if dice.chance(delivery.chores, &[12, about]) {
         driver.keep().await;
@@ -592,9 +594,9 @@ async fn finish(mut driver: Driver, world: &World, announced: &[Rules]) -> Strin
     driver.compare(end_ms, "at the end");
     driver.compare_accounts("at the end").await;
     driver.compare_some_past("at the end").await;
-    driver.pack(end_ms).await;
-    driver.compare_accounts("packed").await;
-    driver.compare_some_past("packed").await;
+    driver.compact(end_ms).await;
+    driver.compare_accounts("compacted").await;
+    driver.compare_some_past("compacted").await;
     driver.compare_rebuilt(end_ms).await;
     let before = driver.csv();
     driver.restart(true, end_ms).await;

@@ -476,7 +476,7 @@ pub struct Delivery {
     pub restarts: u64,
     /// Percentage of steps after which it catches up.
     pub catch_ups: u64,
-    /// Percentage of steps after which it packs what is over, or keeps its state.
+    /// Percentage of steps after which it compacts what is over, or keeps its state.
     pub chores: u64,
 }
 

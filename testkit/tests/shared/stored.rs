@@ -16,7 +16,7 @@ pub(crate) async fn stored(data_dir: &Path) -> (Vec<OracleFact>, Epochs) {
         let fact = fact.unwrap();
         let subnet = &catalogue.subnets[fact.key.subnet as usize];
         let part = fact.to_part(subnet, |number| ids.get(number as usize).copied()).unwrap();
-        // A packed day keeps no digests.
+        // A compacted day keeps no digests.
         assert!(
             fact.digest.is_none_or(|digest| digest == part.digest()),
             "what is stored is what was sent"

@@ -68,7 +68,7 @@ impl Answers {
 
 pub(crate) struct Stage {
     child: Child,
-    // Kept open, or its next line would fail.
+    // StateKind open, or its next line would fail.
     _output: BufReader<ChildStdout>,
     directory: TempDir,
     address: String,

@@ -10,18 +10,18 @@ use super::*;
 
 const DAY_S: u64 = 1_769_817_600;
 
-fn packed(facts: &[Fact]) -> Vec<u8> {
-    let mut packer = Packer::new(DAY_S);
+fn compacted(facts: &[Fact]) -> Vec<u8> {
+    let mut segment_writer = SegmentWriter::new(DAY_S);
     for fact in facts {
-        packer.push(fact);
+        segment_writer.push(fact);
     }
-    packer.finish().unwrap()
+    segment_writer.finish().unwrap()
 }
 
 fn unpacked(bytes: &[u8], wanted: impl Fn(&FactKey) -> bool) -> Result<Vec<Fact>, SegmentError> {
-    let mut unpacker = Unpacker::open(bytes)?;
+    let mut segment_reader = SegmentReader::open(bytes)?;
     let mut facts = Vec::new();
-    while let Some(next) = unpacker.next(&wanted) {
+    while let Some(next) = segment_reader.next(&wanted) {
         facts.extend(next?.1);
     }
     Ok(facts)
@@ -83,7 +83,7 @@ proptest! {
         rounds in 0u64..60,
     ) {
         let facts = facts(raw);
-        let bytes = packed(&facts);
+        let bytes = compacted(&facts);
         prop_assert_eq!(unpacked(&bytes, |_| true).unwrap(), facts.clone());
         let range = DAY_S + from * 30..DAY_S + (from + rounds) * 30;
         let some = unpacked(&bytes, |key| range.contains(&key.round.start_s())).unwrap();
@@ -98,7 +98,7 @@ proptest! {
         at in any::<prop::sample::Index>(),
         bit in 0..8u8,
     ) {
-        let mut bytes = packed(&facts(raw));
+        let mut bytes = compacted(&facts(raw));
         let at = at.index(bytes.len());
         prop_assert!(unpacked(&bytes[..at], |_| true).is_err());
         bytes[at] ^= 1 << bit;
@@ -111,7 +111,7 @@ proptest! {
         raw in prop::collection::vec(raw(), 0..8),
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
     ) {
-        let mut bytes = packed(&facts(raw));
+        let mut bytes = compacted(&facts(raw));
         let end = bytes.len() - 4;
         for (at, byte) in changes {
             bytes[at.index(end)] = byte;
@@ -119,8 +119,8 @@ proptest! {
         let checksum = crc32fast::hash(&bytes[..end]).to_le_bytes();
         bytes[end..].copy_from_slice(&checksum);
         let wanted = |_: &FactKey| true;
-        if let Ok(mut unpacker) = Unpacker::open(&bytes) {
-            while let Some(Ok(_)) = unpacker.next(wanted) {}
+        if let Ok(mut segment_reader) = SegmentReader::open(&bytes) {
+            while let Some(Ok(_)) = segment_reader.next(wanted) {}
         }
     }
 }
@@ -149,7 +149,7 @@ fn golden_is_read(name: &str, golden: &[u8], earlier: &[u32]) {
     let facts = [fact(0, &[1, 2, 3]), fact(1, &[1, 3]), fact(3, &[1, 2, 3, 70_000])];
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/src/store/segment");
-        std::fs::write(format!("{directory}/{name}"), packed(&facts)).unwrap();
+        std::fs::write(format!("{directory}/{name}"), compacted(&facts)).unwrap();
     }
     assert_eq!(unpacked(golden, |_| true).unwrap(), facts);
 }

@@ -1,4 +1,4 @@
-//! Kept states, notes of late facts, retractions and pruning, in the embedded store.
+//! Saved states, notes of late facts, retractions and pruning, in the embedded store.
 //!
 //! Owns the tables `state`, `late_part` and `retraction`. A piece of a state stands there as its
 //! length (u32, little-endian) and a zstd frame. Refuses to look into it: pieces are bytes, checked
@@ -8,36 +8,38 @@ use uptime_proto::{Period, Round};
 
 use super::damage::{is_damage, vital};
 use super::sqlite::{SqliteStore, signed};
-use super::{Kept, Retraction, StoreError};
+use super::{Retraction, StateKind, StoreError};
 use uptime_accounting::fact::FactKey;
 
-impl Kept {
+impl StateKind {
+    /// Its name in the table, which is of 0.1.0.
     const fn name(self) -> &'static str {
         match self {
-            Self::Latest => "latest",
-            Self::Base => "base",
+            Self::Checkpoint => "latest",
+            Self::RollUp => "base",
         }
     }
 }
 
-/// A state is kept every hour or so, by whoever also takes in reports: a quick level.
+/// A checkpoint is saved every hour or so, by the task that also takes in reports: a quick level.
 const LEVEL: i32 = 3;
 /// No piece is longer, whatever it says of itself: some thousand nodes and the year of each.
 const PIECE_BYTES_MAX: usize = 256 * 1024 * 1024;
 
-fn pack(piece: &[u8]) -> std::io::Result<Vec<u8>> {
+fn compressed(piece: &[u8]) -> std::io::Result<Vec<u8>> {
     let length = u32::try_from(piece.len()).map_err(std::io::Error::other)?;
     let mut body = length.to_le_bytes().to_vec();
     body.extend(zstd::bulk::compress(piece, LEVEL)?);
     Ok(body)
 }
 
-/// What is no packed piece comes out as one that no state begins with and none has: whoever reads
-/// it takes note that something is lost.
-fn unpack(body: &[u8]) -> Vec<u8> {
-    let packed = body.split_first_chunk::<4>();
-    let packed = packed.map(|(length, frame)| (u32::from_le_bytes(*length) as usize, frame));
-    let fits = packed.filter(|(length, _)| *length <= PIECE_BYTES_MAX);
+/// What is no compressed piece comes out as one that no state begins with and none has: whoever
+/// reads it takes note that something is lost.
+fn decompressed(body: &[u8]) -> Vec<u8> {
+    let compressed = body.split_first_chunk::<4>();
+    let compressed =
+        compressed.map(|(length, frame)| (u32::from_le_bytes(*length) as usize, frame));
+    let fits = compressed.filter(|(length, _)| *length <= PIECE_BYTES_MAX);
     fits.and_then(|(length, frame)| zstd::bulk::decompress(frame, length).ok()).unwrap_or_default()
 }
 
@@ -46,9 +48,9 @@ pub(super) fn unsigned(value: i64) -> u64 {
 }
 
 impl SqliteStore {
-    pub(super) async fn keep_state(
+    pub(super) async fn write_state(
         &mut self,
-        which: Kept,
+        which: StateKind,
         pieces: &[Vec<u8>],
     ) -> Result<(), StoreError> {
         let mut transaction = self.opened.begin(&mut self.connection).await?;
@@ -60,11 +62,11 @@ impl SqliteStore {
             sqlx::query("INSERT INTO state VALUES (?, ?, ?)")
                 .bind(which.name())
                 .bind(piece)
-                .bind(pack(body)?)
+                .bind(compressed(body)?)
                 .execute(&mut *transaction)
                 .await?;
         }
-        if which == Kept::Latest {
+        if which == StateKind::Checkpoint {
             sqlx::query("DELETE FROM late_part").execute(&mut *transaction).await?;
         }
         self.opened.commit(transaction).await?;
@@ -74,19 +76,22 @@ impl SqliteStore {
     /// A fact that counted in it counts no more: only a rebuild can take it out.
     pub(super) async fn drop_latest(&mut self) -> Result<(), StoreError> {
         sqlx::query("DELETE FROM state WHERE name = ?")
-            .bind(Kept::Latest.name())
+            .bind(StateKind::Checkpoint.name())
             .execute(&mut self.connection)
             .await?;
         Ok(())
     }
 
-    pub(super) async fn kept_state(&mut self, which: Kept) -> Result<Vec<Vec<u8>>, StoreError> {
+    pub(super) async fn read_state(
+        &mut self,
+        which: StateKind,
+    ) -> Result<Vec<Vec<u8>>, StoreError> {
         let select = "SELECT body FROM state WHERE name = ? ORDER BY piece";
         let pieces: Result<Vec<Vec<u8>>, _> =
             sqlx::query_scalar(select).bind(which.name()).fetch_all(&mut self.connection).await;
         match pieces {
             Err(error) if is_damage(&error) => Ok(vec![Vec::new()]),
-            pieces => Ok(pieces?.iter().map(|body| unpack(body)).collect()),
+            pieces => Ok(pieces?.iter().map(|body| decompressed(body)).collect()),
         }
     }
 
@@ -119,8 +124,8 @@ impl SqliteStore {
         }
         self.opened.commit(transaction).await?;
         self.bases.clear();
-        self.learn_packed().await?;
-        sqlx::raw_sql(super::packing::VACUUM).execute(&mut self.connection).await?;
+        self.learn_compacted().await?;
+        sqlx::raw_sql(super::compaction::VACUUM).execute(&mut self.connection).await?;
         Ok(gone)
     }
 
@@ -173,16 +178,16 @@ mod tests {
     fn pieces_come_back_and_nonsense_is_an_empty_one() {
         let piece: Vec<u8> =
             (0..100_000u32).flat_map(|number| (number / 7).to_le_bytes()).collect();
-        let body = pack(&piece).unwrap();
+        let body = compressed(&piece).unwrap();
         assert!(body.len() < piece.len() / 4);
-        assert_eq!(unpack(&body), piece);
-        assert!(unpack(&pack(&[]).unwrap()).is_empty());
+        assert_eq!(decompressed(&body), piece);
+        assert!(decompressed(&compressed(&[]).unwrap()).is_empty());
         let mut long = body.clone();
         long[..4].copy_from_slice(&u32::MAX.to_le_bytes());
         let mut short = body.clone();
         short[..4].copy_from_slice(&7u32.to_le_bytes());
         for nonsense in [&[][..], &[1, 2, 3], &[9; 40], &body[..body.len() - 1], &long, &short] {
-            assert!(unpack(nonsense).is_empty());
+            assert!(decompressed(nonsense).is_empty());
         }
     }
 }

@@ -1,8 +1,9 @@
-//! Packing closed days in the embedded store, and reading them again.
+//! Compaction of closed days in the embedded store, and reading them again.
 //!
-//! Owns which parts stand in rows and which in segments. A day is packed whole, in one transaction.
-//! Parts that share a key stay in rows, with their digests; a row wins over the copy of it that a
-//! segment may still hold. What is damaged is not packed: it stays where it can be looked at.
+//! Owns which parts stand in rows and which in segments. A day is compacted whole, in one
+//! transaction. Parts that share a key stay in rows, with their digests; a row wins over the copy
+//! of it that a segment may still hold. What is damaged is not compacted: it stays where it can be
+//! looked at.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
@@ -13,9 +14,9 @@ use uptime_proto::round::DAY_S;
 use uptime_proto::{Digest, NodeId, Round};
 
 use super::damage::is_damage;
-use super::segment::{Packer, SegmentError, Unpacker};
+use super::segment::{SegmentError, SegmentReader, SegmentWriter};
 use super::sqlite::{SELECT_ROWS, SqliteStore, read_fact, signed};
-use super::{PackedDay, Put, Read, StoreError, blob};
+use super::{CompactedDay, Put, Read, StoreError, blob};
 use uptime_accounting::fact::{Fact, FactKey};
 
 /// A segment is closed with the round in which it grows beyond this, so that reading one round of a
@@ -23,12 +24,12 @@ use uptime_accounting::fact::{Fact, FactKey};
 const SEGMENT_BYTES: usize = 8 * 1024 * 1024;
 /// Of so many segments the keys are kept in memory while late parts come in.
 const KEYS_OF_SEGMENTS_MAX: usize = 4;
-/// Pages given back to the file system after a day was packed, at a time.
+/// Pages given back to the file system after a day was compacted, at a time.
 pub(super) const VACUUM: &str = "PRAGMA incremental_vacuum";
 
 /// What is known in memory of segments.
 #[derive(Debug, Default)]
-pub(super) struct Packed {
+pub(super) struct Compacted {
     /// Ends by beginnings.
     spans: BTreeMap<u64, u64>,
     keys: HashMap<u64, HashSet<FactKey>>,
@@ -38,12 +39,12 @@ pub(super) struct Packed {
     learnt_at: Option<i64>,
 }
 
-impl Packed {
+impl Compacted {
     pub(super) fn forget_keys(&mut self) {
         self.keys.clear();
     }
 
-    /// The starts of the first and the last second that is packed.
+    /// The starts of the first and the last second that is compacted.
     pub(super) fn extent(&self) -> Option<(u64, u64)> {
         let first = *self.spans.keys().next()?;
         let last = self.spans.values().max()?.saturating_sub(1);
@@ -55,8 +56,8 @@ impl Packed {
         self.spans.keys().copied().collect()
     }
 
-    /// The packed keys of a probe in a round, of those that are in memory: where a part of a packed
-    /// day was just looked for, all of its segment.
+    /// The compacted keys of a probe in a round, of those that are in memory: where a part of a
+    /// compacted day was just looked for, all of its segment.
     pub(super) fn keys_of(&self, round: Round, probe: u32) -> impl Iterator<Item = &FactKey> {
         let keys = self.span_of(round.start_s()).and_then(|begin| self.keys.get(&begin));
         let of = move |key: &&FactKey| key.round == round && key.probe == probe;
@@ -75,14 +76,14 @@ pub(super) fn add(sum: &mut u128, digest: Digest) {
     *sum = sum.wrapping_add(u128::from_le_bytes(digest.0));
 }
 
-/// Both, ascending by key; where a row has the key of a packed fact, the row counts.
-pub(super) fn merged(packed: Vec<Read>, rows: Vec<Read>) -> Vec<Read> {
-    if packed.is_empty() {
+/// Both, ascending by key; where a row has the key of a compacted fact, the row counts.
+pub(super) fn merged(compacted: Vec<Read>, rows: Vec<Read>) -> Vec<Read> {
+    if compacted.is_empty() {
         return rows;
     }
     let keys: HashSet<FactKey> =
         rows.iter().filter_map(|row| row.as_ref().ok().map(|fact| fact.key)).collect();
-    let mut all: Vec<Read> = packed
+    let mut all: Vec<Read> = compacted
         .into_iter()
         .filter(|fact| fact.as_ref().map_or(true, |fact| !keys.contains(&fact.key)))
         .chain(rows)
@@ -92,7 +93,7 @@ pub(super) fn merged(packed: Vec<Read>, rows: Vec<Read>) -> Vec<Read> {
     all
 }
 
-/// Parts of a span, packed.
+/// Parts of a span, compacted.
 #[derive(Debug)]
 struct Segment {
     from_s: u64,
@@ -101,10 +102,10 @@ struct Segment {
     body: Vec<u8>,
 }
 
-/// A day packed, ready to take the place of its rows. Made by a reader, written by the writer, so
-/// that nothing waits for the packing.
+/// A day compacted, ready to take the place of its rows. Made by a reader, written by the writer,
+/// so that nothing waits for the compaction.
 #[derive(Debug)]
-pub struct PreparedDay {
+pub struct CompactionPlan {
     day_s: u64,
     /// What the day consisted of; see [`SqliteStore::extent_of_day`].
     made_of: (i64, i64),
@@ -114,11 +115,11 @@ pub struct PreparedDay {
     before_bytes: u64,
 }
 
-/// Packs one day.
-struct DayPacker {
+/// Compacts one day.
+struct DayCompactor {
     day_s: u64,
     from_s: u64,
-    packer: Packer,
+    segment_writer: SegmentWriter,
     approximate: usize,
     parts: u64,
     digests: u128,
@@ -127,12 +128,12 @@ struct DayPacker {
     conflicting: Vec<Fact>,
 }
 
-impl DayPacker {
+impl DayCompactor {
     fn new(day_s: u64) -> Self {
         Self {
             day_s,
             from_s: day_s,
-            packer: Packer::new(day_s),
+            segment_writer: SegmentWriter::new(day_s),
             approximate: 0,
             parts: 0,
             digests: 0,
@@ -148,37 +149,37 @@ impl DayPacker {
             self.cut(start_s)?;
         }
         self.last_round_s = start_s;
-        self.approximate += self.packer.push(fact);
+        self.approximate += self.segment_writer.push(fact);
         self.parts += 1;
         Ok(())
     }
 
     fn cut(&mut self, to_s: u64) -> std::io::Result<()> {
-        let packer = std::mem::replace(&mut self.packer, Packer::new(to_s));
+        let segment_writer = std::mem::replace(&mut self.segment_writer, SegmentWriter::new(to_s));
         if self.parts > 0 {
-            let (from_s, parts, body) = (self.from_s, self.parts, packer.finish()?);
+            let (from_s, parts, body) = (self.from_s, self.parts, segment_writer.finish()?);
             self.finished.push(Segment { from_s, to_s, parts, body });
         }
         (self.from_s, self.parts, self.approximate) = (to_s, 0, 0);
         Ok(())
     }
 
-    /// Takes the rows of one key, and the packed fact with that key, if there is one.
-    fn take(&mut self, rows: Vec<Fact>, packed: Option<Fact>) -> std::io::Result<()> {
-        match (rows.as_slice(), packed) {
+    /// Takes the rows of one key, and the compacted fact with that key, if there is one.
+    fn take(&mut self, rows: Vec<Fact>, compacted: Option<Fact>) -> std::io::Result<()> {
+        match (rows.as_slice(), compacted) {
             ([], None) => {}
-            ([], Some(packed)) => self.push(&packed)?,
-            ([alone], packed) => {
-                let counted = packed.is_some_and(|packed| packed.same_content(alone));
+            ([], Some(compacted)) => self.push(&compacted)?,
+            ([alone], compacted) => {
+                let counted = compacted.is_some_and(|compacted| compacted.same_content(alone));
                 if let Some(digest) = alone.digest.filter(|_| !counted) {
                     add(&mut self.digests, digest);
                 }
                 self.push(alone)?;
             }
-            (rows, packed) => {
-                // The packed copy is one of them, and its digest leaves the sum with it.
-                let same = packed.and_then(|packed| {
-                    rows.iter().find(|row| row.same_content(&packed)).and_then(|row| row.digest)
+            (rows, compacted) => {
+                // The compacted copy is one of them, and its digest leaves the sum with it.
+                let same = compacted.and_then(|compacted| {
+                    rows.iter().find(|row| row.same_content(&compacted)).and_then(|row| row.digest)
                 });
                 if let Some(digest) = same {
                     self.digests = self.digests.wrapping_sub(u128::from_le_bytes(digest.0));
@@ -190,14 +191,14 @@ impl DayPacker {
     }
 }
 
-/// What was packed of a day before, one part after another.
+/// What was compacted of a day before, one part after another.
 struct Before {
-    segments: VecDeque<Unpacker>,
+    segments: VecDeque<SegmentReader>,
     ahead: Option<Fact>,
 }
 
 impl Before {
-    fn new(segments: Vec<Unpacker>) -> Result<Self, SegmentError> {
+    fn new(segments: Vec<SegmentReader>) -> Result<Self, SegmentError> {
         let mut before = Self { segments: segments.into(), ahead: None };
         before.step()?;
         Ok(before)
@@ -226,28 +227,28 @@ impl Before {
 }
 
 impl SqliteStore {
-    /// Learns which spans are packed, if another connection wrote anything since it was learnt.
-    pub(super) async fn learn_packed_anew(&mut self) -> Result<(), StoreError> {
+    /// Learns which spans are compacted, if another connection wrote anything since it was learnt.
+    pub(super) async fn learn_compacted_anew(&mut self) -> Result<(), StoreError> {
         let version: i64 =
             sqlx::query_scalar("PRAGMA data_version").fetch_one(&mut self.connection).await?;
-        if self.packed.learnt_at != Some(version) {
-            self.learn_packed().await?;
-            self.packed.learnt_at = Some(version);
+        if self.compacted.learnt_at != Some(version) {
+            self.learn_compacted().await?;
+            self.compacted.learnt_at = Some(version);
         }
         Ok(())
     }
 
-    /// Learns which spans are packed.
-    pub(super) async fn learn_packed(&mut self) -> Result<(), StoreError> {
-        self.packed.spans = self.packed_spans().await?;
-        self.packed.keys.clear();
+    /// Learns which spans are compacted.
+    pub(super) async fn learn_compacted(&mut self) -> Result<(), StoreError> {
+        self.compacted.spans = self.compacted_spans().await?;
+        self.compacted.keys.clear();
         Ok(())
     }
 
     pub(super) async fn segment(
         &mut self,
         from_s: u64,
-    ) -> Result<Result<Unpacker, String>, StoreError> {
+    ) -> Result<Result<SegmentReader, String>, StoreError> {
         let named = |error: &dyn std::fmt::Display| format!("the segment from {from_s}: {error}");
         let body: Result<Option<Vec<u8>>, sqlx::Error> =
             sqlx::query_scalar("SELECT body FROM segment WHERE from_s = ?")
@@ -256,31 +257,31 @@ impl SqliteStore {
                 .await;
         match body {
             Ok(None) => Ok(Err(format!("the segment from {from_s}: it is not there"))),
-            Ok(Some(body)) => Ok(Unpacker::open(&body).map_err(|error| named(&error))),
+            Ok(Some(body)) => Ok(SegmentReader::open(&body).map_err(|error| named(&error))),
             Err(error) if is_damage(&error) => Ok(Err(named(&error))),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// The packed facts of rounds in `[from_s, to_s)`.
-    pub(super) async fn read_packed(
+    /// The compacted facts of rounds in `[from_s, to_s)`.
+    pub(super) async fn read_compacted(
         &mut self,
         from_s: u64,
         to_s: u64,
     ) -> Result<Vec<Read>, StoreError> {
-        let spans = self.packed.spans.range(..to_s).filter(|(_, end)| **end > from_s);
+        let spans = self.compacted.spans.range(..to_s).filter(|(_, end)| **end > from_s);
         let spans: Vec<u64> = spans.map(|(begin, _)| *begin).collect();
         let mut facts = Vec::new();
         for begin in spans {
-            let mut unpacker = match self.segment(begin).await? {
-                Ok(unpacker) => unpacker,
+            let mut segment_reader = match self.segment(begin).await? {
+                Ok(segment_reader) => segment_reader,
                 Err(damaged) => {
                     facts.push(Err(damaged));
                     continue;
                 }
             };
             let wanted = |key: &FactKey| (from_s..to_s).contains(&key.round.start_s());
-            while let Some(next) = unpacker.next(wanted) {
+            while let Some(next) = segment_reader.next(wanted) {
                 match next {
                     Ok((_, fact)) => facts.extend(fact.map(Ok)),
                     Err(error) => {
@@ -293,40 +294,40 @@ impl SqliteStore {
         Ok(facts)
     }
 
-    /// Whether a fact about to be written is packed already. One that is there with another content
-    /// goes back to a row of its own, so that the two stand side by side.
-    pub(super) async fn settle_with_packed(
+    /// Whether a fact about to be written is compacted already. One that is there with another
+    /// content goes back to a row of its own, so that the two stand side by side.
+    pub(super) async fn settle_with_compacted(
         &mut self,
         fact: &Fact,
     ) -> Result<Option<Put>, StoreError> {
-        // Whoever writes facts is the only one that packs, and has learnt then.
-        if self.packed.learnt_at.is_none() {
-            self.learn_packed_anew().await?;
+        // Whoever writes facts is the only one that compacts, and has learnt then.
+        if self.compacted.learnt_at.is_none() {
+            self.learn_compacted_anew().await?;
         }
-        let Some(begin) = self.packed.span_of(fact.key.round.start_s()) else {
+        let Some(begin) = self.compacted.span_of(fact.key.round.start_s()) else {
             return Ok(None);
         };
-        if !self.packed.keys.contains_key(&begin) {
-            let Ok(mut unpacker) = self.segment(begin).await? else {
+        if !self.compacted.keys.contains_key(&begin) {
+            let Ok(mut segment_reader) = self.segment(begin).await? else {
                 // Damaged, and named when it is read: what comes now is taken.
                 return Ok(None);
             };
             let mut keys = HashSet::new();
-            while let Some(Ok((key, _))) = unpacker.next(|_| false) {
+            while let Some(Ok((key, _))) = segment_reader.next(|_| false) {
                 keys.insert(key);
             }
-            if self.packed.keys.len() >= KEYS_OF_SEGMENTS_MAX {
-                self.packed.keys.clear();
+            if self.compacted.keys.len() >= KEYS_OF_SEGMENTS_MAX {
+                self.compacted.keys.clear();
             }
-            self.packed.keys.insert(begin, keys);
+            self.compacted.keys.insert(begin, keys);
         }
-        if !self.packed.keys.get(&begin).is_some_and(|keys| keys.contains(&fact.key)) {
+        if !self.compacted.keys.get(&begin).is_some_and(|keys| keys.contains(&fact.key)) {
             return Ok(None);
         }
-        let Ok(mut unpacker) = self.segment(begin).await? else {
+        let Ok(mut segment_reader) = self.segment(begin).await? else {
             return Ok(None);
         };
-        while let Some(Ok((_, there))) = unpacker.next(|key| *key == fact.key) {
+        while let Some(Ok((_, there))) = segment_reader.next(|key| *key == fact.key) {
             let Some(there) = there else { continue };
             if there.same_content(fact) {
                 return Ok(Some(Put::Duplicate));
@@ -350,7 +351,7 @@ impl SqliteStore {
         Ok(None)
     }
 
-    /// The digest of a packed fact, from the ids of its nodes.
+    /// The digest of a compacted fact, from the ids of its nodes.
     pub(super) async fn digest_of(&mut self, fact: &Fact) -> Result<Digest, StoreError> {
         let subnet: String = sqlx::query_scalar("SELECT name FROM subnet WHERE number = ?")
             .bind(i64::from(fact.key.subnet))
@@ -363,7 +364,7 @@ impl SqliteStore {
         Ok(part.digest())
     }
 
-    /// Notes that a kept state does not know this fact.
+    /// Notes that a checkpoint does not know this fact.
     pub(super) async fn note_late(&mut self, key: &FactKey) -> Result<(), StoreError> {
         sqlx::query("INSERT OR IGNORE INTO late_part VALUES (?, ?, ?, ?, ?)")
             .bind(signed(key.round.start_s()))
@@ -376,24 +377,24 @@ impl SqliteStore {
         Ok(())
     }
 
-    /// Packs the first day that ends at or before this and has parts in rows that need not be
+    /// Compacts the first day that ends at or before this and has parts in rows that need not be
     /// there, without writing anything.
     pub(super) async fn prepare_day(
         &mut self,
         before_s: u64,
-    ) -> Result<Option<PreparedDay>, StoreError> {
-        self.learn_packed().await?;
+    ) -> Result<Option<CompactionPlan>, StoreError> {
+        self.learn_compacted().await?;
         while let Some(day_s) = self.loose_day(before_s).await? {
             // One moment for all that is read, whatever another connection writes meanwhile.
             sqlx::raw_sql("BEGIN").execute(&mut self.connection).await?;
-            let prepared = self.pack_up(day_s).await;
+            let prepared = self.compact_up(day_s).await;
             sqlx::raw_sql("ROLLBACK").execute(&mut self.connection).await?;
             match prepared {
                 Ok(Some(prepared)) => return Ok(Some(prepared)),
                 Ok(None) => {}
-                Err(error) => tracing::error!(%error, day_s, "a day is not packed"),
+                Err(error) => tracing::error!(%error, day_s, "a day is not compacted"),
             }
-            self.packed.left.insert(day_s);
+            self.compacted.left.insert(day_s);
         }
         Ok(None)
     }
@@ -415,7 +416,7 @@ impl SqliteStore {
                 return Ok(None);
             }
             from_s = day_s + day_length_s;
-            if !self.packed.left.contains(&day_s) && self.has_loose(day_s).await? {
+            if !self.compacted.left.contains(&day_s) && self.has_loose(day_s).await? {
                 return Ok(Some(day_s));
             }
         }
@@ -424,8 +425,8 @@ impl SqliteStore {
     /// Puts a prepared day in the place of its rows, unless something came to the day meanwhile.
     pub(super) async fn commit_day(
         &mut self,
-        prepared: &PreparedDay,
-    ) -> Result<Option<PackedDay>, StoreError> {
+        prepared: &CompactionPlan,
+    ) -> Result<Option<CompactedDay>, StoreError> {
         self.opened.check()?;
         sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut self.connection).await?;
         let swapped = self.swap_in(prepared).await;
@@ -442,9 +443,9 @@ impl SqliteStore {
             return Ok(None);
         }
         self.opened.check()?;
-        self.learn_packed().await?;
+        self.learn_compacted().await?;
         sqlx::raw_sql(VACUUM).execute(&mut self.connection).await?;
-        Ok(Some(PackedDay {
+        Ok(Some(CompactedDay {
             day_s: prepared.day_s,
             parts: prepared.segments.iter().map(|segment| segment.parts).sum(),
             bytes: prepared.segments.iter().map(|segment| segment.body.len() as u64).sum(),
@@ -465,7 +466,7 @@ impl SqliteStore {
         Ok((row.get(0), row.get(1)))
     }
 
-    async fn swap_in(&mut self, prepared: &PreparedDay) -> Result<bool, StoreError> {
+    async fn swap_in(&mut self, prepared: &CompactionPlan) -> Result<bool, StoreError> {
         let (day_s, end_s) = (prepared.day_s, prepared.day_s + u64::from(DAY_S));
         if self.extent_of_day(day_s).await? != prepared.made_of {
             return Ok(false);
@@ -508,18 +509,18 @@ impl SqliteStore {
         Ok(loose.is_some())
     }
 
-    async fn pack_up(&mut self, day_s: u64) -> Result<Option<PreparedDay>, StoreError> {
+    async fn compact_up(&mut self, day_s: u64) -> Result<Option<CompactionPlan>, StoreError> {
         let end_s = day_s + u64::from(DAY_S);
         let made_of = self.extent_of_day(day_s).await?;
-        let mut day = DayPacker::new(day_s);
+        let mut day = DayCompactor::new(day_s);
         let spans: Vec<u64> =
-            self.packed.spans.range(day_s..end_s).map(|(from, _)| *from).collect();
+            self.compacted.spans.range(day_s..end_s).map(|(from, _)| *from).collect();
         let mut old = Vec::new();
         for begin in &spans {
             match self.segment(*begin).await? {
-                Ok(unpacker) => old.push(unpacker),
+                Ok(segment_reader) => old.push(segment_reader),
                 Err(damaged) => {
-                    tracing::error!(damaged, day_s, "a day is not packed anew");
+                    tracing::error!(damaged, day_s, "a day is not compacted anew");
                     return Ok(None);
                 }
             }
@@ -531,8 +532,8 @@ impl SqliteStore {
             return Ok(None);
         };
         day.cut(end_s)?;
-        let DayPacker { finished: segments, conflicting, digests, .. } = day;
-        Ok(Some(PreparedDay { day_s, made_of, segments, conflicting, digests, before_bytes }))
+        let DayCompactor { finished: segments, conflicting, digests, .. } = day;
+        Ok(Some(CompactionPlan { day_s, made_of, segments, conflicting, digests, before_bytes }))
     }
 
     pub(super) async fn digest_sum(&mut self, from_s: u64) -> Result<u128, StoreError> {
@@ -546,12 +547,12 @@ impl SqliteStore {
         Ok(u128::from_le_bytes(sum))
     }
 
-    /// Leads the rows of a day and what was packed of it together; answers the bytes of the rows'
-    /// sets, or `None` when something cannot be read.
+    /// Leads the rows of a day and what was compacted of it together; answers the bytes of the
+    /// rows' sets, or `None` when something cannot be read.
     async fn merge_day(
         &mut self,
-        day: &mut DayPacker,
-        old: Vec<Unpacker>,
+        day: &mut DayCompactor,
+        old: Vec<SegmentReader>,
     ) -> Result<Option<u64>, StoreError> {
         let mut before = Before::new(old)?;
         let mut rows = sqlx::query(SELECT_ROWS)
@@ -566,7 +567,7 @@ impl SqliteStore {
             let fact = match row.as_ref().map(|row| read_fact(row, &mut bases)).transpose() {
                 Ok(fact) => fact,
                 Err(damaged) => {
-                    tracing::error!(damaged, day_s = day.day_s, "a day is not packed");
+                    tracing::error!(damaged, day_s = day.day_s, "a day is not compacted");
                     return Ok(None);
                 }
             };
