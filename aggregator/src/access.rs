@@ -15,7 +15,8 @@ mod roles;
 mod tls;
 mod tokens;
 
-pub use gate::{Gate, Pass, SWEEP_EVERY, grpc_gate, http_gate};
+pub use gate::layers::{grpc_gate, http_gate};
+pub use gate::{Gate, Pass, SWEEP_EVERY};
 pub(crate) use peer::Usage;
 pub use peer::{Peer, PeerCertificate};
 pub use roles::{Identity, Proof, Refusal, Refused};

@@ -20,6 +20,7 @@ use uptime_proto::{Epoch, Period};
 
 use crate::access::TlsFiles;
 use crate::access::limits::Limits;
+use crate::disk::default_data_dir;
 use crate::engine::RETENTION_S_MIN;
 use crate::rules::GivenRules;
 use crate::telemetry::LogFormat;
@@ -272,12 +273,6 @@ pub struct Config {
     pub anonymous_http: bool,
     pub limits: Limits,
     pub disagreement: Policy,
-}
-
-/// The default data directory.
-#[must_use]
-pub fn default_data_dir() -> PathBuf {
-    PathBuf::from("uptime-data")
 }
 
 impl Config {

@@ -165,6 +165,12 @@ fn write_over(path: &Path, content: &mut impl Read) -> io::Result<()> {
     file.sync_all()
 }
 
+/// The default data directory.
+#[must_use]
+pub fn default_data_dir() -> PathBuf {
+    PathBuf::from("uptime-data")
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 pub(crate) mod tests {

@@ -4,14 +4,13 @@
 //! renamed, the directory synced, once per closed round. A reader never sees half a file; a write
 //! that fails leaves the file before it and is reported.
 
+pub mod format;
 pub mod seed_csv;
 
-use std::fmt;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
 use metrics::{counter, histogram};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -21,32 +20,10 @@ pub use crate::disk::replace_file;
 use crate::disk::{Replaced, try_out};
 use crate::engine::Snapshot;
 use crate::store::Opening;
+use format::ShortestDecimal;
+pub use format::{HEADER, utc_stamp};
 use seed_csv::{SeedBooks, scan_count_path, subnet_of};
 use uptime_accounting::snapshot::NodeLine;
-
-/// The columns, in order.
-pub const HEADER: [&str; 5] =
-    ["issuer_id", "is_online", "last_seen", "total_online_scans", "uptime"];
-
-/// An instant as the `utc` dialect writes it: microseconds and an explicit offset of zero.
-#[must_use]
-pub fn utc_stamp(unix_ms: i64) -> String {
-    DateTime::<Utc>::from_timestamp_millis(unix_ms)
-        .map(|instant| instant.format("%Y-%m-%dT%H:%M:%S%.6f+00:00").to_string())
-        .unwrap_or_default()
-}
-
-/// A number as the canonical CSV writes it: the shortest decimal that reads back the same, always
-/// with a decimal point, never with an exponent.
-#[derive(Debug, Clone, Copy)]
-struct ShortestDecimal(f64);
-
-impl fmt::Display for ShortestDecimal {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(value) = self;
-        if value.fract() == 0.0 { write!(out, "{value:.1}") } else { write!(out, "{value}") }
-    }
-}
 
 /// Writes the canonical CSV of a snapshot: a function of the facts and the last closed round.
 ///
@@ -191,8 +168,6 @@ async fn write(csv: &PublishedCsv, snapshot: &Arc<Snapshot>, told: &mut bool) ->
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
 
     #[test]
@@ -206,24 +181,5 @@ mod tests {
         });
         assert!(fault.unwrap_err().to_string().contains("disk full"));
         assert_eq!(std::fs::read(&path).unwrap(), b"first");
-    }
-
-    #[test]
-    fn stamps_are_utc_with_microseconds() {
-        assert_eq!(utc_stamp(1_769_862_896_789), "2026-01-31T12:34:56.789000+00:00");
-    }
-
-    proptest! {
-        #[test]
-        fn the_decimal_reads_back_the_same(
-            part in 0u32.., whole in 1u32..,
-            some in prop::sample::select(vec![0.0, 100.0, 50.0, 1e-9, 100.0 / 3.0]),
-        ) {
-            for value in [100.0 * f64::from(part.min(whole)) / f64::from(whole), some] {
-                let text = ShortestDecimal(value).to_string();
-                prop_assert_eq!(text.parse::<f64>(), Ok(value));
-                prop_assert!(text.contains('.') && !text.contains(['e', 'E']), "{}", text);
-            }
-        }
     }
 }

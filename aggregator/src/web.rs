@@ -101,6 +101,10 @@ pub fn window_asked_for(query: &str, closed_end_s: u64) -> Result<(u64, u64), St
     Ok((window.from_unix_s, window.to_unix_s))
 }
 
+async fn asset(Path(name): Path<String>) -> Response {
+    assets::file(&name).unwrap_or_else(frame::fault_page)
+}
+
 /// The routes.
 pub fn router(web: Web) -> Router {
     let site = Arc::new(Site {
@@ -116,7 +120,7 @@ pub fn router(web: Web) -> Router {
         .route("/nodes/{id}", get(node))
         .route("/nodes_status.csv", get(csv))
         .route("/badge/{file}", get(badge))
-        .route("/assets/{name}", get(assets::serve))
+        .route("/assets/{name}", get(asset))
         .route("/api/v1/openapi.json", get(openapi))
         .route("/metrics", get(metrics))
         .route("/healthz", get(|| async { "ok\n" }))

@@ -31,7 +31,7 @@ pub const TARGETS: &[Target] = &[
     ("offers_scan", yagna::offers_scan),
     ("opened", yagna::opened),
     ("orders", orders),
-    ("relay_page", yagna::relay_page),
+    ("relay_page", crate::yagna::relay::fuzzing::relay_page),
     ("round_trips", yagna::round_trips),
     ("scan_reply", yagna::scan_reply),
     ("spool_file", spool_file),

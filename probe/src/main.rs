@@ -14,7 +14,7 @@ use uptime_probe::config::{
 use uptime_probe::daemon::{self, Ended};
 use uptime_probe::identity;
 use uptime_probe::join;
-use uptime_probe::spool::{SpoolLimits, inspect};
+use uptime_probe::spool::{SpoolLimits, inspect, repair};
 use uptime_probe::survey::{Progress, Row, Scope, Survey, survey};
 use uptime_probe::telemetry;
 use uptime_probe::yagna::Relay;
@@ -204,7 +204,7 @@ fn spool(command: &SpoolCommand) -> anyhow::Result<ExitCode> {
         }
         SpoolCommand::Repair(_) => {
             let limits = SpoolLimits::of_bytes(bytes_max);
-            let repaired = inspect::repair(&directory, limits).with_context(within)?;
+            let repaired = repair::repair(&directory, limits).with_context(within)?;
             let mut lines: Vec<String> = repaired.iter().flat_map(|it| it.lines()).collect();
             lines.push(format!("{} segments written anew", repaired.len()));
             print_found(args, &repaired, lines)?;

@@ -65,7 +65,7 @@ mod lock;
 mod numbers;
 mod opening;
 mod reading;
-mod repair;
+pub mod repair;
 mod segment;
 mod sequences;
 mod state;

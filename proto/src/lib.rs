@@ -12,6 +12,7 @@ pub mod node_id;
 pub mod round;
 pub mod sample;
 pub mod settings;
+pub mod v1;
 pub mod words;
 
 pub use evidence::{
@@ -29,16 +30,3 @@ pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 
 /// The encoded `FileDescriptorSet` of every proto of this crate, for server reflection.
 pub const DESCRIPTOR: &[u8] = include_bytes!("gen/descriptor.bin");
-
-/// The generated messages, as `proto/golem/uptime/v1` says; clients and servers with the feature
-/// `grpc`.
-#[allow(
-    missing_docs,
-    unreachable_pub,
-    clippy::all,
-    clippy::pedantic,
-    reason = "generated; documented in the .proto files"
-)]
-pub mod v1 {
-    include!("gen/golem.uptime.v1.rs");
-}

@@ -102,7 +102,7 @@ const FIGURES: [Figure; 27] = [
     figure("probe_binary", Extent::Quick, probe::binary),
     figure("probe_memory", Extent::Quick, probe::memory),
     figure("spool_35_days", Extent::Quick, outbox::weeks),
-    figure("detect_down_p99", Extent::Usual, detect::down),
+    figure("detect_down_p99", Extent::Full, detect::down),
     figure("detect_down_15s_p99", Extent::Full, detect::in_15_s),
     figure("detect_down_10k_p99", Extent::Full, detect::of_10k),
     figure("dead_error_lines", Extent::Usual, quiet::dead),

@@ -4,9 +4,7 @@
 //! What is not named here asks for a reader's proof: a service that is added later is closed
 //! until someone opens it. Whoever is revoked while a call is open is cut within [`SWEEP_EVERY`].
 
-mod layers;
-
-pub use layers::{grpc_gate, http_gate};
+pub(super) mod layers;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uptime_proto::convert::PartLimits;
 
+pub use super::peer::REFUSALS_PER_CONNECTION_MAX;
 use super::roles::Refusal;
 
 /// From the first byte of a connection to the end of its handshake.
@@ -40,8 +41,6 @@ pub const BACKLOG: u32 = 4_096;
 /// out: an honest one shows itself within milliseconds, so a flood has to turn all of them over
 /// within that time to be in its way.
 pub const NEWCOMERS_MAX: usize = 256;
-/// Refused calls on one connection; then it is cut.
-pub const REFUSALS_PER_CONNECTION_MAX: u32 = 16;
 /// Streams that one gRPC connection may have open; a native probe needs one.
 pub const STREAMS_PER_CONNECTION_MAX: u32 = 200;
 /// The names and values of one call's headers together; ours take some 300 bytes. No such list

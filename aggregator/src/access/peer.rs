@@ -8,8 +8,10 @@ use tokio_util::sync::CancellationToken;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate, X509Name};
 
-use super::limits::REFUSALS_PER_CONNECTION_MAX;
 use super::tokens::check_name;
+
+/// Refused calls on one connection; then it is cut.
+pub const REFUSALS_PER_CONNECTION_MAX: u32 = 16;
 
 /// A client certificate that a trusted authority signed; the handshake has seen to that.
 #[derive(Debug, Clone, PartialEq, Eq)]

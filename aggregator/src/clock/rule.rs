@@ -12,7 +12,7 @@ use uptime_proto::clock::{
 };
 use uptime_proto::words::ahead_or_behind;
 
-use crate::publish::utc_stamp;
+use crate::publish::format::utc_stamp;
 use crate::store::Delivery;
 
 const DAY_MS: i64 = 86_400_000;

@@ -10,8 +10,8 @@ use metrics::gauge;
 use uptime_proto::clock::{ClockState, Exchange, KernelClock, Moment};
 use uptime_proto::v1;
 
+use super::reading::{kernel_clock, moment};
 use super::rule::{Judged, PeerClock, Rule};
-use super::{kernel_clock, moment};
 use crate::store::Delivery;
 
 /// A shared clock with its rule.

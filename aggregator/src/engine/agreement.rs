@@ -3,7 +3,7 @@
 
 use metrics::{counter, gauge};
 
-use super::Engine;
+use super::core::Engine;
 use crate::store::{By, Retraction, Store, StoreError};
 use uptime_accounting::agreement::{Policy, Standing, compare};
 use uptime_accounting::state::judge;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use uptime_proto::{Class, Epochs, Round};
 
-use super::Snapshot;
+use super::core::Snapshot;
 use super::replay::{report, rolled_up};
 use crate::store::{Store, StoreError};
 use uptime_accounting::fact::Fact;

@@ -12,8 +12,9 @@ use uptime_accounting::replay::LeftOut;
 use uptime_accounting::state::State;
 use uptime_proto::Round;
 
+use super::core::{Engine, TimeAtStart};
 use super::replay::{report, rolled_up};
-use super::{Engine, TimeAtStart, Urgency};
+use super::urgency::Urgency;
 use crate::store::{By, Retraction, StateKind, Store, StoreError};
 
 /// So many rounds may have to be folded again after a crash; an hour at the default period.
@@ -32,7 +33,7 @@ impl<S: Store> Engine<S> {
                 }
             }
             Ok(None) => {}
-            Err(error) => tracing::warn!(%error, "the checkpoint is not used: folding all facts"),
+            Err(error) => tracing::warn!(%error, "the checkpoint is not used: replaying all facts"),
         }
         let now_ms = match (self.options.time, self.store.extent().await?) {
             (TimeAtStart::Unknown, Some((_, newest_s))) => {
@@ -62,13 +63,16 @@ impl<S: Store> Engine<S> {
             return None;
         }
         if state.seed().is_some() != self.options.with_seed {
-            tracing::info!("seed-v1 is wanted and was not, or the other way: folding all facts");
+            tracing::info!(
+                "the checkpoint has seed-v1 and none is wanted, or the other way: replaying all \
+                 facts"
+            );
             return None;
         }
         match self.store.late_keys().await {
             Ok(late) => Some((late.into_iter().collect(), now_ms)),
             Err(error) => {
-                tracing::warn!(%error, "what came late is not known: folding all facts");
+                tracing::warn!(%error, "what came late is not known: replaying all facts");
                 None
             }
         }

@@ -6,12 +6,13 @@
 use std::sync::Arc;
 
 use metrics::counter;
-use uptime_accounting::cow_vec::CowVec;
 use uptime_accounting::fact::{Fact, Gap};
 use uptime_proto::v1::RefusalReason;
 use uptime_proto::{NodeId, Part, Sample};
 
-use super::{Engine, Urgency};
+use super::core::Engine;
+use super::names::note_round_trip;
+use super::urgency::Urgency;
 use crate::store::{Batch, Delivery, Details, Put, Store, StoreError};
 
 /// Parts of one probe, to be committed together.
@@ -178,14 +179,5 @@ impl<S: Store> Engine<S> {
                 tracing::warn!(probe = status.name, "a part came with another content before");
             }
         }
-    }
-}
-
-pub(super) fn note_round_trip(round_trips_us: &mut CowVec<u32>, node: u32, round_trip_us: u32) {
-    while round_trips_us.len() <= node as usize {
-        round_trips_us.push(0);
-    }
-    if let Some(there) = round_trips_us.get_mut(node as usize) {
-        *there = round_trip_us;
     }
 }

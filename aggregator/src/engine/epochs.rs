@@ -6,31 +6,11 @@
 
 use std::sync::Arc;
 
-use uptime_proto::{Epoch, Epochs};
+use uptime_proto::Epochs;
 
-use super::{Engine, Urgency};
+use super::core::{Engine, checked};
+use super::urgency::Urgency;
 use crate::store::{Store, StoreError};
-
-/// The epochs of a store; a new one is given its first, which holds from the beginning.
-pub(super) async fn stored_or_first<S: Store>(
-    store: &mut S,
-    mut there: Vec<Epoch>,
-    rules: &Epoch,
-) -> Result<Arc<Epochs>, StoreError> {
-    if there.is_empty() {
-        let first = Epoch { start_s: 0, ..rules.clone() };
-        store.add_epoch(&first).await?;
-        tracing::info!(period_s = first.period.seconds(), "these are the rules of the new store");
-        there.push(first);
-    }
-    checked(there)
-}
-
-fn checked(epochs: Vec<Epoch>) -> Result<Arc<Epochs>, StoreError> {
-    let epochs = Epochs::new(epochs);
-    let epochs = epochs.map_err(|error| StoreError::Damaged(format!("the epochs: {error}")))?;
-    Ok(Arc::new(epochs))
-}
 
 impl<S: Store> Engine<S> {
     /// Reads the epochs anew: another process may have stored some.
@@ -73,7 +53,7 @@ fn differ_from_s(a: &Epochs, b: &Epochs) -> u64 {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
-    use uptime_proto::Period;
+    use uptime_proto::{Epoch, Period};
 
     use super::*;
 

@@ -12,9 +12,9 @@ use uptime_accounting::state::State;
 use uptime_proto::Epochs;
 use uptime_proto::round::DAY_S;
 
+use super::core::{Engine, LATENESS_S_MAX, RETENTION_S_MIN};
 use super::replay::{replayed, report, rolled_up};
 use super::vouched::vouched_ms;
-use super::{Engine, LATENESS_S_MAX, RETENTION_S_MIN};
 use crate::store::{CompactedDay, CompactionPlan, StateKind, Store, StoreError};
 
 /// A day is compacted so long after its end: by then most of what is late is there.

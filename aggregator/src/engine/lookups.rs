@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use roaring::RoaringBitmap;
 
-use super::Engine;
+use super::core::Engine;
 use crate::store::Store;
 use uptime_accounting::dictionary::NodeIds;
 use uptime_accounting::evidence::Ineligibility;

@@ -3,46 +3,21 @@
 //! What is numbered here is known to no stored fact until the batch is committed; if it is not, the
 //! engine takes the numbers back.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use roaring::RoaringBitmap;
 use uptime_proto::v1::RefusalReason;
 use uptime_proto::{Class, NodeId, Part};
 
-use super::{Engine, PartOutcome, Submission};
-use crate::store::{Batch, Catalogue, Details, NodeSample, Store};
-use uptime_accounting::dictionary::NodeDictionary;
+use super::commit::{PartOutcome, Submission};
+use super::core::Engine;
+use crate::store::{Batch, Details, NodeSample, Store};
 use uptime_accounting::fact::{Fact, FactKey};
 
 /// Distinct subnets a store takes; the network has a handful.
 const SUBNETS_MAX: usize = 1_000;
 /// Of them, those that one probe brought: as many as can be named when it is enrolled.
 const SUBNETS_BROUGHT_MAX: usize = 64;
-
-/// Ids and their numbers, and which probe brought which.
-pub(super) fn names_of(catalogue: &Catalogue) -> (NodeDictionary, HashMap<u32, RoaringBitmap>) {
-    let mut nodes = NodeDictionary::default();
-    let mut brought: HashMap<u32, RoaringBitmap> = HashMap::new();
-    for (number, (id, probe)) in (0..).zip(&catalogue.nodes) {
-        if catalogue.forgotten.contains(&number) {
-            nodes.push_forgotten(*id);
-        } else {
-            nodes.intern(*id);
-            brought.entry(*probe).or_default().insert(number);
-        }
-    }
-    (nodes, brought)
-}
-
-/// How many subnets each probe brought.
-pub(super) fn subnets_brought(brought_by: &[u32]) -> HashMap<u32, usize> {
-    let mut brought = HashMap::new();
-    for probe in brought_by {
-        *brought.entry(*probe).or_default() += 1;
-    }
-    brought
-}
 
 impl<S: Store> Engine<S> {
     /// Adds a submission's facts to the batch; `None` for each that is in, in order.

@@ -16,48 +16,10 @@ use uptime_accounting::retraction::Retraction;
 use uptime_accounting::state::State;
 use uptime_proto::{Epochs, Round};
 
-use super::Engine;
+use super::core::Engine;
 use super::replay::{replayed, report, rolled_up};
+use super::urgency::{Rebuild, Urgency};
 use crate::store::{Store, StoreError};
-
-/// How soon a rebuild is wanted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Urgency {
-    /// When there is time: facts contradicted each other, which one probe can do round after round.
-    Later,
-    /// At once: an operator waits for it.
-    Now,
-}
-
-/// Where a rebuild stands.
-#[derive(Debug)]
-pub(super) enum Rebuild {
-    NotWanted,
-    Wanted(Urgency),
-    /// A job is out. What comes to closed rounds meanwhile it may not know.
-    Running {
-        late: BTreeSet<FactKey>,
-        epochs: Arc<Epochs>,
-        retractions: Arc<Vec<Retraction>>,
-        again: Option<Urgency>,
-    },
-}
-
-impl Rebuild {
-    pub(super) fn want(&mut self, urgency: Urgency) {
-        match self {
-            Self::NotWanted => *self = Self::Wanted(urgency),
-            Self::Wanted(there) => *there = urgency.max(*there),
-            Self::Running { again, .. } => *again = Some(urgency).max(*again),
-        }
-    }
-
-    pub(super) fn came_late(&mut self, keys: &BTreeSet<FactKey>) {
-        if let Self::Running { late, .. } = self {
-            late.extend(keys);
-        }
-    }
-}
 
 /// All there is to replay, on a connection of its own.
 #[derive(Debug)]

@@ -19,7 +19,7 @@ use uptime_accounting::state::State;
 use uptime_proto::round::DAY_S;
 use uptime_proto::{Epochs, Round};
 
-use super::Snapshot;
+use super::core::Snapshot;
 use crate::store::{Catalogue, StateKind, Store, StoreError};
 
 /// Replays to the end; answers the state, in which nothing is left to be judged again.

@@ -6,20 +6,10 @@
 use uptime_proto::Round;
 use uptime_proto::clock::STEP_MS;
 
-use super::{Engine, Urgency};
+use super::core::Engine;
+use super::urgency::Urgency;
 use crate::clock::{Judged, Timekeeper};
 use crate::store::{Store, StoreError};
-
-/// What is known of the time when the state is made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TimeAtStart {
-    /// It is the moment given.
-    AsGiven,
-    /// It is this, unix milliseconds; the moment given is that up to which rounds may close.
-    Later(i64),
-    /// Nothing: no round closes that was not closed before.
-    Unknown,
-}
 
 /// Tells the clock what is in the store.
 ///

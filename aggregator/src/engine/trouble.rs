@@ -5,7 +5,7 @@
 
 use metrics::{counter, gauge};
 
-use super::Engine;
+use super::core::Engine;
 use crate::store::{Store, StoreError};
 
 impl<S: Store> Engine<S> {

@@ -7,47 +7,12 @@ use std::sync::Arc;
 
 use tokio::sync::{oneshot, watch};
 
+use super::handle::Ledger;
+use super::request::{AccessRequest, Answer, Request, Unavailable, stopping};
 use super::task::Task;
-use super::{Ledger, Request, Unavailable, stopping};
 use crate::store::{
     AuditRecord, By, Changed, Ends, Identities, NewCredential, NewIdentity, Retraction, Store,
-    StoreError,
 };
-
-type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
-
-/// What the owner is asked to do.
-pub(super) enum AccessRequest {
-    Refresh {
-        if_written: bool,
-        answer: oneshot::Sender<()>,
-    },
-    Enrol(NewIdentity, By, Answer<bool>),
-    Renew {
-        name: String,
-        credential: NewCredential,
-        ends: Ends,
-        until_ms: i64,
-        by: By,
-        answer: Answer<Changed>,
-    },
-    Redeem {
-        ticket: [u8; 32],
-        token: [u8; 32],
-        by: By,
-        answer: Answer<(Changed, Option<String>)>,
-    },
-    Revoke(String, By, Answer<Changed>),
-    Retract(Retraction, By, Answer<u64>),
-    UndoRetraction(u64, By, Answer<bool>),
-    Retractions(Answer<Vec<Retraction>>),
-    Note(Vec<AuditRecord>, Answer<()>),
-    Trail {
-        before: Option<u64>,
-        count: u32,
-        answer: Answer<Vec<AuditRecord>>,
-    },
-}
 
 /// Why a change was not made.
 pub type AccessError = Unavailable;

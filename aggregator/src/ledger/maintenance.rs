@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::Ledger;
+use super::handle::Ledger;
 use crate::clock::Judged;
 use crate::engine::{
     Retention, Snapshot, compaction_before_s, expiry_plan, has_expired, vouched_ms,

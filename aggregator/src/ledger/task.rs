@@ -14,11 +14,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uptime_proto::Epochs;
 
+use super::handle::Ledger;
 use super::history_reader::{QUESTIONS_MAX, Question, answer_questions};
 use super::maintenance::maintain;
-use super::{Greeting, Ledger, PartOutcome, QUEUE_MAX, Request, Submission, Unavailable};
+use super::request::{Greeting, QUEUE_MAX, Request, Unavailable};
 use crate::clock::Timekeeper;
-use crate::engine::{Engine, RebuildJob, Rebuilt, Snapshot, Urgency};
+use crate::engine::{Engine, PartOutcome, RebuildJob, Rebuilt, Snapshot, Submission, Urgency};
 use crate::store::{Identities, ProbeRecord, Store, StoreError};
 
 /// Late rounds are judged again when nothing came for so long: while a probe empties its spool the

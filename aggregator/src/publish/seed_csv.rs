@@ -15,8 +15,8 @@ use std::path::{Path, PathBuf};
 use chrono::{DateTime, Utc};
 use uptime_proto::NodeId;
 
-use super::{HEADER, ShortestDecimal, replace_file};
-use crate::disk::Replaced;
+use super::format::{HEADER, ShortestDecimal};
+use crate::disk::{Replaced, replace_file};
 use crate::engine::Snapshot;
 use crate::store::{Opening, OpeningRow};
 use uptime_accounting::seed::{Covered, Seed};

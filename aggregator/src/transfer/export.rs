@@ -18,7 +18,7 @@ use super::ndjson::Ndjson;
 use super::output::Output;
 use super::parquet::Parquet;
 use super::{TransferError, stamp};
-use crate::config::default_data_dir;
+use crate::disk::default_data_dir;
 use crate::engine::details::DetailsTable;
 use crate::engine::replay::{LeftOut, Replayed, rebuild};
 use crate::publish::utc_stamp;

@@ -16,7 +16,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::TransferError;
 use super::seed_file::{Faults, Limits, Notice, SeedFile, Terms, read, read_scan_count};
 use super::stamp::Reading;
-use crate::config::default_data_dir;
+use crate::disk::default_data_dir;
 use crate::lock::{DirectoryLock, LockError};
 use crate::publish::utc_stamp;
 use crate::store::{Opening, SqliteStore, Store, StoreError};

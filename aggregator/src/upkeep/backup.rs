@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
 
-use super::{UpkeepError, file_error};
+use super::fault::{UpkeepError, file_error};
 use crate::disk::{directory_of, resolved};
 use crate::store::place::{put_in_place, set_companions_aside, with_ending};
 use crate::store::{SqliteStore, Store};

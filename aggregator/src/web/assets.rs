@@ -5,13 +5,11 @@
 
 use std::sync::OnceLock;
 
-use axum::extract::Path;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use tonic::Code;
 
 use super::fault::Fault;
-use super::frame;
 
 /// Its name carries what it holds, so it never changes.
 const FOR_EVER: &str = "public, max-age=31536000, immutable";
@@ -61,17 +59,17 @@ pub(super) fn places() -> &'static Places {
     })
 }
 
-/// `/assets/{name}`.
-pub(super) async fn serve(Path(wanted): Path<String>) -> Response {
+/// The file of this name.
+pub(super) fn file(wanted: &str) -> Result<Response, Fault> {
     let Some(asset) = ASSETS.iter().find(|asset| name(asset) == wanted) else {
         let fault = Fault::new(Code::NotFound, "there is no such file; load the page anew");
-        return frame::fault_page(fault);
+        return Err(fault);
     };
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static(asset.kind)),
         (header::CACHE_CONTROL, HeaderValue::from_static(FOR_EVER)),
     ];
-    (headers, asset.bytes).into_response()
+    Ok((headers, asset.bytes).into_response())
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use super::frame::Frame;
 use super::listing::{Listings, Wanted};
 use super::shown::Shown;
 use super::table;
-use super::when::{count, ends, length, percent, stamp};
+use super::when::{age_s, count, ends, length, percent, stamp};
 use crate::clock::Judged;
 use crate::engine::Snapshot;
 use uptime_accounting::evidence::ProbeRound;
@@ -97,11 +97,6 @@ pub(super) fn stale(html: &mut String, snapshot: &Snapshot, now_ms: i64) {
         )
         .ok();
     }
-}
-
-/// Seconds from then to now; 0 when it lies ahead.
-pub(super) fn age_s(then_ms: i64, now_ms: i64) -> u64 {
-    u64::try_from((now_ms - then_ms) / 1000).unwrap_or(0)
 }
 
 fn counts_of(round: &RoundSummary) -> Counts {

@@ -6,9 +6,8 @@ use std::fmt::Write;
 
 use super::chart::{Gauge, time};
 use super::listing::{Page, STATES, Sort, State, Wanted, state_of};
-use super::overview::age_s;
 use super::shown::Shown;
-use super::when::{self, length, percent};
+use super::when::{self, age_s, length, percent};
 use crate::engine::Snapshot;
 use uptime_accounting::snapshot::NodeView;
 

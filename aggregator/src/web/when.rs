@@ -186,6 +186,11 @@ pub(super) fn percent(value: Option<f64>) -> String {
     }
 }
 
+/// Seconds from then to now; 0 when it lies ahead.
+pub(super) fn age_s(then_ms: i64, now_ms: i64) -> u64 {
+    u64::try_from((now_ms - then_ms) / 1000).unwrap_or(0)
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {

@@ -11,9 +11,9 @@ use tokio::sync::Notify;
 use uptime_proto::clock::{Exchange, KernelClock, Moment};
 use uptime_proto::v1::{self, ClockState};
 
+use super::reading::{kernel_clock, moment};
 pub use super::rule::NoTime;
 use super::rule::Rule;
-use super::{kernel_clock, moment};
 
 /// A cheap handle to this host's clock.
 #[derive(Debug, Clone, Default)]

@@ -17,8 +17,6 @@ use super::segment::{ACK, ENTRY, GAP, HEADER_BYTES, sequence};
 use super::sequences::Sequences;
 use super::{aside, lock, segment};
 
-pub use super::repair::{LeftOut, Repaired, repair};
-
 /// Damage is listed up to so many places.
 const FAULTS_MAX: usize = 10_000;
 

@@ -15,7 +15,6 @@ use super::offer::{Form, Listing, Offer};
 use super::open::{Collection, is_id, parse_deleted, parse_id};
 use super::peer::parse_scan_reply;
 use super::ping::{judge_ping, parse_ping, parse_round_trips};
-pub(crate) use super::relay::fuzzing::relay_page;
 use super::sse::{SseEvent, SseParser, TooLong};
 
 /// The statuses that mean something of their own anywhere, and one that does not.

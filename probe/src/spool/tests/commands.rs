@@ -52,7 +52,7 @@ fn every_fault_is_named_and_repair_leaves_none() {
     damaged(directory.path());
     let (spool, _) = open_quick(directory.path(), true);
     let (lost_before, before) = told(drain_all(&spool));
-    let refused = inspect::repair(directory.path(), LIMITS).unwrap_err();
+    let refused = repair::repair(directory.path(), LIMITS).unwrap_err();
     assert!(refused.to_string().contains("another probe uses this spool"), "{refused}");
     drop(spool);
     damaged_again(directory.path());
@@ -61,7 +61,7 @@ fn every_fault_is_named_and_repair_leaves_none() {
     assert!(verified.faults.len() > 1, "{verified:?}");
     assert!(verified.faults.iter().all(|fault| fault.file == "00000001.spool"));
     let whole = std::fs::read(segment::path(directory.path(), 1)).unwrap();
-    let repaired = inspect::repair(directory.path(), LIMITS).unwrap();
+    let repaired = repair::repair(directory.path(), LIMITS).unwrap();
     assert_eq!(repaired.len(), 1);
     assert_eq!(repaired[0].left_out, verified.faults);
     assert_eq!(repaired[0].set_aside, "00000001.spool.damaged");
@@ -69,7 +69,7 @@ fn every_fault_is_named_and_repair_leaves_none() {
     assert!(aside == whole, "the damaged file is kept as it was");
     let after = inspect::verify(directory.path()).unwrap();
     assert_eq!((&after.faults, after.parts), (&vec![], verified.parts));
-    assert_eq!(inspect::repair(directory.path(), LIMITS).unwrap(), []);
+    assert_eq!(repair::repair(directory.path(), LIMITS).unwrap(), []);
 
     // The same waits as before, and what was not known before is not taken for known.
     let (spool, found) = open_quick(directory.path(), true);
@@ -111,7 +111,7 @@ fn a_header_and_a_mark_are_repaired_too() {
         bytes[9] ^= 1;
         std::fs::write(&path, bytes).unwrap();
         assert_eq!(inspect::verify(directory.path()).unwrap().faults.len(), 1, "{file}");
-        inspect::repair(directory.path(), LIMITS).unwrap();
+        repair::repair(directory.path(), LIMITS).unwrap();
         assert_eq!(inspect::verify(directory.path()).unwrap().faults, [], "{file}");
         let (spool, found) = open_quick(directory.path(), true);
         assert_eq!(found, Found { waiting: 2, damaged: 0 });
@@ -144,7 +144,7 @@ proptest! {
         bytes.truncate(bytes.len() - cut.index(200));
         std::fs::write(&path, bytes).unwrap();
         let before = inspect::verify(directory.path()).unwrap();
-        let repaired = inspect::repair(directory.path(), LIMITS).unwrap();
+        let repaired = repair::repair(directory.path(), LIMITS).unwrap();
         prop_assert_eq!(repaired.is_empty(), before.faults.is_empty());
         let after = inspect::verify(directory.path()).unwrap();
         prop_assert_eq!(after.faults, vec![]);
