@@ -30,7 +30,7 @@ use crate::lock::DirectoryLock;
 use crate::publish::{PublishedCsv, SeedTerms};
 use crate::query::Query;
 use crate::rules::{differing, far_ahead};
-use crate::store::{CredentialKind, Identities, IdentityStore, SqliteStore, Store};
+use crate::store::{CredentialKind, Identities, IdentityStore, Registry, SqliteStore};
 use crate::web::Web;
 use crate::{publish, telemetry};
 use doors::Doors;

@@ -17,7 +17,7 @@ use fault::file_error;
 use crate::engine::replay::checkpoint_agrees;
 use crate::lock::DirectoryLock;
 use crate::store::place::{put_in_place, with_ending};
-use crate::store::{Checked, Progress, STORE_FILE_NAME, SqliteStore, Store, StoreError};
+use crate::store::{Checked, Progress, Registry, STORE_FILE_NAME, SqliteStore, Store, StoreError};
 
 /// Brings a store up to date with this program, as serve does when it starts; answers what it was
 /// and is.

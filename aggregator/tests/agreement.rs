@@ -11,7 +11,7 @@ use stepping::{catch_up, submit};
 use uptime_accounting::agreement::Policy;
 use uptime_accounting::verdict::Verdict;
 use uptime_aggregator::engine::{Engine, EngineOptions, Submission};
-use uptime_aggregator::store::{By, IdentityStore, Retraction, SqliteStore, Store};
+use uptime_aggregator::store::{By, IdentityStore, Registry, Retraction, SqliteStore};
 use uptime_proto::{Class, Epoch, Kind, NodeId, Outcome, Part, PartKey, Period, Round, Sets};
 
 const START_S: u64 = 1_769_904_000;
@@ -147,7 +147,7 @@ async fn a_liar_is_set_aside_until_a_person_decides_and_then_not_again() {
     let trail = store.trail(None, 1).await.unwrap();
     assert_eq!((trail[0].actor.as_str(), trail[0].subject.as_str()), ("agreement policy", "liar"));
     let by = By { actor: "a person".to_owned(), now_ms: end_ms(run.rounds) };
-    assert!(store.undo_retraction_by(there[0].number, &by).await.unwrap());
+    assert!(store.undo_retraction(there[0].number, &by).await.unwrap());
     run.round().await;
     run.round().await;
     assert_eq!(run.verdicts(), (Verdict::Up, Verdict::Up), "a person let it count again");

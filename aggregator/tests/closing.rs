@@ -7,7 +7,7 @@ mod stepping;
 
 use stepping::{catch_up, submit};
 use uptime_aggregator::engine::{Engine, EngineOptions, Submission};
-use uptime_aggregator::store::{SqliteStore, Store};
+use uptime_aggregator::store::{Registry, SqliteStore};
 use uptime_proto::{Class, Epoch, Kind, NodeId, Outcome, Part, PartKey, Period, Round, Sets};
 
 const START_S: u64 = 1_769_904_000;

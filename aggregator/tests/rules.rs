@@ -19,7 +19,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Request;
 use tonic::transport::Channel;
 use uptime_aggregator::ingest::schedule_for;
-use uptime_aggregator::store::{SqliteStore, Store};
+use uptime_aggregator::store::{Registry, SqliteStore};
 use uptime_proto::v1::collector_client::CollectorClient;
 use uptime_proto::v1::uptime_query_client::UptimeQueryClient;
 use uptime_proto::v1::{self, aggregator_message, probe_message};

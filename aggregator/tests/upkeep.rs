@@ -13,7 +13,9 @@ mod stepping;
 use stepping::{catch_up, compact, submit};
 use uptime_aggregator::engine::{Engine, EngineOptions, PartOutcome, Submission};
 use uptime_aggregator::publish::write_csv;
-use uptime_aggregator::store::{SqliteStore, StateKind, Store, StoreError};
+use uptime_aggregator::store::{
+    Checkpoints, FactLog, Registry, SqliteStore, StateKind, Store, StoreError,
+};
 use uptime_aggregator::upkeep::{UpkeepError, backup, restore, verify, verify_held};
 use uptime_proto::{Class, Epoch, Kind, NodeId, Outcome, Part, PartKey, Period, Round, Sets};
 

@@ -11,7 +11,7 @@ use uptime_aggregator::access::{hash_token, new_token};
 use uptime_aggregator::clock::now_unix_ms;
 use uptime_aggregator::config::{Config, SettingArgs};
 use uptime_aggregator::server::Server;
-use uptime_aggregator::store::{SqliteStore, Store};
+use uptime_aggregator::store::{Registry, SqliteStore};
 
 /// The interpreter that deploy/test.sh prepared, with grpcio and its reflection.
 fn python() -> PathBuf {

@@ -16,7 +16,7 @@ use crate::config::{AccessCommand, AuthorityCommand, CertificateArgs, ProbeComma
 use crate::publish::utc_stamp;
 use crate::store::{
     By, Changed, CredentialKind, Ends, Identities, IdentityStore, NewCredential, NewIdentity,
-    ON_THIS_HOST, Retraction, Role, SqliteStore, Store, StoreError, credential_id,
+    ON_THIS_HOST, Registry, Retraction, Role, SqliteStore, StoreError, credential_id,
 };
 
 /// A ticket that was not used by then is good for nothing.
@@ -136,7 +136,7 @@ pub async fn probe(place: Place<'_>, command: &ProbeCommand) -> Result<Said, Com
             retract(place, name, from, to, reason).await
         }
         ProbeCommand::UndoRetraction { number } => {
-            if !place.store().await?.undo_retraction_by(*number, &place.by()).await? {
+            if !place.store().await?.undo_retraction(*number, &place.by()).await? {
                 return Err(refused(format!(
                     "no retraction {number} is in force; see: probe retractions"
                 )));
@@ -553,7 +553,7 @@ async fn retract(
         made_at_ms: place.now_ms,
         undone_at_ms: None,
     };
-    let number = store.retract_by(&retraction, &place.by()).await?;
+    let number = store.retract(&retraction, &place.by()).await?;
     let note = format!("To let it count again: uptime-aggregator probe undo-retraction {number}\n");
     Ok(Said { answer: format!("{number}\n"), note, ..Said::default() })
 }

@@ -80,7 +80,7 @@ impl<S: Store> Engine<S> {
                 undone_at_ms: None,
             };
             let by = By { actor: BY.to_owned(), now_ms };
-            let number = self.store.retract_by(&retraction, &by).await?;
+            let number = self.store.retract(&retraction, &by).await?;
             counter!("uptime_ledger_probes_set_aside_total").increment(1);
             tracing::error!(probe, number, "set aside; see: uptime-aggregator probe retractions");
         }

@@ -140,7 +140,7 @@ impl<S: Store> Engine<S> {
     /// # Errors
     /// When the store cannot be written.
     pub async fn retract(&mut self, retraction: &Retraction, by: &By) -> Result<u64, StoreError> {
-        let number = self.store.retract_by(retraction, by).await?;
+        let number = self.store.retract(retraction, by).await?;
         self.learn_retractions().await?;
         Ok(number)
     }
@@ -150,7 +150,7 @@ impl<S: Store> Engine<S> {
     /// # Errors
     /// When the store cannot be written.
     pub async fn undo_retraction(&mut self, number: u64, by: &By) -> Result<bool, StoreError> {
-        let undone = self.store.undo_retraction_by(number, by).await?;
+        let undone = self.store.undo_retraction(number, by).await?;
         self.learn_retractions().await?;
         Ok(undone)
     }

@@ -70,7 +70,7 @@ mod tests {
     use uptime_proto::{Digest, Kind, Outcome, Period, Round};
 
     use super::*;
-    use crate::store::{Batch, SqliteStore};
+    use crate::store::{Batch, FactLog, Registry, SqliteStore};
     use uptime_accounting::fact::{Fact, FactKey};
 
     const NOW_S: u64 = 1_800_000_000;

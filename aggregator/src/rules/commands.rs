@@ -10,7 +10,7 @@ use uptime_proto::Epoch;
 use super::{Difference, GivenRules, Planned, RULES, differences, plan, stamp};
 use crate::access::commands::{CommandError, Place, Said};
 use crate::config::RulesCommand;
-use crate::store::{EpochChange, Store};
+use crate::store::{EpochChange, FactLog, Registry};
 
 /// Another change may be made at the same moment, but not for ever.
 const ATTEMPTS: usize = 3;

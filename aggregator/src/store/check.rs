@@ -13,7 +13,7 @@ use uptime_proto::round::DAY_S;
 use super::compaction::add;
 use super::damage::is_damage;
 use super::sqlite::{SqliteStore, read_fact};
-use super::{Catalogue, Checked, Progress, Store, StoreError};
+use super::{Catalogue, Checked, Progress, Registry, StoreError};
 use uptime_accounting::fact::Fact;
 
 /// Pages the database may name before it gives up.

@@ -10,7 +10,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 
 use super::sqlite::{SELECT_ROWS, SqliteStore, signed};
-use super::{Store, StoreError};
+use super::{Registry, StoreError};
 
 /// `SQLITE_CORRUPT`, `SQLITE_NOTADB` and kin, in the low byte of the extended code.
 const DAMAGE_CODES: [i64; 3] = [10, 11, 26];

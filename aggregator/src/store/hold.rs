@@ -34,7 +34,7 @@ mod tests {
     use roaring::RoaringBitmap;
     use uptime_proto::{Digest, Kind, NodeId, Outcome, Period, Round};
 
-    use super::super::{Batch, Store};
+    use super::super::{Batch, FactLog, Store};
     use super::*;
     use uptime_accounting::fact::{Fact, FactKey};
 

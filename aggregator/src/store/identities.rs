@@ -18,7 +18,7 @@ use credentials::{add_credential, end_at, end_older, read_authority, read_creden
 use super::damage::vital;
 use super::place::deliver;
 use super::sqlite::{SqliteStore, signed};
-use super::{ProbeRecord, Retraction, Store, StoreError};
+use super::{ProbeRecord, Registry, Retraction, StoreError};
 
 /// What version 4 added. A `caller` reads or administers; its name is none of a probe's. Of tokens
 /// and certificates only hashes stand in `credential` (kind 1: token, 2: certificate, 3: a ticket
@@ -237,15 +237,17 @@ pub trait IdentityStore: Send {
         by: &By,
     ) -> impl Future<Output = Result<Changed, StoreError>> + Send;
 
-    /// As [`Store::retract`], with its line in the trail.
-    fn retract_by(
+    /// Adds a retraction, with its line in the audit log; its number is ignored and the one it got
+    /// is answered.
+    fn retract(
         &mut self,
         retraction: &Retraction,
         by: &By,
     ) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
-    /// As [`Store::undo_retraction`], with its line in the trail.
-    fn undo_retraction_by(
+    /// Undoes a retraction, with its line in the audit log; answers whether there was one that
+    /// held.
+    fn undo_retraction(
         &mut self,
         number: u64,
         by: &By,
@@ -607,7 +609,7 @@ impl IdentityStore for SqliteStore {
         Ok(Changed::Done)
     }
 
-    async fn retract_by(&mut self, retraction: &Retraction, by: &By) -> Result<u64, StoreError> {
+    async fn retract(&mut self, retraction: &Retraction, by: &By) -> Result<u64, StoreError> {
         self.opened.check()?;
         sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut self.connection).await?;
         let done = async {
@@ -619,7 +621,7 @@ impl IdentityStore for SqliteStore {
         self.end(done).await
     }
 
-    async fn undo_retraction_by(&mut self, number: u64, by: &By) -> Result<bool, StoreError> {
+    async fn undo_retraction(&mut self, number: u64, by: &By) -> Result<bool, StoreError> {
         self.opened.check()?;
         sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut self.connection).await?;
         let done = async {

@@ -137,7 +137,7 @@ impl SqliteStore {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
-    use super::super::Store;
+    use super::super::Registry;
     use super::*;
 
     fn opening(nodes: u8) -> Opening {

@@ -70,7 +70,7 @@ mod tests {
     use roaring::RoaringBitmap;
     use uptime_proto::{Class, Kind, NodeId, Outcome, Part, PartKey, Period, Sets};
 
-    use super::super::{Batch, Put, Store};
+    use super::super::{Batch, FactLog, Put};
     use super::*;
     use uptime_accounting::fact::Fact;
 

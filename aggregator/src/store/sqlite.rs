@@ -19,13 +19,13 @@ use super::blob::{self, BlobError};
 use super::compaction::{Compacted, merged};
 use super::damage::{dispensable, vital};
 use super::identities::{PROBE_COLUMNS, read_probe};
-use super::place;
 use super::round_parts::RoundParts;
 use super::{
     Batch, By, Catalogue, Checked, CompactedDay, CompactionPlan, Delivery, Details, EpochChange,
     Latency, NodeSamples, Opening, ProbeRecord, Progress, Put, Read, Retraction, StateKind, Store,
     StoreError,
 };
+use super::{Checkpoints, FactLog, Registry, Samples, place};
 use super::{epochs, ids};
 use uptime_accounting::fact::{Fact, FactKey, Gap};
 
@@ -345,36 +345,7 @@ pub(super) fn lines(text: &str) -> Vec<String> {
     text.lines().map(str::to_owned).collect()
 }
 
-impl Store for SqliteStore {
-    fn still_there(&self) -> Result<(), StoreError> {
-        self.opened.check()
-    }
-
-    async fn catalogue(&mut self) -> Result<Catalogue, StoreError> {
-        let store_id = self.meta("store_id").await?;
-        let generation = u64::from_le_bytes(self.meta("generation").await?);
-        let epochs = self.epochs().await?;
-        let probes = self.probes().await?;
-        let rows = sqlx::query("SELECT name, brought_by FROM subnet ORDER BY number")
-            .fetch_all(&mut self.connection)
-            .await;
-        let rows = vital(rows, "the names of subnets")?;
-        let subnets = rows.iter().map(|row| row.get(0)).collect();
-        let brought_by = |row: &SqliteRow| u32::try_from(row.get::<i64, _>(1)).unwrap_or(0);
-        let subnets_brought_by = rows.iter().map(brought_by).collect();
-        let (nodes, forgotten) = self.all_ids().await?;
-        Ok(Catalogue {
-            store_id,
-            generation,
-            epochs,
-            probes,
-            subnets,
-            subnets_brought_by,
-            nodes,
-            forgotten,
-        })
-    }
-
+impl FactLog for SqliteStore {
     async fn put(&mut self, batch: &Batch) -> Result<Vec<Put>, StoreError> {
         let outcomes = self.write(batch).await;
         if outcomes.is_err() {
@@ -443,12 +414,8 @@ impl Store for SqliteStore {
         Ok(rows.into_iter().filter_map(delivery).collect())
     }
 
-    async fn reader(&self) -> Result<Self, StoreError> {
-        // A second one would wait for the first in vain.
-        if let Some(why) = self.opened.why_read_only() {
-            return Err(StoreError::ReadOnly(why.to_owned()));
-        }
-        Self::connect(&self.path).await
+    async fn late_keys(&mut self) -> Result<Vec<FactKey>, StoreError> {
+        self.noted_late().await
     }
 
     async fn plan_compaction(
@@ -465,31 +432,67 @@ impl Store for SqliteStore {
         self.commit_day(prepared).await
     }
 
-    async fn save_state(&mut self, which: StateKind, pieces: &[Vec<u8>]) -> Result<(), StoreError> {
-        self.write_state(which, pieces).await
-    }
-
-    async fn load_state(&mut self, which: StateKind) -> Result<Vec<Vec<u8>>, StoreError> {
-        self.read_state(which).await
-    }
-
-    async fn late_keys(&mut self) -> Result<Vec<FactKey>, StoreError> {
-        self.noted_late().await
-    }
-
     async fn prune(&mut self, before_s: u64) -> Result<u64, StoreError> {
         self.prune_before(before_s).await
     }
+}
 
-    async fn check(
-        &mut self,
-        told: &mut (dyn FnMut(Progress) + Send),
-    ) -> Result<Checked, StoreError> {
-        self.check_all(told).await
+impl Registry for SqliteStore {
+    async fn catalogue(&mut self) -> Result<Catalogue, StoreError> {
+        let store_id = self.meta("store_id").await?;
+        let generation = u64::from_le_bytes(self.meta("generation").await?);
+        let epochs = self.epochs().await?;
+        let probes = self.probes().await?;
+        let rows = sqlx::query("SELECT name, brought_by FROM subnet ORDER BY number")
+            .fetch_all(&mut self.connection)
+            .await;
+        let rows = vital(rows, "the names of subnets")?;
+        let subnets = rows.iter().map(|row| row.get(0)).collect();
+        let brought_by = |row: &SqliteRow| u32::try_from(row.get::<i64, _>(1)).unwrap_or(0);
+        let subnets_brought_by = rows.iter().map(brought_by).collect();
+        let (nodes, forgotten) = self.all_ids().await?;
+        Ok(Catalogue {
+            store_id,
+            generation,
+            epochs,
+            probes,
+            subnets,
+            subnets_brought_by,
+            nodes,
+            forgotten,
+        })
     }
 
-    async fn copy_to(&mut self, path: &Path) -> Result<(), StoreError> {
-        self.vacuum_into(path).await
+    async fn probes(&mut self) -> Result<Vec<ProbeRecord>, StoreError> {
+        let rows = sqlx::query(PROBE_COLUMNS).fetch_all(&mut self.connection).await;
+        let rows = vital(rows, "the names of probes")?;
+        Ok(rows.iter().map(read_probe).collect())
+    }
+
+    async fn add_probe(
+        &mut self,
+        name: &str,
+        token_hash: &[u8; 32],
+        subnets_allowed: &[String],
+        now_ms: i64,
+    ) -> Result<Option<ProbeRecord>, StoreError> {
+        self.enrol_by_token(name, token_hash, subnets_allowed, now_ms).await
+    }
+
+    async fn epochs(&mut self) -> Result<Vec<Epoch>, StoreError> {
+        epochs::all(&mut self.connection).await
+    }
+
+    async fn add_epoch(&mut self, epoch: &Epoch) -> Result<(), StoreError> {
+        self.insert_epoch(epoch).await
+    }
+
+    async fn change_epochs(&mut self, change: &EpochChange, by: &By) -> Result<bool, StoreError> {
+        self.put_epochs(change, by).await
+    }
+
+    async fn retractions(&mut self) -> Result<Vec<Retraction>, StoreError> {
+        self.all_retractions().await
     }
 
     async fn details(
@@ -508,6 +511,20 @@ impl Store for SqliteStore {
         Ok(rows.iter().map(read_details).collect())
     }
 
+    async fn forget_nodes(&mut self, numbers: &[u32], now_ms: i64) -> Result<(), StoreError> {
+        self.forget(numbers, now_ms).await
+    }
+
+    async fn opening(&mut self) -> Result<Option<Opening>, StoreError> {
+        self.read_opening().await
+    }
+
+    async fn put_opening(&mut self, opening: &Opening) -> Result<(), StoreError> {
+        self.write_opening(opening).await
+    }
+}
+
+impl Samples for SqliteStore {
     async fn samples(&mut self, node: u32) -> Result<NodeSamples, StoreError> {
         self.samples_of(node).await
     }
@@ -528,60 +545,43 @@ impl Store for SqliteStore {
     async fn drop_old_samples(&mut self, now_ms: i64) -> Result<(), StoreError> {
         self.drop_old_latency(now_ms).await
     }
+}
 
-    async fn forget_nodes(&mut self, numbers: &[u32], now_ms: i64) -> Result<(), StoreError> {
-        self.forget(numbers, now_ms).await
+impl Checkpoints for SqliteStore {
+    async fn save_state(&mut self, which: StateKind, pieces: &[Vec<u8>]) -> Result<(), StoreError> {
+        self.write_state(which, pieces).await
     }
 
-    async fn retractions(&mut self) -> Result<Vec<Retraction>, StoreError> {
-        self.all_retractions().await
+    async fn load_state(&mut self, which: StateKind) -> Result<Vec<Vec<u8>>, StoreError> {
+        self.read_state(which).await
+    }
+}
+
+impl Store for SqliteStore {
+    fn still_there(&self) -> Result<(), StoreError> {
+        self.opened.check()
     }
 
-    async fn retract(&mut self, retraction: &Retraction) -> Result<u64, StoreError> {
-        self.add_retraction(retraction).await
-    }
-
-    async fn undo_retraction(&mut self, number: u64, now_ms: i64) -> Result<bool, StoreError> {
-        self.undo(number, now_ms).await
-    }
-
-    async fn opening(&mut self) -> Result<Option<Opening>, StoreError> {
-        self.read_opening().await
-    }
-
-    async fn put_opening(&mut self, opening: &Opening) -> Result<(), StoreError> {
-        self.write_opening(opening).await
+    async fn reader(&self) -> Result<Self, StoreError> {
+        // A second one would wait for the first in vain.
+        if let Some(why) = self.opened.why_read_only() {
+            return Err(StoreError::ReadOnly(why.to_owned()));
+        }
+        Self::connect(&self.path).await
     }
 
     async fn hold(&mut self) -> Result<(), StoreError> {
         self.hold_still().await
     }
 
-    async fn epochs(&mut self) -> Result<Vec<Epoch>, StoreError> {
-        epochs::all(&mut self.connection).await
-    }
-
-    async fn add_epoch(&mut self, epoch: &Epoch) -> Result<(), StoreError> {
-        self.insert_epoch(epoch).await
-    }
-
-    async fn change_epochs(&mut self, change: &EpochChange, by: &By) -> Result<bool, StoreError> {
-        self.put_epochs(change, by).await
-    }
-
-    async fn add_probe(
+    async fn check(
         &mut self,
-        name: &str,
-        token_hash: &[u8; 32],
-        subnets_allowed: &[String],
-        now_ms: i64,
-    ) -> Result<Option<ProbeRecord>, StoreError> {
-        self.enrol_by_token(name, token_hash, subnets_allowed, now_ms).await
+        told: &mut (dyn FnMut(Progress) + Send),
+    ) -> Result<Checked, StoreError> {
+        self.check_all(told).await
     }
 
-    async fn probes(&mut self) -> Result<Vec<ProbeRecord>, StoreError> {
-        let rows = sqlx::query(PROBE_COLUMNS).fetch_all(&mut self.connection).await;
-        let rows = vital(rows, "the names of probes")?;
-        Ok(rows.iter().map(read_probe).collect())
+    async fn copy_to(&mut self, path: &Path) -> Result<(), StoreError> {
+        self.vacuum_into(path).await
     }
 }

@@ -22,7 +22,7 @@ use crate::disk::default_data_dir;
 use crate::engine::details::DetailsTable;
 use crate::engine::replay::{LeftOut, Replayed, rebuild};
 use crate::publish::utc_stamp;
-use crate::store::{Catalogue, Retraction, SqliteStore, Store};
+use crate::store::{Catalogue, FactLog, Registry, Retraction, SqliteStore, Store};
 use uptime_accounting::fact::{Fact, FactKey};
 use uptime_accounting::replay::STRETCH_S;
 use uptime_accounting::snapshot::NodeView;

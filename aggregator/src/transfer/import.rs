@@ -19,7 +19,7 @@ use super::stamp::Reading;
 use crate::disk::default_data_dir;
 use crate::lock::{DirectoryLock, LockError};
 use crate::publish::utc_stamp;
-use crate::store::{Opening, SqliteStore, Store, StoreError};
+use crate::store::{Opening, Registry, SqliteStore, StoreError};
 
 /// A number and some white space.
 const SCAN_COUNT_FILE_BYTES_MAX: u64 = 64;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tonic::transport::Channel;
-use uptime_aggregator::store::{SqliteStore, Store};
+use uptime_aggregator::store::{FactLog, SqliteStore};
 use uptime_proto::v1::collector_client::CollectorClient;
 use uptime_proto::v1::{self, ReportStatus};
 

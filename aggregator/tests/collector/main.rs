@@ -10,7 +10,7 @@ use support::{Aggregator, PERIOD_S, enrol, ids, market, report, round_now_s, sub
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
 use uptime_accounting::fact::Gap;
-use uptime_aggregator::store::{SqliteStore, Store};
+use uptime_aggregator::store::{FactLog, SqliteStore};
 use uptime_proto::v1::collector_client::CollectorClient;
 use uptime_proto::v1::uptime_query_client::UptimeQueryClient;
 use uptime_proto::v1::{

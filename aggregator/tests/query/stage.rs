@@ -15,7 +15,7 @@ use uptime_aggregator::engine::Snapshot;
 use uptime_aggregator::engine::{Engine, EngineOptions, PartOutcome, Submission};
 use uptime_aggregator::ledger::{Ledger, Task};
 use uptime_aggregator::query::Query;
-use uptime_aggregator::store::{Details, SqliteStore, Store};
+use uptime_aggregator::store::{Details, Registry, SqliteStore};
 use uptime_proto::v1::uptime_query_client::UptimeQueryClient;
 use uptime_proto::v1::uptime_query_server::UptimeQueryServer;
 use uptime_proto::{

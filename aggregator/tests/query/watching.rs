@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tonic::Streaming;
-use uptime_aggregator::store::SqliteStore;
+use uptime_aggregator::store::{Checkpoints, SqliteStore};
 use uptime_proto::v1::{self, watch_nodes_response::Event};
 
 use crate::stage::{Stage, id, round_s};
@@ -147,7 +147,7 @@ async fn a_token_that_means_nothing_here_ends_in_resume() {
     // The checkpoint is gone: what changed when is not known any more.
     drop(watcher);
     let mut store: SqliteStore = stage.end().await;
-    use uptime_aggregator::store::{StateKind, Store};
+    use uptime_aggregator::store::StateKind;
     store.save_state(StateKind::Checkpoint, &[vec![1]]).await.unwrap();
     let mut stage = Stage::over(store, round_s(9)).await;
     let mut watcher = Watcher::new(&mut stage, &token, None).await;

@@ -5,7 +5,7 @@
 use uptime_aggregator::engine::{
     Engine, PartOutcome, Submission, compaction_before_s, expiry_plan,
 };
-use uptime_aggregator::store::{CompactedDay, SqliteStore, Store};
+use uptime_aggregator::store::{CompactedDay, FactLog, SqliteStore};
 
 /// Commits and applies one submission at a moment, unix milliseconds.
 pub async fn submit(

@@ -13,8 +13,9 @@ use uptime_accounting::fact::Gap;
 use uptime_aggregator::engine::replay::rebuild;
 use uptime_aggregator::publish::write_csv;
 use uptime_aggregator::store::{
-    Batch, By, Details, IdentityStore, NewCredential, NewIdentity, NodeSample, Opening, OpeningRow,
-    Retraction, Role, STORE_FILE_NAME, SqliteStore, StateKind, Store, StoreError,
+    Batch, By, Checkpoints, Details, FactLog, IdentityStore, NewCredential, NewIdentity,
+    NodeSample, Opening, OpeningRow, Registry, Retraction, Role, STORE_FILE_NAME, Samples,
+    SqliteStore, StateKind, Store, StoreError,
 };
 use uptime_aggregator::{lock::DirectoryLock, upkeep};
 use uptime_proto::{Epoch, Period, Reason};
@@ -124,8 +125,11 @@ async fn fill(store: &mut SqliteStore) {
     let late = fact((9, 1, 1, 0), &[5], 100);
     let late = Batch { late: [late.key].into(), facts: vec![late], ..Batch::default() };
     store.put(&late).await.unwrap();
-    let number = store.retract(&retraction()).await.unwrap();
-    assert!(store.undo_retraction(number, 9).await.unwrap());
+    let number =
+        store.retract(&retraction(), &By { actor: "host".to_owned(), now_ms: 0 }).await.unwrap();
+    assert!(
+        store.undo_retraction(number, &By { actor: "host".to_owned(), now_ms: 9 }).await.unwrap()
+    );
     store.put_opening(&opening()).await.unwrap();
     store.forget_nodes(&[41, 450], 7).await.unwrap();
     let by = By { actor: "host".to_owned(), now_ms: 100 };

@@ -6,7 +6,7 @@ use std::path::Path;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use uptime_accounting::fact::{Fact, FactKey};
-use uptime_aggregator::store::{Put, Store};
+use uptime_aggregator::store::{FactLog, Put, Store};
 use uptime_proto::Digest;
 
 use crate::stage::{At, DAY_S, PERIOD_S, Provider, alike, fact, introduce, put};

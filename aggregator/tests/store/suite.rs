@@ -6,9 +6,9 @@ use std::path::Path;
 use uptime_accounting::fact::Fact;
 use uptime_accounting::fact::Gap;
 use uptime_aggregator::store::{
-    Batch, By, Changed, CredentialKind, Details, Ends, EpochChange, IdentityStore, Latency,
-    NewCredential, NewIdentity, NodeSample, Opening, OpeningRow, Put, Retraction, Role, StateKind,
-    Store,
+    Batch, By, Changed, Checkpoints, CredentialKind, Details, Ends, EpochChange, FactLog,
+    IdentityStore, Latency, NewCredential, NewIdentity, NodeSample, Opening, OpeningRow, Put,
+    Registry, Retraction, Role, Samples, StateKind, Store,
 };
 use uptime_proto::{Epoch, Period, Reason};
 
@@ -253,13 +253,17 @@ fn retraction(probe: u32) -> Retraction {
 
 pub(crate) async fn retractions_hold_until_they_are_undone<P: Provider>(place: &Path) {
     let mut store = P::open(place).await;
+    let by = |now_ms| By { actor: "someone".to_owned(), now_ms };
+    for (name, hash) in [("alpha", [1; 32]), ("beta", [2; 32])] {
+        store.add_probe(name, &hash, &[], 0).await.unwrap().unwrap();
+    }
     let numbers = [
-        store.retract(&retraction(1)).await.unwrap(),
-        store.retract(&retraction(2)).await.unwrap(),
+        store.retract(&retraction(1), &by(7)).await.unwrap(),
+        store.retract(&retraction(2), &by(7)).await.unwrap(),
     ];
-    assert!(store.undo_retraction(numbers[0], 9).await.unwrap());
-    assert!(!store.undo_retraction(numbers[0], 10).await.unwrap(), "only once");
-    assert!(!store.undo_retraction(99, 10).await.unwrap());
+    assert!(store.undo_retraction(numbers[0], &by(9)).await.unwrap());
+    assert!(!store.undo_retraction(numbers[0], &by(10)).await.unwrap(), "only once");
+    assert!(!store.undo_retraction(99, &by(10)).await.unwrap());
     let mut store = P::open(place).await;
     let wanted = [
         Retraction { number: numbers[0], undone_at_ms: Some(9), ..retraction(1) },
@@ -439,8 +443,8 @@ pub(crate) async fn identities_and_what_was_done_about_them_are_kept<P: Provider
     assert_eq!((of(4), of(6)), (Some(("alpha", Some(500))), Some(("alpha", None))));
     assert_eq!([7, 8, 9].map(of), [Some(("beta", Some(100))); 3]);
     assert!(identities.authorities.iter().eq([&[5; 32]]));
-    let number = store.retract_by(&retraction(1), &by).await.unwrap();
-    assert!(store.undo_retraction_by(number, &by).await.unwrap());
+    let number = store.retract(&retraction(1), &by).await.unwrap();
+    assert!(store.undo_retraction(number, &by).await.unwrap());
     let trail = store.trail(None, 100).await.unwrap();
     assert!(trail.iter().all(|line| line.actor == "host" && line.at_ms == 100));
     assert!(trail.is_sorted_by(|a, b| a.number > b.number), "the latest first: {trail:?}");

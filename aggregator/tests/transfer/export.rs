@@ -9,7 +9,9 @@ use serde_json::{Map, Value};
 use sqlx::Connection;
 use uptime_aggregator::engine::replay::rebuild;
 use uptime_aggregator::publish::write_csv;
-use uptime_aggregator::store::{Details, Retraction, SqliteStore, Store};
+use uptime_aggregator::store::{
+    By, Details, IdentityStore, Registry, Retraction, SqliteStore, Store,
+};
 use uptime_aggregator::transfer::TransferError;
 use uptime_aggregator::transfer::columns::{NODES, OBSERVATIONS, VERDICTS};
 use uptime_aggregator::transfer::export::{ExportArgs, Format, What, export};
@@ -264,7 +266,7 @@ async fn what_does_not_count_says_so() {
         made_at_ms: 0,
         undone_at_ms: None,
     };
-    store.retract(&retraction).await.unwrap();
+    store.retract(&retraction, &By { actor: "a test".to_owned(), now_ms: 0 }).await.unwrap();
     let rows = exported(&network, What::Observations, now_ms, ALL).await;
     let void: Vec<&Row> = rows.iter().filter(|row| row["counts"] == false).collect();
     let retracted = |row: &&&Row| row["probe"] == "beta";

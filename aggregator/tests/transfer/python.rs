@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 use uptime_aggregator::engine::replay::rebuild;
 use uptime_aggregator::publish::seed_csv::{SeedBooks, subnet_of};
-use uptime_aggregator::store::{SqliteStore, Store};
+use uptime_aggregator::store::{Registry, SqliteStore};
 use uptime_aggregator::transfer::columns::{NODES, OBSERVATIONS, Type, VERDICTS};
 use uptime_aggregator::transfer::export::{Format, What, export};
 use uptime_aggregator::transfer::import::{ImportArgs, import_csv};

@@ -11,7 +11,7 @@ use uptime_aggregator::engine::replay::{Replayed, rebuild};
 use uptime_aggregator::publish::seed_csv::{SeedBooks, SubnetFault, scan_count_path, subnet_of};
 use uptime_aggregator::publish::{PublishedCsv, SeedTerms};
 use uptime_aggregator::server::Server;
-use uptime_aggregator::store::{Opening, OpeningRow, SqliteStore, Store};
+use uptime_aggregator::store::{Opening, OpeningRow, Registry, SqliteStore};
 use uptime_proto::{Outcome, Reason, Sets};
 
 use crate::support::{Network, id, lookup, market, round};

@@ -7,7 +7,7 @@ use crate::stepping::{catch_up, submit};
 use tempfile::TempDir;
 use uptime_aggregator::engine::Snapshot;
 use uptime_aggregator::engine::{Engine, EngineOptions, Submission};
-use uptime_aggregator::store::{Details, SqliteStore, Store};
+use uptime_aggregator::store::{Details, Registry, SqliteStore};
 use uptime_proto::{Class, Epoch, Kind, NodeId, Outcome, Part, PartKey, Period, Round, Sets};
 
 /// 2026-01-31T00:00:00Z.

@@ -21,7 +21,7 @@ use uptime_aggregator::ledger::{Ledger, Task};
 
 use uptime_aggregator::publish::{replace_file, write_csv};
 use uptime_aggregator::query::Query;
-use uptime_aggregator::store::{Details, SqliteStore, Store};
+use uptime_aggregator::store::{Details, Registry, SqliteStore};
 use uptime_aggregator::web::{Web, router};
 use uptime_proto::{
     Class, Epoch, Kind, NodeId, Outcome, Part, PartKey, Period, Reason, Round, Sets,

@@ -15,7 +15,7 @@ use uptime_aggregator::access::{hash_token, new_token};
 use uptime_aggregator::clock::now_unix_ms;
 use uptime_aggregator::config::{Config, SettingArgs};
 use uptime_aggregator::server::Server;
-use uptime_aggregator::store::{SqliteStore, Store};
+use uptime_aggregator::store::{Registry, SqliteStore};
 use uptime_client::v1::collector_client::CollectorClient;
 use uptime_client::v1::{self, EvidenceClass, NodeFilter, PartKind, ReportStatus};
 use uptime_client::{Client, NodeId, Order};

@@ -10,7 +10,7 @@ use uptime_aggregator::clock::Timekeeper;
 use uptime_aggregator::engine::{Engine, EngineOptions, PartOutcome, Snapshot, Submission, as_of};
 use uptime_aggregator::ledger::{Ledger, Task};
 use uptime_aggregator::publish::write_csv;
-use uptime_aggregator::store::{Details, SqliteStore, Store};
+use uptime_aggregator::store::{Details, Registry, SqliteStore};
 use uptime_proto::{Epoch, NodeId, Period, Round};
 
 use super::network::{FIRST_S, Network, Piece, Seen, Stages};

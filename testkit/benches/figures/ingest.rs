@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Streaming};
 use uptime_aggregator::clock::now_unix_ms;
-use uptime_aggregator::store::Store;
+use uptime_aggregator::store::FactLog;
 use uptime_proto::convert::{Encoder, PartLimits, part_to_plain};
 use uptime_proto::v1::collector_client::CollectorClient;
 use uptime_proto::v1::{

@@ -13,7 +13,7 @@ use tonic::transport::Endpoint;
 use uptime_aggregator::access::{hash_token, new_token};
 use uptime_aggregator::clock::now_unix_ms;
 use uptime_aggregator::engine::{Engine, PartOutcome, Submission};
-use uptime_aggregator::store::{SqliteStore, Store};
+use uptime_aggregator::store::{Registry, SqliteStore};
 use uptime_proto::convert::{Encoder, PartLimits};
 use uptime_proto::v1::uptime_query_client::UptimeQueryClient;
 use uptime_proto::{Class, Epoch, Kind, Part, Period, Round, v1};

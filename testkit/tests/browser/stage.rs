@@ -24,7 +24,7 @@ use uptime_aggregator::clock::Timekeeper;
 use uptime_aggregator::engine::{Engine, EngineOptions, PartOutcome, Submission};
 use uptime_aggregator::ledger::Task;
 use uptime_aggregator::query::Query;
-use uptime_aggregator::store::{Details, SqliteStore, Store};
+use uptime_aggregator::store::{Details, Registry, SqliteStore};
 use uptime_aggregator::web::{Web, router};
 use uptime_proto::{
     Class, Epoch, Kind, NodeId, Outcome, Part, PartKey, Period, Reason, Round, Sets,

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use uptime_accounting::fact::Gap;
 use uptime_aggregator::engine::replay::rebuild;
 use uptime_aggregator::publish::write_csv;
-use uptime_aggregator::store::{SqliteStore, Store};
+use uptime_aggregator::store::{FactLog, SqliteStore, Store};
 use uptime_proto::{Epochs, Reason, Round};
 use uptime_testkit::oracle::{self, OracleFact};
 

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use tokio::time::Instant;
 use uptime_aggregator::access::{hash_token, new_token};
 use uptime_aggregator::clock::now_unix_ms;
-use uptime_aggregator::store::{SqliteStore, Store};
+use uptime_aggregator::store::{Registry, SqliteStore};
 use uptime_testkit::standin::{Daemon, DaemonOptions, NetTiming, ProviderSpec, World};
 
 use super::program::{PORT_GRPC, PORT_HTTP, Program, address};

@@ -13,7 +13,7 @@ use chrono::DateTime;
 use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
 use uptime_aggregator::access::{hash_token, new_token};
-use uptime_aggregator::store::{SqliteStore, Store};
+use uptime_aggregator::store::{Registry, SqliteStore};
 use uptime_proto::v1;
 use uptime_proto::v1::uptime_query_client::UptimeQueryClient;
 use uptime_testkit::standin::{Daemon, DaemonOptions, NetTiming, ProviderSpec, World};

@@ -19,7 +19,7 @@ use uptime_aggregator::config::{Config, RuleArgs, RulesCommand, SettingArgs};
 use uptime_aggregator::ledger::Ledger;
 use uptime_aggregator::rules::commands::rules;
 use uptime_aggregator::server::Server;
-use uptime_aggregator::store::{SqliteStore, Store};
+use uptime_aggregator::store::{Registry, SqliteStore};
 use uptime_probe::clock::Timekeeper;
 use uptime_probe::orders::Orders;
 use uptime_probe::scan::{Enabled, Scanner, Sources};

@@ -17,7 +17,8 @@ use uptime_aggregator::engine::{
 use uptime_aggregator::publish::write_csv;
 use uptime_aggregator::rules::plan;
 use uptime_aggregator::store::{
-    By, EpochChange, Retraction, SqliteStore, StateKind, Store, StoreError,
+    By, Checkpoints, EpochChange, FactLog, Registry, Retraction, SqliteStore, StateKind, Store,
+    StoreError,
 };
 use uptime_proto::{Digest, Epoch, Epochs, NodeId, PartKey, Round};
 use uptime_testkit::oracle::{

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use uptime_aggregator::store::{SqliteStore, Store};
+use uptime_aggregator::store::{FactLog, Registry, SqliteStore};
 use uptime_proto::{Epochs, NodeId};
 use uptime_testkit::oracle::OracleFact;
 

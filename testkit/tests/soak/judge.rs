@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
 
 use uptime_accounting::fact::Gap;
-use uptime_aggregator::store::{SqliteStore, Store};
+use uptime_aggregator::store::{FactLog, SqliteStore};
 use uptime_proto::v1::Verdict as Said;
 use uptime_proto::{Epochs, NodeId, Reason, Round};
 use uptime_testkit::oracle::{self, Oracle, OracleFact, Verdict};

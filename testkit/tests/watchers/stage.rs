@@ -17,7 +17,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request};
 use uptime_aggregator::access::{hash_token, new_token};
 use uptime_aggregator::clock::now_unix_ms;
-use uptime_aggregator::store::{SqliteStore, Store};
+use uptime_aggregator::store::{Registry, SqliteStore};
 use uptime_proto::v1::collector_client::CollectorClient;
 use uptime_proto::v1::uptime_query_client::UptimeQueryClient;
 use uptime_proto::v1::{self, EvidenceClass, PartKind};

@@ -170,12 +170,12 @@ async fn retractions_are_noted_with_the_name_of_their_probe() {
         made_at_ms: 1,
         undone_at_ms: None,
     };
-    let number = store.retract_by(&retraction, &by(1)).await.unwrap();
-    assert!(store.undo_retraction_by(number, &by(2)).await.unwrap());
-    assert!(!store.undo_retraction_by(number, &by(3)).await.unwrap());
+    let number = store.retract(&retraction, &by(1)).await.unwrap();
+    assert!(store.undo_retraction(number, &by(2)).await.unwrap());
+    assert!(!store.undo_retraction(number, &by(3)).await.unwrap());
     // Of nobody: neither done nor noted.
     let of_nobody = Retraction { probe: 99, ..retraction };
-    assert!(store.retract_by(&of_nobody, &by(4)).await.is_err());
+    assert!(store.retract(&of_nobody, &by(4)).await.is_err());
     assert_eq!(store.retractions().await.unwrap().len(), 1);
     let trail = store.trail(None, 100).await.unwrap();
     let wanted = [("undo-retraction", "alpha"), ("retract", "alpha"), ("enrol", "alpha")];

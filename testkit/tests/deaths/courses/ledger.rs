@@ -11,7 +11,7 @@ use crate::stepping::{catch_up, submit};
 use tempfile::TempDir;
 use uptime_accounting::verdict::Verdict;
 use uptime_aggregator::engine::{Engine, EngineOptions, PartOutcome, Submission};
-use uptime_aggregator::store::{SqliteStore, Store};
+use uptime_aggregator::store::{Registry, SqliteStore};
 use uptime_proto::{Class, Epoch, Kind, NodeId, Outcome, Part, PartKey, Period, Round, Sets};
 
 use super::network::START_S;
