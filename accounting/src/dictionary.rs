@@ -126,12 +126,14 @@ impl NodeIds {
     }
 
     /// The id of a number.
+    #[inline]
     #[must_use]
     pub fn id(&self, number: u32) -> Option<NodeId> {
         self.ids.get(number as usize).copied()
     }
 
     /// All numbers, ascending by id.
+    #[inline]
     #[must_use]
     pub fn by_id(&self) -> &[u32] {
         &self.by_id

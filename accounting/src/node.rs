@@ -138,6 +138,7 @@ impl Node {
     }
 
     /// The sums over all its rounds, from first seen to `closed_end_s`.
+    #[inline]
     #[must_use]
     pub fn tally(&self, closed_end_s: u64, epochs: &Epochs) -> Tally {
         let Some(first) = self.first_seen_s else {

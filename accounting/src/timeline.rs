@@ -36,6 +36,7 @@ fn narrow(second: u64) -> u32 {
 
 impl Timeline {
     /// The verdict on the round that starts then (or on a later, not yet closed one: the last).
+    #[inline]
     #[must_use]
     pub fn at(&self, second: u64) -> Verdict {
         let after = self.0.partition_point(|run| u64::from(run.start_s) <= second);
@@ -98,6 +99,7 @@ impl Timeline {
     }
 
     /// The last verdict that is not unknown, from `from_s` on.
+    #[inline]
     #[must_use]
     pub fn last_decided(&self, from_s: u64) -> Option<Verdict> {
         for (index, run) in self.0.iter().enumerate().rev() {
@@ -225,6 +227,7 @@ impl Timeline {
     }
 
     /// Since when the last verdict has stood; `None` while nothing was ever decided.
+    #[inline]
     #[must_use]
     pub fn last_start_s(&self) -> Option<u64> {
         self.0.last().map(|run| u64::from(run.start_s))

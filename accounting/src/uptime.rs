@@ -40,6 +40,7 @@ impl Tally {
     }
 
     /// `100 · up_s / (up_s + down_s)`; `None` while nothing was decided.
+    #[inline]
     #[must_use]
     pub fn uptime_percent(&self) -> Option<f64> {
         percent(self.up_s, self.up_s + self.down_s)

@@ -26,7 +26,8 @@ pub(super) struct ShortestDecimal(pub(super) f64);
 impl fmt::Display for ShortestDecimal {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(value) = self;
-        if value.fract() == 0.0 { write!(out, "{value:.1}") } else { write!(out, "{value}") }
+        write!(out, "{value}")?;
+        if value.fract() == 0.0 { out.write_str(".0") } else { Ok(()) }
     }
 }
 
