@@ -100,7 +100,7 @@ pub fn schedule_for(epoch: &Epoch) -> v1::Schedule {
         lookups_offset_ms: suspects_ms.saturating_sub(FIRST_STAGE_MS).max(suspects_ms / 3 * 2),
         suspects_offset_ms: suspects_ms,
         lookups_per_s_max: 1_000,
-        lookups_in_flight_max: 100,
+        lookups_in_flight_max: 50,
     }
 }
 

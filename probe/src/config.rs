@@ -268,7 +268,7 @@ setting_args! {
     metrics_addr = "metrics-addr", "UPTIME_METRICS_ADDR", "ADDR:PORT";
     /// FindNode questions a second [default: 1000]
     lookups_per_s_max = "lookups-per-s-max", "UPTIME_LOOKUPS_PER_S_MAX", "N";
-    /// FindNode questions in flight [default: 100]
+    /// FindNode questions in flight [default: 50]
     lookups_in_flight_max = "lookups-in-flight-max", "UPTIME_LOOKUPS_IN_FLIGHT_MAX", "N";
     /// Direct questions in flight [default: 500]
     direct_in_flight_max = "direct-in-flight-max", "UPTIME_DIRECT_IN_FLIGHT_MAX", "N";

@@ -114,7 +114,8 @@ pub struct Limits {
     pub offers_max: usize,
     /// Offers in one page, 1 to 100: the daemon refuses more for demands.
     pub page_offers_max: u32,
-    /// `FindNode` questions under way at once: 100, as many as a daemon was measured to answer.
+    /// `FindNode` questions under way at once: 50. Half of what was measured to be no burden, and each
+    /// takes memory here.
     pub find_in_flight_max: usize,
     /// `FindNode` questions begun per second: 1,000, where a daemon was measured to answer 1,400.
     /// 10,000 nodes over three probes take 3.4 s: a node that dies after its look-up is noticed a
@@ -143,7 +144,7 @@ impl Default for Limits {
             market_timeout: Duration::from_secs(10),
             offers_max: 200_000,
             page_offers_max: 100,
-            find_in_flight_max: 100,
+            find_in_flight_max: 50,
             finds_per_s_max: 1_000,
             direct_in_flight_max: 500,
             ping_batch_max: 32,
