@@ -114,8 +114,8 @@ pub struct Limits {
     pub offers_max: usize,
     /// Offers in one page, 1 to 100: the daemon refuses more for demands.
     pub page_offers_max: u32,
-    /// `FindNode` questions under way at once: 50. Half of what was measured to be no burden, and each
-    /// takes memory here.
+    /// `FindNode` questions under way at once: 50. Half of what was measured to be no burden to a
+    /// daemon, and each takes memory here.
     pub find_in_flight_max: usize,
     /// `FindNode` questions begun per second: 1,000, where a daemon was measured to answer 1,400.
     /// 10,000 nodes over three probes take 3.4 s: a node that dies after its look-up is noticed a

@@ -57,6 +57,8 @@ pub struct Task<S> {
     running: Option<Running>,
     /// Conflicts alone begin no rebuild before this.
     rest_until: Instant,
+    /// No rebuild begins before this: the last one could not.
+    failed_until: Instant,
 }
 
 /// A rebuild that is under way.
@@ -149,6 +151,7 @@ impl<S: Store> Task<S> {
             rebuilder: None,
             running: None,
             rest_until: Instant::now(),
+            failed_until: Instant::now(),
         };
         let ledger = Ledger {
             requests,
@@ -262,11 +265,12 @@ impl<S: Store> Task<S> {
 
     /// Whether facts are to be replayed, and may be now.
     fn rebuild_is_due(&self) -> bool {
-        match self.engine.rebuild_wanted() {
-            Some(Urgency::Now) => true,
-            Some(Urgency::Later) => self.rest_until <= Instant::now(),
-            None => false,
-        }
+        let begin_at = match self.engine.rebuild_wanted() {
+            Some(Urgency::Now) => self.failed_until,
+            Some(Urgency::Later) => self.failed_until.max(self.rest_until),
+            None => return false,
+        };
+        begin_at <= Instant::now()
     }
 
     /// Begins a rebuild beside what comes in; answers whether the state has changed already.
@@ -278,7 +282,7 @@ impl<S: Store> Task<S> {
             Ok(None) => return true,
             Err(error) => {
                 tracing::error!(%error, "the replay could not begin; it is tried again");
-                self.rest_until = since + REBUILD_AGAIN;
+                self.failed_until = since + REBUILD_AGAIN;
                 return false;
             }
         };
