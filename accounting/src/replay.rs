@@ -348,16 +348,6 @@ impl Replay {
         }
     }
 
-    /// How far it is: the moment up to which facts were taken, unix seconds.
-    #[must_use]
-    pub fn reached_s(&self) -> u64 {
-        match self.phase {
-            Phase::LongLate(_) => 0,
-            Phase::Forward(from_s) => from_s,
-            Phase::Late => self.state.closed_end_s(),
-        }
-    }
-
     /// The state as it is, what is still to be judged again, and what could not be read.
     #[must_use]
     pub fn end(self) -> (State, LateRounds, LeftOut) {

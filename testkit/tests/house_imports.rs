@@ -191,7 +191,7 @@ fn roots() -> Vec<PathBuf> {
     ["proto", "accounting", "probe", "aggregator", "client", "testkit"]
         .iter()
         .map(|name| top.join(name).join("src/lib.rs"))
-        .chain([top.join("client/src/bin/uptimectl.rs")].into_iter().filter(|it| it.exists()))
+        .chain([top.join("client/src/uptimectl/main.rs")])
         .collect()
 }
 

@@ -2,11 +2,11 @@
 //! operator said so, what they say is retracted until a person decides.
 
 use metrics::{counter, gauge};
+use uptime_accounting::agreement::{Policy, Standing, compare};
+use uptime_accounting::state::judge;
 
 use super::core::Engine;
 use crate::store::{By, Retraction, Store, StoreError};
-use uptime_accounting::agreement::{Policy, Standing, compare};
-use uptime_accounting::state::judge;
 
 /// The end of the year 9999: whoever is set aside stays so.
 const FOR_EVER_S: u64 = 253_402_300_800;

@@ -8,15 +8,15 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use uptime_accounting::fact::Fact;
+use uptime_accounting::replay::{LeftOut, STRETCH_S, slack_s, winning_facts};
+use uptime_accounting::snapshot::AsOf;
+use uptime_accounting::state::State;
 use uptime_proto::{Class, Epochs, Round};
 
 use super::core::Snapshot;
 use super::replay::{report, rolled_up};
 use crate::store::{Store, StoreError};
-use uptime_accounting::fact::Fact;
-use uptime_accounting::replay::{LeftOut, STRETCH_S, slack_s, winning_facts};
-use uptime_accounting::snapshot::AsOf;
-use uptime_accounting::state::State;
 
 fn millis(second: u64) -> i64 {
     i64::try_from(second.saturating_mul(1000)).unwrap_or(i64::MAX)

@@ -17,7 +17,7 @@ use super::replay::{report, rolled_up};
 use super::urgency::Urgency;
 use crate::store::{By, Retraction, StateKind, Store, StoreError};
 
-/// So many rounds may have to be folded again after a crash; an hour at the default period.
+/// So many rounds may have to be replayed after a crash; an hour at the default period.
 const KEEP_EVERY_ROUNDS: u64 = 120;
 
 impl<S: Store> Engine<S> {

@@ -6,11 +6,11 @@
 use std::collections::BTreeSet;
 
 use metrics::gauge;
+use uptime_accounting::replay::last_over;
 use uptime_proto::{Kind, Round};
 
 use super::core::Engine;
 use crate::store::Store;
-use uptime_accounting::replay::last_over;
 
 impl<S: Store> Engine<S> {
     /// The probes that a round waits for: those that have look-ups to make, and those that made

@@ -199,8 +199,7 @@ impl<S: Store> Engine<S> {
             }
         };
         for probe in identities.probes.values() {
-            let status = self.probes.entry(probe.number).or_insert_with(|| status_of(probe));
-            status.revoked = probe.revoked;
+            self.probe_mut(probe).revoked = probe.revoked;
         }
         if *self.identities != identities {
             self.identities = Arc::new(identities);
@@ -318,6 +317,7 @@ async fn stored_or_first<S: Store>(
     checked(there)
 }
 
+/// These epochs, where they can follow one another.
 pub(super) fn checked(epochs: Vec<Epoch>) -> Result<Arc<Epochs>, StoreError> {
     let epochs = Epochs::new(epochs);
     let epochs = epochs.map_err(|error| StoreError::Damaged(format!("the epochs: {error}")))?;

@@ -15,10 +15,10 @@ use std::sync::Arc;
 
 use prost::Message;
 use roaring::RoaringBitmap;
-
-use crate::store::{Details, Store, StoreError};
 use uptime_accounting::cow_vec::CowVec;
 use uptime_accounting::snapshot::Metadata;
+
+use crate::store::{Details, Store, StoreError};
 
 /// Records begin at multiples of this, so that 32 bits reach over 64 GiB.
 const ALIGN: u64 = 16;

@@ -1,7 +1,7 @@
-//! The rules, as they change while the owner works: another process stores an epoch (`rules set`).
+//! The rules, as they change while the engine works: another process stores an epoch (`rules set`).
 //!
 //! Owns when it is taken over here. One that is learnt before it begins, as it should be, changes
-//! nothing that was decided; one that is learnt late has all facts folded again. Refuses to make
+//! nothing that was decided; one that is learnt late has all facts replayed. Refuses to make
 //! any, but for the first of a new store.
 
 use std::sync::Arc;

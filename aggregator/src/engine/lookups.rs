@@ -5,15 +5,14 @@
 //! does.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use roaring::RoaringBitmap;
-
-use super::core::Engine;
-use crate::store::Store;
 use uptime_accounting::dictionary::NodeIds;
 use uptime_accounting::evidence::Ineligibility;
 use uptime_accounting::verdict::at_least;
+
+use super::core::Engine;
+use crate::store::Store;
 
 /// Where look-ups stand in the open round.
 #[derive(Debug, Clone)]
@@ -35,10 +34,9 @@ impl<S: Store> Engine<S> {
     /// Where look-ups stand in the round that starts then, unix seconds.
     pub fn lookups(&mut self, round_s: u64) -> LookupState {
         let ids = self.nodes.ids();
-        let snapshot = Arc::clone(&self.snapshot);
         let mut candidates = self.state.offered_anywhere();
         let retired: RoaringBitmap =
-            candidates.iter().filter(|number| snapshot.is_retired(*number)).collect();
+            candidates.iter().filter(|number| self.snapshot.is_retired(*number)).collect();
         candidates -= retired;
         let found = self.state.window().get(&round_s).map_or_else(RoaringBitmap::new, |facts| {
             let mut by_probe: BTreeMap<u32, RoaringBitmap> = BTreeMap::new();

@@ -6,13 +6,13 @@
 use std::sync::Arc;
 
 use roaring::RoaringBitmap;
+use uptime_accounting::fact::{Fact, FactKey};
 use uptime_proto::v1::RefusalReason;
 use uptime_proto::{Class, NodeId, Part};
 
 use super::commit::{PartOutcome, Submission};
 use super::core::Engine;
 use crate::store::{Batch, Details, NodeSample, Store};
-use uptime_accounting::fact::{Fact, FactKey};
 
 /// Distinct subnets a store takes; the network has a handful.
 const SUBNETS_MAX: usize = 1_000;

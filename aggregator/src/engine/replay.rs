@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use metrics::counter;
 use uptime_accounting::checkpoint;
-use uptime_accounting::dictionary::NodeDictionary;
 use uptime_accounting::fact::FactKey;
 pub use uptime_accounting::replay::LeftOut;
 use uptime_accounting::replay::{Plan, Replay, Step, last_over};
@@ -19,7 +18,8 @@ use uptime_accounting::state::State;
 use uptime_proto::round::DAY_S;
 use uptime_proto::{Epochs, Round};
 
-use super::core::Snapshot;
+use super::core::{Snapshot, checked};
+use super::names::names_of;
 use crate::store::{Catalogue, StateKind, Store, StoreError};
 
 /// Replays to the end; answers the state, in which nothing is left to be judged again.
@@ -64,16 +64,6 @@ pub struct Replayed {
     pub left_out: LeftOut,
 }
 
-/// The rules that a store holds.
-///
-/// # Errors
-/// When they contradict each other.
-pub fn epochs(catalogue: &Catalogue) -> Result<Arc<Epochs>, StoreError> {
-    let epochs = Epochs::new(catalogue.epochs.clone());
-    let epochs = epochs.map_err(|error| StoreError::Damaged(format!("the epochs: {error}")))?;
-    Ok(Arc::new(epochs))
-}
-
 /// Makes the state of all that a store holds, up to the last round that is over; `None`: nobody
 /// ever served from it, so it has no rules.
 ///
@@ -88,7 +78,7 @@ pub async fn rebuild<S: Store>(
     if catalogue.epochs.is_empty() {
         return Ok(None);
     }
-    let epochs = epochs(&catalogue)?;
+    let epochs = checked(catalogue.epochs.clone())?;
     let retractions = Arc::new(store.retractions().await?);
     let mut left_out = LeftOut::default();
     let rolled_up = rolled_up(store, &epochs, &retractions, with_seed, &mut left_out).await?;
@@ -99,14 +89,7 @@ pub async fn rebuild<S: Store>(
 }
 
 fn snapshot_of(state: &State, catalogue: Catalogue) -> Snapshot {
-    let mut nodes = NodeDictionary::default();
-    for (number, (id, _)) in (0..).zip(&catalogue.nodes) {
-        if catalogue.forgotten.contains(&number) {
-            nodes.push_forgotten(*id);
-        } else {
-            nodes.intern(*id);
-        }
-    }
+    let (mut nodes, _) = names_of(&catalogue);
     let inputs = SnapshotInputs {
         store_id: catalogue.store_id,
         generation: catalogue.generation,
@@ -160,9 +143,7 @@ pub async fn checkpoint_agrees(
     store: &mut impl Store,
     now_ms: i64,
 ) -> Result<Option<Result<Round, String>>, StoreError> {
-    let epochs = Epochs::new(store.catalogue().await?.epochs)
-        .map_err(|error| StoreError::Damaged(format!("the epochs: {error}")))?;
-    let epochs = Arc::new(epochs);
+    let epochs = checked(store.epochs().await?)?;
     let retractions = Arc::new(store.retractions().await?);
     let pieces = store.load_state(StateKind::Checkpoint).await?;
     let Ok(Some(kept)) = checkpoint::read(&pieces, &epochs, &retractions) else {

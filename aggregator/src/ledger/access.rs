@@ -1,7 +1,7 @@
 //! The verbs that concern identities, retractions and the audit log: of the handle and the task.
 //!
 //! Owns how they are asked for. Whether a proof is good is judged in `crate::access`; what is
-//! stored, in the store. Every change carries who makes it, for the trail.
+//! stored, in the store. Every change carries who makes it, for the audit log.
 
 use std::sync::Arc;
 
@@ -108,7 +108,7 @@ impl Ledger {
         self.ask(AccessRequest::Retractions).await
     }
 
-    /// Adds lines to the trail.
+    /// Adds lines to the audit log.
     ///
     /// # Errors
     /// See [`Ledger::enrol`].
@@ -116,7 +116,7 @@ impl Ledger {
         self.ask(|answer| AccessRequest::Note(lines, answer)).await
     }
 
-    /// The trail, newest first.
+    /// The audit log, newest first.
     ///
     /// # Errors
     /// When the store cannot be asked.
@@ -149,33 +149,29 @@ impl<S: Store> Task<S> {
                     matches!(self.engine().store().written_by_others().await, Ok(false));
                 if !(if_written && unwritten) {
                     self.engine().learn_from_others().await;
+                    self.publish();
                 }
-                self.show_settings();
                 answer.send(()).ok();
             }
             AccessRequest::Enrol(identity, by, answer) => {
                 let done = self.engine().store().enrol(&identity, &by).await;
-                self.engine().refresh_identities().await;
-                self.show_settings();
+                self.show_identities().await;
                 answer.send(done).ok();
             }
             AccessRequest::Renew { name, credential, ends, until_ms, by, answer } => {
                 let done =
                     self.engine().store().renew(&name, &credential, ends, until_ms, &by).await;
-                self.engine().refresh_identities().await;
-                self.show_settings();
+                self.show_identities().await;
                 answer.send(done).ok();
             }
             AccessRequest::Redeem { ticket, token, by, answer } => {
                 let done = self.engine().store().redeem(&ticket, &token, &by).await;
-                self.engine().refresh_identities().await;
-                self.show_settings();
+                self.show_identities().await;
                 answer.send(done).ok();
             }
             AccessRequest::Revoke(name, by, answer) => {
                 let done = self.engine().store().revoke(&name, &by).await;
-                self.engine().refresh_identities().await;
-                self.show_settings();
+                self.show_identities().await;
                 answer.send(done).ok();
             }
             AccessRequest::Retract(retraction, by, answer) => {
@@ -194,5 +190,11 @@ impl<S: Store> Task<S> {
                 answer.send(self.engine().store().trail(before, count).await).ok();
             }
         }
+    }
+
+    /// Reads the identities anew and shows them, before whoever changed them is answered.
+    async fn show_identities(&mut self) {
+        self.engine().refresh_identities().await;
+        self.show_settings();
     }
 }

@@ -369,10 +369,7 @@ impl<S: Store> Task<S> {
                 self.publish();
                 answer.send(gone).ok();
             }
-            Request::Access(request) => {
-                self.access(request).await;
-                self.show_settings();
-            }
+            Request::Access(request) => self.access(request).await,
             Request::Connected { probe, greeting } => self.connected(&probe, greeting),
             Request::Assigned { probe, nodes } => {
                 if let Some(status) = self.engine.known_probe_mut(probe) {
