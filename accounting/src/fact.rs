@@ -22,7 +22,7 @@ pub struct Fact {
     /// Whether the probe could look.
     pub outcome: Outcome,
     /// Of the canonical expanded form. `None`: it stood alone under its key when its day was
-    /// packed, and packed days keep none.
+    /// compacted, and compacted days keep none.
     pub digest: Option<Digest>,
     /// Aggregator time, unix milliseconds.
     pub observed_at_ms: i64,

@@ -219,12 +219,12 @@ impl State {
         window
     }
 
-    /// From now on; what they cover already must be folded again.
+    /// From now on; what they cover already must be replayed.
     pub fn set_retractions(&mut self, retractions: Arc<Vec<Retraction>>) {
         self.retractions = retractions;
     }
 
-    /// From now on; what was decided by others must be folded again.
+    /// From now on; what was decided by others must be replayed.
     pub fn set_epochs(&mut self, epochs: Arc<Epochs>) {
         self.epochs = epochs;
     }

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Parser, Subcommand};
 pub use commands::{AccessCommand, AuthorityCommand, CertificateArgs, ProbeCommand};
 pub use rules::{RuleArgs, RulesCommand};
+use uptime_accounting::agreement::Policy;
 use uptime_proto::clock::KernelClock;
 use uptime_proto::settings::{Settings, Texts};
 use uptime_proto::{Epoch, Period};
@@ -26,7 +27,6 @@ use crate::rules::GivenRules;
 use crate::telemetry::LogFormat;
 use crate::transfer::export::ExportArgs;
 use crate::transfer::import::ImportArgs;
-use uptime_accounting::agreement::Policy;
 
 /// See [`RETENTION_S_MIN`].
 const RETENTION_DAYS_MIN: u64 = RETENTION_S_MIN / 86_400;

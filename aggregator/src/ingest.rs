@@ -20,6 +20,7 @@ use metrics::counter;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
+use uptime_accounting::fact::Gap;
 use uptime_proto::convert::{
     Decoder, IdPool, PartLimits, Refusal, part_from_wire, samples_from_wire,
 };
@@ -33,7 +34,6 @@ use crate::clock::{Judged, now_unix_ms};
 pub use crate::engine::LATENESS_S_MAX;
 use crate::ledger::{Ledger, PartOutcome, Submission, Unavailable};
 use crate::store::{Details, ProbeRecord};
-use uptime_accounting::fact::Gap;
 
 /// A part may be ahead of this clock by so much, as the probe's offset may be.
 const CLOCK_SKEW_MS_MAX: i64 = 2_000;

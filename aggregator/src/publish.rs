@@ -14,6 +14,7 @@ use std::sync::Arc;
 use metrics::{counter, histogram};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use uptime_accounting::snapshot::NodeLine;
 
 use crate::clock::now_unix_ms;
 pub use crate::disk::replace_file;
@@ -23,7 +24,6 @@ use crate::store::Opening;
 use format::ShortestDecimal;
 pub use format::{HEADER, utc_stamp};
 use seed_csv::{SeedBooks, scan_count_path, subnet_of};
-use uptime_accounting::snapshot::NodeLine;
 
 /// Writes the canonical CSV of a snapshot: a function of the facts and the last closed round.
 ///

@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use uptime_accounting::agreement::Policy;
 use uptime_proto::convert::PartLimits;
 use uptime_proto::settings::Settings;
 
@@ -14,7 +15,6 @@ use crate::access::TlsFiles;
 use crate::access::limits::{
     CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS_MAX, Limits, PARTS_PER_S_MAX,
 };
-use uptime_accounting::agreement::Policy;
 
 /// What was said.
 #[derive(Debug, Clone)]

@@ -13,13 +13,13 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
+use uptime_accounting::seed::{Covered, Seed};
 use uptime_proto::NodeId;
 
 use super::format::{HEADER, ShortestDecimal};
 use crate::disk::{Replaced, replace_file};
 use crate::engine::Snapshot;
 use crate::store::{Opening, OpeningRow};
-use uptime_accounting::seed::{Covered, Seed};
 
 /// Why the dialect cannot be written; what is there stays.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

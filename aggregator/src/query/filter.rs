@@ -3,11 +3,11 @@
 //! Owns what each field of a filter means. Ids come in order, so that those with one beginning are
 //! a stretch: where it starts is found here, too, and nobody has to look at all nodes for a few.
 
+use uptime_accounting::snapshot::NodeView;
 use uptime_proto::node_id::NODE_ID_BYTES;
 use uptime_proto::{NodeId, v1};
 
 use crate::engine::Snapshot;
-use uptime_accounting::snapshot::NodeView;
 
 /// Whether a filter lets a node through.
 pub(super) fn wanted(view: &NodeView<'_>, filter: &v1::NodeFilter, snapshot: &Snapshot) -> bool {

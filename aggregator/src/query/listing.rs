@@ -11,12 +11,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use prost::Message;
 use tonic::Status;
+use uptime_accounting::snapshot::NodeView;
 use uptime_proto::{Round, v1};
 
 use super::filter::wanted;
 use super::refusal::bad_field;
 use crate::engine::Snapshot;
-use uptime_accounting::snapshot::NodeView;
 
 /// The largest page.
 const PAGE_MAX: u32 = 1_000;

@@ -4,11 +4,6 @@
 
 use std::fmt::Write;
 
-use uptime_proto::{Outcome, Round, v1};
-
-use crate::clock::{Judged, PeerClock};
-use crate::engine::Snapshot;
-use crate::store::Latency;
 use uptime_accounting::evidence::Ineligibility;
 use uptime_accounting::explain::{Explanation, PartAccount, ProbeAccount};
 use uptime_accounting::outage::Outage;
@@ -17,6 +12,11 @@ use uptime_accounting::snapshot::NodeView;
 use uptime_accounting::state::RoundSummary;
 use uptime_accounting::uptime::Tally;
 use uptime_accounting::verdict::Verdict;
+use uptime_proto::{Outcome, Round, v1};
+
+use crate::clock::{Judged, PeerClock};
+use crate::engine::Snapshot;
+use crate::store::Latency;
 
 /// How fresh an answer from this snapshot is.
 #[must_use]

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use sqlx::Row;
+use uptime_accounting::fact::Fact;
 use uptime_proto::NodeId;
 use uptime_proto::round::DAY_S;
 
@@ -14,7 +15,6 @@ use super::compaction::add;
 use super::damage::is_damage;
 use super::sqlite::{SqliteStore, read_fact};
 use super::{Catalogue, Checked, Progress, Registry, StoreError};
-use uptime_accounting::fact::Fact;
 
 /// Pages the database may name before it gives up.
 const PAGE_FAULTS_MAX: u32 = 100;

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use futures_util::TryStreamExt;
 use roaring::RoaringBitmap;
 use sqlx::Row;
+use uptime_accounting::fact::{Fact, FactKey};
 use uptime_proto::round::DAY_S;
 use uptime_proto::{Digest, NodeId, Round};
 
@@ -17,7 +18,6 @@ use super::damage::is_damage;
 use super::segment::{SegmentError, SegmentReader, SegmentWriter};
 use super::sqlite::{SELECT_ROWS, SqliteStore, read_fact, signed};
 use super::{CompactedDay, Put, Read, StoreError, blob};
-use uptime_accounting::fact::{Fact, FactKey};
 
 /// A segment is closed with the round in which it grows beyond this, so that reading one round of a
 /// large network does not mean unpacking a day of it.

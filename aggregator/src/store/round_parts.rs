@@ -5,11 +5,11 @@
 
 use std::collections::{HashMap, HashSet};
 
+use uptime_accounting::fact::FactKey;
 use uptime_proto::Round;
 
 use super::StoreError;
 use super::sqlite::{SqliteStore, signed};
-use uptime_accounting::fact::FactKey;
 
 /// Counts kept, each of a round and a probe; then all are forgotten. Rounds that are open at a time
 /// are a handful, and a probe that empties its spool goes from round to round.

@@ -36,10 +36,10 @@ use std::collections::BTreeMap;
 
 use prost::encoding::{decode_varint, encode_varint};
 use roaring::RoaringBitmap;
+use uptime_accounting::fact::{Fact, FactKey};
 use uptime_proto::{CLASSES, FIRST_CLASSES, Kind, Outcome, Period, Reason, Round};
 
 use super::blob::ranges;
-use uptime_accounting::fact::{Fact, FactKey};
 
 /// Without the columns of [`Column::Failed`] and [`Column::AskedEarlier`].
 const FIRST_VERSION: u8 = 1;

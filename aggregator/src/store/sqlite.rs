@@ -12,6 +12,7 @@ use std::sync::Arc;
 use roaring::RoaringBitmap;
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use uptime_accounting::fact::{Fact, FactKey, Gap};
 use uptime_proto::round::DAY_S;
 use uptime_proto::{CLASSES, Digest, Epoch, Kind, Outcome, Period, Reason, Round};
 
@@ -27,7 +28,6 @@ use super::{
 };
 use super::{Checkpoints, FactLog, Registry, Samples, place};
 use super::{epochs, ids};
-use uptime_accounting::fact::{Fact, FactKey, Gap};
 
 /// The file in the data directory.
 pub const FILE_NAME: &str = "uptime.sqlite3";

@@ -4,12 +4,12 @@
 //! length (u32, little-endian) and a zstd frame. Refuses to look into it: pieces are bytes, checked
 //! by whoever made them.
 
+use uptime_accounting::fact::FactKey;
 use uptime_proto::{Period, Round};
 
 use super::damage::{is_damage, vital};
 use super::sqlite::{SqliteStore, signed};
 use super::{Retraction, StateKind, StoreError};
-use uptime_accounting::fact::FactKey;
 
 impl StateKind {
     /// Its name in the table, which is of 0.1.0.

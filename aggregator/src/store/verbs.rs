@@ -43,7 +43,7 @@ pub trait FactLog {
     /// Parts of compacted days are left out.
     fn deliveries(&mut self) -> impl Future<Output = Result<Vec<Delivery>, StoreError>> + Send;
 
-    /// Keys of late facts that the latest kept state does not know, ascending.
+    /// Keys of late facts that the checkpoint does not know, ascending.
     fn late_keys(&mut self) -> impl Future<Output = Result<Vec<FactKey>, StoreError>> + Send;
 
     /// Compacts the first day that ends at or before this and is not compacted, without writing
@@ -53,14 +53,15 @@ pub trait FactLog {
         before_s: u64,
     ) -> impl Future<Output = Result<Option<CompactionPlan>, StoreError>> + Send;
 
-    /// Puts a prepared day in the place of its rows. Nothing that can be read changes by it, but
-    /// how much it takes on disk. `None`: something came to the day since it was prepared.
+    /// Puts a planned day in the place of its rows. Nothing that can be read changes by it, but
+    /// how much it takes on disk. `None`: something came to the day since it was planned.
     fn commit_compaction(
         &mut self,
-        prepared: &CompactionPlan,
+        plan: &CompactionPlan,
     ) -> impl Future<Output = Result<Option<CompactedDay>, StoreError>> + Send;
 
-    /// Drops all facts and gaps of rounds before this. The caller has kept a base that knows them.
+    /// Drops all facts and gaps of rounds before this. The caller has saved a
+    /// roll-up that includes them.
     fn prune(&mut self, before_s: u64) -> impl Future<Output = Result<u64, StoreError>> + Send;
 }
 
@@ -157,7 +158,7 @@ pub trait Samples {
 
 /// Saved states: bytes that a store does not look into.
 pub trait Checkpoints {
-    /// Keeps a state in place of the one kept before. With [`StateKind::Checkpoint`] the notes of
+    /// Saves a state in place of the one saved before. With [`StateKind::Checkpoint`] the notes of
     /// late facts end: this state knows them.
     fn save_state(
         &mut self,
@@ -165,7 +166,7 @@ pub trait Checkpoints {
         pieces: &[Vec<u8>],
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// The checkpoint; no pieces: there is none.
+    /// The saved state; no pieces: there is none.
     fn load_state(
         &mut self,
         which: StateKind,

@@ -10,6 +10,10 @@ use std::path::{Path, PathBuf};
 
 use chrono_tz::Tz;
 use clap::{Args, ValueEnum};
+use uptime_accounting::fact::{Fact, FactKey};
+use uptime_accounting::replay::STRETCH_S;
+use uptime_accounting::snapshot::NodeView;
+use uptime_accounting::verdict::Verdict;
 use uptime_proto::round::METHOD_FRESH;
 use uptime_proto::{Class, Epochs, Kind, NodeId, Outcome};
 
@@ -23,10 +27,6 @@ use crate::engine::details::DetailsTable;
 use crate::engine::replay::{LeftOut, Replayed, rebuild};
 use crate::publish::utc_stamp;
 use crate::store::{Catalogue, FactLog, Registry, Retraction, SqliteStore, Store};
-use uptime_accounting::fact::{Fact, FactKey};
-use uptime_accounting::replay::STRETCH_S;
-use uptime_accounting::snapshot::NodeView;
-use uptime_accounting::verdict::Verdict;
 
 /// What is exported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

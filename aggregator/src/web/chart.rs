@@ -7,9 +7,10 @@
 
 use std::fmt::{self, Display, Formatter, Write};
 
-use super::when::{date, percent, stamp};
 use uptime_accounting::uptime::Tally;
 use uptime_accounting::verdict::Verdict;
+
+use super::when::{date, percent, stamp};
 
 /// Height of the plots' own coordinates.
 const HIGH: u64 = 100;

@@ -9,13 +9,13 @@ use std::fmt::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use roaring::RoaringBitmap;
+use uptime_accounting::snapshot::NodeView;
+use uptime_accounting::verdict::Verdict;
 
 use super::asked::{Asked, QUERY_BYTES_MAX};
 use super::fault::Fault;
 use super::shown::InLink;
 use crate::engine::Snapshot;
-use uptime_accounting::snapshot::NodeView;
-use uptime_accounting::verdict::Verdict;
 
 /// Rows of a page when none are asked for.
 const SIZE: u32 = 50;

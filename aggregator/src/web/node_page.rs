@@ -6,6 +6,9 @@
 
 use std::fmt::Write;
 
+use uptime_accounting::outage::Outage;
+use uptime_accounting::snapshot::NodeView;
+use uptime_accounting::uptime::Tally;
 use uptime_proto::v1;
 use uptime_proto::words::counted;
 
@@ -18,9 +21,6 @@ use super::table::{ago, state};
 use super::when::{clock_time, date, length, percent};
 use super::words;
 use crate::engine::Snapshot;
-use uptime_accounting::outage::Outage;
-use uptime_accounting::snapshot::NodeView;
-use uptime_accounting::uptime::Tally;
 
 const DAY_S: u64 = 86_400;
 const HOUR_S: u64 = 3_600;

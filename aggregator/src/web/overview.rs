@@ -5,6 +5,10 @@
 use std::fmt::Write;
 use std::sync::Arc;
 
+use uptime_accounting::evidence::ProbeRound;
+use uptime_accounting::probe_status::ProbeStatus;
+use uptime_accounting::state::RoundSummary;
+use uptime_accounting::uptime::Tally;
 use uptime_proto::clock::ClockState;
 use uptime_proto::words::{gave_errors, ineligibility, reason};
 
@@ -16,10 +20,6 @@ use super::table;
 use super::when::{age_s, count, ends, length, percent, stamp};
 use crate::clock::Judged;
 use crate::engine::Snapshot;
-use uptime_accounting::evidence::ProbeRound;
-use uptime_accounting::probe_status::ProbeStatus;
-use uptime_accounting::state::RoundSummary;
-use uptime_accounting::uptime::Tally;
 
 /// Probes shown; the API has them all.
 const PROBES_SHOWN_MAX: usize = 100;

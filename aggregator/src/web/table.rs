@@ -4,12 +4,13 @@
 
 use std::fmt::Write;
 
+use uptime_accounting::snapshot::NodeView;
+
 use super::chart::{Gauge, time};
 use super::listing::{Page, STATES, Sort, State, Wanted, state_of};
 use super::shown::Shown;
 use super::when::{self, age_s, length, percent};
 use crate::engine::Snapshot;
-use uptime_accounting::snapshot::NodeView;
 
 /// Subnets offered for choice; others are typed.
 const SUBNETS_OFFERED_MAX: usize = 50;

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use uptime_accounting::fact::Gap;
+
 use crate::stepping::{catch_up, submit};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -9,7 +11,6 @@ use tokio::task::JoinSet;
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
-use uptime_accounting::fact::Gap;
 use uptime_aggregator::clock::Timekeeper;
 use uptime_aggregator::engine::Snapshot;
 use uptime_aggregator::engine::{Engine, EngineOptions, PartOutcome, Submission};

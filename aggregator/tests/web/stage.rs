@@ -6,6 +6,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use uptime_accounting::fact::Gap;
+
 use crate::stepping::{catch_up, submit};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use reqwest::{Client, Response};
@@ -14,7 +16,6 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use uptime_accounting::fact::Gap;
 use uptime_aggregator::clock::Timekeeper;
 use uptime_aggregator::engine::{Engine, EngineOptions, PartOutcome, Submission};
 use uptime_aggregator::ledger::{Ledger, Task};

@@ -2,8 +2,9 @@
 //!
 //! Refuses to judge what it reads: `rule.rs` does.
 
-use rtime_clock::adjtime::{Timex, adjtimex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rtime_clock::adjtime::{Timex, adjtimex};
 use uptime_proto::clock::{KernelClock, Moment};
 
 /// Now by this host's clock, unix milliseconds, UTC.

@@ -7,9 +7,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use uptime_accounting::verdict::Verdict;
+
 use crate::stepping::{catch_up, submit};
 use tempfile::TempDir;
-use uptime_accounting::verdict::Verdict;
 use uptime_aggregator::engine::{Engine, EngineOptions, PartOutcome, Submission};
 use uptime_aggregator::store::{Registry, SqliteStore};
 use uptime_proto::{Class, Epoch, Kind, NodeId, Outcome, Part, PartKey, Period, Round, Sets};
