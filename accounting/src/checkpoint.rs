@@ -17,6 +17,7 @@ use crate::cow_vec::CowVec;
 use crate::evidence::{Ineligibility, ProbeRound, Tallied};
 use crate::last_seen::LastSeenIndex;
 use crate::node::{Node, RollUp, Subnets};
+use crate::position::{Position, Positions, WriterId};
 use crate::retraction::Retraction;
 use crate::seed::Seed;
 use crate::state::{RoundSummary, State};
@@ -92,6 +93,18 @@ struct Head {
     seen: Option<Instants>,
     #[prost(message, optional, tag = "20")]
     last_offer: Option<Instants>,
+    /// States written before 0.2 have none.
+    #[prost(message, repeated, tag = "21")]
+    positions: Vec<Written>,
+}
+
+/// The last commit of a writer that is included.
+#[derive(Clone, PartialEq, Message)]
+struct Written {
+    #[prost(bytes = "vec", tag = "1")]
+    writer: Vec<u8>,
+    #[prost(uint64, tag = "2")]
+    commit: u64,
 }
 
 /// An instant per node, most of them among the newest.
@@ -329,9 +342,9 @@ fn unsealed<M: Message + Default>(bytes: &[u8]) -> Result<M, CheckpointError> {
     M::decode(body).map_err(|_| CheckpointError::Layout("a message"))
 }
 
-/// The pieces of a state; none before a round was closed.
+/// The pieces of a state that includes these commits; none before a round was closed.
 #[must_use]
-pub fn write(state: &State, retractions: &[Retraction]) -> Vec<Vec<u8>> {
+pub fn write(state: &State, retractions: &[Retraction], positions: &Positions) -> Vec<Vec<u8>> {
     let Some(closed) = state.closed() else {
         return Vec::new();
     };
@@ -365,6 +378,10 @@ pub fn write(state: &State, retractions: &[Retraction]) -> Vec<Vec<u8>> {
                 .map(|(subnet, line)| Covered { subnet: *subnet, runs: line.coded(1).collect() })
                 .collect(),
         }),
+        positions: positions
+            .iter()
+            .map(|it| Written { writer: it.writer.0.to_vec(), commit: it.commit })
+            .collect(),
     };
     let mut pieces = vec![sealed(&head)];
     for (index, nodes) in nodes.chunks(NODES_PER_PIECE).enumerate() {
@@ -429,7 +446,17 @@ fn take<'a, T>(column: &mut &'a [T], count: usize) -> Result<&'a [T], Checkpoint
     Ok(some)
 }
 
-/// The state of these pieces, without any facts in memory; `None` when there are no pieces.
+fn read_positions(written: &[Written]) -> Result<Positions, CheckpointError> {
+    let position = |it: &Written| {
+        let writer = it.writer.as_slice().try_into();
+        let writer = writer.map_err(|_| CheckpointError::Layout("a writer"))?;
+        Ok(Position { writer: WriterId(writer), commit: it.commit })
+    };
+    written.iter().map(position).collect()
+}
+
+/// The state of these pieces, without any facts in memory, and the commits that it includes; `None`
+/// when there are no pieces.
 ///
 /// # Errors
 /// When they are damaged, or not of these rules and retractions.
@@ -437,7 +464,7 @@ pub fn read(
     pieces: &[Vec<u8>],
     epochs: &Arc<Epochs>,
     retractions: &Arc<Vec<Retraction>>,
-) -> Result<Option<State>, CheckpointError> {
+) -> Result<Option<(State, Positions)>, CheckpointError> {
     let Some((head, pieces)) = pieces.split_first() else {
         return Ok(None);
     };
@@ -480,6 +507,7 @@ pub fn read(
             Some(Seed::of(lines, covered, set(&seed.last_up)?))
         }
     };
+    let positions = read_positions(&head.positions)?;
     let mut state = State::new(Arc::clone(epochs)).with_retractions(Arc::clone(retractions));
     state.restore(crate::state::Restored {
         closed,
@@ -501,7 +529,7 @@ pub fn read(
             .collect::<Result<_, _>>()?,
         seed,
     });
-    Ok(Some(state))
+    Ok(Some((state, positions)))
 }
 
 fn read_nodes(

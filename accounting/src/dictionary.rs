@@ -39,6 +39,15 @@ impl NodeDictionary {
         })
     }
 
+    /// Takes the next number for an id, as it is stored. One that has a number already was forgotten
+    /// under it.
+    pub fn push(&mut self, id: NodeId) {
+        if let Some(before) = self.number(&id) {
+            self.forget(before);
+        }
+        self.intern(id);
+    }
+
     /// Takes the next number for an id that has been forgotten: stored facts may still name it.
     pub fn push_forgotten(&mut self, id: NodeId) {
         self.forgotten.insert(u32::try_from(self.ids.len()).unwrap_or(u32::MAX));

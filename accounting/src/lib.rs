@@ -14,6 +14,7 @@ pub mod fact;
 pub mod last_seen;
 pub mod node;
 pub mod outage;
+pub mod position;
 pub mod probe_status;
 pub mod replay;
 mod retirement;

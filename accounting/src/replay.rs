@@ -5,9 +5,11 @@
 //! aside between any two stretches, and [`STRETCH_S`] bounds its memory. Refuses to read: whoever
 //! calls does, from wherever facts are stored.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::iter::successors;
 use std::sync::Arc;
 
+use uptime_proto::round::DAY_S;
 use uptime_proto::{Epoch, Epochs, Round};
 
 use crate::evidence::MASS_LOSS_ROUNDS;
@@ -190,10 +192,58 @@ pub enum Step {
     Done,
 }
 
+/// Facts that came to closed rounds of a state after it was saved.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Late {
+    /// Their keys.
+    pub keys: BTreeSet<FactKey>,
+    /// Starts of UTC days, unix seconds, of which any fact may be one of them.
+    pub days: BTreeSet<u64>,
+}
+
+impl Late {
+    /// Whether a fact with this key may have come after the state was saved.
+    #[must_use]
+    pub fn contains(&self, key: &FactKey) -> bool {
+        let start_s = key.round.start_s();
+        self.keys.contains(key) || self.days.contains(&(start_s - start_s % u64::from(DAY_S)))
+    }
+
+    /// Where they lie, ascending; each at most [`STRETCH_S`] long.
+    #[must_use]
+    pub fn stretches(&self) -> Vec<Stretch> {
+        let mut stretches: Vec<Stretch> = Vec::new();
+        for (from_s, to_s) in self.places_before(u64::MAX) {
+            match stretches.last_mut() {
+                Some(last) if to_s <= last.from_s.saturating_add(STRETCH_S) => {
+                    last.to_s = to_s.max(last.to_s);
+                }
+                _ => stretches.push(Stretch { from_s, to_s }),
+            }
+        }
+        stretches
+    }
+
+    /// Where those of rounds that start before a moment lie: ends by beginnings, unix seconds; no
+    /// longer than [`STRETCH_S`] each.
+    fn places_before(&self, before_s: u64) -> BTreeMap<u64, u64> {
+        let keys = self.keys.iter().map(|key| (key.round.start_s(), key.round.start_s() + 1));
+        let mut places: BTreeMap<u64, u64> =
+            keys.filter(|(start_s, _)| *start_s < before_s).collect();
+        for day_s in &self.days {
+            let end_s = (day_s + u64::from(DAY_S)).min(before_s);
+            let next = |from_s: &u64| Some(from_s + STRETCH_S).filter(|it| *it < end_s);
+            let starts = successors(Some(*day_s).filter(|it| *it < end_s), next);
+            places.extend(starts.map(|from_s| (from_s, end_s.min(from_s + STRETCH_S))));
+        }
+        places
+    }
+}
+
 #[derive(Debug, Clone)]
 enum Phase {
-    /// Late facts of rounds before what is read anyway; the starts of their rounds.
-    LongLate(BTreeSet<u64>),
+    /// Late facts of rounds before what is read anyway: ends of their places by beginnings.
+    LongLate(BTreeMap<u64, u64>),
     /// All facts from here on, unix seconds.
     Forward(u64),
     Late,
@@ -209,15 +259,15 @@ pub struct Plan {
     pub target: Round,
     /// Facts of rounds that start at or after this are not looked at; unix seconds.
     pub until_s: u64,
-    /// Keys of facts that came to closed rounds of the state after it was saved.
-    pub late: BTreeSet<FactKey>,
+    /// Facts that came to closed rounds of the state after it was saved.
+    pub late: Late,
 }
 
 impl Plan {
     /// Of all facts, up to this round.
     #[must_use]
     pub fn new(extent: Option<(u64, u64)>, target: Round) -> Self {
-        Self { extent, target, until_s: u64::MAX, late: BTreeSet::new() }
+        Self { extent, target, until_s: u64::MAX, late: Late::default() }
     }
 }
 
@@ -247,8 +297,7 @@ impl Replay {
             Some(_) => state.in_memory_from_s().saturating_sub(slack_s(state.epochs())),
             None => first_s,
         };
-        let long_late = plan.late.iter().map(|key| key.round.start_s());
-        let phase = Phase::LongLate(long_late.filter(|start_s| *start_s < from_s).collect());
+        let phase = Phase::LongLate(plan.late.places_before(from_s));
         let from_s = from_s.max(first_s);
         let (late_rounds, left_out) = (LateRounds::default(), LeftOut::default());
         Self { state, plan, known, from_s, late_rounds, phase, reading: None, left_out }
@@ -257,13 +306,14 @@ impl Replay {
     /// Goes on by one turn.
     pub fn step(&mut self) -> Step {
         match &self.phase {
-            Phase::LongLate(starts) => {
-                let Some(from_s) = starts.first().copied() else {
+            Phase::LongLate(places) => {
+                let Some((from_s, _)) = places.first_key_value() else {
                     self.phase = Phase::Forward(self.from_s);
                     return Step::Again;
                 };
-                let within = starts.range(from_s..from_s.saturating_add(STRETCH_S));
-                let to_s = within.last().map_or(from_s, |last_s| last_s + 1);
+                let (from_s, most_s) = (*from_s, from_s.saturating_add(STRETCH_S));
+                let within = places.range(from_s..most_s);
+                let to_s = within.map(|(_, end_s)| *end_s).max().unwrap_or(from_s).min(most_s);
                 self.read(Stretch { from_s, to_s })
             }
             Phase::Forward(from_s) => {
@@ -295,8 +345,14 @@ impl Replay {
     pub fn take(&mut self, facts: Vec<Read>) {
         let Some(stretch) = self.reading.take() else { return };
         match &mut self.phase {
-            Phase::LongLate(starts) => {
-                *starts = starts.split_off(&stretch.to_s);
+            Phase::LongLate(places) => {
+                let cut = places.range(..stretch.to_s).map(|(_, end_s)| *end_s).max();
+                *places = places.split_off(&stretch.to_s);
+                // A place that reaches beyond the stretch goes on in the next one.
+                if let Some(end_s) = cut.filter(|end_s| *end_s > stretch.to_s) {
+                    let there = places.entry(stretch.to_s).or_insert(end_s);
+                    *there = end_s.max(*there);
+                }
                 for fact in winning_facts(facts).flatten() {
                     if self.plan.late.contains(&fact.key) {
                         self.state.discover_late(&fact);

@@ -15,10 +15,12 @@ use roaring::RoaringBitmap;
 use uptime_accounting::checkpoint;
 use uptime_accounting::dictionary::NodeDictionary;
 use uptime_accounting::fact::{Fact, FactKey};
-use uptime_accounting::replay::{Plan, Replay, Step, Stretch, last_over, slack_s};
+use uptime_accounting::position::Positions;
+use uptime_accounting::replay::{Late, Plan, Replay, Step, Stretch, last_over, slack_s};
 use uptime_accounting::snapshot::{Snapshot, SnapshotInputs};
 use uptime_accounting::state::State;
 use uptime_accounting::verdict::Verdict;
+use uptime_proto::round::DAY_S;
 use uptime_proto::{Class, Epoch, Epochs, NodeId};
 use uptime_testkit::oracle::{self, Oracle, OracleFact};
 
@@ -168,13 +170,20 @@ fn check(world: &World, permille: i64, late_percent: u64) -> Result<(), TestCase
     };
     let plan_then = Plan::new(stored.extent(), last_over(&epochs, saved_ms));
     let then = stored.replayed(State::new(Arc::clone(&epochs)), plan_then, was_there);
-    let pieces = checkpoint::write(&then, then.retractions());
-    let read = checkpoint::read(&pieces, &epochs, then.retractions()).unwrap().unwrap();
+    let pieces = checkpoint::write(&then, then.retractions(), &Positions::default());
+    let (read, _) = checkpoint::read(&pieces, &epochs, then.retractions()).unwrap().unwrap();
     let late = |fact: &&Fact| !was_there(fact) && fact.key.round.start_s() < read.closed_end_s();
-    let late: BTreeSet<FactKey> = stored.facts.iter().filter(late).map(|fact| fact.key).collect();
-    let resumed = stored.replayed(read, Plan { late, ..plan }, |_| true);
-    prop_assert_eq!(resumed.differs_from(&whole), None, "by way of a checkpoint");
-    prop_assert_eq!(seen(&resumed, &mut stored.nodes), rows);
+    let keys: BTreeSet<FactKey> = stored.facts.iter().filter(late).map(|fact| fact.key).collect();
+    let day_of = |key: &FactKey| key.round.start_s() - key.round.start_s() % u64::from(DAY_S);
+    // As where the days of some were compacted: the whole of them may be late.
+    let (compacted, single): (BTreeSet<FactKey>, BTreeSet<FactKey>) =
+        keys.iter().partition(|key| world::Dice(world.seed).chance(50, &[day_of(key), 7]));
+    let days = compacted.iter().map(day_of).collect();
+    for late in [Late { keys, ..Late::default() }, Late { keys: single, days }] {
+        let resumed = stored.replayed(read.clone(), Plan { late, ..plan.clone() }, |_| true);
+        prop_assert_eq!(resumed.differs_from(&whole), None, "by way of a checkpoint");
+        prop_assert_eq!(seen(&resumed, &mut stored.nodes), rows.clone());
+    }
     Ok(())
 }
 

@@ -21,6 +21,7 @@ mod names;
 mod numbering;
 mod rebuild;
 pub mod replay;
+mod since;
 mod time;
 mod trouble;
 mod urgency;

@@ -16,6 +16,7 @@ mod ids;
 mod making;
 mod opening;
 pub mod place;
+mod positions;
 mod round_parts;
 mod samples;
 mod schema;
@@ -32,7 +33,7 @@ pub use identities::{
 pub use opening::{Opening, OpeningRow};
 pub use sqlite::FILE_NAME as STORE_FILE_NAME;
 pub use sqlite::SqliteStore;
-pub use verbs::{Checkpoints, FactLog, Registry, Samples, Store};
+pub use verbs::{Checkpoints, FactLog, Lease, Registry, Samples, Store};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -40,6 +41,8 @@ use std::path::PathBuf;
 use uptime_proto::{Epoch, NodeId};
 
 use uptime_accounting::fact::{Fact, FactKey, Gap};
+use uptime_accounting::position::{Position, Positions};
+use uptime_accounting::replay::Late;
 pub use uptime_accounting::retraction::Retraction;
 
 /// Why a store could not do what it was asked to.
@@ -118,6 +121,18 @@ pub enum StoreError {
         /// What it is instead.
         what: &'static str,
     },
+    /// The database did not say whether a commit was stored.
+    #[error(
+        "it is not known whether this was stored: {0}; it is looked up before anything else is \
+             stored, and what is sent again counts once"
+    )]
+    Indeterminate(String),
+    /// Another process numbered ids or subnets meanwhile; nothing of the call was stored.
+    #[error("another process numbered nodes or subnets meanwhile; try again")]
+    NamesChanged,
+    /// Another process took the lease; nothing of the call was stored.
+    #[error("another process maintains this store now; nothing was changed")]
+    LeaseLost,
     /// The database refused; nothing of the call was stored.
     #[error("the database refused: {0}")]
     Database(#[from] sqlx::Error),
@@ -285,15 +300,6 @@ pub struct NodeSamples {
     pub answered: Vec<(u32, u64, u32)>,
 }
 
-/// Which state is saved: what a replay of facts would make, so that a start need not replay all.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StateKind {
-    /// Of a closed round not long ago.
-    Checkpoint,
-    /// Of the last round whose facts have expired: where any replay begins.
-    RollUp,
-}
-
 /// How far a check is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
@@ -334,6 +340,8 @@ impl Checked {
 /// What one commit writes, all or nothing.
 #[derive(Debug, Default)]
 pub struct Batch {
+    /// The numbers that its facts build on; `None`: it is not checked.
+    pub names_known: Option<NamesKnown>,
     /// Ids that take the next node numbers, with the probe that brought each.
     pub new_nodes: Vec<(NodeId, u32)>,
     /// Names that take the next subnet numbers, with the probe that brought each.
@@ -344,8 +352,6 @@ pub struct Batch {
     pub details: BTreeMap<u32, Details>,
     /// Gaps; one that is there already changes nothing.
     pub gaps: Vec<Gap>,
-    /// Those facts whose round is closed already: a checkpoint does not know them.
-    pub late: BTreeSet<FactKey>,
     /// Samples.
     pub samples: Vec<NodeSample>,
     /// Parts that one probe may have stored for one round; `None`: any number.
@@ -364,6 +370,47 @@ impl Batch {
             && self.samples.is_empty()
     }
 }
+
+/// How many nodes and subnets have a number, as far as a process knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[allow(missing_docs, reason = "the names say it")]
+pub struct NamesKnown {
+    pub nodes: u32,
+    pub subnets: u32,
+}
+
+/// Ids and subnets by their numbers, each with the probe that brought it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[allow(missing_docs, reason = "the names say it")]
+pub struct NewNames {
+    pub nodes: Vec<(NodeId, u32)>,
+    pub subnets: Vec<(String, u32)>,
+}
+
+/// What a commit came to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Stored {
+    /// One answer per fact, in order.
+    pub puts: Vec<Put>,
+    /// Its position; `None`: it had no facts.
+    pub position: Option<Position>,
+}
+
+/// What was committed after some positions.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Since {
+    /// Keys of facts, and compacted days that hold some.
+    pub late: Late,
+    /// Those keys of which another fact, at or before the positions, had the smallest digest
+    /// until then.
+    pub outranked: BTreeSet<FactKey>,
+    /// The last commit of every writer.
+    pub to: Positions,
+}
+
+/// Says that its holder has the lease; later holders have greater ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Token(pub u64);
 
 /// What became of a fact.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -13,9 +13,7 @@ mod stepping;
 use stepping::{catch_up, compact, submit};
 use uptime_aggregator::engine::{Engine, EngineOptions, PartOutcome, Submission};
 use uptime_aggregator::publish::write_csv;
-use uptime_aggregator::store::{
-    Checkpoints, FactLog, Registry, SqliteStore, StateKind, Store, StoreError,
-};
+use uptime_aggregator::store::{Checkpoints, FactLog, Registry, SqliteStore, Store, StoreError};
 use uptime_aggregator::upkeep::{UpkeepError, backup, restore, verify, verify_held};
 use uptime_proto::{Class, Epoch, Kind, NodeId, Outcome, Part, PartKey, Period, Round, Sets};
 
@@ -163,12 +161,12 @@ async fn what_is_written_ahead_is_given_back_to_the_system() {
     let piece: Vec<u8> = (0..1 << 18).flat_map(word).collect();
     for _ in 0..6 {
         let pieces = vec![piece.clone(); 4];
-        writer.save_state(StateKind::Checkpoint, &pieces).await.unwrap();
+        writer.save_checkpoint(&pieces).await.unwrap();
     }
     let peak = wal();
     drop(reader);
     for _ in 0..3 {
-        writer.save_state(StateKind::Checkpoint, &[vec![1; 10]]).await.unwrap();
+        writer.save_checkpoint(&[vec![1; 10]]).await.unwrap();
     }
     let limit = 16 << 20;
     assert!(peak > limit && wal() <= limit, "{peak} {}", wal());

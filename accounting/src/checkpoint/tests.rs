@@ -84,17 +84,18 @@ fn split(mut bytes: &[u8]) -> Vec<Vec<u8>> {
 #[test]
 fn the_writer_writes_and_the_reader_reads_the_golden_file() {
     let state = state();
-    let pieces = write(&state, &[]);
+    let pieces = write(&state, &[], &Positions::default());
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/ledger/kept/golden-2.bin");
         std::fs::write(path, joined(&pieces)).unwrap();
     }
     let golden = split(include_bytes!("golden-2.bin"));
     assert_eq!(pieces, golden);
-    let read = read(&golden, state.epochs(), &Arc::default()).unwrap().unwrap();
+    let (read, positions) = read(&golden, state.epochs(), &Arc::default()).unwrap().unwrap();
+    assert_eq!(positions, Positions::default(), "it was written without any");
     assert_eq!(read.differs_from(&state), None);
     assert_eq!(read.seed().unwrap().last_up(), state.seed().unwrap().last_up());
-    assert_eq!(write(&read, &[]), golden, "nothing of it was lost");
+    assert_eq!(write(&read, &[], &Positions::default()), golden, "nothing of it was lost");
     assert!(state.rolled_up_to_s() > 0, "some of it is carried");
     let subnets = &read.nodes().get(5).unwrap().subnets;
     let first_s = read.nodes().get(5).unwrap().first_seen_s.unwrap();
@@ -105,7 +106,8 @@ fn the_writer_writes_and_the_reader_reads_the_golden_file() {
 fn a_state_of_the_first_version_is_read() {
     let state = first_state();
     let golden = split(include_bytes!("golden-1.bin"));
-    let read = read(&golden, state.epochs(), &Arc::default()).unwrap().unwrap();
+    let (read, positions) = read(&golden, state.epochs(), &Arc::default()).unwrap().unwrap();
+    assert_eq!(positions, Positions::default(), "it was written without any");
     assert_eq!(read.differs_from(&state), None);
     assert_eq!(read.seed().unwrap().last_up(), state.seed().unwrap().last_up());
     let offers = |state: &State| state.last_offer().all(state.nodes().len());
@@ -115,7 +117,7 @@ fn a_state_of_the_first_version_is_read() {
 #[test]
 fn a_state_of_other_rules_or_of_damaged_pieces_is_not_taken() {
     let state = state();
-    let pieces = write(&state, &[]);
+    let pieces = write(&state, &[], &Positions::default());
     let none = Arc::default();
     let other = Epoch { positive_probes_min: 2, ..Epoch::with_defaults(Period::new(30).unwrap()) };
     let others = Arc::new(Epochs::new(vec![other]).unwrap());

@@ -3,19 +3,18 @@
 //! Owns when one is saved and whether one is used. A checkpoint is a convenience, never a truth:
 //! where it is damaged or of other rules, all facts are replayed instead.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use uptime_accounting::checkpoint;
-use uptime_accounting::fact::{Fact, FactKey};
+use uptime_accounting::position::Positions;
 use uptime_accounting::replay::LeftOut;
 use uptime_accounting::state::State;
 use uptime_proto::Round;
 
 use super::core::{Engine, TimeAtStart};
-use super::replay::{report, rolled_up};
+use super::replay::{counts_outranked, reach_s, report, rolled_up};
 use super::urgency::Urgency;
-use crate::store::{By, Retraction, StateKind, Store, StoreError};
+use crate::store::{By, Retraction, Since, Store, StoreError};
 
 /// So many rounds may have to be replayed after a crash; an hour at the default period.
 const KEEP_EVERY_ROUNDS: u64 = 120;
@@ -23,13 +22,13 @@ const KEEP_EVERY_ROUNDS: u64 = 120;
 impl<S: Store> Engine<S> {
     /// Makes the state of what was kept and the facts since; of all facts where nothing was kept.
     pub(super) async fn resume(&mut self, now_ms: i64) -> Result<(), StoreError> {
-        let pieces = self.store.load_state(StateKind::Checkpoint).await?;
+        let pieces = self.store.load_checkpoint().await?;
         let (epochs, retractions) = (self.state.epochs(), self.state.retractions());
         match checkpoint::read(&pieces, epochs, retractions) {
-            Ok(Some(state)) => {
-                if let Some((late, now_ms)) = self.usable(&state, now_ms).await {
+            Ok(Some((state, positions))) => {
+                if let Some((since, now_ms)) = self.usable(&state, &positions, now_ms).await {
                     self.checkpoint_s = state.closed_end_s();
-                    return self.take_over(state, late, now_ms).await;
+                    return self.take_over(state, since, now_ms).await;
                 }
             }
             Ok(None) => {}
@@ -45,9 +44,14 @@ impl<S: Store> Engine<S> {
         self.make_anew(now_ms).await
     }
 
-    /// What came late to a checkpoint, and the moment up to which rounds are closed after it;
-    /// `None` where it cannot be used.
-    async fn usable(&mut self, state: &State, now_ms: i64) -> Option<(BTreeSet<FactKey>, i64)> {
+    /// What was committed after a checkpoint, and the moment up to which rounds are closed after
+    /// it; `None` where it cannot be used.
+    async fn usable(
+        &mut self,
+        state: &State,
+        positions: &Positions,
+        now_ms: i64,
+    ) -> Option<(Since, i64)> {
         let closed_ms = state.closed().map_or(i64::MIN, Round::end_ms);
         let now_ms = match self.options.time {
             TimeAtStart::AsGiven => now_ms,
@@ -69,10 +73,14 @@ impl<S: Store> Engine<S> {
             );
             return None;
         }
-        match self.store.late_keys().await {
-            Ok(late) => Some((late.into_iter().collect(), now_ms)),
+        match self.store.since(positions, reach_s(state)).await {
+            Ok(since) if counts_outranked(state, &since) => {
+                tracing::info!("the checkpoint counts an outranked part: replaying all facts");
+                None
+            }
+            Ok(since) => Some((since, now_ms)),
             Err(error) => {
-                tracing::warn!(%error, "what came late is not known: replaying all facts");
+                tracing::warn!(%error, "cannot read the newest commits: replaying all facts");
                 None
             }
         }
@@ -82,7 +90,7 @@ impl<S: Store> Engine<S> {
     /// be late, and a start after their time would count without them.
     pub(super) async fn drop_checkpoint(&mut self) {
         self.checkpoint_s = 0;
-        if let Err(error) = self.store.save_state(StateKind::Checkpoint, &[]).await {
+        if let Err(error) = self.store.save_checkpoint(&[]).await {
             tracing::warn!(%error, "a checkpoint of rounds that are not over stays");
         }
     }
@@ -96,17 +104,6 @@ impl<S: Store> Engine<S> {
             rolled_up(&mut self.store, &epochs, retractions, with_seed, &mut left_out).await;
         report(&left_out);
         state
-    }
-
-    /// Which of these facts a state that is kept already does not know and will not read.
-    pub(super) fn late_among(&self, facts: &[Fact]) -> BTreeSet<FactKey> {
-        let closed = self.state.closed();
-        let late = |fact: &&Fact| {
-            // On an outdated grid a conflict may move a fact from a closed round to an open one.
-            let outdated = !self.state.epochs().in_force(fact.key.round);
-            outdated || closed.is_some_and(|closed| self.state.round_of(fact) <= closed)
-        };
-        facts.iter().filter(late).map(|fact| fact.key).collect()
     }
 
     /// Saves a checkpoint where the last one is old.
@@ -124,11 +121,11 @@ impl<S: Store> Engine<S> {
     /// Saves a checkpoint of the state, if everything that came is in it. A failure is reported;
     /// the next start takes longer then.
     pub async fn save_checkpoint(&mut self) {
-        if !self.late_rounds.is_empty() || self.is_outdated() {
+        if !self.late_rounds.is_empty() || self.is_outdated() || self.unsettled {
             return;
         }
-        let pieces = checkpoint::write(&self.state, self.state.retractions());
-        match self.store.save_state(StateKind::Checkpoint, &pieces).await {
+        let pieces = checkpoint::write(&self.state, self.state.retractions(), &self.positions);
+        match self.store.save_checkpoint(&pieces).await {
             Ok(()) => self.checkpoint_s = self.state.closed_end_s(),
             Err(error) => tracing::warn!(%error, "the state was not kept; a start takes longer"),
         }

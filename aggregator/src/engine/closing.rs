@@ -86,6 +86,9 @@ impl<S: Store> Engine<S> {
 
     /// Rules and identities may be changed, and evidence retracted, by another process.
     pub async fn learn_from_others(&mut self) {
+        if let Err(error) = self.apply_since().await {
+            tracing::error!(%error, "cannot read what other processes committed");
+        }
         if let Err(error) = self.learn_epochs().await {
             tracing::error!(%error, "the rules are those that were read before");
         }

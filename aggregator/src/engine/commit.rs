@@ -13,7 +13,10 @@ use uptime_proto::{NodeId, Part, Sample};
 use super::core::Engine;
 use super::names::note_round_trip;
 use super::urgency::Urgency;
-use crate::store::{Batch, Delivery, Details, Put, Store, StoreError};
+use crate::store::{Batch, Delivery, Details, Put, Store, StoreError, Stored};
+
+/// So often ids are numbered again because another process numbered some meanwhile.
+const TRIES_MAX: usize = 5;
 
 /// Parts of one probe, to be committed together.
 #[derive(Debug, Default)]
@@ -67,38 +70,42 @@ impl<S: Store> Engine<S> {
         submissions: Vec<Submission>,
         now_ms: i64,
     ) -> Result<Committed, StoreError> {
-        let (nodes_before, subnets_before) = (self.nodes.len(), self.subnets.len());
-        let parts_per_round_max = Some(self.options.parts_per_round_max);
-        let mut batch = Batch { parts_per_round_max, ..Batch::default() };
-        let mut waiting = Vec::with_capacity(submissions.len());
-        let mut done = Vec::new();
-        for submission in submissions {
-            done.extend(submission.done_round_s.map(|round_s| (submission.probe, round_s)));
-            let outcomes = self.number(&submission, &mut batch, now_ms);
-            waiting.push((submission.probe, outcomes));
-        }
-        batch.late = self.late_among(&batch.facts);
-        self.rebuild.came_late(&batch.late);
-        let stored = if batch.is_empty() { Ok(Vec::new()) } else { self.store.put(&batch).await };
-        let puts = match stored {
-            Ok(puts) => {
-                self.can_store();
-                puts
+        let mut tries = 0;
+        let (batch, waiting, puts) = loop {
+            tries += 1;
+            self.settle().await?;
+            let known = self.names_known();
+            let mut batch = Batch {
+                names_known: Some(known),
+                parts_per_round_max: Some(self.options.parts_per_round_max),
+                ..Batch::default()
+            };
+            let mut waiting = Vec::with_capacity(submissions.len());
+            for submission in &submissions {
+                let outcomes = self.number(submission, &mut batch, now_ms);
+                waiting.push((submission.probe, outcomes));
             }
-            Err(error) => {
-                self.cannot_store(&error);
-                self.nodes.truncate(nodes_before);
-                Arc::make_mut(&mut self.subnets).truncate(subnets_before);
-                return Err(error);
+            let stored =
+                if batch.is_empty() { Ok(Stored::default()) } else { self.store.put(&batch).await };
+            match stored {
+                Ok(Stored { puts, position }) => {
+                    self.can_store();
+                    position.into_iter().for_each(|it| self.positions.add(it));
+                    self.note_brought(known, &batch.new_nodes, &batch.new_subnets);
+                    break (batch, waiting, puts);
+                }
+                Err(error) => {
+                    self.nodes.truncate(known.nodes as usize);
+                    Arc::make_mut(&mut self.subnets).truncate(known.subnets as usize);
+                    self.unsettled = true;
+                    let again = matches!(error, StoreError::NamesChanged) && tries < TRIES_MAX;
+                    if !again {
+                        self.cannot_store(&error);
+                        return Err(error);
+                    }
+                }
             }
         };
-        for (number, (_, probe)) in (nodes_before..).zip(&batch.new_nodes) {
-            let number = u32::try_from(number).unwrap_or(u32::MAX);
-            self.brought.entry(*probe).or_default().insert(number);
-        }
-        for (_, probe) in &batch.new_subnets {
-            *self.subnets_brought.entry(*probe).or_default() += 1;
-        }
         for sample in &batch.samples {
             if let Some(round_trip_us) = sample.round_trip_us {
                 note_round_trip(&mut self.round_trips_us, sample.node, round_trip_us);
@@ -127,14 +134,21 @@ impl<S: Store> Engine<S> {
             committed.outcomes.push(outcomes);
         }
         // After its parts have been taken in.
-        for (probe, round_s) in done {
-            self.done.note(probe, round_s, self.state.closed_end_s());
+        for Submission { probe, done_round_s, .. } in submissions {
+            if let Some(round_s) = done_round_s {
+                self.done.note(probe, round_s, self.state.closed_end_s());
+            }
         }
         Ok(committed)
     }
 
     /// Takes a committed fact into the state.
-    fn apply(&mut self, fact: Fact, put: Put, deliveries: &mut Vec<Delivery>) -> PartOutcome {
+    pub(super) fn apply(
+        &mut self,
+        fact: Fact,
+        put: Put,
+        deliveries: &mut Vec<Delivery>,
+    ) -> PartOutcome {
         match put {
             Put::Duplicate => return PartOutcome::Duplicate,
             Put::RoundFull => return self.round_full(&fact),

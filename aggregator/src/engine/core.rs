@@ -10,6 +10,7 @@ use roaring::RoaringBitmap;
 use uptime_accounting::agreement::Record;
 use uptime_accounting::cow_vec::CowVec;
 use uptime_accounting::dictionary::NodeDictionary;
+use uptime_accounting::position::Positions;
 use uptime_accounting::probe_status::ProbeStatus;
 use uptime_accounting::replay::LateRounds;
 use uptime_accounting::snapshot::SnapshotInputs;
@@ -21,7 +22,7 @@ use super::details::{DetailsTable, NodeMetadata};
 use super::done::Done;
 use super::names::{names_of, note_round_trip, subnets_brought};
 use super::urgency::Rebuild;
-use crate::store::{Identities, ProbeRecord, Store, StoreError};
+use crate::store::{Identities, ProbeRecord, Store, StoreError, Token};
 
 /// What readers see, with what nodes say of themselves.
 pub type Snapshot = uptime_accounting::snapshot::Snapshot<NodeMetadata>;
@@ -97,6 +98,12 @@ pub struct Engine<S> {
     /// How many subnets each probe brought.
     pub(super) subnets_brought: HashMap<u32, usize>,
     pub(super) late_rounds: LateRounds,
+    /// The commits that the state includes.
+    pub(super) positions: Positions,
+    /// Whether a commit may be stored that the state does not include.
+    pub(super) unsettled: bool,
+    /// Says that this engine may compact, expire and forget.
+    pub(super) lease: Option<Token>,
     /// Who made its last part of an open round.
     pub(super) done: Done,
     pub(super) rebuild: Rebuild,
@@ -154,6 +161,9 @@ impl<S: Store> Engine<S> {
             brought,
             subnets_brought,
             late_rounds: LateRounds::default(),
+            positions: Positions::default(),
+            unsettled: false,
+            lease: None,
             done: Done::default(),
             rebuild: Rebuild::NotWanted,
             options,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use roaring::RoaringBitmap;
 use uptime_accounting::checkpoint;
+use uptime_accounting::position::Positions;
 use uptime_accounting::replay::{LeftOut, Plan, slack_s};
 use uptime_accounting::state::State;
 use uptime_proto::Epochs;
@@ -15,7 +16,7 @@ use uptime_proto::round::DAY_S;
 use super::core::{Engine, LATENESS_S_MAX, RETENTION_S_MIN};
 use super::replay::{replayed, report, rolled_up};
 use super::vouched::vouched_ms;
-use crate::store::{CompactedDay, CompactionPlan, StateKind, Store, StoreError};
+use crate::store::{CompactedDay, CompactionPlan, Store, StoreError, Token};
 
 /// A day is compacted so long after its end: by then most of what is late is there.
 const COMPACT_AFTER_S: u64 = 3_600;
@@ -62,7 +63,7 @@ impl<S: Store> Engine<S> {
         if gone.is_empty() {
             return;
         }
-        if let Err(error) = self.store.forget_nodes(&gone, now_ms).await {
+        if let Err(error) = self.forget_stored(&gone, now_ms).await {
             tracing::warn!(%error, "unconfirmed ids stay for another day");
             return;
         }
@@ -83,8 +84,32 @@ impl<S: Store> Engine<S> {
     pub async fn commit_compaction(
         &mut self,
         planned: &CompactionPlan,
+        now_ms: i64,
     ) -> Result<Option<CompactedDay>, StoreError> {
-        self.store.commit_compaction(planned).await
+        // Whoever is behind a compacted day folds it again: no checkpoint should be.
+        self.save_checkpoint().await;
+        let token = self.token(now_ms).await?;
+        self.store.commit_compaction(planned, token).await
+    }
+
+    async fn forget_stored(&mut self, numbers: &[u32], now_ms: i64) -> Result<(), StoreError> {
+        let token = self.token(now_ms).await?;
+        self.store.forget_nodes(numbers, now_ms, token).await
+    }
+
+    /// The token of the lease, which is taken where nobody holds it.
+    ///
+    /// # Errors
+    /// [`StoreError::LeaseLost`] where another process holds it; or the store cannot be written.
+    pub(super) async fn token(&mut self, now_ms: i64) -> Result<Token, StoreError> {
+        if let Some(token) = self.lease.take()
+            && self.store.renew_lease(token, now_ms).await?
+        {
+            self.lease = Some(token);
+            return Ok(token);
+        }
+        self.lease = self.store.acquire_lease(now_ms).await?;
+        self.lease.ok_or(StoreError::LeaseLost)
     }
 
     /// What this engine's retention is.
@@ -98,15 +123,17 @@ impl<S: Store> Engine<S> {
     ///
     /// # Errors
     /// When the store cannot be written; nothing is lost then.
-    pub async fn expire(&mut self, expiry: &Expiry) -> Result<u64, StoreError> {
+    pub async fn expire(&mut self, expiry: &Expiry, now_ms: i64) -> Result<u64, StoreError> {
         let Expiry { roll_up, before_s } = expiry;
         if self.state.rolled_up_to_s() >= roll_up.rolled_up_to_s() || self.is_outdated() {
             return Ok(0);
         }
-        self.store.save_state(StateKind::RollUp, &checkpoint::write(roll_up, &[])).await?;
+        let token = self.token(now_ms).await?;
+        let pieces = checkpoint::write(roll_up, &[], &Positions::default());
+        let gone = self.store.expire(*before_s, &pieces, token).await?;
         self.state.roll_up(roll_up.rolled_up_to_s());
         self.save_checkpoint().await;
-        self.store.prune(*before_s).await
+        Ok(gone)
     }
 }
 

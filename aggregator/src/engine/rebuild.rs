@@ -1,25 +1,24 @@
 //! Background replay: making the state anew beside what comes in.
 //!
 //! A retraction asks for it, a fact that outranks one which counted in a closed round, and rules
-//! that were learnt after they had begun. Owns the hand-over: what came while facts were read is
+//! that were learnt after they had begun. Owns the hand-over: what came after the job's positions is
 //! led in afterwards, as after a start from a checkpoint. Until then the state before goes on to
 //! count what will count no more. Refuses to decide when a rebuild begins and on which thread:
 //! whoever calls the engine does.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use metrics::counter;
-use uptime_accounting::fact::FactKey;
+use uptime_accounting::position::Positions;
 use uptime_accounting::replay::{LateRounds, LeftOut, Plan, Stretch, last_over, slack_s};
 use uptime_accounting::retraction::Retraction;
 use uptime_accounting::state::State;
 use uptime_proto::{Epochs, Round};
 
 use super::core::Engine;
-use super::replay::{replayed, report, rolled_up};
+use super::replay::{reach_s, replayed, report, rolled_up};
 use super::urgency::{Rebuild, Urgency};
-use crate::store::{Store, StoreError};
+use crate::store::{Since, Store, StoreError};
 
 /// All there is to replay, on a connection of its own.
 #[derive(Debug)]
@@ -35,6 +34,7 @@ pub struct RebuildJob<S> {
 #[derive(Debug)]
 pub struct Rebuilt {
     state: State,
+    positions: Positions,
     left_out: LeftOut,
 }
 
@@ -46,6 +46,7 @@ impl<S: Store> RebuildJob<S> {
     pub async fn run(mut self) -> Result<Rebuilt, StoreError> {
         let Self { store, epochs, retractions, with_seed, target } = &mut self;
         let mut left_out = LeftOut::default();
+        let positions = store.positions().await?;
         let state = rolled_up(store, epochs, retractions, *with_seed, &mut left_out).await?;
         let until_s = target.end_s().saturating_add(slack_s(epochs));
         let plan = Plan { until_s, ..Plan::new(store.extent().await?, *target) };
@@ -53,7 +54,7 @@ impl<S: Store> RebuildJob<S> {
         // Read again at the hand-over: one that was compacted meanwhile has no digest any more, and
         // would not know that another outranks it.
         state.forget_open();
-        Ok(Rebuilt { state, left_out })
+        Ok(Rebuilt { state, positions, left_out })
     }
 }
 
@@ -103,15 +104,14 @@ impl<S: Store> Engine<S> {
             with_seed: self.options.with_seed,
             target,
         };
-        let late = BTreeSet::new();
-        self.rebuild = Rebuild::Running { late, epochs, retractions, again: None };
+        self.rebuild = Rebuild::Running { epochs, retractions, again: None };
         Ok(Some(job))
     }
 
     /// Takes the state that was made anew in place of its own, led on to now. Where other rules or
     /// retractions hold by then, or where it failed, a rebuild is wanted again.
     pub async fn finish_rebuild(&mut self, rebuilt: Result<Rebuilt, StoreError>, now_ms: i64) {
-        let Rebuild::Running { late, epochs, retractions, again } =
+        let Rebuild::Running { epochs, retractions, again } =
             std::mem::replace(&mut self.rebuild, Rebuild::NotWanted)
         else {
             return;
@@ -124,9 +124,13 @@ impl<S: Store> Engine<S> {
             return;
         }
         let replayed = match rebuilt {
-            Ok(Rebuilt { state, left_out }) => {
+            Ok(Rebuilt { state, positions, left_out }) => {
                 report(&left_out);
-                self.take_over(state, late, now_ms).await
+                match self.store.since(&positions, reach_s(&state)).await {
+                    // One that was outranked meanwhile asks for another rebuild by itself.
+                    Ok(since) => self.take_over(state, since, now_ms).await,
+                    Err(error) => Err(error),
+                }
             }
             Err(error) => Err(error),
         };
@@ -141,19 +145,19 @@ impl<S: Store> Engine<S> {
 
     /// Makes the state anew from the stored facts, beginning where they begin.
     pub(super) async fn make_anew(&mut self, now_ms: i64) -> Result<(), StoreError> {
+        let to = self.store.positions().await?;
         let state = self.rolled_up().await?;
-        self.take_over(state, BTreeSet::new(), now_ms).await?;
+        self.take_over(state, Since { to, ..Since::default() }, now_ms).await?;
         self.rebuild = Rebuild::NotWanted;
         self.state.forget_changes();
         Ok(())
     }
 
-    /// Takes over a state, replayed to now. `late` are the keys of facts that came to its rounds
-    /// after it was saved.
+    /// Takes over a state, replayed to now, with what was committed since it was made.
     pub(super) async fn take_over(
         &mut self,
         state: State,
-        late: BTreeSet<FactKey>,
+        since: Since,
         now_ms: i64,
     ) -> Result<(), StoreError> {
         let target = if state.epochs() == self.state.epochs() {
@@ -162,10 +166,12 @@ impl<S: Store> Engine<S> {
             // What was closed early was so by other rules.
             last_over(state.epochs(), now_ms)
         };
+        let Since { late, to, .. } = since;
         let plan = Plan { late, ..Plan::new(self.store.extent().await?, target) };
         let mut left_out = LeftOut::default();
         self.state = replayed(&mut self.store, state, plan, &mut left_out).await?;
         self.late_rounds = LateRounds::default();
+        self.positions = to;
         report(&left_out);
         Ok(())
     }

@@ -4,14 +4,12 @@
 //! a start, a rebuild, verification, export and expiry. Refuses to decide what is read, and to make
 //! up what cannot be: it says what was left out.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use metrics::counter;
 use uptime_accounting::checkpoint;
-use uptime_accounting::fact::FactKey;
 pub use uptime_accounting::replay::LeftOut;
-use uptime_accounting::replay::{Plan, Replay, Step, last_over};
+use uptime_accounting::replay::{Plan, Replay, Step, last_over, slack_s};
 use uptime_accounting::retraction::Retraction;
 use uptime_accounting::snapshot::SnapshotInputs;
 use uptime_accounting::state::State;
@@ -20,7 +18,7 @@ use uptime_proto::{Epochs, Round};
 
 use super::core::{Snapshot, checked};
 use super::names::names_of;
-use crate::store::{Catalogue, StateKind, Store, StoreError};
+use crate::store::{Catalogue, Since, Store, StoreError};
 
 /// Replays to the end; answers the state, in which nothing is left to be judged again.
 pub(super) async fn replayed(
@@ -40,6 +38,11 @@ pub(super) async fn replayed(
     let (state, _, more) = replay.end();
     left_out.merge(more);
     Ok(state)
+}
+
+/// Facts of rounds that start at or after this came to no closed round of a state, unix seconds.
+pub(super) fn reach_s(state: &State) -> u64 {
+    state.closed_end_s().saturating_add(slack_s(state.epochs()))
 }
 
 /// Says what was left out, in the log and the metrics.
@@ -108,12 +111,14 @@ pub(super) async fn rolled_up(
     with_seed: bool,
     left_out: &mut LeftOut,
 ) -> Result<State, StoreError> {
-    let pieces = store.load_state(StateKind::RollUp).await?;
+    let pieces = store.load_roll_up().await?;
     let newest_s = store.extent().await?.map_or(u64::MAX, |(_, newest_s)| newest_s);
     // What was carried is not touched by retractions any more, made or undone.
     let state = match checkpoint::read(&pieces, epochs, &Arc::default()) {
         // Facts expire forty days after their time at the earliest, and newer ones confirm that.
-        Ok(Some(state)) if state.rolled_up_to_s() > newest_s.saturating_add(u64::from(DAY_S)) => {
+        Ok(Some((state, _)))
+            if state.rolled_up_to_s() > newest_s.saturating_add(u64::from(DAY_S)) =>
+        {
             left_out.add(format!(
                 "the sums of days whose facts are gone: they reach to {}, which is after the \
                  newest stored part, so they are of a clock that was ahead",
@@ -121,7 +126,7 @@ pub(super) async fn rolled_up(
             ));
             State::new(Arc::clone(epochs))
         }
-        Ok(Some(state)) => state,
+        Ok(Some((state, _))) => state,
         Ok(None) => State::new(Arc::clone(epochs)),
         Err(error) => {
             left_out.add(format!(
@@ -132,6 +137,15 @@ pub(super) async fn rolled_up(
     };
     let state = state.with_retractions(Arc::clone(retractions));
     Ok(if with_seed && state.seed().is_none() { state.with_seed() } else { state })
+}
+
+/// Whether a state counts a fact that was outranked since: only a replay of all facts takes it out.
+pub(super) fn counts_outranked(state: &State, since: &Since) -> bool {
+    // On an outdated grid the two may fall into different rounds.
+    let counts = |round: Round| {
+        !state.epochs().in_force(round) || state.closed().is_some_and(|closed| round <= closed)
+    };
+    since.outranked.iter().any(|key| counts(key.round))
 }
 
 /// Whether the checkpoint, replayed to now, is the state that all facts make; `None`: there is
@@ -145,12 +159,14 @@ pub async fn checkpoint_agrees(
 ) -> Result<Option<Result<Round, String>>, StoreError> {
     let epochs = checked(store.epochs().await?)?;
     let retractions = Arc::new(store.retractions().await?);
-    let pieces = store.load_state(StateKind::Checkpoint).await?;
-    let Ok(Some(kept)) = checkpoint::read(&pieces, &epochs, &retractions) else {
+    let pieces = store.load_checkpoint().await?;
+    let Ok(Some((kept, positions))) = checkpoint::read(&pieces, &epochs, &retractions) else {
         return Ok(None);
     };
-    let Ok(late) = store.late_keys().await else { return Ok(None) };
-    let late: BTreeSet<FactKey> = late.into_iter().collect();
+    let since = store.since(&positions, reach_s(&kept)).await?;
+    if counts_outranked(&kept, &since) {
+        return Ok(None);
+    }
     // A round may have been closed before its grace was over.
     let early = kept.closed().filter(|closed| closed.end_ms() <= now_ms);
     let over = last_over(&epochs, now_ms);
@@ -159,7 +175,7 @@ pub async fn checkpoint_agrees(
     let with_seed = kept.seed().is_some();
     let anew = rolled_up(store, &epochs, &retractions, with_seed, &mut left_out).await?;
     let all = Plan::new(store.extent().await?, target);
-    let since = Plan { late, ..all.clone() };
+    let since = Plan { late: since.late, ..all.clone() };
     let kept = replayed(store, kept, since, &mut left_out).await?;
     let anew = replayed(store, anew, all, &mut left_out).await?;
     Ok(Some(kept.differs_from(&anew).map_or(Ok(target), Err)))

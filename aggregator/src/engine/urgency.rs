@@ -2,10 +2,8 @@
 //!
 //! Owns the states and the changes between them. Refuses to run anything.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use uptime_accounting::fact::FactKey;
 use uptime_accounting::retraction::Retraction;
 use uptime_proto::Epochs;
 
@@ -23,9 +21,8 @@ pub enum Urgency {
 pub(super) enum Rebuild {
     NotWanted,
     Wanted(Urgency),
-    /// A job is out. What comes to closed rounds meanwhile it may not know.
+    /// A job is out.
     Running {
-        late: BTreeSet<FactKey>,
         epochs: Arc<Epochs>,
         retractions: Arc<Vec<Retraction>>,
         again: Option<Urgency>,
@@ -38,12 +35,6 @@ impl Rebuild {
             Self::NotWanted => *self = Self::Wanted(urgency),
             Self::Wanted(there) => *there = urgency.max(*there),
             Self::Running { again, .. } => *again = Some(urgency).max(*again),
-        }
-    }
-
-    pub(super) fn came_late(&mut self, keys: &BTreeSet<FactKey>) {
-        if let Self::Running { late, .. } = self {
-            late.extend(keys);
         }
     }
 }

@@ -362,10 +362,11 @@ impl<S: Store> Task<S> {
                 answer.send(self.engine.lookups(round_s)).ok();
             }
             Request::CommitCompaction(planned, answer) => {
-                answer.send(self.engine.commit_compaction(&planned).await).ok();
+                let now_ms = self.closing_ms();
+                answer.send(self.engine.commit_compaction(&planned, now_ms).await).ok();
             }
             Request::Expire(expiry, answer) => {
-                let gone = self.engine.expire(&expiry).await;
+                let gone = self.engine.expire(&expiry, self.closing_ms()).await;
                 self.publish();
                 answer.send(gone).ok();
             }

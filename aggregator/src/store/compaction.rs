@@ -15,9 +15,11 @@ use uptime_proto::round::DAY_S;
 use uptime_proto::{Digest, NodeId, Round};
 
 use super::damage::is_damage;
+use super::positions::note_day;
 use super::segment::{SegmentError, SegmentReader, SegmentWriter};
 use super::sqlite::{SELECT_ROWS, SqliteStore, read_fact, signed};
-use super::{CompactedDay, Put, Read, StoreError, blob};
+use super::states::check_token;
+use super::{CompactedDay, Put, Read, StoreError, Token, blob};
 
 /// A segment is closed with the round in which it grows beyond this, so that reading one round of a
 /// large network does not mean unpacking a day of it.
@@ -344,7 +346,8 @@ impl SqliteStore {
                 .fetch_one(&mut self.connection)
                 .await?;
             if rows == 0 {
-                self.insert_row(&there, digest, blob::encode(&there.sets, None)).await?;
+                // It is in every state that includes the day.
+                self.insert_row(&there, digest, blob::encode(&there.sets, None), None).await?;
             }
             break;
         }
@@ -362,19 +365,6 @@ impl SqliteStore {
         let part = fact.to_part(&subnet, |number| ids.get(&number).copied());
         let part = part.ok_or_else(|| StoreError::Damaged("a node without id".to_owned()))?;
         Ok(part.digest())
-    }
-
-    /// Notes that a checkpoint does not know this fact.
-    pub(super) async fn note_late(&mut self, key: &FactKey) -> Result<(), StoreError> {
-        sqlx::query("INSERT OR IGNORE INTO late_part VALUES (?, ?, ?, ?, ?)")
-            .bind(signed(key.round.start_s()))
-            .bind(i64::from(key.subnet))
-            .bind(i64::from(key.round.period().seconds()))
-            .bind(i64::from(key.probe))
-            .bind(i64::from(key.number))
-            .execute(&mut self.connection)
-            .await?;
-        Ok(())
     }
 
     /// Compacts the first day that ends at or before this and has parts in rows that need not be
@@ -426,10 +416,14 @@ impl SqliteStore {
     pub(super) async fn commit_day(
         &mut self,
         prepared: &CompactionPlan,
+        token: Token,
     ) -> Result<Option<CompactedDay>, StoreError> {
         self.opened.check()?;
         sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut self.connection).await?;
-        let swapped = self.swap_in(prepared).await;
+        let swapped = match check_token(&mut self.connection, token).await {
+            Ok(()) => self.swap_in(prepared).await,
+            Err(error) => Err(error),
+        };
         let good = matches!(swapped, Ok(true));
         let end = if good { "COMMIT" } else { "ROLLBACK" };
         let ended = sqlx::raw_sql(end).execute(&mut self.connection).await;
@@ -471,18 +465,23 @@ impl SqliteStore {
         if self.extent_of_day(day_s).await? != prepared.made_of {
             return Ok(false);
         }
-        for (table, column) in [("part", "round"), ("segment", "from_s")] {
-            let delete = format!("DELETE FROM {table} WHERE {column} >= ? AND {column} < ?");
-            sqlx::query(sqlx::AssertSqlSafe(delete))
+        note_day(&mut self.connection, day_s).await?;
+        for delete in [
+            // Those that share their key stay, with their digests.
+            "DELETE FROM part WHERE round >= ? AND round < ? AND NOT EXISTS (
+                SELECT 1 FROM part o WHERE o.round = part.round AND o.subnet = part.subnet
+                    AND o.period = part.period AND o.probe = part.probe
+                    AND o.number = part.number AND o.digest != part.digest)",
+            "DELETE FROM segment WHERE from_s >= ? AND from_s < ?",
+        ] {
+            sqlx::query(delete)
                 .bind(signed(day_s))
                 .bind(signed(end_s))
                 .execute(&mut self.connection)
                 .await?;
         }
         for fact in &prepared.conflicting {
-            if let Some(digest) = fact.digest {
-                self.insert_row(fact, digest, blob::encode(&fact.sets, None)).await?;
-            }
+            self.make_full(fact).await?;
         }
         for segment in &prepared.segments {
             sqlx::query("INSERT INTO segment VALUES (?, ?, ?, ?, ?)")
@@ -495,6 +494,23 @@ impl SqliteStore {
                 .await?;
         }
         Ok(true)
+    }
+
+    /// Writes the sets of a row anew, as no difference to rows that are gone.
+    async fn make_full(&mut self, fact: &Fact) -> Result<(), StoreError> {
+        let update = "UPDATE part SET sets = ? WHERE round = ? AND subnet = ? AND period = ?
+             AND probe = ? AND number = ? AND digest = ?";
+        sqlx::query(update)
+            .bind(blob::encode(&fact.sets, None))
+            .bind(signed(fact.key.round.start_s()))
+            .bind(i64::from(fact.key.subnet))
+            .bind(i64::from(fact.key.round.period().seconds()))
+            .bind(i64::from(fact.key.probe))
+            .bind(i64::from(fact.key.number))
+            .bind(fact.digest.map_or([0; 16], |digest| digest.0).as_slice())
+            .execute(&mut self.connection)
+            .await?;
+        Ok(())
     }
 
     /// Whether a day has rows that share their key with no other.

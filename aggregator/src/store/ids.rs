@@ -12,9 +12,10 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use uptime_proto::NodeId;
 use uptime_proto::node_id::NODE_ID_BYTES;
 
-use super::StoreError;
 use super::damage::{is_damage, vital};
 use super::sqlite::SqliteStore;
+use super::states::check_token;
+use super::{NamesKnown, NewNames, StoreError, Token};
 
 /// What version 5 added, that of names of subnets it is known which probe brought them (0: it is
 /// not) included. A block holds the ids of the numbers from [`PER_BLOCK`] times its own on,
@@ -126,6 +127,20 @@ pub(super) async fn append(
     Ok(())
 }
 
+/// How many ids and subnets have a number.
+pub(super) async fn count(connection: &mut SqliteConnection) -> Result<NamesKnown, StoreError> {
+    let select = "SELECT block, length(ids) / 20 FROM node_block ORDER BY block DESC LIMIT 1";
+    let last: Option<(i64, i64)> = sqlx::query_as(select).fetch_optional(&mut *connection).await?;
+    let narrow = |count: i64| u32::try_from(count).unwrap_or(u32::MAX);
+    let per_block = u32::try_from(PER_BLOCK).unwrap_or(u32::MAX);
+    let nodes = last.map_or(0, |(block, ids)| {
+        narrow(block).saturating_mul(per_block).saturating_add(narrow(ids))
+    });
+    let subnets: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM subnet").fetch_one(connection).await?;
+    Ok(NamesKnown { nodes, subnets: narrow(subnets) })
+}
+
 /// Takes over the ids of the versions before, which had a row for each.
 pub(super) async fn compact(connection: &mut SqliteConnection) -> Result<(), StoreError> {
     let rows = sqlx::query("SELECT number, id, brought_by FROM node ORDER BY number")
@@ -210,8 +225,39 @@ impl SqliteStore {
         Ok(found)
     }
 
-    pub(super) async fn forget(&mut self, numbers: &[u32], now_ms: i64) -> Result<(), StoreError> {
+    /// The ids and subnets whose numbers come after those that are known.
+    pub(super) async fn names_after(&mut self, known: NamesKnown) -> Result<NewNames, StoreError> {
+        let mut new = NewNames::default();
+        let first = known.nodes as usize / PER_BLOCK;
+        let select = "SELECT block, ids, brought_by, crc FROM node_block WHERE block >= ?
+             ORDER BY block";
+        let rows = sqlx::query(select)
+            .bind(i64::try_from(first).unwrap_or(i64::MAX))
+            .fetch_all(&mut self.connection)
+            .await?;
+        for (block, row) in (first..).zip(&rows) {
+            new.nodes.extend(read_block(block, row)?);
+        }
+        new.nodes.drain(..new.nodes.len().min(known.nodes as usize % PER_BLOCK));
+        let select = "SELECT name, brought_by FROM subnet WHERE number >= ? ORDER BY number";
+        let rows = sqlx::query(select)
+            .bind(i64::from(known.subnets))
+            .fetch_all(&mut self.connection)
+            .await?;
+        let subnet =
+            |row: &SqliteRow| (row.get(0), u32::try_from(row.get::<i64, _>(1)).unwrap_or(0));
+        new.subnets.extend(rows.iter().map(subnet));
+        Ok(new)
+    }
+
+    pub(super) async fn forget(
+        &mut self,
+        numbers: &[u32],
+        now_ms: i64,
+        token: Token,
+    ) -> Result<(), StoreError> {
         let mut transaction = self.opened.begin(&mut self.connection).await?;
+        check_token(&mut transaction, token).await?;
         for number in numbers {
             sqlx::query("INSERT OR REPLACE INTO forgotten VALUES (?, ?)")
                 .bind(i64::from(*number))
@@ -227,6 +273,7 @@ impl SqliteStore {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
+    use super::super::Lease;
     use super::*;
 
     fn node(number: u32) -> Brought {
@@ -251,8 +298,9 @@ mod tests {
         let found = store.ids_of(some).await.unwrap();
         assert_eq!(found, some.map(|number| (number, node(number).0)));
         assert!(store.ids_of([count]).await.is_err());
-        store.forget(&[4, 1_000], 7).await.unwrap();
-        store.forget(&[4], 9).await.unwrap();
+        let token = store.acquire_lease(0).await.unwrap().unwrap();
+        store.forget(&[4, 1_000], 7, token).await.unwrap();
+        store.forget(&[4], 9, token).await.unwrap();
         assert_eq!(store.all_ids().await.unwrap().1, [4, 1_000].into());
     }
 

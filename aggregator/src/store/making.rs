@@ -227,6 +227,7 @@ impl SqliteStore {
             bases: HashMap::new(),
             compacted: Compacted::default(),
             round_parts: RoundParts::default(),
+            writer: None,
             data_version: None,
         })
     }

@@ -70,7 +70,7 @@ mod tests {
     use roaring::RoaringBitmap;
     use uptime_proto::{Class, Kind, NodeId, Outcome, Part, PartKey, Period, Sets};
 
-    use super::super::{Batch, FactLog, Put};
+    use super::super::{Batch, FactLog, Lease, Put};
     use super::*;
     use uptime_accounting::fact::Fact;
 
@@ -101,7 +101,7 @@ mod tests {
     async fn put(store: &mut SqliteStore, fact: Fact, most: u32) -> Put {
         let batch =
             Batch { facts: vec![fact], parts_per_round_max: Some(most), ..Batch::default() };
-        store.put(&batch).await.unwrap()[0]
+        store.put(&batch).await.unwrap().puts[0]
     }
 
     #[tokio::test]
@@ -115,7 +115,8 @@ mod tests {
         };
         store.put(&first).await.unwrap();
         let prepared = store.plan_compaction(86_400).await.unwrap().unwrap();
-        assert_eq!(store.commit_compaction(&prepared).await.unwrap().unwrap().parts, 3);
+        let token = store.acquire_lease(0).await.unwrap().unwrap();
+        assert_eq!(store.commit_compaction(&prepared, token).await.unwrap().unwrap().parts, 3);
         // Counted anew by each opening, then by memory.
         let mut store = SqliteStore::open(directory.path()).await.unwrap();
         assert_eq!(put(&mut store, fact(3, 1), 3).await, Put::RoundFull);

@@ -5,17 +5,19 @@
 
 use super::identities::{SCHEMA_ACCESS, SCHEMA_AUTHORITIES};
 use super::ids::SCHEMA_IDS;
+use super::positions::SCHEMA_POSITIONS;
 
 /// Of the tables below.
-pub(super) const SCHEMA_VERSION: i64 = 6;
+pub(super) const SCHEMA_VERSION: i64 = 7;
 
 /// What each version after the first added.
-pub(super) const ADDED: [(i64, &str); 5] = [
+pub(super) const ADDED: [(i64, &str); 6] = [
     (2, SCHEMA_GAPS),
     (3, SCHEMA_LEDGER),
     (4, SCHEMA_ACCESS),
     (COMPACTED_IDS, SCHEMA_IDS),
     (6, SCHEMA_AUTHORITIES),
+    (7, SCHEMA_POSITIONS),
 ];
 
 /// The version that took the ids out of their rows.
@@ -56,10 +58,10 @@ CREATE TABLE gap (
 ";
 
 /// What version 3 added. `segment` holds compacted parts, `state` what is derived from them,
-/// `late_part` the keys of parts that came after their round was part of a checkpoint. `sample` is
-/// what travels beside parts, the last of each probe and node; `latency_day` what is left of round
-/// trips; `opening` the totals of an imported CSV, one row per node, `opening_head` what holds for
-/// all.
+/// `late_part` (gone with version 7) the keys of parts that came after their round was part of a
+/// checkpoint. `sample` is what travels beside parts, the last of each probe and node;
+/// `latency_day` what is left of round trips; `opening` the totals of an imported CSV, one row per
+/// node, `opening_head` what holds for all.
 const SCHEMA_LEDGER: &str = "
 CREATE TABLE segment (
     from_s INTEGER PRIMARY KEY, to_s INTEGER NOT NULL, parts INTEGER NOT NULL,

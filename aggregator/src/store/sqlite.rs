@@ -13,6 +13,7 @@ use roaring::RoaringBitmap;
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use uptime_accounting::fact::{Fact, FactKey, Gap};
+use uptime_accounting::position::Positions;
 use uptime_proto::round::DAY_S;
 use uptime_proto::{CLASSES, Digest, Epoch, Kind, Outcome, Period, Reason, Round};
 
@@ -20,13 +21,15 @@ use super::blob::{self, BlobError};
 use super::compaction::{Compacted, merged};
 use super::damage::{dispensable, vital};
 use super::identities::{PROBE_COLUMNS, read_probe};
+use super::positions::Writer;
 use super::round_parts::RoundParts;
+use super::states::{CHECKPOINT, ROLL_UP};
 use super::{
     Batch, By, Catalogue, Checked, CompactedDay, CompactionPlan, Delivery, Details, EpochChange,
-    Latency, NodeSamples, Opening, ProbeRecord, Progress, Put, Read, Retraction, StateKind, Store,
-    StoreError,
+    Latency, NamesKnown, NewNames, NodeSamples, Opening, ProbeRecord, Progress, Put, Read,
+    Retraction, Since, Store, StoreError, Stored, Token,
 };
-use super::{Checkpoints, FactLog, Registry, Samples, place};
+use super::{Checkpoints, FactLog, Lease, Registry, Samples, place, states};
 use super::{epochs, ids};
 
 /// The file in the data directory.
@@ -61,6 +64,8 @@ pub struct SqliteStore {
     pub(super) bases: HashMap<Slot, Base>,
     pub(super) compacted: Compacted,
     pub(super) round_parts: RoundParts,
+    /// What this process is as a writer; `None`: it has stored no facts yet.
+    pub(super) writer: Option<Writer>,
     /// Of the database, when it was last asked whether others have written to it.
     pub(super) data_version: Option<i64>,
 }
@@ -117,28 +122,34 @@ impl SqliteStore {
         Ok(facts)
     }
 
-    async fn write(&mut self, batch: &Batch) -> Result<Vec<Put>, StoreError> {
-        let mut outcomes = Vec::with_capacity(batch.facts.len());
+    async fn write(&mut self, batch: &Batch) -> Result<Stored, StoreError> {
         self.opened.check()?;
         sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut self.connection).await?;
-        let written = self.write_all(batch, &mut outcomes).await;
+        let written = self.write_all(batch).await;
         let end = if written.is_ok() { "COMMIT" } else { "ROLLBACK" };
         let ended = sqlx::raw_sql(end).execute(&mut self.connection).await;
-        written?;
+        let (puts, writer) = written?;
         if let Err(error) = ended {
-            // A commit that failed (disk full) leaves the transaction open.
-            sqlx::raw_sql("ROLLBACK").execute(&mut self.connection).await.ok();
-            return Err(error.into());
+            // A commit that failed (disk full) leaves the transaction open; one that nobody can
+            // undo any more may have been stored.
+            let undone = sqlx::raw_sql("ROLLBACK").execute(&mut self.connection).await;
+            let unknown = undone.is_err_and(|it| it.as_database_error().is_none());
+            return Err(match unknown {
+                true => StoreError::Indeterminate(error.to_string()),
+                false => error.into(),
+            });
         }
+        self.writer = writer.or(self.writer);
         self.opened.check()?;
-        Ok(outcomes)
+        Ok(Stored { puts, position: writer.map(|writer| writer.position) })
     }
 
-    async fn write_all(
-        &mut self,
-        batch: &Batch,
-        outcomes: &mut Vec<Put>,
-    ) -> Result<(), StoreError> {
+    async fn write_all(&mut self, batch: &Batch) -> Result<(Vec<Put>, Option<Writer>), StoreError> {
+        if let Some(known) = batch.names_known
+            && known != ids::count(&mut self.connection).await?
+        {
+            return Err(StoreError::NamesChanged);
+        }
         let connection = &mut self.connection;
         for (name, brought_by) in &batch.new_subnets {
             let insert = "INSERT INTO subnet VALUES ((SELECT max(number) + 1 FROM subnet), ?, ?)";
@@ -172,15 +183,24 @@ impl SqliteStore {
         for sample in &batch.samples {
             self.write_sample(sample, batch.now_ms).await?;
         }
-        let most = batch.parts_per_round_max.unwrap_or(u32::MAX);
-        for fact in &batch.facts {
-            let late = batch.late.contains(&fact.key);
-            outcomes.push(self.write_fact(fact, late, most).await?);
+        if batch.facts.is_empty() {
+            return Ok((Vec::new(), None));
         }
-        Ok(())
+        let writer = self.next_position(batch.now_ms).await?;
+        let most = batch.parts_per_round_max.unwrap_or(u32::MAX);
+        let mut puts = Vec::with_capacity(batch.facts.len());
+        for fact in &batch.facts {
+            puts.push(self.write_fact(fact, writer, most).await?);
+        }
+        Ok((puts, Some(writer)))
     }
 
-    async fn write_fact(&mut self, fact: &Fact, late: bool, most: u32) -> Result<Put, StoreError> {
+    async fn write_fact(
+        &mut self,
+        fact: &Fact,
+        writer: Writer,
+        most: u32,
+    ) -> Result<Put, StoreError> {
         let key = &fact.key;
         let digest = fact.digest.ok_or_else(|| {
             StoreError::Damaged("a fact without a digest was put into the store".to_owned())
@@ -205,15 +225,8 @@ impl SqliteStore {
             return Ok(Put::RoundFull);
         }
         let (blob, chain) = self.encode(fact);
-        self.insert_row(fact, digest, blob).await?;
+        self.insert_row(fact, digest, blob, Some(writer)).await?;
         self.round_parts.one_more(key);
-        match there.first() {
-            None if late => self.note_late(key).await?,
-            Some(smallest) if late && digest.0.as_slice() < smallest.as_slice() => {
-                self.drop_latest().await?;
-            }
-            _ => {}
-        }
         let (round_s, sets) = (key.round.start_s(), Arc::clone(&fact.sets));
         self.bases.insert(slot(key), Base { round_s, digest, chain, sets });
         Ok(match there.first() {
@@ -228,13 +241,14 @@ impl SqliteStore {
         fact: &Fact,
         digest: Digest,
         blob: Vec<u8>,
+        writer: Option<Writer>,
     ) -> Result<(), StoreError> {
         let key = &fact.key;
         let reason = match fact.outcome {
             Outcome::Looked => 0,
             Outcome::CouldNotLook(reason) => reason.to_wire() as i64,
         };
-        sqlx::query("INSERT INTO part VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")
+        sqlx::query("INSERT INTO part VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")
             .bind(signed(key.round.start_s()))
             .bind(i64::from(key.subnet))
             .bind(i64::from(key.round.period().seconds()))
@@ -247,6 +261,8 @@ impl SqliteStore {
             .bind(fact.received_at_ms.saturating_sub(fact.observed_at_ms))
             .bind(fact.relay_session_age_s.map(i64::from))
             .bind(blob)
+            .bind(writer.map_or(0, |writer| writer.number))
+            .bind(writer.map_or(0, |writer| signed(writer.position.commit)))
             .execute(&mut self.connection)
             .await?;
         Ok(())
@@ -346,15 +362,38 @@ pub(super) fn lines(text: &str) -> Vec<String> {
 }
 
 impl FactLog for SqliteStore {
-    async fn put(&mut self, batch: &Batch) -> Result<Vec<Put>, StoreError> {
-        let outcomes = self.write(batch).await;
-        if outcomes.is_err() {
-            // Nothing was stored, so nothing learnt on the way may be built upon.
+    async fn put(&mut self, batch: &Batch) -> Result<Stored, StoreError> {
+        let stored = self.write(batch).await;
+        if let Err(error) = &stored {
+            // Nothing learnt on the way may be built upon.
             self.bases.clear();
             self.compacted.forget_keys();
             self.round_parts.forget();
+            if matches!(error, StoreError::Indeterminate(_)) {
+                self.writer = None;
+            }
         }
-        outcomes
+        stored
+    }
+
+    async fn positions(&mut self) -> Result<Positions, StoreError> {
+        Ok(self.writers().await?.into_values().collect())
+    }
+
+    async fn since(&mut self, positions: &Positions, before_s: u64) -> Result<Since, StoreError> {
+        // One moment for all of it, as in `read`.
+        sqlx::raw_sql("SAVEPOINT since").execute(&mut self.connection).await?;
+        let since = self.since_in_turn(positions, before_s).await;
+        let ended = sqlx::raw_sql("RELEASE since").execute(&mut self.connection).await;
+        if ended.is_err() {
+            sqlx::raw_sql("ROLLBACK").execute(&mut self.connection).await?;
+        }
+        since
+    }
+
+    async fn end_writers(&mut self, before_ms: i64, token: Token) -> Result<u64, StoreError> {
+        states::check_token(&mut self.connection, token).await?;
+        self.end_others(before_ms).await
     }
 
     async fn read(&mut self, from_s: u64, to_s: u64) -> Result<Vec<Read>, StoreError> {
@@ -414,10 +453,6 @@ impl FactLog for SqliteStore {
         Ok(rows.into_iter().filter_map(delivery).collect())
     }
 
-    async fn late_keys(&mut self) -> Result<Vec<FactKey>, StoreError> {
-        self.noted_late().await
-    }
-
     async fn plan_compaction(
         &mut self,
         before_s: u64,
@@ -428,12 +463,22 @@ impl FactLog for SqliteStore {
     async fn commit_compaction(
         &mut self,
         prepared: &CompactionPlan,
+        token: Token,
     ) -> Result<Option<CompactedDay>, StoreError> {
-        self.commit_day(prepared).await
+        self.commit_day(prepared, token).await
     }
 
-    async fn prune(&mut self, before_s: u64) -> Result<u64, StoreError> {
-        self.prune_before(before_s).await
+    async fn expire(
+        &mut self,
+        before_s: u64,
+        roll_up: &[Vec<u8>],
+        token: Token,
+    ) -> Result<u64, StoreError> {
+        self.roll_up_before(before_s, roll_up, token).await
+    }
+
+    async fn load_roll_up(&mut self) -> Result<Vec<Vec<u8>>, StoreError> {
+        self.read_state(ROLL_UP).await
     }
 }
 
@@ -511,8 +556,17 @@ impl Registry for SqliteStore {
         Ok(rows.iter().map(read_details).collect())
     }
 
-    async fn forget_nodes(&mut self, numbers: &[u32], now_ms: i64) -> Result<(), StoreError> {
-        self.forget(numbers, now_ms).await
+    async fn names_since(&mut self, known: NamesKnown) -> Result<NewNames, StoreError> {
+        self.names_after(known).await
+    }
+
+    async fn forget_nodes(
+        &mut self,
+        numbers: &[u32],
+        now_ms: i64,
+        token: Token,
+    ) -> Result<(), StoreError> {
+        self.forget(numbers, now_ms, token).await
     }
 
     async fn opening(&mut self) -> Result<Option<Opening>, StoreError> {
@@ -548,12 +602,31 @@ impl Samples for SqliteStore {
 }
 
 impl Checkpoints for SqliteStore {
-    async fn save_state(&mut self, which: StateKind, pieces: &[Vec<u8>]) -> Result<(), StoreError> {
-        self.write_state(which, pieces).await
+    async fn save_checkpoint(&mut self, pieces: &[Vec<u8>]) -> Result<(), StoreError> {
+        self.write_checkpoint(pieces).await
     }
 
-    async fn load_state(&mut self, which: StateKind) -> Result<Vec<Vec<u8>>, StoreError> {
-        self.read_state(which).await
+    async fn load_checkpoint(&mut self) -> Result<Vec<Vec<u8>>, StoreError> {
+        self.read_state(CHECKPOINT).await
+    }
+}
+
+impl Lease for SqliteStore {
+    async fn acquire_lease(&mut self, _now_ms: i64) -> Result<Option<Token>, StoreError> {
+        let mut transaction = self.opened.begin(&mut self.connection).await?;
+        let token: i64 = sqlx::query_scalar("UPDATE lease SET token = token + 1 RETURNING token")
+            .fetch_one(&mut *transaction)
+            .await?;
+        self.opened.commit(transaction).await?;
+        Ok(Some(Token(states::unsigned(token))))
+    }
+
+    async fn renew_lease(&mut self, token: Token, _now_ms: i64) -> Result<bool, StoreError> {
+        match states::check_token(&mut self.connection, token).await {
+            Ok(()) => Ok(true),
+            Err(StoreError::LeaseLost) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 }
 

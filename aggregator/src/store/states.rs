@@ -1,25 +1,18 @@
-//! Saved states, notes of late facts, retractions and pruning, in the embedded store.
+//! Checkpoints, roll-ups, retractions and expiry, in the embedded store.
 //!
-//! Owns the tables `state`, `late_part` and `retraction`. A piece of a state stands there as its
+//! Owns the tables `state` and `retraction`. A piece of a state stands there as its
 //! length (u32, little-endian) and a zstd frame. Refuses to look into it: pieces are bytes, checked
 //! by whoever made them.
 
-use uptime_accounting::fact::FactKey;
-use uptime_proto::{Period, Round};
-
 use super::damage::{is_damage, vital};
 use super::sqlite::{SqliteStore, signed};
-use super::{Retraction, StateKind, StoreError};
+use sqlx::sqlite::SqliteConnection;
 
-impl StateKind {
-    /// Its name in the table, which is of 0.1.0.
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Checkpoint => "latest",
-            Self::RollUp => "base",
-        }
-    }
-}
+use super::{Retraction, StoreError, Token};
+
+/// The names of states in the table, which are those of 0.1.0.
+pub(super) const CHECKPOINT: &str = "latest";
+pub(super) const ROLL_UP: &str = "base";
 
 /// A checkpoint is saved every hour or so, by the task that also takes in reports: a quick level.
 const LEVEL: i32 = 3;
@@ -43,80 +36,69 @@ fn decompressed(body: &[u8]) -> Vec<u8> {
     fits.and_then(|(length, frame)| zstd::bulk::decompress(frame, length).ok()).unwrap_or_default()
 }
 
+async fn write_state(
+    connection: &mut SqliteConnection,
+    name: &str,
+    pieces: &[Vec<u8>],
+) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM state WHERE name = ?").bind(name).execute(&mut *connection).await?;
+    for (piece, body) in (0i64..).zip(pieces) {
+        sqlx::query("INSERT INTO state VALUES (?, ?, ?)")
+            .bind(name)
+            .bind(piece)
+            .bind(compressed(body)?)
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(())
+}
+
+/// Fails when the lease was taken by another process since this token was given.
+pub(super) async fn check_token(
+    connection: &mut SqliteConnection,
+    token: Token,
+) -> Result<(), StoreError> {
+    let there: i64 = sqlx::query_scalar("SELECT token FROM lease").fetch_one(connection).await?;
+    if unsigned(there) == token.0 { Ok(()) } else { Err(StoreError::LeaseLost) }
+}
+
 pub(super) fn unsigned(value: i64) -> u64 {
     u64::try_from(value).unwrap_or(0)
 }
 
 impl SqliteStore {
-    pub(super) async fn write_state(
-        &mut self,
-        which: StateKind,
-        pieces: &[Vec<u8>],
-    ) -> Result<(), StoreError> {
+    pub(super) async fn write_checkpoint(&mut self, pieces: &[Vec<u8>]) -> Result<(), StoreError> {
         let mut transaction = self.opened.begin(&mut self.connection).await?;
-        sqlx::query("DELETE FROM state WHERE name = ?")
-            .bind(which.name())
-            .execute(&mut *transaction)
-            .await?;
-        for (piece, body) in (0i64..).zip(pieces) {
-            sqlx::query("INSERT INTO state VALUES (?, ?, ?)")
-                .bind(which.name())
-                .bind(piece)
-                .bind(compressed(body)?)
-                .execute(&mut *transaction)
-                .await?;
-        }
-        if which == StateKind::Checkpoint {
-            sqlx::query("DELETE FROM late_part").execute(&mut *transaction).await?;
-        }
+        write_state(&mut transaction, CHECKPOINT, pieces).await?;
         self.opened.commit(transaction).await?;
         Ok(())
     }
 
-    /// A fact that counted in it counts no more: only a rebuild can take it out.
-    pub(super) async fn drop_latest(&mut self) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM state WHERE name = ?")
-            .bind(StateKind::Checkpoint.name())
-            .execute(&mut self.connection)
-            .await?;
-        Ok(())
-    }
-
-    pub(super) async fn read_state(
-        &mut self,
-        which: StateKind,
-    ) -> Result<Vec<Vec<u8>>, StoreError> {
+    pub(super) async fn read_state(&mut self, name: &str) -> Result<Vec<Vec<u8>>, StoreError> {
         let select = "SELECT body FROM state WHERE name = ? ORDER BY piece";
         let pieces: Result<Vec<Vec<u8>>, _> =
-            sqlx::query_scalar(select).bind(which.name()).fetch_all(&mut self.connection).await;
+            sqlx::query_scalar(select).bind(name).fetch_all(&mut self.connection).await;
         match pieces {
             Err(error) if is_damage(&error) => Ok(vec![Vec::new()]),
             pieces => Ok(pieces?.iter().map(|body| decompressed(body)).collect()),
         }
     }
 
-    pub(super) async fn noted_late(&mut self) -> Result<Vec<FactKey>, StoreError> {
-        let select = "SELECT round, subnet, period, probe, number FROM late_part
-             ORDER BY round, subnet, period, probe, number";
-        let rows: Vec<(i64, i64, i64, i64, i64)> =
-            sqlx::query_as(select).fetch_all(&mut self.connection).await?;
-        let key = |(round, subnet, period, probe, number): (i64, i64, i64, i64, i64)| {
-            let period = Period::new(u32::try_from(period).ok()?).ok()?;
-            let round = Round::new(u64::try_from(round).ok()?, period).ok()?;
-            let (subnet, probe) = (u32::try_from(subnet).ok()?, u32::try_from(probe).ok()?);
-            Some(FactKey { round, subnet, probe, number: u16::try_from(number).ok()? })
-        };
-        let damaged = || StoreError::Damaged("a note of a late part that is none".to_owned());
-        rows.into_iter().map(|row| key(row).ok_or_else(damaged)).collect()
-    }
-
-    pub(super) async fn prune_before(&mut self, before_s: u64) -> Result<u64, StoreError> {
+    pub(super) async fn roll_up_before(
+        &mut self,
+        before_s: u64,
+        roll_up: &[Vec<u8>],
+        token: Token,
+    ) -> Result<u64, StoreError> {
         let mut transaction = self.opened.begin(&mut self.connection).await?;
+        check_token(&mut transaction, token).await?;
+        write_state(&mut transaction, ROLL_UP, roll_up).await?;
         let mut gone = 0;
         for delete in [
             "DELETE FROM part WHERE round < ?",
             "DELETE FROM segment WHERE to_s <= ?",
             "DELETE FROM gap WHERE to_s <= ?",
+            "DELETE FROM day_position WHERE day < ?",
         ] {
             let done =
                 sqlx::query(delete).bind(signed(before_s)).execute(&mut *transaction).await?;

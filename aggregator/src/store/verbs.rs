@@ -6,19 +6,44 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use uptime_accounting::fact::{FactKey, Gap};
+use uptime_accounting::fact::Gap;
+use uptime_accounting::position::Positions;
 use uptime_proto::Epoch;
 
 use super::{
     Batch, By, Catalogue, Checked, CompactedDay, CompactionPlan, Delivery, Details, EpochChange,
-    IdentityStore, Latency, NodeSamples, Opening, ProbeRecord, Progress, Put, Read, Retraction,
-    StateKind, StoreError,
+    IdentityStore, Latency, NamesKnown, NewNames, NodeSamples, Opening, ProbeRecord, Progress,
+    Read, Retraction, Since, StoreError, Stored, Token,
 };
 
 /// Facts: appended, read by the rounds they lie in, compacted, and dropped when they have expired.
 pub trait FactLog {
-    /// Writes a batch in one transaction; one answer per fact, in order.
-    fn put(&mut self, batch: &Batch) -> impl Future<Output = Result<Vec<Put>, StoreError>> + Send;
+    /// Writes a batch in one transaction, as the next commit of this writer; one answer per fact,
+    /// in order.
+    ///
+    /// # Errors
+    /// [`StoreError::NamesChanged`] when another process numbered ids or subnets: nothing was
+    /// stored, and [`Registry::names_since`] tells them. After [`StoreError::Indeterminate`] the
+    /// batch may be stored: [`FactLog::since`] tells. After any other error nothing was stored.
+    fn put(&mut self, batch: &Batch) -> impl Future<Output = Result<Stored, StoreError>> + Send;
+
+    /// The last commit of every writer.
+    fn positions(&mut self) -> impl Future<Output = Result<Positions, StoreError>> + Send;
+
+    /// What was committed after these positions, of rounds that start before a moment.
+    fn since(
+        &mut self,
+        positions: &Positions,
+        before_s: u64,
+    ) -> impl Future<Output = Result<Since, StoreError>> + Send;
+
+    /// Ends the writers that committed nothing since this moment, unix milliseconds: one that comes
+    /// back begins as a new writer. Only then is what [`FactLog::since`] tells of them complete.
+    fn end_writers(
+        &mut self,
+        before_ms: i64,
+        token: Token,
+    ) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
     /// The facts of rounds that start in `[from_s, to_s)`, ascending by key, conflicting ones
     /// included. What is damaged is named and does not take the rest along.
@@ -43,9 +68,6 @@ pub trait FactLog {
     /// Parts of compacted days are left out.
     fn deliveries(&mut self) -> impl Future<Output = Result<Vec<Delivery>, StoreError>> + Send;
 
-    /// Keys of late facts that the checkpoint does not know, ascending.
-    fn late_keys(&mut self) -> impl Future<Output = Result<Vec<FactKey>, StoreError>> + Send;
-
     /// Compacts the first day that ends at or before this and is not compacted, without writing
     /// anything; `None`: there is none.
     fn plan_compaction(
@@ -58,11 +80,20 @@ pub trait FactLog {
     fn commit_compaction(
         &mut self,
         plan: &CompactionPlan,
+        token: Token,
     ) -> impl Future<Output = Result<Option<CompactedDay>, StoreError>> + Send;
 
-    /// Drops all facts and gaps of rounds before this. The caller has saved a
-    /// roll-up that includes them.
-    fn prune(&mut self, before_s: u64) -> impl Future<Output = Result<u64, StoreError>> + Send;
+    /// Puts a roll-up in the place of all facts and gaps of rounds before this, in one transaction;
+    /// answers how many rows and segments went.
+    fn expire(
+        &mut self,
+        before_s: u64,
+        roll_up: &[Vec<u8>],
+        token: Token,
+    ) -> impl Future<Output = Result<u64, StoreError>> + Send;
+
+    /// The roll-up of expired facts; no pieces: none have expired.
+    fn load_roll_up(&mut self) -> impl Future<Output = Result<Vec<Vec<u8>>, StoreError>> + Send;
 }
 
 /// What facts are read by: probes, subnets, node numbers, epochs, retractions; and what was told or
@@ -112,11 +143,18 @@ pub trait Registry {
         most: u32,
     ) -> impl Future<Output = Result<BTreeMap<u32, Details>, StoreError>> + Send;
 
+    /// The ids and subnets that were numbered after those that are known, in order.
+    fn names_since(
+        &mut self,
+        known: NamesKnown,
+    ) -> impl Future<Output = Result<NewNames, StoreError>> + Send;
+
     /// Forgets ids; their numbers stay taken.
     fn forget_nodes(
         &mut self,
         numbers: &[u32],
         now_ms: i64,
+        token: Token,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// The imported opening balance.
@@ -156,25 +194,38 @@ pub trait Samples {
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
-/// Saved states: bytes that a store does not look into.
+/// A saved state, which a store does not look into: so that a start need not replay all facts.
 pub trait Checkpoints {
-    /// Saves a state in place of the one saved before. With [`StateKind::Checkpoint`] the notes of
-    /// late facts end: this state knows them.
-    fn save_state(
+    /// Saves a checkpoint in place of the one saved before; no pieces: there is none any more.
+    fn save_checkpoint(
         &mut self,
-        which: StateKind,
         pieces: &[Vec<u8>],
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// The saved state; no pieces: there is none.
-    fn load_state(
+    /// The saved checkpoint; no pieces: there is none.
+    fn load_checkpoint(&mut self) -> impl Future<Output = Result<Vec<Vec<u8>>, StoreError>> + Send;
+}
+
+/// Who may destroy or decide: compaction, expiry, forgetting ids, ending writers. Those verbs take
+/// the holder's token and refuse an older one with [`StoreError::LeaseLost`].
+pub trait Lease {
+    /// Takes the lease where nobody holds it. The embedded store gives it to whoever asks: the lock
+    /// of its directory lets one process in.
+    fn acquire_lease(
         &mut self,
-        which: StateKind,
-    ) -> impl Future<Output = Result<Vec<Vec<u8>>, StoreError>> + Send;
+        now_ms: i64,
+    ) -> impl Future<Output = Result<Option<Token>, StoreError>> + Send;
+
+    /// Holds it for longer; `false`: another process has it.
+    fn renew_lease(
+        &mut self,
+        token: Token,
+        now_ms: i64,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 }
 
 /// All of them on one connection, and what concerns the store as a whole.
-pub trait Store: FactLog + Registry + Samples + Checkpoints + IdentityStore {
+pub trait Store: FactLog + Registry + Samples + Checkpoints + Lease + IdentityStore {
     /// Fails when what is written would not be found again under the store's name. Every write asks
     /// by itself.
     ///

@@ -147,8 +147,7 @@ async fn a_token_that_means_nothing_here_ends_in_resume() {
     // The checkpoint is gone: what changed when is not known any more.
     drop(watcher);
     let mut store: SqliteStore = stage.end().await;
-    use uptime_aggregator::store::StateKind;
-    store.save_state(StateKind::Checkpoint, &[vec![1]]).await.unwrap();
+    store.save_checkpoint(&[vec![1]]).await.unwrap();
     let mut stage = Stage::over(store, round_s(9)).await;
     let mut watcher = Watcher::new(&mut stage, &token, None).await;
     assert!(matches!(watcher.next().await, Event::Resume(_)));

@@ -40,7 +40,7 @@ pub async fn compact(engine: &mut Engine<SqliteStore>, now_ms: i64) -> Vec<Compa
     let mut reader = engine.reader().await.unwrap();
     let mut days = Vec::new();
     while let Some(plan) = reader.plan_compaction(compaction_before_s(now_ms)).await.unwrap() {
-        days.extend(engine.commit_compaction(&plan).await.unwrap());
+        days.extend(engine.commit_compaction(&plan, now_ms).await.unwrap());
     }
     days
 }
@@ -52,7 +52,7 @@ pub async fn expire(engine: &mut Engine<SqliteStore>, now_ms: i64) -> u64 {
     let epochs = engine.snapshot().epochs.clone();
     let plan = expiry_plan(&mut reader, &epochs, &retention, now_ms).await.unwrap();
     let gone = match plan {
-        Some(expiry) => engine.expire(&expiry).await.unwrap(),
+        Some(expiry) => engine.expire(&expiry, now_ms).await.unwrap(),
         None => 0,
     };
     engine.take_snapshot();

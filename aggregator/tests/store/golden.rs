@@ -8,14 +8,14 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use uptime_accounting::fact::Fact;
-use uptime_accounting::fact::Gap;
+use uptime_accounting::fact::{Fact, Gap};
+use uptime_accounting::position::Position;
 use uptime_aggregator::engine::replay::rebuild;
 use uptime_aggregator::publish::write_csv;
 use uptime_aggregator::store::{
-    Batch, By, Checkpoints, Details, FactLog, IdentityStore, NewCredential, NewIdentity,
+    Batch, By, Checkpoints, Details, FactLog, IdentityStore, Lease, NewCredential, NewIdentity,
     NodeSample, Opening, OpeningRow, Registry, Retraction, Role, STORE_FILE_NAME, Samples,
-    SqliteStore, StateKind, Store, StoreError,
+    SqliteStore, Store, StoreError,
 };
 use uptime_aggregator::{lock::DirectoryLock, upkeep};
 use uptime_proto::{Epoch, Period, Reason};
@@ -23,7 +23,7 @@ use uptime_proto::{Epoch, Period, Reason};
 use crate::stage::{DAY_S, NODES, PERIOD_S, alike, fact, id, introduce, put};
 
 /// What this program writes.
-const VERSION: u32 = 6;
+const VERSION: u32 = 7;
 
 fn path(version: u32) -> PathBuf {
     let name = format!("tests/store/golden/version-{version}.sqlite3.zst");
@@ -119,19 +119,18 @@ async fn fill(store: &mut SqliteStore) {
     let facts = facts();
     put(store, facts.clone()).await;
     let day = store.plan_compaction(DAY_S).await.unwrap().unwrap();
-    store.commit_compaction(&day).await.unwrap().unwrap();
-    store.save_state(StateKind::RollUp, &[vec![7; 300], Vec::new()]).await.unwrap();
-    store.save_state(StateKind::Checkpoint, &[vec![8; 300]]).await.unwrap();
-    let late = fact((9, 1, 1, 0), &[5], 100);
-    let late = Batch { late: [late.key].into(), facts: vec![late], ..Batch::default() };
-    store.put(&late).await.unwrap();
+    let token = store.acquire_lease(0).await.unwrap().unwrap();
+    store.commit_compaction(&day, token).await.unwrap().unwrap();
+    store.expire(0, &[vec![7; 300], Vec::new()], token).await.unwrap();
+    store.save_checkpoint(&[vec![8; 300]]).await.unwrap();
+    put(store, vec![fact((9, 1, 1, 0), &[5], 100)]).await;
     let number =
         store.retract(&retraction(), &By { actor: "host".to_owned(), now_ms: 0 }).await.unwrap();
     assert!(
         store.undo_retraction(number, &By { actor: "host".to_owned(), now_ms: 9 }).await.unwrap()
     );
     store.put_opening(&opening()).await.unwrap();
-    store.forget_nodes(&[41, 450], 7).await.unwrap();
+    store.forget_nodes(&[41, 450], 7, token).await.unwrap();
     let by = By { actor: "host".to_owned(), now_ms: 100 };
     assert!(store.enrol(&reader(), &by).await.unwrap());
     store.add_authority(&[5; 32]).await.unwrap();
@@ -162,9 +161,13 @@ async fn holds_everything(store: &mut SqliteStore, version: u32) {
     assert_eq!(samples.aged, [(1, 7 * PERIOD_S, 21_000)]);
     assert_eq!(samples.answered, [(1, 7 * PERIOD_S, 70)]);
     assert_eq!(store.round_trips().await.unwrap(), [(3, 400)]);
-    assert_eq!(store.load_state(StateKind::RollUp).await.unwrap(), [vec![7; 300], Vec::new()]);
-    assert_eq!(store.load_state(StateKind::Checkpoint).await.unwrap(), [vec![8; 300]]);
-    assert_eq!(store.late_keys().await.unwrap(), [fact((9, 1, 1, 0), &[5], 100).key]);
+    assert_eq!(store.load_roll_up().await.unwrap(), [vec![7; 300], Vec::new()]);
+    assert_eq!(store.load_checkpoint().await.unwrap(), [vec![8; 300]]);
+    // Of every writer all but its last commit.
+    let positions = store.positions().await.unwrap();
+    let before = positions.iter().map(|it| Position { commit: it.commit - 1, ..it }).collect();
+    let since = store.since(&before, u64::MAX).await.unwrap();
+    assert_eq!(since.late.keys, [fact((9, 1, 1, 0), &[5], 100).key].into());
     assert_eq!(store.retractions().await.unwrap(), [retraction()]);
     assert_eq!(store.opening().await.unwrap(), Some(opening()));
     let identities = store.identities().await.unwrap();

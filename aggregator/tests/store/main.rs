@@ -9,6 +9,7 @@ mod golden;
 mod model;
 mod stage;
 mod suite;
+mod two_handles;
 
 use std::path::Path;
 
@@ -50,7 +51,14 @@ conforms! {
     suite::a_day_that_something_came_to_is_not_swapped_in,
     suite::a_round_takes_no_more_parts_than_it_may,
     suite::what_travels_beside_facts_is_kept,
-    suite::a_state_is_kept_and_late_keys_end_with_it,
+    suite::a_checkpoint_takes_the_place_of_the_one_before,
+    two_handles::each_process_is_a_writer_and_its_commits_have_no_gaps,
+    two_handles::whoever_is_behind_learns_what_was_committed,
+    two_handles::whoever_is_behind_a_compacted_day_folds_it_again,
+    two_handles::a_part_that_outranks_one_that_is_known_is_named,
+    two_handles::numbers_are_given_once,
+    two_handles::a_stale_token_changes_nothing,
+    two_handles::a_writer_that_was_ended_begins_anew,
     suite::retractions_hold_until_they_are_undone,
     suite::epochs_that_have_not_begun_are_replaced_and_no_others,
     suite::pruning_takes_what_is_before_and_nothing_else,

@@ -6,7 +6,7 @@ use std::path::Path;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use uptime_accounting::fact::{Fact, FactKey};
-use uptime_aggregator::store::{FactLog, Put, Store};
+use uptime_aggregator::store::{FactLog, Lease, Put, Store};
 use uptime_proto::Digest;
 
 use crate::stage::{At, DAY_S, PERIOD_S, Provider, alike, fact, introduce, put};
@@ -66,8 +66,9 @@ async fn course<P: Provider>(place: &Path, steps: &[Step]) {
                 assert_eq!(put(&mut store, facts).await, outcomes);
             }
             Step::Compact => {
+                let token = store.acquire_lease(0).await.unwrap().unwrap();
                 while let Some(day) = store.plan_compaction(3 * DAY_S).await.unwrap() {
-                    assert!(store.commit_compaction(&day).await.unwrap().is_some());
+                    assert!(store.commit_compaction(&day, token).await.unwrap().is_some());
                 }
             }
             Step::Open => {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use roaring::RoaringBitmap;
 use uptime_accounting::fact::{Fact, FactKey};
-use uptime_aggregator::store::{Batch, Put, Read, Store};
+use uptime_aggregator::store::{Batch, Put, Read, Store, Token};
 use uptime_proto::{
     CLASSES, Class, Kind, NodeId, Outcome, Part, PartKey, Period, Reason, Round, Sets,
 };
@@ -83,11 +83,15 @@ pub(crate) async fn introduce(store: &mut impl Store) {
         facts: vec![fact((0, 0, 1, 0), &[], 1)],
         ..Batch::default()
     };
-    assert_eq!(store.put(&batch).await.unwrap(), [Put::New]);
+    assert_eq!(store.put(&batch).await.unwrap().puts, [Put::New]);
+}
+
+pub(crate) async fn lease(store: &mut impl Store) -> Token {
+    store.acquire_lease(0).await.unwrap().unwrap()
 }
 
 pub(crate) async fn put(store: &mut impl Store, facts: Vec<Fact>) -> Vec<Put> {
-    store.put(&Batch { facts, ..Batch::default() }).await.unwrap()
+    store.put(&Batch { facts, ..Batch::default() }).await.unwrap().puts
 }
 
 /// Facts as they were handed in: those that are compacted have no digest where they stand alone.

@@ -8,11 +8,13 @@ use uptime_accounting::fact::Gap;
 use uptime_aggregator::store::{
     Batch, By, Changed, Checkpoints, CredentialKind, Details, Ends, EpochChange, FactLog,
     IdentityStore, Latency, NewCredential, NewIdentity, NodeSample, Opening, OpeningRow, Put,
-    Registry, Retraction, Role, Samples, StateKind, Store,
+    Registry, Retraction, Role, Samples, Store,
 };
 use uptime_proto::{Epoch, Period, Reason};
 
-use crate::stage::{DAY_S, NODES, PERIOD_S, Provider, alike, fact, id, introduce, put, round};
+use crate::stage::{
+    DAY_S, NODES, PERIOD_S, Provider, alike, fact, id, introduce, lease, put, round,
+};
 
 /// Rounds of a day.
 const ROUNDS: u64 = DAY_S / PERIOD_S;
@@ -95,7 +97,8 @@ pub(crate) async fn compaction_changes_no_answer<P: Provider>(place: &Path) {
     put(&mut store, facts.clone()).await;
     assert!(store.plan_compaction(DAY_S - 1).await.unwrap().is_none(), "it is not over");
     let day = store.plan_compaction(2 * DAY_S - 1).await.unwrap().unwrap();
-    let compacted = store.commit_compaction(&day).await.unwrap().unwrap();
+    let token = lease(&mut store).await;
+    let compacted = store.commit_compaction(&day, token).await.unwrap().unwrap();
     assert_eq!(
         (compacted.day_s, compacted.bytes < compacted.before_bytes),
         (0, true),
@@ -131,11 +134,12 @@ pub(crate) async fn a_day_that_something_came_to_is_not_swapped_in<P: Provider>(
     let mut beside = store.reader().await.unwrap();
     let day = beside.plan_compaction(DAY_S).await.unwrap().unwrap();
     put(&mut store, vec![late.clone()]).await;
-    assert_eq!(store.commit_compaction(&day).await.unwrap(), None);
+    let token = lease(&mut store).await;
+    assert_eq!(store.commit_compaction(&day, token).await.unwrap(), None);
     facts.insert(3, late);
     alike(store.read(PERIOD_S, 2 * DAY_S).await.unwrap(), &facts);
     let day = beside.plan_compaction(DAY_S).await.unwrap().unwrap();
-    assert!(store.commit_compaction(&day).await.unwrap().is_some());
+    assert!(store.commit_compaction(&day, token).await.unwrap().is_some());
     alike(beside.read(PERIOD_S, 2 * DAY_S).await.unwrap(), &facts);
 }
 
@@ -149,7 +153,7 @@ pub(crate) async fn a_round_takes_no_more_parts_than_it_may<P: Provider>(place: 
         ..Batch::default()
     };
     let wanted = [Put::New, Put::New, Put::Duplicate, Put::RoundFull, Put::New];
-    assert_eq!(store.put(&batch).await.unwrap(), wanted);
+    assert_eq!(store.put(&batch).await.unwrap().puts, wanted);
     alike(store.read(PERIOD_S, DAY_S).await.unwrap(), &[of(0, 1), of(1, 1), of(2, 2)]);
 }
 
@@ -219,24 +223,21 @@ pub(crate) async fn what_travels_beside_facts_is_kept<P: Provider>(place: &Path)
     assert_eq!(store.samples(4).await.unwrap(), Default::default());
 }
 
-pub(crate) async fn a_state_is_kept_and_late_keys_end_with_it<P: Provider>(place: &Path) {
+pub(crate) async fn a_checkpoint_takes_the_place_of_the_one_before<P: Provider>(place: &Path) {
     let mut store = P::open(place).await;
-    introduce(&mut store).await;
-    assert!(store.load_state(StateKind::Checkpoint).await.unwrap().is_empty());
+    assert!(store.load_checkpoint().await.unwrap().is_empty());
+    assert!(store.load_roll_up().await.unwrap().is_empty());
     let pieces = |byte: u8| vec![vec![byte; 70_000], vec![], vec![byte, 0]];
-    store.save_state(StateKind::Checkpoint, &pieces(1)).await.unwrap();
-    store.save_state(StateKind::RollUp, &pieces(2)).await.unwrap();
-    let late = [fact((7, 1, 1, 0), &[1], 100), fact((5, 1, 1, 0), &[1], 100)];
-    let keys = BTreeSet::from([late[0].key, late[1].key]);
-    let batch = Batch { facts: late.to_vec(), late: keys.clone(), ..Batch::default() };
-    store.put(&batch).await.unwrap();
+    store.save_checkpoint(&pieces(1)).await.unwrap();
+    let token = lease(&mut store).await;
+    store.expire(0, &pieces(2), token).await.unwrap();
     let mut store = P::open(place).await;
-    assert_eq!(store.late_keys().await.unwrap(), keys.into_iter().collect::<Vec<_>>());
-    assert_eq!(store.load_state(StateKind::Checkpoint).await.unwrap(), pieces(1));
-    store.save_state(StateKind::Checkpoint, &pieces(3)).await.unwrap();
-    assert_eq!(store.late_keys().await.unwrap(), []);
-    assert_eq!(store.load_state(StateKind::Checkpoint).await.unwrap(), pieces(3));
-    assert_eq!(store.load_state(StateKind::RollUp).await.unwrap(), pieces(2));
+    assert_eq!(store.load_checkpoint().await.unwrap(), pieces(1));
+    store.save_checkpoint(&pieces(3)).await.unwrap();
+    assert_eq!(store.load_checkpoint().await.unwrap(), pieces(3));
+    assert_eq!(store.load_roll_up().await.unwrap(), pieces(2));
+    store.save_checkpoint(&[]).await.unwrap();
+    assert!(store.load_checkpoint().await.unwrap().is_empty());
 }
 
 fn retraction(probe: u32) -> Retraction {
@@ -328,13 +329,16 @@ pub(crate) async fn pruning_takes_what_is_before_and_nothing_else<P: Provider>(p
     let facts = two_days();
     put(&mut store, facts.clone()).await;
     let day = store.plan_compaction(DAY_S).await.unwrap().unwrap();
-    store.commit_compaction(&day).await.unwrap().unwrap();
-    assert!(store.prune(DAY_S).await.unwrap() > 0);
+    let token = lease(&mut store).await;
+    store.commit_compaction(&day, token).await.unwrap().unwrap();
+    let roll_up = [vec![5; 9]];
+    assert!(store.expire(DAY_S, &roll_up, token).await.unwrap() > 0);
+    assert_eq!(store.load_roll_up().await.unwrap(), roll_up);
     let rest: Vec<Fact> =
         facts.into_iter().filter(|fact| fact.key.round.start_s() >= DAY_S).collect();
     alike(store.read(0, 2 * DAY_S).await.unwrap(), &rest);
     assert_eq!(store.extent().await.unwrap().unwrap().0, rest[0].key.round.start_s());
-    assert_eq!(store.prune(DAY_S).await.unwrap(), 0);
+    assert_eq!(store.expire(DAY_S, &roll_up, token).await.unwrap(), 0);
 }
 
 pub(crate) async fn an_opening_balance_takes_the_place_of_the_one_before<P: Provider>(
@@ -372,7 +376,8 @@ pub(crate) async fn who_holds_still_sees_one_moment<P: Provider>(place: &Path) {
     still.hold().await.unwrap();
     put(&mut store, facts[..1].to_vec()).await;
     let day = store.plan_compaction(DAY_S).await.unwrap().unwrap();
-    store.commit_compaction(&day).await.unwrap().unwrap();
+    let token = lease(&mut store).await;
+    store.commit_compaction(&day, token).await.unwrap().unwrap();
     for _ in 0..2 {
         alike(still.read(PERIOD_S, 2 * DAY_S).await.unwrap(), &facts[1..]);
     }
@@ -386,7 +391,8 @@ pub(crate) async fn a_copy_is_whole_and_both_are_sound<P: Provider>(place: &Path
     let facts = two_days();
     put(&mut store, facts.clone()).await;
     let day = store.plan_compaction(DAY_S).await.unwrap().unwrap();
-    store.commit_compaction(&day).await.unwrap().unwrap();
+    let token = lease(&mut store).await;
+    store.commit_compaction(&day, token).await.unwrap().unwrap();
     let mut told = Vec::new();
     let checked = store.check(&mut |progress| told.push(progress)).await.unwrap();
     assert_eq!((checked.faults.as_slice(), checked.nodes), (&[][..], u64::from(NODES)));
@@ -456,7 +462,8 @@ pub(crate) async fn identities_and_what_was_done_about_them_are_kept<P: Provider
 pub(crate) async fn ids_that_are_forgotten_keep_their_numbers<P: Provider>(place: &Path) {
     let mut store = P::open(place).await;
     introduce(&mut store).await;
-    store.forget_nodes(&[3, 5], 7).await.unwrap();
+    let token = lease(&mut store).await;
+    store.forget_nodes(&[3, 5], 7, token).await.unwrap();
     let fresh = Batch {
         new_nodes: vec![(id(3), 2)],
         facts: vec![fact((7, 1, 2, 0), &[NODES - 1], 100)],

@@ -17,7 +17,7 @@ use uptime_aggregator::engine::{
 use uptime_aggregator::publish::write_csv;
 use uptime_aggregator::rules::plan;
 use uptime_aggregator::store::{
-    By, Checkpoints, EpochChange, FactLog, Registry, Retraction, SqliteStore, StateKind, Store,
+    By, Checkpoints, EpochChange, FactLog, Lease, Registry, Retraction, SqliteStore, Store,
     StoreError,
 };
 use uptime_proto::{Digest, Epoch, Epochs, NodeId, PartKey, Round};
@@ -166,13 +166,15 @@ impl Driver {
     /// As if what was kept had been damaged.
     pub async fn forget_kept(&mut self) {
         let mut store = SqliteStore::open(self.directory.path()).await.unwrap();
-        store.save_state(StateKind::Checkpoint, &[vec![0; 8]]).await.unwrap();
+        store.save_checkpoint(&[vec![0; 8]]).await.unwrap();
     }
 
     /// As if the facts of rounds before this had been damaged.
     pub async fn lose_facts(&mut self, before_s: u64) {
         let mut store = SqliteStore::open(self.directory.path()).await.unwrap();
-        assert!(store.prune(before_s).await.unwrap() > 0);
+        let (roll_up, token) = (store.load_roll_up().await.unwrap(), store.acquire_lease(0).await);
+        let token = token.unwrap().unwrap();
+        assert!(store.expire(before_s, &roll_up, token).await.unwrap() > 0);
     }
 
     /// A node as it was when a round was closed; `None`: it was no confirmed node.

@@ -38,6 +38,14 @@ async fn probes_of_an_older_store_keep_their_numbers_and_tokens() {
         ) STRICT;
         DROP TABLE probe; DROP TABLE caller; DROP TABLE credential; DROP TABLE audit;
         DROP TABLE authority;
+        DROP INDEX part_position; ALTER TABLE part DROP COLUMN writer;
+        ALTER TABLE part DROP COLUMN commit_number; DROP TABLE writer; DROP TABLE day_position;
+        DROP TABLE lease;
+        CREATE TABLE late_part (
+            round INTEGER NOT NULL, subnet INTEGER NOT NULL, period INTEGER NOT NULL,
+            probe INTEGER NOT NULL, number INTEGER NOT NULL,
+            PRIMARY KEY (round, subnet, period, probe, number)
+        ) WITHOUT ROWID, STRICT;
         CREATE TABLE probe (
             number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE,
             token_hash BLOB NOT NULL UNIQUE, subnets_allowed TEXT NOT NULL,
