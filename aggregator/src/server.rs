@@ -6,6 +6,7 @@
 mod doors;
 mod first_start;
 mod listener;
+mod readers;
 mod room;
 
 use std::net::SocketAddr;
@@ -36,6 +37,7 @@ use crate::{publish, telemetry};
 use doors::Doors;
 pub use first_start::Misconfigured;
 use listener::Wire;
+use readers::Readers;
 
 /// How long calls may take to end after a stop.
 const GRACE: Duration = Duration::from_secs(5);
@@ -190,8 +192,10 @@ impl Server {
                 metrics.run_upkeep();
             }
         });
+        let readers = Readers::start().context("cannot start the threads of readers")?;
+        let reading = readers.handle().context("the threads of readers have ended")?;
         let (query, keep_log) = Query::new(ledger.clone(), shutdown.clone());
-        helpers.spawn(keep_log);
+        helpers.spawn_on(keep_log, &reading);
         let (announced, announcing) = announcements(&ledger, shutdown.clone());
         helpers.spawn(announcing);
         let web = Web {
@@ -203,7 +207,7 @@ impl Server {
             blind_rounds_max: self.config.blind_rounds_max,
             now_unix_ms,
         };
-        let doors = Doors::new(ledger.clone(), &self.config, self.tls);
+        let doors = Doors::new(ledger.clone(), &self.config, self.tls, reading);
         // It writes its last lines while the ledger still takes them.
         let trail = doors.auditor.clone().run(ledger.clone(), shutdown.clone());
         outer.spawn(async move {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
@@ -17,6 +18,7 @@ use uptime_proto::v1::collector_server::CollectorServer;
 use uptime_proto::v1::uptime_query_server::UptimeQueryServer;
 
 use super::listener::{Listener, Port, Wire};
+use super::readers::answered_there;
 use crate::access::audit::Auditor;
 use crate::access::limits::{Limits, Rates, Slots};
 use crate::access::{Gate, Tls, grpc_gate, http_gate};
@@ -37,15 +39,21 @@ pub(super) struct Doors {
     tls: Option<Arc<Tls>>,
     limits: Limits,
     anonymous_http: bool,
+    readers: Handle,
 }
 
 impl Doors {
-    pub(super) fn new(ledger: Ledger, config: &Config, tls: Option<Arc<Tls>>) -> Self {
+    pub(super) fn new(
+        ledger: Ledger,
+        config: &Config,
+        tls: Option<Arc<Tls>>,
+        readers: Handle,
+    ) -> Self {
         let auditor = Auditor::default();
         let gate = Gate::new(ledger.clone(), auditor.clone(), &config.limits);
         let slots = Slots::new(config.limits);
         let (limits, anonymous_http) = (config.limits, config.anonymous_http);
-        Self { ledger, auditor, gate, slots, tls, limits, anonymous_http }
+        Self { ledger, auditor, gate, slots, tls, limits, anonymous_http, readers }
     }
 
     /// Starts what watches over open calls and over the certificates.
@@ -64,7 +72,8 @@ impl Doors {
     /// The routes of the HTTP port, behind the gate.
     pub(super) fn http_router(&self, web: Web) -> Router {
         let gate = self.gate.with_anonymous_reading(self.anonymous_http);
-        router(web).layer(from_fn_with_state(gate, http_gate))
+        let answered = from_fn_with_state(self.readers.clone(), answered_there);
+        router(web).layer(answered).layer(from_fn_with_state(gate, http_gate))
     }
 
     /// The services of the gRPC port, behind the gate.
@@ -115,6 +124,8 @@ impl Doors {
                     .max_encoding_message_size(MESSAGE_BYTES_MAX),
             );
         let gate = self.gate.with_anonymous_reading(config.anonymous_grpc);
-        Ok(routes.prepare().into_axum_router().layer(from_fn_with_state(gate, grpc_gate)))
+        let answered = from_fn_with_state(self.readers.clone(), answered_there);
+        let router = routes.prepare().into_axum_router().layer(answered);
+        Ok(router.layer(from_fn_with_state(gate, grpc_gate)))
     }
 }
