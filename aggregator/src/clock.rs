@@ -7,5 +7,5 @@ mod rule;
 mod timekeeper;
 
 pub use reading::{kernel_clock, moment, now_unix_ms};
-pub use rule::{Judged, PeerClock};
+pub use rule::{Judged, PeerClock, Rule};
 pub use timekeeper::Timekeeper;

@@ -34,6 +34,7 @@ pub use expiry::{Expiry, Retention, compaction_before_s, expiry_plan, has_expire
 pub use explaining::explain;
 pub use lookups::LookupState;
 pub use rebuild::{RebuildJob, Rebuilt};
+pub use since::Stamp;
 pub use time::note_deliveries;
 pub use urgency::Urgency;
 pub use vouched::vouched_ms;

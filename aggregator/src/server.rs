@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use futures_util::FutureExt;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -193,9 +194,8 @@ impl Server {
             }
         });
         let readers = Readers::start().context("cannot start the threads of readers")?;
-        let reading = readers.handle().context("the threads of readers have ended")?;
         let (query, keep_log) = Query::new(ledger.clone(), shutdown.clone());
-        helpers.spawn_on(keep_log, &reading);
+        helpers.spawn_on(keep_log, readers.handle());
         let (announced, announcing) = announcements(&ledger, shutdown.clone());
         helpers.spawn(announcing);
         let web = Web {
@@ -207,13 +207,10 @@ impl Server {
             blind_rounds_max: self.config.blind_rounds_max,
             now_unix_ms,
         };
-        let doors = Doors::new(ledger.clone(), &self.config, self.tls, reading);
+        let doors = Doors::new(ledger.clone(), &self.config, self.tls, readers.handle().clone());
         // It writes its last lines while the ledger still takes them.
         let trail = doors.auditor.clone().run(ledger.clone(), shutdown.clone());
-        outer.spawn(async move {
-            trail.await;
-            Ok(())
-        });
+        outer.spawn(trail.map(Ok));
         doors.spawn_keepers(&mut helpers, &shutdown);
         let grpc = doors.grpc_router(connections, announced, query, &self.config).await?;
         for (wire, tcp, router) in

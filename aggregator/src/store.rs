@@ -25,7 +25,6 @@ mod sqlite;
 mod states;
 mod verbs;
 
-pub use compaction::CompactionPlan;
 pub use identities::{
     AuditRecord, By, CallerRecord, Changed, Credential, CredentialKind, Ends, Identities,
     IdentityStore, NewCredential, NewIdentity, ON_THIS_HOST, REFUSED, Role, credential_id,
@@ -35,6 +34,7 @@ pub use sqlite::FILE_NAME as STORE_FILE_NAME;
 pub use sqlite::SqliteStore;
 pub use verbs::{Checkpoints, FactLog, Lease, Registry, Samples, Store};
 
+use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
@@ -161,6 +161,31 @@ pub struct CompactedDay {
     pub bytes: u64,
     /// What the sets of its rows took before.
     pub before_bytes: u64,
+}
+
+/// A day compacted, ready to take the place of its rows. A reader makes it and the writer commits
+/// it, so that nothing waits for the compaction. Both are stores of one kind.
+#[derive(Debug)]
+pub struct CompactionPlan {
+    /// The start of the day, unix seconds.
+    pub day_s: u64,
+    prepared: Box<dyn Any + Send + Sync>,
+}
+
+impl CompactionPlan {
+    /// A day, and what a kind of store prepared of it.
+    pub fn new(day_s: u64, prepared: impl Any + Send + Sync) -> Self {
+        Self { day_s, prepared: Box::new(prepared) }
+    }
+
+    /// What was prepared.
+    ///
+    /// # Errors
+    /// When another kind of store prepared it.
+    pub fn prepared<T: Any>(&self) -> Result<&T, StoreError> {
+        let other = || StoreError::Damaged("a plan of another kind of store".to_owned());
+        self.prepared.downcast_ref().ok_or_else(other)
+    }
 }
 
 /// Who a probe is.

@@ -95,7 +95,7 @@ enum Quorum {
 
 /// The rule, with what it has seen.
 #[derive(Debug, Default)]
-pub(super) struct Rule {
+pub struct Rule {
     last: Option<Moment>,
     /// The last reading at which the clock was sure.
     sure: Option<Moment>,
@@ -110,12 +110,12 @@ pub(super) struct Rule {
 
 impl Rule {
     /// A rule for a clock that has been sure since its host started.
-    pub(super) fn sure_since_boot() -> Self {
+    pub fn sure_since_boot() -> Self {
         Self { sure_since: Some(Duration::ZERO), ..Self::default() }
     }
 
     /// A part is in the store.
-    pub(super) fn stored(&mut self, part: Delivery) {
+    pub fn stored(&mut self, part: Delivery) {
         let there = self.delivered.entry(part.probe).or_insert(part.observed_at_ms);
         *there = part.observed_at_ms.max(*there);
         self.newest_part_ms = self.newest_part_ms.max(Some(part.observed_at_ms));
@@ -123,24 +123,24 @@ impl Rule {
     }
 
     /// Parts up to this moment are in the store, of which nothing else is known.
-    pub(super) fn stored_until(&mut self, newest_ms: i64) {
+    pub fn stored_until(&mut self, newest_ms: i64) {
         self.newest_part_ms = self.newest_part_ms.max(Some(newest_ms));
         self.newest_confirmed_ms = self.newest_confirmed_ms.max(Some(newest_ms));
     }
 
     /// A probe's stream began.
-    pub(super) fn connected(&mut self, probe: u32, enrolled_at_ms: i64, boot: Duration) {
+    pub fn connected(&mut self, probe: u32, enrolled_at_ms: i64, boot: Duration) {
         let (kernel, comparison) = (KernelClock::Unknown, Comparison::default());
         self.peers.insert(probe, Peer { enrolled_at_ms, since: boot, kernel, comparison });
     }
 
     /// A probe's stream ended.
-    pub(super) fn left(&mut self, probe: u32) {
+    pub fn left(&mut self, probe: u32) {
         self.peers.remove(&probe);
     }
 
     /// What a probe's heartbeat told.
-    pub(super) fn heard(
+    pub fn heard(
         &mut self,
         probe: u32,
         kernel: KernelClock,
@@ -156,14 +156,14 @@ impl Rule {
 
     /// The clock of a connected probe.
     #[must_use]
-    pub(super) fn peer(&self, probe: u32) -> Option<PeerClock> {
+    pub fn peer(&self, probe: u32) -> Option<PeerClock> {
         let peer = self.peers.get(&probe)?;
         let votes = self.last.is_some_and(|now| self.votes(probe, peer, now.boot));
         Some(PeerClock { measure: peer.comparison.best(), kernel: peer.kernel, votes })
     }
 
     /// Judges the clock by a new reading.
-    pub(super) fn judge(&mut self, now: Moment, kernel: KernelClock) -> Judged {
+    pub fn judge(&mut self, now: Moment, kernel: KernelClock) -> Judged {
         let before = self.last.replace(now);
         if let Some(before) = before.filter(|before| now.has_stepped_since(*before)) {
             // What was compared is of the clock before.

@@ -16,7 +16,7 @@ use uptime_accounting::state::State;
 use uptime_proto::{Epochs, Round};
 
 use super::core::Engine;
-use super::replay::{reach_s, replayed, report, rolled_up};
+use super::replay::{counts_outranked, reach_s, replayed, report, rolled_up};
 use super::urgency::{Rebuild, Urgency};
 use crate::store::{Since, Store, StoreError};
 
@@ -66,11 +66,6 @@ impl<S: Store> Engine<S> {
             Rebuild::Wanted(urgency) => Some(urgency),
             Rebuild::NotWanted | Rebuild::Running { .. } => None,
         }
-    }
-
-    /// Whether the state counts what it should not any more.
-    pub(super) fn is_outdated(&self) -> bool {
-        !matches!(self.rebuild, Rebuild::NotWanted)
     }
 
     /// Begins the rebuild that is wanted: answers a job to be run at any later moment, beside what
@@ -127,8 +122,12 @@ impl<S: Store> Engine<S> {
             Ok(Rebuilt { state, positions, left_out }) => {
                 report(&left_out);
                 match self.store.since(&positions, reach_s(&state)).await {
-                    // One that was outranked meanwhile asks for another rebuild by itself.
-                    Ok(since) => self.take_over(state, since, now_ms).await,
+                    Ok(since) => {
+                        if counts_outranked(&state, &since) {
+                            self.rebuild.want(Urgency::Later);
+                        }
+                        self.take_over(state, since, now_ms).await
+                    }
                     Err(error) => Err(error),
                 }
             }
@@ -173,7 +172,9 @@ impl<S: Store> Engine<S> {
         self.late_rounds = LateRounds::default();
         self.positions = to;
         report(&left_out);
-        Ok(())
+        // Facts were read that other processes committed after these positions.
+        self.unsettled = true;
+        self.settle().await
     }
 
     /// Whether closed rounds wait to be judged again.
@@ -189,12 +190,25 @@ impl<S: Store> Engine<S> {
     /// When the store cannot be read; the rounds wait.
     pub async fn judge_late_rounds(&mut self) -> Result<(), StoreError> {
         let before = self.late_rounds.len();
-        if let Some(Stretch { from_s, to_s }) = self.late_rounds.judge(&mut self.state) {
+        let stretch = self.late_rounds.judge(&mut self.state);
+        if let Some(Stretch { from_s, to_s }) = stretch {
             let facts = self.store.read(from_s, to_s).await?;
             report(&self.late_rounds.take(&mut self.state, facts));
         }
         let judged = before - self.late_rounds.len();
         counter!("uptime_ledger_rounds_judged_again_total").increment(judged as u64);
+        if stretch.is_some() {
+            // Other processes may have committed some of what was read after this one's positions.
+            self.unsettled = true;
+            self.settle().await?;
+        }
         Ok(())
+    }
+}
+
+impl<S> Engine<S> {
+    /// Whether the state counts what it should not any more.
+    pub(super) fn is_outdated(&self) -> bool {
+        !matches!(self.rebuild, Rebuild::NotWanted)
     }
 }

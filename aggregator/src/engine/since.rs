@@ -6,12 +6,29 @@
 
 use std::sync::Arc;
 
+use uptime_accounting::position::Positions;
 use uptime_accounting::replay::{LeftOut, winning_facts};
-use uptime_proto::NodeId;
+use uptime_accounting::retraction::Retraction;
+use uptime_proto::{Epochs, NodeId};
 
 use super::core::Engine;
 use super::replay::report;
 use crate::store::{NamesKnown, Put, Store, StoreError};
+
+/// What a state is made of: engines on one store whose stamps are equal have equal CSVs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stamp {
+    /// The commits that it includes.
+    pub positions: Positions,
+    /// The end of its last closed round, unix seconds.
+    pub closed_end_s: u64,
+    /// Totals stand in the place of facts of rounds before this, unix seconds.
+    pub rolled_up_to_s: u64,
+    /// By which rules.
+    pub epochs: Arc<Epochs>,
+    /// With which retractions.
+    pub retractions: Arc<Vec<Retraction>>,
+}
 
 impl<S: Store> Engine<S> {
     /// Learns what became of a commit that may be stored, before anything else is.
@@ -67,6 +84,19 @@ impl<S: Store> Engine<S> {
 }
 
 impl<S> Engine<S> {
+    /// What the state is made of. `None`: something waits to be judged again.
+    #[must_use]
+    pub fn stamp(&self) -> Option<Stamp> {
+        let settled = self.late_rounds.is_empty() && !self.is_outdated() && !self.unsettled;
+        settled.then(|| Stamp {
+            positions: self.positions.clone(),
+            closed_end_s: self.state.closed_end_s(),
+            rolled_up_to_s: self.state.rolled_up_to_s(),
+            epochs: Arc::clone(&self.epochs),
+            retractions: Arc::clone(self.state.retractions()),
+        })
+    }
+
     pub(super) fn names_known(&self) -> NamesKnown {
         let count = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
         NamesKnown { nodes: count(self.nodes.len()), subnets: count(self.subnets.len()) }

@@ -34,7 +34,10 @@ const NOT_READING: [&str; 5] = [
 ];
 
 /// The runtime; its tasks end when it is dropped.
-pub(super) struct Readers(Option<Runtime>);
+pub(super) struct Readers {
+    runtime: Option<Runtime>,
+    handle: Handle,
+}
 
 impl Readers {
     /// Starts it, with as many workers as there are processors.
@@ -51,18 +54,19 @@ impl Readers {
                 rustix::process::nice(NICE).ok();
             })
             .build()?;
-        Ok(Self(Some(runtime)))
+        let handle = runtime.handle().clone();
+        Ok(Self { runtime: Some(runtime), handle })
     }
 
     /// Starts tasks on it.
-    pub(super) fn handle(&self) -> Option<Handle> {
-        self.0.as_ref().map(|runtime| runtime.handle().clone())
+    pub(super) fn handle(&self) -> &Handle {
+        &self.handle
     }
 }
 
 impl Drop for Readers {
     fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
+        if let Some(runtime) = self.runtime.take() {
             // Waiting is not allowed where this is dropped, and readers lose nothing.
             runtime.shutdown_background();
         }
@@ -128,7 +132,7 @@ impl HttpBody for MadeElsewhere {
     }
 
     fn size_hint(&self) -> http_body::SizeHint {
-        self.size.clone()
+        self.size
     }
 }
 
@@ -169,7 +173,7 @@ mod tests {
         let router = Router::new()
             .route("/golem.uptime.v1.UptimeQuery/GetNode", frames.clone())
             .route("/golem.uptime.v1.Collector/Submit", frames)
-            .layer(from_fn_with_state(readers.handle().unwrap(), answered_there));
+            .layer(from_fn_with_state(readers.handle().clone(), answered_there));
         let here = thread();
         let query = text(&router, "/golem.uptime.v1.UptimeQuery/GetNode").await;
         assert_eq!(query, "reader reader");
@@ -210,9 +214,10 @@ mod tests {
         let router = Router::new()
             .route("/endless", endless)
             .route("/streaming", streaming)
-            .layer(from_fn_with_state(readers.handle().unwrap(), answered_there));
+            .layer(from_fn_with_state(readers.handle().clone(), answered_there));
         let request = |path: &str| Request::get(path).body(Body::empty()).unwrap();
-        let call = tokio::spawn(router.clone().oneshot(request("/endless")));
+        let mut calls = tokio::task::JoinSet::new();
+        let call = calls.spawn(router.clone().oneshot(request("/endless")));
         started.notified().await;
         call.abort();
         ended.notified().await;

@@ -19,7 +19,7 @@ use super::positions::note_day;
 use super::segment::{SegmentError, SegmentReader, SegmentWriter};
 use super::sqlite::{SELECT_ROWS, SqliteStore, read_fact, signed};
 use super::states::check_token;
-use super::{CompactedDay, Put, Read, StoreError, Token, blob};
+use super::{CompactedDay, CompactionPlan, Put, Read, StoreError, Token, blob};
 
 /// A segment is closed with the round in which it grows beyond this, so that reading one round of a
 /// large network does not mean unpacking a day of it.
@@ -104,10 +104,9 @@ struct Segment {
     body: Vec<u8>,
 }
 
-/// A day compacted, ready to take the place of its rows. Made by a reader, written by the writer,
-/// so that nothing waits for the compaction.
+/// A day compacted, ready to take the place of its rows.
 #[derive(Debug)]
-pub struct CompactionPlan {
+struct PreparedDay {
     day_s: u64,
     /// What the day consisted of; see [`SqliteStore::extent_of_day`].
     made_of: (i64, i64),
@@ -380,7 +379,7 @@ impl SqliteStore {
             let prepared = self.compact_up(day_s).await;
             sqlx::raw_sql("ROLLBACK").execute(&mut self.connection).await?;
             match prepared {
-                Ok(Some(prepared)) => return Ok(Some(prepared)),
+                Ok(Some(prepared)) => return Ok(Some(CompactionPlan::new(day_s, prepared))),
                 Ok(None) => {}
                 Err(error) => tracing::error!(%error, day_s, "a day is not compacted"),
             }
@@ -415,9 +414,10 @@ impl SqliteStore {
     /// Puts a prepared day in the place of its rows, unless something came to the day meanwhile.
     pub(super) async fn commit_day(
         &mut self,
-        prepared: &CompactionPlan,
+        plan: &CompactionPlan,
         token: Token,
     ) -> Result<Option<CompactedDay>, StoreError> {
+        let prepared: &PreparedDay = plan.prepared()?;
         self.opened.check()?;
         sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut self.connection).await?;
         let swapped = match check_token(&mut self.connection, token).await {
@@ -460,7 +460,7 @@ impl SqliteStore {
         Ok((row.get(0), row.get(1)))
     }
 
-    async fn swap_in(&mut self, prepared: &CompactionPlan) -> Result<bool, StoreError> {
+    async fn swap_in(&mut self, prepared: &PreparedDay) -> Result<bool, StoreError> {
         let (day_s, end_s) = (prepared.day_s, prepared.day_s + u64::from(DAY_S));
         if self.extent_of_day(day_s).await? != prepared.made_of {
             return Ok(false);
@@ -525,7 +525,7 @@ impl SqliteStore {
         Ok(loose.is_some())
     }
 
-    async fn compact_up(&mut self, day_s: u64) -> Result<Option<CompactionPlan>, StoreError> {
+    async fn compact_up(&mut self, day_s: u64) -> Result<Option<PreparedDay>, StoreError> {
         let end_s = day_s + u64::from(DAY_S);
         let made_of = self.extent_of_day(day_s).await?;
         let mut day = DayCompactor::new(day_s);
@@ -549,7 +549,7 @@ impl SqliteStore {
         };
         day.cut(end_s)?;
         let DayCompactor { finished: segments, conflicting, digests, .. } = day;
-        Ok(Some(CompactionPlan { day_s, made_of, segments, conflicting, digests, before_bytes }))
+        Ok(Some(PreparedDay { day_s, made_of, segments, conflicting, digests, before_bytes }))
     }
 
     pub(super) async fn digest_sum(&mut self, from_s: u64) -> Result<u128, StoreError> {
