@@ -1,5 +1,5 @@
 #!/bin/sh
-# The figures of this program, each measured in this run. See --help and FIGURES.md.
+# The figures of this program, each measured in this run. See --help and docs/benchmarks.md.
 #
 # POSIX sh, because /bin/sh on Debian is dash.
 set -eu
@@ -36,7 +36,7 @@ services is started; the programs run with data of their own, on loopback, and a
 Standard output gets lines of two kinds, and nothing else:
   figure NAME VALUE UNIT
   ratio NAME VALUE PEER     ours over the peer's, same work, same run
-Progress goes to standard error. What each figure is stands in deploy/FIGURES.md. The machine should
+Progress goes to standard error. What each figure is stands in docs/benchmarks.md. The machine should
 have nothing else to do.
 
 exit status: 0 measured, 1 something failed or came out wrong, 64 wrong usage

@@ -1,7 +1,7 @@
 //! The figures: what the program costs, each measured in the run that prints it.
 //!
 //! Owns the list of figures and which of them a quick, a default and a full run measure. Started by
-//! `sh deploy/bench.sh`, which builds the programs that some figures start; `deploy/FIGURES.md`
+//! `sh deploy/bench.sh`, which builds the programs that some figures start; `docs/benchmarks.md`
 //! says what each figure is. Answers stand on standard output, progress on standard error.
 
 #[path = "figures/asking.rs"]

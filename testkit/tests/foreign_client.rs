@@ -1,5 +1,5 @@
 //! A foreign gRPC client, Python's grpcio through reflection, submits a report and reads it back;
-//! then the README's own example is run.
+//! then the example of docs/querying.md is run.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -45,7 +45,7 @@ async fn python_submits_by_reflection_and_reads_it_back() {
     let metrics = PrometheusBuilder::new().build_recorder().handle();
     let server = Server::build(Config::read(&args).unwrap(), metrics).await.unwrap();
     let address = server.grpc_addr.to_string();
-    let readme_address = address.clone();
+    let page_address = address.clone();
     let stop = CancellationToken::new();
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(server.run(stop.clone()));
@@ -67,13 +67,13 @@ async fn python_submits_by_reflection_and_reads_it_back() {
          ['public']\nfresh-v1 1\n",
         "{wrong}"
     );
-    let readme =
-        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md"));
-    let readme = readme.unwrap();
-    let example = readme.split("```python").nth(1).unwrap().split("```").next().unwrap();
+    let page =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/querying.md"));
+    let page = page.unwrap();
+    let example = page.split("```python").nth(1).unwrap().split("```").next().unwrap();
     let output = tokio::process::Command::new(python())
         .arg("-c")
-        .arg(example.replace("127.0.0.1:7640", &readme_address))
+        .arg(example.replace("127.0.0.1:7640", &page_address))
         .kill_on_drop(true)
         .output()
         .await

@@ -1,4 +1,4 @@
-//! SECURITY.md tells the numbers that are in force.
+//! docs/threat-model.md states the limits that are in force.
 
 use std::path::Path;
 
@@ -21,7 +21,7 @@ fn grouped(number: u64) -> String {
 
 #[test]
 fn the_limits_in_the_document_are_those_of_the_code() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../SECURITY.md");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/threat-model.md");
     let document = std::fs::read_to_string(path).unwrap();
     let seconds = |duration: std::time::Duration| format!("{} s", duration.as_secs());
     let head = u64::try_from(limits::HTTP_HEAD_BYTES_MAX).unwrap();
@@ -79,6 +79,6 @@ fn the_limits_in_the_document_are_those_of_the_code() {
         ),
     ] {
         let row = format!("| {limit} | {value} |");
-        assert!(document.contains(&row), "SECURITY.md has no row {row}");
+        assert!(document.contains(&row), "docs/threat-model.md has no row {row}");
     }
 }
