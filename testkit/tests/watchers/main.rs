@@ -22,8 +22,9 @@ use tonic::transport::Channel;
 use uptime_proto::v1::uptime_query_client::UptimeQueryClient;
 use uptime_proto::v1::{self, Verdict, watch_nodes_response::Event};
 
-/// What a watcher who reads may cost the server. docs/threat-model.md names it. Built without optimisation
-/// its stack frames, and with them what a waiting task holds, are larger than they are as shipped.
+/// What a watcher who reads may cost the server. docs/threat-model.md names it. Built without
+/// optimisation its stack frames, and with them what a waiting task holds, are larger than they are
+/// as shipped.
 const IDLE_BYTES_MAX: u64 = 32 * 1024;
 /// What one who has stopped reading may cost: the message that was made for it, what is on its
 /// way, and two bits for each node. docs/threat-model.md names it.
