@@ -125,7 +125,7 @@ if [ "$compared" = yes ] && [ "$extent" != quick ]; then
 fi
 cd "$root"
 # What is measured is what is shipped.
-cargo build --release --locked --bin uptime-aggregator --bin uptime-standin </dev/null >&2 ||
+cargo build --release --locked --bin uptime-aggregator --bin fake-yagna </dev/null >&2 ||
     die "the build failed; see above"
 cargo build --profile small --locked --bin uptime-probe </dev/null >&2 ||
     die "the build failed; see above"

@@ -29,7 +29,7 @@ usage: sh deploy/quickstart.sh [--rounds N] [--period-s S] [--dir DIR] [--keep]
 With YAGNA_APPKEY in the environment: one probe scans the real Golem network through the yagna
 daemon at YAGNA_API_URL (default http://127.0.0.1:7465), in the subnets of UPTIME_SUBNET_TAG
 (separated by commas; default public).
-Without: three probes scan a stand-in network on this machine, NOT Golem: 3 daemons that see
+Without: three probes scan a fake network on this machine, NOT Golem: 3 daemons that see
 different parts of it, 300 providers in the subnets public and testnet, three of them dead though
 their offers live on (one's process died, one's host is gone, one is frozen), and one daemon that
 freezes half way.
@@ -126,7 +126,7 @@ apt_log=$private/apt.log
 work=
 run_dir=
 aggregator=
-standin=
+fake_yagna=
 probes=
 finishing=
 
@@ -143,7 +143,7 @@ on_exit() {
     # shellcheck disable=SC2086
     end_children 120 $aggregator
     # shellcheck disable=SC2086
-    end_children 30 $standin
+    end_children 30 $fake_yagna
     rm -rf "$private"
     if [ -n "$run_dir" ] && [ -z "$keep" ]; then
         rm -rf "$run_dir"
@@ -190,7 +190,7 @@ ensure_packages
 ensure_rust
 cd "$root"
 set -- --bin uptime-aggregator --bin uptime-probe
-[ -z "$demo" ] || set -- "$@" --bin uptime-standin
+[ -z "$demo" ] || set -- "$@" --bin fake-yagna
 say "Building (cargo build --release); the first time this takes some minutes"
 cargo build --release --locked "$@" </dev/null || die "the build failed; see above"
 bin=$(cargo_target_dir)/release
@@ -277,7 +277,7 @@ metric() { awk -v name="$1" '$1 == name { printf "%.0f", $2 }' "$private/metrics
 
 read_metrics() { fetch -o "$private/metrics" "http://$http_addr/metrics"; }
 
-# ---- The stand-in network ----------------------------------------------------------------------
+# ---- The fake network ---------------------------------------------------------------------------
 
 # The first round counts from here; it may be moved back until the probes are there.
 first_s=0
@@ -285,7 +285,7 @@ first_s=0
 # The start of the next round after an instant.
 round_after() { echo $((($1 / period_s + 1) * period_s)); }
 
-standin_there() { [ -f "$private/standin" ]; }
+network_there() { [ -f "$private/network" ]; }
 
 if [ -n "$demo" ]; then
     freezing=$((demo_daemons - 1))
@@ -297,24 +297,24 @@ if [ -n "$demo" ]; then
     now_s=$(date +%s)
     first_s=$(round_after $((now_s + 4)))
     freeze_after_s=$((first_s - now_s + half * period_s + period_s / 2))
-    (umask 077 && od -An -N16 -tx1 /dev/urandom | tr -d ' \n' >"$private/standin.key")
-    "$bin/uptime-standin" --daemons "$demo_daemons" --providers "$demo_providers" \
-        --subnet public --subnet testnet --app-key-file "$private/standin.key" \
+    (umask 077 && od -An -N16 -tx1 /dev/urandom | tr -d ' \n' >"$private/fake-yagna.key")
+    "$bin/fake-yagna" --daemons "$demo_daemons" --providers "$demo_providers" \
+        --subnet public --subnet testnet --app-key-file "$private/fake-yagna.key" \
         --freeze-daemon "$freezing" --freeze-after-s "$freeze_after_s" \
-        --list --announce "$private/standin" \
-        >/dev/null 2>"$logs/standin.log" </dev/null &
-    standin=$!
-    wait_for 30 "$standin" standin_there ||
-        fail_with_log "$logs/standin.log" "the stand-in network did not start"
+        --list --announce "$private/network" \
+        >/dev/null 2>"$logs/fake-yagna.log" </dev/null &
+    fake_yagna=$!
+    wait_for 30 "$fake_yagna" network_there ||
+        fail_with_log "$logs/fake-yagna.log" "the fake network did not start"
     # Lines `dead ID HOW`.
-    dead=$(sed -n 's/^dead \([^ ]*\) .*/\1/p' "$private/standin")
+    dead=$(sed -n 's/^dead \([^ ]*\) .*/\1/p' "$private/network")
     dead_count=$(echo "$dead" | wc -l)
     say ""
-    say "No YAGNA_APPKEY is set, so this scans a stand-in network on this machine, NOT Golem:"
+    say "No YAGNA_APPKEY is set, so this scans a fake network on this machine, NOT Golem:"
     say "  $demo_daemons daemons that see different parts of it, $demo_providers providers in the" \
         "subnets public and testnet."
     say "  $dead_count providers are dead though their offers live on:"
-    sed -n 's/^dead \([^ ]*\) \(.*\)/    \1 \2/p' "$private/standin"
+    sed -n 's/^dead \([^ ]*\) \(.*\)/    \1 \2/p' "$private/network"
     say "  Daemon $((freezing + 1)) freezes in about $freeze_after_s s; nobody may become down by it."
     say "For the real network: YAGNA_APPKEY=... sh deploy/quickstart.sh"
 fi
@@ -349,9 +349,9 @@ start_probe() {
 if [ -n "$demo" ]; then
     index=0
     while [ "$index" -lt "$demo_daemons" ]; do
-        url=$(sed -n "s/^daemon $index //p" "$private/standin")
+        url=$(sed -n "s/^daemon $index //p" "$private/network")
         enrol "probe-$((index + 1))"
-        start_probe "probe-$((index + 1))" public,testnet "$url" "$private/standin.key"
+        start_probe "probe-$((index + 1))" public,testnet "$url" "$private/fake-yagna.key"
         index=$((index + 1))
     done
 else
@@ -376,8 +376,8 @@ probe_count=$(printf '%s\n' "$probes" | wc -w)
 # Fails when a child has ended that should be running.
 all_running() {
     running "$aggregator" || fail_with_log "$logs/aggregator.log" "the aggregator ended"
-    [ -z "$demo" ] || running "$standin" ||
-        fail_with_log "$logs/standin.log" "the stand-in network ended"
+    [ -z "$demo" ] || running "$fake_yagna" ||
+        fail_with_log "$logs/fake-yagna.log" "the fake network ended"
     at=0
     for child in $probes; do
         at=$((at + 1))
@@ -430,7 +430,7 @@ show_csv() {
 frozen=
 look_for_freeze() {
     if [ -z "$demo" ] || [ -n "$frozen" ]; then return 0; fi
-    url=$(sed -n "s/^daemon $freezing //p" "$private/standin")
+    url=$(sed -n "s/^daemon $freezing //p" "$private/network")
     answer=0
     curl -s --noproxy '*' --max-time 1 -o /dev/null "$url/version/get" || answer=$?
     # 28: timed out.
@@ -509,11 +509,11 @@ if [ -z "$demo" ]; then
 else
     # Rounds since the aggregator started, the first and the last cut.
     rounds_max=$((($(date +%s) - serving_s) / period_s + 2))
-    sh "$here/lib/check_csv.sh" --providers "$private/standin" --rounds-max "$rounds_max" "$csv" \
+    sh "$here/lib/check_csv.sh" --providers "$private/network" --rounds-max "$rounds_max" "$csv" \
         >"$private/checked" || die "the demonstration did not come out right, see above"
     [ -z "$too_many_down" ] || die "$too_many_down, and only $dead_count providers are dead"
     [ -n "$dead_found" ] || die "the $dead_count dead providers were never all found down"
-    wait_for "$period_s" "$standin" daemon_froze ||
+    wait_for "$period_s" "$fake_yagna" daemon_froze ||
         die "daemon $((freezing + 1)) should have frozen half way and did not"
 fi
 say "The CSV is right after $closed closed rounds: $(cat "$private/checked")."

@@ -2,7 +2,7 @@
 # Says whether a nodes_status.csv is right: sh check_csv.sh [--providers FILE --rounds-max N] CSV
 #
 # Without --providers only what holds of any canonical CSV is checked. With it, the file has what
-# `uptime-standin --list` printed (lines `provider ID SUBNET alive|dead`), and the CSV must tell
+# `fake-yagna --list` printed (lines `provider ID SUBNET alive|dead`), and the CSV must tell
 # exactly that network: everyone in it, the living up and never down, the dead `False`.
 # Prints a summary and exits 0, or prints what is wrong and exits 1; 64: wrong usage.
 set -eu

@@ -208,7 +208,7 @@ const LEFT: [&str; 11] = [
     "probe/src/yagna.rs",
     "proto/src/convert.rs",
     "testkit/src/oracle.rs",
-    "testkit/src/standin/mod.rs",
+    "testkit/src/fake_yagna.rs",
 ];
 
 #[test]

@@ -22,7 +22,7 @@ use uptime_probe::spool::{Spool, SpoolLimits};
 use uptime_probe::uplink::{Tls, Token, Uplink, UplinkError, UplinkOptions};
 use uptime_proto::v1;
 
-struct Stage {
+struct Fixture {
     directory: tempfile::TempDir,
     address: String,
     ca_pem: String,
@@ -44,7 +44,7 @@ fn add(name: &str, out: &Path, ticket: bool, certificate: bool) -> ProbeCommand 
     }
 }
 
-impl Stage {
+impl Fixture {
     /// An aggregator with a certificate of its own authority, as the operator's commands make it.
     async fn open() -> Self {
         let directory = tempfile::tempdir().unwrap();
@@ -113,61 +113,61 @@ fn refused(error: &UplinkError) -> bool {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_ticket_is_pasted_once_and_the_token_works_from_then_on() {
-    let stage = Stage::open().await;
-    let text = stage.command(add("alpha", stage.directory.path(), true, false)).await;
+    let fixture = Fixture::open().await;
+    let text = fixture.command(add("alpha", fixture.directory.path(), true, false)).await;
     // As the shell would hand it over: what stands between the word END and the word END.
     let ticket = text.lines().skip_while(|line| !line.starts_with("uptime-probe join")).nth(1);
     let ticket = read_ticket(ticket.unwrap().as_bytes()).unwrap();
-    let file = stage.directory.path().join("alpha.token");
-    let name = join(&stage.address, &stage.tls(None), &ticket, &file).await.unwrap();
+    let file = fixture.directory.path().join("alpha.token");
+    let name = join(&fixture.address, &fixture.tls(None), &ticket, &file).await.unwrap();
     assert_eq!(name, "alpha");
     let token = std::fs::read_to_string(&file).unwrap();
-    assert_eq!(stage.greet(stage.tls(None), Some(&token)).await.unwrap(), "alpha");
+    assert_eq!(fixture.greet(fixture.tls(None), Some(&token)).await.unwrap(), "alpha");
 
-    let again = stage.directory.path().join("again.token");
-    let error = join(&stage.address, &stage.tls(None), &ticket, &again).await.unwrap_err();
+    let again = fixture.directory.path().join("again.token");
+    let error = join(&fixture.address, &fixture.tls(None), &ticket, &again).await.unwrap_err();
     assert!(matches!(&error, JoinError::Uplink(error) if refused(error)), "{error}");
     assert!(!again.exists());
 
     // What waits in a spool arrives.
-    let (uplink, spool) = stage.uplink(stage.tls(None), Some(&token));
+    let (uplink, spool) = fixture.uplink(fixture.tls(None), Some(&token));
     let from = u64::try_from(now_unix_ms() / 1000).unwrap() / 30 * 30 - 3_000;
     let reason = v1::CouldNotLookReason::Missed as i32;
     spool.report_gap(v1::Gap { from_round_unix_s: from, to_round_unix_s: from + 30, reason });
     assert_eq!(uplink.drain(Duration::from_secs(20)).await, 0);
 
-    stage.command(ProbeCommand::Revoke { name: "alpha".to_owned() }).await;
+    fixture.command(ProbeCommand::Revoke { name: "alpha".to_owned() }).await;
     let began = std::time::Instant::now();
-    while stage.greet(stage.tls(None), Some(&token)).await.is_ok() {
+    while fixture.greet(fixture.tls(None), Some(&token)).await.is_ok() {
         assert!(began.elapsed() < Duration::from_secs(20), "revoked and still let in");
     }
-    stage.close().await;
+    fixture.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_certificate_is_proof_enough_and_each_end_knows_the_other() {
-    let stage = Stage::open().await;
-    let out = stage.directory.path();
-    stage.command(add("beta", out, false, true)).await;
+    let fixture = Fixture::open().await;
+    let out = fixture.directory.path();
+    fixture.command(add("beta", out, false, true)).await;
     let read = |name: &str| std::fs::read_to_string(out.join(name)).unwrap();
     let identity = Some((read("beta.pem"), read("beta.key")));
-    let name = stage.greet(stage.tls(identity.clone()), None).await.unwrap();
+    let name = fixture.greet(fixture.tls(identity.clone()), None).await.unwrap();
     assert_eq!(name, "beta");
     // Nothing shown; a token of nobody; both, of which one is none.
     for (identity, token) in
         [(None, None), (None, Some("nonsense")), (identity.clone(), Some("nonsense"))]
     {
-        let error = stage.greet(stage.tls(identity), token).await.unwrap_err();
+        let error = fixture.greet(fixture.tls(identity), token).await.unwrap_err();
         assert!(refused(&error), "{error}");
     }
     // A probe that trusts someone else does not speak to this aggregator.
     let elsewhere = tempfile::tempdir().unwrap();
     let stranger = commands::authority(place(elsewhere.path()), &AuthorityCommand::Init).unwrap();
-    let error = stage.greet(Tls::new(Some(stranger.answer), identity), None).await.unwrap_err();
+    let error = fixture.greet(Tls::new(Some(stranger.answer), identity), None).await.unwrap_err();
     assert!(
         matches!(&error, UplinkError::Unreachable { detail, .. }
         if detail.contains("certificate")),
         "{error}"
     );
-    stage.close().await;
+    fixture.close().await;
 }

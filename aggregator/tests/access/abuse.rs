@@ -28,7 +28,7 @@ const HEALTH: &str = "/grpc.health.v1.Health/Watch";
 /// What takes seconds or minutes takes so long here.
 const SHORT: Duration = Duration::from_millis(300);
 
-struct Stage {
+struct Fixture {
     host: Host,
     aggregator: Aggregator,
     honest: Caller,
@@ -38,7 +38,7 @@ struct Stage {
     _recorder: metrics::LocalRecorderGuard<'static>,
 }
 
-impl Stage {
+impl Fixture {
     async fn of(tls: bool, change: impl FnOnce(&mut Config)) -> Self {
         let host = Host::new();
         let token = host.enrol("alpha", Role::Probe).await;
@@ -126,8 +126,8 @@ async fn closes(mut stream: TcpStream) -> Vec<u8> {
 
 #[tokio::test]
 async fn streams_that_are_reset_at_once_end_their_connection() {
-    let stage = Stage::new().await;
-    let mut raw = Raw::connect(stage.aggregator.grpc).await;
+    let fixture = Fixture::new().await;
+    let mut raw = Raw::connect(fixture.aggregator.grpc).await;
     let headers = call(SUBMIT, None);
     let mut flood = Vec::new();
     for number in 0..2_000 {
@@ -137,30 +137,30 @@ async fn streams_that_are_reset_at_once_end_their_connection() {
     }
     raw.send(&flood).await;
     assert_eq!(raw.end().await, Some(ENHANCE_YOUR_CALM));
-    stage.ended("protocol").await;
-    stage.honest_is_served().await;
-    stage.aggregator.stop().await;
+    fixture.ended("protocol").await;
+    fixture.honest_is_served().await;
+    fixture.aggregator.stop().await;
 }
 
 #[tokio::test]
 async fn headers_without_end_end_their_connection() {
-    let stage = Stage::new().await;
-    let mut raw = Raw::connect(stage.aggregator.grpc).await;
-    raw.send(&frame(HEADERS, 0, 1, &call(SUBMIT, Some(&stage.token)))).await;
+    let fixture = Fixture::new().await;
+    let mut raw = Raw::connect(fixture.aggregator.grpc).await;
+    raw.send(&frame(HEADERS, 0, 1, &call(SUBMIT, Some(&fixture.token)))).await;
     for _ in 0..1_000 {
         raw.send(&frame(CONTINUATION, 0, 1, &field("x", "y"))).await;
     }
     assert_eq!(raw.end().await, Some(ENHANCE_YOUR_CALM));
-    stage.ended("protocol").await;
-    stage.honest_is_served().await;
-    stage.aggregator.stop().await;
+    fixture.ended("protocol").await;
+    fixture.honest_is_served().await;
+    fixture.aggregator.stop().await;
 }
 
 #[tokio::test]
 async fn headers_that_are_too_many_and_frames_that_are_too_long_are_refused() {
-    let stage = Stage::new().await;
-    let mut raw = Raw::connect(stage.aggregator.grpc).await;
-    let mut block = call(SUBMIT, Some(&stage.token));
+    let fixture = Fixture::new().await;
+    let mut raw = Raw::connect(fixture.aggregator.grpc).await;
+    let mut block = call(SUBMIT, Some(&fixture.token));
     while block.len() < HEADER_LIST_BYTES_MAX as usize {
         block.extend(field("x-filler", &"y".repeat(1_000)));
     }
@@ -170,21 +170,21 @@ async fn headers_that_are_too_many_and_frames_that_are_too_long_are_refused() {
     // The stream is answered (431) or reset; whether the connection goes on is its own affair.
     let answer = raw.next().await.expect("an answer");
     assert!(matches!(answer.kind, HEADERS | RST_STREAM), "{answer:?}");
-    assert_eq!(stage.counted("uptime_ingest_parts_total", &[]), 0.0);
+    assert_eq!(fixture.counted("uptime_ingest_parts_total", &[]), 0.0);
 
-    let mut raw = Raw::connect(stage.aggregator.grpc).await;
-    raw.send(&frame(HEADERS, END_HEADERS, 1, &call(CONNECT, Some(&stage.token)))).await;
+    let mut raw = Raw::connect(fixture.aggregator.grpc).await;
+    raw.send(&frame(HEADERS, END_HEADERS, 1, &call(CONNECT, Some(&fixture.token)))).await;
     raw.send(&frame(DATA, 0, 1, &vec![0; 20_000])).await;
     assert_eq!(raw.end().await, Some(FRAME_SIZE_ERROR));
-    stage.honest_is_served().await;
-    stage.aggregator.stop().await;
+    fixture.honest_is_served().await;
+    fixture.aggregator.stop().await;
 }
 
 #[tokio::test]
 async fn one_connection_has_so_many_streams_and_no_more() {
-    let stage = Stage::new().await;
-    let mut raw = Raw::connect(stage.aggregator.grpc).await;
-    let headers = call(CONNECT, Some(&stage.token));
+    let fixture = Fixture::new().await;
+    let mut raw = Raw::connect(fixture.aggregator.grpc).await;
+    let headers = call(CONNECT, Some(&fixture.token));
     for number in 0..=STREAMS_PER_CONNECTION_MAX {
         raw.send(&frame(HEADERS, END_HEADERS, 2 * number + 1, &headers)).await;
     }
@@ -198,45 +198,45 @@ async fn one_connection_has_so_many_streams_and_no_more() {
         (refused.code(), refused.stream),
         (REFUSED_STREAM, 2 * STREAMS_PER_CONNECTION_MAX + 1)
     );
-    stage.honest_is_served().await;
-    stage.aggregator.stop().await;
+    fixture.honest_is_served().await;
+    fixture.aggregator.stop().await;
 }
 
 #[tokio::test]
 async fn whoever_says_nothing_is_cut() {
-    let stage = Stage::of(true, |config| {
+    let fixture = Fixture::of(true, |config| {
         config.limits.handshake_within = SHORT;
         config.limits.first_call_within = SHORT;
     })
     .await;
     // Nothing at all; half a handshake; a handshake and nothing.
-    let nothing = TcpStream::connect(stage.aggregator.grpc).await.unwrap();
-    let mut half = TcpStream::connect(stage.aggregator.http).await.unwrap();
+    let nothing = TcpStream::connect(fixture.aggregator.grpc).await.unwrap();
+    let mut half = TcpStream::connect(fixture.aggregator.http).await.unwrap();
     half.write_all(&[22, 3, 1, 2, 0, 1]).await.unwrap();
-    let ca = &stage.host.authority.ca_pem;
+    let ca = &fixture.host.authority.ca_pem;
     let mut shaken =
-        super::support::tls_stream(stage.aggregator.grpc, ca, None, b"h2").await.unwrap();
+        super::support::tls_stream(fixture.aggregator.grpc, ca, None, b"h2").await.unwrap();
     assert!(closes(nothing).await.is_empty());
     closes(half).await;
     let mut rest = Vec::new();
     let read = tokio::time::timeout(PATIENCE, shaken.read_to_end(&mut rest)).await;
     read.expect("closed in time").ok();
-    stage.ended("slow-handshake").await;
-    stage.ended("no-first-call").await;
-    stage.counts("uptime_access_refused_total", &["slow-handshake"], 2.0).await;
-    stage.honest_is_served().await;
-    stage.aggregator.stop().await;
+    fixture.ended("slow-handshake").await;
+    fixture.ended("no-first-call").await;
+    fixture.counts("uptime_access_refused_total", &["slow-handshake"], 2.0).await;
+    fixture.honest_is_served().await;
+    fixture.aggregator.stop().await;
 }
 
 #[tokio::test]
 async fn whoever_dribbles_is_cut() {
-    let stage = Stage::of(false, |config| {
+    let fixture = Fixture::of(false, |config| {
         config.limits.handshake_within = SHORT;
         config.limits.keepalive = SHORT;
     })
     .await;
     // A byte of an HTTP/1 head now and then.
-    let mut head = TcpStream::connect(stage.aggregator.http).await.unwrap();
+    let mut head = TcpStream::connect(fixture.aggregator.http).await.unwrap();
     let dribble = async {
         for byte in b"GET / HTTP/1.1\r\nx: ".iter().chain(std::iter::repeat(&b'y')) {
             if head.write_all(&[*byte]).await.is_err() {
@@ -247,116 +247,116 @@ async fn whoever_dribbles_is_cut() {
     };
     tokio::time::timeout(PATIENCE, dribble).await.expect("cut in time");
     // A byte of a gRPC message now and then, in the midst of a frame: no ping is answered there.
-    let mut raw = Raw::connect(stage.aggregator.grpc).await;
+    let mut raw = Raw::connect(fixture.aggregator.grpc).await;
     raw.answers_pings = false;
-    raw.send(&frame(HEADERS, END_HEADERS, 1, &call(CONNECT, Some(&stage.token)))).await;
+    raw.send(&frame(HEADERS, END_HEADERS, 1, &call(CONNECT, Some(&fixture.token)))).await;
     raw.send(&frame(DATA, 0, 1, &[0; 1_000])[..9]).await;
     raw.end().await;
-    stage.ended("silent").await;
-    stage.honest_is_served().await;
-    stage.aggregator.stop().await;
+    fixture.ended("silent").await;
+    fixture.honest_is_served().await;
+    fixture.aggregator.stop().await;
 }
 
 #[tokio::test]
 async fn a_message_that_does_not_end_is_not_waited_for_for_ever() {
-    let stage = Stage::of(false, |config| config.limits.call_within = SHORT).await;
+    let fixture = Fixture::of(false, |config| config.limits.call_within = SHORT).await;
     // A thousand bytes are promised, and pings are answered: only the message does not come.
-    let status = stage.submit_bytes(&[0, 0, 0, 3, 232, 1, 2], false, None).await;
+    let status = fixture.submit_bytes(&[0, 0, 0, 3, 232, 1, 2], false, None).await;
     assert_eq!(status, Code::DeadlineExceeded);
-    stage.honest_is_served().await;
-    stage.aggregator.stop().await;
+    fixture.honest_is_served().await;
+    fixture.aggregator.stop().await;
 }
 
 #[tokio::test]
 async fn connections_without_calls_are_given_up_and_those_with_calls_are_not() {
-    let stage = Stage::of(false, |config| {
+    let fixture = Fixture::of(false, |config| {
         config.limits.grpc_idle_max = SHORT;
         config.limits.http_idle_max = SHORT;
         config.limits.first_call_within = SHORT;
     })
     .await;
-    let mut idle = Raw::connect(stage.aggregator.grpc).await;
+    let mut idle = Raw::connect(fixture.aggregator.grpc).await;
     let unary = [0, 0, 0, 0, 0];
-    idle.send(&frame(HEADERS, END_HEADERS, 1, &call(SUBMIT, Some(&stage.token)))).await;
+    idle.send(&frame(HEADERS, END_HEADERS, 1, &call(SUBMIT, Some(&fixture.token)))).await;
     idle.send(&frame(DATA, 1, 1, &unary)).await;
-    let mut busy = Raw::connect(stage.aggregator.grpc).await;
-    busy.send(&frame(HEADERS, END_HEADERS, 1, &call(CONNECT, Some(&stage.token)))).await;
+    let mut busy = Raw::connect(fixture.aggregator.grpc).await;
+    busy.send(&frame(HEADERS, END_HEADERS, 1, &call(CONNECT, Some(&fixture.token)))).await;
     // Whoever watches the health of the process proves nothing and is let be.
-    let mut watching = Raw::connect(stage.aggregator.grpc).await;
+    let mut watching = Raw::connect(fixture.aggregator.grpc).await;
     watching.send(&frame(HEADERS, END_HEADERS, 1, &call(HEALTH, None))).await;
     watching.send(&frame(DATA, 1, 1, &unary)).await;
     idle.end().await;
-    stage.ended("idle").await;
+    fixture.ended("idle").await;
     for kept in [&mut busy, &mut watching] {
         kept.send(&frame(HEADERS, END_HEADERS, 3, &call(HEALTH, None))).await;
         kept.send(&frame(DATA, 1, 3, &unary)).await;
         while kept.next().await.expect("still served").stream != 3 {}
     }
-    let mut http = TcpStream::connect(stage.aggregator.http).await.unwrap();
+    let mut http = TcpStream::connect(fixture.aggregator.http).await.unwrap();
     http.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
     let page = closes(http).await;
     assert!(page.starts_with(b"HTTP/1.1 200"));
     drop((busy, watching));
-    stage.aggregator.stop().await;
+    fixture.aggregator.stop().await;
 }
 
 #[tokio::test]
 async fn whoever_tries_tokens_needs_a_new_connection_now_and_then() {
-    let stage = Stage::new().await;
-    let mut raw = Raw::connect(stage.aggregator.grpc).await;
+    let fixture = Fixture::new().await;
+    let mut raw = Raw::connect(fixture.aggregator.grpc).await;
     for number in 0..REFUSALS_PER_CONNECTION_MAX {
         let guess = call(SUBMIT, Some(&format!("guess-{number}")));
         raw.send(&frame(HEADERS, END_HEADERS, 2 * number + 1, &guess)).await;
     }
     raw.end().await;
-    stage.ended("cut").await;
+    fixture.ended("cut").await;
     let guesses = f64::from(REFUSALS_PER_CONNECTION_MAX);
-    stage.counts("uptime_access_refused_total", &["unknown-token"], guesses).await;
-    stage.honest_is_served().await;
-    stage.aggregator.stop().await;
+    fixture.counts("uptime_access_refused_total", &["unknown-token"], guesses).await;
+    fixture.honest_is_served().await;
+    fixture.aggregator.stop().await;
 }
 
 #[tokio::test]
 async fn an_address_has_so_many_connections_and_no_more() {
-    let stage = Stage::of(false, |config| config.limits.connections_per_address_max = 3).await;
+    let fixture = Fixture::of(false, |config| config.limits.connections_per_address_max = 3).await;
     // They have shown who they are, so they stay.
     let mut held = Vec::new();
     for _ in 0..3 {
-        let channel = stage.honest.channel().await.unwrap();
+        let channel = fixture.honest.channel().await.unwrap();
         let mut client = v1::collector_client::CollectorClient::new(channel);
-        client.submit(stage.honest.request(v1::SubmitRequest { reports: vec![] })).await.unwrap();
+        client.submit(fixture.honest.request(v1::SubmitRequest { reports: vec![] })).await.unwrap();
         held.push(client);
     }
-    assert!(closes(TcpStream::connect(stage.aggregator.grpc).await.unwrap()).await.is_empty());
-    stage.counts("uptime_access_refused_total", &["connections-of-address"], 1.0).await;
+    assert!(closes(TcpStream::connect(fixture.aggregator.grpc).await.unwrap()).await.is_empty());
+    fixture.counts("uptime_access_refused_total", &["connections-of-address"], 1.0).await;
     held.pop();
     // As soon as the place is given back.
     let began = Instant::now();
-    while stage.honest.submit(Vec::new()).await.is_err() {
+    while fixture.honest.submit(Vec::new()).await.is_err() {
         assert!(began.elapsed() < PATIENCE);
     }
-    stage.aggregator.stop().await;
+    fixture.aggregator.stop().await;
 }
 
 #[tokio::test]
 async fn newcomers_make_room_for_newcomers() {
-    let stage = Stage::of(false, |config| config.limits.connections_per_address_max = 3).await;
-    let first = TcpStream::connect(stage.aggregator.grpc).await.unwrap();
+    let fixture = Fixture::of(false, |config| config.limits.connections_per_address_max = 3).await;
+    let first = TcpStream::connect(fixture.aggregator.grpc).await.unwrap();
     let mut idle = Vec::new();
     for _ in 0..3 {
-        idle.push(TcpStream::connect(stage.aggregator.grpc).await.unwrap());
+        idle.push(TcpStream::connect(fixture.aggregator.grpc).await.unwrap());
     }
     closes(first).await;
-    stage.ended("pushed-out").await;
+    fixture.ended("pushed-out").await;
     // The honest one is let in where idle ones hold all places.
-    stage.honest_is_served().await;
-    stage.aggregator.stop().await;
+    fixture.honest_is_served().await;
+    fixture.aggregator.stop().await;
 }
 
 #[tokio::test]
 async fn lies_about_length_and_compression_are_refused() {
-    let stage = Stage::new().await;
-    let submit = async |data: &[u8]| stage.submit_bytes(data, true, None).await;
+    let fixture = Fixture::new().await;
+    let submit = async |data: &[u8]| fixture.submit_bytes(data, true, None).await;
     // An empty message is a report of nothing.
     assert_eq!(submit(&[0, 0, 0, 0, 0]).await, Code::Ok);
     // Four gigabytes are promised; more than a message may have; more than there is; less.
@@ -368,17 +368,17 @@ async fn lies_about_length_and_compression_are_refused() {
     assert_ne!(submit(&[0, 0, 0, 0, 3, 10, 255, 127]).await, Code::Ok);
     // Nothing is ever decompressed, so nothing blows up.
     assert_ne!(submit(&[1, 0, 0, 0, 2, 31, 139]).await, Code::Ok);
-    let bomb = stage.submit_bytes(&[1, 0, 0, 0, 2, 31, 139], true, Some("gzip")).await;
+    let bomb = fixture.submit_bytes(&[1, 0, 0, 0, 2, 31, 139], true, Some("gzip")).await;
     assert_eq!(bomb, Code::Unimplemented);
-    stage.honest_is_served().await;
-    stage.aggregator.stop().await;
+    fixture.honest_is_served().await;
+    fixture.aggregator.stop().await;
 }
 
 #[tokio::test]
 async fn a_few_bytes_that_stand_for_many_observations_are_refused() {
     use uptime_proto::v1::part::Evidence;
-    let stage = Stage::new().await;
-    let mut stream = Stream::open(&stage.honest).await;
+    let fixture = Fixture::new().await;
+    let mut stream = Stream::open(&fixture.honest).await;
     let compact = |number, new: Vec<u8>, offer: Vec<u8>| {
         let compact = v1::CompactEvidence {
             new_node_ids: new.into(),
@@ -413,48 +413,48 @@ async fn a_few_bytes_that_stand_for_many_observations_are_refused() {
     assert_eq!(result.status, ReportStatus::Refused as i32);
     // The simple form of a call does not take it at all.
     let part = compact(0, ids(0, 1), run(1));
-    let answer = stage.honest.submit(vec![report(vec![part])]).await.unwrap();
+    let answer = fixture.honest.submit(vec![report(vec![part])]).await.unwrap();
     assert_eq!(answer.results[0].reason, RefusalReason::CompactNotAllowed as i32);
     let result = stream.report(report(vec![market(0, ids(0, 5))])).await;
     assert_eq!(result.status, ReportStatus::Accepted as i32);
-    stage.aggregator.stop().await;
+    fixture.aggregator.stop().await;
 }
 
 #[tokio::test]
 async fn whoever_hands_in_too_fast_waits_and_nobody_else_does() {
-    let stage = Stage::of(false, |config| config.limits.parts_per_s_max = 1).await;
-    let beta = stage.host.enrol("beta", Role::Probe).await;
+    let fixture = Fixture::of(false, |config| config.limits.parts_per_s_max = 1).await;
+    let beta = fixture.host.enrol("beta", Role::Probe).await;
     // Ten are free at once; the next one is too many until they were paid for.
     let parts = (0..12).map(|number| market(number, ids(0, 1))).collect();
-    let answer = stage.honest.submit(vec![report(parts)]).await.unwrap();
+    let answer = fixture.honest.submit(vec![report(parts)]).await.unwrap();
     assert_eq!(answer.results[0].status, ReportStatus::Accepted as i32);
-    let refused = stage.honest.submit(Vec::new()).await.unwrap_err();
+    let refused = fixture.honest.submit(Vec::new()).await.unwrap_err();
     assert_eq!(refused.code(), Code::ResourceExhausted, "{refused:?}");
-    stage.counts("uptime_ingest_slowed_total", &[], 1.0).await;
-    let other = stage.aggregator.caller().token(&beta);
+    fixture.counts("uptime_ingest_slowed_total", &[], 1.0).await;
+    let other = fixture.aggregator.caller().token(&beta);
     other.submit(vec![report(vec![market(0, ids(0, 1))])]).await.unwrap();
     // Two seconds later they are paid for.
     let began = Instant::now();
-    while stage.honest.submit(Vec::new()).await.is_err() {
+    while fixture.honest.submit(Vec::new()).await.is_err() {
         assert!(began.elapsed() < PATIENCE);
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    stage.aggregator.stop().await;
+    fixture.aggregator.stop().await;
 }
 
 #[tokio::test]
 async fn an_http_head_has_its_limits() {
-    let stage = Stage::new().await;
+    let fixture = Fixture::new().await;
     let many: String = (0..100).map(|number| format!("x-{number}: y\r\n")).collect();
     let long = format!("x: {}\r\n", "y".repeat(40_000));
     for headers in [many, long] {
-        let mut stream = TcpStream::connect(stage.aggregator.http).await.unwrap();
+        let mut stream = TcpStream::connect(fixture.aggregator.http).await.unwrap();
         let head = format!("GET / HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n");
         stream.write_all(head.as_bytes()).await.ok();
         let answer = String::from_utf8_lossy(&closes(stream).await).into_owned();
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{answer}");
     }
-    let stream = TcpStream::connect(stage.aggregator.http).await.unwrap();
+    let stream = TcpStream::connect(fixture.aggregator.http).await.unwrap();
     assert_eq!(http_get(stream, "/", None).await.0, 200);
-    stage.aggregator.stop().await;
+    fixture.aggregator.stop().await;
 }

@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 use uptime_aggregator::config::{Config, SettingArgs};
 use uptime_aggregator::server::Server;
 
-use crate::stage::{client, node};
+use crate::fixture::{client, node};
 
 #[tokio::test]
 async fn everything_is_reached_through_the_front_door() {

@@ -3,9 +3,9 @@
 
 mod api;
 mod files;
+mod fixture;
 mod front;
 mod pages;
-mod stage;
 #[path = "../shared/stepping.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared by several test binaries")]
 mod stepping;

@@ -11,11 +11,11 @@ use tokio::process::Command;
 use uptime_probe::check::{Finding, Said as Answer, Step, check_within};
 use uptime_probe::config::{Config, SettingArgs, Surroundings};
 use uptime_proto::v1::ClockState;
-use uptime_testkit::standin::{
+use uptime_testkit::fake_yagna::{
     Daemon, DaemonOptions, Fault, FaultKind, ProviderSpec, Relay, RelayOptions, View, World,
 };
 
-use super::notebook::{Manner, Running, collector_with, daemon_with, probe, wait_for};
+use super::fake_collector::{Manner, Running, collector_with, daemon_with, probe, wait_for};
 
 /// What is tried where a relay's listing is configured, in turn.
 const ALL: [&str; 10] = [
@@ -35,7 +35,7 @@ const ALL: [&str; 10] = [
 const YOUNG: &str = "the daemon's relay session is 2";
 
 /// Everything a probe needs, and all of it well.
-struct Stage {
+struct Fixture {
     world: World,
     daemon: Daemon,
     relay: Relay,
@@ -43,7 +43,7 @@ struct Stage {
     directory: tempfile::TempDir,
 }
 
-impl Stage {
+impl Fixture {
     async fn new() -> Self {
         let world = World::new(5);
         for _ in 0..10 {
@@ -139,14 +139,14 @@ impl Surroundings for Patient {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_ends_in_time_whoever_is_silent_and_still_asks_the_others() {
-    let stage = Stage::new().await;
+    let fixture = Fixture::new().await;
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let silent = format!("http://{}", silent.local_addr().unwrap());
     let args = SettingArgs {
-        yagna_url: Some(stage.daemon.base_url()),
+        yagna_url: Some(fixture.daemon.base_url()),
         relay_url: Some(silent.clone()),
-        aggregator: vec![stage.collector.address.clone(), silent.clone(), silent],
-        spool_dir: Some(stage.spool().display().to_string()),
+        aggregator: vec![fixture.collector.address.clone(), silent.clone(), silent],
+        spool_dir: Some(fixture.spool().display().to_string()),
         kernel_clock: Some("synchronised".to_owned()),
         answer_timeout_ms: Some("60000".to_owned()),
         market_timeout_ms: Some("600000".to_owned()),
@@ -155,7 +155,7 @@ async fn it_ends_in_time_whoever_is_silent_and_still_asks_the_others() {
     };
     let config = Config::read(&args, &Patient).unwrap();
     let stands_still = FaultKind::Latency(Duration::from_secs(3_600));
-    stage.daemon.set_fault(Some(Fault::new("POST /market-api/v1/scan", stands_still)));
+    fixture.daemon.set_fault(Some(Fault::new("POST /market-api/v1/scan", stands_still)));
     let (within, began) = (Duration::from_secs(9), Instant::now());
     let mut found = Vec::new();
     let well = check_within(&config, within, |step| {
@@ -193,31 +193,31 @@ async fn it_ends_in_time_whoever_is_silent_and_still_asks_the_others() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn where_all_is_well_each_try_says_what_is_so() {
-    let stage = Stage::new().await;
-    let said = stage.check().await;
+    let fixture = Fixture::new().await;
+    let said = fixture.check().await;
     assert_eq!(said.of_word("ok"), ALL, "{:#?}", said.0);
     assert!(said.about("look-up").contains("sees 18 of 18"), "{}", said.about("look-up"));
     assert!(said.about("direct").contains("3 of 3 nodes answered"), "{}", said.about("direct"));
-    assert_eq!((stage.daemon.open_scans(), stage.daemon.open_demands()), (0, 0));
+    assert_eq!((fixture.daemon.open_scans(), fixture.daemon.open_demands()), (0, 0));
     // The aggregator was asked for a greeting, and for no stream.
-    let received = stage.collector.received.borrow();
+    let received = fixture.collector.received.borrow();
     assert_eq!((received.checks, received.streams), (1, 0));
 }
 
 /// The daemon says who it is, and then nothing for a minute: what is known by then can be read.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_finding_is_told_when_it_is_there() {
-    let stage = Stage::new().await;
+    let fixture = Fixture::new().await;
     let stands_still = FaultKind::Latency(Duration::from_secs(3_600));
-    stage.daemon.set_fault(Some(Fault::new("GET /me", stands_still)));
-    let mut command = probe("check", &stage.daemon, &stage.collector.address, &stage.spool());
+    fixture.daemon.set_fault(Some(Fault::new("GET /me", stands_still)));
+    let mut command = probe("check", &fixture.daemon, &fixture.collector.address, &fixture.spool());
     command.args(["--answer-timeout-ms", "60000"]).stdout(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let first = tokio::time::timeout(Duration::from_secs(30), lines.next_line()).await;
     let first = parsed(&first.unwrap().unwrap().unwrap());
     assert_eq!((first.0.as_str(), first.1.as_str()), ("ok", "yagna"), "{first:?}");
-    stage.daemon.stop_listening().await;
+    fixture.daemon.stop_listening().await;
     let mut said = Said(vec![first]);
     while let Some(line) = lines.next_line().await.unwrap() {
         said.0.push(parsed(&line));
@@ -230,13 +230,13 @@ async fn each_finding_is_told_when_it_is_there() {
 /// By `script`, which is part of every Debian, as a terminal.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_terminal_is_told_what_is_tried() {
-    let stage = Stage::new().await;
+    let fixture = Fixture::new().await;
     let command = format!(
         "{} check --yagna-url {} --aggregator {} --spool-dir {}",
         env!("CARGO_BIN_EXE_uptime-probe"),
-        stage.daemon.base_url(),
-        stage.collector.address,
-        stage.spool().display()
+        fixture.daemon.base_url(),
+        fixture.collector.address,
+        fixture.spool().display()
     );
     let output = Command::new("script")
         .args(["--quiet", "--return", "--command", &command, "/dev/null"])
@@ -252,7 +252,7 @@ async fn a_terminal_is_told_what_is_tried() {
     assert!(said.contains("trying yagna …") && said.contains("trying aggregator …"), "{said:?}");
 }
 
-/// Another daemon of the stage's network, that knows these nodes only.
+/// Another daemon of the fixture's network, that knows these nodes only.
 async fn knows_only(world: &World, ids: &[String]) -> Daemon {
     let view = View::Only(ids.iter().cloned().collect());
     let app_key = "the-key".to_owned();
@@ -264,21 +264,21 @@ async fn knows_only(world: &World, ids: &[String]) -> Daemon {
 /// answer is enough.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_nodes_are_asked_before_direct_questions_are_called_wrong() {
-    let stage = Stage::new().await;
-    let nodes = stage.world.subnet_ids("public");
+    let fixture = Fixture::new().await;
+    let nodes = fixture.world.subnet_ids("public");
     let (silent, alive) = (&nodes[..3], &nodes[3]);
     for id in silent {
-        stage.world.set_seen_age(id, Duration::from_secs(1));
-        stage.world.freeze(id);
+        fixture.world.set_seen_age(id, Duration::from_secs(1));
+        fixture.world.freeze(id);
     }
-    let three = knows_only(&stage.world, silent).await;
-    let two = knows_only(&stage.world, &silent[..2]).await;
+    let three = knows_only(&fixture.world, silent).await;
+    let two = knows_only(&fixture.world, &silent[..2]).await;
     let one_lives =
-        knows_only(&stage.world, &[silent[0].clone(), silent[1].clone(), alive.clone()]).await;
+        knows_only(&fixture.world, &[silent[0].clone(), silent[1].clone(), alive.clone()]).await;
     // A direct question lasts four seconds, and for twenty the relay sees these nodes.
     let check = async |daemon: &Daemon, spool: &str| {
-        let spool = stage.directory.path().join(spool);
-        said(&mut probe("check", daemon, &stage.collector.address, &spool)).await
+        let spool = fixture.directory.path().join(spool);
+        said(&mut probe("check", daemon, &fixture.collector.address, &spool)).await
     };
     let (three, two, one_lives) =
         tokio::join!(check(&three, "three"), check(&two, "two"), check(&one_lives, "one"));
@@ -294,20 +294,20 @@ async fn three_nodes_are_asked_before_direct_questions_are_called_wrong() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_daemon_that_is_away_or_refuses_the_key() {
-    let stage = Stage::new().await;
-    stage.daemon.refuse_key(true);
-    let said = stage.check().await;
+    let fixture = Fixture::new().await;
+    fixture.daemon.refuse_key(true);
+    let said = fixture.check().await;
     said.is_wrong(&["key"], &["unauthorised", "YAGNA_APPKEY", "app-key list"]);
     said.is_not_tried(&["relay", "market", "look-up", "direct"], "application key");
-    stage.daemon.refuse_key(false);
-    stage.daemon.freeze();
-    let said = stage.check().await;
+    fixture.daemon.refuse_key(false);
+    fixture.daemon.freeze();
+    let said = fixture.check().await;
     said.is_wrong(&["yagna"], &["timed_out", "frozen", "restart it"]);
     let at_yagna = ["key", "relay", "market", "look-up", "direct"];
     said.is_not_tried(&at_yagna, "yagna does not answer");
-    stage.daemon.thaw();
-    stage.daemon.stop_listening().await;
-    let said = stage.check().await;
+    fixture.daemon.thaw();
+    fixture.daemon.stop_listening().await;
+    let said = fixture.check().await;
     said.is_wrong(&["yagna"], &["yagna_unreachable", "Start yagna", "YAGNA_API_URL"]);
     said.is_not_tried(&at_yagna, "yagna does not answer");
     // What needs no daemon was tried all the same.
@@ -316,37 +316,37 @@ async fn a_daemon_that_is_away_or_refuses_the_key() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_daemon_without_the_relay_or_the_market() {
-    let stage = Stage::new().await;
-    stage.daemon.refuse_by_relay(true);
-    let said = stage.check().await;
+    let fixture = Fixture::new().await;
+    fixture.daemon.refuse_by_relay(true);
+    let said = fixture.check().await;
     said.is_wrong(&["relay"], &["no session with the relay", "yagna net status", "UDP"]);
     said.is_not_tried(&["look-up", "direct"], "no session with the relay");
-    stage.daemon.refuse_by_relay(false);
-    stage.daemon.set_relay_session_age(Duration::from_secs(600));
-    stage.daemon.set_view(View::Only(BTreeSet::new()));
-    let said = stage.check().await;
+    fixture.daemon.refuse_by_relay(false);
+    fixture.daemon.set_relay_session_age(Duration::from_secs(600));
+    fixture.daemon.set_view(View::Only(BTreeSet::new()));
+    let said = fixture.check().await;
     said.is_wrong(&["market"], &["no offer in subnet public", "some minutes"]);
     said.is_not_tried(&["look-up", "direct"], "names no node");
-    stage.daemon.set_view(View::Everything);
+    fixture.daemon.set_view(View::Everything);
     let broken = FaultKind::Status(500, "{\"message\":\"no\"}".to_owned());
-    stage.daemon.set_fault(Some(Fault::new("POST /market-api/v1/scan", broken)));
-    stage.check().await.is_wrong(&["market"], &["subnet public", "market_error", "yagna's log"]);
+    fixture.daemon.set_fault(Some(Fault::new("POST /market-api/v1/scan", broken)));
+    fixture.check().await.is_wrong(&["market"], &["subnet public", "market_error", "yagna's log"]);
 }
 
 /// `scan` says the same of it, see there; what is found of nodes is worth as much as ever.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_relay_session_that_is_too_young_is_no_fault() {
-    let stage = Stage::new().await;
-    stage.daemon.set_relay_session_age(Duration::from_secs(20));
-    let said = stage.check().await;
+    let fixture = Fixture::new().await;
+    fixture.daemon.set_relay_session_age(Duration::from_secs(20));
+    let said = fixture.check().await;
     said.is_unsure(&["relay"]);
     assert!(said.about("relay").starts_with(YOUNG), "{}", said.about("relay"));
     assert_eq!(said.of_word("ok").len(), ALL.len() - 1, "{:#?}", said.0);
     // Soon after the relay was started anew, it sees nobody.
-    for id in stage.world.alive_ids() {
-        stage.world.purge(&id);
+    for id in fixture.world.alive_ids() {
+        fixture.world.purge(&id);
     }
-    let said = stage.check().await;
+    let said = fixture.check().await;
     said.is_unsure(&["relay", "look-up"]);
     said.is_not_tried(&["direct"], "sees no node");
     said.is_wrong(&[], &[]);
@@ -354,26 +354,26 @@ async fn a_relay_session_that_is_too_young_is_no_fault() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_relay_that_sees_nobody_is_not_theirs() {
-    let stage = Stage::new().await;
-    for id in stage.world.alive_ids() {
-        stage.world.purge(&id);
+    let fixture = Fixture::new().await;
+    for id in fixture.world.alive_ids() {
+        fixture.world.purge(&id);
     }
-    let said = stage.check().await;
+    let said = fixture.check().await;
     said.is_wrong(&["look-up"], &["none of 18 nodes", "another relay", "wait"]);
     said.is_not_tried(&["direct"], "sees no node");
     // A few may well have gone all at once.
-    let few: Vec<String> = stage.world.subnet_ids("public").into_iter().take(5).collect();
-    stage.daemon.set_view(View::Only(few.into_iter().collect()));
-    let said = stage.check().await;
+    let few: Vec<String> = fixture.world.subnet_ids("public").into_iter().take(5).collect();
+    fixture.daemon.set_view(View::Only(few.into_iter().collect()));
+    let said = fixture.check().await;
     said.is_wrong(&[], &[]);
     said.is_unsure(&["look-up"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clocks_that_are_off_the_aggregators_or_the_relays() {
-    let stage = Stage::new().await;
+    let fixture = Fixture::new().await;
     let off = collector_with(true, None, Manner { ahead_ms: -7_000, ..Manner::default() }).await;
-    let said = said(&mut stage.command(&off.address, &stage.spool())).await;
+    let said = said(&mut fixture.command(&off.address, &fixture.spool())).await;
     said.is_wrong(&["clock"], &["ms ahead of the aggregator's", "NTP"]);
     // By each word of the kernel and each state of the aggregator.
     for (kernel, clock_state, ahead_ms, word, words) in [
@@ -385,52 +385,52 @@ async fn clocks_that_are_off_the_aggregators_or_the_relays() {
     ] {
         let manner = Manner { ahead_ms, clock_state, ..Manner::default() };
         let collector = collector_with(true, None, manner).await;
-        let mut command = stage.command(&collector.address, &stage.spool());
+        let mut command = fixture.command(&collector.address, &fixture.spool());
         let said = self::said(command.args(["--kernel-clock", kernel])).await;
         let (is, _, text) = said.0.iter().find(|(_, what, _)| what == "clock").unwrap();
         assert_eq!(is, word, "{kernel} {clock_state:?} {text}");
         assert!(text.contains(words), "no {words:?} in {text:?}");
     }
     for ahead_s in [60, -60] {
-        stage.world.set_relay_clock_ahead(ahead_s);
-        stage.check().await.is_wrong(&["look-up"], &["by this host's clock", "NTP"]);
+        fixture.world.set_relay_clock_ahead(ahead_s);
+        fixture.check().await.is_wrong(&["look-up"], &["by this host's clock", "NTP"]);
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_listing_that_is_no_relays() {
-    let stage = Stage::new().await;
-    let mut command = probe("check", &stage.daemon, &stage.collector.address, &stage.spool());
-    command.args(["--relay-url", &stage.daemon.base_url()]);
+    let fixture = Fixture::new().await;
+    let mut command = probe("check", &fixture.daemon, &fixture.collector.address, &fixture.spool());
+    command.args(["--relay-url", &fixture.daemon.base_url()]);
     let mend = ["address of a relay's HTTP listing", "--relay-url", "leave it out"];
     said(&mut command).await.is_wrong(&["listing"], &mend);
-    stage.relay.stop().await;
+    fixture.relay.stop().await;
     // A relay that is down is missed by the daemon, too.
-    stage.check().await.is_wrong(&["look-up", "listing"], &["timed_out"]);
+    fixture.check().await.is_wrong(&["look-up", "listing"], &["timed_out"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_spool_that_cannot_be_used_or_is_damaged() {
-    let stage = Stage::new().await;
-    let file = stage.directory.path().join("file");
+    let fixture = Fixture::new().await;
+    let file = fixture.directory.path().join("file");
     std::fs::write(&file, "no directory").unwrap();
-    let mut command = stage.command(&stage.collector.address, &file);
+    let mut command = fixture.command(&fixture.collector.address, &file);
     said(&mut command).await.is_wrong(&["spool"], &["--spool-dir"]);
-    std::fs::create_dir_all(stage.spool()).unwrap();
-    std::fs::write(stage.spool().join("00000001.spool"), "GUSPOOL1 and then nonsense").unwrap();
-    let said = stage.check().await;
+    std::fs::create_dir_all(fixture.spool()).unwrap();
+    std::fs::write(fixture.spool().join("00000001.spool"), "GUSPOOL1 and then nonsense").unwrap();
+    let said = fixture.check().await;
     said.is_wrong(&["spool"], &["damaged", "uptime-probe spool verify"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_aggregator_that_is_away_or_refuses() {
-    let stage = Stage::new().await;
-    let mut command = stage.command("http://127.0.0.1:1", &stage.spool());
+    let fixture = Fixture::new().await;
+    let mut command = fixture.command("http://127.0.0.1:1", &fixture.spool());
     let away = said(&mut command).await;
     away.is_wrong(&["aggregator"], &["Start the aggregator", "--aggregator"]);
     away.is_not_tried(&["clock"], "did not greet this probe");
     // Each address is tried: one of two being away is told of that one.
-    command.args(["--aggregator", &stage.collector.address]);
+    command.args(["--aggregator", &fixture.collector.address]);
     let said = said(&mut command).await;
     said.is_wrong(&["aggregator"], &["127.0.0.1:1"]);
     assert_eq!(said.0.iter().filter(|(_, what, _)| what == "aggregator").count(), 2);
@@ -439,12 +439,12 @@ async fn an_aggregator_that_is_away_or_refuses() {
 /// See the suites of both ends for an aggregator that means it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_probe_that_runs_goes_on_while_it_is_checked() {
-    let stage = Stage::new().await;
-    let received = &stage.collector.received;
-    let address = &stage.collector.address;
-    let mut running = probe("run", &stage.daemon, address, &stage.spool()).spawn().unwrap();
+    let fixture = Fixture::new().await;
+    let received = &fixture.collector.received;
+    let address = &fixture.collector.address;
+    let mut running = probe("run", &fixture.daemon, address, &fixture.spool()).spawn().unwrap();
     wait_for(received, |received| received.parts.len() >= 2).await;
-    let said = stage.check().await;
+    let said = fixture.check().await;
     said.is_wrong(&[], &[]);
     assert!(said.about("spool").contains("a running probe uses"), "{}", said.about("spool"));
     let parts = received.borrow().parts.len();

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use uptime_proto::v1::{ClockState, KernelClock};
 use uptime_proto::{Class, Kind, NodeId, Outcome, Part, Reason};
-use uptime_testkit::standin::{Daemon, NetTiming, ProviderSpec, Relay, RelayOptions, World};
+use uptime_testkit::fake_yagna::{Daemon, NetTiming, ProviderSpec, Relay, RelayOptions, World};
 
-use super::notebook::{Manner, Received, Running, collector_with, daemon_of, probe, wait_for};
+use super::fake_collector::{
+    Manner, Received, Running, collector_with, daemon_of, probe, wait_for,
+};
 
 /// Enough that their ages would tell something of clocks.
 const DEAD: usize = 14;

@@ -10,9 +10,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use uptime_testkit::standin::{Fault, FaultKind};
+use uptime_testkit::fake_yagna::{Fault, FaultKind};
 
-use super::notebook::{Received, collector, daemon, probe, signal, wait_for};
+use super::fake_collector::{Received, collector, daemon, probe, signal, wait_for};
 
 const FIND_NODE: &str = "POST /_gsb/local/net/FindNode";
 /// From when nothing is heard on a connection until it is given up: a keep-alive after ten seconds

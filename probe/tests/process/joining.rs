@@ -2,9 +2,9 @@
 
 use uptime_probe::clock::now_unix_ms;
 use uptime_proto::{Class, Kind, NodeId, Outcome, Part};
-use uptime_testkit::standin::World;
+use uptime_testkit::fake_yagna::World;
 
-use super::notebook::{Manner, Received, collector_with, daemon_of, probe, wait_for};
+use super::fake_collector::{Manner, Received, collector_with, daemon_of, probe, wait_for};
 
 /// Rounds of so many seconds, of which one is right for any time of the day.
 const PERIODS_S: [u32; 6] = [60, 120, 300, 600, 3_600, 86_400];

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use uptime_proto::PartKey;
 
-use super::notebook::{Received, collector, daemon, probe, wait_for};
+use super::fake_collector::{Received, collector, daemon, probe, wait_for};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_killed_probe_had_written_is_delivered_by_the_next() {

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use uptime_proto::{Class, Kind, NodeId};
-use uptime_testkit::standin::{DaemonOptions, ProviderSpec, World};
+use uptime_testkit::fake_yagna::{DaemonOptions, ProviderSpec, World};
 
-use super::notebook::{Manner, Received, collector_with, daemon_with, probe, wait_for};
+use super::fake_collector::{Manner, Received, collector_with, daemon_with, probe, wait_for};
 
 const NODES: usize = 10_000;
 const PROBES: usize = 3;
@@ -39,7 +39,7 @@ async fn long_ten_thousand_nodes_are_looked_up_within_one_round() {
     let nodes: Vec<NodeId> =
         world.subnet_ids("large").iter().map(|id| id.parse().unwrap()).collect();
     let directory = tempfile::tempdir().unwrap();
-    let mut stages = Vec::new();
+    let mut fixtures = Vec::new();
     for number in 0..PROBES {
         let share: Vec<NodeId> = nodes.iter().copied().skip(number).step_by(PROBES).collect();
         let daemon = daemon_with(&world, DaemonOptions::default()).await;
@@ -51,9 +51,9 @@ async fn long_ten_thousand_nodes_are_looked_up_within_one_round() {
             .args(["--sources", "find-node,direct"])
             .spawn()
             .unwrap();
-        stages.push((daemon, collector, share, child));
+        fixtures.push((daemon, collector, share, child));
     }
-    for (daemon, collector, share, child) in &mut stages {
+    for (daemon, collector, share, child) in &mut fixtures {
         wait_for(&collector.received, |received| !seen(received).1.is_empty()).await;
         child.kill().await.unwrap();
         let (_, seen) = seen(&collector.received.borrow());

@@ -1,17 +1,17 @@
 //! The probe's process, as its host runs it: killed, told to read its settings anew, watched by a
-//! service manager, speaking TLS. Each test has a stand-in daemon and a collector of its own.
+//! service manager, speaking TLS. Each test has a fake daemon and a collector of its own.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod check;
 mod clocks;
+mod fake_collector;
 mod frozen;
 mod joining;
 mod killed;
 mod large;
 mod memory;
 mod neighbours;
-mod notebook;
 mod relay;
 mod scan;
 mod service;

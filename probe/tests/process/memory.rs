@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use uptime_proto::{Kind, Outcome, Reason};
-use uptime_testkit::standin::{Fault, FaultKind};
+use uptime_testkit::fake_yagna::{Fault, FaultKind};
 
-use super::notebook::{Received, collector, daemon, probe, wait_for};
+use super::fake_collector::{Received, collector, daemon, probe, wait_for};
 
 const MARKET: &str = "GET /market-api/v1/scan";
 const FIND_NODE: &str = "POST /_gsb/local/net/FindNode";

@@ -5,9 +5,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
-use uptime_testkit::standin::{Daemon, DaemonOptions, World};
+use uptime_testkit::fake_yagna::{Daemon, DaemonOptions, World};
 
-use super::notebook::{collector, daemon_with, probe, wait_for};
+use super::fake_collector::{collector, daemon_with, probe, wait_for};
 
 const PATIENCE: Duration = Duration::from_secs(40);
 

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use uptime_proto::{Class, Kind, Outcome, Reason};
-use uptime_testkit::standin::{Relay, RelayOptions, World};
+use uptime_testkit::fake_yagna::{Relay, RelayOptions, World};
 
-use super::notebook::{Received, collector, daemon_of, probe, wait_for};
+use super::fake_collector::{Received, collector, daemon_of, probe, wait_for};
 
 fn of_kind(received: &Received, kind: Kind) -> impl Iterator<Item = &uptime_proto::Part> {
     received.parts.values().map(|copies| &copies[0].1).filter(move |part| part.kind == kind)

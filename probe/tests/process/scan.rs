@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tokio::process::Command;
-use uptime_testkit::standin::{Daemon, Fault, FaultKind, Relay, RelayOptions, World};
+use uptime_testkit::fake_yagna::{Daemon, Fault, FaultKind, Relay, RelayOptions, World};
 
-use super::notebook::{daemon_of, probe};
+use super::fake_collector::{daemon_of, probe};
 
 const FIND_NODE: &str = "POST /_gsb/local/net/FindNode";
 const DIRECT: &str = "GET /market-api/v1/scan/{id}/events?peerId";
@@ -125,7 +125,7 @@ async fn nobody_is_unreachable_to_who_cannot_see_well() {
     daemon.set_relay_session_age(Duration::from_secs(3_600));
     // Twelve nodes, and a clock by which all of them were seen in the future, or long ago.
     for _ in 0..4 {
-        world.add_provider(uptime_testkit::standin::ProviderSpec::in_subnet("public"));
+        world.add_provider(uptime_testkit::fake_yagna::ProviderSpec::in_subnet("public"));
     }
     for (ahead_s, found, wanted) in [(40, "could not look", 1), (-40, "answered", 0)] {
         world.set_relay_clock_ahead(ahead_s);

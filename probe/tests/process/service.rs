@@ -7,7 +7,7 @@ use tokio::net::UnixDatagram;
 use tokio::process::Command;
 use uptime_proto::v1::CouldNotLookReason;
 
-use super::notebook::{Received, collector, daemon, probe, signal, wait_for};
+use super::fake_collector::{Received, collector, daemon, probe, signal, wait_for};
 
 const PATIENCE: Duration = Duration::from_secs(40);
 

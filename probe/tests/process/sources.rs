@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use uptime_proto::{Class, Kind, NodeId, Outcome};
-use uptime_testkit::standin::{DaemonOptions, Limits, ProviderSpec, World};
+use uptime_testkit::fake_yagna::{DaemonOptions, Limits, ProviderSpec, World};
 
-use super::notebook::{
+use super::fake_collector::{
     Manner, Received, collector, collector_with, daemon_of, daemon_with, probe, wait_for,
 };
 

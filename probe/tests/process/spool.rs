@@ -9,7 +9,7 @@ use tokio::net::UnixDatagram;
 use tokio::process::Command;
 use uptime_proto::v1::CouldNotLookReason;
 
-use super::notebook::{collector, daemon, probe, wait_for};
+use super::fake_collector::{collector, daemon, probe, wait_for};
 
 const PATIENCE: Duration = Duration::from_secs(40);
 /// Of the two of most systems.

@@ -8,7 +8,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair}
 use tokio::process::Command;
 use tonic::transport::{Certificate, Identity, ServerTlsConfig};
 
-use super::notebook::{collector, daemon, probe, wait_for};
+use super::fake_collector::{collector, daemon, probe, wait_for};
 
 /// An authority that makes certificates.
 struct Authority(CertifiedIssuer<'static, KeyPair>);

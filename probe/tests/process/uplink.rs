@@ -14,7 +14,7 @@ use uptime_probe::uplink::{DIAL_WITHIN, Tls, Token, Uplink, UplinkError, UplinkO
 use uptime_proto::convert::PartLimits;
 use uptime_proto::{Class, Kind, NodeId, Outcome, Part, PartKey, Period, Round, Sample, Sets, v1};
 
-use super::notebook::{IN_FLIGHT_MAX, Received, collector, wait_for};
+use super::fake_collector::{IN_FLIGHT_MAX, Received, collector, wait_for};
 
 const PARTS: u64 = 100;
 

@@ -34,16 +34,16 @@ async fn one_page_that_fails() {
     let world = world();
     let node = add(&world, "85f", 1);
     let other = add(&world, "12", 1);
-    let standin = standin(&world, Flavour::Main).await;
-    let hasty = relay_with(&standin, impatient());
+    let fake = fake_relay(&world, Flavour::Main).await;
+    let hasty = relay_with(&fake, impatient());
     for (kind, expected) in cases() {
-        standin.set_faults(vec![Fault::new("GET /nodes/8", kind.clone())]);
+        fake.set_faults(vec![Fault::new("GET /nodes/8", kind.clone())]);
         let fault = hasty.list().await.unwrap_err();
         assert_eq!(fault.reason, expected, "{kind:?}: {fault}");
         assert!(fault.detail.contains("/nodes/8"), "{kind:?}: {fault}");
     }
-    standin.set_faults(Vec::new());
-    let listed = relay(&standin).list().await.unwrap();
+    fake.set_faults(Vec::new());
+    let listed = relay(&fake).list().await.unwrap();
     assert_eq!(ids(&listed), expected([&other, &node]), "and it passes");
 }
 
@@ -51,10 +51,10 @@ async fn one_page_that_fails() {
 async fn a_little_later_is_no_fault() {
     let world = world();
     let node = world.add_requestor();
-    let standin = standin(&world, Flavour::Main).await;
+    let fake = fake_relay(&world, Flavour::Main).await;
     let late = FaultKind::Latency(Duration::from_millis(20));
-    standin.set_faults(vec![Fault::new("/nodes", late)]);
-    assert_eq!(ids(&relay(&standin).list().await.unwrap()), [id(&node)]);
+    fake.set_faults(vec![Fault::new("/nodes", late)]);
+    assert_eq!(ids(&relay(&fake).list().await.unwrap()), [id(&node)]);
 }
 
 #[tokio::test]
@@ -64,27 +64,27 @@ async fn a_failed_listing_changes_nothing_of_what_was_learnt() {
         add(&world, &format!("{:x}", number % 16), 0x1000 + number);
         add(&world, &format!("7{:x}", number % 16), number);
     }
-    let standin = standin(&world, Flavour::Main).await;
+    let fake = fake_relay(&world, Flavour::Main).await;
     // One at a time, so that a listing that failed leaves no question on its way.
-    let relay = relay_with(&standin, RelayLimits { requests_in_flight_max: 1, ..brisk() });
+    let relay = relay_with(&fake, RelayLimits { requests_in_flight_max: 1, ..brisk() });
     relay.list().await.unwrap();
     let learnt = {
-        let before = pages(&standin);
+        let before = pages(&fake);
         relay.list().await.unwrap();
-        pages(&standin) - before
+        pages(&fake) - before
     };
     assert_eq!(learnt, 31, "fifteen digits, and sixteen below the seventh");
-    standin.set_faults(vec![Fault::new("/nodes/77", FaultKind::TruncatedJson)]);
+    fake.set_faults(vec![Fault::new("/nodes/77", FaultKind::TruncatedJson)]);
     assert!(relay.list().await.is_err());
     // Full pages everywhere, none of them true.
     let many: Vec<String> = (0..50).map(|number| format!(r#""{number}":[]"#)).collect();
     let full = FaultKind::Status(200, format!("{{{}}}", many.join(",")));
-    standin.set_faults(vec![Fault::new("/nodes", full)]);
+    fake.set_faults(vec![Fault::new("/nodes", full)]);
     assert_eq!(reason(relay.list().await), Reason::MalformedAnswer);
-    standin.set_faults(Vec::new());
-    let before = pages(&standin);
+    fake.set_faults(Vec::new());
+    let before = pages(&fake);
     assert_eq!(relay.list().await.unwrap().len(), 400);
-    assert_eq!(pages(&standin) - before, learnt);
+    assert_eq!(pages(&fake) - before, learnt);
 }
 
 #[tokio::test]
@@ -94,12 +94,12 @@ async fn a_relay_stopped_and_started_again() {
     timing.register_again = (Duration::ZERO, Duration::ZERO);
     world.set_timing(timing);
     let node = world.add_requestor();
-    let standin = standin(&world, Flavour::Main).await;
-    let relay = relay(&standin);
+    let fake = fake_relay(&world, Flavour::Main).await;
+    let relay = relay(&fake);
     assert_eq!(ids(&relay.list().await.unwrap()), [id(&node)]);
-    standin.stop().await;
+    fake.stop().await;
     assert_eq!(reason(relay.list().await), Reason::RelayError);
-    standin.start_again().await.unwrap();
+    fake.start_again().await.unwrap();
     assert_eq!(ids(&relay.list().await.unwrap()), [id(&node)]);
 }
 
@@ -107,20 +107,20 @@ async fn a_relay_stopped_and_started_again() {
 async fn a_frozen_relay() {
     let world = world();
     world.add_requestor();
-    let standin = standin(&world, Flavour::Main).await;
-    let hasty = relay_with(&standin, impatient());
-    standin.freeze();
+    let fake = fake_relay(&world, Flavour::Main).await;
+    let hasty = relay_with(&fake, impatient());
+    fake.freeze();
     assert_eq!(reason(hasty.list().await), Reason::TimedOut);
-    standin.thaw();
-    assert_eq!(relay(&standin).list().await.unwrap().len(), 1);
+    fake.thaw();
+    assert_eq!(relay(&fake).list().await.unwrap().len(), 1);
 }
 
 #[tokio::test]
 async fn a_network_too_large_for_the_time() {
-    let standin = standin(&world(), Flavour::Main).await;
+    let fake = fake_relay(&world(), Flavour::Main).await;
     let listing_timeout = Duration::from_millis(250);
     let slow = RelayLimits { requests_per_s_max: 10, listing_timeout, ..brisk() };
-    let fault = relay_with(&standin, slow).list().await.unwrap_err();
+    let fault = relay_with(&fake, slow).list().await.unwrap_err();
     assert_eq!(fault.reason, Reason::TimedOut);
     assert!(fault.detail.contains("pages read in 250ms"), "{fault}");
 }

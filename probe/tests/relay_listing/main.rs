@@ -1,6 +1,6 @@
-//! The relay room against a stand-in relay, over real sockets.
+//! The relay room against a fake relay, over real sockets.
 //!
-//! What is put to the stand-in is judged by what it counts. Limits are short where a test waits
+//! What the tests send is judged by the counters of the fake. Limits are short where a test waits
 //! for one to pass; nothing here waits for a fixed time.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
@@ -15,7 +15,7 @@ use std::time::Duration;
 use uptime_probe::yagna::relay::{Listed, RelayWatch};
 use uptime_probe::yagna::{CouldNotLook, Relay, RelayLimits, RelayOptions};
 use uptime_proto::{NodeId, Reason};
-use uptime_testkit::standin::{self, Fault, FaultKind, Flavour, ProviderSpec, World};
+use uptime_testkit::fake_yagna::{self, Fault, FaultKind, Flavour, ProviderSpec, World};
 
 /// The first listing asks for the sixteen single digits.
 const FIRST_PAGES: u64 = 16;
@@ -37,17 +37,17 @@ fn brisk() -> RelayLimits {
     }
 }
 
-async fn standin(world: &World, flavour: Flavour) -> standin::Relay {
-    let options = standin::RelayOptions { flavour, ..standin::RelayOptions::default() };
-    standin::Relay::start(world.clone(), options).await.unwrap()
+async fn fake_relay(world: &World, flavour: Flavour) -> fake_yagna::Relay {
+    let options = fake_yagna::RelayOptions { flavour, ..fake_yagna::RelayOptions::default() };
+    fake_yagna::Relay::start(world.clone(), options).await.unwrap()
 }
 
-fn relay_with(standin: &standin::Relay, limits: RelayLimits) -> Relay {
-    Relay::new(RelayOptions { base_url: standin.base_url(), limits }).unwrap()
+fn relay_with(fake: &fake_yagna::Relay, limits: RelayLimits) -> Relay {
+    Relay::new(RelayOptions { base_url: fake.base_url(), limits }).unwrap()
 }
 
-fn relay(standin: &standin::Relay) -> Relay {
-    relay_with(standin, brisk())
+fn relay(fake: &fake_yagna::Relay) -> Relay {
+    relay_with(fake, brisk())
 }
 
 /// Adds a node without offers whose id begins with these digits.
@@ -76,13 +76,13 @@ fn reason<T: Debug>(result: Result<T, CouldNotLook>) -> Reason {
     result.unwrap_err().reason
 }
 
-fn asked(standin: &standin::Relay, route: &str) -> u64 {
-    standin.requests().get(route).copied().unwrap_or(0)
+fn asked(fake: &fake_yagna::Relay, route: &str) -> u64 {
+    fake.requests().get(route).copied().unwrap_or(0)
 }
 
 /// How many pages were asked for so far.
-fn pages(standin: &standin::Relay) -> u64 {
-    asked(standin, "GET /nodes/{prefix}")
+fn pages(fake: &fake_yagna::Relay) -> u64 {
+    asked(fake, "GET /nodes/{prefix}")
 }
 
 /// Waits for something that other tasks bring about.

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use tokio::time::Instant;
 use uptime_probe::yagna::{CommandOptions, Found, Limits, Yagna, YagnaConfigError};
 use uptime_proto::Reason;
-use uptime_testkit::standin::{DaemonOptions, Fault, FaultKind, ProviderSpec, Restart};
+use uptime_testkit::fake_yagna::{DaemonOptions, Fault, FaultKind, ProviderSpec, Restart};
 
 use super::*;
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use uptime_probe::yagna::{Limits, YagnaConfigError};
 use uptime_proto::Reason;
-use uptime_testkit::standin::{Fault, FaultKind, ProviderSpec};
+use uptime_testkit::fake_yagna::{Fault, FaultKind, ProviderSpec};
 
 use super::*;
 

@@ -1,6 +1,6 @@
-//! The yagna room against a stand-in daemon, over real sockets.
+//! The yagna room against a fake daemon, over real sockets.
 //!
-//! Time limits are short; nothing here waits for a fixed time. What is put to the stand-in is
+//! Time limits are short; nothing here waits for a fixed time. What is put to the fake is
 //! judged by what it counts: requests, and the scans and demands that are still open.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
@@ -19,9 +19,9 @@ use std::time::Duration;
 
 use uptime_probe::yagna::{AppKey, CouldNotLook, Limits, Yagna, YagnaOptions};
 use uptime_proto::{NodeId, Reason};
-use uptime_testkit::standin::{Daemon, DaemonOptions, World};
+use uptime_testkit::fake_yagna::{Daemon, DaemonOptions, World};
 
-const KEY: &str = "standin-key";
+const KEY: &str = "fake-key";
 
 /// The world's time at the start of a test, unix seconds.
 const START_S: u64 = 1_800_000_000;

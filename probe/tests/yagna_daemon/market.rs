@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use uptime_probe::yagna::{Limits, Offer, Yagna};
 use uptime_proto::Reason;
-use uptime_testkit::standin::{Daemon, Fault, FaultKind, ProviderSpec, Restart, World};
+use uptime_testkit::fake_yagna::{Daemon, Fault, FaultKind, ProviderSpec, Restart, World};
 
 use super::*;
 

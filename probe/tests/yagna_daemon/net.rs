@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use uptime_probe::yagna::{Found, Limits};
 use uptime_proto::Reason;
-use uptime_testkit::standin::{DaemonOptions, Fault, FaultKind, ProviderSpec};
+use uptime_testkit::fake_yagna::{DaemonOptions, Fault, FaultKind, ProviderSpec};
 
 use super::*;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use uptime_probe::yagna::{Limits, PeerAnswer};
 use uptime_proto::Reason;
-use uptime_testkit::standin::{DaemonOptions, ProviderSpec, Restart, World};
+use uptime_testkit::fake_yagna::{DaemonOptions, ProviderSpec, Restart, World};
 
 use super::*;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use uptime_probe::yagna::{Limits, RoundTrip};
 use uptime_proto::{NodeId, Reason};
-use uptime_testkit::standin::{DaemonOptions, Fault, FaultKind, ProviderSpec, World};
+use uptime_testkit::fake_yagna::{DaemonOptions, Fault, FaultKind, ProviderSpec, World};
 
 use super::*;
 

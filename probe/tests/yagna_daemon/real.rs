@@ -2,12 +2,12 @@
 //! the table does not have.
 //!
 //! `UPTIME_REAL_YAGNA` is its address and `UPTIME_REAL_YAGNA_APPKEY` its application key. Without
-//! them the same questions go to a stand-in only, so that the test itself stays right.
+//! them the same questions go to a fake only, so that the test itself stays right.
 
 use metrics_exporter_prometheus::PrometheusBuilder;
 use uptime_probe::clock;
 use uptime_probe::yagna::valid_url;
-use uptime_testkit::standin::{Fault, FaultKind, ProviderSpec};
+use uptime_testkit::fake_yagna::{Fault, FaultKind, ProviderSpec};
 
 use super::*;
 

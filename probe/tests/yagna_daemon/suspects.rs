@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 use uptime_probe::scan::{Fresh, SuspectPlan, suspects};
-use uptime_testkit::standin::ProviderSpec;
+use uptime_testkit::fake_yagna::ProviderSpec;
 
 use super::*;
 

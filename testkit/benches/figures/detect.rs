@@ -2,7 +2,7 @@
 //! answers, `detect_refused_…` where the process died and its host lives.
 //!
 //! Everything runs as it would in the field, in real time: an aggregator and three probes as
-//! processes of their own, each beside a stand-in daemon. Providers die one by one, without a word:
+//! processes of their own, each beside a fake daemon. Providers die one by one, without a word:
 //! first those whose process dies, then those whose host goes. Refuses a figure where a living
 //! provider was ever shown as down, or a dead one as up again.
 
@@ -17,7 +17,7 @@ use anyhow::{Context, ensure};
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
-use uptime_testkit::standin::{NetTiming, ProviderSpec, World};
+use uptime_testkit::fake_yagna::{NetTiming, ProviderSpec, World};
 
 use super::Extent;
 use super::process::Running;

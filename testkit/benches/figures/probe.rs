@@ -60,15 +60,15 @@ pub(crate) fn memory(extent: Extent) -> anyhow::Result<()> {
 
 async fn measure(plan: &Plan) -> anyhow::Result<Taken> {
     let directory = on_disk()?;
-    let announced = directory.path().join("standin");
+    let announced = directory.path().join("fake-yagna");
     let (place, providers) = (announced.display().to_string(), PROVIDERS.to_string());
     let arguments = ["--daemons", "1", "--providers", &providers, "--announce", &place];
-    let log = directory.path().join("standin.log");
-    let key = [("UPTIME_STANDIN_APPKEY", APP_KEY)];
-    let mut standin = Running::start("uptime-standin", &arguments, &key, &log)?;
-    let text = await_file(&announced, &mut standin)?;
+    let log = directory.path().join("fake-yagna.log");
+    let key = [("FAKE_YAGNA_APPKEY", APP_KEY)];
+    let mut fake = Running::start("fake-yagna", &arguments, &key, &log)?;
+    let text = await_file(&announced, &mut fake)?;
     let yagna = text.lines().find_map(|line| line.strip_prefix("daemon 0 "));
-    let yagna = yagna.context("the stand-in network has no daemon")?;
+    let yagna = yagna.context("the fake network has no daemon")?;
     let period = plan.period_s.to_string();
     let settings = ["--round-period-s", period.as_str()];
     let aggregator = Aggregator::serve(on_disk()?, 1, &settings).await?;
@@ -78,7 +78,7 @@ async fn measure(plan: &Plan) -> anyhow::Result<Taken> {
     let watched = watched.with_context(|| std::fs::read_to_string(&log).unwrap_or_default())?;
     probe.terminate()?;
     aggregator.terminate()?;
-    drop(standin);
+    drop(fake);
     Ok(watched)
 }
 

@@ -17,7 +17,7 @@ const END_WITHIN: Duration = Duration::from_secs(15);
 /// Ticks a second in which Linux tells what processor time a process took, on every architecture
 /// that this runs on.
 const TICKS_A_SECOND: u64 = 100;
-/// A key that only the stand-in network takes.
+/// A key that only the fake network takes.
 pub(crate) const APP_KEY: &str = "figures";
 /// What the units in deploy/systemd set for a probe besides its settings.
 const PROBE_ENVIRONMENT: [(&str, &str); 3] = [

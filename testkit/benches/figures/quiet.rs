@@ -10,7 +10,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
-use uptime_testkit::standin::{Daemon, NetTiming, ProviderSpec, World};
+use uptime_testkit::fake_yagna::{Daemon, NetTiming, ProviderSpec, World};
 
 use super::Extent;
 use super::report::{figure, progress};

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use tempfile::TempDir;
-use uptime_testkit::standin::{Daemon, DaemonOptions, World};
+use uptime_testkit::fake_yagna::{Daemon, DaemonOptions, World};
 
 use super::process::{APP_KEY, Aggregator, Running, probe_log, start_probe};
 use super::report::on_disk;

@@ -6,13 +6,13 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod chromium;
-mod stage;
+mod fixture;
 #[path = "../../../aggregator/tests/shared/stepping.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared by several test binaries")]
 mod stepping;
 
 use chromium::{Look, Shot, find};
-use stage::{Stage, node};
+use fixture::{Fixture, node};
 
 /// Whether the suite is to be left out. Says so where everybody sees it.
 fn is_left_out() -> bool {
@@ -31,11 +31,11 @@ fn is_left_out() -> bool {
 }
 
 /// Nothing was complained of, and nobody else was asked for anything.
-fn assert_quiet(look: &Look, stage: &Stage) {
+fn assert_quiet(look: &Look, fixture: &Fixture) {
     assert_eq!(look.console, Vec::<String>::new(), "the console is empty");
     assert!(look.asked.iter().any(|address| address.contains("/assets/page-")), "{look:?}");
     for address in &look.asked {
-        assert!(address.starts_with(&stage.address), "{address} was asked for");
+        assert!(address.starts_with(&fixture.address), "{address} was asked for");
     }
 }
 
@@ -48,26 +48,26 @@ async fn a_browser_shows_the_pages_drives_them_and_asks_nobody_else() {
     if is_left_out() {
         return;
     }
-    let stage = Stage::open().await;
-    a_fault_would_be_seen(&stage).await;
-    the_overview(&stage).await;
-    a_node(&stage).await;
-    typing_and_turning(&stage).await;
-    pictures(&stage).await;
+    let fixture = Fixture::open().await;
+    a_fault_would_be_seen(&fixture).await;
+    the_overview(&fixture).await;
+    a_node(&fixture).await;
+    typing_and_turning(&fixture).await;
+    pictures(&fixture).await;
 }
 
-async fn a_fault_would_be_seen(stage: &Stage) {
-    let faulty = Look::at(&stage.url("/faulty")).await;
+async fn a_fault_would_be_seen(fixture: &Fixture) {
+    let faulty = Look::at(&fixture.url("/faulty")).await;
     assert!(faulty.console.iter().any(|line| line.contains("\"no\"")), "{faulty:?}");
     assert!(faulty.asked.contains(&"http://elsewhere.example/".to_owned()), "{faulty:?}");
 }
 
-async fn the_overview(stage: &Stage) {
-    let overview = Look::at(&stage.url("/")).await;
-    assert_quiet(&overview, stage);
+async fn the_overview(fixture: &Fixture) {
+    let overview = Look::at(&fixture.url("/")).await;
+    assert_quiet(&overview, fixture);
     let dom = &overview.dom;
     assert_eq!(count(dom, "<th scope=\"row\"><a href=\"/nodes/"), 50);
-    assert!(dom.contains(&format!("Nodes 1 to 50 of {}.", stage.listed)), "{dom}");
+    assert!(dom.contains(&format!("Nodes 1 to 50 of {}.", fixture.listed)), "{dom}");
     assert_eq!(count(dom, "class=\"plot rounds\""), 1);
     assert_eq!(count(dom, "class=\"plot probe\""), 3);
     // What was hostile is text, and made no element.
@@ -76,9 +76,9 @@ async fn the_overview(stage: &Stage) {
     assert_eq!(count(dom, "<script"), 1);
 }
 
-async fn a_node(stage: &Stage) {
-    let page = Look::at(&stage.url(&node_path(1))).await;
-    assert_quiet(&page, stage);
+async fn a_node(fixture: &Fixture) {
+    let page = Look::at(&fixture.url(&node_path(1))).await;
+    assert_quiet(&page, fixture);
     let days = page.dom.split("class=\"plot days\"").nth(1).unwrap();
     let days = days.split("</svg>").next().unwrap();
     // One title for the plot and one for each day.
@@ -87,26 +87,26 @@ async fn a_node(stage: &Stage) {
 }
 
 /// The script does what the form and the links do without it.
-async fn typing_and_turning(stage: &Stage) {
-    let plain = Look::at(&stage.url("/?find=provider-77&sort=-name")).await;
-    assert_quiet(&plain, stage);
+async fn typing_and_turning(fixture: &Fixture) {
+    let plain = Look::at(&fixture.url("/?find=provider-77&sort=-name")).await;
+    assert_quiet(&plain, fixture);
     let total = plain.dom.split("Nodes 1 to 50 of ").nth(1).unwrap().split('.').next().unwrap();
     // 77, 770 to 779 and 7700 to 7799, but for those that are retired.
     assert!((100..=111).contains(&total.parse::<u32>().unwrap()), "{total}");
 
-    let typed = Look::at(&stage.url("/driven?drive=type")).await;
-    assert_quiet(&typed, stage);
+    let typed = Look::at(&fixture.url("/driven?drive=type")).await;
+    assert_quiet(&typed, fixture);
     assert!(typed.dom.contains(&format!("Nodes 1 to 50 of {total}.")), "{}", typed.dom);
     assert!(typed.dom.contains("data-driven=\"?find=provider-77&amp;sort=id\""), "{}", typed.dom);
 
-    let turned = Look::at(&stage.url("/driven?drive=turn")).await;
-    assert_quiet(&turned, stage);
-    let second = format!("Nodes 51 to 100 of {}.", stage.listed);
+    let turned = Look::at(&fixture.url("/driven?drive=turn")).await;
+    assert_quiet(&turned, fixture);
+    let second = format!("Nodes 51 to 100 of {}.", fixture.listed);
     assert!(turned.dom.contains(&second), "{}", turned.dom);
 }
 
 /// For eyes; here only that something is on them.
-async fn pictures(stage: &Stage) {
+async fn pictures(fixture: &Fixture) {
     let (one, three) = (node_path(1), node_path(3));
     for shot in [
         Shot { name: "overview-light", path: "/", width: 1_280, height: 1_700, dark: false },
@@ -116,7 +116,7 @@ async fn pictures(stage: &Stage) {
         Shot { name: "node-dark", path: &three, width: 1_280, height: 2_000, dark: true },
         Shot { name: "node-phone", path: &one, width: 500, height: 3_600, dark: true },
     ] {
-        let bytes = shot.take(&stage.address).await;
+        let bytes = shot.take(&fixture.address).await;
         assert!(bytes > 20_000, "{} has {bytes} bytes: nothing is on it", shot.name);
     }
 }

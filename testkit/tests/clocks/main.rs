@@ -10,18 +10,18 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod fixture;
 mod judge;
 #[allow(dead_code, reason = "other suites kill programs and make them stand still")]
 #[path = "../shared/program.rs"]
 mod program;
-mod stage;
 #[path = "../shared/stored.rs"]
 mod stored;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use stage::{Case, Kernel, Stage, When, Who};
+use fixture::{Case, Fixture, Kernel, When, Who};
 use tokio::runtime::Builder;
 use tokio::task::JoinSet;
 
@@ -39,11 +39,11 @@ const HOUR_S: i64 = 3_600;
 const DAY_S: i64 = 86_400;
 
 async fn run(case: Case) {
-    let mut stage = Stage::open(case).await;
-    stage.go_wrong().await;
-    stage.be_right().await;
-    stage.stop().await;
-    judge::judge(&stage).await;
+    let mut fixture = Fixture::open(case).await;
+    fixture.go_wrong().await;
+    fixture.be_right().await;
+    fixture.stop().await;
+    judge::judge(&fixture).await;
 }
 
 macro_rules! cases {

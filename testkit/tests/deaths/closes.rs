@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use uptime_proto::v1::{EvidenceClass, Verdict};
-use uptime_testkit::standin::NetTiming;
+use uptime_testkit::fake_yagna::NetTiming;
 
-use super::stage::{PROBES, Rules, Stage};
+use super::fixture::{Fixture, PROBES, Rules};
 
 const NODES: usize = 30;
 
@@ -19,7 +19,7 @@ fn timing() -> NetTiming {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn in_rounds_of_ten_seconds_the_silent_are_down_when_the_round_closes() {
     const PERIOD_S: u64 = 10;
-    let stage = Stage::open(&Rules {
+    let fixture = Fixture::open(&Rules {
         period_s: PERIOD_S,
         aggregator: &[("--freshness-s", "3"), ("--relay-session-age-min-s", "10")],
         timing: timing(),
@@ -27,17 +27,17 @@ async fn in_rounds_of_ten_seconds_the_silent_are_down_when_the_round_closes() {
         nodes: NODES,
     })
     .await;
-    let (silent, living) = stage.ids.split_at(3);
-    let died_s = stage.at_next_round(0).await;
-    stage.world.kill(&silent[0]);
-    stage.world.freeze(&silent[1]);
-    stage.world.link_down(&silent[2]);
+    let (silent, living) = fixture.ids.split_at(3);
+    let died_s = fixture.at_next_round(0).await;
+    fixture.world.kill(&silent[0]);
+    fixture.world.freeze(&silent[1]);
+    fixture.world.link_down(&silent[2]);
     let last_s = died_s + 3 * PERIOD_S;
-    let rounds = stage.closed(last_s).await;
+    let rounds = fixture.closed(last_s).await;
     for (round_s, round) in rounds.range(died_s + PERIOD_S..=last_s) {
         assert_eq!(round.down, silent.len() as u64, "when {round_s} closed: {round:?}");
         for id in silent {
-            let told = stage.explain(id, *round_s).await;
+            let told = fixture.explain(id, *round_s).await;
             assert_eq!(told.verdict(), Verdict::Down);
             let parts = told.probes.iter().flat_map(|probe| &probe.parts);
             let votes = parts.filter(|part| {
@@ -48,9 +48,9 @@ async fn in_rounds_of_ten_seconds_the_silent_are_down_when_the_round_closes() {
             assert!(received.iter().all(|at_ms| *at_ms <= round.at_ms), "{received:?} {round:?}");
         }
     }
-    stage.always_lived(living).await;
-    stage.nothing_was_strange().await;
-    stage.end().await;
+    fixture.always_lived(living).await;
+    fixture.nothing_was_strange().await;
+    fixture.end().await;
 }
 
 /// A grace of 20 s is not waited for when every probe has said that it is done.
@@ -58,7 +58,7 @@ async fn in_rounds_of_ten_seconds_the_silent_are_down_when_the_round_closes() {
 async fn a_round_closes_before_its_grace_is_over_when_all_probes_are_done() {
     const PERIOD_S: u64 = 5;
     const GRACE_S: u64 = 20;
-    let stage = Stage::open(&Rules {
+    let fixture = Fixture::open(&Rules {
         period_s: PERIOD_S,
         aggregator: &[
             ("--grace-s", "20"),
@@ -71,17 +71,17 @@ async fn a_round_closes_before_its_grace_is_over_when_all_probes_are_done() {
         nodes: NODES,
     })
     .await;
-    let died_s = stage.at_next_round(0).await;
-    stage.world.kill(&stage.ids[0]);
+    let died_s = fixture.at_next_round(0).await;
+    fixture.world.kill(&fixture.ids[0]);
     let last_s = died_s + 3 * PERIOD_S;
-    let rounds = stage.closed(last_s).await;
-    let written_ms = stage.csv_written_ms();
+    let rounds = fixture.closed(last_s).await;
+    let written_ms = fixture.csv_written_ms();
     let over_ms = |round_s: u64| i64::try_from((round_s + PERIOD_S + GRACE_S) * 1_000).unwrap();
     for (round_s, round) in rounds.range(died_s..=last_s) {
         assert!(round.at_ms < over_ms(*round_s), "{round_s}: {round:?}");
         assert!(round_s < &(died_s + 2 * PERIOD_S) || round.down == 1, "{round_s}: {round:?}");
     }
     assert!(written_ms < over_ms(last_s));
-    assert_eq!(stage.csv()[&stage.ids[0]], "False");
-    stage.end().await;
+    assert_eq!(fixture.csv()[&fixture.ids[0]], "False");
+    fixture.end().await;
 }

@@ -3,7 +3,7 @@
 //!
 //! No time is waited for: the network's clock is pushed from one moment of a round to the next, in
 //! rounds of half a minute and with all the network's measured times. The look-ups, the memory of
-//! the long dead and the ledger are the shipped ones; the questions go to stand-in daemons over
+//! the long dead and the ledger are the shipped ones; the questions go to fake daemons over
 //! sockets. `vantage` has what a probe does between them, `ledger` who is asked.
 
 mod ledger;

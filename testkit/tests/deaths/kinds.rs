@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 use uptime_proto::v1::{EvidenceClass, Verdict};
-use uptime_testkit::standin::{NetTiming, World};
+use uptime_testkit::fake_yagna::{NetTiming, World};
 
-use super::stage::{PROBES, Rules, Stage, shortened};
+use super::fixture::{Fixture, PROBES, Rules, shortened};
 
 const PERIOD_S: u64 = 5;
 /// From this round after the death on (the next one is the first) every round must be down.
@@ -76,7 +76,7 @@ fn offer_by(identity: &str, world: &World) -> serde_json::Value {
 
 /// The scenario, and what is asked of it.
 struct Hour {
-    stage: Stage,
+    fixture: Fixture,
     mortal: Vec<(Kind, String)>,
     /// How many rounds it has.
     rounds: u64,
@@ -99,14 +99,14 @@ impl Hour {
             channels,
             nodes: LIVING + KINDS.len(),
         };
-        let stage = Stage::open(&rules).await;
-        let mortal: Vec<_> = KINDS.into_iter().zip(stage.ids.iter().cloned()).collect();
+        let fixture = Fixture::open(&rules).await;
+        let mortal: Vec<_> = KINDS.into_iter().zip(fixture.ids.iter().cloned()).collect();
         // One that lives looks old to the relay and is asked in every round.
-        stage.world.hold_pings(&stage.ids[KINDS.len()]);
+        fixture.world.hold_pings(&fixture.ids[KINDS.len()]);
         for (_, id) in mortal.iter().filter(|(kind, _)| *kind == Kind::ProcessTalkedTo) {
-            stage.daemons.iter().for_each(|daemon| daemon.connect(id));
+            fixture.daemons.iter().for_each(|daemon| daemon.connect(id));
         }
-        Self { stage, mortal, rounds, died_s: 0, lines: BTreeMap::new() }
+        Self { fixture, mortal, rounds, died_s: 0, lines: BTreeMap::new() }
     }
 
     fn after(&self, rounds: u64) -> u64 {
@@ -115,24 +115,24 @@ impl Hour {
 
     /// All of them die within a moment, and stay dead for all the rounds.
     async fn die(&mut self) {
-        self.died_s = self.stage.at_next_round(200).await;
+        self.died_s = self.fixture.at_next_round(200).await;
         for (kind, id) in &self.mortal {
-            kind.die(&self.stage.world, id);
+            kind.die(&self.fixture.world, id);
         }
-        self.lines.insert(0, self.stage.error_lines());
+        self.lines.insert(0, self.fixture.error_lines());
         for rounds in [4, self.rounds / 2, self.rounds] {
-            self.stage.closed(self.after(rounds)).await;
-            self.lines.insert(rounds, self.stage.error_lines());
+            self.fixture.closed(self.after(rounds)).await;
+            self.lines.insert(rounds, self.fixture.error_lines());
         }
     }
 
     /// Down to the end, each second of it counted, and `False` in the CSV.
     async fn were_down(&self) {
-        let (nodes, csv) = (self.stage.nodes().await, self.stage.csv());
+        let (nodes, csv) = (self.fixture.nodes().await, self.fixture.csv());
         let hour_s = self.rounds * PERIOD_S;
         for (kind, id) in &self.mortal {
             for number in DOWN_FROM..=self.rounds {
-                let verdict = self.stage.verdict(id, self.after(number)).await;
+                let verdict = self.fixture.verdict(id, self.after(number)).await;
                 assert_eq!(verdict, Verdict::Down, "{kind:?}, round {number} after its death");
             }
             let figures = nodes[id].all.as_ref().unwrap();
@@ -141,7 +141,7 @@ impl Hour {
             assert!(counted.contains(&figures.down_s), "{kind:?}: {figures:?}");
             assert!(!nodes[id].is_online, "{kind:?}");
             assert_eq!(csv[id], "False", "{kind:?}");
-            let outages = self.stage.outages(id).await;
+            let outages = self.fixture.outages(id).await;
             assert!(matches!(outages.as_slice(), [outage] if outage.open), "{kind:?}: {outages:?}");
         }
     }
@@ -156,7 +156,7 @@ impl Hour {
         for (kind, id) in &self.mortal {
             let mut earlier = 0;
             for number in half..=end {
-                let told = self.stage.explain(id, self.after(number)).await;
+                let told = self.fixture.explain(id, self.after(number)).await;
                 for part in told.probes.iter().flat_map(|probe| &probe.parts) {
                     let stood_in = part.evidence().any(|it| it == EvidenceClass::AskedEarlier);
                     assert_eq!(part.asked_round_unix_s.is_some(), stood_in, "{part:?}");
@@ -172,20 +172,20 @@ impl Hour {
 
     /// All are back: up within two rounds, and they stay so.
     async fn come_back(&self) {
-        let back_s = self.stage.at_next_round(200).await;
+        let back_s = self.fixture.at_next_round(200).await;
         for (kind, id) in &self.mortal {
-            kind.come_back(&self.stage.world, id);
+            kind.come_back(&self.fixture.world, id);
         }
         let last = UP_AFTER + WATCHED;
-        self.stage.closed(back_s + last * PERIOD_S).await;
-        let csv = self.stage.csv();
+        self.fixture.closed(back_s + last * PERIOD_S).await;
+        let csv = self.fixture.csv();
         for (kind, id) in &self.mortal {
             for number in UP_AFTER..=last {
-                let verdict = self.stage.verdict(id, back_s + number * PERIOD_S).await;
+                let verdict = self.fixture.verdict(id, back_s + number * PERIOD_S).await;
                 assert_eq!(verdict, Verdict::Up, "{kind:?}, round {number} after its return");
             }
             assert_eq!(csv[id], "True", "{kind:?}");
-            let outages = self.stage.outages(id).await;
+            let outages = self.fixture.outages(id).await;
             let [outage] = outages.as_slice() else { panic!("{kind:?}: {outages:?}") };
             assert!(!outage.open && outage.unknown_stretches.is_empty(), "{kind:?}: {outage:?}");
             assert!(outage.from_unix_s <= self.after(DOWN_FROM), "{kind:?}: {outage:?}");
@@ -195,26 +195,26 @@ impl Hour {
 
     /// Nobody who lived was down in any round, and nothing was unheard of.
     async fn end(self, second: &str) {
-        let mut living = self.stage.ids[KINDS.len()..].to_vec();
+        let mut living = self.fixture.ids[KINDS.len()..].to_vec();
         living.push(second.to_owned());
-        self.stage.always_lived(&living).await;
-        let nodes = self.stage.nodes().await;
+        self.fixture.always_lived(&living).await;
+        let nodes = self.fixture.nodes().await;
         assert_eq!(nodes.len(), living.len() + KINDS.len());
         assert!(living.iter().all(|id| nodes[id].is_online));
-        self.stage.nothing_was_strange().await;
-        self.stage.end().await;
+        self.fixture.nothing_was_strange().await;
+        self.fixture.end().await;
     }
 }
 
 async fn hour(channels: [bool; PROBES], rounds: u64, timing: NetTiming) {
     let mut hour = Hour::begin(channels, rounds, timing).await;
     // Made while its provider runs: the node itself answers to it only after its next start.
-    let living = hour.stage.ids[KINDS.len() + 1].clone();
-    let second = hour.stage.world.add_identity(&living);
-    let offer = offer_by(&second, &hour.stage.world);
-    hour.stage.world.publish_recorded(&[offer]);
+    let living = hour.fixture.ids[KINDS.len() + 1].clone();
+    let second = hour.fixture.world.add_identity(&living);
+    let offer = offer_by(&second, &hour.fixture.world);
+    hour.fixture.world.publish_recorded(&[offer]);
     // The relay's `seen` of it is old, so that it is asked, too.
-    hour.stage.world.hold_pings(&living);
+    hour.fixture.world.hold_pings(&living);
     hour.die().await;
     hour.were_down().await;
     hour.were_asked_less_often().await;

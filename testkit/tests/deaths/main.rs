@@ -1,5 +1,5 @@
 //! The dead are shown as dead and the living never are: the shipped programs as processes beside
-//! stand-in daemons, through every kind of death, and random courses of them.
+//! fake daemons, through every kind of death, and random courses of them.
 //!
 //! The network's times are shortened in one ratio, which each test names. With 36 an hour is 100 s,
 //! which are 20 rounds of 5 s, and the relay forgets a silent session after 17 s instead of ten
@@ -14,12 +14,12 @@
 mod closes;
 mod courses;
 mod daemons;
+mod fixture;
 mod kinds;
 #[path = "../shared/program.rs"]
 #[allow(dead_code, reason = "shared with the soak, which does more with it")]
 mod program;
 mod relay;
-mod stage;
 #[path = "../../../aggregator/tests/shared/stepping.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared by several test binaries")]
 mod stepping;

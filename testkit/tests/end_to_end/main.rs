@@ -1,15 +1,15 @@
-//! The whole of it in one process: stand-in daemons, real probes, a real aggregator, real sockets,
+//! The whole of it in one process: fake daemons, real probes, a real aggregator, real sockets,
 //! and what goes wrong on purpose. Judged by the oracle, to the byte.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
-mod stage;
+mod fixture;
 #[path = "../shared/stored.rs"]
 mod stored;
 
 use std::time::Duration;
 
-use stage::{PERIOD_S, Stage};
+use fixture::{Fixture, PERIOD_S};
 use uptime_proto::{Class, Kind, NodeId, Outcome, Part, PartKey, Period, Reason, Round, Sets};
 use uptime_testkit::oracle;
 
@@ -17,50 +17,50 @@ use uptime_testkit::oracle;
 /// without notice: the CSV shows the dead one, nobody else, and is what the oracle says.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_scripted_run_equals_the_oracle_to_the_byte() {
-    let mut stage = Stage::open(24).await;
-    stage.start_aggregator().await;
+    let mut fixture = Fixture::open(24).await;
+    fixture.start_aggregator().await;
     for probe in 0..3 {
-        stage.start_probe(probe);
+        fixture.start_probe(probe);
     }
-    stage.rounds_closed_with(3, |summary| summary.up == 24).await;
+    fixture.rounds_closed_with(3, |summary| summary.up == 24).await;
 
-    let dead = stage.world.alive_ids()[5].clone();
-    stage.world.kill(&dead);
-    stage.daemons[2].freeze();
-    stage.rounds_closed_with(1, |summary| summary.down == 1).await;
+    let dead = fixture.world.alive_ids()[5].clone();
+    fixture.world.kill(&dead);
+    fixture.daemons[2].freeze();
+    fixture.rounds_closed_with(1, |summary| summary.down == 1).await;
 
     // The aggregator is away for two rounds; probes go on and spool.
-    stage.stop_aggregator().await;
-    stage.kill_probe(1).await;
-    stage.start_probe(1);
+    fixture.stop_aggregator().await;
+    fixture.kill_probe(1).await;
+    fixture.start_probe(1);
     tokio::time::sleep(Duration::from_secs(2 * PERIOD_S)).await;
-    stage.start_aggregator().await;
-    stage.rounds_closed_with(3, |summary| summary.down == 1 && summary.up == 23).await;
+    fixture.start_aggregator().await;
+    fixture.rounds_closed_with(3, |summary| summary.down == 1 && summary.up == 23).await;
     for probe in 0..3 {
-        stage.kill_probe(probe).await;
+        fixture.kill_probe(probe).await;
     }
-    stage.all_delivered().await;
-    stage.stop_aggregator().await;
+    fixture.all_delivered().await;
+    fixture.stop_aggregator().await;
 
-    let (facts, epochs, closed) = stage.facts().await;
-    let csv = stage.csv();
+    let (facts, epochs, closed) = fixture.facts().await;
+    let csv = fixture.csv();
     assert_eq!(csv, oracle::csv(&facts, &epochs, closed));
     let offline: Vec<&str> = csv.lines().skip(1).filter(|row| row.contains(",False,")).collect();
     assert_eq!(offline.len(), 1, "{csv}");
     assert!(offline[0].starts_with(&dead), "{offline:?}");
     assert_eq!(csv.lines().count(), 25);
     // The frozen daemon's probe said that it could not look, and why.
-    assert!(stage.reasons(&facts, 2).contains(&Reason::TimedOut));
+    assert!(fixture.reasons(&facts, 2).contains(&Reason::TimedOut));
 }
 
 /// Everything a daemon can do wrong, one after another: the report says so, nobody becomes down.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_is_wrong_with_a_daemon_nobody_becomes_down() {
-    use uptime_testkit::standin::{Fault, FaultKind};
-    let mut stage = Stage::open(12).await;
-    stage.start_aggregator().await;
-    stage.start_probe(0);
-    stage.rounds_closed_with(1, |summary| summary.up == 12).await;
+    use uptime_testkit::fake_yagna::{Fault, FaultKind};
+    let mut fixture = Fixture::open(12).await;
+    fixture.start_aggregator().await;
+    fixture.start_probe(0);
+    fixture.rounds_closed_with(1, |summary| summary.up == 12).await;
     let all = |kind: FaultKind| Some(Fault::new("/", kind));
     let faults: Vec<(Option<Fault>, bool, Reason)> = vec![
         (None, true, Reason::Unauthorised),
@@ -69,24 +69,24 @@ async fn whatever_is_wrong_with_a_daemon_nobody_becomes_down() {
         (all(FaultKind::CloseWithoutByte), false, Reason::YagnaUnreachable),
     ];
     for (fault, refuse_key, reason) in faults {
-        stage.daemons[0].set_fault(fault);
-        stage.daemons[0].refuse_key(refuse_key);
-        let said = |summary: &stage::Summary| {
+        fixture.daemons[0].set_fault(fault);
+        fixture.daemons[0].refuse_key(refuse_key);
+        let said = |summary: &fixture::Summary| {
             summary.probes.values().any(|probe| probe.could_not_look.contains(&reason))
         };
-        stage.rounds_closed_with(1, |summary| said(summary) && summary.down == 0).await;
+        fixture.rounds_closed_with(1, |summary| said(summary) && summary.down == 0).await;
     }
-    stage.daemons[0].set_fault(None);
-    stage.daemons[0].refuse_key(false);
-    stage.rounds_closed_with(1, |summary| summary.up == 12).await;
-    stage.kill_probe(0).await;
-    stage.stop_aggregator().await;
-    let csv = stage.csv();
+    fixture.daemons[0].set_fault(None);
+    fixture.daemons[0].refuse_key(false);
+    fixture.rounds_closed_with(1, |summary| summary.up == 12).await;
+    fixture.kill_probe(0).await;
+    fixture.stop_aggregator().await;
+    let csv = fixture.csv();
     assert!(!csv.contains("False"), "{csv}");
-    let (facts, epochs, closed) = stage.facts().await;
+    let (facts, epochs, closed) = fixture.facts().await;
     assert_eq!(csv, oracle::csv(&facts, &epochs, closed));
     // Scans whose deletion a fault swallowed end by their own timeout; demands would live an hour.
-    assert_eq!(stage.daemons[0].open_demands(), 0);
+    assert_eq!(fixture.daemons[0].open_demands(), 0);
 }
 
 /// The length of a round changes while a probe runs: it goes on with rounds of the new length, and
@@ -94,20 +94,20 @@ async fn whatever_is_wrong_with_a_daemon_nobody_becomes_down() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_running_probe_takes_over_rounds_of_another_length() {
     const NEW_PERIOD_S: u64 = PERIOD_S / 2;
-    let mut stage = Stage::open(6).await;
-    stage.start_aggregator().await;
-    stage.start_probe(0);
-    stage.rounds_closed_with(1, |summary| summary.up == 6).await;
-    stage.set_period(NEW_PERIOD_S).await;
+    let mut fixture = Fixture::open(6).await;
+    fixture.start_aggregator().await;
+    fixture.start_probe(0);
+    fixture.rounds_closed_with(1, |summary| summary.up == 6).await;
+    fixture.set_period(NEW_PERIOD_S).await;
     let is_new =
-        |summary: &stage::Summary| u64::from(summary.round.period().seconds()) == NEW_PERIOD_S;
-    stage.rounds_closed_with(3, |summary| is_new(summary) && summary.up == 6).await;
-    assert_eq!(stage.parts_refused(), 0);
-    stage.kill_probe(0).await;
-    stage.stop_aggregator().await;
-    let (facts, epochs, closed) = stage.facts().await;
+        |summary: &fixture::Summary| u64::from(summary.round.period().seconds()) == NEW_PERIOD_S;
+    fixture.rounds_closed_with(3, |summary| is_new(summary) && summary.up == 6).await;
+    assert_eq!(fixture.parts_refused(), 0);
+    fixture.kill_probe(0).await;
+    fixture.stop_aggregator().await;
+    let (facts, epochs, closed) = fixture.facts().await;
     assert_eq!(epochs.all().len(), 2);
-    assert_eq!(stage.csv(), oracle::csv(&facts, &epochs, closed));
+    assert_eq!(fixture.csv(), oracle::csv(&facts, &epochs, closed));
     // Of each round it has parts by the length of its time.
     assert!(facts.iter().all(|fact| epochs.in_force(fact.part.key.round)), "{facts:?}");
 }
@@ -115,39 +115,39 @@ async fn a_running_probe_takes_over_rounds_of_another_length() {
 /// One identity, one stream; and `check` with the token of a probe that runs ends none.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_probe_keeps_its_stream_while_check_runs_with_its_token() {
-    let mut stage = Stage::open(6).await;
-    stage.start_aggregator().await;
-    stage.start_probe(0);
-    stage.rounds_closed_with(1, |summary| summary.up == 6).await;
-    let lost = stage.stream_lost(0);
+    let mut fixture = Fixture::open(6).await;
+    fixture.start_aggregator().await;
+    fixture.start_probe(0);
+    fixture.rounds_closed_with(1, |summary| summary.up == 6).await;
+    let lost = fixture.stream_lost(0);
     let checked = async {
-        let output = stage.check(0).await;
+        let output = fixture.check(0).await;
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(output.status.success(), "{said}");
         for well in ["knows this probe as alpha", "3 of 3 nodes answered", "a running probe uses"] {
             assert!(said.contains(well), "no {well:?} in {said}");
         }
         // What the probe sends afterwards arrives, too.
-        stage.rounds_closed_with(1, |summary| summary.up == 6).await;
+        fixture.rounds_closed_with(1, |summary| summary.up == 6).await;
     };
     tokio::select! {
         () = lost => panic!("check took over the stream of the probe that runs"),
         () = checked => {}
     }
-    stage.kill_probe(0).await;
-    stage.stop_aggregator().await;
+    fixture.kill_probe(0).await;
+    fixture.stop_aggregator().await;
 }
 
 /// A gap waits in the spool like a part, is sent alone, and leaves it when it is answered.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_gap_is_delivered_without_any_part() {
-    let mut stage = Stage::open(1).await;
-    stage.start_aggregator().await;
+    let mut fixture = Fixture::open(1).await;
+    fixture.start_aggregator().await;
     let reason = uptime_proto::v1::CouldNotLookReason::Missed as i32;
     let gap = uptime_proto::v1::Gap { from_round_unix_s: 8_000, to_round_unix_s: 8_008, reason };
-    stage.leave_gap(0, gap);
-    stage.all_drained().await;
-    stage.stop_aggregator().await;
+    fixture.leave_gap(0, gap);
+    fixture.all_drained().await;
+    fixture.stop_aggregator().await;
 }
 
 /// What a probe found in a past round: of these nodes one dies in each hundredth round.
@@ -180,8 +180,8 @@ fn found(round: Round, kind: Kind) -> Part {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_spool_is_drained_into_the_aggregator_to_the_last_part() {
     const ROUNDS: u64 = 450;
-    let mut stage = Stage::open(1).await;
-    stage.start_aggregator().await;
+    let mut fixture = Fixture::open(1).await;
+    fixture.start_aggregator().await;
     let period = Period::new(u32::try_from(PERIOD_S).unwrap()).unwrap();
     let now_s = u64::try_from(uptime_probe::clock::now_unix_ms()).unwrap() / 1_000;
     let last_s = now_s / PERIOD_S * PERIOD_S - 10 * PERIOD_S;
@@ -190,10 +190,10 @@ async fn a_spool_is_drained_into_the_aggregator_to_the_last_part() {
     let parts: Vec<Part> = rounds
         .flat_map(|round| [Kind::Market, Kind::Lookup].map(|kind| found(round, kind)))
         .collect();
-    stage.leave_parts(0, &parts);
-    stage.all_drained().await;
-    stage.stop_aggregator().await;
-    let (facts, ..) = stage.facts().await;
+    fixture.leave_parts(0, &parts);
+    fixture.all_drained().await;
+    fixture.stop_aggregator().await;
+    let (facts, ..) = fixture.facts().await;
     let mut stored: Vec<&Part> = facts.iter().map(|fact| &fact.part).collect();
     stored.sort_by(|one, other| one.key.cmp(&other.key));
     let mut wanted: Vec<&Part> = parts.iter().collect();

@@ -12,7 +12,7 @@ use super::PERIOD_S;
 pub(crate) use super::program::Program;
 use super::program::{PORT_GRPC, PORT_HTTP, address, program};
 
-/// A key that only the stand-in daemons take.
+/// A key that only the fake daemons take.
 pub(crate) const APP_KEY: &str = "soak-key";
 /// The subnets of the network.
 pub(crate) const SUBNETS: [&str; 2] = ["public", "testnet"];

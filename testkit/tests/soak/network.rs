@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rand::Rng;
 use rand::rngs::StdRng;
-use uptime_testkit::standin::{
+use uptime_testkit::fake_yagna::{
     Daemon, DaemonOptions, Fault, FaultKind, NetTiming, ProviderSpec, Relay, RelayOptions, Restart,
     View, World,
 };

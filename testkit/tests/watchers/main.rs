@@ -8,14 +8,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 #![allow(clippy::panic, reason = "a test fails by panicking")]
 
-mod stage;
+mod fixture;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use stage::{PATIENCE, Sight, Stage};
+use fixture::{Fixture, PATIENCE, Sight};
 use tokio::task::JoinSet;
 use tonic::Streaming;
 use tonic::transport::Channel;
@@ -43,10 +43,10 @@ struct Heard {
     ended: AtomicUsize,
 }
 
-async fn until(what: &str, stage: &Stage, count: &AtomicUsize, wanted: usize) {
+async fn until(what: &str, fixture: &Fixture, count: &AtomicUsize, wanted: usize) {
     let began = Instant::now();
     while count.load(Ordering::Relaxed) < wanted {
-        stage.check();
+        fixture.check();
         let so_far = count.load(Ordering::Relaxed);
         assert!(began.elapsed() < PATIENCE, "{so_far} of {wanted} are {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -95,23 +95,23 @@ async fn hear(query: UptimeQueryClient<Channel>, ids: Arc<Vec<String>>, heard: A
 }
 
 async fn idle_watchers(connections: usize, streams: usize, nodes: u64, period_s: u64) {
-    let mut stage = Stage::open(nodes, period_s).await;
-    let before = stage.resident_bytes();
+    let mut fixture = Fixture::open(nodes, period_s).await;
+    let before = fixture.resident_bytes();
     let (heard, mut watchers) = (Arc::new(Heard::default()), JoinSet::new());
     let all = connections * streams;
-    let ids = Arc::new(stage.ids.iter().map(ToString::to_string).collect::<Vec<_>>());
+    let ids = Arc::new(fixture.ids.iter().map(ToString::to_string).collect::<Vec<_>>());
     for _ in 0..connections {
-        let query = stage.connection().await;
+        let query = fixture.connection().await;
         for _ in 0..streams {
             watchers.spawn(hear(query.clone(), Arc::clone(&ids), Arc::clone(&heard)));
         }
     }
-    until("in sync", &stage, &heard.synced, all).await;
-    let (asked, reported) = (stage.answered.count.load(Ordering::Relaxed), reports(&stage));
-    let with_all = stage.resident_bytes();
-    stage.look(Sight::Half);
-    until("told of a round", &stage, &heard.told, all).await;
-    let after_a_round = stage.resident_bytes();
+    until("in sync", &fixture, &heard.synced, all).await;
+    let (asked, reported) = (fixture.answered.count.load(Ordering::Relaxed), reports(&fixture));
+    let with_all = fixture.resident_bytes();
+    fixture.look(Sight::Half);
+    until("told of a round", &fixture, &heard.told, all).await;
+    let after_a_round = fixture.resident_bytes();
     for (when, bytes) in [("connected", with_all), ("after a round", after_a_round)] {
         let each = bytes.saturating_sub(before) / all as u64;
         eprintln!("{all} watchers, {when}: {each} bytes resident for each");
@@ -119,27 +119,27 @@ async fn idle_watchers(connections: usize, streams: usize, nodes: u64, period_s:
         assert!(each <= bound, "{when}: {each} bytes for each watcher, {bound} may be");
     }
     // Meanwhile, too, it acknowledged and answered.
-    assert!(stage.answered.count.load(Ordering::Relaxed) > asked, "answers to GetNode");
-    assert!(reports(&stage) > reported, "acknowledgements");
-    let longest = (stage.acknowledged.longest(), stage.answered.longest());
+    assert!(fixture.answered.count.load(Ordering::Relaxed) > asked, "answers to GetNode");
+    assert!(reports(&fixture) > reported, "acknowledgements");
+    let longest = (fixture.acknowledged.longest(), fixture.answered.longest());
     eprintln!("longest acknowledgement {:?}, longest answer {:?}", longest.0, longest.1);
     assert!(longest.0.max(longest.1) < ANSWER_WITHIN, "{longest:?}");
     // A stop ends them all, without an error.
-    stage.terminate().await;
+    fixture.terminate().await;
     while let Some(ended) = watchers.join_next().await {
         ended.unwrap();
     }
     assert_eq!(heard.ended.load(Ordering::Relaxed), all);
 }
 
-fn reports(stage: &Stage) -> u64 {
-    stage.acknowledged.count.load(Ordering::Relaxed)
+fn reports(fixture: &Fixture) -> u64 {
+    fixture.acknowledged.count.load(Ordering::Relaxed)
 }
 
 /// Waits until so many more rounds were reported.
-async fn rounds_go_by(stage: &Stage, rounds: u64) {
-    let (until, began) = (reports(stage) + rounds, Instant::now());
-    while reports(stage) < until {
+async fn rounds_go_by(fixture: &Fixture, rounds: u64) {
+    let (until, began) = (reports(fixture) + rounds, Instant::now());
+    while reports(fixture) < until {
         assert!(began.elapsed() < PATIENCE, "no report is acknowledged");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -149,52 +149,52 @@ async fn rounds_go_by(stage: &Stage, rounds: u64) {
 /// each round, until after so many all have; as many go by before that and afterwards. A reader
 /// beside each hears the changes of a small part of the nodes.
 async fn stopped_watchers(stopping: usize, nodes: u64, period_s: u64, rounds: u64) {
-    let mut stage = Stage::open(nodes, period_s).await;
-    stage.look(Sight::InTurns);
+    let mut fixture = Fixture::open(nodes, period_s).await;
+    fixture.look(Sight::InTurns);
     let (heard, mut readers) = (Arc::new(Heard::default()), JoinSet::new());
     let (mut connections, mut stopped) = (Vec::new(), Vec::new());
     for _ in 0..stopping {
-        let query = stage.connection().await;
+        let query = fixture.connection().await;
         readers.spawn(changes_of_some(query.clone(), Arc::clone(&heard)));
         connections.push(query);
     }
     // Until there is nothing that the first such rounds bring.
-    rounds_go_by(&stage, rounds).await;
-    let before = stage.resident_bytes();
+    rounds_go_by(&fixture, rounds).await;
+    let before = fixture.resident_bytes();
     for some in connections.chunks(stopping.div_ceil(usize::try_from(rounds).unwrap())) {
         for query in some {
             let mut stream = watch(query.clone(), "").await;
             let first = stream.message().await.unwrap().unwrap().event.unwrap();
             let Event::Changed(first) = first else { panic!("{first:?}") };
-            assert!(first.nodes.len() < ids(&stage) / 3, "most of it is not read");
+            assert!(first.nodes.len() < ids(&fixture) / 3, "most of it is not read");
             stopped.push((stream, first.nodes));
         }
-        rounds_go_by(&stage, 1).await;
+        rounds_go_by(&fixture, 1).await;
     }
     let told = heard.told.load(Ordering::Relaxed);
-    rounds_go_by(&stage, rounds).await;
-    until("told of a further round", &stage, &heard.told, told + stopping).await;
-    let grown = stage.resident_bytes().saturating_sub(before);
+    rounds_go_by(&fixture, rounds).await;
+    until("told of a further round", &fixture, &heard.told, told + stopping).await;
+    let grown = fixture.resident_bytes().saturating_sub(before);
     eprintln!("{stopping} that do not read: {} bytes resident for each", grown / stopping as u64);
     let bound = SLACK_BYTES + STOPPED_BYTES_MAX * stopping as u64;
     assert!(grown <= bound, "{grown} bytes for {stopping} who do not read, {bound} may be");
-    let longest = (stage.acknowledged.longest(), stage.answered.longest());
+    let longest = (fixture.acknowledged.longest(), fixture.answered.longest());
     eprintln!("longest acknowledgement {:?}, longest answer {:?}", longest.0, longest.1);
     assert!(longest.0.max(longest.1) < ANSWER_WITHIN, "{longest:?}");
     // Whoever reads on gets what is so now, or is told to begin anew.
-    stage.look(Sight::All);
-    stage.until_all_are_up().await;
+    fixture.look(Sight::All);
+    fixture.until_all_are_up().await;
     for (stream, first) in stopped {
-        catch_up(stream, first, ids(&stage)).await;
+        catch_up(stream, first, ids(&fixture)).await;
     }
-    stage.terminate().await;
+    fixture.terminate().await;
     while let Some(ended) = readers.join_next().await {
         ended.unwrap();
     }
 }
 
-fn ids(stage: &Stage) -> usize {
-    stage.ids.len()
+fn ids(fixture: &Fixture) -> usize {
+    fixture.ids.len()
 }
 
 /// Counts the messages of changes that it hears.

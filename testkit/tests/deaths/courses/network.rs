@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use uptime_proto::{NodeId, Round};
-use uptime_testkit::standin::{
+use uptime_testkit::fake_yagna::{
     Daemon, DaemonOptions, Limits, NetTiming, ProviderSpec, Restart, UnixTime, World,
 };
 

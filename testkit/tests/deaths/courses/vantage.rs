@@ -12,11 +12,11 @@ use uptime_probe::scan::{Dormant, Findings, Fresh, SuspectPlan, first_look_ups, 
 use uptime_probe::yagna::{AppKey, Limits, Yagna, YagnaOptions};
 use uptime_proto::clock::Moment;
 use uptime_proto::{Class, Kind, NodeId, Outcome, Part, PartKey, Reason, Round, Sets};
-use uptime_testkit::standin::Daemon;
+use uptime_testkit::fake_yagna::Daemon;
 
 use super::network::{Network, START_S};
 
-/// Stage, session and all else are over long before.
+/// Fixture, session and all else are over long before.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// A frozen daemon is given up after so long.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(400);
@@ -41,7 +41,7 @@ impl Vantage {
         };
         let options = YagnaOptions {
             base_url: daemon.base_url(),
-            app_key: AppKey::new(uptime_testkit::standin::DaemonOptions::default().app_key),
+            app_key: AppKey::new(uptime_testkit::fake_yagna::DaemonOptions::default().app_key),
             limits,
             now_unix_ms,
         };

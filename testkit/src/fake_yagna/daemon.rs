@@ -1,0 +1,392 @@
+//! A fake `yagna`: the handle a test holds, and what a daemon knows and remembers.
+//!
+//! Owns a daemon's own state (view, demands, scans, peers, counters) and its switches. The
+//! routes are in `routes`, `market`, `scan` and `bridge`; the network itself is the world's.
+//! Several daemons may share one world; each has its own identity, key, view and memory.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use tokio::sync::watch;
+
+use super::channel::{self, Chances, Peer};
+use super::clock::UnixTime;
+use super::fault::Fault;
+use super::http::Listening;
+use super::link::Link;
+use super::market::Demand;
+use super::offer::Offer;
+use super::options::{DaemonOptions, Limits, Restart, View};
+use super::scan::Scan;
+use super::traffic::{Busiest, Log, Traffic};
+use super::world::World;
+
+/// A running fake daemon. Dropping it stops it.
+pub struct Daemon {
+    pub(crate) core: Arc<Core>,
+    listening: tokio::sync::Mutex<Option<Listening>>,
+    port: u16,
+}
+
+impl Daemon {
+    /// Binds on loopback and serves.
+    ///
+    /// # Errors
+    /// If the port cannot be bound.
+    pub async fn start(world: World, options: DaemonOptions) -> io::Result<Daemon> {
+        let identity = world.take_part(options.identity.clone(), options.relay_session_age);
+        let mut hasher = DefaultHasher::new();
+        identity.hash(&mut hasher);
+        let salt = hasher.finish();
+        let memory = Memory {
+            rng: StdRng::seed_from_u64(salt),
+            salt,
+            view: options.view,
+            knows_from: Duration::ZERO,
+            blind_until: Duration::ZERO,
+            demands: BTreeMap::new(),
+            scans: BTreeMap::new(),
+            next_scan: 0,
+            peers: BTreeMap::new(),
+            traffic: Traffic::default(),
+            log: Log::default(),
+            relay_queries: 0,
+            links: BTreeMap::new(),
+            chances: BTreeMap::new(),
+            faults: Vec::new(),
+            key_refused: false,
+            relay_refuses: false,
+            has_scan_api: options.has_scan_api,
+            has_bridge: options.has_bridge,
+        };
+        let core = Arc::new(Core {
+            started: world.now(),
+            world,
+            identity,
+            app_key: options.app_key,
+            limits: options.limits,
+            gossips: options.gossips,
+            backtraces: options.backtraces,
+            memory: Mutex::new(memory),
+            changed: watch::Sender::new(0),
+            frozen: watch::Sender::new(false),
+            answering: AtomicUsize::new(0),
+        });
+        let frozen = core.frozen.subscribe();
+        let listening = Listening::open(options.port, core.clone(), frozen).await?;
+        let port = listening.address.port();
+        Ok(Daemon { core, listening: tokio::sync::Mutex::new(Some(listening)), port })
+    }
+
+    /// `http://127.0.0.1:PORT`.
+    #[must_use]
+    pub fn base_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Its own node id.
+    #[must_use]
+    pub fn identity(&self) -> &str {
+        &self.core.identity
+    }
+
+    /// From now on it accepts connections and never answers.
+    pub fn freeze(&self) {
+        self.core.frozen.send_replace(true);
+    }
+
+    /// It goes on where [`Daemon::freeze`] stopped it.
+    pub fn thaw(&self) {
+        self.core.frozen.send_replace(false);
+    }
+
+    /// Its process dies: open connections end without a byte, new ones are refused.
+    pub async fn stop_listening(&self) {
+        if let Some(listening) = self.listening.lock().await.take() {
+            listening.close().await;
+        }
+    }
+
+    /// It listens again on the same port, with its memory as it was.
+    ///
+    /// # Errors
+    /// If the port has been taken meanwhile.
+    pub async fn listen(&self) -> io::Result<()> {
+        let mut listening = self.listening.lock().await;
+        if listening.is_none() {
+            let frozen = self.core.frozen.subscribe();
+            *listening = Some(Listening::open(self.port, self.core.clone(), frozen).await?);
+        }
+        Ok(())
+    }
+
+    /// Dies and starts again: connections end, demands, scans and offers are forgotten, its
+    /// session with the relay begins anew.
+    ///
+    /// # Errors
+    /// If the port has been taken meanwhile.
+    pub async fn restart(&self, how: Restart) -> io::Result<()> {
+        self.stop_listening().await;
+        let now = self.core.world.now();
+        self.core.world.begin_session(&self.core.identity, now);
+        self.core.change(|memory| {
+            memory.demands.clear();
+            memory.scans.clear();
+            memory.next_scan = 0;
+            memory.peers.clear();
+            memory.knows_from = now + how.relearn_after;
+            memory.blind_until = now + how.blind_for;
+        });
+        self.thaw();
+        self.listen().await
+    }
+
+    /// Whether it refuses its own application key, as if that had been dropped.
+    pub fn refuse_key(&self, refuse: bool) {
+        self.core.change(|memory| memory.key_refused = refuse);
+    }
+
+    /// Whether the relay refuses this daemon (too old a version): no session at all, look-ups
+    /// fail with code 400, the market goes on.
+    pub fn refuse_by_relay(&self, refuse: bool) {
+        self.core.change(|memory| memory.relay_refuses = refuse);
+    }
+
+    /// Whether it has the scan API.
+    pub fn set_scan_api(&self, present: bool) {
+        self.core.change(|memory| memory.has_scan_api = present);
+    }
+
+    /// Whether it has the REST bridge to its bus.
+    pub fn set_bridge(&self, present: bool) {
+        self.core.change(|memory| memory.has_bridge = present);
+    }
+
+    /// Sets which providers' offers it knows.
+    pub fn set_view(&self, view: View) {
+        self.core.change(|memory| memory.view = view);
+    }
+
+    /// Sets how old its session with the relay is.
+    pub fn set_relay_session_age(&self, age: Duration) {
+        let since = self.core.world.now().saturating_sub(age);
+        self.core.world.begin_session(&self.core.identity, since);
+    }
+
+    /// Opens a channel to a peer, as a first question would.
+    pub fn connect(&self, id: &str) {
+        if let Some(contact) = self.core.world.contact(id) {
+            channel::open(&self.core, id, &contact);
+        }
+    }
+
+    /// Injects a fault, or takes all faults away.
+    pub fn set_fault(&self, fault: Option<Fault>) {
+        self.set_faults(fault.into_iter().collect());
+    }
+
+    /// Injects several; the first that concerns a request counts.
+    pub fn set_faults(&self, faults: Vec<Fault>) {
+        self.core.change(|memory| memory.faults = faults);
+    }
+
+    /// How often each route was asked, by `METHOD /path` with ids as `{id}` and a direct question
+    /// as `GET /market-api/v1/scan/{id}/events?peerId`. Requests without a valid key count too.
+    #[must_use]
+    pub fn requests(&self) -> BTreeMap<String, u64> {
+        self.core.lock().traffic.counts()
+    }
+
+    /// How often this route was asked.
+    #[must_use]
+    pub fn count(&self, route: &str) -> u64 {
+        self.core.lock().traffic.count(route)
+    }
+
+    /// The most that this route was asked, at once and in a second.
+    #[must_use]
+    pub fn busiest(&self, route: &str) -> Busiest {
+        self.core.lock().traffic.busiest(route)
+    }
+
+    /// Begins anew with [`Daemon::busiest`].
+    pub fn forget_busiest(&self) {
+        self.core.lock().traffic.forget_busiest();
+    }
+
+    /// How many ERROR lines it has written into its operator's log: one or two for each direct
+    /// question that failed.
+    #[must_use]
+    pub fn error_lines(&self) -> u64 {
+        self.core.lock().log.lines
+    }
+
+    /// How many bytes these lines have.
+    #[must_use]
+    pub fn error_bytes(&self) -> u64 {
+        self.core.lock().log.bytes
+    }
+
+    /// How many queries it has sent to the relay: one per look-up, three for a direct question
+    /// that failed.
+    #[must_use]
+    pub fn relay_queries(&self) -> u64 {
+        self.core.lock().relay_queries
+    }
+
+    /// How many requests are being answered at this moment, long polls included. A client that
+    /// goes away takes its request with it.
+    #[must_use]
+    pub fn answering(&self) -> usize {
+        self.core.answering.load(Ordering::SeqCst)
+    }
+
+    /// Demands that were made and neither deleted nor have ended.
+    #[must_use]
+    pub fn open_demands(&self) -> usize {
+        let (now, lifetime) = (self.core.world.now(), self.core.limits.demand_lifetime);
+        let memory = self.core.lock();
+        memory.demands.values().filter(|demand| demand.created + lifetime > now).count()
+    }
+
+    /// Scans that were begun and neither deleted nor have run out.
+    #[must_use]
+    pub fn open_scans(&self) -> usize {
+        let now = self.core.world.now();
+        self.core.lock().scans.values().filter(|scan| scan.ends > now).count()
+    }
+
+    /// Stops it for good.
+    pub async fn shutdown(self) {
+        self.stop_listening().await;
+    }
+}
+
+impl fmt::Debug for Daemon {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Daemon").field("port", &self.port).finish_non_exhaustive()
+    }
+}
+
+/// A daemon as its routes see it.
+pub(crate) struct Core {
+    pub(crate) world: World,
+    pub(crate) identity: String,
+    pub(crate) app_key: String,
+    pub(crate) limits: Limits,
+    pub(crate) gossips: bool,
+    pub(crate) backtraces: bool,
+    pub(crate) started: UnixTime,
+    memory: Mutex<Memory>,
+    changed: watch::Sender<u64>,
+    frozen: watch::Sender<bool>,
+    pub(crate) answering: AtomicUsize,
+}
+
+/// What a daemon remembers; a restart forgets most of it.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    pub(crate) rng: StdRng,
+    salt: u64,
+    pub(crate) view: View,
+    /// Nothing was learnt before this.
+    pub(crate) knows_from: UnixTime,
+    pub(crate) blind_until: UnixTime,
+    pub(crate) demands: BTreeMap<String, Demand>,
+    pub(crate) scans: BTreeMap<u64, Scan>,
+    pub(crate) next_scan: u64,
+    pub(crate) peers: BTreeMap<String, Peer>,
+    pub(crate) traffic: Traffic,
+    pub(crate) log: Log,
+    pub(crate) relay_queries: u64,
+    /// Links that are bad for this daemon alone.
+    pub(crate) links: BTreeMap<String, Link>,
+    /// What bad links did to whom so far.
+    pub(crate) chances: BTreeMap<String, Chances>,
+    pub(crate) faults: Vec<Fault>,
+    pub(crate) key_refused: bool,
+    pub(crate) relay_refuses: bool,
+    pub(crate) has_scan_api: bool,
+    pub(crate) has_bridge: bool,
+}
+
+/// The offers a daemon knows at some moment.
+pub(crate) struct Known {
+    /// In the order in which it learnt of them.
+    pub(crate) offers: Vec<Arc<Offer>>,
+    /// When, from now, it will learn of or lose the next.
+    pub(crate) next: Option<Duration>,
+}
+
+impl Core {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Works on the memory and wakes whoever waits for a change.
+    pub(crate) fn change<T>(&self, work: impl FnOnce(&mut Memory) -> T) -> T {
+        let result = work(&mut self.lock());
+        self.changed.send_modify(|version| *version += 1);
+        result
+    }
+
+    /// Subscriptions to changes of the daemon and of the world. Take them before looking, so
+    /// that nothing falls between looking and waiting.
+    pub(crate) fn changes(&self) -> Changes {
+        Changes { own: self.changed.subscribe(), world: self.world.changes() }
+    }
+
+    pub(crate) fn known(&self, memory: &Memory) -> Known {
+        let now = self.world.now();
+        let mut state = self.world.lock();
+        state.renew_offers(now);
+        let gossip = state.timing.gossip;
+        let mut next: Option<UnixTime> = None;
+        let mut offers = Vec::new();
+        let in_view = |id: &str| memory.view.holds(id);
+        let nodes = state.nodes.iter().filter(|node| in_view(&node.identities[0]));
+        for listing in nodes.flat_map(|node| &node.listings) {
+            let learnt = (listing.offer.published + gossip).max(memory.knows_from);
+            let withdrawn = listing.withdrawn.map(|at| at + gossip);
+            let lost = withdrawn.map_or(listing.offer.expires, |at| at.min(listing.offer.expires));
+            if learnt <= now && now < lost {
+                offers.push((learnt, Arc::clone(&listing.offer)));
+            } else if learnt > now && learnt < lost {
+                next = Some(next.map_or(learnt, |soonest| soonest.min(learnt)));
+            }
+        }
+        // What was learnt at one stroke has no order that means anything.
+        offers.sort_by_cached_key(|(learnt, offer)| {
+            let mut hasher = DefaultHasher::new();
+            (memory.salt, &offer.offer_id).hash(&mut hasher);
+            (*learnt, hasher.finish())
+        });
+        let offers = offers.into_iter().map(|(_, offer)| offer).collect();
+        Known { offers, next: next.map(|at| at.saturating_sub(now)) }
+    }
+}
+
+/// Waits for the next change of a daemon or its world.
+pub(crate) struct Changes {
+    own: watch::Receiver<u64>,
+    world: watch::Receiver<u64>,
+}
+
+impl Changes {
+    /// Returns at the next change, or at `deadline`.
+    pub(crate) async fn wait_until(&mut self, deadline: tokio::time::Instant) {
+        tokio::select! {
+            // An error means that the sender is gone; the deadline still ends the wait.
+            Ok(()) = self.own.changed() => {}
+            Ok(()) = self.world.changed() => {}
+            () = tokio::time::sleep_until(deadline) => {}
+        }
+    }
+}
