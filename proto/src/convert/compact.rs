@@ -6,9 +6,9 @@
 use std::collections::HashMap;
 
 use super::head::Head;
+use super::plain::{PartLimits, Refusal, check_count, head_from_wire, head_to_wire, part_to_plain};
 use super::pool::{IdPool, Numbered};
 use super::runs::Bits;
-use super::{PartLimits, Refusal, check_count, head_from_wire, head_to_wire};
 use crate::evidence::{CLASSES, Class, Part, Sets};
 use crate::node_id::NodeId;
 use crate::v1::{self, RefusalReason, part::Evidence};
@@ -76,7 +76,7 @@ impl Encoder {
             .map(|class| self.numbers.insert_known(part.sets.of(class), &mut sets[class.index()]));
         let unknown: usize = new.iter().map(Vec::len).sum();
         if self.numbers.0.len() + unknown > limits.compact_nodes_max as usize {
-            return super::part_to_plain(part);
+            return part_to_plain(part);
         }
         let mut compact = v1::CompactEvidence {
             digest_prefix: part.digest().0[..DIGEST_PREFIX_BYTES].to_vec().into(),

@@ -3,7 +3,7 @@
 //! Owns what the compact form leaves out of a head and how it is filled in again; see
 //! `CompactEvidence` in `collector.proto`. Refuses heads that do not follow.
 
-use super::Refusal;
+use super::plain::Refusal;
 use crate::evidence::{Kind, Outcome, Part, PartKey, Sets};
 use crate::round::Round;
 use crate::v1::{self, RefusalReason};

@@ -24,8 +24,9 @@
 use std::collections::BTreeMap;
 
 use super::columns::{self, of_step, put_column, put_count, put_list, step};
+use super::compact::{Decoder, Encoder};
+use super::plain::Refusal;
 use super::runs::{BadRuns, BitReader, BitWriter};
-use super::{Decoder, Encoder, Refusal};
 use crate::evidence::Class;
 use crate::node_id::{NODE_ID_BYTES, NodeId};
 use crate::sample::Sample;

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use prost::Message;
 
 use super::*;
+use crate::{Kind, NodeId, PartKey, Period, Reason, Round, Sets};
 
 fn id(number: u32) -> NodeId {
     let mut bytes = [0; 20];

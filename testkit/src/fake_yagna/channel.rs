@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::bridge::look_up;
 use super::chance::draw;
-use super::clock::UnixTime;
-use super::daemon::Core;
+use super::core::Core;
 use super::link::Link;
+use super::look_up::look_up;
+use super::peer::Peer;
 use super::registry::Contact;
 
 /// A peer that was away at least that long and came back is asked once in vain: the daemon still
@@ -42,31 +42,6 @@ pub(crate) enum Asked {
     Silent,
     /// It was never asked, and why.
     Unreachable(String),
-}
-
-/// A channel to a peer.
-#[derive(Clone, Debug)]
-pub(crate) struct Peer {
-    pub(crate) since: UnixTime,
-    /// The life of the peer it was made with; a later one does not know of it.
-    pub(crate) incarnation: u32,
-    /// Whether a question has failed because it is closed.
-    closed: bool,
-}
-
-impl Peer {
-    pub(crate) fn new(since: UnixTime, incarnation: u32) -> Peer {
-        Peer { since, incarnation, closed: false }
-    }
-}
-
-/// What bad links did to questions to one peer.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Chances {
-    /// How many numbers were drawn.
-    drawn: u64,
-    /// Whether the last question was lost.
-    failed: bool,
 }
 
 /// Puts a question to a peer, over a channel if there is one; an answer comes within `limit`.
@@ -152,16 +127,6 @@ impl Core {
     /// Whether a peer does not answer to this identity of its own yet.
     pub(crate) fn is_strange(&self, id: &str) -> bool {
         self.world.contact(id).is_some_and(|contact| contact.is_strange)
-    }
-
-    /// A number drawn for this daemon and a peer, the next one each time.
-    pub(crate) fn chance(&self, id: &str) -> f64 {
-        let number = self.change(|memory| {
-            let chances = memory.chances.entry(id.to_owned()).or_default();
-            chances.drawn += 1;
-            chances.drawn
-        });
-        draw(self.world.seed(), ("link", &self.identity, id, number))
     }
 
     /// How often a question was sent again until it was answered, or `None` if it was lost.

@@ -1,7 +1,7 @@
-//! A fake `yagna`: the handle a test holds, and what a daemon knows and remembers.
+//! A fake `yagna`: the handle that a test holds.
 //!
-//! Owns a daemon's own state (view, demands, scans, peers, counters) and its switches. The
-//! routes are in `routes`, `market`, `scan` and `bridge`; the network itself is the world's.
+//! Owns a daemon's life and its switches. Its state is in `core`, its routes are in `routes`,
+//! `market`, `scan` and `bridge`; the network itself is the world's.
 //! Several daemons may share one world; each has its own identity, key, view and memory.
 
 use std::collections::BTreeMap;
@@ -9,22 +9,19 @@ use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tokio::sync::watch;
 
-use super::channel::{self, Chances, Peer};
-use super::clock::UnixTime;
+use super::channel;
+use super::core::{Core, Memory};
 use super::fault::Fault;
 use super::http::Listening;
 use super::link::Link;
-use super::market::Demand;
-use super::offer::Offer;
-use super::options::{DaemonOptions, Limits, Restart, View};
-use super::scan::Scan;
+use super::options::{DaemonOptions, Restart, View};
 use super::traffic::{Busiest, Log, Traffic};
 use super::world::World;
 
@@ -187,6 +184,11 @@ impl Daemon {
         }
     }
 
+    /// How bad the link is between this daemon and one node, beside what is bad for everybody.
+    pub fn set_link(&self, id: &str, link: Link) {
+        self.core.change(|memory| memory.links.insert(id.to_owned(), link));
+    }
+
     /// Injects a fault, or takes all faults away.
     pub fn set_fault(&self, fault: Option<Fault>) {
         self.set_faults(fault.into_iter().collect());
@@ -272,121 +274,5 @@ impl Daemon {
 impl fmt::Debug for Daemon {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Daemon").field("port", &self.port).finish_non_exhaustive()
-    }
-}
-
-/// A daemon as its routes see it.
-pub(crate) struct Core {
-    pub(crate) world: World,
-    pub(crate) identity: String,
-    pub(crate) app_key: String,
-    pub(crate) limits: Limits,
-    pub(crate) gossips: bool,
-    pub(crate) backtraces: bool,
-    pub(crate) started: UnixTime,
-    memory: Mutex<Memory>,
-    changed: watch::Sender<u64>,
-    frozen: watch::Sender<bool>,
-    pub(crate) answering: AtomicUsize,
-}
-
-/// What a daemon remembers; a restart forgets most of it.
-#[derive(Debug)]
-pub(crate) struct Memory {
-    pub(crate) rng: StdRng,
-    salt: u64,
-    pub(crate) view: View,
-    /// Nothing was learnt before this.
-    pub(crate) knows_from: UnixTime,
-    pub(crate) blind_until: UnixTime,
-    pub(crate) demands: BTreeMap<String, Demand>,
-    pub(crate) scans: BTreeMap<u64, Scan>,
-    pub(crate) next_scan: u64,
-    pub(crate) peers: BTreeMap<String, Peer>,
-    pub(crate) traffic: Traffic,
-    pub(crate) log: Log,
-    pub(crate) relay_queries: u64,
-    /// Links that are bad for this daemon alone.
-    pub(crate) links: BTreeMap<String, Link>,
-    /// What bad links did to whom so far.
-    pub(crate) chances: BTreeMap<String, Chances>,
-    pub(crate) faults: Vec<Fault>,
-    pub(crate) key_refused: bool,
-    pub(crate) relay_refuses: bool,
-    pub(crate) has_scan_api: bool,
-    pub(crate) has_bridge: bool,
-}
-
-/// The offers a daemon knows at some moment.
-pub(crate) struct Known {
-    /// In the order in which it learnt of them.
-    pub(crate) offers: Vec<Arc<Offer>>,
-    /// When, from now, it will learn of or lose the next.
-    pub(crate) next: Option<Duration>,
-}
-
-impl Core {
-    pub(crate) fn lock(&self) -> MutexGuard<'_, Memory> {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Works on the memory and wakes whoever waits for a change.
-    pub(crate) fn change<T>(&self, work: impl FnOnce(&mut Memory) -> T) -> T {
-        let result = work(&mut self.lock());
-        self.changed.send_modify(|version| *version += 1);
-        result
-    }
-
-    /// Subscriptions to changes of the daemon and of the world. Take them before looking, so
-    /// that nothing falls between looking and waiting.
-    pub(crate) fn changes(&self) -> Changes {
-        Changes { own: self.changed.subscribe(), world: self.world.changes() }
-    }
-
-    pub(crate) fn known(&self, memory: &Memory) -> Known {
-        let now = self.world.now();
-        let mut state = self.world.lock();
-        state.renew_offers(now);
-        let gossip = state.timing.gossip;
-        let mut next: Option<UnixTime> = None;
-        let mut offers = Vec::new();
-        let in_view = |id: &str| memory.view.holds(id);
-        let nodes = state.nodes.iter().filter(|node| in_view(&node.identities[0]));
-        for listing in nodes.flat_map(|node| &node.listings) {
-            let learnt = (listing.offer.published + gossip).max(memory.knows_from);
-            let withdrawn = listing.withdrawn.map(|at| at + gossip);
-            let lost = withdrawn.map_or(listing.offer.expires, |at| at.min(listing.offer.expires));
-            if learnt <= now && now < lost {
-                offers.push((learnt, Arc::clone(&listing.offer)));
-            } else if learnt > now && learnt < lost {
-                next = Some(next.map_or(learnt, |soonest| soonest.min(learnt)));
-            }
-        }
-        // What was learnt at one stroke has no order that means anything.
-        offers.sort_by_cached_key(|(learnt, offer)| {
-            let mut hasher = DefaultHasher::new();
-            (memory.salt, &offer.offer_id).hash(&mut hasher);
-            (*learnt, hasher.finish())
-        });
-        let offers = offers.into_iter().map(|(_, offer)| offer).collect();
-        Known { offers, next: next.map(|at| at.saturating_sub(now)) }
-    }
-}
-
-/// Waits for the next change of a daemon or its world.
-pub(crate) struct Changes {
-    own: watch::Receiver<u64>,
-    world: watch::Receiver<u64>,
-}
-
-impl Changes {
-    /// Returns at the next change, or at `deadline`.
-    pub(crate) async fn wait_until(&mut self, deadline: tokio::time::Instant) {
-        tokio::select! {
-            // An error means that the sender is gone; the deadline still ends the wait.
-            Ok(()) = self.own.changed() => {}
-            Ok(()) = self.world.changed() => {}
-            () = tokio::time::sleep_until(deadline) => {}
-        }
     }
 }

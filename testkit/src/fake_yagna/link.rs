@@ -6,9 +6,6 @@
 
 use std::time::Duration;
 
-use super::daemon::Daemon;
-use super::world::World;
-
 /// A look-up is sent so often before it is given up (b7).
 pub(crate) const LOOK_UP_ATTEMPTS: usize = 4;
 /// With no more loss than this every direct question is answered, and soon.
@@ -97,37 +94,6 @@ fn failures(loss: f64) -> (f64, f64) {
         }
     }
     (1.0, 1.0)
-}
-
-impl World {
-    /// How bad the link is between this node and everybody. A daemon's own identity is a node,
-    /// too: a vantage with a bad link, whose look-ups suffer as well.
-    pub fn set_link(&self, id: &str, link: Link) {
-        self.with(|state, _| state.node(id).link = link);
-    }
-
-    /// How bad the link is between the relay and every daemon. Nodes register and ping as ever:
-    /// a lost ping is repeated within half a second.
-    pub fn set_relay_link(&self, link: Link) {
-        self.with(|state, _| state.relay.link = link);
-    }
-
-    /// The link of this node, and a clean one of nobody.
-    pub(crate) fn link_of(&self, id: &str) -> Link {
-        self.lock().find(id).map(|node| node.link).unwrap_or_default()
-    }
-
-    /// The relay's link.
-    pub(crate) fn relay_link(&self) -> Link {
-        self.lock().relay.link
-    }
-}
-
-impl Daemon {
-    /// How bad the link is between this daemon and one node, beside what is bad for everybody.
-    pub fn set_link(&self, id: &str, link: Link) {
-        self.core.change(|memory| memory.links.insert(id.to_owned(), link));
-    }
 }
 
 #[cfg(test)]

@@ -1,125 +1,34 @@
-//! Demands and their events, as the fake daemon's market API has them.
+//! The market API of the fake daemon: demands, and polls for their events.
 //!
-//! Owns matching (both sides' constraints must hold), the trickle of events (the first poll
-//! returns as soon as one is there, in random order, each offer once) and the daemon's words for
-//! every way this can go wrong. Where several polls wait on one demand, one gets an event and
-//! the others go on waiting.
+//! Owns how a poll waits (the first returns as soon as one event is there, in random order, each
+//! offer once) and the daemon's words for every failure. Where several polls wait on one demand,
+//! one gets an event and the others go on waiting.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
-use rand::Rng;
-use rand::rngs::StdRng;
-use rand::seq::SliceRandom;
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use tokio::time::Instant;
 
-use super::clock::{self, UnixTime};
+use super::clock;
 use super::constraint::{Expression, flatten};
-use super::daemon::{Core, Known, Memory};
+use super::core::{Core, Memory};
+use super::demand::{Demand, Event};
 use super::http::{Reply, Request};
-use super::offer::{self, Offer};
+use super::offer;
 use super::options::Limits;
-use super::routes::{body_json, message, quoted};
+use super::replies::{body_json, message, quoted};
 
 /// How many events a poll gets if it names no number.
 const EVENTS_DEFAULT: usize = 20;
 /// The market's bound on events per poll.
 const EVENTS_MAX: i32 = 100;
 
-/// A demand and its events.
-#[derive(Debug)]
-pub(crate) struct Demand {
-    properties: Map<String, Value>,
-    constraints: String,
-    /// `None` if the constraint did not parse: accepted, and matches nothing.
-    expression: Option<Expression>,
-    pub(crate) created: UnixTime,
-    /// Offers that were matched against it, with whatever result.
-    judged: BTreeSet<String>,
-    queue: Vec<Event>,
-    next_slot: Instant,
-}
-
-#[derive(Debug)]
-struct Event {
-    ready: Instant,
-    date: UnixTime,
-    proposal_id: String,
-    offer: Arc<Offer>,
-}
-
 #[derive(Deserialize)]
 struct NewDemand {
     properties: Value,
     constraints: String,
-}
-
-impl Demand {
-    /// Queues an event for every known offer not judged before.
-    fn match_known(&mut self, known: Known, now: UnixTime, limits: &Limits, rng: &mut StdRng) {
-        let instant = Instant::now();
-        let mut fresh: Vec<Arc<Offer>> = Vec::new();
-        for offer in known.offers {
-            if self.judged.insert(offer.offer_id.clone()) && self.matches(&offer) {
-                fresh.push(offer);
-            }
-        }
-        while !fresh.is_empty() {
-            let offer = fresh.swap_remove(rng.random_range(0..fresh.len()));
-            let ready = self.next_slot.max(instant);
-            self.next_slot = ready + limits.match_each;
-            let date = now + ready.duration_since(instant);
-            let proposal_id = format!("R-{}", offer::hex(rng, 64));
-            self.queue.push(Event { ready, date, proposal_id, offer });
-        }
-    }
-
-    fn matches(&self, offer: &Offer) -> bool {
-        let wanted = self.expression.as_ref();
-        wanted.is_some_and(|it| it.matches(&offer.properties)) && offer.accepts(&self.properties)
-    }
-
-    /// Takes up to `count` of the events that were ready at `at`, in random order.
-    fn take(&mut self, at: Instant, count: usize, rng: &mut StdRng) -> Vec<Event> {
-        let mut ready: Vec<usize> =
-            (0..self.queue.len()).filter(|&index| self.queue[index].ready <= at).collect();
-        let (chosen, _) = ready.partial_shuffle(rng, count);
-        // From the back, so that removing one does not move the others.
-        chosen.sort_unstable_by_key(|&index| std::cmp::Reverse(index));
-        let mut taken: Vec<Event> =
-            chosen.iter().map(|&index| self.queue.swap_remove(index)).collect();
-        taken.shuffle(rng);
-        taken
-    }
-
-    fn json(&self, id: &str, requestor: &str) -> String {
-        let properties = Value::Object(self.properties.clone());
-        format!(
-            r#"{{"properties":{properties},"constraints":{},"demandId":"{id}","#,
-            quoted(&self.constraints),
-        ) + &format!(
-            r#""requestorId":"{requestor}","timestamp":"{}"}}"#,
-            clock::nanos(self.created)
-        )
-    }
-}
-
-impl Event {
-    fn json(&self) -> String {
-        format!(
-            r#"{{"eventType":"ProposalEvent","eventDate":"{}","proposal":{{{},"#,
-            clock::millis(self.date),
-            self.offer.terms_json()
-        ) + &format!(
-            r#""proposalId":"{}","issuerId":"{}","state":"Initial","timestamp":"{}"}}}}"#,
-            self.proposal_id,
-            self.offer.provider_id,
-            clock::nanos(self.date)
-        )
-    }
 }
 
 /// `POST /market-api/v1/demands`
@@ -140,7 +49,7 @@ pub(crate) fn subscribe(core: &Core, request: &Request) -> Reply {
             next_slot: Instant::now() + core.limits.match_first,
         };
         let known = core.known(memory);
-        demand.match_known(known, now, &core.limits, &mut memory.rng);
+        demand.match_known(known.offers, now, &core.limits, &mut memory.rng);
         let id = offer::subscription_id(&mut memory.rng);
         memory.demands.insert(id.clone(), demand);
         id
@@ -219,7 +128,7 @@ fn learn(core: &Core, id: &str) -> Option<Duration> {
     let known = core.known(&memory);
     let next = known.next;
     let Memory { demands, rng, .. } = &mut *memory;
-    demands.get_mut(id)?.match_known(known, now, &core.limits, rng);
+    demands.get_mut(id)?.match_known(known.offers, now, &core.limits, rng);
     next
 }
 

@@ -8,14 +8,13 @@ use std::sync::atomic::Ordering;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::clock;
-use super::daemon::Core;
-use super::fault::FaultKind;
+use super::core::Core;
+use super::fault::{Fault, FaultKind};
 use super::http::{Reply, Request, Site};
+use super::replies::message;
 use super::{bridge, market, scan};
 
 /// The daemon sends this with everything that passed the key.
@@ -148,7 +147,7 @@ impl Core {
     /// The fault that concerns a request.
     fn fault(&self, request: &Request) -> Option<FaultKind> {
         let memory = self.lock();
-        let concerned = |fault: &&super::Fault| fault.concerns(&request.method, &request.target);
+        let concerned = |fault: &&Fault| fault.concerns(&request.method, &request.target);
         memory.faults.iter().find(concerned).map(|fault| fault.kind.clone())
     }
 
@@ -199,24 +198,4 @@ fn version(core: &Core) -> Reply {
         r#""releaseTs":"2015-10-13T15:43:00","insertionTs":"{since}","updateTs":"{since}""#
     );
     Reply::json(200, format!(r#"{{"current":{{{build},{dates}}},"pending":null}}"#))
-}
-
-/// The way most errors are told.
-pub(crate) fn message(status: u16, text: impl Into<String>) -> Reply {
-    Reply::json(status, json!({"message": text.into()}))
-}
-
-/// Reads a JSON body, or refuses it in the daemon's words.
-pub(crate) fn body_json<T: DeserializeOwned>(request: &Request) -> Result<T, Reply> {
-    let content = request.header("content-type").unwrap_or_default();
-    if !content.starts_with("application/json") {
-        return Err(message(400, "Content type error"));
-    }
-    serde_json::from_slice(&request.body)
-        .map_err(|error| message(400, format!("Json deserialize error: {error}")))
-}
-
-/// Writes a JSON string.
-pub(crate) fn quoted(text: &str) -> String {
-    Value::from(text).to_string()
 }

@@ -12,14 +12,16 @@ use futures_util::stream::{self, StreamExt};
 use serde::Deserialize;
 use tokio::time::Instant;
 
+use super::bridge::node_id;
 use super::channel::{Asked, ask, unknown_address};
-use super::clock::{self, UnixTime};
+use super::clock;
 use super::constraint::Expression;
-use super::daemon::Core;
+use super::core::Core;
+use super::cursor::Scan;
 use super::http::{Body, Reply, Request};
 use super::market::Poll;
 use super::offer::Offer;
-use super::routes::{body_json, message, quoted};
+use super::replies::{body_json, message, quoted};
 
 /// How many offers a poll gets at most if it names no number.
 const OFFERS_DEFAULT: usize = 500;
@@ -31,17 +33,6 @@ const SCAN_TIMEOUT_DEFAULT_S: u64 = 300;
 /// How long an ERROR line is, and one with a backtrace (a6, a1).
 const LOG_LINE_BYTES: u64 = 200;
 const LOG_BACKTRACE_BYTES: u64 = 4096;
-
-/// A scan and its cursor.
-#[derive(Debug)]
-pub(crate) struct Scan {
-    expression: Option<Expression>,
-    passed: BTreeSet<String>,
-    /// What a direct question has left for the next one, by peer.
-    left: BTreeMap<String, Vec<Arc<Offer>>>,
-    lifetime: Duration,
-    pub(crate) ends: UnixTime,
-}
 
 #[derive(Deserialize)]
 struct NewScan {
@@ -56,12 +47,6 @@ struct NewScan {
 enum Kind {
     Offer,
     Demand,
-}
-
-impl Scan {
-    fn wants(&self, offer: &Offer) -> bool {
-        self.expression.as_ref().is_none_or(|it| it.matches(&offer.properties))
-    }
 }
 
 /// `POST /market-api/v1/scan`
@@ -119,7 +104,7 @@ pub(crate) async fn events(core: &Arc<Core>, id: &str, request: &Request) -> Rep
         Err(refusal) => return refusal,
     };
     if let Some(peer) = request.query("peerId") {
-        return match super::bridge::node_id(&peer) {
+        return match node_id(&peer) {
             Ok(peer) => direct(core, number, &peer, count, deadline).await,
             Err(_) => Reply::text(400, "Query deserialize error: invalid format"),
         };

@@ -12,6 +12,7 @@ use rand::Rng;
 use tokio::sync::watch;
 
 use super::clock::{Clock, UnixTime};
+use super::link::Link;
 use super::node::{Life, Node};
 use super::offer::{self, ProviderSpec};
 use super::state::State;
@@ -259,7 +260,29 @@ impl World {
         self.with(|state, _| state.relay.clock_ahead = seconds);
     }
 
+    /// How bad the link is between this node and everybody. A daemon's own identity is a node,
+    /// too: a vantage with a bad link, whose look-ups suffer as well.
+    pub fn set_link(&self, id: &str, link: Link) {
+        self.with(|state, _| state.node(id).link = link);
+    }
+
+    /// How bad the link is between the relay and every daemon. Nodes register and ping as ever:
+    /// a lost ping is repeated within half a second.
+    pub fn set_relay_link(&self, link: Link) {
+        self.with(|state, _| state.relay.link = link);
+    }
+
     // What follows serves the fake servers.
+
+    /// The link of this node, and a clean one of nobody.
+    pub(crate) fn link_of(&self, id: &str) -> Link {
+        self.lock().find(id).map(|node| node.link).unwrap_or_default()
+    }
+
+    /// The relay's link.
+    pub(crate) fn relay_link(&self) -> Link {
+        self.lock().relay.link
+    }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use uptime_proto::{Class, Kind, NodeId, Outcome};
 
-use super::{Evidence, Oracle, Verdict};
+use super::method::{Evidence, Oracle, Verdict, epoch_at};
 
 /// Seconds and rounds by verdict over a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -103,7 +103,7 @@ impl Oracle<'_> {
         let mut votes = [0; 4];
         for probe in probes {
             let found = book.positive(probe, id);
-            let epoch = super::epoch_at(self.epochs, book.round.start_s());
+            let epoch = epoch_at(self.epochs, book.round.start_s());
             let accused = book.sound(probe, epoch).any(|part| part.has(Class::Unreachable, id));
             let eligible = self.eligible(probe, index);
             votes[0] += usize::from(found);

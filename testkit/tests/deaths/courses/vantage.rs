@@ -16,7 +16,7 @@ use uptime_testkit::fake_yagna::Daemon;
 
 use super::network::{Network, START_S};
 
-/// Fixture, session and all else are over long before.
+/// Start-up, session and all else are over long before.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// A frozen daemon is given up after so long.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(400);
