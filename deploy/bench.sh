@@ -1,5 +1,5 @@
 #!/bin/sh
-# The figures of this program, each measured in this run. See --help and docs/benchmarks.md.
+# Measures the figures of this program. See --help and docs/benchmarks.md.
 #
 # POSIX sh, because /bin/sh on Debian is dash.
 set -eu
@@ -12,34 +12,38 @@ root=$(dirname -- "$here")
 
 usage() {
     cat <<'HELP'
-Builds Golem Uptime for release and measures what it costs.
+Builds Golem Uptime in release mode and measures its figures.
 
 usage: sh deploy/bench.sh [NAME...] [--quick] [--full]
 
-  NAME      only this figure; repeatable (an unknown name prints the list)
-  --quick   a smoke run: short, and without the figures that cannot be had shortly
-  --full    the long ones too, in the size they are meant for
-  --help    this text
+  NAME      measure only this figure; repeatable (an unknown name prints the list)
+  --quick   a short smoke run, without the figures that need a long run
+  --full    all figures, with the full amount of data
+  --help    show this text
 
-Some names bring several figures: detect_down_p99 also detect_down_median and
-detect_refused_p99 and _median, and so do detect_down_15s_p99 and detect_down_10k_p99; dead_error_lines also dead_relay_queries; page_overview also
-page_overview_sorted, probe_memory also probe_cpu_per_round, spool_35_days also spool_drain and
-spool_drain_35_days, stored_bytes_200x10 and uptime_all_24h each other; uptime_one_p99, get_node_p99
-and query_rate each other, uptime_one_p50, get_node_p50, query_rate_uptime and query_rate_empty.
+Some names measure several figures:
+  detect_down_p99 also detect_down_median, detect_refused_p99 and detect_refused_median; the same
+  for detect_down_15s_p99 and detect_down_10k_p99
+  dead_error_lines also dead_relay_queries
+  page_overview also page_overview_sorted
+  probe_memory also probe_cpu_per_round
+  spool_35_days also spool_drain and spool_drain_35_days
+  stored_bytes_200x10 and uptime_all_24h together
+  uptime_one_p99, get_node_p99 and query_rate together, with uptime_one_p50, get_node_p50,
+  query_rate_uptime and query_rate_empty
 
 ingest_rate, stored_bytes_200x10, uptime_all_24h and, with --full, stored_bytes are compared with
-Prometheus, VictoriaMetrics and PostgreSQL, uptime_one_p99 with VictoriaMetrics alone. On Debian and Ubuntu their packages are installed where
-they are missing (as root or with sudo): prometheus, victoria-metrics, postgresql. None of their
-services is started; the programs run with data of their own, on loopback, and are ended. With
---quick nothing is installed, and what is not there is not compared with.
+Prometheus, VictoriaMetrics and PostgreSQL, and uptime_one_p99 with VictoriaMetrics. On Debian and
+Ubuntu, missing packages are installed (as root or with sudo): prometheus, victoria-metrics,
+postgresql. Their services are not started: the programs run on loopback with their own data and
+are stopped at the end. With --quick nothing is installed, and missing programs are not compared.
 
-Standard output gets lines of two kinds, and nothing else:
+Standard output has only lines of these two forms:
   figure NAME VALUE UNIT
-  ratio NAME VALUE PEER     ours over the peer's, same work, same run
-Progress goes to standard error. What each figure is stands in docs/benchmarks.md. The machine should
-have nothing else to do.
+  ratio NAME VALUE PEER     ours divided by the peer's, for the same work in the same run
+Progress goes to standard error. docs/benchmarks.md defines each figure. Run this on an idle machine.
 
-exit status: 0 measured, 1 something failed or came out wrong, 64 wrong usage
+exit status: 0 measured, 1 a measurement failed or gave a wrong result, 64 wrong usage
 HELP
 }
 
@@ -70,7 +74,7 @@ private=$(mktemp -d "${TMPDIR:-/tmp}/golem-uptime-bench.XXXXXX") || die "mktemp 
 # Read by apt_install in lib/common.sh.
 # shellcheck disable=SC2034
 apt_log=$private/apt.log
-# What tells Debian's packages not to start anything; ours only while they are installed.
+# This file tells Debian's packages not to start services. Ours exists only during the installation.
 policy=/usr/sbin/policy-rc.d
 policy_is_ours=no
 remove_policy() {
@@ -91,15 +95,15 @@ has_postgresql() {
     have initdb && have postgres && have psql
 }
 
-# Debian starts the servers that it installs, now and at every boot. Here they are programs that run
-# as children, with data of their own, so what is installed for this is left stopped and disabled.
+# Debian starts installed servers at once and at every boot. Here they run as child processes with
+# their own data, so the installed services stay stopped and disabled.
 install_peers() {
     missing=
     { have prometheus && have promtool; } || missing="$missing prometheus"
     have victoria-metrics || missing="$missing victoria-metrics"
     has_postgresql || missing="$missing postgresql"
     if [ -z "$missing" ]; then return 0; fi
-    # Meant to be split, here and below: a list of words.
+    # Splitting is intended, here and below: a list of words.
     # shellcheck disable=SC2086
     find_root $missing
     if [ ! -e "$policy" ]; then
@@ -116,7 +120,7 @@ install_peers() {
     fi
 }
 
-# It takes further packages as arguments; none are needed.
+# It takes additional packages as arguments; none is needed.
 # shellcheck disable=SC2119
 ensure_packages >&2
 ensure_rust >&2
@@ -124,7 +128,7 @@ if [ "$compared" = yes ] && [ "$extent" != quick ]; then
     install_peers >&2
 fi
 cd "$root"
-# What is measured is what is shipped.
+# Measure the shipped builds.
 cargo build --release --locked --bin uptime-aggregator --bin fake-yagna </dev/null >&2 ||
     die "the build failed; see above"
 cargo build --profile small --locked --bin uptime-probe </dev/null >&2 ||

@@ -8,9 +8,9 @@ root=$(dirname -- "$here")
 # shellcheck source=deploy/lib/common.sh
 . "$here/lib/common.sh"
 
-# For each target, unless told otherwise.
+# The default time for each target.
 seconds=60
-# A target that takes longer over one input, or more memory, has found something.
+# A target that needs more time or memory for one input has found a fault.
 input_s_max=10
 memory_mib_max=2048
 
@@ -20,21 +20,21 @@ Runs every fuzz target of proto, probe and aggregator under libFuzzer, one after
 
 usage: sh deploy/fuzz.sh [SECONDS]
 
-  SECONDS  for each target; 60 without
-  --help   this text
+  SECONDS  time for each target [default: 60]
+  --help   show this text
 
-It needs a nightly Rust (rustup toolchain install nightly), a C++ compiler (Debian: g++) and
-cargo-fuzz (cargo install cargo-fuzz --locked), and installs none of them. What it learns stays in
-target/fuzz-corpus; the committed corpus is read and never written. An input that breaks a target
-is left in PACKAGE/fuzz/artifacts/TARGET: mend the fault and add the input to the corpus.
+It requires nightly Rust (rustup toolchain install nightly), a C++ compiler (Debian: g++) and
+cargo-fuzz (cargo install cargo-fuzz --locked), and does not install them. New inputs are saved in
+target/fuzz-corpus; the committed corpus is not changed. An input that breaks a target is saved in
+PACKAGE/fuzz/artifacts/TARGET: fix the fault and add the input to the corpus.
 
-exit status: 0 nothing found, 1 a target found a fault or did not build, 64 wrong usage,
-             69 something it needs is missing
+exit status: 0 no fault found, 1 a target found a fault or did not build, 64 wrong usage,
+             69 a requirement is missing
 HELP
 }
 
 if [ $# -gt 1 ]; then
-    warn "$program: one argument at most; see: sh deploy/fuzz.sh --help"
+    warn "$program: too many arguments; see: sh deploy/fuzz.sh --help"
     exit 64
 fi
 case ${1:-$seconds} in
@@ -52,9 +52,10 @@ need() {
     missing=1
 }
 cargo +nightly --version >/dev/null 2>&1 ||
-    need "no nightly Rust: rustup toolchain install nightly --profile minimal"
-cargo fuzz --version >/dev/null 2>&1 || need "no cargo-fuzz: cargo install cargo-fuzz --locked"
-have c++ || need "no C++ compiler: on Debian, apt-get install g++"
+    need "nightly Rust is missing: rustup toolchain install nightly --profile minimal"
+cargo fuzz --version >/dev/null 2>&1 ||
+    need "cargo-fuzz is missing: cargo install cargo-fuzz --locked"
+have c++ || need "a C++ compiler is missing: on Debian, apt-get install g++"
 [ "$missing" -eq 0 ] || exit 69
 
 # The targets of a package, from its manifest. Argument: the directory.
@@ -74,7 +75,7 @@ for package in proto probe aggregator; do
             "$target" "$learnt" "$directory/corpus/$target" -- \
             -max_total_time="$seconds" -timeout="$input_s_max" -rss_limit_mb="$memory_mib_max" \
             -print_final_stats=1 </dev/null ||
-            die "the target $target of $package found a fault or did not build; see above"
+            die "target $target of $package found a fault or did not build; see above"
     done
 done
 say "All targets ran for $seconds s each."

@@ -1,9 +1,8 @@
 #!/bin/sh
 # From a fresh clone to a growing nodes_status.csv in one command. See --help.
 #
-# POSIX sh, because /bin/sh on Debian is dash. The order: what is missing gets installed, the
-# binaries are built, an aggregator and its probes run as children of this script, and whichever
-# way it ends it takes them with it.
+# POSIX sh, because /bin/sh on Debian is dash. It installs missing requirements, builds the binaries
+# and runs an aggregator and its probes as child processes. They stop when this script stops.
 set -eu
 
 program=quickstart.sh
@@ -12,8 +11,8 @@ root=$(dirname -- "$here")
 # shellcheck source=deploy/lib/common.sh
 . "$here/lib/common.sh"
 
-# The demonstration. A direct question is asked twice with a limit of 4 s each, so a shorter round
-# could not find out that a provider is dead.
+# The demonstration. A direct question is asked twice, with a limit of 4 s each, so a shorter round
+# cannot find a dead provider.
 demo_period_s=10
 demo_providers=300
 demo_daemons=3
@@ -30,28 +29,27 @@ With YAGNA_APPKEY in the environment: one probe scans the real Golem network thr
 daemon at YAGNA_API_URL (default http://127.0.0.1:7465), in the subnets of UPTIME_SUBNET_TAG
 (separated by commas; default public).
 Without: three probes scan a fake network on this machine, NOT Golem: 3 daemons that see
-different parts of it, 300 providers in the subnets public and testnet, three of them dead though
-their offers live on (one's process died, one's host is gone, one is frozen), and one daemon that
-freezes half way.
+different parts of it, and 300 providers in the subnets public and testnet. Three providers are
+dead but still have offers on the market (a process that died, a host that is gone, a frozen
+process). One daemon freezes half way through.
 
-  --rounds N     stop after N closed rounds and check that the CSV is right (default: go on until
-                 Ctrl-C)
-  --period-s S   length of a round; divides 86400 (default: 10 in the demonstration, which is also
-                 its least; 30 with a real yagna)
-  --dir DIR      put everything there (default: a fresh directory under ${TMPDIR:-/tmp}); created
-                 if missing, else it must be empty or of an earlier quickstart
-  --keep         keep the store, the spools and the logs too, in run/ beside the CSV
-  --help         this text
+  --rounds N     stop after N closed rounds and check the CSV [default: run until Ctrl-C]
+  --period-s S   length of a round in seconds; must divide 86400 [default: 10 in the
+                 demonstration, which is also the minimum there; 30 with a real yagna]
+  --dir DIR      directory for all files [default: a new directory in ${TMPDIR:-/tmp}]; it is
+                 created if missing, and must be empty or made by an earlier quickstart
+  --keep         also keep the store, the spools and the logs, in run/ beside the CSV
+  --help         show this text
 
-What is missing on a Debian or Ubuntu machine is installed: curl, ca-certificates and gcc by
-apt-get (as root or with sudo), Rust by rustup's own installer. gRPC is served on 127.0.0.1:7640
-and HTTP on 127.0.0.1:7641, or on free ports where these are taken. At the end no process is left
-and everything is removed but the CSV; its path is the last line printed: `csv: PATH`.
+On Debian and Ubuntu, the script installs missing requirements: curl, ca-certificates and gcc with
+apt-get (as root or with sudo), Rust with the rustup installer. It serves gRPC on 127.0.0.1:7640
+and HTTP on 127.0.0.1:7641, or on free ports if these are in use. At the end it stops all its
+processes and removes all files except the CSV. The last line shows its path: `csv: PATH`.
 
-exit status: 0    done: stopped with Ctrl-C; with --rounds: the CSV is there and right
-             1    something failed, or the CSV is wrong; standard error says what
+exit status: 0    success: stopped with Ctrl-C, or with --rounds: the CSV is correct
+             1    something failed, or the CSV is wrong; see standard error
              64   wrong usage
-             129, 130, 143   ended by SIGHUP, SIGINT or SIGTERM before its work was done
+             129, 130, 143   stopped by SIGHUP, SIGINT or SIGTERM before the end
 HELP
 }
 
@@ -61,7 +59,7 @@ wrong_usage() {
     exit 64
 }
 
-# A whole number without a leading zero, which the shell would read as octal.
+# Whether this is a whole number without a leading zero (the shell reads those as octal).
 is_number() {
     case $1 in
         '' | 0* | *[!0-9]*) return 1 ;;
@@ -76,7 +74,7 @@ keep=
 while [ $# -gt 0 ]; do
     case $1 in
         --rounds | --period-s | --dir)
-            [ -n "${2:-}" ] || wrong_usage "$1 wants a value"
+            [ -n "${2:-}" ] || wrong_usage "$1 needs a value"
             case $1 in
                 --rounds) rounds=$2 ;;
                 --period-s) period_s=$2 ;;
@@ -89,7 +87,7 @@ while [ $# -gt 0 ]; do
         *) wrong_usage "unknown argument: $1" ;;
     esac
 done
-[ -z "$rounds" ] || is_number "$rounds" || wrong_usage "--rounds: a number from 1 is wanted"
+[ -z "$rounds" ] || is_number "$rounds" || wrong_usage "--rounds must be a number of at least 1"
 if [ -n "${YAGNA_APPKEY:-}" ]; then
     demo=
     : "${period_s:=$real_period_s}"
@@ -99,17 +97,17 @@ else
     : "${period_s:=$demo_period_s}"
 fi
 if ! is_number "$period_s" || [ "$period_s" -gt 86400 ] || [ $((86400 % period_s)) -ne 0 ]; then
-    wrong_usage "--period-s: a number of seconds that divides 86400 is wanted"
+    wrong_usage "--period-s must be a number of seconds that divides 86400"
 fi
 if [ -n "$demo" ] && [ "$period_s" -lt "$demo_period_s" ]; then
-    wrong_usage "--period-s: $demo_period_s s is the least: a provider that does not answer is" \
+    wrong_usage "--period-s must be at least $demo_period_s: a provider that does not answer is" \
         "asked twice, 4 s each"
 fi
 
 subnets=${UPTIME_SUBNET_TAG:-public}
 yagna_url=${YAGNA_API_URL:-http://127.0.0.1:7465}
-# The binaries read UPTIME_… themselves. What is set for another aggregator or probe on this
-# machine must not reach these: a token in the environment, say, outranks --token-file.
+# The binaries read UPTIME_… variables. Settings for another aggregator or probe on this machine
+# must not reach them: for example, a token in the environment overrides --token-file.
 for name in $(env | sed -n 's/^\(UPTIME_[A-Z_]*\)=.*/\1/p'); do
     case $name in
         UPTIME_LOG) ;;
@@ -117,7 +115,7 @@ for name in $(env | sed -n 's/^\(UPTIME_[A-Z_]*\)=.*/\1/p'); do
     esac
 done
 
-# ---- How it ends -------------------------------------------------------------------------------
+# ---- Stopping ----------------------------------------------------------------------------------
 
 private=$(mktemp -d "${TMPDIR:-/tmp}/golem-uptime-private.XXXXXX") || die "mktemp failed"
 # Read by apt_install.
@@ -132,12 +130,12 @@ finishing=
 
 on_exit() {
     status=$?
-    # From here on nothing interrupts, or a second Ctrl-C would leave processes behind.
+    # Ignore signals from here on: a second Ctrl-C would leave processes behind.
     trap '' HUP INT TERM
     trap - EXIT
     set +e
-    # Probes first, while the aggregator still takes what they hold.
-    # Meant to be split: lists of process ids.
+    # Probes first, while the aggregator still accepts their parts.
+    # Splitting is intended: lists of process ids.
     # shellcheck disable=SC2086
     end_children 30 $probes
     # shellcheck disable=SC2086
@@ -158,7 +156,7 @@ on_exit() {
     exit "$status"
 }
 
-# Without --rounds, Ctrl-C is how it is meant to end once it runs.
+# Without --rounds, Ctrl-C is the normal way to stop.
 on_signal() {
     if [ "$1" -eq 130 ] && [ -n "$finishing" ] && [ -z "$rounds" ]; then
         say ""
@@ -171,7 +169,7 @@ trap 'on_signal 129' HUP
 trap 'on_signal 130' INT
 trap 'on_signal 143' TERM
 
-# Says what failed, with the end of the log that tells why.
+# Prints a message and the last lines of a log, and exits.
 fail_with_log() {
     log=$1
     shift
@@ -183,7 +181,7 @@ fail_with_log() {
     exit 1
 }
 
-# ---- What is needed, and the build -------------------------------------------------------------
+# ---- Requirements and build --------------------------------------------------------------------
 
 started_s=$(date +%s)
 ensure_packages
@@ -191,34 +189,34 @@ ensure_rust
 cd "$root"
 set -- --bin uptime-aggregator --bin uptime-probe
 [ -z "$demo" ] || set -- "$@" --bin fake-yagna
-say "Building (cargo build --release); the first time this takes some minutes"
+say "Building (cargo build --release); the first build takes some minutes"
 cargo build --release --locked "$@" </dev/null || die "the build failed; see above"
 bin=$(cargo_target_dir)/release
-[ -x "$bin/uptime-aggregator" ] || die "$bin/uptime-aggregator is not where the build should put it"
+[ -x "$bin/uptime-aggregator" ] || die "the build did not create $bin/uptime-aggregator"
 say "Built in $(($(date +%s) - started_s)) s"
 
-# ---- Where things go ---------------------------------------------------------------------------
+# ---- Directories -------------------------------------------------------------------------------
 
-marker_text="Made by quickstart.sh, which writes nodes_status.csv here anew every time."
+marker_text="Made by quickstart.sh. Each run replaces nodes_status.csv in this directory."
 if [ -z "$directory" ]; then
     work=$(mktemp -d "${TMPDIR:-/tmp}/golem-uptime.XXXXXX") || die "mktemp failed"
 else
-    mkdir -p -- "$directory" || die "cannot make $directory"
+    mkdir -p -- "$directory" || die "cannot create $directory"
     claimed=$(CDPATH='' cd -- "$directory" && pwd) || die "cannot enter $directory"
-    # Somebody's own nodes_status.csv must not be written over.
+    # Do not overwrite a nodes_status.csv from somewhere else.
     if [ ! -f "$claimed/quickstart.txt" ] && [ -n "$(ls -A "$claimed")" ]; then
-        die "$claimed is not empty and not of an earlier quickstart; choose another --dir"
+        die "$claimed is not empty and was not made by a quickstart; choose another --dir"
     fi
-    # One attempt decides: of two at the same time, only one makes the directory.
+    # mkdir is atomic: of two runs at the same time, only one creates the directory.
     mkdir "$claimed/run" 2>/dev/null ||
-        die "$claimed/run is there: another quickstart runs, or one was told to --keep;" \
+        die "$claimed/run exists: another quickstart runs, or an earlier one had --keep;" \
             "remove it or choose another --dir"
     work=$claimed
     say "$marker_text" >"$work/quickstart.txt"
     rm -f "$work/nodes_status.csv"
 fi
 run_dir=$work/run
-# Nobody else's business; the CSV beside it is as readable as this user's files are.
+# Private; the CSV beside it has the normal permissions.
 mkdir -p "$run_dir"
 chmod 700 "$run_dir"
 mkdir "$run_dir/logs"
@@ -227,7 +225,7 @@ csv=$work/nodes_status.csv
 
 # ---- The aggregator ----------------------------------------------------------------------------
 
-# Waits until a condition holds, a process ends, or the seconds are over; false then.
+# Waits until a condition holds. Fails if a process ends or the time is over.
 # Arguments: seconds, process id, a command.
 wait_for() {
     deadline_s=$(($(date +%s) + $1))
@@ -256,7 +254,7 @@ while :; do
     if wait_for 30 "$aggregator" announced; then break; fi
     end_children 20 "$aggregator"
     aggregator=
-    # Trying is the only way to know that a port is free; port 0 then lets the system choose.
+    # Only binding shows whether a port is free. With port 0 the system chooses one.
     tries=$((tries + 1))
     if [ "$tries" -le 2 ] && grep -q "cannot bind $grpc_addr" "$logs/aggregator.log"; then
         grpc_addr=127.0.0.1:0
@@ -269,29 +267,29 @@ done
 grpc_addr=$(sed -n 's/^grpc //p' "$logs/aggregator.out")
 http_addr=$(sed -n 's/^http //p' "$logs/aggregator.out")
 
-# A proxy set in the environment is not for loopback.
+# A proxy from the environment must not be used for loopback.
 fetch() { curl -sS --noproxy '*' --max-time 5 "$@" 2>/dev/null; }
 
-# The value of a metric of the aggregator, whole; nothing while it has none.
+# Prints the value of a metric of the aggregator, rounded; nothing if there is none.
 metric() { awk -v name="$1" '$1 == name { printf "%.0f", $2 }' "$private/metrics"; }
 
 read_metrics() { fetch -o "$private/metrics" "http://$http_addr/metrics"; }
 
 # ---- The fake network ---------------------------------------------------------------------------
 
-# The first round counts from here; it may be moved back until the probes are there.
+# The start of the first round that counts. It moves back until the probes are connected.
 first_s=0
 
-# The start of the next round after an instant.
+# Prints the start of the next round after a time.
 round_after() { echo $((($1 / period_s + 1) * period_s)); }
 
 network_there() { [ -f "$private/network" ]; }
 
 if [ -n "$demo" ]; then
     freezing=$((demo_daemons - 1))
-    # Half way: after half of the rounds, at least one, or after about a minute; and then in the
-    # middle of a round, when the last questions of the one before are answered and those of this
-    # one begin. Connecting the probes takes a second, so 4 s is plenty.
+    # Half way: after half of the rounds (at least one), or after about a minute, in the middle of
+    # a round: the last questions of the round before are answered then, and new ones begin.
+    # Connecting the probes takes a second, so 4 s is enough.
     half=$(((${rounds:-$((120 / period_s))} + 1) / 2))
     [ "$half" -ge 1 ] || half=1
     now_s=$(date +%s)
@@ -311,25 +309,26 @@ if [ -n "$demo" ]; then
     dead_count=$(echo "$dead" | wc -l)
     say ""
     say "No YAGNA_APPKEY is set, so this scans a fake network on this machine, NOT Golem:"
-    say "  $demo_daemons daemons that see different parts of it, $demo_providers providers in the" \
-        "subnets public and testnet."
-    say "  $dead_count providers are dead though their offers live on:"
+    say "  $demo_daemons daemons see different parts of it. It has $demo_providers providers in" \
+        "the subnets public and testnet."
+    say "  $dead_count providers are dead but still have offers on the market:"
     sed -n 's/^dead \([^ ]*\) \(.*\)/    \1 \2/p' "$private/network"
-    say "  Daemon $((freezing + 1)) freezes in about $freeze_after_s s; nobody may become down by it."
+    say "  Daemon $((freezing + 1)) freezes in about $freeze_after_s s. No node may be down" \
+        "because of it."
     say "For the real network: YAGNA_APPKEY=... sh deploy/quickstart.sh"
 fi
 
 # ---- The probes --------------------------------------------------------------------------------
 
-# Enrols a probe; its token goes into a file that only this user can read, never through argv.
+# Enrols a probe. Its token is written to a private file, never passed in argv.
 enrol() {
     (umask 077 && exec "$bin/uptime-aggregator" probe add --data-dir "$run_dir/data" "$1" \
         >"$private/$1.token" 2>"$logs/enrol-$1.log" </dev/null) ||
-        fail_with_log "$logs/enrol-$1.log" "the probe $1 could not be enrolled"
+        fail_with_log "$logs/enrol-$1.log" "cannot enrol the probe $1"
 }
 
-# Becomes a probe command, so call it in the background or in a subshell.
-# Arguments: name, command, further arguments.
+# Replaces this process with a probe command: call it in the background or in a subshell.
+# Arguments: name, command, more arguments.
 probe() {
     probe_name=$1
     probe_command=$2
@@ -338,8 +337,8 @@ probe() {
         --token-file "$private/$probe_name.token" --spool-dir "$run_dir/spool-$probe_name" "$@"
 }
 
-# Arguments: name, subnets, yagna's address, the file with the application key if not in the
-# environment.
+# Arguments: name, subnets, yagna's address, the file with the application key (if it is not in the
+# environment).
 start_probe() {
     probe "$1" run --subnet-tag "$2" --yagna-url "$3" ${4:+--app-key-file "$4"} \
         >"$logs/$1.log" 2>&1 </dev/null &
@@ -362,18 +361,18 @@ else
         >"$private/check" 2>&1 </dev/null && checked=0 || checked=$?
     cat "$private/check"
     if [ "$checked" -ne 0 ]; then
-        # A daemon that has just started has no relay session and no offers yet: that mends itself.
+        # A daemon that has just started has no relay session and no offers yet, but soon will.
         if grep '^WRONG' "$private/check" | grep -v -q -E '^WRONG +(relay|market) ' ||
             ! grep -q '^WRONG' "$private/check"; then
-            die "the probe cannot work like this; mend what is WRONG above and start again"
+            die "the probe cannot work; fix the faults marked WRONG above and start again"
         fi
-        say "Going on all the same: a daemon that started lately needs some minutes for this."
+        say "Continuing: a daemon that has just started needs some minutes for this."
     fi
     start_probe probe-1 "$subnets" "$yagna_url"
 fi
 probe_count=$(printf '%s\n' "$probes" | wc -w)
 
-# Fails when a child has ended that should be running.
+# Exits if a child process has ended.
 all_running() {
     running "$aggregator" || fail_with_log "$logs/aggregator.log" "the aggregator ended"
     [ -z "$demo" ] || running "$fake_yagna" ||
@@ -381,7 +380,7 @@ all_running() {
     at=0
     for child in $probes; do
         at=$((at + 1))
-        running "$child" || fail_with_log "$logs/probe-$at.log" "the probe probe-$at ended"
+        running "$child" || fail_with_log "$logs/probe-$at.log" "probe-$at ended"
     done
 }
 
@@ -390,23 +389,23 @@ probes_connected() {
     read_metrics && [ "$(metric uptime_ingest_streams)" = "$probe_count" ]
 }
 wait_for 30 "$aggregator" probes_connected ||
-    fail_with_log "$logs/probe-1.log" "after 30 s not all of the $probe_count probes are connected"
+    fail_with_log "$logs/probe-1.log" "not all $probe_count probes connected within 30 s"
 
 # ---- Rounds ------------------------------------------------------------------------------------
 
-# A round counts when it began after the probes were there; the one that runs has lost its start.
+# A round counts if it began after the probes connected. The current round does not.
 connected_s=$(round_after "$(date +%s)")
 [ "$first_s" -ge "$connected_s" ] || first_s=$connected_s
 
 say ""
 say "status page: http://$http_addr/"
 say "csv now at:  $csv"
-say "Rounds of $period_s s, closed at most $grace_s s after their end; the first is closed in about" \
-    "$((first_s + period_s + grace_s - $(date +%s))) s."
+say "Rounds last $period_s s and close at most $grace_s s after their end. The first closes in" \
+    "about $((first_s + period_s + grace_s - $(date +%s))) s."
 if [ -n "$rounds" ]; then
-    say "Stops after $rounds closed rounds."
+    say "Stopping after $rounds closed rounds."
 else
-    say "Ctrl-C ends it."
+    say "Press Ctrl-C to stop."
 fi
 say ""
 finishing=yes
@@ -416,17 +415,17 @@ show_csv() {
     say "The CSV begins:"
     head -n 4 "$csv" | sed 's/^/    /'
     if [ -n "$demo" ]; then
-        say "and the dead providers' rows are:"
-        # Ids have no blanks: one word each.
+        say "The rows of the dead providers:"
+        # Ids have no spaces: one word each.
         for id in $dead; do
-            # A young CSV may lack one.
+            # An early CSV may not have all of them.
             grep "^$id," "$csv" | sed 's/^/    /'
         done
     fi
     say ""
 }
 
-# Tells once that the daemon has frozen, as seen from outside: it connects and does not answer.
+# Reports once that the daemon has frozen: it accepts a connection and does not answer.
 frozen=
 look_for_freeze() {
     if [ -z "$demo" ] || [ -n "$frozen" ]; then return 0; fi
@@ -441,8 +440,8 @@ look_for_freeze() {
     fi
 }
 
-# The CSV is of a closed round when it was written after the round's end. A file's time is taken from
-# the kernel's coarse clock, some milliseconds behind; hence a second of tolerance.
+# The CSV includes a closed round if it was written after the end of the round. File times come from
+# the coarse clock of the kernel, which is some milliseconds behind: allow one second.
 csv_written() { [ "$(stat -c %Y "$csv")" -ge $((closed_s + period_s - 1)) ]; }
 
 daemon_froze() {
@@ -469,7 +468,7 @@ while [ -z "$rounds" ] || [ "$closed" -lt "$rounds" ]; do
             down=$(metric 'uptime_ledger_nodes{verdict="down"}')
             unknown=$(metric 'uptime_ledger_nodes{verdict="unknown"}')
             wait_for 10 "$aggregator" csv_written ||
-                fail_with_log "$logs/aggregator.log" "a round was closed and no CSV written"
+                fail_with_log "$logs/aggregator.log" "a round closed, but no CSV was written"
             rows=$(($(wc -l <"$csv") - 1))
             look_for_freeze
             printf '%-9s %6s %6s %8s %9s\n' "$(date -u -d "@$closed_s" +%H:%M:%S)" \
@@ -487,13 +486,13 @@ while [ -z "$rounds" ] || [ "$closed" -lt "$rounds" ]; do
         fi
     fi
     [ "$(date +%s)" -lt "$deadline_s" ] ||
-        fail_with_log "$logs/aggregator.log" "no round was closed for too long"
+        fail_with_log "$logs/aggregator.log" "no round closed in time"
 done
 
-# ---- With --rounds: is it right? ---------------------------------------------------------------
+# ---- With --rounds: check the result -----------------------------------------------------------
 
-# The file is final when the aggregator is gone.
-# Meant to be split: a list of process ids.
+# The file is complete when the aggregator has ended.
+# Splitting is intended: a list of process ids.
 # shellcheck disable=SC2086
 end_children 50 $probes
 probes=
@@ -503,17 +502,17 @@ aggregator=
 say ""
 if [ -z "$demo" ]; then
     sh "$here/lib/check_csv.sh" "$csv" >"$private/checked" || die "see above"
-    # A table without rows is well formed and still not what anybody wants.
+    # A table without rows is well formed but useless.
     [ "$(wc -l <"$csv")" -gt 1 ] ||
         fail_with_log "$logs/probe-1.log" "no provider was found in $closed rounds"
 else
-    # Rounds since the aggregator started, the first and the last cut.
+    # Rounds since the aggregator started, including incomplete ones at both ends.
     rounds_max=$((($(date +%s) - serving_s) / period_s + 2))
     sh "$here/lib/check_csv.sh" --providers "$private/network" --rounds-max "$rounds_max" "$csv" \
-        >"$private/checked" || die "the demonstration did not come out right, see above"
-    [ -z "$too_many_down" ] || die "$too_many_down, and only $dead_count providers are dead"
-    [ -n "$dead_found" ] || die "the $dead_count dead providers were never all found down"
+        >"$private/checked" || die "the result of the demonstration is wrong, see above"
+    [ -z "$too_many_down" ] || die "$too_many_down, but only $dead_count providers are dead"
+    [ -n "$dead_found" ] || die "the $dead_count dead providers were never all down in one round"
     wait_for "$period_s" "$fake_yagna" daemon_froze ||
-        die "daemon $((freezing + 1)) should have frozen half way and did not"
+        die "daemon $((freezing + 1)) did not freeze half way"
 fi
-say "The CSV is right after $closed closed rounds: $(cat "$private/checked")."
+say "The CSV is correct after $closed closed rounds: $(cat "$private/checked")."

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs what the tests need, then runs them all. See --help. POSIX sh.
+# Installs the requirements of the tests and runs all tests. See --help. POSIX sh.
 set -eu
 
 program=test.sh
@@ -8,40 +8,40 @@ root=$(dirname -- "$here")
 # shellcheck source=deploy/lib/common.sh
 . "$here/lib/common.sh"
 
-# Pinned, so that a run next year does what this one does and takes the pinned Rust.
+# Pinned, so that results can be repeated later and with the pinned Rust.
 nextest_version=0.9.143
 deny_version=0.20.2
 # A direct question takes up to 8 s, so a round of 10 s is the shortest that decides.
 quickstart_rounds=5
 quickstart_period_s=10
-# Histories the property tests try with --long; they say how many without.
+# Number of histories in the property tests with --long. The tests have their own default.
 long_cases=10000
-# With --long, each fuzz target runs so long.
+# With --long, each fuzz target runs for this time.
 fuzz_s=20
 
 usage() {
     cat <<'HELP'
-Installs what the tests need and runs them all, in order, up to the first that fails.
+Installs the requirements of the tests and runs all tests. Stops at the first failure.
 
 usage: sh deploy/test.sh [--quick | --long]
 
-  (nothing)  formatting, clippy, documentation, tests (nextest's profile `ci` when CI is set),
-             wrong clocks (the profile `clocks`), doctests, licences and sources of dependencies where cargo-deny is installed, the
-             systemd units, and the quickstart's demonstration
-  --quick    formatting, clippy and nextest's profile `quick` only
-  --long     everything; also cargo-deny, with advisories where their database can be reached; the
-             property tests with many more histories, what nextest's profile `long` holds (a soak
-             of 35 minutes among it; UPTIME_SOAK_ROUNDS says otherwise), and the fuzz targets for a
-             short while each where nightly Rust and cargo-fuzz are installed (see deploy/fuzz.sh)
-  --help     this text
+  (nothing)  formatting, clippy, documentation, tests (nextest profile `ci` if CI is set), wrong
+             clocks (profile `clocks`), doctests, licences and sources of dependencies (if
+             cargo-deny is installed), systemd units, and the demonstration of the quickstart
+  --quick    only formatting, clippy and nextest profile `quick`
+  --long     everything above, and also: cargo-deny with advisories (if their database can be
+             reached), property tests with many more histories, nextest profile `long` (it has a
+             soak test of 35 minutes; UPTIME_SOAK_ROUNDS changes its length), and a short run of
+             each fuzz target (if nightly Rust and cargo-fuzz are installed; see deploy/fuzz.sh)
+  --help     show this text
 
-On Debian and Ubuntu it installs what is missing: curl, ca-certificates, gcc, systemd (for
-systemd-analyze), faketime (for wrong clocks) and python3-venv by apt-get (as root or with sudo), Rust by rustup's own
-installer, cargo-nextest by cargo, and a Python environment in target/python. On Debian, and not
-with --quick, also chromium: the pages are shown to it. Without one those tests are left out and
-say so; where CI is set they fail.
+On Debian and Ubuntu, the script installs missing requirements: curl, ca-certificates, gcc,
+systemd (for systemd-analyze), faketime (for wrong clocks) and python3-venv with apt-get (as root
+or with sudo), Rust with the rustup installer, cargo-nextest with cargo, and a Python environment
+in target/python. On Debian, without --quick, it also installs chromium for the browser tests.
+Without chromium the browser tests are skipped and say so. If CI is set, they fail.
 
-exit status: 0 all passed, 1 a step failed (the last line on standard error says which),
+exit status: 0 all tests passed, 1 a step failed (the last line on standard error names it),
              64 wrong usage
 HELP
 }
@@ -59,24 +59,24 @@ for argument in "$@"; do
     esac
 done
 if [ $# -gt 1 ]; then
-    warn "$program: one argument at most; see: sh deploy/test.sh --help"
+    warn "$program: too many arguments; see: sh deploy/test.sh --help"
     exit 64
 fi
 
-# Tests bring their own daemons and their own settings: nothing here may reach a real yagna unless it
-# is named for that, or take what is set for an aggregator on this machine.
+# Tests start their own daemons with their own settings. They must not reach a real yagna, except
+# the test below, nor use the settings of an aggregator on this machine.
 unset YAGNA_APPKEY YAGNA_API_URL
 for name in $(env | sed -n 's/^\(UPTIME_[A-Z_]*\)=.*/\1/p'); do
     case $name in
         UPTIME_LOG | UPTIME_PYTHON | UPTIME_TEST_CASES) ;;
         UPTIME_SOAK_ROUNDS | UPTIME_SOAK_SEED) ;;
-        # The one test that is told to ask a real daemon.
+        # For the one test that can use a real daemon.
         UPTIME_REAL_YAGNA | UPTIME_REAL_YAGNA_APPKEY) ;;
         *) unset "$name" ;;
     esac
 done
 if [ -n "${CI:-}" ]; then
-    # What is built once is not built incrementally: less to write, and what users build.
+    # CI builds once: without incremental compilation it writes less, and builds as users do.
     export CARGO_INCREMENTAL=0
 fi
 
@@ -91,7 +91,7 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 : >"$scratch/summary"
 
-# Runs a step, its output untouched, and stops everything when it fails.
+# Runs a step and exits if it fails. The output of the step is not changed.
 # Arguments: name, a command.
 step() {
     step_name=$1
@@ -111,15 +111,15 @@ step() {
     fi
     printf '%-12s FAILED  %5s s\n' "$step_name" "$step_took_s" >>"$scratch/summary"
     cat "$scratch/summary"
-    warn "$program: the step $step_name failed (exit status $step_status); later steps did not run"
+    warn "$program: step $step_name failed (exit status $step_status); later steps did not run"
     exit 1
 }
 
-# ---- What the tests need -----------------------------------------------------------------------
+# ---- Requirements of the tests -----------------------------------------------------------------
 
 python=$root/target/python/bin/python
 
-# Ubuntu has chromium as a snap only: there the browser tests say that they are left out.
+# Ubuntu has chromium only as a snap: the browser tests are skipped there.
 is_debian() { grep -qx 'ID=debian' /etc/os-release 2>/dev/null; }
 
 install_packages() {
@@ -146,7 +146,7 @@ install_cargo_tools() {
     fi
 }
 
-# The environment is as good as the requirements it was made from; a copy of them is its stamp.
+# The environment is reused while the requirements do not change; a copy of them is its stamp.
 install_python() {
     stamp=$root/target/python/test-requirements.txt
     if [ -x "$python" ] && "$python" -c 'import grpc' 2>/dev/null &&
@@ -171,19 +171,19 @@ tests() {
     profile=default
     if [ -n "${CI:-}" ]; then profile=ci; fi
     if [ "$mode" = quick ]; then profile=quick; fi
-    # Most of the time tests wait, for rounds and time limits: two to a processor.
+    # Tests mostly wait for rounds and time limits: run two per processor.
     NEXTEST_TEST_THREADS=${NEXTEST_TEST_THREADS:-$((2 * $(nproc)))}
     export NEXTEST_TEST_THREADS
     cargo nextest run --workspace --locked --profile "$profile"
 }
 
-# They wait for minutes and compute little: all at once, more than there are processors.
+# They wait for minutes and compute little: all run at once.
 clocks() {
     cargo nextest run --workspace --locked --profile clocks
 }
 
-# nextest does not run these. The output is held back where there are none: "0 passed" would read
-# as if nothing had been tested at all.
+# nextest does not run doctests. The output is hidden if there are none: "0 passed" would look as
+# if nothing was tested.
 doctests() {
     cargo test --doc --workspace --locked >"$scratch/doctests" 2>&1 || {
         cat "$scratch/doctests"
@@ -196,13 +196,13 @@ doctests() {
     fi
 }
 
-# Advisories are in a database that is fetched from elsewhere and says something new every week:
-# nothing for every run, nor for a machine that cannot reach it.
+# The database of advisories is remote and changes every week, so it is checked only with --long and
+# skipped if it cannot be reached.
 advisories() {
     if cargo deny --locked fetch db >"$scratch/advisories" 2>&1; then
         cargo deny --locked check --disable-fetch advisories
     else
-        say "advisories: not checked, their database cannot be reached:"
+        say "advisories: not checked; cannot reach their database:"
         grep -m 1 -i 'fail\|unable\|error' "$scratch/advisories" || cat "$scratch/advisories"
     fi
 }
@@ -211,7 +211,7 @@ dependencies() {
     cargo deny --locked check bans licenses sources
     [ "$mode" = long ] || return 0
     advisories
-    # What the fuzz targets are made of may not be on this machine before they are built.
+    # The dependencies of the fuzz targets may not be on this machine before they are built.
     for package in proto probe aggregator; do
         say "$package/fuzz:"
         cargo deny --locked --manifest-path "$root/$package/fuzz/Cargo.toml" \
@@ -219,7 +219,7 @@ dependencies() {
     done
 }
 
-# The soak mostly waits: one test more than processors.
+# The soak test mostly waits: run one test more than there are processors.
 long_tests() {
     NEXTEST_TEST_THREADS=${NEXTEST_TEST_THREADS:-$((1 + $(nproc)))}
     export NEXTEST_TEST_THREADS
@@ -227,18 +227,18 @@ long_tests() {
         cargo nextest run --workspace --locked --profile long --cargo-profile long
 }
 
-# What it needs is not installed here: a second Rust is too much for a test. Then it is skipped.
+# The script does not install a second Rust for this: without one, this step is skipped.
 fuzzing() {
     fuzz_status=0
     sh "$here/fuzz.sh" "$fuzz_s" || fuzz_status=$?
     if [ "$fuzz_status" -eq 69 ]; then
-        warn "$program: the fuzz targets ran over their corpus only"
+        warn "$program: the fuzz targets ran only over their corpus"
         return 0
     fi
     return "$fuzz_status"
 }
 
-# In target/, which may be emptied, so that no test run leaves anything in a temporary directory.
+# In target/, so that no test run leaves files in a temporary directory.
 demonstration() {
     rm -rf "$root/target/quickstart"
     sh "$here/quickstart.sh" --rounds "$quickstart_rounds" --period-s "$quickstart_period_s" \
@@ -247,7 +247,7 @@ demonstration() {
 
 all_started_s=$(date +%s)
 step packages install_packages
-# Not a step: it puts cargo on this script's own PATH.
+# Not a step: it changes the PATH of this script.
 ensure_rust
 step tools install_cargo_tools
 if [ -z "${UPTIME_PYTHON:-}" ]; then

@@ -1,12 +1,12 @@
 #!/bin/sh
-# Says whether a nodes_status.csv is right: sh check_csv.sh [--providers FILE --rounds-max N] CSV
+# Checks a nodes_status.csv: sh check_csv.sh [--providers FILE --rounds-max N] CSV
 #
-# Without --providers only what holds of any canonical CSV is checked. With it, the file has what
-# `fake-yagna --list` printed (lines `provider ID SUBNET alive|dead`), and the CSV must tell
-# exactly that network: everyone in it, the living up and never down, the dead `False`.
-# Prints a summary and exits 0, or prints what is wrong and exits 1; 64: wrong usage.
+# Without --providers it checks the canonical form. With --providers, FILE is the output of
+# `fake-yagna --list` (lines `provider ID SUBNET alive|dead`), and the CSV must have a row for each
+# provider: living ones were always up, dead ones are `False`.
+# Prints a summary and exits 0, or prints the faults and exits 1. Exits 64 on wrong usage.
 set -eu
-# Bytes, not letters: sorting and ranges must not depend on who runs this.
+# Bytes, not letters: sorting and ranges must not depend on the locale.
 LC_ALL=C
 export LC_ALL
 
@@ -23,7 +23,7 @@ if [ $# -ne 1 ]; then
     echo "usage: check_csv.sh [--providers FILE --rounds-max N] CSV" >&2
     exit 64
 fi
-# awk takes a relative name with a "=" in it for an assignment.
+# awk reads a relative name with "=" in it as an assignment.
 absolute() {
     case $1 in
         /*) printf '%s' "$1" ;;
@@ -38,20 +38,20 @@ wrong() {
     exit 1
 }
 
-[ -f "$csv" ] || wrong "$csv is not there"
+[ -f "$csv" ] || wrong "$csv does not exist"
 [ -s "$csv" ] || wrong "$csv is empty"
 [ "$(tail -c 1 "$csv" | od -An -tx1 | tr -d ' \n')" = 0a ] ||
-    wrong "its last line has no end: half a file?"
-[ "$(tr -dc '\r' <"$csv" | wc -c)" -eq 0 ] || wrong "it has carriage returns; LF alone is wanted"
+    wrong "the last line does not end with a newline; the file may be incomplete"
+[ "$(tr -dc '\r' <"$csv" | wc -c)" -eq 0 ] || wrong "it has carriage returns; end lines with LF"
 if [ -n "$providers" ]; then
     grep -q '^provider ' "$providers" || wrong "$providers names no provider to compare with"
 fi
 
-# The file names go in as ARGV, and nothing through -v, which would read backslashes in them.
+# File names are passed as ARGV: -v would interpret backslashes.
 ROUNDS_MAX=$rounds_max PROVIDERS=$providers awk '
 function fault(text) {
     faults++
-    # A file that is wrong is often wrong in every row.
+    # A wrong file often has a fault in every row.
     if (faults <= 10) print "the CSV is wrong: " text > "/dev/stderr"
 }
 function lower_hex_id(id) {
@@ -61,7 +61,11 @@ function stamp(text) {
     return length(text) == 32 && \
         text ~ /^[0-9]+-[0-9]+-[0-9]+T[0-9]+:[0-9]+:[0-9]+\.[0-9]+\+00:00$/
 }
-BEGIN { FS = ","; with_providers = ENVIRON["PROVIDERS"] != ""; rounds_max = ENVIRON["ROUNDS_MAX"] + 0 }
+BEGIN {
+    FS = ","
+    with_providers = ENVIRON["PROVIDERS"] != ""
+    rounds_max = ENVIRON["ROUNDS_MAX"] + 0
+}
 with_providers && FILENAME == ARGV[1] {
     split($0, word, " ")
     if (word[1] == "provider") state[word[2]] = word[4]
@@ -78,7 +82,8 @@ FNR == 1 {
     seen[$1] = 1
     if (NF != 5) { fault(row " has " NF " columns, not 5"); next }
     if (!lower_hex_id($1)) fault(row ": the id is not 0x and 40 lower-case hex digits")
-    if (rows > 1 && !($1 "" > before "")) fault(row " stands after " before ": not sorted, or twice")
+    if (rows > 1 && !($1 "" > before ""))
+        fault(row " follows " before ": rows are not sorted, or one is repeated")
     before = $1
     if ($2 == "True") online++
     else if ($2 == "False") offline++
@@ -87,9 +92,9 @@ FNR == 1 {
     if ($4 !~ /^[0-9]+$/) fault(row ": total_online_scans is \"" $4 "\"")
     if ($5 !~ /^[0-9]+\.[0-9]+$/ || $5 + 0 > 100) fault(row ": uptime is \"" $5 "\"")
     if (rounds_max > 0 && $4 + 0 > rounds_max)
-        fault(row ": up in " $4 " rounds, of " rounds_max " at most")
+        fault(row ": up in " $4 " rounds; at most " rounds_max " are possible")
     if (with_providers) {
-        if (!($1 in state)) fault(row " is no provider of the network")
+        if (!($1 in state)) fault(row " is not a provider of the network")
         else if (state[$1] == "dead") {
             if ($2 != "False") fault(row ": a dead provider is shown as " $2)
             if ($4 != "0" || $3 != "" || $5 != "0.0")
@@ -97,7 +102,7 @@ FNR == 1 {
         } else {
             if ($2 != "True") fault(row ": a living provider is shown as " $2)
             if ($4 + 0 < 1 || $3 == "") fault(row ": a living provider was never seen: " $0)
-            # Anything less means that it was down in some round.
+            # Less than 100 means that it was down in a round.
             if ($5 != "100.0") fault(row ": a living provider was down: uptime " $5)
         }
     }

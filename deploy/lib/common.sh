@@ -1,10 +1,10 @@
-# Shared by quickstart.sh, test.sh and bench.sh, which set `root` to the checkout before they read
-# this. POSIX sh. Owns what gets installed on a fresh machine, and how processes are ended.
+# Shared by the scripts in deploy/, which set `root` to the checkout before they read this. POSIX
+# sh. Owns what is installed on a new machine, and how processes are stopped.
 
 say() { printf '%s\n' "$*"; }
 warn() { printf '%s\n' "$*" >&2; }
 
-# Names the caller, because its output is often read in the middle of a longer log.
+# Names the calling script, because its output often ends up in a longer log.
 die() {
     warn "$program: $*"
     exit 1
@@ -12,23 +12,23 @@ die() {
 
 have() { command -v "$1" >/dev/null 2>&1; }
 
-# Sets `as_root` to what makes a command run as root. A person without root and sudo is told what
-# to ask for. Arguments: the packages that are to be installed.
+# Sets `as_root` to the prefix that runs a command as root. Without root and sudo it says what to
+# install, and exits. Arguments: the packages to install.
 find_root() {
     if ! have apt-get; then
-        die "this needs the Debian packages '$*' or what corresponds to them here;" \
-            "there is no apt-get to install them with, so install them and start again"
+        die "the Debian packages '$*' or their equivalents are missing; there is no apt-get:" \
+            "install them and start again"
     fi
     as_root=
     if [ "$(id -u)" -ne 0 ]; then
-        # Without a terminal a question for the password would wait for ever.
+        # Without a terminal, sudo would wait for a password for ever.
         if have sudo && [ -t 0 ]; then
             as_root=sudo
         elif have sudo && sudo -n true 2>/dev/null; then
             as_root='sudo -n'
         else
-            die "this needs the packages '$*', and neither root nor sudo is at hand;" \
-                "as root: apt-get update && apt-get install $*"
+            die "the packages '$*' are missing, and installing them needs root or sudo;" \
+                "run as root: apt-get update && apt-get install $*"
         fi
     fi
 }
@@ -37,23 +37,23 @@ find_root() {
 apt_install() {
     find_root "$@"
     say "Installing with apt-get: $*"
-    # Update first: a fresh image has no package lists, or old ones that name removed files.
+    # Update first: a new image has no package lists, or old ones with removed files.
     $as_root apt-get update -q >"$apt_log" 2>&1 </dev/null &&
         $as_root env DEBIAN_FRONTEND=noninteractive \
             apt-get install -q -y --no-install-recommends "$@" >>"$apt_log" 2>&1 </dev/null || {
         tail -n 20 "$apt_log" >&2
-        die "apt-get could not install $*; its last words are above"
+        die "apt-get cannot install $*; its last messages are above"
     }
 }
 
-# A compiler without the C library's headers is no use to crates that build C, so try one.
+# Crates that build C need the headers of the C library, too: compile a test program.
 cc_works() {
     have cc && printf '#include <stdio.h>\nint main(void){return 0;}\n' |
         cc -x c -o /dev/null - >/dev/null 2>&1
 }
 
-# The packages that building needs and this machine lacks, in one apt-get call.
-# Arguments: further packages.
+# Installs missing packages that the build needs, in one apt-get call.
+# Arguments: additional packages.
 ensure_packages() {
     wanted_packages="$*"
     have curl || wanted_packages="$wanted_packages curl"
@@ -61,36 +61,36 @@ ensure_packages() {
         [ -d /etc/pki ] || wanted_packages="$wanted_packages ca-certificates"
     cc_works || wanted_packages="$wanted_packages gcc libc6-dev"
     if [ -n "$wanted_packages" ]; then
-        # Meant to be split: a list of words.
+        # Splitting is intended: a list of words.
         # shellcheck disable=SC2086
         apt_install $wanted_packages
     fi
 }
 
-# A Rust toolchain as rust-toolchain.toml wants it, and cargo on the PATH.
+# Installs the Rust toolchain of rust-toolchain.toml and puts cargo on the PATH.
 ensure_rust() {
     channel=$(sed -n 's/^channel *= *"\([^"]*\)".*/\1/p' "$root/rust-toolchain.toml")
     cargo_home=${CARGO_HOME:-${HOME:-/root}/.cargo}
-    # rustup may be there though this shell was started before it was.
+    # rustup may have been installed after this shell was started.
     case ":$PATH:" in
         *":$cargo_home/bin:"*) ;;
         *) [ ! -x "$cargo_home/bin/cargo" ] || PATH="$cargo_home/bin:$PATH" ;;
     esac
     export PATH
     if ! have rustup && ! rust_is_new_enough; then
-        say "Installing Rust $channel through rustup's own installer, into $cargo_home"
-        # Downloaded whole before it runs: half a script must not be executed.
+        say "Installing Rust $channel with the rustup installer, into $cargo_home"
+        # Download all of it before it runs: an incomplete script must not be executed.
         installer=$(curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs) ||
-            die "https://sh.rustup.rs could not be fetched; install Rust $channel and start again"
-        # A distribution's older Rust may stay: ours comes first on this script's PATH only.
+            die "cannot fetch https://sh.rustup.rs; install Rust $channel and start again"
+        # An older Rust of the distribution stays: ours comes first only on the PATH of this script.
         printf '%s\n' "$installer" | RUSTUP_INIT_SKIP_PATH_CHECK=yes sh -s -- \
             -y --profile minimal --default-toolchain none --no-modify-path ||
-            die "rustup's installer failed; its words are above"
+            die "the rustup installer failed; its messages are above"
         PATH="$cargo_home/bin:$PATH"
         export PATH
     fi
     if have rustup && ! rustup run "$channel" cargo --version >/dev/null 2>&1; then
-        # The very version may be there by another name, such as `stable`: no need to fetch it.
+        # The same version may be installed under another name, such as `stable`.
         same=$(toolchain_of_version "$channel")
         if [ -n "$same" ]; then
             RUSTUP_TOOLCHAIN=$same
@@ -98,12 +98,12 @@ ensure_rust() {
         else
             say "Installing the Rust toolchain $channel"
             rustup toolchain install "$channel" --profile minimal ||
-                die "rustup could not install the toolchain $channel"
+                die "rustup cannot install the toolchain $channel"
         fi
     fi
 }
 
-# The name of an installed toolchain with this rustc version; nothing if there is none.
+# Prints the name of an installed toolchain with this rustc version, if there is one.
 toolchain_of_version() {
     rustup toolchain list | while read -r toolchain _; do
         case $(rustup run "$toolchain" rustc --version 2>/dev/null) in
@@ -112,7 +112,7 @@ toolchain_of_version() {
     done
 }
 
-# Whether a Rust that came without rustup is as new as Cargo.toml wants.
+# Whether a Rust that was installed without rustup is as new as Cargo.toml requires.
 rust_is_new_enough() {
     have cargo && have rustc || return 1
     needed=$(sed -n 's/^rust-version *= *"1\.\([0-9]*\).*/\1/p' "$root/Cargo.toml")
@@ -120,20 +120,20 @@ rust_is_new_enough() {
     [ -n "$there" ] && [ "$there" -ge "${needed:-0}" ]
 }
 
-# Where cargo puts its products, which environment and configuration may have moved.
+# Prints the target directory of cargo. Environment and configuration can move it.
 cargo_target_dir() {
     (cd "$root" && cargo metadata --format-version 1 --no-deps --locked) |
         sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p'
 }
 
-# Whether a process of ours runs. One that ended stays as a zombie until it is waited for, and
-# `kill -0` takes a zombie for a living process.
+# Whether a child process runs. A child that ended stays a zombie until it is waited for, and
+# `kill -0` succeeds for a zombie.
 running() {
     kill -0 "$1" 2>/dev/null || return 1
     ! grep -q '^State:[[:space:]]*Z' "/proc/$1/status" 2>/dev/null
 }
 
-# Ends child processes: asks them, and after a number of tenths of a second makes them.
+# Stops child processes with SIGTERM, and after a number of tenths of a second with SIGKILL.
 # Arguments: tenths, process ids.
 end_children() {
     tenths=$1

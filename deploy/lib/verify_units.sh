@@ -1,15 +1,15 @@
 #!/bin/sh
 # Checks the systemd units in a directory (default: ../systemd): sh verify_units.sh [DIR]
 #
-# Works on copies in which /usr/bin/uptime-... is /bin/true, since the units name binaries of an
-# installed system. A warning fails, too: `systemd-analyze verify` exits 0 on a misspelt key.
+# The units name installed binaries, so it checks copies with /bin/true in their place. Warnings
+# count as faults: `systemd-analyze verify` exits 0 on a misspelt key.
 set -eu
 
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 units=${1:-$here/../systemd}
 
 if ! command -v systemd-analyze >/dev/null 2>&1; then
-    echo "systemd-analyze is missing: \`sh deploy/test.sh\` installs it (Debian's package systemd)" >&2
+    echo "systemd-analyze is missing: run \`sh deploy/test.sh\`, or install the package systemd" >&2
     exit 1
 fi
 copies=$(mktemp -d "${TMPDIR:-/tmp}/golem-uptime-units.XXXXXX")
@@ -21,13 +21,13 @@ done
 
 status=0
 systemd-analyze verify "$copies"/* >"$copies/said.txt" 2>&1 || status=$?
-# What it says of other units on this machine is not our affair.
+# Messages about other units on this machine are ignored.
 if grep 'uptime-' "$copies/said.txt" >&2; then
     [ "$status" -ne 0 ] || status=1
 elif [ "$status" -ne 0 ]; then
     cat "$copies/said.txt" >&2
 fi
-# Exposure in tenths, 0 best, 100 worst: what a unit lets its program do. They have 17.
+# The exposure level in tenths: 0 is best, 100 is worst. Our units have 17.
 if [ "$status" -eq 0 ]; then
     for unit in "$copies"/*.service; do
         systemd-analyze security --offline=true --threshold=20 --no-pager "$unit" \
@@ -36,5 +36,5 @@ if [ "$status" -eq 0 ]; then
         status=1
     done
 fi
-[ "$status" -eq 0 ] || { echo "the units in $units are not right, see above" >&2; exit 1; }
-echo "$(find "$copies" -name '*.service' -o -name '*.timer' | wc -l) units are right"
+[ "$status" -eq 0 ] || { echo "the units in $units have faults, see above" >&2; exit 1; }
+echo "$(find "$copies" -name '*.service' -o -name '*.timer' | wc -l) units have no faults"

@@ -1,8 +1,8 @@
 //! Fuzz targets without a fuzzer: each over its committed corpus and many changes of it.
 //!
-//! Owns the changes, drawn from a seed so that a failure can be had again, and the upkeep of those
-//! files of a corpus that are made by a program. A corpus is a directory `corpus/TARGET` with one
-//! input a file. Refuses to judge: a target that finds a fault panics.
+//! Owns the changes, drawn from a seed so that a failure can be repeated, and the generated files
+//! of a corpus. A corpus is a directory `corpus/TARGET` with one input per file. Refuses to judge:
+//! a target that finds a fault panics.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -10,22 +10,22 @@ use std::path::Path;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-/// A target: takes any bytes, panics where they are not dealt with as they should be.
+/// A target: takes any bytes and panics if they are handled wrongly.
 pub type Target = (&'static str, fn(&[u8]));
 
-/// Changed inputs for each target, unless told otherwise: a few seconds for a dozen targets.
+/// The default number of changed inputs per target: a dozen targets take a few seconds.
 const CHANGED_INPUTS: u32 = 1_500;
 /// Set to a number, it replaces [`CHANGED_INPUTS`].
 const CHANGED_INPUTS_VARIABLE: &str = "UPTIME_TEST_CASES";
-/// The changes are drawn from this, so that each run does the same.
+/// The seed of the changes, so that each run does the same.
 const SEED: u64 = 0x5eed;
-/// Changed inputs are no longer than this; what is long to read is found by the real fuzzer.
+/// The maximum length of a changed input. The real fuzzer finds faults of longer ones.
 const INPUT_BYTES_MAX: usize = 16 * 1024;
 
 /// Runs the targets; `directory` holds `corpus/`.
 ///
 /// # Panics
-/// When a target does, with the input; or when a corpus is missing or belongs to no target.
+/// If a target panics, with its input; or if a corpus is missing or has no target.
 pub fn run(directory: &Path, targets: &[Target]) {
     let corpus = directory.join("corpus");
     let mut kept: Vec<String> = entries(&corpus);
@@ -103,12 +103,12 @@ fn changed_input(dice: &mut StdRng, inputs: &[Vec<u8>]) -> Vec<u8> {
     input
 }
 
-/// Holds files of a corpus to what a program makes: a target, a name, the bytes. With
-/// `UPDATE_CORPUS` set it writes them first. Other files, such as what a fuzzer once found, are
-/// left alone.
+/// Compares the generated files of a corpus with what their program makes: a target, a name, the
+/// bytes. With `UPDATE_CORPUS` set it writes them first. It does not touch other files, such as the
+/// finds of a fuzzer.
 ///
 /// # Panics
-/// When a file is missing or another.
+/// If a file is missing or different.
 pub fn hold_to(directory: &Path, files: &[(&str, &str, Vec<u8>)]) {
     for (target, name, bytes) in files {
         let path = directory.join("corpus").join(target).join(name);
@@ -125,10 +125,10 @@ pub fn hold_to(directory: &Path, files: &[(&str, &str, Vec<u8>)]) {
     }
 }
 
-/// Holds `Cargo.toml` in the directory, which has a `[[bin]]` for each target, to the targets.
+/// Checks that `Cargo.toml` in the directory has a `[[bin]]` for each target.
 ///
 /// # Panics
-/// When a target is not in it, or another.
+/// If the targets differ.
 pub fn hold_manifest_to(directory: &Path, targets: &[Target]) {
     let manifest = String::from_utf8_lossy(&read(&directory.join("Cargo.toml"))).into_owned();
     let bins = manifest.split("[[bin]]").skip(1);

@@ -1,9 +1,9 @@
 //! A faithful fake of the `yagna` daemon's REST API and the relay's HTTP listing.
 //!
-//! One [`World`] is the simulated network: providers that live, die, freeze, restart and
-//! withdraw. Any number of [`Daemon`]s and a [`Relay`] serve it over real sockets on loopback,
-//! in the words and with the delays of recorded daemons; `tests/fake_yagna_replay.rs` holds them
-//! to the recordings. Numbers in brackets, here and in the files below, name recordings.
+//! One [`World`] is the simulated network: providers that live, die, freeze, restart and withdraw.
+//! Any number of [`Daemon`]s and a [`Relay`] serve it over real sockets on loopback, with the
+//! answers and the delays of recorded daemons; `tests/fake_yagna_replay.rs` compares them with the
+//! recordings. Numbers in brackets, here and in the files below, name recordings.
 //!
 //! ```no_run
 //! # async fn example() -> std::io::Result<()> {
@@ -18,8 +18,8 @@
 //! # }
 //! ```
 //!
-//! Nothing here knows the probe. Nothing here prints. Where the recordings are silent the
-//! fake takes the unkind side.
+//! Refuses to know the probe, and to print. Where there is no recording, the fake behaves in the
+//! way that is harder for the probe.
 
 mod bridge;
 mod chance;

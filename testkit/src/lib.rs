@@ -1,4 +1,4 @@
-//! What the project's tests and demonstrations need and nothing shipped may see.
+//! Tools for the project's tests and demonstrations. Nothing shipped may depend on them.
 
 pub mod corpus;
 pub mod fake_yagna;

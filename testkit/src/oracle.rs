@@ -1,7 +1,7 @@
-//! The accounting method, slow and obvious: what the ledger must agree with, byte for byte.
+//! The accounting method, slow and obvious: the ledger must agree with it, byte for byte.
 //!
-//! Owns a second reading of the accounting page, over plain lists, with nothing remembered from
-//! one call to the next. Refuses to know the aggregator, to be quick, or to be incremental.
+//! Owns a second implementation of the accounting page, over plain lists, without state between
+//! calls. Refuses to know the aggregator, to be fast, or to be incremental.
 
 mod method;
 mod windows;

@@ -43,7 +43,7 @@ fn commands_document_their_exit_status() {
     for (name, words) in [
         ("quickstart.sh", ["exit status: 0", "64   wrong usage", "csv: PATH"]),
         ("test.sh", ["exit status: 0", "64 wrong usage", "--long"]),
-        ("fuzz.sh", ["exit status: 0", "64 wrong usage", "69 something"]),
+        ("fuzz.sh", ["exit status: 0", "64 wrong usage", "69 a requirement"]),
     ] {
         let output = sh(&[&deploy().join(name), Path::new("--help")]);
         assert!(output.status.success(), "{name}: {}", err(&output));
@@ -124,7 +124,7 @@ fn a_right_csv_passes() {
 fn every_kind_of_wrong_csv_is_found() {
     let replaced = |there: &str, wrong: &str| {
         let text = good();
-        assert!(text.contains(there), "{there}: mend this test");
+        assert!(text.contains(there), "{there}: fix this test");
         text.replacen(there, wrong, 1)
     };
     let row =
@@ -136,7 +136,7 @@ fn every_kind_of_wrong_csv_is_found() {
         ("no header", good().replace(&format!("{HEADER}\n"), ""), "header"),
         ("another header", replaced("issuer_id", "node_id"), "header"),
         ("only a header", format!("{HEADER}\n"), "has no row"),
-        ("half a file", good().trim_end().to_owned(), "no end"),
+        ("half a file", good().trim_end().to_owned(), "does not end with a newline"),
         ("CRLF", good().replace('\n', "\r\n"), "carriage returns"),
         ("a row missing", replaced(&row(OTHER), ""), "has no row"),
         ("the dead one missing", replaced(&row(DEAD), ""), "has no row"),
@@ -145,7 +145,7 @@ fn every_kind_of_wrong_csv_is_found() {
         (
             "a stranger",
             replaced(&row(DEAD), &(row(LIVING).replace(LIVING, &stranger) + &row(DEAD))),
-            "no provider of the network",
+            "is not a provider of the network",
         ),
         ("the dead one up", replaced("False,,0,0.0", &format!("True,{SEEN},2,100.0")), "dead"),
         (
@@ -156,7 +156,7 @@ fn every_kind_of_wrong_csv_is_found() {
         ("a living one down", replaced("True", "False"), "living provider is shown as False"),
         ("once down", replaced("3,100.0", "3,75.0"), "was down"),
         ("never up", replaced(",3,100.0", ",0,0.0"), "never seen"),
-        ("too often up", replaced(",3,100.0", ",5,100.0"), "of 4 at most"),
+        ("too often up", replaced(",3,100.0", ",5,100.0"), "at most 4"),
         ("below zero", replaced(",3,100.0", ",-3,100.0"), "total_online_scans"),
         ("over a hundred", replaced(",3,100.0", ",3,100.5"), "uptime"),
         ("an exponent", replaced(",3,100.0", ",3,1e2"), "uptime"),
@@ -178,5 +178,5 @@ fn every_kind_of_wrong_csv_is_found() {
 fn a_missing_csv_is_found() {
     let output = sh(&[&deploy().join("lib/check_csv.sh"), Path::new("/nowhere/nodes_status.csv")]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(err(&output).contains("is not there"), "{}", err(&output));
+    assert!(err(&output).contains("does not exist"), "{}", err(&output));
 }

@@ -1,7 +1,7 @@
-//! A fake Golem network on loopback, for demonstrations where no real one is at hand.
+//! A fake Golem network on loopback, for demonstrations without a real one.
 //!
-//! Prints where its daemons listen, then `ready`, and runs until SIGTERM or SIGINT. Refuses the
-//! application key on the command line, where everybody could read it.
+//! Prints the addresses of its daemons, then `ready`, and runs until SIGTERM or SIGINT. Refuses the
+//! application key on the command line, where other users could read it.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -12,46 +12,48 @@ use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 use uptime_testkit::fake_yagna::{Demonstration, Plan};
 
-/// A fake Golem network on loopback: several daemons with partial views, providers in
-/// several subnets, three of them dead but still on the market: one's process died, one's host is
-/// gone, one is frozen.
+/// Run a fake Golem network on loopback.
 ///
-/// The daemons take the application key that stands in the environment variable
-/// FAKE_YAGNA_APPKEY, or where --app-key-env or --app-key-file point.
+/// The network has several daemons with partial views and providers in several subnets. Three
+/// providers are dead but still have offers on the market: a process that died, a host that is
+/// gone, and a frozen process.
+///
+/// The daemons accept one application key, from the environment variable FAKE_YAGNA_APPKEY, or from
+/// --app-key-env or --app-key-file.
 #[derive(Debug, Parser)]
 #[command(name = "fake-yagna")]
 struct Options {
-    /// How many daemons
+    /// Number of daemons
     #[arg(long, default_value_t = 3)]
     daemons: usize,
-    /// How many providers, the dead ones included
+    /// Number of providers, including the dead ones
     #[arg(long, default_value_t = 300)]
     providers: usize,
-    /// A subnet; repeatable, the first gets about 70 % of the providers
+    /// Subnet; repeatable. The first has about 70 % of the providers
     #[arg(long = "subnet", default_value = "public")]
     subnets: Vec<String>,
-    /// Draws the network
+    /// Seed of the random network
     #[arg(long, default_value_t = 7)]
     seed: u64,
-    /// The environment variable with the application key
+    /// Environment variable with the application key
     #[arg(long, value_name = "NAME", default_value = "FAKE_YAGNA_APPKEY")]
     app_key_env: String,
-    /// A file with the application key, instead
+    /// File with the application key; overrides --app-key-env
     #[arg(long, value_name = "FILE")]
     app_key_file: Option<PathBuf>,
-    /// Serve a relay listing too, and print where
+    /// Also serve a relay listing and print its address
     #[arg(long)]
     relay: bool,
-    /// Print a line per provider
+    /// Print one line per provider
     #[arg(long)]
     list: bool,
-    /// Write the printed lines to this file too, complete from the moment it is there
+    /// Also write the printed lines to this file; it is complete as soon as it exists
     #[arg(long, value_name = "FILE")]
     announce: Option<PathBuf>,
-    /// A daemon that freezes half way: it accepts connections and never answers
+    /// Index of a daemon that freezes: it accepts connections and does not answer
     #[arg(long, value_name = "INDEX", requires = "freeze_after_s")]
     freeze_daemon: Option<usize>,
-    /// When it does, in seconds from `ready`
+    /// Seconds from `ready` until that daemon freezes
     #[arg(long, value_name = "S", requires = "freeze_daemon")]
     freeze_after_s: Option<u64>,
 }
@@ -60,7 +62,7 @@ struct Options {
 async fn main() -> Result<()> {
     let options = Options::parse();
     if options.freeze_daemon.is_some_and(|index| index >= options.daemons) {
-        bail!("--freeze-daemon counts from 0 and must name one of {} daemons", options.daemons);
+        bail!("--freeze-daemon must be less than the number of daemons, {}", options.daemons);
     }
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

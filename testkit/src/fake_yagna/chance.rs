@@ -1,7 +1,7 @@
-//! Chance that depends on the seed and on what is drawn, and on nothing else.
+//! Random numbers that depend only on the seed and on what they are drawn for.
 //!
-//! A generator gives its numbers in the order in which it is asked, and several daemons ask at
-//! once. What is drawn here is the same in every run, whoever asks first. Refuses to keep state.
+//! A generator gives its numbers in the order of the calls, and several daemons call at once. The
+//! numbers here do not depend on that order. Refuses to keep state.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;

@@ -1,8 +1,8 @@
 //! A daemon's channels to other nodes, and the question over one of them.
 //!
-//! A daemon keeps one channel to every node it ever talked to. While the node is away its channel
-//! stays behind, closed, and every question over it fails at once (a0); only the node's return or
-//! a restart of the daemon ends that. Owns what opens a channel and what becomes of a question.
+//! A daemon keeps one channel to every node it ever talked to. While the node is away, its channel
+//! stays closed and every question over it fails at once (a0), until the node returns or the daemon
+//! restarts. Owns what opens a channel and how a question ends.
 //! Refuses to decide who is alive: it asks the world.
 
 use std::time::Duration;
@@ -16,14 +16,14 @@ use super::look_up::look_up;
 use super::peer::Peer;
 use super::registry::Contact;
 
-/// A peer that was away at least that long and came back is asked once in vain: the daemon still
-/// holds the connection to the earlier life [measure_9: 0.5 s away, no; 40 s away, yes].
+/// After an outage of at least this length, the first question to a peer fails: the daemon still
+/// holds the connection to its earlier life [measure_9: 0.5 s away, no; 40 s away, yes].
 const STALE_AFTER: Duration = Duration::from_secs(20);
 
 pub(crate) const NO_CHANNEL: &str =
     "Net: error forwarding message: Fail to open reliable channel\n\nCaused by:\n    ";
 const CLOSED: &str = "Net: error sending message: session closed";
-/// What a daemon adds where the operator has switched backtraces on (a1), cut short.
+/// What a daemon adds if backtraces are enabled (a1), shortened.
 const BACKTRACE: &str = "\n\nStack backtrace:\n   \
     0: anyhow::error::<impl anyhow::Error>::msg\n   \
     1: anyhow::__private::format_err\n   \
@@ -34,13 +34,13 @@ pub(crate) fn unknown_address(id: &str, service: &str) -> String {
     format!("Bad request: Bad request: Unknown address: /net/{id}/{service}")
 }
 
-/// What became of a question to a peer.
+/// How a question to a peer ended.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Asked {
     Answered,
-    /// Nothing will come. How long to wait for it is the asker's business.
+    /// No answer will come. The caller decides how long it waits.
     Silent,
-    /// It was never asked, and why.
+    /// It was not asked, and why.
     Unreachable(String),
 }
 
@@ -80,7 +80,7 @@ fn over_closed(core: &Core, id: &str, peer: &Peer) -> Asked {
     if waits { Asked::Silent } else { Asked::Unreachable(CLOSED.to_owned()) }
 }
 
-/// Without a channel the relay is asked first. A question in vain opens none.
+/// Without a channel, the daemon asks the relay first. A failed question opens no channel.
 async fn ask_first(core: &Core, id: &str, contact: Option<Contact>, limit: Duration) -> Asked {
     if let Err(why) = look_up(core, id).await {
         let trace = if core.backtraces { BACKTRACE } else { "" };
@@ -98,8 +98,8 @@ async fn ask_first(core: &Core, id: &str, contact: Option<Contact>, limit: Durat
     answer
 }
 
-/// Carries a question over the link to a peer that would answer it. Whether that takes too long is
-/// a matter of the link, never of how busy this machine is.
+/// Carries a question over the link to a peer that would answer it. The link alone decides whether
+/// that takes too long, not the load of this machine.
 async fn carried(core: &Core, id: &str, contact: &Contact, limit: Duration) -> Asked {
     let link = core.link(id, contact);
     let Some(times) = core.sent_again(id, link) else { return Asked::Silent };
@@ -118,13 +118,13 @@ pub(crate) fn open(core: &Core, id: &str, contact: &Contact) {
 }
 
 impl Core {
-    /// The link to a peer: its own, the daemon's own, and what is bad between the two.
+    /// The link to a peer: the peer's, the daemon's, and the one between the two.
     pub(crate) fn link(&self, id: &str, contact: &Contact) -> Link {
         let between = self.lock().links.get(id).copied().unwrap_or_default();
         self.world.link_of(&self.identity).then(contact.link).then(between)
     }
 
-    /// Whether a peer does not answer to this identity of its own yet.
+    /// Whether a peer does not answer yet to this new identity of its own.
     pub(crate) fn is_strange(&self, id: &str) -> bool {
         self.world.contact(id).is_some_and(|contact| contact.is_strange)
     }
@@ -142,8 +142,8 @@ impl Core {
         times
     }
 
-    /// The channel to a node: one that was opened, or one that gossip and neighbourhood opened
-    /// while the node was there.
+    /// The channel to a node: one that was opened, or one that gossip opened while the node was
+    /// there.
     fn channel(&self, id: &str, contact: &Contact) -> Option<Peer> {
         let memory = self.lock();
         let gossiped = self.gossips

@@ -45,7 +45,7 @@ impl Clock {
 /// The real instant after which a client has waited `limit` from now.
 pub(crate) fn deadline(limit: Duration) -> tokio::time::Instant {
     let now = tokio::time::Instant::now();
-    // A limit beyond what an instant can hold is as good as a century.
+    // A century stands for limits that an instant cannot hold.
     now.checked_add(limit).unwrap_or(now + Duration::from_secs(3_153_600_000))
 }
 

@@ -57,7 +57,7 @@ pub(crate) struct Memory {
     pub(crate) relay_queries: u64,
     /// Links that are bad for this daemon alone.
     pub(crate) links: BTreeMap<String, Link>,
-    /// What bad links did to whom so far.
+    /// What bad links did so far, by peer.
     pub(crate) chances: BTreeMap<String, Chances>,
     pub(crate) faults: Vec<Fault>,
     pub(crate) key_refused: bool,
@@ -79,7 +79,7 @@ impl Core {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Works on the memory and wakes whoever waits for a change.
+    /// Changes the memory and wakes the tasks that wait for a change.
     pub(crate) fn change<T>(&self, work: impl FnOnce(&mut Memory) -> T) -> T {
         let result = work(&mut self.lock());
         self.changed.send_modify(|version| *version += 1);
@@ -96,8 +96,8 @@ impl Core {
         draw(self.world.seed(), ("link", &self.identity, id, number))
     }
 
-    /// Subscriptions to changes of the daemon and of the world. Take them before looking, so
-    /// that nothing falls between looking and waiting.
+    /// Subscriptions to changes of the daemon and of the world. Subscribe before you look, so that
+    /// no change is missed in between.
     pub(crate) fn changes(&self) -> Changes {
         Changes { own: self.changed.subscribe(), world: self.world.changes() }
     }
@@ -121,7 +121,7 @@ impl Core {
                 next = Some(next.map_or(learnt, |soonest| soonest.min(learnt)));
             }
         }
-        // What was learnt at one stroke has no order that means anything.
+        // Offers that were learnt at the same time have no meaningful order.
         offers.sort_by_cached_key(|(learnt, offer)| {
             let mut hasher = DefaultHasher::new();
             (memory.salt, &offer.offer_id).hash(&mut hasher);

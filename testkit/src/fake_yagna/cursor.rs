@@ -13,7 +13,7 @@ use super::offer::Offer;
 pub(crate) struct Scan {
     pub(crate) expression: Option<Expression>,
     pub(crate) passed: BTreeSet<String>,
-    /// What a direct question has left for the next one, by peer.
+    /// Offers that a direct question left for the next one, by peer.
     pub(crate) left: BTreeMap<String, Vec<Arc<Offer>>>,
     pub(crate) lifetime: Duration,
     pub(crate) ends: UnixTime,

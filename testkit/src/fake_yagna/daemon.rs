@@ -94,12 +94,12 @@ impl Daemon {
         &self.core.identity
     }
 
-    /// From now on it accepts connections and never answers.
+    /// Freezes it: it accepts connections and does not answer.
     pub fn freeze(&self) {
         self.core.frozen.send_replace(true);
     }
 
-    /// It goes on where [`Daemon::freeze`] stopped it.
+    /// Undoes [`Daemon::freeze`]: it continues where it stopped.
     pub fn thaw(&self) {
         self.core.frozen.send_replace(false);
     }
@@ -124,8 +124,8 @@ impl Daemon {
         Ok(())
     }
 
-    /// Dies and starts again: connections end, demands, scans and offers are forgotten, its
-    /// session with the relay begins anew.
+    /// Restarts: connections end, it forgets demands, scans and offers, and its session with the
+    /// relay begins again.
     ///
     /// # Errors
     /// If the port has been taken meanwhile.
@@ -145,7 +145,7 @@ impl Daemon {
         self.listen().await
     }
 
-    /// Whether it refuses its own application key, as if that had been dropped.
+    /// Whether it refuses its own application key, as if the key had been deleted.
     pub fn refuse_key(&self, refuse: bool) {
         self.core.change(|memory| memory.key_refused = refuse);
     }
@@ -184,12 +184,12 @@ impl Daemon {
         }
     }
 
-    /// How bad the link is between this daemon and one node, beside what is bad for everybody.
+    /// Sets how bad the link between this daemon and one node is, in addition to the node's own.
     pub fn set_link(&self, id: &str, link: Link) {
         self.core.change(|memory| memory.links.insert(id.to_owned(), link));
     }
 
-    /// Injects a fault, or takes all faults away.
+    /// Injects a fault, or removes all faults.
     pub fn set_fault(&self, fault: Option<Fault>) {
         self.set_faults(fault.into_iter().collect());
     }
@@ -218,7 +218,7 @@ impl Daemon {
         self.core.lock().traffic.busiest(route)
     }
 
-    /// Begins anew with [`Daemon::busiest`].
+    /// Resets [`Daemon::busiest`].
     pub fn forget_busiest(&self) {
         self.core.lock().traffic.forget_busiest();
     }
@@ -250,7 +250,7 @@ impl Daemon {
         self.core.answering.load(Ordering::SeqCst)
     }
 
-    /// Demands that were made and neither deleted nor have ended.
+    /// Demands that exist: neither deleted nor expired.
     #[must_use]
     pub fn open_demands(&self) -> usize {
         let (now, lifetime) = (self.core.world.now(), self.core.limits.demand_lifetime);
@@ -258,7 +258,7 @@ impl Daemon {
         memory.demands.values().filter(|demand| demand.created + lifetime > now).count()
     }
 
-    /// Scans that were begun and neither deleted nor have run out.
+    /// Scans that exist: neither deleted nor expired.
     #[must_use]
     pub fn open_scans(&self) -> usize {
         let now = self.core.world.now();

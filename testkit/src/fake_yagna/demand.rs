@@ -22,10 +22,10 @@ use super::replies::quoted;
 pub(crate) struct Demand {
     pub(crate) properties: Map<String, Value>,
     pub(crate) constraints: String,
-    /// `None` if the constraint did not parse: accepted, and matches nothing.
+    /// `None` if the constraint did not parse: the demand is accepted and matches nothing.
     pub(crate) expression: Option<Expression>,
     pub(crate) created: UnixTime,
-    /// Offers that were matched against it, with whatever result.
+    /// Offers that were compared with it, matching or not.
     pub(crate) judged: BTreeSet<String>,
     pub(crate) queue: Vec<Event>,
     pub(crate) next_slot: Instant,
@@ -40,7 +40,7 @@ pub(crate) struct Event {
 }
 
 impl Demand {
-    /// Queues an event for every known offer not judged before.
+    /// Queues an event for every matching offer that was not compared before.
     pub(crate) fn match_known(
         &mut self,
         known: Vec<Arc<Offer>>,

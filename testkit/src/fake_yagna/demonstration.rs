@@ -1,9 +1,9 @@
-//! A network to show things with: daemons with different partial views, providers over several
-//! subnets, three of them dead, each in another way, and still on the market.
+//! The network of the demonstration: daemons with different partial views, and providers in several
+//! subnets. Three providers are dead, each in a different way, and still on the market.
 //!
-//! Owns how such a network is drawn from a seed. What can be learnt from it: no daemon sees
-//! everything, every provider is seen by two, an offer is no proof of life, and a daemon that once
-//! talked to a dead node answers otherwise than one that waits for it.
+//! Owns how the network is drawn from a seed. It shows that no daemon sees all providers, that two
+//! see each provider, that an offer is not a sign of life, and that a daemon that once talked to a
+//! dead node answers differently from one that did not.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -28,13 +28,13 @@ const SILENT_FOR: Duration = Duration::from_secs(60);
 /// Long enough that the relay has learnt of the death of a process.
 const PROCESS_DEAD_FOR: Duration = Duration::from_secs(300);
 const DEATHS: [Death; 3] = [Death::ProcessDied, Death::HostGone, Death::Frozen];
-/// Daemons are old hands from the start: a young one is not to be believed.
+/// Sessions are old from the start: a young one does not count.
 const SESSION_AGE: Duration = Duration::from_secs(3600);
 
 /// What the network consists of. Not `Debug`: it carries the key.
 #[derive(Clone)]
 pub struct Plan {
-    /// Draws everything.
+    /// The seed.
     pub seed: u64,
     /// How many daemons.
     pub daemons: usize,
@@ -66,9 +66,9 @@ pub struct Demonstration {
 pub enum Death {
     /// Its process died: the relay has dropped it, the daemons' channels to it are closed.
     ProcessDied,
-    /// Its host is gone: the relay knows it still, and whoever asks it waits.
+    /// Its host is gone: the relay still knows it, and questions to it time out.
     HostGone,
-    /// It is frozen: the same, as far as anybody can see.
+    /// It is frozen: from outside, the same as a host that is gone.
     Frozen,
 }
 
@@ -137,8 +137,8 @@ fn subnet(subnets: &[String], at: usize, providers: usize) -> &str {
     }
 }
 
-/// Every provider is in at least two views where there are two, the dead ones in all; no view has
-/// everything where there are three.
+/// Every provider is in at least two views if there are two, and the dead ones are in all. With
+/// three or more daemons, no view has all providers.
 fn views(
     ids: &[String],
     dead: &BTreeSet<String>,

@@ -1,7 +1,7 @@
 //! How nodes of the fake network die, freeze, stop and come back.
 //!
-//! Owns the ways to go away and what the relay makes of each: a session that is dropped at once,
-//! after half a minute, or forgotten after ten. Refuses to know what a daemon then answers.
+//! Owns the ways to go away and how the relay reacts to each: it drops a session at once, after
+//! half a minute, or after ten minutes. Refuses to know what a daemon then answers.
 
 use std::time::Duration;
 
@@ -11,15 +11,15 @@ use super::node::Life;
 use super::state::State;
 use super::world::World;
 
-/// A longer outage of a link is a long one [b0: 60 s, b6: 20 s].
+/// An outage of a link is long if it takes longer than this [b0: 60 s, b6: 20 s].
 const SHORT_OUTAGE: Duration = Duration::from_secs(40);
-/// How old `seen` of an older session is that shows through, and for how long it does (b6).
+/// How old `seen` of an older session is if it reappears, and for how long it does (b6).
 const OLDER_SEEN_AGE: Duration = Duration::from_secs(531);
 const OLDER_SHOWN_FOR: Duration = Duration::from_secs(2);
 
 impl World {
-    /// The node's host is gone without a word: the relay keeps its session and `seen` grows until
-    /// it forgets it, its offers live on in the daemons that know them.
+    /// The node's host is gone without notice: the relay keeps its session, and `seen` grows until
+    /// the relay forgets it. Its offers stay in the daemons that know them.
     pub fn kill(&self, id: &str) {
         self.kill_ago(id, Duration::ZERO);
     }
@@ -29,9 +29,9 @@ impl World {
         self.with(|state, now| state.end(id, Life::Dead(now.saturating_sub(ago)), now));
     }
 
-    /// The node's process dies and its host lives on: it tells the relay so (ICMP port
-    /// unreachable), which drops the session after a time drawn from the seed. Until then the
-    /// node is like one whose host is gone.
+    /// The node's process dies and its host stays: the host tells the relay (ICMP port
+    /// unreachable), which drops the session after a time drawn from the seed. Until then the node
+    /// looks like one whose host is gone.
     pub fn kill_process(&self, id: &str) {
         self.kill_process_ago(id, Duration::ZERO);
     }
@@ -48,7 +48,7 @@ impl World {
         });
     }
 
-    /// Freezes the node: silent like a dead one, but [`World::revive`] lets it go on.
+    /// Freezes the node: silent like a dead one, but [`World::revive`] continues it.
     pub fn freeze(&self, id: &str) {
         self.freeze_ago(id, Duration::ZERO);
     }
@@ -58,8 +58,8 @@ impl World {
         self.with(|state, now| state.end(id, Life::Frozen(now.saturating_sub(ago)), now));
     }
 
-    /// Starts a dead node again, on the same port: a new life publishes new offers beside the
-    /// old. A frozen one goes on where it stood.
+    /// Starts a dead node again, on the same port: it publishes new offers beside the old ones. A
+    /// frozen one continues.
     pub fn revive(&self, id: &str) {
         self.with(|state, now| state.revive(id, now, false));
     }
@@ -71,7 +71,7 @@ impl World {
     }
 
     /// Stops the node gracefully, without withdrawing its offers: its session ends at once, and
-    /// the relay's listing passes through its shapes of nothing.
+    /// the relay's listing shows its forms of an empty answer one after the other.
     pub fn stop(&self, id: &str) {
         self.with(|state, now| {
             let node = state.node(id);
@@ -92,7 +92,7 @@ impl World {
         });
     }
 
-    /// The node's link fails: as far as anybody sees its host is gone, until [`World::link_up`].
+    /// The node's link fails: from outside its host is gone, until [`World::link_up`].
     pub fn link_down(&self, id: &str) {
         self.with(|state, now| {
             let node = state.node(id);
@@ -102,9 +102,9 @@ impl World {
         });
     }
 
-    /// The link is back: the relay drops the node's old session, and knows the node again when it
-    /// has registered anew, after a time drawn from the seed ([`NetTiming::returns_after_short`]),
-    /// however short the outage was.
+    /// The link is back: the relay drops the node's old session. It knows the node again when the
+    /// node has registered again, after a time drawn from the seed
+    /// ([`NetTiming::returns_after_short`]), even after a short outage.
     ///
     /// [`NetTiming::returns_after_short`]: super::NetTiming::returns_after_short
     pub fn link_up(&self, id: &str) {

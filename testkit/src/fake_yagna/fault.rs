@@ -1,8 +1,8 @@
 //! Faults that a test or a demonstration injects into a fake server's answers.
 //!
-//! Owns the list of ways to misbehave and how each damages an otherwise true answer. What a
-//! request did inside the daemon is done all the same (a demand was made, an event delivered)
-//! unless a fault says otherwise: losing the answer to a request that worked is the nasty case.
+//! Owns the list of faults and how each damages a correct answer. Unless a fault says otherwise,
+//! the daemon carries out the request (makes a demand, delivers an event): a lost answer to a
+//! request that succeeded is the hard case.
 
 use std::time::Duration;
 
@@ -39,9 +39,9 @@ impl Fault {
 pub enum FaultKind {
     /// This status with this body; the request is not carried out.
     Status(u16, String),
-    /// The true answer with a byte in it that makes it no JSON; in a stream, every event so.
+    /// The correct answer with a byte that makes it invalid JSON; in a stream, in every event.
     MalformedJson,
-    /// The true answer ends half way, and its length says so: valid HTTP, half a document. A
+    /// Half of the correct answer, with a matching length: valid HTTP, half a document. A
     /// stream ends after its first event.
     TruncatedJson,
     /// The connection ends without a byte; the request was carried out.
@@ -49,24 +49,23 @@ pub enum FaultKind {
     /// The head and half of the body, then the connection ends; in a stream, half way through
     /// its second event.
     CutShort,
-    /// The true answer, one byte per interval.
+    /// The correct answer, one byte per interval.
     SlowDrip(Duration),
-    /// An answer that streams white space for ever, as an event without end to whoever wants
+    /// An answer that streams white space for ever, or an event without end if the client asked for
     /// events; the request is not carried out.
     Endless,
-    /// The true answer, that much later.
+    /// The correct answer, later by this time.
     Latency(Duration),
-    /// The true answer, filled up with white space to so many bytes.
+    /// The correct answer, padded with white space to this number of bytes.
     Padded(usize),
     /// An answer that streams white space for ever, as fast as it is taken.
     Flood,
-    /// An answer that says it has so many bytes, all white space, and sends them as fast as they
-    /// are taken.
+    /// An answer with this length, all white space, as fast as it is taken.
     Huge(u64),
 }
 
 impl FaultKind {
-    /// An answer that needs no request to be carried out.
+    /// An answer that does not need the request to be carried out.
     pub(crate) fn instead(&self, request: &Request) -> Option<Reply> {
         match self {
             FaultKind::Status(status, body) => Some(Reply::text(*status, body.as_str())),
@@ -81,7 +80,7 @@ impl FaultKind {
         }
     }
 
-    /// Damages a true answer.
+    /// Damages a correct answer.
     pub(crate) async fn damage(&self, mut reply: Reply) -> Reply {
         match (self, &mut reply.body) {
             (FaultKind::Latency(extra), _) => tokio::time::sleep(*extra).await,
@@ -119,7 +118,7 @@ fn white_space() -> stream::BoxStream<'static, Vec<u8>> {
 }
 
 fn endless(request: &Request) -> Reply {
-    // Fast enough to fill a careless client, slow enough to leave the machine to others.
+    // Fast enough to fill a careless client, slow enough not to load the machine.
     let pause = Duration::from_millis(1);
     let chunks = stream::repeat(()).then(move |()| async move {
         tokio::time::sleep(pause).await;

@@ -1,4 +1,4 @@
-//! A small HTTP/1.1 server with its hands on the bytes.
+//! A small HTTP/1.1 server that controls each byte.
 //!
 //! Owns sockets, parsing, framing and the ways of misbehaving that a framework would not allow:
 //! saying nothing, closing without a byte, cutting an answer short, dripping it, never ending
@@ -22,7 +22,7 @@ use tokio_util::task::TaskTracker;
 /// Larger heads and bodies close the connection: no client of ours sends such.
 const REQUEST_BYTES_MAX: usize = 1 << 20;
 
-/// What a client asked.
+/// A request.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
     pub(crate) method: String,
@@ -74,10 +74,10 @@ fn percent_decoded(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// What goes back.
+/// A reply.
 pub(crate) struct Reply {
     pub(crate) status: u16,
-    /// In the order they go out, after length and connection and before the date.
+    /// Sent in this order, after length and connection and before the date.
     pub(crate) headers: Vec<(&'static str, String)>,
     pub(crate) body: Body,
     pub(crate) delivery: Delivery,
@@ -87,13 +87,13 @@ pub(crate) enum Body {
     Bytes(Vec<u8>),
     /// Chunks as they come; the end of the stream ends the answer.
     Stream(BoxStream<'static, Vec<u8>>),
-    /// The same, with its length told before.
+    /// The same, with its length in the head.
     Sized(u64, BoxStream<'static, Vec<u8>>),
     /// No answer at all: the connection ends without a byte.
     Hangup,
 }
 
-/// How the bytes travel.
+/// How the bytes are sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Delivery {
     #[default]
@@ -171,7 +171,7 @@ fn reason(status: u16) -> &'static str {
     }
 }
 
-/// Who answers requests.
+/// What answers requests.
 pub(crate) trait Site: Send + Sync + 'static {
     /// Answers one request; dropped if the client goes away first.
     fn answer(self: Arc<Self>, request: Request) -> BoxFuture<'static, Reply>;
@@ -207,7 +207,7 @@ impl Listening {
         Ok(Listening { stop, tasks, address })
     }
 
-    /// Ends every connection where it stands; when this returns, new ones are refused.
+    /// Ends every connection at once. When this returns, new ones are refused.
     pub(crate) async fn close(self) {
         self.stop.cancel();
         self.tasks.wait().await;
@@ -242,7 +242,7 @@ async fn accept(
             let connection = Connection { stream, buffer: Vec::new(), frozen };
             tokio::select! {
                 () = stop.cancelled() => {}
-                // How a client went away is its own affair.
+                // How a client disconnected does not matter.
                 _ended = connection.serve(site) => {}
             }
         });
@@ -278,7 +278,7 @@ impl Connection {
     }
 
     async fn thawed(&mut self) {
-        // An error means that the owner is gone, and with it the reason to stay silent.
+        // An error means that the owner is gone: it is not frozen any more.
         let _thawed = self.frozen.wait_for(|frozen| !frozen).await;
     }
 

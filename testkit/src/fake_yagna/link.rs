@@ -1,19 +1,19 @@
 //! Bad links: packets lost and late, each way, between two nodes or a node and the relay.
 //!
-//! Owns the model, which is fitted to recordings [b1–b3, b5, b7]: given a link and drawn numbers,
-//! how often a question is sent before it is answered, or that it is not. Pure, so that a test
-//! can put thousands of questions without waiting. Refuses to wait or to draw by itself.
+//! Owns the model, which is fitted to recordings [b1–b3, b5, b7]: from a link and random numbers it
+//! computes how often a question is sent until it is answered, or that it is not answered. Pure, so
+//! that a test can ask thousands of questions without waiting. Refuses to wait or to draw numbers.
 
 use std::time::Duration;
 
-/// A look-up is sent so often before it is given up (b7).
+/// A look-up fails after this number of attempts (b7).
 pub(crate) const LOOK_UP_ATTEMPTS: usize = 4;
-/// With no more loss than this every direct question is answered, and soon.
+/// Up to this loss every direct question is answered quickly.
 const LOSS_HARMLESS: f64 = 0.15;
-/// A peer with so much loss is reached through the relay only.
+/// From this loss on a peer is reached only through the relay.
 const LOSS_RELAYED: f64 = 0.3;
-/// How likely a direct question fails, by loss: after one that was answered, and after one that
-/// failed. At 30 % these give 38 % answered and runs of five failures.
+/// The probability that a direct question fails, by loss: after an answered question, and after a
+/// failed one. At 30 % these give 38 % answered and runs of five failures.
 const FAILURES: [(f64, f64, f64); 4] =
     [(LOSS_HARMLESS, 0.0, 0.0), (0.3, 0.33, 0.8), (0.5, 0.97, 0.995), (1.0, 1.0, 1.0)];
 
@@ -40,8 +40,8 @@ impl Link {
         Link { loss: 1.0 - passes, delay: self.delay + other.delay }
     }
 
-    /// Puts a direct question over a reliable channel: how often it was sent again until it was
-    /// answered, or `None` if it was not. A failure makes the next one likely, because the
+    /// Asks a direct question over a reliable channel: how often it was sent again until it was
+    /// answered, or `None` if it was not answered. A failure makes the next one likely, because the
     /// channel waits longer and longer before it sends again.
     #[must_use]
     pub fn question(self, failed_before: bool, fate: f64, luck: f64) -> Option<u32> {
@@ -66,8 +66,8 @@ impl Link {
         fate >= self.lost()
     }
 
-    /// Puts a look-up to the relay: how often it was sent again until it was answered, or `None`
-    /// if it was not.
+    /// Sends a look-up to the relay: how often it was sent again until it was answered, or `None`
+    /// if it was not answered.
     #[must_use]
     pub fn look_up(self, fates: [f64; LOOK_UP_ATTEMPTS]) -> Option<u32> {
         let answered = fates.iter().position(|&fate| self.echo(fate))?;
@@ -78,7 +78,7 @@ impl Link {
         self.loss < LOSS_RELAYED
     }
 
-    /// How likely a packet or the one that answers it is lost.
+    /// The probability that a packet or its answer is lost.
     fn lost(self) -> f64 {
         1.0 - (1.0 - self.loss).powi(2)
     }

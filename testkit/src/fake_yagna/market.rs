@@ -20,7 +20,7 @@ use super::offer;
 use super::options::Limits;
 use super::replies::{body_json, message, quoted};
 
-/// How many events a poll gets if it names no number.
+/// The default number of events per poll.
 const EVENTS_DEFAULT: usize = 20;
 /// The market's bound on events per poll.
 const EVENTS_MAX: i32 = 100;
@@ -96,8 +96,8 @@ pub(crate) async fn events(core: &Core, id: &str, request: &Request) -> Reply {
         return refusal;
     }
     let mut changes = core.changes();
-    // The instant this poll waits for: what is ready later is left to the next poll, however
-    // late this one is woken.
+    // The instant this poll waits for. Events that are ready later are for the next poll, even if
+    // this one wakes late.
     let mut at = Instant::now();
     loop {
         let learns = learn(core, id);
@@ -121,7 +121,7 @@ pub(crate) async fn events(core: &Core, id: &str, request: &Request) -> Reply {
     }
 }
 
-/// Judges offers the daemon has learnt of since, and tells when it will learn of the next.
+/// Matches offers that the daemon has learnt of since. Answers when it will learn of the next.
 fn learn(core: &Core, id: &str) -> Option<Duration> {
     let now = core.world.now();
     let mut memory = core.lock();
@@ -180,8 +180,8 @@ fn gone(id: &str) -> Reply {
     message(404, format!("Subscription [{id}] not found. Could be unsubscribed."))
 }
 
-/// A demand past its hour is told apart, but only at the start of a poll: a poll over the expiry
-/// is waited out.
+/// An expired demand gets its own answer, but only at the start of a poll: a poll that is waiting
+/// when the demand expires waits to its end.
 fn ended(core: &Core, id: &str) -> Option<Reply> {
     let (now, lifetime) = (core.world.now(), core.limits.demand_lifetime);
     match core.lock().demands.get(id) {
@@ -199,7 +199,7 @@ fn malformed(id: &str) -> Option<Reply> {
     };
     let well_formed = id.split_once('-').is_some_and(|(a, b)| part(a, 32) && part(b, 64));
     let text = format!("Path deserialize error: Subscription id [{id}] has invalid format.");
-    // As recorded: the text is JSON and the content type says that it is not.
+    // As recorded: the body is JSON, but the content type is plain text.
     (!well_formed).then(|| Reply::text(400, format!(r#"{{"message":{}}}"#, quoted(&text))))
 }
 

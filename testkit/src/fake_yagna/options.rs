@@ -30,7 +30,7 @@ impl View {
 pub struct Limits {
     /// After this a silent node's pings are null.
     pub ping: Duration,
-    /// After this a direct question is given up, whatever timeout was asked for.
+    /// After this a direct question fails, even if the request has a longer timeout.
     pub direct: Duration,
     /// After this a remote ping of a silent node fails.
     pub remote_ping: Duration,
@@ -38,9 +38,9 @@ pub struct Limits {
     pub relay_down: Duration,
     /// How long a ping over a direct connection takes while the relay is down.
     pub relay_down_ping: Duration,
-    /// A poll's timeout if it names none.
+    /// The default timeout of a poll.
     pub poll_default: Duration,
-    /// No poll lasts longer, whatever it asks for. The real daemon has no such limit.
+    /// The maximum length of a poll. The real daemon has no such limit.
     pub poll_max: Duration,
     /// How long a demand lives.
     pub demand_lifetime: Duration,
@@ -57,7 +57,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Whatever takes long takes a moment, for tests that push the clock and do not wait.
+    /// Everything is fast, for tests that push the clock and do not wait.
     #[must_use]
     pub fn momentary() -> Self {
         let moment = Duration::from_millis(3);
@@ -108,8 +108,8 @@ pub struct DaemonOptions {
     pub relay_session_age: Duration,
     /// Daemons before 0.15 have none: 404.
     pub has_scan_api: bool,
-    /// The REST bridge to its bus; without it everything under `/_gsb/` is 404. All daemons looked
-    /// at have it.
+    /// The REST bridge to its bus; without it everything under `/_gsb/` is 404. All recorded
+    /// daemons have it.
     pub has_bridge: bool,
     /// Whether gossip and neighbourhood open channels to every provider of its view. Off by
     /// default: then only pings, answered questions and `Daemon::connect` open them.

@@ -1,4 +1,4 @@
-//! When a node pings the relay, which is when the relay last saw it.
+//! When a node pings the relay: the relay last saw it then.
 //!
 //! A node pings on a grid, until it asks the relay for its neighbours: the answer puts its next
 //! ping off, and the relay takes no such question for a sign of life (b4). Owns that arithmetic;
@@ -48,7 +48,7 @@ impl Pings {
         self.phase = (at.as_secs_f64() / timing.ping_interval.as_secs_f64()).fract();
     }
 
-    /// No ping after `last`, until it is let go.
+    /// No ping after `last`, until the node pings again.
     pub(crate) fn hold(&mut self, last: UnixTime) {
         self.held = Some(Held { last, next: None });
     }

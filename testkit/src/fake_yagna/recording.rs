@@ -1,8 +1,8 @@
 //! Recorded exchanges with real daemons, and how to send one again.
 //!
-//! Owns reading `recordings/*.json` and a client that sends a recorded request to the byte, in
-//! its recorded order of headers, and takes the answer as it comes. Refuses to judge; that is
-//! for tests.
+//! Owns reading `recordings/*.json`, and a client that sends the exact bytes of a recorded request,
+//! with its headers in their order, and reads the answer as it comes. Refuses to compare: the tests
+//! do.
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,7 +20,7 @@ pub struct Recording {
     pub name: String,
     /// What was asked and answered, in order.
     pub exchanges: Vec<Exchange>,
-    /// The whole file, for what is no exchange.
+    /// The whole file, for content that is not an exchange.
     pub file: Value,
 }
 
@@ -62,7 +62,7 @@ impl Response {
         found.map(|(_, value)| value.as_str())
     }
 
-    /// The body as JSON; `Null` if it is none.
+    /// The body as JSON; `Null` if it is not JSON.
     #[must_use]
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_default()
@@ -100,8 +100,8 @@ fn exchanges(file: &Value) -> Vec<Exchange> {
     }
 }
 
-/// One of those of 2026-11-30, which have no headers: only the ones that a request needs are put
-/// in, without a key. What a command line printed is no exchange.
+/// A recording of 2026-11-30, which has no headers: only those that a request needs are added,
+/// without a key. The output of a command is not an exchange.
 fn brief_exchange(value: &Value) -> Option<Exchange> {
     let text = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default();
     let (method, target) = value.get("request")?.as_str()?.split_once(' ')?;
@@ -186,7 +186,7 @@ impl Exchange {
         stream.write_all(request.as_bytes()).await?;
         let mut received = Vec::new();
         let ended = tokio::time::timeout(patience, async {
-            // A connection that breaks ends the answer as one that is closed does.
+            // A broken connection ends the answer like a closed one.
             while stream.read_buf(&mut received).await.is_ok_and(|count| count > 0) {}
         });
         let _in_time = ended.await;

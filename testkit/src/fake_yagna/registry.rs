@@ -1,4 +1,4 @@
-//! What the fake relay has registered, and what others may ask of it.
+//! What the fake relay has registered, and its answers about it.
 //!
 //! Owns the answers to "where is this identity" and the relay's announcements of new and lost
 //! nodes. Everything follows from the world's nodes and its time; nothing here waits.
@@ -16,7 +16,7 @@ use super::world::World;
 /// How many of the relay's events are kept for slow readers; a reader further behind gets `drop`.
 const RELAY_EVENTS_MAX: usize = 1024;
 
-/// How a node would take a question, as far as the network decides it.
+/// How a node is reached, as far as the network decides it.
 #[derive(Clone, Debug)]
 pub(crate) struct Contact {
     pub(crate) alive: bool,
@@ -104,8 +104,8 @@ impl World {
         self.lock().seed
     }
 
-    /// The sessions the relay has of this identity, oldest first, and what it shows if there are
-    /// none.
+    /// The sessions of this identity at the relay, oldest first, and what the relay shows if there
+    /// is none.
     pub(crate) fn registrations(&self, id: &str) -> (Vec<Registration>, Nothing) {
         let now = self.now();
         let state = self.lock();
@@ -121,7 +121,7 @@ impl World {
         self.lock().relay.down_since.map(|since| now.saturating_sub(since))
     }
 
-    /// Every identity the relay shows something for, in no order that means anything.
+    /// Every identity that the relay shows something for, in no particular order.
     pub(crate) fn registered(&self) -> Vec<String> {
         let now = self.now();
         let state = self.lock();

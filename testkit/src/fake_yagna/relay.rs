@@ -1,7 +1,7 @@
 //! A fake of the relay's HTTP listing.
 //!
 //! Owns the two revisions' routes: prefixes, the silent cap, `seen` as Rust prints durations,
-//! the three shapes of nothing, and the event stream. What is registered is the world's affair.
+//! the three forms of an empty answer, and the event stream. The world knows what is registered.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -22,9 +22,9 @@ use super::registry::Registration;
 use super::state::RelayEvent;
 use super::world::World;
 
-/// The listing never shows more nodes, and does not say so.
+/// The listing silently shows no more nodes than this.
 const NODES_MAX: usize = 50;
-/// A prefix of more digits is too large for the number the relay reads it into.
+/// The relay reads a prefix as a number; more digits do not fit.
 const PREFIX_DIGITS_MAX: usize = 8;
 
 /// Which revision of the relay.
@@ -92,7 +92,7 @@ impl Relay {
         }
     }
 
-    /// It is back, empty, on the same port; living nodes register again in their own time.
+    /// It is back, empty, on the same port; living nodes register again within half a minute.
     ///
     /// # Errors
     /// If the port has been taken meanwhile.
@@ -111,12 +111,12 @@ impl Relay {
         self.core.frozen.send_replace(true);
     }
 
-    /// It goes on where [`Relay::freeze`] stopped it.
+    /// Undoes [`Relay::freeze`]: it continues where it stopped.
     pub fn thaw(&self) {
         self.core.frozen.send_replace(false);
     }
 
-    /// Makes every reader of the event stream lag: what has not been sent is lost, and a `drop`
+    /// Makes every reader of the event stream lag: events that were not sent are lost, and a `drop`
     /// event says so.
     pub fn lag(&self) {
         self.core.lags.send_modify(|count| *count += 1);
@@ -212,7 +212,7 @@ impl Core {
 
     fn nodes(&self, prefix: &str) -> Reply {
         if prefix != "all" && !(self.flavour == Flavour::Main && prefix.len() == 40) {
-            // The relay reads a prefix as a number, and these are the number parser's words.
+            // The relay reads a prefix as a number: these are the messages of the number parser.
             if let Err(error) = u32::from_str_radix(prefix, 16) {
                 return Reply::text(400, error.to_string());
             }
@@ -223,7 +223,7 @@ impl Core {
         let wanted = format!("0x{}", prefix.to_ascii_lowercase());
         let mut ids = self.world.registered();
         ids.retain(|id| prefix == "all" || id.starts_with(&wanted));
-        // The real one walks a hash map: the order means nothing, and neither does the choice.
+        // The real one walks a hash map: neither the order nor the choice has a meaning.
         ids.sort_by_cached_key(|id| {
             let mut hasher = DefaultHasher::new();
             id.hash(&mut hasher);
@@ -324,7 +324,7 @@ struct Reader {
 }
 
 impl Reader {
-    /// What is told next; waits for it.
+    /// Waits for the next event.
     async fn next(&mut self) -> Vec<String> {
         loop {
             let (newest, events) = self.core.world.announcements(self.after);

@@ -1,7 +1,7 @@
-//! The fake daemon's front door: the key, the routes, the counters and the faults.
+//! The routes of the fake daemon, with the key, the counters and the faults.
 //!
-//! Owns the order of things (the key before anything, 401 before 404) and which handler answers
-//! what. Refuses to answer by itself anything but the plainest routes.
+//! Owns the order of the checks (the key first, 401 before 404) and which handler answers a route.
+//! Refuses to answer other than the simplest routes itself.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,7 +17,7 @@ use super::http::{Reply, Request, Site};
 use super::replies::message;
 use super::{bridge, market, scan};
 
-/// The daemon sends this with everything that passed the key.
+/// The daemon sends this with every answer to a valid key.
 const VARY: &str = "Origin, Access-Control-Request-Method, Access-Control-Request-Headers";
 
 /// The routes, with the ids they carry.
@@ -117,7 +117,7 @@ impl Site for Core {
     }
 }
 
-/// Counts a request for as long as it is being answered, however that ends.
+/// Counts a request while it is being answered.
 struct Answering<'a> {
     core: &'a Core,
     label: String,

@@ -23,11 +23,11 @@ use super::market::Poll;
 use super::offer::Offer;
 use super::replies::{body_json, message, quoted};
 
-/// How many offers a poll gets at most if it names no number.
+/// The default maximum number of offers per poll.
 const OFFERS_DEFAULT: usize = 500;
-/// A direct question fetches at least that many offers at a time.
+/// A direct question fetches at least this number of offers.
 const DIRECT_PAGE_MIN: usize = 10;
-/// A scan nobody asks for this long is forgotten, unless it was begun with another timeout.
+/// A scan without requests for this time expires, unless it has its own timeout.
 const SCAN_TIMEOUT_DEFAULT_S: u64 = 300;
 
 /// How long an ERROR line is, and one with a backtrace (a6, a1).
@@ -55,7 +55,7 @@ pub(crate) fn begin(core: &Core, request: &Request) -> Reply {
         Ok(new) => new,
         Err(refusal) => return refusal,
     };
-    // As with the real one, a broken constraint uses a number up [48, 49].
+    // As in the real one, an invalid constraint also takes a number [48, 49].
     let id = core.change(|memory| {
         memory.next_scan += 1;
         memory.next_scan - 1
@@ -127,7 +127,7 @@ fn not_found(id: &str) -> Reply {
     message(404, format!("Iterator with id {} not found", quoted(id)))
 }
 
-/// The number of a scan that stands; asking for it keeps it alive.
+/// The number of a scan that exists; a request keeps it alive.
 fn standing(core: &Core, id: &str) -> Result<u64, Reply> {
     let now = core.world.now();
     let mut memory = core.lock();
@@ -234,10 +234,10 @@ async fn direct(core: &Core, number: u64, peer: &str, count: usize, deadline: In
     listing(page)
 }
 
-/// A direct question without an answer: the operator's log tells of it, and the relay was asked
-/// twice more than the look-up (a6, a7).
+/// A direct question without an answer: it is in the operator's log, and there were two more
+/// queries to the relay after the look-up (a6, a7).
 fn failed(core: &Core, status: u16, text: &str) -> Reply {
-    // A closed channel is complained of twice, and a backtrace fills kilobytes.
+    // A closed channel writes two lines, and a backtrace takes kilobytes.
     let lines = if text.ends_with("session closed") { 2 } else { 1 };
     let bytes = if text.contains("Caused by") { LOG_BACKTRACE_BYTES } else { LOG_LINE_BYTES };
     let mut memory = core.lock();

@@ -1,7 +1,7 @@
-//! What there is in the fake network, and how it comes and goes.
+//! The nodes of the fake network and the relay, and how they change.
 //!
-//! Owns nodes and the relay's condition, and every change of them: arriving, publishing, starting
-//! again, renewing. The world guards it and knows the time; nothing here reads a clock.
+//! Owns every change: arriving, publishing, restarting, renewing. The world locks it and knows the
+//! time; nothing here reads a clock.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use super::offer::{self, Offer, ProviderIdentity, ProviderSpec};
 use super::pings::Pings;
 use super::timing::NetTiming;
 
-/// The first UDP port a node shows, if nobody says otherwise.
+/// The default first UDP port of a node.
 const PORT_FIRST: u16 = 11_500;
 
 #[derive(Debug)]
@@ -44,7 +44,7 @@ pub(crate) struct RelayState {
     pub(crate) next_event: u64,
 }
 
-/// What the relay's event stream tells.
+/// An event of the relay's event stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum RelayEvent {
     New(String),

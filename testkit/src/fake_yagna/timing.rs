@@ -1,7 +1,7 @@
 //! The network's own times and shares.
 //!
-//! Owns their defaults, which are measured values. What a test of something else would stumble
-//! over now and then is off by default and on in [`NetTiming::realistic`]. Refuses to act on them.
+//! Owns their defaults, which are measured values. Effects that would disturb other tests at random
+//! are off by default and on in [`NetTiming::realistic`]. Refuses to act on them.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ pub struct NetTiming {
     pub late_drop_share: f64,
     /// … that late (a2).
     pub late_drop_after: Duration,
-    /// In this share of the closed channels the first question still waits in vain (a6).
+    /// In this share of the closed channels the first question still times out (a6).
     pub late_close_share: f64,
     /// The share of the time in which `seen` of a living node is 20 to 43 s old: it has put off a
     /// ping (b4). Zero by default, because which nodes lag now depends on the machine's clock.
@@ -70,7 +70,7 @@ impl Default for NetTiming {
 }
 
 impl NetTiming {
-    /// With what differs from one run to the next, as measured.
+    /// With the measured random effects.
     #[must_use]
     pub fn realistic() -> NetTiming {
         NetTiming { late_close_share: 0.3, seen_lag_share: 0.03, ..NetTiming::default() }

@@ -1,6 +1,6 @@
-//! How hard a fake daemon is asked, route by route.
+//! How many requests a fake daemon gets, by route.
 //!
-//! Owns the counting, in real time. Refuses to know what is asked.
+//! Owns the counting, in real time. Refuses to know what the requests are.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -79,7 +79,7 @@ impl Traffic {
         self.0.get(label).map(|route| route.busiest).unwrap_or_default()
     }
 
-    /// Begins anew with what is busiest.
+    /// Resets the maxima.
     pub(crate) fn forget_busiest(&mut self) {
         self.0.values_mut().for_each(|route| route.busiest = Busiest::default());
     }

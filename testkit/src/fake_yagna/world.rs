@@ -1,9 +1,8 @@
-//! The simulated Golem network: who is there, who is dead since when, what the relay knows and
-//! which offers are out.
+//! The simulated Golem network: its nodes, living and dead, what the relay knows, and the offers.
 //!
-//! One world is shared by several fake daemons and a fake relay, which only read it and
-//! tell it of themselves. Everything random comes from the seed. Time passes by itself (see
-//! `clock`) and can be pushed forward with [`World::advance`].
+//! Several fake daemons and a fake relay share one world. They read it and report themselves to it.
+//! Everything random comes from the seed. Time passes by itself (see `clock`) and can be pushed
+//! forward with [`World::advance`].
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -142,7 +141,7 @@ impl World {
     /// The other identities of the node behind `id`, its own included.
     ///
     /// # Panics
-    /// If nobody has this id. So do all methods here that take an id.
+    /// If no node has this id. So do all methods here that take an id.
     #[must_use]
     pub fn identities_of(&self, id: &str) -> Vec<String> {
         let state = self.lock();
@@ -159,7 +158,7 @@ impl World {
         })
     }
 
-    /// As [`World::add_identity`], with an identity of one's own choice.
+    /// As [`World::add_identity`], with a given identity.
     ///
     /// # Panics
     /// If it is taken.
@@ -167,8 +166,7 @@ impl World {
         self.with(|state, _| state.add_identity(id, identity));
     }
 
-    /// The node publishes these recorded offers (scan form), under whichever of its identities
-    /// they name.
+    /// The node publishes these recorded offers (scan form), under the identities that they name.
     pub fn publish_recorded(&self, offers: &[serde_json::Value]) {
         self.with(|state, _| state.publish_recorded(offers));
     }
@@ -184,7 +182,7 @@ impl World {
         });
     }
 
-    /// The node's agent publishes a fresh set of offers, whatever stands already.
+    /// The node's agent publishes a new set of offers, in addition to those that exist.
     pub fn publish_offers(&self, id: &str) {
         self.with(|state, now| {
             state.node(id).withdrawn = false;
@@ -202,8 +200,8 @@ impl World {
         });
     }
 
-    /// The node lives and answers, and pings the relay no more: `seen` grows. So it is while it
-    /// asks the relay for neighbours all the time (b4).
+    /// The node lives and answers, but does not ping the relay: `seen` grows. A node that asks the
+    /// relay for neighbours all the time behaves like this (b4).
     pub fn hold_pings(&self, id: &str) {
         self.with(|state, now| {
             let timing = state.timing;
@@ -212,7 +210,7 @@ impl World {
         });
     }
 
-    /// It pings now, and goes on pinging.
+    /// It pings now, and regularly from then on.
     pub fn resume_pings(&self, id: &str) {
         self.with(|state, now| {
             let timing = state.timing;
@@ -260,21 +258,21 @@ impl World {
         self.with(|state, _| state.relay.clock_ahead = seconds);
     }
 
-    /// How bad the link is between this node and everybody. A daemon's own identity is a node,
-    /// too: a vantage with a bad link, whose look-ups suffer as well.
+    /// Sets how bad the link of this node is. A daemon's own identity is a node, too: with a bad
+    /// link, its look-ups suffer as well.
     pub fn set_link(&self, id: &str, link: Link) {
         self.with(|state, _| state.node(id).link = link);
     }
 
-    /// How bad the link is between the relay and every daemon. Nodes register and ping as ever:
-    /// a lost ping is repeated within half a second.
+    /// Sets how bad the link between the relay and every daemon is. Nodes register and ping as
+    /// before: a lost ping is repeated within half a second.
     pub fn set_relay_link(&self, link: Link) {
         self.with(|state, _| state.relay.link = link);
     }
 
-    // What follows serves the fake servers.
+    // For the fake servers.
 
-    /// The link of this node, and a clean one of nobody.
+    /// The link of this node; a clean one if there is no such node.
     pub(crate) fn link_of(&self, id: &str) -> Link {
         self.lock().find(id).map(|node| node.link).unwrap_or_default()
     }
@@ -288,7 +286,7 @@ impl World {
         self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Works on the state and wakes whoever waits for a change.
+    /// Changes the state and wakes the tasks that wait for a change.
     pub(crate) fn with<T>(&self, work: impl FnOnce(&mut State, UnixTime) -> T) -> T {
         let now = self.now();
         let result = work(&mut self.lock(), now);

@@ -7,7 +7,7 @@ use chrono::{DateTime, SecondsFormat};
 
 use uptime_proto::{Class, Digest, Epoch, Epochs, Kind, NodeId, Outcome, Part, PartKey, Round};
 
-/// A part and who made it.
+/// A part and its probe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OracleFact {
     /// The probe's number.
@@ -16,7 +16,8 @@ pub struct OracleFact {
     pub part: Part,
 }
 
-/// A probe's facts of rounds that start in `[from_s, to_s)`, by the grid it knew, do not count.
+/// A retraction: facts of this probe do not count if their round starts in `[from_s, to_s)`, by the
+/// period that the probe knew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs, reason = "named as on the accounting page")]
 pub struct Retracted {
@@ -37,7 +38,7 @@ pub fn standing(facts: &[OracleFact], retracted: &[Retracted]) -> Vec<OracleFact
     facts.iter().filter(|fact| !out(fact)).cloned().collect()
 }
 
-/// What one round says of one node.
+/// The verdict on one node in one round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs, reason = "named as on the accounting page")]
 pub enum Verdict {
@@ -46,7 +47,7 @@ pub enum Verdict {
     Unknown,
 }
 
-/// All there is to say of one confirmed node.
+/// The figures of one confirmed node.
 #[derive(Debug, Clone, PartialEq)]
 #[allow(missing_docs, reason = "named as on the accounting page")]
 pub struct Row {
@@ -74,7 +75,7 @@ pub(super) struct RoundBook<'a> {
 /// The facts that count, in their rounds, up to the last closed one.
 pub struct Oracle<'a> {
     pub(super) epochs: &'a Epochs,
-    /// Every round in force from the first that has a fact, those without any included.
+    /// Every round in force from the first with a fact, including rounds without facts.
     pub(super) rounds: Vec<RoundBook<'a>>,
 }
 
@@ -91,7 +92,7 @@ pub fn csv(facts: &[OracleFact], epochs: &Epochs, last_closed: Option<Round>) ->
         let online = if row.is_online { "True" } else { "False" };
         let seen = row.last_seen_ms.map(stamp).unwrap_or_default();
         let uptime = decimal(row.uptime_percent());
-        // Writing to a text cannot fail.
+        // Writing to a string cannot fail.
         writeln!(text, "{},{online},{seen},{},{uptime}", row.id, row.up_rounds).ok();
     }
     text
@@ -129,7 +130,7 @@ impl Row {
 }
 
 impl<'a> Oracle<'a> {
-    /// Sorts out what counts and where.
+    /// Sorts the facts that count into their rounds.
     #[must_use]
     pub fn new(facts: &'a [OracleFact], epochs: &'a Epochs, last_closed: Option<Round>) -> Self {
         let mut rounds: Vec<RoundBook<'a>> = Vec::new();
@@ -274,8 +275,8 @@ impl<'a> Oracle<'a> {
     }
 }
 
-/// So many seconds of decided rounds after the one of the last sign of life, and as many again
-/// after an offer that came later.
+/// Retired after `after_s` seconds of decided rounds since the last sign of life, and as many again
+/// since an offer that came after that.
 fn is_retired(
     decided: &[Round],
     last_seen_ms: Option<i64>,
@@ -315,7 +316,7 @@ impl<'a> RoundBook<'a> {
     }
 }
 
-/// What is asked of a part.
+/// Questions about a part.
 pub(super) trait Evidence {
     fn has(&self, class: Class, node: NodeId) -> bool;
 

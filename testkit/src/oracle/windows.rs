@@ -1,4 +1,4 @@
-//! Windows, outages and the second method, round by round, as the accounting page has them.
+//! Windows, outages and the second method, round by round, as on the accounting page.
 
 use std::collections::BTreeSet;
 
@@ -92,8 +92,8 @@ impl Oracle<'_> {
         (covered, online)
     }
 
-    /// Of a node and a round: probes with positive evidence, eligible ones, those of them that
-    /// looked, and those of these that found it unreachable.
+    /// For a node and a round, the number of probes with positive evidence, of eligible probes, of
+    /// eligible probes that looked, and of those that found it unreachable.
     #[must_use]
     pub fn votes(&self, id: NodeId, index: usize) -> [usize; 4] {
         let book = &self.rounds[index];
