@@ -2,20 +2,22 @@
 //! word counts no more, until a person decides, once.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "shared/fixture.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared by several test binaries")]
+mod fixture;
 #[path = "shared/stepping.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared by several test binaries")]
 mod stepping;
 
+use fixture::{DAY_S, PERIOD_S, engine, options, part, period};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use stepping::{catch_up, submit};
 use uptime_accounting::agreement::Policy;
 use uptime_accounting::verdict::Verdict;
-use uptime_aggregator::engine::{Engine, EngineOptions, Submission};
+use uptime_aggregator::engine::{Engine, Submission};
 use uptime_aggregator::store::{By, IdentityStore, Registry, Retraction, SqliteStore};
-use uptime_proto::{Class, Epoch, Kind, NodeId, Outcome, Part, PartKey, Period, Round, Sets};
+use uptime_proto::{Class, Kind, NodeId, Round, Sets};
 
-const START_S: u64 = 1_769_904_000;
-const PERIOD_S: u64 = 30;
 /// Nodes that live, and as many that are dead.
 const HALF: u8 = 5;
 /// An hour, after which a probe that was wrong all the time is set aside.
@@ -26,7 +28,7 @@ fn nodes(from: u8) -> Vec<NodeId> {
 }
 
 fn end_ms(rounds: u64) -> i64 {
-    i64::try_from((START_S + rounds * PERIOD_S) * 1000).unwrap() + 6_000
+    i64::try_from((DAY_S + rounds * PERIOD_S) * 1000).unwrap() + 6_000
 }
 
 struct Run {
@@ -45,30 +47,15 @@ impl Run {
         let recorder = Box::leak(Box::new(recorder));
         std::mem::forget(metrics::set_default_local_recorder(recorder));
         let directory = tempfile::tempdir().unwrap();
-        let mut store = SqliteStore::open(directory.path()).await.unwrap();
-        let mut probes = Vec::new();
-        for (hash, name) in [(0, "liar"), (1, "alpha"), (2, "beta"), (3, "gamma")] {
-            let added = store.add_probe(name, &[hash; 32], &[], 0).await.unwrap();
-            probes.push(added.unwrap().number);
-        }
-        let period = Period::new(u32::try_from(PERIOD_S).unwrap()).unwrap();
-        let options = EngineOptions::new(Epoch::with_defaults(period));
-        let mut engine = Engine::open(store, options, end_ms(0)).await.unwrap();
+        let names = ["liar", "alpha", "beta", "gamma"];
+        let (mut engine, probes) =
+            engine(directory.path(), &names, options(PERIOD_S), end_ms(0)).await;
         engine.set_disagreement_policy(policy);
         Self { engine, probes, rounds: 0, directory, metrics }
     }
 
     async fn round(&mut self) {
-        let period = Period::new(u32::try_from(PERIOD_S).unwrap()).unwrap();
-        let round = Round::new(START_S + self.rounds * PERIOD_S, period).unwrap();
-        let part = |subnet: &str, kind, sets| Part {
-            key: PartKey { subnet: subnet.to_owned(), round, number: 0 },
-            kind,
-            outcome: Outcome::Looked,
-            observed_at_ms: round.start_ms() + 20_000,
-            relay_session_age_s: Some(600),
-            sets,
-        };
+        let round = Round::new(DAY_S + self.rounds * PERIOD_S, period(PERIOD_S)).unwrap();
         let all = [nodes(0), nodes(HALF)].concat();
         for probe in self.probes.clone() {
             let (mut seen, mut dead) = (nodes(0), nodes(HALF));
@@ -77,8 +64,13 @@ impl Run {
             }
             let look_up = Sets::default().with(Class::Seen, seen).with(Class::Unreachable, dead);
             let parts = vec![
-                part("public", Kind::Market, Sets::default().with(Class::Offer, all.clone())),
-                part("", Kind::Lookup, look_up),
+                part(
+                    round,
+                    "public",
+                    Kind::Market,
+                    Sets::default().with(Class::Offer, all.clone()),
+                ),
+                part(round, "", Kind::Lookup, look_up),
             ];
             let submission = Submission { probe, parts, ..Submission::default() };
             let now_ms = round.start_ms() + 21_000;

@@ -2,51 +2,27 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 #[path = "shared/program.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared by several test binaries")]
 mod program;
 
 use std::path::Path;
-use std::process::{Output, Stdio};
+use std::process::Output;
 use std::time::Duration;
 
-use program::{PROGRAM, command, with_arguments};
+use program::{ANY_PORTS, PROGRAM, Serving, command, run, serve_command, with_arguments};
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 use uptime_aggregator::store::SqliteStore;
 
 const USAGE: Option<i32> = Some(64);
 
-/// Serves rounds of a second.
-const SERVE: [&str; 9] = [
-    "serve",
-    "--grpc-addr",
-    "127.0.0.1:0",
-    "--http-addr",
-    "127.0.0.1:0",
-    "--round-period-s",
-    "1",
-    "--grace-s",
-    "0",
-];
+/// Rounds of a second.
+const FLAGS: [&str; 4] = ["--round-period-s", "1", "--grace-s", "0"];
 
-/// The address of HTTP, from what serve prints.
-async fn http_of(child: &mut Child) -> String {
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    while let Some(line) = lines.next_line().await.unwrap() {
-        if let Some(address) = line.strip_prefix("http ") {
-            return address.to_owned();
-        }
-    }
-    panic!("it ended: {}", text_of(child).await);
-}
-
-async fn text_of(child: &mut Child) -> String {
-    let mut text = String::new();
-    if let Some(stderr) = &mut child.stderr {
-        stderr.read_to_string(&mut text).await.unwrap();
-    }
-    text
+fn serve(data_dir: &Path) -> Command {
+    serve_command(&FLAGS, data_dir)
 }
 
 async fn try_get(address: &str, path: &str) -> std::io::Result<String> {
@@ -79,8 +55,13 @@ async fn rounds_close(address: &str, rounds: u64) {
 }
 
 async fn ended(arguments: &[&str], data_dir: &Path) -> (Option<i32>, String) {
-    let Output { status, stderr, .. } = command(arguments, data_dir).output().await.unwrap();
-    (status.code(), String::from_utf8(stderr).unwrap())
+    let (code, _, said) = run(arguments, data_dir).await;
+    (code, said)
+}
+
+/// A `serve` that ends by itself.
+async fn serve_ended(flags: &[&str], data_dir: &Path) -> (Option<i32>, String) {
+    ended(&[&["serve"][..], &ANY_PORTS, &FLAGS, flags].concat(), data_dir).await
 }
 
 async fn with_store() -> TempDir {
@@ -92,19 +73,17 @@ async fn with_store() -> TempDir {
 #[tokio::test]
 async fn rounds_close_when_nobody_reads_the_log_any_more() {
     let directory = tempfile::tempdir().unwrap();
-    let mut child = command(&SERVE, directory.path()).env("UPTIME_LOG", "debug").spawn().unwrap();
-    let address = http_of(&mut child).await;
-    rounds_close(&address, 1).await;
-    drop(child.stderr.take());
-    rounds_close(&address, 3).await;
-    assert!(get(&address, "/metrics").await.contains("uptime_log_lines_lost_total"));
-    child.kill().await.unwrap();
+    let mut serving = Serving::start(serve(directory.path()).env("UPTIME_LOG", "debug")).await;
+    rounds_close(&serving.http, 1).await;
+    drop(serving.child.stderr.take());
+    rounds_close(&serving.http, 3).await;
+    assert!(get(&serving.http, "/metrics").await.contains("uptime_log_lines_lost_total"));
+    serving.kill().await;
     // A disk that is full from the beginning.
     let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
-    let mut child = command(&SERVE, directory.path()).stderr(full).spawn().unwrap();
-    let address = http_of(&mut child).await;
-    rounds_close(&address, 2).await;
-    child.kill().await.unwrap();
+    let mut serving = Serving::start(serve(directory.path()).stderr(full)).await;
+    rounds_close(&serving.http, 2).await;
+    serving.kill().await;
 }
 
 #[tokio::test]
@@ -129,7 +108,7 @@ async fn without_a_store_commands_say_where_they_looked_and_make_none() {
         assert!(!data_dir.exists(), "{arguments:?} made something");
     }
     // `check` tells that serve will make it, and makes nothing.
-    let arguments = ["check", "--grpc-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0"];
+    let arguments = [&["check"][..], &ANY_PORTS].concat();
     assert_eq!(ended(&arguments, &data_dir).await.0, Some(0));
     assert!(!data_dir.exists());
 }
@@ -141,14 +120,14 @@ async fn a_full_table_is_not_emptied_by_a_new_store() {
     let table = "issuer_id,is_online,last_seen,total_online_scans,uptime\n0xaa,True,,1,100.0\n";
     std::fs::write(&csv, table).unwrap();
     for _ in 0..2 {
-        let (code, said) = ended(&SERVE, directory.path()).await;
+        let (code, said) = serve_ended(&[], directory.path()).await;
         assert_eq!(code, USAGE, "{said}");
         assert!(said.contains("import-csv") && said.contains("--data-dir"), "{said}");
         assert_eq!(std::fs::read_to_string(&csv).unwrap(), table);
         assert!(!directory.path().join("uptime.sqlite3").exists());
     }
     std::fs::write(directory.path().join("uptime.sqlite3"), "").unwrap();
-    let (code, said) = ended(&SERVE, directory.path()).await;
+    let (code, said) = serve_ended(&[], directory.path()).await;
     assert!(code == Some(1) && said.contains("an empty file"), "{said}");
     assert_eq!(std::fs::read_to_string(&csv).unwrap(), table);
 }
@@ -156,15 +135,14 @@ async fn a_full_table_is_not_emptied_by_a_new_store() {
 #[tokio::test]
 async fn a_removed_store_makes_it_not_ready() {
     let directory = with_store().await;
-    let mut child = command(&SERVE, directory.path()).spawn().unwrap();
-    let address = http_of(&mut child).await;
-    rounds_close(&address, 1).await;
+    let mut serving = Serving::start(&mut serve(directory.path())).await;
+    rounds_close(&serving.http, 1).await;
     std::fs::remove_file(directory.path().join("uptime.sqlite3")).unwrap();
-    rounds_close(&address, 2).await;
-    let answer = get(&address, "/readyz").await;
+    rounds_close(&serving.http, 2).await;
+    let answer = get(&serving.http, "/readyz").await;
     assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
     assert!(answer.contains("removed or replaced"), "{answer}");
-    child.kill().await.unwrap();
+    serving.kill().await;
 }
 
 #[tokio::test]
@@ -172,8 +150,8 @@ async fn a_csv_that_can_never_be_written_is_told_at_the_start() {
     let directory = tempfile::tempdir().unwrap();
     for csv in ["none/nodes_status.csv", "."] {
         let csv = directory.path().join(csv).display().to_string();
-        let arguments: Vec<&str> = SERVE.into_iter().chain(["--csv", &csv]).collect();
-        let (code, said) = ended(&arguments, &directory.path().join("data")).await;
+        let flags = ["--csv", &csv];
+        let (code, said) = serve_ended(&flags, &directory.path().join("data")).await;
         assert_eq!(code, USAGE, "{said}");
         assert!(said.contains("--csv") && said.contains(&csv), "{said}");
     }
@@ -188,31 +166,20 @@ async fn a_csv_that_is_mounted_by_itself_is_written_over() {
     std::fs::write(&real, "").unwrap();
     std::fs::write(&csv, "").unwrap();
     let script = "mount --bind \"$1\" \"$2\" || exit 99; shift 2; exec \"$@\"";
-    let mut child = Command::new("unshare")
-        .args(["-m", "sh", "-c", script, "sh"])
-        .args([&real, &csv])
-        .arg(PROGRAM)
-        .args(SERVE)
-        .arg("--data-dir")
-        .arg(&data)
-        .arg("--csv")
-        .arg(&csv)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let Some(_) = lines.next_line().await.unwrap() else {
-        let said = text_of(&mut child).await;
-        assert!(!said.contains("uptime-aggregator"), "{said}");
-        return;
+    let mut mounted = Command::new("unshare");
+    mounted.args(["-m", "sh", "-c", script, "sh"]).args([&real, &csv]).arg(PROGRAM);
+    let csv = csv.display().to_string();
+    let arguments = [&["serve"][..], &ANY_PORTS, &FLAGS, &["--csv", &csv]].concat();
+    let mut mounted = with_arguments(mounted, &arguments, &data);
+    let serving = match Serving::try_start(&mut mounted).await {
+        Ok(serving) => serving,
+        Err(said) => {
+            assert!(!said.contains("uptime-aggregator"), "{said}");
+            return;
+        }
     };
-    let http = lines.next_line().await.unwrap().unwrap();
-    rounds_close(http.strip_prefix("http ").unwrap(), 2).await;
-    child.kill().await.unwrap();
-    let said = text_of(&mut child).await;
+    rounds_close(&serving.http, 2).await;
+    let said = serving.log().await;
     assert!(std::fs::read_to_string(&real).unwrap().starts_with("issuer_id,"), "{said}");
     assert_eq!(said.matches("is written over").count(), 1, "{said}");
 }
@@ -234,33 +201,30 @@ async fn a_token_that_cannot_be_written_spends_no_name() {
 }
 
 /// Every file is as large as it may ever be, as on a full disk.
-fn on_a_full_disk(arguments: &[&str], data_dir: &Path) -> Command {
+fn on_a_full_disk(data_dir: &Path) -> Command {
     let mut command = Command::new("sh");
     command.args(["-c", "trap '' XFSZ; ulimit -S -f 0; exec \"$@\"", "sh", PROGRAM]);
-    with_arguments(command, arguments, data_dir)
+    with_arguments(command, &[&["serve"][..], &ANY_PORTS, &FLAGS].concat(), data_dir)
 }
 
 #[tokio::test]
 async fn after_a_kill_it_starts_on_a_full_disk_and_acknowledges_nothing() {
     let directory = with_store().await;
-    let mut child = command(&SERVE, directory.path()).spawn().unwrap();
-    let address = http_of(&mut child).await;
-    rounds_close(&address, 1).await;
-    child.kill().await.unwrap();
+    let mut serving = Serving::start(&mut serve(directory.path())).await;
+    rounds_close(&serving.http, 1).await;
+    serving.kill().await;
     let (code, said) = ended(&["probe", "add", "alpha"], directory.path()).await;
     assert_eq!(code, Some(0), "{said}");
-    let mut child = command(&SERVE, directory.path()).spawn().unwrap();
-    http_of(&mut child).await;
-    child.kill().await.unwrap();
-    let mut full = on_a_full_disk(&SERVE, directory.path()).spawn().unwrap();
-    let address = http_of(&mut full).await;
+    Serving::start(&mut serve(directory.path())).await.kill().await;
+    let mut full = Serving::start(&mut on_a_full_disk(directory.path())).await;
+    let address = full.http.clone();
     assert!(get(&address, "/healthz").await.starts_with("HTTP/1.1 200"));
     let answer = get(&address, "/readyz").await;
     assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
     assert!(answer.contains("for reading alone"), "{answer}");
     assert!(get(&address, "/api/v1/probes").await.contains("alpha"), "what is stored is shown");
     // Room comes: it serves anew by itself, at the same place.
-    let pid = full.id().unwrap().to_string();
+    let pid = full.child.id().unwrap().to_string();
     let room = ["--pid", &pid, "--fsize=unlimited"];
     assert!(Command::new("prlimit").args(room).status().await.unwrap().success());
     let mut looks = tokio::time::interval(Duration::from_millis(50));
@@ -268,7 +232,7 @@ async fn after_a_kill_it_starts_on_a_full_disk_and_acknowledges_nothing() {
         looks.tick().await;
     }
     rounds_close(&address, 1).await;
-    full.kill().await.unwrap();
+    full.kill().await;
 }
 
 /// Whether it answers, and not that nothing can be stored. Between the two nobody listens.

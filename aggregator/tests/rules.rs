@@ -3,20 +3,20 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
-#[allow(dead_code, reason = "another suite runs the program under a shell")]
+#[path = "shared/fixture.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared by several test binaries")]
+mod fixture;
 #[path = "shared/program.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared by several test binaries")]
 mod program;
 
 use std::path::Path;
-use std::process::Output;
 use std::time::Duration;
 
-use program::command;
+use fixture::with_token;
+use program::{ANY_PORTS, Serving, run, serve_command};
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
-use tokio::process::Child;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Request;
 use tonic::transport::Channel;
 use uptime_aggregator::ingest::schedule_for;
 use uptime_aggregator::store::{Registry, SqliteStore};
@@ -25,16 +25,9 @@ use uptime_proto::v1::uptime_query_client::UptimeQueryClient;
 use uptime_proto::v1::{self, aggregator_message, probe_message};
 use uptime_proto::{Epoch, PROTOCOL_VERSION, Period};
 
-const ANY_PORTS: [&str; 4] = ["--grpc-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0"];
 const DONE: Option<i32> = Some(0);
 const FAILED: Option<i32> = Some(1);
 const USAGE: Option<i32> = Some(64);
-
-/// Exit status, standard output, standard error.
-async fn run(arguments: &[&str], data_dir: &Path) -> (Option<i32>, String, String) {
-    let Output { status, stdout, stderr } = command(arguments, data_dir).output().await.unwrap();
-    (status.code(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
-}
 
 fn rules(period_s: u32) -> Epoch {
     Epoch::with_defaults(Period::new(period_s).unwrap())
@@ -129,32 +122,15 @@ async fn rules_dated_by_a_wrong_clock_are_named_and_can_be_replaced() {
     assert!(!found.contains("rules set"), "{found}");
 }
 
-/// Serves; answers the addresses of gRPC and the lines that follow.
-async fn serve(flags: &[&str], data_dir: &Path) -> (Child, String) {
-    let arguments = [&["serve"][..], &ANY_PORTS, flags].concat();
-    let mut child = command(&arguments, data_dir).spawn().unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let grpc = lines.next_line().await.unwrap().unwrap_or_default();
-    let Some(address) = grpc.strip_prefix("grpc ") else {
-        panic!("it ended: {}", log_of(&mut child).await);
-    };
-    (child, format!("http://{address}"))
-}
-
-/// What it has logged, once it is stopped.
-async fn log_of(child: &mut Child) -> String {
-    child.kill().await.ok();
-    let mut log = String::new();
-    child.stderr.take().unwrap().read_to_string(&mut log).await.unwrap();
-    log
+async fn serve(flags: &[&str], data_dir: &Path) -> Serving {
+    Serving::start(&mut serve_command(flags, data_dir)).await
 }
 
 #[tokio::test]
 async fn settings_make_the_first_rules_and_change_none_later() {
     let directory = tempfile::tempdir().unwrap();
     let place = directory.path();
-    let (mut child, _) = serve(&["--round-period-s", "1", "--grace-s", "0"], place).await;
-    let log = log_of(&mut child).await;
+    let log = serve(&["--round-period-s", "1", "--grace-s", "0"], place).await.log().await;
     assert!(!log.contains("settings differ"), "{log}");
     let first = Epoch { grace_s: 0, ..rules(1) };
     let first = [first];
@@ -165,8 +141,7 @@ async fn settings_make_the_first_rules_and_change_none_later() {
          2 here; to change the rules: uptime-aggregator rules set --round-period-s 2 --data-dir {}",
         place.display()
     );
-    let (mut child, _) = serve(&flags, place).await;
-    let log = log_of(&mut child).await;
+    let log = serve(&flags, place).await.log().await;
     assert_eq!(log.matches("settings differ").count(), 1, "{log}");
     assert!(log.contains("WARN") && log.contains(&wanted), "{log}");
     let (code, found, said) = run(&[&["check"], &ANY_PORTS[..], &flags].concat(), place).await;
@@ -192,15 +167,14 @@ async fn a_running_serve_takes_new_rules_and_tells_its_probes() {
     let directory = with_epochs(&[Epoch { grace_s: 0, ..rules(1) }]).await;
     let place = directory.path();
     let (_, token, _) = run(&["probe", "add", "alpha"], place).await;
-    let (mut child, address) = serve(&[], place).await;
+    let serving = serve(&[], place).await;
+    let address = format!("http://{}", serving.grpc);
     let channel = Channel::from_shared(address).unwrap().connect().await.unwrap();
     let (sender, messages) = tokio::sync::mpsc::channel(1);
     let hello = v1::Hello { protocol_version: PROTOCOL_VERSION, ..v1::Hello::default() };
     let hello = probe_message::Message::Hello(hello);
     sender.send(v1::ProbeMessage { message: Some(hello) }).await.unwrap();
-    let mut request = Request::new(ReceiverStream::new(messages));
-    let bearer = format!("Bearer {}", token.trim());
-    request.metadata_mut().insert("authorization", bearer.parse().unwrap());
+    let request = with_token(ReceiverStream::new(messages), token.trim());
     let mut collector = CollectorClient::new(channel.clone());
     let mut stream = collector.connect(request).await.unwrap().into_inner();
     let first = stream.message().await.unwrap().unwrap().message;
@@ -228,6 +202,6 @@ async fn a_running_serve_takes_new_rules_and_tells_its_probes() {
         }
     };
     assert_eq!(fresh.round_period_s, 2, "{fresh:?}");
-    let log = log_of(&mut child).await;
+    let log = serving.log().await;
     assert!(log.contains("the rules changed") && !log.contains("learnt late"), "{log}");
 }

@@ -6,30 +6,27 @@ use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
 
 use tempfile::TempDir;
+#[path = "shared/fixture.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared by several test binaries")]
+mod fixture;
 #[path = "shared/stepping.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared by several test binaries")]
 mod stepping;
 
+use fixture::{DAY_S, period};
 use stepping::{catch_up, compact, submit};
 use uptime_aggregator::engine::{Engine, EngineOptions, PartOutcome, Submission};
 use uptime_aggregator::publish::write_csv;
 use uptime_aggregator::store::{Checkpoints, FactLog, Registry, SqliteStore, Store, StoreError};
 use uptime_aggregator::upkeep::{UpkeepError, backup, restore, verify, verify_held};
-use uptime_proto::{Class, Epoch, Kind, NodeId, Outcome, Part, PartKey, Period, Round, Sets};
+use uptime_proto::{Class, Kind, NodeId, Part, Round, Sets};
 
 const FILE: &str = "uptime.sqlite3";
-/// The start of a UTC day.
-const DAY_S: u64 = 1_769_904_000;
 const PERIOD_S: u64 = 600;
 /// A day that is compacted and a piece of the next.
 const ROUNDS: u64 = 144 + 60;
-const PROBES: u32 = 3;
 const NODES: u64 = 60;
 const PAGE_BYTES: u64 = 4_096;
-
-fn period() -> Period {
-    Period::new(u32::try_from(PERIOD_S).unwrap()).unwrap()
-}
 
 fn node(number: u64) -> NodeId {
     let mut id = [7; 20];
@@ -39,14 +36,11 @@ fn node(number: u64) -> NodeId {
 
 /// Parts of one probe and round; nodes come and go, so that no two rounds look alike.
 fn parts(probe: u64, at: u64) -> Vec<Part> {
-    let round = Round::new(DAY_S + at * PERIOD_S, period()).unwrap();
+    let round = Round::new(DAY_S + at * PERIOD_S, period(PERIOD_S)).unwrap();
     let part = |subnet: &str, kind, sets| Part {
-        key: PartKey { subnet: subnet.to_owned(), round, number: 0 },
-        kind,
-        outcome: Outcome::Looked,
         observed_at_ms: round.start_ms() + 300_000 + i64::try_from(probe * 7 + at % 5).unwrap(),
         relay_session_age_s: Some(600),
-        sets,
+        ..fixture::part(round, subnet, kind, sets)
     };
     let up = |number: &u64| !(at / (2 + number % 9) + number).is_multiple_of(4);
     let (seen, dead): (Vec<u64>, Vec<u64>) = (0..NODES).partition(up);
@@ -62,7 +56,7 @@ fn parts(probe: u64, at: u64) -> Vec<Part> {
 }
 
 fn options() -> EngineOptions {
-    EngineOptions::new(Epoch::with_defaults(period()))
+    fixture::options(PERIOD_S)
 }
 
 fn end_ms(rounds: u64) -> i64 {
@@ -83,14 +77,9 @@ fn csv_of(engine: &Engine<SqliteStore>) -> String {
 /// A store with compacted days, rows and a checkpoint.
 async fn filled() -> Filled {
     let directory = tempfile::tempdir().unwrap();
-    let mut store = SqliteStore::open(directory.path()).await.unwrap();
-    let mut probes = Vec::new();
-    for probe in 0..PROBES {
-        let hash = [u8::try_from(probe).unwrap(); 32];
-        let added = store.add_probe(&format!("probe-{probe}"), &hash, &[], 0).await.unwrap();
-        probes.push(added.unwrap().number);
-    }
-    let mut engine = Engine::open(store, options(), end_ms(0)).await.unwrap();
+    let names = ["probe-0", "probe-1", "probe-2"];
+    let (mut engine, probes) =
+        fixture::engine(directory.path(), &names, options(), end_ms(0)).await;
     for at in 0..ROUNDS {
         for probe in &probes {
             let parts = parts(u64::from(*probe), at);

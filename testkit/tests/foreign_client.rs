@@ -3,15 +3,14 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+#[path = "../../aggregator/tests/shared/fixture.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared by several test binaries")]
+mod aggregator;
+
 use std::path::{Path, PathBuf};
 
-use metrics_exporter_prometheus::PrometheusBuilder;
-use tokio_util::sync::CancellationToken;
-use uptime_aggregator::access::{hash_token, new_token};
-use uptime_aggregator::clock::now_unix_ms;
-use uptime_aggregator::config::{Config, SettingArgs};
-use uptime_aggregator::server::Server;
-use uptime_aggregator::store::{Registry, SqliteStore};
+use aggregator::{Aggregator, enrol, settings};
+use uptime_aggregator::config::SettingArgs;
 
 /// The interpreter that deploy/test.sh prepared, with grpcio and its reflection.
 fn python() -> PathBuf {
@@ -30,25 +29,15 @@ fn python() -> PathBuf {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn python_submits_by_reflection_and_reads_it_back() {
     let directory = tempfile::tempdir().unwrap();
-    let token = new_token();
-    let mut store = SqliteStore::open(directory.path()).await.unwrap();
-    store.add_probe("python", &hash_token(&token), &[], now_unix_ms()).await.unwrap();
-    drop(store);
-    let args = SettingArgs {
-        data_dir: Some(directory.path().display().to_string()),
-        grpc_addr: Some("127.0.0.1:0".into()),
-        http_addr: Some("127.0.0.1:0".into()),
+    let token = enrol(directory.path(), "python", &[]).await;
+    let aggregator = Aggregator::start(SettingArgs {
         round_period_s: Some("1".into()),
         grace_s: Some("1".into()),
-        ..SettingArgs::default()
-    };
-    let metrics = PrometheusBuilder::new().build_recorder().handle();
-    let server = Server::build(Config::read(&args).unwrap(), metrics).await.unwrap();
-    let address = server.grpc_addr.to_string();
+        ..settings(directory.path())
+    });
+    let aggregator = aggregator.await;
+    let address = aggregator.grpc.to_string();
     let page_address = address.clone();
-    let stop = CancellationToken::new();
-    let mut tasks = tokio::task::JoinSet::new();
-    tasks.spawn(server.run(stop.clone()));
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/foreign_client.py");
     let output = tokio::process::Command::new(python())
         .arg(script)
@@ -84,6 +73,5 @@ async fn python_submits_by_reflection_and_reads_it_back() {
         said.starts_with("0x000102030405060708090a0b0c0d0e0f10111213 True 100.0 "),
         "{said}{wrong}"
     );
-    stop.cancel();
-    tasks.join_next().await.unwrap().unwrap().unwrap();
+    aggregator.stop().await;
 }

@@ -3,18 +3,17 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+#[path = "../../aggregator/tests/shared/fixture.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared by several test binaries")]
+mod aggregator;
+
 use std::path::Path;
 use std::time::Duration;
 
-use metrics_exporter_prometheus::PrometheusBuilder;
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
+use aggregator::{Aggregator, settings};
 use uptime_aggregator::access::commands::{self, Place};
 use uptime_aggregator::clock::now_unix_ms;
-use uptime_aggregator::config::{
-    AuthorityCommand, CertificateArgs, Config, ProbeCommand, SettingArgs,
-};
-use uptime_aggregator::server::Server;
+use uptime_aggregator::config::{AuthorityCommand, CertificateArgs, ProbeCommand, SettingArgs};
 use uptime_probe::clock::Timekeeper;
 use uptime_probe::join::{JoinError, join, read_ticket};
 use uptime_probe::orders::Orders;
@@ -26,8 +25,7 @@ struct Fixture {
     directory: tempfile::TempDir,
     address: String,
     ca_pem: String,
-    stop: CancellationToken,
-    running: JoinSet<anyhow::Result<()>>,
+    aggregator: Aggregator,
 }
 
 fn place(directory: &Path) -> Place<'_> {
@@ -55,26 +53,18 @@ impl Fixture {
         let file =
             |name: &str| Some(directory.path().join("authority").join(name).display().to_string());
         let args = SettingArgs {
-            data_dir: Some(directory.path().display().to_string()),
-            grpc_addr: Some("127.0.0.1:0".into()),
-            http_addr: Some("127.0.0.1:0".into()),
             tls_cert_file: file("server.pem"),
             tls_key_file: file("server.key"),
             client_ca_file: file("ca.pem"),
-            ..SettingArgs::default()
+            ..settings(directory.path())
         };
-        let metrics = PrometheusBuilder::new().build_recorder().handle();
-        let server = Server::build(Config::read(&args).unwrap(), metrics).await.unwrap();
-        let address = format!("https://localhost:{}", server.grpc_addr.port());
-        let stop = CancellationToken::new();
-        let mut running = JoinSet::new();
-        running.spawn(server.run(stop.clone()));
-        Self { directory, address, ca_pem, stop, running }
+        let aggregator = Aggregator::start(args).await;
+        let address = format!("https://localhost:{}", aggregator.grpc.port());
+        Self { directory, address, ca_pem, aggregator }
     }
 
-    async fn close(mut self) {
-        self.stop.cancel();
-        self.running.join_next().await.unwrap().unwrap().unwrap();
+    async fn close(self) {
+        self.aggregator.stop().await;
     }
 
     async fn command(&self, command: ProbeCommand) -> String {

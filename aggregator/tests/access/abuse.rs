@@ -20,7 +20,7 @@ use super::frames::{
 };
 use super::reports::{ids, market, report};
 use super::streams::Stream;
-use super::support::{Aggregator, Caller, Host, http_get};
+use super::support::{Aggregator, Caller, Callers, Host, http_get};
 
 const SUBMIT: &str = "/golem.uptime.v1.Collector/Submit";
 const CONNECT: &str = "/golem.uptime.v1.Collector/Connect";

@@ -4,7 +4,7 @@ use tonic::{Code, Status};
 use uptime_aggregator::store::Role;
 use uptime_proto::v1::{self, admin_client::AdminClient};
 
-use super::support::{Aggregator, Caller, Host};
+use super::support::{Aggregator, Caller, Callers, Host};
 
 struct Desk {
     caller: Caller,

@@ -9,7 +9,7 @@ use uptime_aggregator::access::{Tls, TlsFiles};
 use uptime_aggregator::config::SettingArgs;
 use uptime_aggregator::store::Role;
 
-use super::support::{Aggregator, Host, http_get, tls_stream};
+use super::support::{Aggregator, Callers, Host, http_get, tls_stream};
 
 /// The certificate that a port shows.
 async fn shown(aggregator: &Aggregator, host: &Host) -> Vec<u8> {

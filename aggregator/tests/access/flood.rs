@@ -93,7 +93,7 @@ async fn timed(stream: &mut Stream, first: u32) -> Vec<Duration> {
         }
         let mut part = market(number % 60, ids(0, 100));
         // Rounds of the past, so that every part has a key of its own.
-        let back = u64::from(first + 10 + number / 60) * super::reports::PERIOD_S;
+        let back = u64::from(first + 10 + number / 60) * super::fixture::PERIOD_S;
         part.round_unix_s = newest_s - back;
         part.observed_at_unix_ms = i64::try_from(part.round_unix_s).unwrap() * 1000 + 5;
         let began = Instant::now();

@@ -6,11 +6,14 @@ mod abuse;
 mod administering;
 mod certificates;
 mod document;
+#[path = "../shared/fixture.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared by several test binaries")]
+mod fixture;
 mod flood;
 mod frames;
 mod matrix;
-#[expect(dead_code, reason = "shared with the collector's tests, which use all of it")]
-#[path = "../collector/support.rs"]
+#[path = "../shared/reports.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared by several test binaries")]
 mod reports;
 mod streams;
 mod support;

@@ -18,7 +18,7 @@ use uptime_aggregator::store::{
 use uptime_proto::v1::{self, RefusalReason, ReportStatus};
 
 use super::reports::{ids, market, report};
-use super::support::{Aggregator, Caller, Host, certificate_of, issue};
+use super::support::{Aggregator, Caller, Callers, Host, certificate_of, issue};
 
 /// Refusals by reason and subject as the trail has them.
 fn refusals(trail: &[uptime_aggregator::store::AuditRecord]) -> BTreeSet<(String, String)> {

@@ -13,7 +13,7 @@ use uptime_proto::PROTOCOL_VERSION;
 use uptime_proto::v1::collector_client::CollectorClient;
 use uptime_proto::v1::{self, GoodbyeReason, aggregator_message, probe_message};
 
-use super::support::{Aggregator, Caller, Host, certificate_of};
+use super::support::{Aggregator, Caller, Callers, Host, certificate_of};
 
 /// Time for two sweeps and a busy machine; far less than a round of 30 s.
 const WITHIN: Duration = Duration::from_secs(15);

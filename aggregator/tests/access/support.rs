@@ -4,23 +4,18 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use metrics_exporter_prometheus::PrometheusBuilder;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
-use tokio_util::sync::CancellationToken;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Request, Status};
 use uptime_aggregator::access::authority::{Authority, Issued, Subject};
 use uptime_aggregator::access::{hash_token, new_token};
 use uptime_aggregator::clock::now_unix_ms;
-use uptime_aggregator::config::{Config, SettingArgs};
-use uptime_aggregator::ledger::Ledger;
-use uptime_aggregator::server::Server;
+use uptime_aggregator::config::SettingArgs;
 use uptime_aggregator::store::{
     AuditRecord, By, Changed, CredentialKind, Ends, IdentityStore, NewCredential, NewIdentity,
     Role, SqliteStore,
@@ -28,6 +23,9 @@ use uptime_aggregator::store::{
 use uptime_proto::v1::admin_client::AdminClient;
 use uptime_proto::v1::collector_client::CollectorClient;
 use uptime_proto::v1::uptime_query_client::UptimeQueryClient;
+
+pub(crate) use super::fixture::Aggregator;
+use super::fixture::{settings, with_token};
 
 const DAY_MS: i64 = 86_400_000;
 
@@ -136,12 +134,7 @@ impl Host {
 
     /// Settings without TLS.
     pub(crate) fn plain(&self) -> SettingArgs {
-        SettingArgs {
-            data_dir: Some(self.directory.path().display().to_string()),
-            grpc_addr: Some("127.0.0.1:0".into()),
-            http_addr: Some("127.0.0.1:0".into()),
-            ..SettingArgs::default()
-        }
+        settings(self.directory.path())
     }
 
     pub(crate) async fn trail(&self) -> Vec<AuditRecord> {
@@ -164,43 +157,22 @@ pub(crate) fn certificate_of(issued: &Issued) -> NewCredential {
     NewCredential { hash, kind, valid_until_ms: Some(issued.not_after_ms) }
 }
 
-/// A serving aggregator.
-pub(crate) struct Aggregator {
-    pub(crate) grpc: SocketAddr,
-    pub(crate) http: SocketAddr,
-    pub(crate) ledger: Ledger,
-    pub(crate) tls: Option<Arc<uptime_aggregator::access::Tls>>,
-    stop: CancellationToken,
-    running: JoinHandle<anyhow::Result<()>>,
+/// Who calls an aggregator.
+pub(crate) trait Callers {
+    /// Over plain text.
+    fn caller(&self) -> Caller;
+
+    /// Over TLS.
+    fn tls_caller(&self, host: &Host) -> Caller;
 }
 
-impl Aggregator {
-    pub(crate) async fn start(args: SettingArgs) -> Self {
-        Self::start_with(Config::read(&args).unwrap()).await
-    }
-
-    pub(crate) async fn start_with(config: Config) -> Self {
-        let metrics = PrometheusBuilder::new().build_recorder().handle();
-        let server = Server::build(config, metrics).await.unwrap();
-        let (grpc, http) = (server.grpc_addr, server.http_addr);
-        let (ledger, tls) = (server.ledger(), server.tls());
-        let stop = CancellationToken::new();
-        #[expect(clippy::disallowed_methods, reason = "stopped and awaited by stop()")]
-        let running = tokio::spawn(server.run(stop.clone()));
-        Self { grpc, http, ledger, tls, stop, running }
-    }
-
-    pub(crate) async fn stop(self) {
-        self.stop.cancel();
-        self.running.await.unwrap().unwrap();
-    }
-
-    pub(crate) fn caller(&self) -> Caller {
+impl Callers for Aggregator {
+    fn caller(&self) -> Caller {
         let address = format!("http://{}", self.grpc);
         Caller { address, ca_pem: None, certificate: None, token: None }
     }
 
-    pub(crate) fn tls_caller(&self, host: &Host) -> Caller {
+    fn tls_caller(&self, host: &Host) -> Caller {
         let address = format!("https://{}", self.grpc);
         let ca_pem = Some(host.authority.ca_pem.clone());
         Caller { address, ca_pem, certificate: None, token: None }
@@ -240,12 +212,10 @@ impl Caller {
     }
 
     pub(crate) fn request<T>(&self, message: T) -> Request<T> {
-        let mut request = Request::new(message);
-        if let Some(token) = &self.token {
-            let value = format!("Bearer {token}").parse().unwrap();
-            request.metadata_mut().insert("authorization", value);
+        match &self.token {
+            Some(token) => with_token(message, token),
+            None => Request::new(message),
         }
-        request
     }
 
     /// A connection that fails is an answer, too.

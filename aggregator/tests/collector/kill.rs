@@ -2,39 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::Stdio;
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, Command};
 use tonic::transport::Channel;
 use uptime_aggregator::store::{FactLog, SqliteStore};
 use uptime_proto::v1::collector_client::CollectorClient;
 use uptime_proto::v1::{self, ReportStatus};
 
-use super::support::{PERIOD_S, enrol, ids, market, report, round_now_s, with_token};
+use super::fixture::{PERIOD_S, enrol, with_token};
+use super::program::{Serving, serve_command};
+use super::reports::{ids, market, report, round_now_s};
 
-pub(crate) fn serve_command(data_dir: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_uptime-aggregator"));
-    command
-        .args(["serve", "--grpc-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0"])
-        .arg("--data-dir")
-        .arg(data_dir)
-        .env("UPTIME_LOG", "error")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
-    command
-}
-
-async fn serve(data_dir: &Path) -> (Child, CollectorClient<Channel>) {
-    let mut child = serve_command(data_dir).spawn().unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let first = lines.next_line().await.unwrap().expect("the bound address");
-    let address = format!("http://{}", first.strip_prefix("grpc ").unwrap());
+async fn serve(data_dir: &Path) -> (Serving, CollectorClient<Channel>) {
+    let mut command = serve_command(&[], data_dir);
+    let serving = Serving::start(command.env("UPTIME_LOG", "error")).await;
+    let address = format!("http://{}", serving.grpc);
     let channel = Channel::from_shared(address).unwrap().connect().await.unwrap();
-    (child, CollectorClient::new(channel))
+    (serving, CollectorClient::new(channel))
 }
 
 /// Part `index` of this run, always the same.
@@ -68,7 +52,7 @@ async fn killed(kills: u64) {
     let base_s = round_now_s();
     let mut acknowledged = 0u64;
     for kill in 0..kills {
-        let (mut child, collector) = serve(directory.path()).await;
+        let (mut serving, collector) = serve(directory.path()).await;
         let submit = |index| {
             let mut collector = collector.clone();
             let parts = report(vec![part(index, base_s)]);
@@ -86,7 +70,7 @@ async fn killed(kills: u64) {
         let moment = Duration::from_micros((kill * 379) % 3_000);
         let killed = async {
             tokio::time::sleep(moment).await;
-            child.kill().await.unwrap();
+            serving.kill().await;
         };
         let (last, ()) = tokio::join!(submit(acknowledged), killed);
         acknowledged += u64::from(last.is_ok());

@@ -3,13 +3,23 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+#[path = "../shared/fixture.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared by several test binaries")]
+mod fixture;
 mod kill;
-mod support;
+#[path = "../shared/program.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared by several test binaries")]
+mod program;
+#[path = "../shared/reports.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared by several test binaries")]
+mod reports;
 
-use support::{Aggregator, PERIOD_S, enrol, ids, market, report, round_now_s, submit, with_token};
+use fixture::{Aggregator, PERIOD_S, enrol, settings, with_token};
+use reports::{ids, market, report, round_now_s, submit};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
 use uptime_accounting::fact::Gap;
+use uptime_aggregator::config::SettingArgs;
 use uptime_aggregator::store::{FactLog, SqliteStore};
 use uptime_proto::v1::collector_client::CollectorClient;
 use uptime_proto::v1::uptime_query_client::UptimeQueryClient;
@@ -30,7 +40,7 @@ fn reason(result: &v1::ReportResult) -> RefusalReason {
 async fn a_part_is_taken_once_and_another_content_is_a_conflict() {
     let directory = tempfile::tempdir().unwrap();
     let token = enrol(directory.path(), "alpha", &[]).await;
-    let aggregator = Aggregator::start(directory.path(), &[]).await;
+    let aggregator = Aggregator::start(settings(directory.path())).await;
     let mut collector = aggregator.collector().await;
     let part = market(0, ids(0, 3));
     let other = v1::Part { observed_at_unix_ms: part.observed_at_unix_ms - 1, ..part.clone() };
@@ -44,7 +54,7 @@ async fn a_part_is_taken_once_and_another_content_is_a_conflict() {
     }
     aggregator.stop().await;
     // The same after a restart: what was acknowledged is on disk.
-    let aggregator = Aggregator::start(directory.path(), &[]).await;
+    let aggregator = Aggregator::start(settings(directory.path())).await;
     let mut collector = aggregator.collector().await;
     let result = submit(&mut collector, &token, report(vec![part])).await;
     assert_eq!(status(&result), ReportStatus::Duplicate);
@@ -55,7 +65,7 @@ async fn a_part_is_taken_once_and_another_content_is_a_conflict() {
 async fn a_report_of_a_gap_alone_is_taken_and_kept() {
     let directory = tempfile::tempdir().unwrap();
     let token = enrol(directory.path(), "alpha", &[]).await;
-    let aggregator = Aggregator::start(directory.path(), &[]).await;
+    let aggregator = Aggregator::start(settings(directory.path())).await;
     let mut collector = aggregator.collector().await;
     let gap = v1::Gap {
         from_round_unix_s: round_now_s() - 10 * PERIOD_S,
@@ -87,7 +97,7 @@ async fn bad_parts_are_refused_with_their_reason_and_good_ones_beside_them_are_t
     use RefusalReason as R;
     let directory = tempfile::tempdir().unwrap();
     let token = enrol(directory.path(), "alpha", &["public"]).await;
-    let aggregator = Aggregator::start(directory.path(), &[]).await;
+    let aggregator = Aggregator::start(settings(directory.path())).await;
     let mut collector = aggregator.collector().await;
     type Change = fn(&mut v1::Part);
     let cases: Vec<(Change, RefusalReason)> = vec![
@@ -137,8 +147,11 @@ async fn what_would_be_refused_for_its_time_alone_is_put_off_while_the_clock_is_
     use ReportStatus::{Accepted, Later, Refused};
     let directory = tempfile::tempdir().unwrap();
     let token = enrol(directory.path(), "alpha", &[]).await;
-    let settings = [("kernel-clock", "unsynchronised")];
-    let aggregator = Aggregator::start(directory.path(), &settings).await;
+    let settings = || SettingArgs {
+        kernel_clock: Some("unsynchronised".into()),
+        ..fixture::settings(directory.path())
+    };
+    let aggregator = Aggregator::start(settings()).await;
     let mut collector = aggregator.collector().await;
     let moved = |by_s: i64| {
         let part = market(1, ids(0, 1));
@@ -174,7 +187,7 @@ async fn invented_subnets_are_refused_and_nobody_else_is_disturbed() {
     let directory = tempfile::tempdir().unwrap();
     let liar = enrol(directory.path(), "liar", &[]).await;
     let honest = enrol(directory.path(), "honest", &[]).await;
-    let aggregator = Aggregator::start(directory.path(), &[]).await;
+    let aggregator = Aggregator::start(settings(directory.path())).await;
     let mut collector = aggregator.collector().await;
     let of = |subnet: String| v1::Part { subnet, ..market(0, ids(0, 1)) };
     for number in 0..64 {
@@ -184,7 +197,7 @@ async fn invented_subnets_are_refused_and_nobody_else_is_disturbed() {
     }
     // Also not after a restart: who brought which subnet is stored.
     aggregator.stop().await;
-    let aggregator = Aggregator::start(directory.path(), &[]).await;
+    let aggregator = Aggregator::start(settings(directory.path())).await;
     let mut collector = aggregator.collector().await;
     let one_more = report(vec![of("one-more".to_owned()), of("made-up-7".to_owned())]);
     let result = submit(&mut collector, &liar, one_more).await;
@@ -205,8 +218,11 @@ async fn a_million_invented_nodes_are_refused_and_nobody_else_is_disturbed() {
     let directory = tempfile::tempdir().unwrap();
     let liar = enrol(directory.path(), "liar", &[]).await;
     let honest = enrol(directory.path(), "honest", &[]).await;
-    let settings = [("unconfirmed-nodes-max", "70000")];
-    let aggregator = Aggregator::start(directory.path(), &settings).await;
+    let settings = || SettingArgs {
+        unconfirmed_nodes_max: Some("70000".into()),
+        ..fixture::settings(directory.path())
+    };
+    let aggregator = Aggregator::start(settings()).await;
     let mut collector = aggregator.collector().await;
     let mut taken = 0;
     for number in 0..25 {
@@ -220,7 +236,7 @@ async fn a_million_invented_nodes_are_refused_and_nobody_else_is_disturbed() {
     assert_eq!(taken, 40_000);
     // Also not after a restart: who brought which id is stored.
     aggregator.stop().await;
-    let aggregator = Aggregator::start(directory.path(), &settings).await;
+    let aggregator = Aggregator::start(settings()).await;
     let mut collector = aggregator.collector().await;
     let again = report(vec![market(40, ids(2_000_000, 40_000))]);
     let result = submit(&mut collector, &liar, again).await;
@@ -238,8 +254,11 @@ async fn a_round_takes_so_many_parts_of_a_probe_whatever_their_subnets_and_conte
     let directory = tempfile::tempdir().unwrap();
     let greedy = enrol(directory.path(), "greedy", &[]).await;
     let honest = enrol(directory.path(), "honest", &[]).await;
-    let settings = [("parts-per-round-max", "16")];
-    let aggregator = Aggregator::start(directory.path(), &settings).await;
+    let settings = || SettingArgs {
+        parts_per_round_max: Some("16".into()),
+        ..fixture::settings(directory.path())
+    };
+    let aggregator = Aggregator::start(settings()).await;
     let mut collector = aggregator.collector().await;
     let first = market(0, ids(0, 1));
     let start_ms = i64::try_from(first.round_unix_s * 1_000).unwrap();
@@ -256,7 +275,7 @@ async fn a_round_takes_so_many_parts_of_a_probe_whatever_their_subnets_and_conte
     assert_eq!(status(&result), S::Conflict);
     // The sixteenth comes after a restart: who has how many is what is stored.
     aggregator.stop().await;
-    let aggregator = Aggregator::start(directory.path(), &settings).await;
+    let aggregator = Aggregator::start(settings()).await;
     let mut collector = aggregator.collector().await;
     assert_eq!(
         status(&submit(&mut collector, &greedy, report(vec![parts[15].clone()])).await),
@@ -287,7 +306,7 @@ async fn a_round_takes_so_many_parts_of_a_probe_whatever_their_subnets_and_conte
 async fn a_message_beyond_the_limit_ends_the_call_and_nothing_else() {
     let directory = tempfile::tempdir().unwrap();
     let token = enrol(directory.path(), "alpha", &[]).await;
-    let aggregator = Aggregator::start(directory.path(), &[]).await;
+    let aggregator = Aggregator::start(settings(directory.path())).await;
     let mut collector = aggregator.collector().await;
     let large = v1::SubmitRequest { reports: vec![report(vec![market(0, ids(0, 60_000))])] };
     let refused = collector.submit(with_token(large, &token)).await.unwrap_err();
@@ -300,7 +319,7 @@ async fn a_message_beyond_the_limit_ends_the_call_and_nothing_else() {
 #[tokio::test]
 async fn without_a_valid_token_nothing_is_taken() {
     let directory = tempfile::tempdir().unwrap();
-    let aggregator = Aggregator::start(directory.path(), &[]).await;
+    let aggregator = Aggregator::start(settings(directory.path())).await;
     let mut collector = aggregator.collector().await;
     let request = || v1::SubmitRequest { reports: vec![] };
     let bare = collector.submit(request()).await.unwrap_err();
@@ -335,7 +354,7 @@ fn hello(protocol_version: u32) -> probe_message::Message {
 async fn one_probe_has_one_stream_and_the_newer_wins() {
     let directory = tempfile::tempdir().unwrap();
     let token = enrol(directory.path(), "alpha", &[]).await;
-    let aggregator = Aggregator::start(directory.path(), &[]).await;
+    let aggregator = Aggregator::start(settings(directory.path())).await;
     let mut collector = aggregator.collector().await;
     let (_older_sender, mut older) = connect(&mut collector, &token, hello(PROTOCOL_VERSION)).await;
     let first = older.message().await.unwrap().unwrap().message;
@@ -368,7 +387,7 @@ async fn one_probe_has_one_stream_and_the_newer_wins() {
 async fn a_stream_that_does_not_begin_with_this_versions_hello_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let token = enrol(directory.path(), "alpha", &[]).await;
-    let aggregator = Aggregator::start(directory.path(), &[]).await;
+    let aggregator = Aggregator::start(settings(directory.path())).await;
     let mut collector = aggregator.collector().await;
     let beat = probe_message::Message::Heartbeat(v1::Heartbeat::default());
     for first in [beat, hello(PROTOCOL_VERSION + 1)] {
@@ -382,7 +401,7 @@ async fn a_stream_that_does_not_begin_with_this_versions_hello_is_refused() {
 async fn a_stream_is_not_read_faster_than_it_is_answered_and_answers_all() {
     let directory = tempfile::tempdir().unwrap();
     let token = enrol(directory.path(), "alpha", &[]).await;
-    let aggregator = Aggregator::start(directory.path(), &[]).await;
+    let aggregator = Aggregator::start(settings(directory.path())).await;
     let mut collector = aggregator.collector().await;
     let (sender, mut stream) = connect(&mut collector, &token, hello(PROTOCOL_VERSION)).await;
     let send = async {
@@ -414,7 +433,7 @@ async fn a_stream_is_not_read_faster_than_it_is_answered_and_answers_all() {
 #[tokio::test]
 async fn what_is_not_answered_yet_says_so_and_health_is_served() {
     let directory = tempfile::tempdir().unwrap();
-    let aggregator = Aggregator::start(directory.path(), &[]).await;
+    let aggregator = Aggregator::start(settings(directory.path())).await;
     let mut query = UptimeQueryClient::new(aggregator.channel().await);
     let bad = query
         .get_node(v1::GetNodeRequest { id: "0x12".into(), round_unix_s: 0 })
@@ -434,8 +453,8 @@ async fn what_is_not_answered_yet_says_so_and_health_is_served() {
 #[tokio::test]
 async fn two_aggregators_cannot_share_a_data_directory() {
     let directory = tempfile::tempdir().unwrap();
-    let aggregator = Aggregator::start(directory.path(), &[]).await;
-    let output = kill::serve_command(directory.path()).output().await.unwrap();
+    let aggregator = Aggregator::start(settings(directory.path())).await;
+    let output = program::serve_command(&[], directory.path()).output().await.unwrap();
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains("in use by another aggregator"), "{said}");

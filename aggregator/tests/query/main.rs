@@ -2,8 +2,11 @@
 //! consistent, and watchers that come, go, and fall behind.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+#[path = "../shared/fixture.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared by several test binaries")]
 mod fixture;
 mod paging;
+mod service;
 #[path = "../shared/stepping.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared by several test binaries")]
 mod stepping;
@@ -15,7 +18,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt;
 use uptime_proto::{v1, words};
 
-use fixture::{Fixture, PERIOD_S, id, round_s};
+use service::{PERIOD_S, Service, id, round_s};
 
 fn window(from_unix_s: u64, to_unix_s: u64) -> Option<v1::Window> {
     Some(v1::Window { from_unix_s, to_unix_s })
@@ -29,12 +32,12 @@ fn field_of(status: &Status) -> String {
 }
 
 /// Node 0 is always up; node 1 is down in rounds 2 and 3 and of unknown fate in round 4.
-async fn told(fixture: &mut Fixture) {
+async fn told(service: &mut Service) {
     for at in 0..6u64 {
         match at {
-            2 | 3 => fixture.round(at, 2, &[0], &[1]).await,
-            4 => fixture.round(at, 2, &[0], &[]).await,
-            _ => fixture.round(at, 2, &[0, 1], &[]).await,
+            2 | 3 => service.round(at, 2, &[0], &[1]).await,
+            4 => service.round(at, 2, &[0], &[]).await,
+            _ => service.round(at, 2, &[0, 1], &[]).await,
         }
     }
 }
@@ -42,12 +45,12 @@ async fn told(fixture: &mut Fixture) {
 #[tokio::test]
 async fn any_window_is_answered_exactly() {
     let directory = tempfile::tempdir().unwrap();
-    let mut fixture = Fixture::new(&directory, 3).await;
-    told(&mut fixture).await;
+    let mut service = Service::new(&directory, 3).await;
+    told(&mut service).await;
     let ids = vec![id(1).to_string(), id(0).to_string(), id(99).to_string()];
     let mut ask = async |window| {
         let request = v1::GetUptimeRequest { ids: ids.clone(), window, ..Default::default() };
-        fixture.query.get_uptime(request).await.map(tonic::Response::into_inner)
+        service.query.get_uptime(request).await.map(tonic::Response::into_inner)
     };
     let all = ask(None).await.unwrap();
     let [one, zero, nobody] = all.nodes.as_slice() else { panic!("{all:?}") };
@@ -102,22 +105,22 @@ async fn any_window_is_answered_exactly() {
     }
     let bad =
         v1::GetUptimeRequest { ids: vec![ids[0].clone(), "0x12".into()], ..Default::default() };
-    let refused = fixture.query.get_uptime(bad).await.unwrap_err();
+    let refused = service.query.get_uptime(bad).await.unwrap_err();
     assert_eq!(field_of(&refused), "ids[1]");
     let many = v1::GetUptimeRequest { ids: vec![ids[0].clone(); 1_001], ..Default::default() };
-    let refused = fixture.query.get_uptime(many).await.unwrap_err();
+    let refused = service.query.get_uptime(many).await.unwrap_err();
     assert_eq!(field_of(&refused), "ids");
 }
 
 #[tokio::test]
 async fn a_round_is_explained_down_to_who_saw_what() {
     let directory = tempfile::tempdir().unwrap();
-    let mut fixture = Fixture::new(&directory, 3).await;
-    told(&mut fixture).await;
-    fixture.sample(1, 2, 15_000, 4_321).await;
+    let mut service = Service::new(&directory, 3).await;
+    told(&mut service).await;
+    service.sample(1, 2, 15_000, 4_321).await;
     let mut ask = async |node: u64, round_unix_s| {
         let request = v1::ExplainRequest { id: id(node).to_string(), round_unix_s };
-        fixture.query.explain(request).await.map(tonic::Response::into_inner)
+        service.query.explain(request).await.map(tonic::Response::into_inner)
     };
     let account = ask(1, round_s(3)).await.unwrap();
     assert_eq!(account.verdict(), v1::Verdict::Down);
@@ -151,9 +154,9 @@ async fn a_round_is_explained_down_to_who_saw_what() {
     }
     assert_eq!(ask(9, 0).await.unwrap_err().code(), Code::NotFound);
     let before = ask(1, round_s(0) - PERIOD_S).await.unwrap();
-    fixture.close(6).await;
+    service.close(6).await;
     let request = v1::GetNodeRequest { id: id(1).to_string(), round_unix_s: 0 };
-    let node = fixture.query.get_node(request).await.unwrap().into_inner().node.unwrap();
+    let node = service.query.get_node(request).await.unwrap().into_inner().node.unwrap();
     assert_eq!(node.round_trip_us, Some(4_321));
     assert!(
         before.rule.ends_with(". The round lies before its first offer and does not count"),
@@ -167,13 +170,13 @@ async fn a_round_is_explained_down_to_who_saw_what() {
 #[tokio::test]
 async fn what_was_asked_is_told_from_what_was_not() {
     let directory = tempfile::tempdir().unwrap();
-    let mut fixture = Fixture::new(&directory, 3).await;
-    fixture.round(0, 3, &[0, 1, 2], &[]).await;
-    fixture.round(1, 3, &[0, 2], &[1]).await;
-    fixture.standing_round(2, 3, &[0], 1, 2).await;
+    let mut service = Service::new(&directory, 3).await;
+    service.round(0, 3, &[0, 1, 2], &[]).await;
+    service.round(1, 3, &[0, 2], &[1]).await;
+    service.standing_round(2, 3, &[0], 1, 2).await;
     let mut ask = async |node: u64, round_unix_s| {
         let request = v1::ExplainRequest { id: id(node).to_string(), round_unix_s };
-        fixture.query.explain(request).await.unwrap().into_inner()
+        service.query.explain(request).await.unwrap().into_inner()
     };
     let account = ask(1, 0).await;
     assert_eq!(account.verdict(), v1::Verdict::Down);
@@ -192,20 +195,20 @@ async fn what_was_asked_is_told_from_what_was_not() {
     for probe in &account.probes {
         assert_eq!(words::Found::of(probe), words::Found::DaemonError, "{probe:?}");
     }
-    let probes = fixture.query.list_probes(v1::ListProbesRequest {}).await.unwrap().into_inner();
+    let probes = service.query.list_probes(v1::ListProbesRequest {}).await.unwrap().into_inner();
     for probe in probes.probes {
         assert!(probe.eligible && probe.could_not_look.is_empty(), "{probe:?}");
         assert_eq!(probe.failed_nodes, 1);
     }
-    let rounds = fixture.query.list_rounds(v1::ListRoundsRequest::default()).await.unwrap();
+    let rounds = service.query.list_rounds(v1::ListRoundsRequest::default()).await.unwrap();
     let newest = &rounds.get_ref().rounds[0];
     assert!(newest.probes.iter().all(|probe| probe.failed_nodes == 1), "{newest:?}");
     // Twenty rounds later.
-    fixture.round(22, 3, &[0, 1, 2], &[]).await;
-    fixture.round(23, 3, &[0, 2], &[1]).await;
+    service.round(22, 3, &[0, 1, 2], &[]).await;
+    service.round(23, 3, &[0, 2], &[1]).await;
     for (at, kept) in [(1, false), (2, false), (23, true)] {
         let request = v1::ExplainRequest { id: id(1).to_string(), round_unix_s: round_s(at) };
-        let account = fixture.query.explain(request).await.unwrap().into_inner();
+        let account = service.query.explain(request).await.unwrap().into_inner();
         let gone = v1::EvidenceClass::Unreachable as i32;
         let mut told = words::told_parts(&account.probes[0]);
         assert_eq!(told.find(|part| part.evidence.contains(&gone)).unwrap().age_kept, kept, "{at}");
@@ -216,18 +219,18 @@ async fn what_was_asked_is_told_from_what_was_not() {
 #[tokio::test]
 async fn an_unknown_round_does_not_end_a_stretch() {
     let directory = tempfile::tempdir().unwrap();
-    let mut fixture = Fixture::new(&directory, 3).await;
+    let mut service = Service::new(&directory, 3).await;
     for (at, letter) in (0u64..).zip("+++ + - --  +".chars()) {
         let (seen, dead): (&[u64], &[u64]) = match letter {
             '+' => (&[0, 1], &[]),
             '-' => (&[0], &[1]),
             _ => (&[0], &[]),
         };
-        fixture.round(at, 2, seen, dead).await;
+        service.round(at, 2, seen, dead).await;
     }
     let mut ask = async |at| {
         let request = v1::GetNodeRequest { id: id(1).to_string(), round_unix_s: round_s(at) };
-        fixture.query.get_node(request).await.unwrap().into_inner().node.unwrap()
+        service.query.get_node(request).await.unwrap().into_inner().node.unwrap()
     };
     for (at, verdict_since, state_since, unknown_rounds) in [
         (0, 0, 0, 0),
@@ -247,13 +250,13 @@ async fn an_unknown_round_does_not_end_a_stretch() {
         assert_eq!(found, (round_s(state_since), unknown_rounds), "{at}");
     }
     let request = v1::ListOutagesRequest { id: id(1).to_string(), ..Default::default() };
-    let outages = fixture.query.list_outages(request).await.unwrap().into_inner().outages;
+    let outages = service.query.list_outages(request).await.unwrap().into_inner().outages;
     let [outage] = outages.as_slice() else { panic!("{outages:?}") };
     assert_eq!((outage.from_unix_s, outage.to_unix_s), (round_s(6), round_s(12)));
     let ids = vec![id(1).to_string()];
     let window = window(outage.from_unix_s, outage.to_unix_s);
     let request = v1::GetUptimeRequest { ids, window, ..Default::default() };
-    let uptime = fixture.query.get_uptime(request).await.unwrap().into_inner();
+    let uptime = service.query.get_uptime(request).await.unwrap().into_inner();
     let unknown = outage.unknown_stretches.iter().map(|it| it.to_unix_s - it.from_unix_s);
     assert_eq!(uptime.nodes[0].figures.unwrap().unknown_s, unknown.sum::<u64>());
 }
@@ -261,12 +264,12 @@ async fn an_unknown_round_does_not_end_a_stretch() {
 #[tokio::test]
 async fn a_node_is_shown_as_it_was_when_a_round_was_closed() {
     let directory = tempfile::tempdir().unwrap();
-    let mut fixture = Fixture::new(&directory, 3).await;
-    told(&mut fixture).await;
-    fixture.round(6, 3, &[0, 2], &[1]).await;
+    let mut service = Service::new(&directory, 3).await;
+    told(&mut service).await;
+    service.round(6, 3, &[0, 2], &[1]).await;
     let mut ask = async |node: u64, round_unix_s| {
         let request = v1::GetNodeRequest { id: id(node).to_string(), round_unix_s };
-        fixture.query.get_node(request).await.map(tonic::Response::into_inner)
+        service.query.get_node(request).await.map(tonic::Response::into_inner)
     };
     let (up, down, unknown) = (v1::Verdict::Up, v1::Verdict::Down, v1::Verdict::Unknown);
     // By round: the verdict, since which round, online, last seen in which round, rounds up.
@@ -306,16 +309,16 @@ async fn a_node_is_shown_as_it_was_when_a_round_was_closed() {
 #[tokio::test]
 async fn round_trips_of_a_window_are_answered_where_they_are_wanted() {
     let directory = tempfile::tempdir().unwrap();
-    let mut fixture = Fixture::new(&directory, 3).await;
-    told(&mut fixture).await;
-    fixture.sample(1, 2, 15_000, 4_321).await;
-    fixture.sample(1, 4, 15_000, 6_322).await;
+    let mut service = Service::new(&directory, 3).await;
+    told(&mut service).await;
+    service.sample(1, 2, 15_000, 4_321).await;
+    service.sample(1, 4, 15_000, 6_322).await;
     let latency = v1::Latency { samples: 2, min_us: 4_321, mean_us: 5_321, max_us: 6_322 };
     let some = vec![id(0).to_string(), id(99).to_string(), id(1).to_string()];
     let mut ask = async |ids: &[String], with_latency, window| {
         let ids = ids.to_vec();
         let request = v1::GetUptimeRequest { ids, window, with_latency, ..Default::default() };
-        let answer = fixture.query.get_uptime(request).await.unwrap().into_inner();
+        let answer = service.query.get_uptime(request).await.unwrap().into_inner();
         answer.nodes.into_iter().map(|node| node.latency).collect::<Vec<_>>()
     };
     assert_eq!(ask(&some, true, None).await, [None, None, Some(latency)]);
@@ -330,19 +333,19 @@ async fn round_trips_of_a_window_are_answered_where_they_are_wanted() {
 #[tokio::test]
 async fn outages_come_with_what_is_not_known_of_them() {
     let directory = tempfile::tempdir().unwrap();
-    let mut fixture = Fixture::new(&directory, 3).await;
-    told(&mut fixture).await;
+    let mut service = Service::new(&directory, 3).await;
+    told(&mut service).await;
     for at in 6..12u64 {
         let dead: &[u64] = if at % 2 == 0 { &[1] } else { &[] };
         let seen: &[u64] = if at % 2 == 0 { &[0] } else { &[0, 1] };
-        fixture.round(at, 2, seen, dead).await;
+        service.round(at, 2, seen, dead).await;
     }
-    fixture.round(12, 2, &[0], &[1]).await;
+    service.round(12, 2, &[0], &[1]).await;
     let mut ask = async |page_token: &str, window| {
         let page_token = page_token.to_owned();
         let id = id(1).to_string();
         let request = v1::ListOutagesRequest { id, window, page_size: 2, page_token };
-        fixture.query.list_outages(request).await.map(tonic::Response::into_inner)
+        service.query.list_outages(request).await.map(tonic::Response::into_inner)
     };
     let first = ask("", None).await.unwrap();
     let outage = &first.outages[0];
@@ -370,9 +373,9 @@ async fn outages_come_with_what_is_not_known_of_them() {
 async fn pages_are_consistent_while_rounds_close() {
     const NODES: u64 = 2_300;
     let directory = tempfile::tempdir().unwrap();
-    let mut fixture = Fixture::new(&directory, 2).await;
+    let mut service = Service::new(&directory, 2).await;
     let half: Vec<u64> = (0..NODES / 2).collect();
-    fixture.round(0, NODES, &half, &[]).await;
+    service.round(0, NODES, &half, &[]).await;
     for (order, descending) in [
         (v1::NodeOrder::Id, false),
         (v1::NodeOrder::Uptime, true),
@@ -389,13 +392,13 @@ async fn pages_are_consistent_while_rounds_close() {
                 descending,
                 ..Default::default()
             };
-            let page = fixture.query.list_nodes(request).await.unwrap().into_inner();
+            let page = service.query.list_nodes(request).await.unwrap().into_inner();
             assert_eq!(page.total, NODES);
             all.extend(page.nodes);
             pages += 1;
             // Everybody changes sides between pages.
             let other: Vec<u64> = (0..NODES).filter(|node| (node + pages) % 2 == 0).collect();
-            fixture.round(at + pages, NODES, &other, &[]).await;
+            service.round(at + pages, NODES, &other, &[]).await;
             token = page.next_page_token;
             if token.is_empty() {
                 break;
@@ -411,29 +414,29 @@ async fn pages_are_consistent_while_rounds_close() {
         assert_eq!(moments.len(), 1, "all of one moment");
     }
     let zero = v1::ListNodesRequest::default();
-    assert_eq!(fixture.query.list_nodes(zero).await.unwrap().into_inner().nodes.len(), 100);
+    assert_eq!(service.query.list_nodes(zero).await.unwrap().into_inner().nodes.len(), 100);
     let bad = v1::ListNodesRequest { order: 77, ..Default::default() };
-    assert_eq!(field_of(&fixture.query.list_nodes(bad).await.unwrap_err()), "order");
+    assert_eq!(field_of(&service.query.list_nodes(bad).await.unwrap_err()), "order");
     let bad = v1::ListNodesRequest { page_token: "next".into(), ..Default::default() };
-    assert_eq!(field_of(&fixture.query.list_nodes(bad).await.unwrap_err()), "page_token");
+    assert_eq!(field_of(&service.query.list_nodes(bad).await.unwrap_err()), "page_token");
 }
 
 #[tokio::test]
 async fn the_network_in_a_few_numbers() {
     let directory = tempfile::tempdir().unwrap();
-    let mut fixture = Fixture::new(&directory, 1).await;
-    fixture.round(0, 4, &[0, 1], &[2]).await;
-    let summary = fixture.query.get_summary(v1::GetSummaryRequest {}).await.unwrap().into_inner();
+    let mut service = Service::new(&directory, 1).await;
+    service.round(0, 4, &[0, 1], &[2]).await;
+    let summary = service.query.get_summary(v1::GetSummaryRequest {}).await.unwrap().into_inner();
     // Two gave a sign of life; of the others one probe's offer alone is not enough.
     let numbers = (summary.nodes, summary.online, summary.retired, summary.unconfirmed);
     assert_eq!(numbers, (2, 2, 0, 2));
     assert_eq!((summary.probes_eligible, summary.freshness.is_some()), (1, true));
     // A day and a half later nobody is a member of the market any more.
-    fixture.close(4_320).await;
+    service.close(4_320).await;
     let mut count = async |members_only| {
         let filter = Some(v1::NodeFilter { members_only, ..Default::default() });
         let request = v1::ListNodesRequest { filter, ..Default::default() };
-        fixture.query.list_nodes(request).await.unwrap().into_inner().total
+        service.query.list_nodes(request).await.unwrap().into_inner().total
     };
     assert_eq!((count(false).await, count(true).await), (2, 0));
 }
@@ -443,10 +446,10 @@ async fn the_network_in_a_few_numbers() {
 #[tokio::test]
 async fn gaps_are_told_with_their_probe() {
     let directory = tempfile::tempdir().unwrap();
-    let mut fixture = Fixture::new(&directory, 2).await;
-    let told = async |fixture: &mut Fixture| {
+    let mut service = Service::new(&directory, 2).await;
+    let told = async |service: &mut Service| {
         let request = v1::ListProbesRequest {};
-        let probes = fixture.query.list_probes(request).await.unwrap().into_inner().probes;
+        let probes = service.query.list_probes(request).await.unwrap().into_inner().probes;
         let gap = |gap: &v1::ProbeGap| {
             assert_eq!(gap.reason(), v1::CouldNotLookReason::SpoolFull);
             (gap.from_round_unix_s, gap.to_round_unix_s)
@@ -457,28 +460,28 @@ async fn gaps_are_told_with_their_probe() {
     let ranges: Vec<(u64, u64)> =
         (0..10).map(|at| (round_s(at * 4), round_s(at * 4 + 2))).collect();
     for at in [3, 1, 0, 2, 2, 9, 7, 8, 4, 6, 5] {
-        fixture.gap(1, ranges[at]).await;
+        service.gap(1, ranges[at]).await;
     }
-    fixture.close(50).await;
+    service.close(50).await;
     let wanted = vec![vec![], ranges[2..].to_vec()];
-    assert_eq!(told(&mut fixture).await, wanted);
+    assert_eq!(told(&mut service).await, wanted);
     // Nor does whoever asks why a round is as it is have to guess.
-    fixture.round(51, 1, &[0], &[]).await;
-    fixture.gap(1, (round_s(52), round_s(53))).await;
-    fixture.close(53).await;
+    service.round(51, 1, &[0], &[]).await;
+    service.gap(1, (round_s(52), round_s(53))).await;
+    service.close(53).await;
     let mut why = async |at| {
         let request = v1::ExplainRequest { id: id(0).to_string(), round_unix_s: round_s(at) };
-        fixture.query.explain(request).await.unwrap().into_inner().rule
+        service.query.explain(request).await.unwrap().into_inner().rule
     };
     let words = ". probe-1 has nothing of this round: its spool was full";
     let (within, after) = (why(52).await, why(53).await);
     assert!(within.ends_with(words) && !after.contains("nothing of this round"), "{within}");
     let wanted = vec![vec![], [&ranges[3..], &[(round_s(52), round_s(53))]].concat()];
-    let store = fixture.end().await;
-    let mut fixture = Fixture::over(store, round_s(60)).await;
-    assert_eq!(told(&mut fixture).await, wanted);
+    let store = service.end().await;
+    let mut service = Service::over(store, round_s(60)).await;
+    assert_eq!(told(&mut service).await, wanted);
     // What ended more than a week ago is not told after a start.
-    let store = fixture.end().await;
-    let mut fixture = Fixture::over(store, ranges[7].1 + 7 * 86_400).await;
-    assert_eq!(told(&mut fixture).await, vec![vec![], wanted[1][5..].to_vec()]);
+    let store = service.end().await;
+    let mut service = Service::over(store, ranges[7].1 + 7 * 86_400).await;
+    assert_eq!(told(&mut service).await, vec![vec![], wanted[1][5..].to_vec()]);
 }

@@ -6,21 +6,21 @@ use std::sync::Arc;
 use uptime_aggregator::engine::Snapshot;
 use uptime_proto::v1;
 
-use crate::fixture::Fixture;
+use crate::service::Service;
 
 const PAGE: usize = 1_000;
 
 /// Every page of one listing. After every so many, some nodes come, and one round closes in which
 /// only those that have come are seen.
 async fn pages_of(
-    fixture: &mut Fixture,
+    service: &mut Service,
     order: v1::NodeOrder,
     descending: bool,
     mut nodes: u64,
     pages_between: usize,
 ) -> Vec<v1::Node> {
     let (mut all, mut token, mut pages) = (Vec::new(), String::new(), 0);
-    let total = fixture.snapshot().confirmed.len();
+    let total = service.snapshot().confirmed.len();
     loop {
         let request = v1::ListNodesRequest {
             page_size: u32::try_from(PAGE).unwrap(),
@@ -29,7 +29,7 @@ async fn pages_of(
             descending,
             ..Default::default()
         };
-        let page = fixture.query.list_nodes(request).await.unwrap().into_inner();
+        let page = service.query.list_nodes(request).await.unwrap().into_inner();
         assert_eq!(page.total, total, "as it was for the first page");
         // Whatever page it is, it costs its own rows: the order is found once, for the first (the
         // listings' own tests count that), and a page begins at the place that its token names.
@@ -43,8 +43,8 @@ async fn pages_of(
             return all;
         }
         if pages % pages_between == 0 {
-            let at = fixture.rounds_closed();
-            fixture.arrive(at, nodes..nodes + 10).await;
+            let at = service.rounds_closed();
+            service.arrive(at, nodes..nodes + 10).await;
             nodes += 10;
         }
     }
@@ -68,18 +68,18 @@ fn check(all: &[v1::Node], then: &Snapshot, sorted: impl Fn(&mut Vec<(u64, Strin
 
 async fn listed_while_rounds_close(nodes: u64, pages_between: usize) {
     let directory = tempfile::tempdir().unwrap();
-    let mut fixture = Fixture::new(&directory, 1).await;
-    fixture.arrive(0, 0..nodes).await;
+    let mut service = Service::new(&directory, 1).await;
+    service.arrive(0, 0..nodes).await;
     // Every third is up for another round.
-    fixture.arrive(1, (0..nodes).step_by(3)).await;
-    let then: Arc<Snapshot> = fixture.snapshot();
-    let by_id = pages_of(&mut fixture, v1::NodeOrder::Id, false, nodes, pages_between).await;
+    service.arrive(1, (0..nodes).step_by(3)).await;
+    let then: Arc<Snapshot> = service.snapshot();
+    let by_id = pages_of(&mut service, v1::NodeOrder::Id, false, nodes, pages_between).await;
     check(&by_id, &then, |_| ());
-    let now = fixture.snapshot();
+    let now = service.snapshot();
     let came = now.confirmed.len() - then.confirmed.len();
     assert!(came >= 90 && now.closed > then.closed, "{came} nodes have come meanwhile");
     let most = nodes + came;
-    let by_uptime = pages_of(&mut fixture, v1::NodeOrder::Uptime, true, most, pages_between).await;
+    let by_uptime = pages_of(&mut service, v1::NodeOrder::Uptime, true, most, pages_between).await;
     check(&by_uptime, &now, |rows| {
         let percent = |id: &String| {
             let view = now.node(&id.parse().unwrap()).unwrap();

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use uptime_accounting::fact::Gap;
 
+pub(crate) use crate::fixture::{DAY_S, PERIOD_S};
+use crate::fixture::{add_probes, options, part, period};
 use crate::stepping::{catch_up, submit};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -19,13 +21,7 @@ use uptime_aggregator::query::Query;
 use uptime_aggregator::store::{Details, Registry, SqliteStore};
 use uptime_proto::v1::uptime_query_client::UptimeQueryClient;
 use uptime_proto::v1::uptime_query_server::UptimeQueryServer;
-use uptime_proto::{
-    Class, Epoch, Kind, NodeId, Outcome, Part, PartKey, Period, Reason, Round, Sample, Sets,
-};
-
-/// The start of a UTC day.
-pub(crate) const DAY_S: u64 = 1_769_904_000;
-pub(crate) const PERIOD_S: u64 = 30;
+use uptime_proto::{Class, Kind, NodeId, Outcome, Part, PartKey, Reason, Round, Sample, Sets};
 
 /// What a reader takes in of a stream that it does not read: the least that HTTP/2 begins with.
 const STREAM_WINDOW_BYTES: u32 = 65_535;
@@ -34,10 +30,6 @@ const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 
 /// What one part may hold.
 const PIECE: usize = 40_000;
-
-pub(crate) fn period() -> Period {
-    Period::new(u32::try_from(PERIOD_S).unwrap()).unwrap()
-}
 
 pub(crate) fn round_s(at: u64) -> u64 {
     DAY_S + at * PERIOD_S
@@ -58,7 +50,7 @@ fn closed_ms(at: u64) -> i64 {
     i64::try_from(round_s(at + 1) * 1000).unwrap() + 5_000
 }
 
-pub(crate) struct Fixture {
+pub(crate) struct Service {
     pub(crate) task: Task<SqliteStore>,
     pub(crate) query: UptimeQueryClient<Channel>,
     pub(crate) probes: Vec<u32>,
@@ -68,24 +60,19 @@ pub(crate) struct Fixture {
     tasks: JoinSet<()>,
 }
 
-impl Fixture {
+impl Service {
     /// A new ledger with so many probes.
     pub(crate) async fn new(directory: &TempDir, probes: u8) -> Self {
         let mut store = SqliteStore::open(directory.path()).await.unwrap();
-        for probe in 0..probes {
-            let name = format!("probe-{probe}");
-            store.add_probe(&name, &[probe; 32], &[], 0).await.unwrap();
-        }
+        let names: Vec<String> = (0..probes).map(|probe| format!("probe-{probe}")).collect();
+        add_probes(&mut store, &names.iter().map(String::as_str).collect::<Vec<_>>()).await;
         Self::over(store, round_s(0)).await
     }
 
     /// A ledger over a store that is there.
     pub(crate) async fn over(mut store: SqliteStore, now_s: u64) -> Self {
         let probes = store.probes().await.unwrap().iter().map(|probe| probe.number).collect();
-        let options = EngineOptions {
-            unconfirmed_nodes_max: 2_000_000,
-            ..EngineOptions::new(Epoch::with_defaults(period()))
-        };
+        let options = EngineOptions { unconfirmed_nodes_max: 2_000_000, ..options(PERIOD_S) };
         let now_ms = i64::try_from(now_s * 1000).unwrap();
         let engine = Engine::open(store, options, now_ms).await.unwrap();
         let (mut task, ledger) = Task::new(engine, Arc::new(Timekeeper::trusted()));
@@ -114,23 +101,15 @@ impl Fixture {
 
     /// Every probe lists these nodes on the market, sees some of them and finds others unreachable.
     pub(crate) async fn round(&mut self, at: u64, offers: u64, seen: &[u64], dead: &[u64]) {
-        let round = Round::new(round_s(at), period()).unwrap();
-        let part = |subnet: &str, kind, sets| Part {
-            key: PartKey { subnet: subnet.to_owned(), round, number: 0 },
-            kind,
-            outcome: Outcome::Looked,
-            observed_at_ms: round.start_ms() + 20_000,
-            relay_session_age_s: Some(600),
-            sets,
-        };
+        let round = Round::new(round_s(at), period(PERIOD_S)).unwrap();
         let market = Sets::default().with(Class::Offer, ids(0..offers));
         let looked = Sets::default()
             .with(Class::Seen, ids(seen.iter().copied()))
             .with(Class::Unreachable, ids(dead.iter().copied()));
         for probe in self.probes.clone() {
             let parts = vec![
-                part("public", Kind::Market, market.clone()),
-                part("", Kind::Lookup, looked.clone()),
+                part(round, "public", Kind::Market, market.clone()),
+                part(round, "", Kind::Lookup, looked.clone()),
             ];
             let submission = Submission { probe, parts, ..Submission::default() };
             let outcomes = submit(self.task.engine(), submission, round.start_ms() + 21_000).await;
@@ -149,31 +128,23 @@ impl Fixture {
         standing: u64,
         failed: u64,
     ) {
-        let round = Round::new(round_s(at), period()).unwrap();
-        let part = |number, outcome, sets| Part {
+        let round = Round::new(round_s(at), period(PERIOD_S)).unwrap();
+        let lookup = |number, outcome, sets| Part {
             key: PartKey { subnet: String::new(), round, number },
-            kind: Kind::Lookup,
             outcome,
-            observed_at_ms: round.start_ms() + 20_000,
-            relay_session_age_s: Some(600),
-            sets,
+            ..part(round, "", Kind::Lookup, sets)
         };
-        let market = Part {
-            key: PartKey { subnet: "public".to_owned(), round, number: 0 },
-            kind: Kind::Market,
-            relay_session_age_s: None,
-            ..part(0, Outcome::Looked, Sets::default().with(Class::Offer, ids(0..offers)))
-        };
+        let offers = Sets::default().with(Class::Offer, ids(0..offers));
         let seen = Sets::default().with(Class::Seen, ids(seen.iter().copied()));
         let stands = Sets::default()
             .with(Class::Unreachable, vec![id(standing)])
             .with(Class::AskedEarlier, vec![id(standing)]);
         let fails = Sets::default().with(Class::Failed, vec![id(failed)]);
         let parts = [
-            market,
-            part(0, Outcome::Looked, seen),
-            part(1, Outcome::Looked, stands),
-            part(2, Outcome::CouldNotLook(Reason::NetError), fails),
+            part(round, "public", Kind::Market, offers),
+            lookup(0, Outcome::Looked, seen),
+            lookup(1, Outcome::Looked, stands),
+            lookup(2, Outcome::CouldNotLook(Reason::NetError), fails),
         ];
         for probe in self.probes.clone() {
             let parts = parts.to_vec();
@@ -186,21 +157,15 @@ impl Fixture {
 
     /// The first probe sees these and nothing else; those that are new make their first offer.
     pub(crate) async fn arrive(&mut self, at: u64, nodes: impl Iterator<Item = u64>) {
-        let round = Round::new(round_s(at), period()).unwrap();
+        let round = Round::new(round_s(at), period(PERIOD_S)).unwrap();
         let nodes: Vec<NodeId> = ids(nodes);
         for (number, piece) in (0..).zip(nodes.chunks(PIECE)) {
-            let part = |subnet: &str, kind, class| Part {
-                key: PartKey { subnet: subnet.to_owned(), round, number },
-                kind,
-                outcome: Outcome::Looked,
-                observed_at_ms: round.start_ms() + 20_000,
-                relay_session_age_s: Some(600),
-                sets: Sets::default().with(class, piece.to_vec()),
-            };
-            let parts = vec![
-                part("public", Kind::Market, Class::Offer),
-                part("", Kind::Lookup, Class::Seen),
-            ];
+            let parts = [("public", Kind::Market, Class::Offer), ("", Kind::Lookup, Class::Seen)]
+                .map(|(subnet, kind, class)| Part {
+                    key: PartKey { subnet: subnet.to_owned(), round, number },
+                    ..part(round, subnet, kind, Sets::default().with(class, piece.to_vec()))
+                })
+                .to_vec();
             let submission = Submission { probe: self.probes[0], parts, ..Submission::default() };
             let outcomes = submit(self.task.engine(), submission, round.start_ms() + 21_000).await;
             assert_eq!(outcomes, [PartOutcome::Accepted, PartOutcome::Accepted]);

@@ -3,17 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use metrics_exporter_prometheus::PrometheusBuilder;
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
-use uptime_aggregator::config::{Config, SettingArgs};
+use uptime_aggregator::config::SettingArgs;
 use uptime_aggregator::engine::replay::{Replayed, rebuild};
 use uptime_aggregator::publish::seed_csv::{SeedBooks, SubnetFault, scan_count_path, subnet_of};
 use uptime_aggregator::publish::{PublishedCsv, SeedTerms};
-use uptime_aggregator::server::Server;
 use uptime_aggregator::store::{Opening, OpeningRow, Registry, SqliteStore};
 use uptime_proto::{Outcome, Reason, Sets};
 
+use crate::fixture::{Aggregator, settings};
 use crate::support::{Network, id, lookup, market, round};
 
 /// Imported, and seen since.
@@ -227,18 +224,8 @@ async fn a_serving_aggregator_publishes_what_was_imported() {
     let mut store = SqliteStore::open(directory.path()).await.unwrap();
     store.put_opening(&opening()).await.unwrap();
     drop(store);
-    let args = SettingArgs {
-        data_dir: Some(directory.path().display().to_string()),
-        grpc_addr: Some("127.0.0.1:0".into()),
-        http_addr: Some("127.0.0.1:0".into()),
-        csv_dialect: Some("seed".into()),
-        ..SettingArgs::default()
-    };
-    let metrics = PrometheusBuilder::new().build_recorder().handle();
-    let server = Server::build(Config::read(&args).unwrap(), metrics).await.unwrap();
-    let stop = CancellationToken::new();
-    let mut running = JoinSet::new();
-    running.spawn(server.run(stop.clone()));
+    let settings = SettingArgs { csv_dialect: Some("seed".into()), ..settings(directory.path()) };
+    let aggregator = Aggregator::start(settings).await;
     let path = directory.path().join("nodes_status.csv");
     let written = async {
         while !scan_count_path(&path).exists() {
@@ -246,8 +233,7 @@ async fn a_serving_aggregator_publishes_what_was_imported() {
         }
     };
     tokio::time::timeout(Duration::from_secs(20), written).await.unwrap();
-    stop.cancel();
-    running.join_next().await.unwrap().unwrap().unwrap();
+    aggregator.stop().await;
     let text = std::fs::read_to_string(&path).unwrap();
     assert!(text.contains(&format!("{},True,2026-01-30 23:58:30.000000,45,50.0\n", id(GONE))));
     assert_eq!(std::fs::read_to_string(scan_count_path(&path)).unwrap(), "90");

@@ -3,16 +3,17 @@
 use std::path::Path;
 use std::sync::Arc;
 
+pub(crate) use crate::fixture::PERIOD_S;
+use crate::fixture::{self, directory, engine, options, period};
 use crate::stepping::{catch_up, submit};
 use tempfile::TempDir;
 use uptime_aggregator::engine::Snapshot;
 use uptime_aggregator::engine::{Engine, EngineOptions, Submission};
-use uptime_aggregator::store::{Details, Registry, SqliteStore};
-use uptime_proto::{Class, Epoch, Kind, NodeId, Outcome, Part, PartKey, Period, Round, Sets};
+use uptime_aggregator::store::{Details, SqliteStore};
+use uptime_proto::{Class, Kind, NodeId, Part, PartKey, Round, Sets};
 
 /// 2026-01-31T00:00:00Z.
 pub(crate) const START_S: u64 = 1_769_817_600;
-pub(crate) const PERIOD_S: u64 = 30;
 
 pub(crate) fn id(byte: u8) -> NodeId {
     NodeId::new([byte; 20])
@@ -20,8 +21,7 @@ pub(crate) fn id(byte: u8) -> NodeId {
 
 /// A round of the network's, by its number.
 pub(crate) fn round(number: u64) -> Round {
-    let period = Period::new(u32::try_from(PERIOD_S).unwrap()).unwrap();
-    Round::new(START_S + number * PERIOD_S, period).unwrap()
+    Round::new(START_S + number * PERIOD_S, period(PERIOD_S)).unwrap()
 }
 
 /// A moment in it.
@@ -38,11 +38,8 @@ pub(crate) fn part(kind: Kind, subnet: &str, number: u64, sets: Sets) -> Part {
             round: round(number),
             number: u16::from(kind != Kind::Market),
         },
-        kind,
-        outcome: Outcome::Looked,
         observed_at_ms: moment_ms(number, at),
-        relay_session_age_s: (kind == Kind::Lookup).then_some(600),
-        sets,
+        ..fixture::part(round(number), subnet, kind, sets)
     }
 }
 
@@ -69,23 +66,11 @@ pub(crate) struct Network {
 
 impl Network {
     pub(crate) async fn new() -> Self {
-        let memory = Path::new("/dev/shm");
-        let directory =
-            if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
-        let directory = directory.unwrap();
-        let mut store = SqliteStore::open(directory.path()).await.unwrap();
-        let mut probes = Vec::new();
-        for (name, byte) in [("alpha", 1), ("beta", 2)] {
-            let probe = store.add_probe(name, &[byte; 32], &[], 0).await.unwrap();
-            probes.push(probe.unwrap().number);
-        }
-        let period = Period::new(u32::try_from(PERIOD_S).unwrap()).unwrap();
-        let options = EngineOptions {
-            unconfirmed_nodes_max: 1_000,
-            with_seed: true,
-            ..EngineOptions::new(Epoch::with_defaults(period))
-        };
-        let engine = Engine::open(store, options, round(0).start_ms()).await.unwrap();
+        let directory = directory();
+        let options =
+            EngineOptions { unconfirmed_nodes_max: 1_000, with_seed: true, ..options(PERIOD_S) };
+        let (data_dir, start_ms) = (directory.path(), round(0).start_ms());
+        let (engine, probes) = engine(data_dir, &["alpha", "beta"], options, start_ms).await;
         Self { engine, probes, directory }
     }
 

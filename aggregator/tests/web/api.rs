@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use crate::fixture::{END_S, Fixture, HOSTILE, HOSTILE_PROBE, MIDNIGHT_S, NODES, PERIOD_S, node};
+use crate::site::{END_S, HOSTILE, HOSTILE_PROBE, MIDNIGHT_S, NODES, PERIOD_S, Site, node};
 
 /// Holds a value to a schema: types, required fields, and no field that the schema does not have.
 fn hold(value: &Value, schema: &Value, document: &Value, at: &str) {
@@ -49,14 +49,14 @@ fn hold(value: &Value, schema: &Value, document: &Value, at: &str) {
 
 #[tokio::test]
 async fn every_route_answers_as_its_document_says() {
-    let fixture = Fixture::open().await;
-    let (_, document) = fixture.json("/api/v1/openapi.json").await;
+    let site = Site::open().await;
+    let (_, document) = site.json("/api/v1/openapi.json").await;
     assert_eq!(document["openapi"], "3.1.0");
     let paths = document["paths"].as_object().unwrap();
     assert_eq!(paths.len(), 9);
     for (path, item) in paths {
         let path = path.replace("{id}", &node(1).to_string());
-        let (status, body) = fixture.json(&path).await;
+        let (status, body) = site.json(&path).await;
         let responses = &item["get"]["responses"];
         assert_eq!(status, 200, "{path}: {body}");
         let schema = &responses["200"]["content"]["application/json"]["schema"];
@@ -67,7 +67,7 @@ async fn every_route_answers_as_its_document_says() {
             "{path}"
         );
         // Whatever it does not know it refuses, and says what it knows.
-        let (status, body) = fixture.json(&format!("{path}?nonsense=1")).await;
+        let (status, body) = site.json(&format!("{path}?nonsense=1")).await;
         let error = &responses["default"]["content"]["application/json"]["schema"];
         hold(&body, error, &document, &path);
         assert_eq!((status, &body["field"]), (400, &json!("nonsense")), "{path}");
@@ -87,12 +87,12 @@ async fn every_route_answers_as_its_document_says() {
 
 #[tokio::test]
 async fn nodes_are_filtered_ordered_and_turned_page_by_page() {
-    let fixture = Fixture::open().await;
+    let site = Site::open().await;
     let ids = |body: &Value| -> Vec<String> {
         let nodes = body["nodes"].as_array().unwrap();
         nodes.iter().map(|node| node["id"].as_str().unwrap().to_owned()).collect()
     };
-    let (_, all) = fixture.json("/api/v1/nodes").await;
+    let (_, all) = site.json("/api/v1/nodes").await;
     assert_eq!((all["total"].as_u64(), ids(&all).len()), (Some(NODES), 12));
     assert_eq!(all["nodes"][4]["name"], HOSTILE, "what programs read is what it is");
     let mut found = Vec::new();
@@ -100,7 +100,7 @@ async fn nodes_are_filtered_ordered_and_turned_page_by_page() {
     loop {
         let path =
             format!("/api/v1/nodes?page_size=5&order=uptime&descending=true&page_token={token}");
-        let (_, body) = fixture.json(&path).await;
+        let (_, body) = site.json(&path).await;
         found.extend(ids(&body));
         token = body["next_page_token"].as_str().unwrap().to_owned();
         if token.is_empty() {
@@ -109,7 +109,7 @@ async fn nodes_are_filtered_ordered_and_turned_page_by_page() {
     }
     assert_eq!(found.len(), 12);
     // Least first when not turned round: nothing decided, half of the time, most of it.
-    let (_, least) = fixture.json("/api/v1/nodes?order=uptime&page_size=3").await;
+    let (_, least) = site.json("/api/v1/nodes?order=uptime&page_size=3").await;
     assert_eq!(ids(&least), [node(2), node(1), node(3)].map(|id| id.to_string()));
     for (query, wanted) in [
         ("is_online=false", vec![1, 2]),
@@ -119,24 +119,24 @@ async fn nodes_are_filtered_ordered_and_turned_page_by_page() {
         ("include_retired=true&page_size=1", vec![0]),
         ("page_size=1000000000&is_online=false", vec![1, 2]),
     ] {
-        let (status, body) = fixture.json(&format!("/api/v1/nodes?{query}")).await;
+        let (status, body) = site.json(&format!("/api/v1/nodes?{query}")).await;
         let wanted: Vec<String> = wanted.into_iter().map(|one| node(one).to_string()).collect();
         assert_eq!((status, ids(&body)), (200, wanted), "{query}");
     }
-    let (_, probes) = fixture.json("/api/v1/probes").await;
+    let (_, probes) = site.json("/api/v1/probes").await;
     assert_eq!(probes["probes"][1]["name"], HOSTILE_PROBE);
     let gap = &probes["probes"][1]["gaps"][0];
     assert_eq!(gap["from_round_unix_s"], json!(MIDNIGHT_S - 3_600));
     assert_eq!(gap["to_round_unix_s"], json!(MIDNIGHT_S - 3_000));
     assert!(gap["reason"].as_str().unwrap().ends_with("SPOOL_FULL"), "{gap}");
-    let (_, rounds) = fixture.json("/api/v1/rounds?page_size=2").await;
+    let (_, rounds) = site.json("/api/v1/rounds?page_size=2").await;
     assert_eq!(rounds["rounds"][0]["start_unix_s"], json!(END_S - PERIOD_S));
     assert_eq!(rounds["rounds"][0]["up"], json!(10));
 }
 
 #[tokio::test]
 async fn uptime_outages_and_the_account_of_a_round() {
-    let fixture = Fixture::open().await;
+    let site = Site::open().await;
     let (down, was_down) = (node(1), node(3));
     for (query, up_s, down_s) in [
         ("", 300, 300),
@@ -147,19 +147,19 @@ async fn uptime_outages_and_the_account_of_a_round() {
         ("?from=0001-01-01&to=9999-12-31", 300, 300),
         ("?from=2031-01-01", 0, 0),
     ] {
-        let (status, body) = fixture.json(&format!("/api/v1/nodes/{down}/uptime{query}")).await;
+        let (status, body) = site.json(&format!("/api/v1/nodes/{down}/uptime{query}")).await;
         let figures = &body["nodes"][0]["figures"];
         let found = (&figures["up_s"], &figures["down_s"]);
         assert_eq!((status, found), (200, (&json!(up_s), &json!(down_s))), "{query}: {body}");
     }
     let path = format!("/api/v1/uptime?ids={down},{was_down},{}&window=7d", node(77));
-    let (_, body) = fixture.json(&path).await;
+    let (_, body) = site.json(&path).await;
     let nodes = body["nodes"].as_array().unwrap();
     assert_eq!(nodes[1]["figures"]["down_rounds"], json!(4));
     assert_eq!(nodes[2].as_object().unwrap().len(), 1, "a node that is not known has no figures");
-    let (_, body) = fixture.json("/api/v1/uptime?page_size=5").await;
+    let (_, body) = site.json("/api/v1/uptime?page_size=5").await;
     assert_eq!(body["nodes"].as_array().unwrap().len(), 5);
-    let (_, body) = fixture.json(&format!("/api/v1/nodes/{was_down}/outages")).await;
+    let (_, body) = site.json(&format!("/api/v1/nodes/{was_down}/outages")).await;
     let outage = &body["outages"][0];
     assert_eq!(outage["open"], json!(false));
     assert_eq!(
@@ -167,16 +167,16 @@ async fn uptime_outages_and_the_account_of_a_round() {
         120
     );
     let round = END_S - PERIOD_S;
-    let (_, body) = fixture.json(&format!("/api/v1/nodes/{down}/explain?round={round}")).await;
+    let (_, body) = site.json(&format!("/api/v1/nodes/{down}/explain?round={round}")).await;
     assert_eq!((&body["verdict"], &body["round_unix_s"]), (&json!("VERDICT_DOWN"), &json!(round)));
     assert_eq!(body["probes"].as_array().unwrap().len(), 3);
-    let (_, body) = fixture.json("/api/v1/summary").await;
+    let (_, body) = site.json("/api/v1/summary").await;
     assert_eq!((&body["nodes"], &body["online"]), (&json!(NODES), &json!(10)));
 }
 
 #[tokio::test]
 async fn what_cannot_be_answered_is_refused_with_code_status_and_field() {
-    let fixture = Fixture::open().await;
+    let site = Site::open().await;
     let id = node(1);
     let many: Vec<String> = (0..251).map(|number| node(number).to_string()).collect();
     let many = many.join(",");
@@ -212,13 +212,13 @@ async fn what_cannot_be_answered_is_refused_with_code_status_and_field() {
         ("/api/v1/nowhere".to_owned(), 404, "NOT_FOUND", ""),
         ("/api/v2".to_owned(), 404, "NOT_FOUND", ""),
     ] {
-        let (found, body) = fixture.json(&path).await;
+        let (found, body) = site.json(&path).await;
         let path = path.get(..120).unwrap_or(&path);
         assert_eq!((found, &body["code"]), (status, &json!(code)), "{path}: {body}");
         assert_eq!(body["field"].as_str().unwrap_or(""), field, "{path}: {body}");
         assert!(body["message"].as_str().is_some_and(|text| text.len() > 10), "{path}: {body}");
     }
-    let refused = fixture.client.delete(format!("{}/api/v1/nodes", fixture.address)).send().await;
+    let refused = site.client.delete(format!("{}/api/v1/nodes", site.address)).send().await;
     let refused = refused.unwrap();
     assert_eq!(refused.status(), 405);
     let body: Value = serde_json::from_str(&refused.text().await.unwrap()).unwrap();

@@ -2,13 +2,13 @@
 
 use reqwest::header::{ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED};
 
-use crate::fixture::{Fixture, node};
+use crate::site::{Site, node};
 
 #[tokio::test]
 async fn the_csv_is_what_lies_on_disk_and_is_not_sent_twice() {
-    let fixture = Fixture::open().await;
-    let on_disk = std::fs::read_to_string(&fixture.csv).unwrap();
-    let answer = fixture.get("/nodes_status.csv").await;
+    let site = Site::open().await;
+    let on_disk = std::fs::read_to_string(&site.csv).unwrap();
+    let answer = site.get("/nodes_status.csv").await;
     assert_eq!(answer.headers()["content-type"], "text/csv; charset=utf-8");
     assert_eq!(answer.headers()["content-length"], on_disk.len().to_string().as_str());
     let tag = answer.headers()[ETAG].clone();
@@ -16,32 +16,32 @@ async fn the_csv_is_what_lies_on_disk_and_is_not_sent_twice() {
     assert!(!tag.to_str().unwrap().starts_with("W/"), "the tag is strong");
     assert_eq!(answer.text().await.unwrap(), on_disk);
 
-    let url = format!("{}/nodes_status.csv", fixture.address);
+    let url = format!("{}/nodes_status.csv", site.address);
     for (name, value) in [(IF_NONE_MATCH, &tag), (IF_MODIFIED_SINCE, &modified)] {
-        let again = fixture.client.get(&url).header(name, value).send().await.unwrap();
+        let again = site.client.get(&url).header(name, value).send().await.unwrap();
         assert_eq!((again.status().as_u16(), &again.headers()[ETAG]), (304, &tag));
         assert_eq!(again.bytes().await.unwrap().len(), 0);
     }
-    let other = fixture.client.get(&url).header(IF_NONE_MATCH, "\"other\"").send().await.unwrap();
+    let other = site.client.get(&url).header(IF_NONE_MATCH, "\"other\"").send().await.unwrap();
     assert_eq!(other.status(), 200);
 
-    let head = fixture.client.head(&url).send().await.unwrap();
+    let head = site.client.head(&url).send().await.unwrap();
     assert_eq!((head.status().as_u16(), &head.headers()[ETAG]), (200, &tag));
     assert_eq!(head.headers()["content-length"], on_disk.len().to_string().as_str());
     assert_eq!(head.bytes().await.unwrap().len(), 0);
 
     // The same bytes in another file are the same; other bytes are not.
-    fixture.write_csv();
-    let same = fixture.client.get(&url).header(IF_NONE_MATCH, &tag).send().await.unwrap();
+    site.write_csv();
+    let same = site.client.get(&url).header(IF_NONE_MATCH, &tag).send().await.unwrap();
     assert_eq!(same.status(), 304);
-    std::fs::write(&fixture.csv, "issuer_id\n").unwrap();
-    let changed = fixture.client.get(&url).header(IF_NONE_MATCH, &tag).send().await.unwrap();
+    std::fs::write(&site.csv, "issuer_id\n").unwrap();
+    let changed = site.client.get(&url).header(IF_NONE_MATCH, &tag).send().await.unwrap();
     assert_eq!(
         (changed.status().as_u16(), changed.text().await.unwrap()),
         (200, "issuer_id\n".into())
     );
-    std::fs::remove_file(&fixture.csv).unwrap();
-    let gone = fixture.get("/nodes_status.csv").await;
+    std::fs::remove_file(&site.csv).unwrap();
+    let gone = site.get("/nodes_status.csv").await;
     assert_eq!(
         (gone.status().as_u16(), &gone.headers()["retry-after"]),
         (503, &"1".parse().unwrap())
@@ -50,12 +50,12 @@ async fn the_csv_is_what_lies_on_disk_and_is_not_sent_twice() {
 
 #[tokio::test]
 async fn a_download_that_began_ends_with_what_it_began() {
-    let fixture = Fixture::open().await;
+    let site = Site::open().await;
     let first = "x".repeat(8 << 20);
-    std::fs::write(&fixture.csv, &first).unwrap();
-    let mut answer = fixture.get("/nodes_status.csv").await;
+    std::fs::write(&site.csv, &first).unwrap();
+    let mut answer = site.get("/nodes_status.csv").await;
     let mut read = answer.chunk().await.unwrap().unwrap().len();
-    fixture.write_csv();
+    site.write_csv();
     while let Some(piece) = answer.chunk().await.unwrap() {
         assert!(piece.iter().all(|byte| *byte == b'x'));
         read += piece.len();
@@ -65,7 +65,7 @@ async fn a_download_that_began_ends_with_what_it_began() {
 
 #[tokio::test]
 async fn badges_say_what_is_so() {
-    let fixture = Fixture::open().await;
+    let site = Site::open().await;
     // Known since ten minutes ago: fully covered while it lives.
     let (up, down, unknown) = (node(0), node(1), node(2));
     for (path, status, label, value, colour) in [
@@ -81,7 +81,7 @@ async fn badges_say_what_is_so() {
         (format!("/badge/{up}.svg?colour=red"), 400, "uptime", "wrong address", "#6b7280"),
         ("/badge/%3Cscript%3E.svg".to_owned(), 400, "uptime", "not a node id", "#6b7280"),
     ] {
-        let answer = fixture.get(&path).await;
+        let answer = site.get(&path).await;
         assert_eq!(answer.status().as_u16(), status, "{path}");
         assert_eq!(answer.headers()["content-type"], "image/svg+xml", "{path}");
         assert_eq!(answer.headers()["cache-control"], "public, max-age=30", "{path}");
@@ -93,8 +93,8 @@ async fn badges_say_what_is_so() {
         assert!(svg.contains(colour) && svg.contains("role=\"img\""), "{path}: {svg}");
         assert!(svg.contains("<title>uptime") && !svg.contains("script"), "{path}: {svg}");
     }
-    let path = format!("{}/badge/{up}.svg", fixture.address);
-    let tag = fixture.client.get(&path).send().await.unwrap().headers()[ETAG].clone();
-    let again = fixture.client.get(&path).header(IF_NONE_MATCH, tag).send().await.unwrap();
+    let path = format!("{}/badge/{up}.svg", site.address);
+    let tag = site.client.get(&path).send().await.unwrap().headers()[ETAG].clone();
+    let again = site.client.get(&path).header(IF_NONE_MATCH, tag).send().await.unwrap();
     assert_eq!(again.status(), 304);
 }

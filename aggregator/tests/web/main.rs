@@ -3,9 +3,12 @@
 
 mod api;
 mod files;
+#[path = "../shared/fixture.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared by several test binaries")]
 mod fixture;
 mod front;
 mod pages;
+mod site;
 #[path = "../shared/stepping.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared by several test binaries")]
 mod stepping;

@@ -1,6 +1,6 @@
 //! The overview and the page of a node: what stands in them, what must never, and what they carry.
 
-use crate::fixture::{AGE_S, Fixture, HOSTILE, HOSTILE_PROBE, HOSTILE_SUBNET, NODES, node};
+use crate::site::{AGE_S, HOSTILE, HOSTILE_PROBE, HOSTILE_SUBNET, NODES, Site, node};
 
 /// Headers that hold a browser to this origin, on everything.
 fn assert_guarded(answer: &reqwest::Response) {
@@ -55,7 +55,7 @@ fn assert_well_formed(html: &str) {
 
 #[tokio::test]
 async fn every_answer_is_guarded() {
-    let fixture = Fixture::open().await;
+    let site = Site::open().await;
     for path in [
         "/",
         "/nodes/0x",
@@ -71,23 +71,23 @@ async fn every_answer_is_guarded() {
         "/?page=x",
         "/assets/none",
     ] {
-        assert_guarded(&fixture.get(path).await);
+        assert_guarded(&site.get(path).await);
     }
-    let refused = fixture.client.post(&fixture.address).send().await.unwrap();
+    let refused = site.client.post(&site.address).send().await.unwrap();
     assert_eq!(
         (refused.status().as_u16(), &refused.headers()["allow"]),
         (405, &"GET,HEAD".parse().unwrap())
     );
     assert_guarded(&refused);
-    let head = fixture.client.head(&fixture.address).send().await.unwrap();
+    let head = site.client.head(&site.address).send().await.unwrap();
     assert_eq!(head.status(), 200);
     assert_eq!(head.bytes().await.unwrap().len(), 0);
 }
 
 #[tokio::test]
 async fn the_overview_tells_how_the_network_is() {
-    let fixture = Fixture::open().await;
-    let html = fixture.page("/").await;
+    let site = Site::open().await;
+    let html = site.page("/").await;
     assert_harmless(&html);
     assert_well_formed(&html);
     // 1 is down, of 2 nothing is known. That a daemon gave an error for it makes no probe ail.
@@ -127,14 +127,14 @@ async fn the_overview_tells_how_the_network_is() {
 
 #[tokio::test]
 async fn what_is_old_is_not_shown_as_new_and_nothing_is_no_error() {
-    let old = Fixture::open_old().await;
+    let old = Site::open_old().await;
     for path in ["/".to_owned(), format!("/nodes/{}", node(0))] {
         let html = old.page(&path).await;
         assert!(html.contains("role=\"alert\"><strong>This is old.</strong>"), "{path}");
         assert!(html.contains("1 d 1 h ago"), "{path}");
     }
     assert_eq!(old.get("/readyz").await.status(), 503);
-    let empty = Fixture::open_empty().await;
+    let empty = Site::open_empty().await;
     let html = empty.page("/").await;
     assert!(html.contains("No round has closed yet.") && html.contains("No node is like this."));
     assert_harmless(&html);
@@ -144,8 +144,8 @@ async fn what_is_old_is_not_shown_as_new_and_nothing_is_no_error() {
 
 #[tokio::test]
 async fn it_is_not_ready_while_no_probe_sees_anything() {
-    assert_eq!(Fixture::open().await.get("/readyz").await.status(), 200);
-    let blind = Fixture::open_blind().await.get("/readyz").await;
+    assert_eq!(Site::open().await.get("/readyz").await.status(), 200);
+    let blind = Site::open_blind().await.get("/readyz").await;
     assert_eq!(blind.status(), 503);
     let said = blind.text().await.unwrap();
     assert!(said.contains("no probe could look in the last 3 rounds"), "{said}");
@@ -159,7 +159,7 @@ fn order(html: &str) -> Vec<u64> {
 
 #[tokio::test]
 async fn the_table_filters_sorts_and_turns_pages_without_a_script() {
-    let fixture = Fixture::open().await;
+    let site = Site::open().await;
     let all: Vec<u64> = (0..NODES).collect();
     let reversed: Vec<u64> = all.iter().rev().copied().collect();
     let subnet = "pub%22%3E%3Cimg+src%3Dx+onerror%3Dalert(2)%3E%E2%81%A6";
@@ -191,12 +191,12 @@ async fn the_table_filters_sorts_and_turns_pages_without_a_script() {
         ("?sort=uptime&size=3".into(), vec![2, 1, 3]),
         ("?sort=seen&size=2".into(), vec![2, 1]),
     ] {
-        let html = fixture.page(&format!("/{query}")).await;
+        let html = site.page(&format!("/{query}")).await;
         assert_eq!(order(&html), wanted, "{query}");
         assert_harmless(&html);
         assert_well_formed(&html);
     }
-    let html = fixture.page("/?size=5&sort=-name&find=p&page=2").await;
+    let html = site.page("/?size=5&sort=-name&find=p&page=2").await;
     assert!(html.contains("aria-sort=\"descending\""));
     assert!(html.contains("Nodes 6 to 10 of 11."), "{html}");
     let next = "rel=\"next\" href=\"/?find=p&amp;sort=-name&amp;page=3&amp;size=5#nodes\"";
@@ -206,7 +206,7 @@ async fn the_table_filters_sorts_and_turns_pages_without_a_script() {
 
 #[tokio::test]
 async fn what_cannot_be_asked_for_is_refused_as_a_page() {
-    let fixture = Fixture::open().await;
+    let site = Site::open().await;
     for (path, status, part) in [
         ("/?size=1000000000".to_owned(), 400, "from 1 to 500"),
         ("/?nonsense=1".to_owned(), 400, "known: find, subnet, state, below, sort, page, size"),
@@ -219,7 +219,7 @@ async fn what_cannot_be_asked_for_is_refused_as_a_page() {
         (format!("/nodes/{}", node(77)), 404, "never seen"),
         ("/nowhere/%3Cscript%3E".to_owned(), 404, "nothing at this address"),
     ] {
-        let answer = fixture.get(&path).await;
+        let answer = site.get(&path).await;
         assert_eq!(answer.status().as_u16(), status, "{path}");
         let html = answer.text().await.unwrap();
         assert!(html.contains(part), "{path}: {html}");
@@ -230,8 +230,8 @@ async fn what_cannot_be_asked_for_is_refused_as_a_page() {
 
 #[tokio::test]
 async fn a_node_is_told_whole() {
-    let fixture = Fixture::open().await;
-    let html = fixture.page(&format!("/nodes/{}", node(1))).await;
+    let site = Site::open().await;
+    let html = site.page(&format!("/nodes/{}", node(1))).await;
     assert_harmless(&html);
     assert_well_formed(&html);
     for wanted in [
@@ -257,9 +257,9 @@ async fn a_node_is_told_whole() {
     ] {
         assert!(html.contains(wanted), "{wanted}: {html}");
     }
-    let html = fixture.page(&format!("/nodes/{}", node(3))).await;
+    let html = site.page(&format!("/nodes/{}", node(3))).await;
     assert!(html.contains("One outage, 2 min in all") && html.contains("<details><summary>Is"));
-    let html = fixture.page(&format!("/nodes/{}", node(2))).await;
+    let html = site.page(&format!("/nodes/{}", node(2))).await;
     for wanted in [
         "<strong>Unknown: no probe that could see well looked for it. 1 probe asked, but its own \
          daemon gave an error. That says nothing about the node.</strong>",
@@ -273,23 +273,23 @@ async fn a_node_is_told_whole() {
         assert!(html.contains(wanted), "{wanted}: {html}");
     }
     // Whatever a node and its probes are called.
-    let html = fixture.page(&format!("/nodes/{}", node(4))).await;
+    let html = site.page(&format!("/nodes/{}", node(4))).await;
     assert_harmless(&html);
     assert_well_formed(&html);
     assert!(html.contains("<title>&lt;script&gt;alert"));
     assert!(HOSTILE.contains('<') && HOSTILE_PROBE.contains('<') && HOSTILE_SUBNET.contains('<'));
-    let html = fixture.page(&format!("/nodes/{}", node(5))).await;
+    let html = site.page(&format!("/nodes/{}", node(5))).await;
     assert!(html.contains("A node without a name"));
     // As somebody may paste it.
     let upper = node(3).to_string().to_uppercase();
-    assert_eq!(fixture.get(&format!("/nodes/{upper}")).await.status(), 200);
+    assert_eq!(site.get(&format!("/nodes/{upper}")).await.status(), 200);
 }
 
 #[tokio::test]
 async fn many_may_ask_at_once() {
-    let fixture = Fixture::open().await;
+    let site = Site::open().await;
     let paths = ["/", "/?sort=uptime", "/api/v1/nodes", "/nodes_status.csv"];
-    let asking = (0..100).map(|at| fixture.get(paths[at % paths.len()]));
+    let asking = (0..100).map(|at| site.get(paths[at % paths.len()]));
     for answer in futures_util::future::join_all(asking).await {
         assert_eq!(answer.status(), 200);
     }
@@ -297,13 +297,13 @@ async fn many_may_ask_at_once() {
 
 #[tokio::test]
 async fn files_of_the_pages_are_kept_for_ever_under_their_digest() {
-    let fixture = Fixture::open().await;
-    let html = fixture.page("/").await;
+    let site = Site::open().await;
+    let html = site.page("/").await;
     let files: Vec<&str> =
         html.split("\"/assets/").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
     assert_eq!(files.len(), 3);
     for file in files {
-        let answer = fixture.get(&format!("/assets/{file}")).await;
+        let answer = site.get(&format!("/assets/{file}")).await;
         assert_eq!(answer.status(), 200, "{file}");
         assert!(answer.headers()["cache-control"].to_str().unwrap().contains("immutable"));
         let digits = file.split(['-', '.']).nth(1).unwrap();

@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use uptime_accounting::fact::Gap;
 
+pub(crate) use crate::fixture::PERIOD_S;
+use crate::fixture::{engine, options, part, period};
 use crate::stepping::{catch_up, submit};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use reqwest::{Client, Response};
@@ -17,20 +19,16 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uptime_aggregator::clock::Timekeeper;
-use uptime_aggregator::engine::{Engine, EngineOptions, PartOutcome, Submission};
+use uptime_aggregator::engine::{PartOutcome, Submission};
 use uptime_aggregator::ledger::{Ledger, Task};
-
 use uptime_aggregator::publish::{replace_file, write_csv};
 use uptime_aggregator::query::Query;
-use uptime_aggregator::store::{Details, Registry, SqliteStore};
+use uptime_aggregator::store::Details;
 use uptime_aggregator::web::{Web, router};
-use uptime_proto::{
-    Class, Epoch, Kind, NodeId, Outcome, Part, PartKey, Period, Reason, Round, Sets,
-};
+use uptime_proto::{Class, Kind, NodeId, Outcome, Part, Reason, Round, Sets};
 
 /// A UTC midnight in 2030; half of the rounds are before it.
 pub(crate) const MIDNIGHT_S: u64 = 1_893_456_000;
-pub(crate) const PERIOD_S: u64 = 30;
 pub(crate) const ROUNDS: u64 = 20;
 /// The end of the last closed round.
 pub(crate) const END_S: u64 = MIDNIGHT_S + ROUNDS / 2 * PERIOD_S;
@@ -85,16 +83,10 @@ fn is_found(number: u64, at: u64) -> bool {
 /// Parts of one probe and round. The third probe could not look at the market; in the last round
 /// the first one's daemon gave an error when it asked about node 2.
 fn parts(probe: u64, at: u64) -> Vec<Part> {
-    let period = Period::new(u32::try_from(PERIOD_S).unwrap()).unwrap();
-    let round = Round::new(MIDNIGHT_S - ROUNDS / 2 * PERIOD_S + at * PERIOD_S, period).unwrap();
-    let part = |subnet: &str, kind, outcome, sets| Part {
-        key: PartKey { subnet: subnet.to_owned(), round, number: 0 },
-        kind,
-        outcome,
-        observed_at_ms: round.start_ms() + 20_000,
-        relay_session_age_s: (kind == Kind::Lookup).then_some(600),
-        sets,
-    };
+    let start_s = MIDNIGHT_S - ROUNDS / 2 * PERIOD_S + at * PERIOD_S;
+    let round = Round::new(start_s, period(PERIOD_S)).unwrap();
+    let part =
+        |subnet: &str, kind, outcome, sets| Part { outcome, ..part(round, subnet, kind, sets) };
     let ids = |wanted: &dyn Fn(u64) -> bool| {
         (0..NODES).filter(|number| wanted(*number)).map(node).collect::<Vec<_>>()
     };
@@ -136,7 +128,7 @@ pub(crate) fn client() -> Client {
 }
 
 /// A serving site; stopped when dropped.
-pub(crate) struct Fixture {
+pub(crate) struct Site {
     pub(crate) address: String,
     pub(crate) csv: PathBuf,
     pub(crate) client: Client,
@@ -146,13 +138,13 @@ pub(crate) struct Fixture {
     tasks: JoinSet<()>,
 }
 
-impl Drop for Fixture {
+impl Drop for Site {
     fn drop(&mut self) {
         self.stop.cancel();
     }
 }
 
-impl Fixture {
+impl Site {
     /// The network as it is after its last round.
     pub(crate) async fn open() -> Self {
         Self::open_with(ROUNDS, now_unix_ms).await
@@ -175,18 +167,12 @@ impl Fixture {
 
     async fn open_with(rounds: u64, now_unix_ms: fn() -> i64) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let mut store = SqliteStore::open(directory.path()).await.unwrap();
-        let mut probes = Vec::new();
-        for (number, name) in ["alpha", HOSTILE_PROBE, "gamma"].into_iter().enumerate() {
-            let hash = [u8::try_from(number).unwrap(); 32];
-            probes.push(store.add_probe(name, &hash, &[], 0).await.unwrap().unwrap().number);
-        }
-        let rules = Epoch::with_defaults(Period::new(u32::try_from(PERIOD_S).unwrap()).unwrap());
         let first_ms = i64::try_from((MIDNIGHT_S - ROUNDS / 2 * PERIOD_S) * 1000).unwrap();
         // The last round has just closed.
         let clock = Timekeeper::standing_still(i64::try_from(END_S * 1000).unwrap());
-        let options = EngineOptions::new(rules);
-        let mut engine = Engine::open(store, options, first_ms).await.unwrap();
+        let names = ["alpha", HOSTILE_PROBE, "gamma"];
+        let (mut engine, probes) =
+            engine(directory.path(), &names, options(PERIOD_S), first_ms).await;
         let mut details: Vec<(NodeId, Details)> = (0..NODES)
             .map(|number| {
                 let details = Details {
@@ -242,9 +228,9 @@ impl Fixture {
         let address = format!("http://{}", listener.local_addr().unwrap());
         tasks.spawn(async move { axum::serve(listener, router(web)).await.unwrap() });
         let client = client();
-        let fixture = Self { address, csv, client, directory, ledger, stop, tasks };
-        fixture.write_csv();
-        fixture
+        let site = Self { address, csv, client, directory, ledger, stop, tasks };
+        site.write_csv();
+        site
     }
 
     pub(crate) fn write_csv(&self) {

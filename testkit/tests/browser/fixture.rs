@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use crate::aggregator::{engine, options, period};
 use crate::stepping::{catch_up, submit};
 use axum::Router;
 use axum::extract::RawQuery;
@@ -21,14 +22,12 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use uptime_aggregator::clock::Timekeeper;
-use uptime_aggregator::engine::{Engine, EngineOptions, PartOutcome, Submission};
+use uptime_aggregator::engine::{PartOutcome, Submission};
 use uptime_aggregator::ledger::Task;
 use uptime_aggregator::query::Query;
-use uptime_aggregator::store::{Details, Registry, SqliteStore};
+use uptime_aggregator::store::Details;
 use uptime_aggregator::web::{Web, router};
-use uptime_proto::{
-    Class, Epoch, Kind, NodeId, Outcome, Part, PartKey, Period, Reason, Round, Sets,
-};
+use uptime_proto::{Class, Kind, NodeId, Outcome, Part, PartKey, Reason, Round, Sets};
 
 const NODES: u64 = 10_000;
 const PERIOD_S: u64 = 43_200;
@@ -101,7 +100,7 @@ impl Lives {
 }
 
 fn parts(probe: u64, at: u64, lives: &Lives) -> Vec<Part> {
-    let round = Round::new(FIRST_S + at * PERIOD_S, period()).unwrap();
+    let round = Round::new(FIRST_S + at * PERIOD_S, period(PERIOD_S)).unwrap();
     let part = |subnet: &str, kind, outcome, sets| Part {
         key: PartKey { subnet: subnet.to_owned(), round, number: 0 },
         kind,
@@ -137,10 +136,6 @@ fn parts(probe: u64, at: u64, lives: &Lives) -> Vec<Part> {
     let sets = Sets::default().with(Class::Seen, seen).with(Class::Unreachable, away);
     all.push(part("", Kind::Lookup, Outcome::Looked, sets));
     all
-}
-
-fn period() -> Period {
-    Period::new(u32::try_from(PERIOD_S).unwrap()).unwrap()
 }
 
 fn details() -> Vec<(NodeId, Details)> {
@@ -186,16 +181,11 @@ impl Fixture {
 
     pub(crate) async fn open() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let mut store = SqliteStore::open(directory.path()).await.unwrap();
-        let mut probes = Vec::new();
-        for (number, name) in ["frankfurt", "oregon", "singapore"].into_iter().enumerate() {
-            let hash = [u8::try_from(number).unwrap(); 32];
-            probes.push(store.add_probe(name, &hash, &[], 0).await.unwrap().unwrap().number);
-        }
         let clock = Arc::new(Timekeeper::standing_still(now_unix_ms()));
-        let options = EngineOptions::new(Epoch::with_defaults(period()));
         let first_ms = i64::try_from(FIRST_S * 1000).unwrap();
-        let mut engine = Engine::open(store, options, first_ms).await.unwrap();
+        let names = ["frankfurt", "oregon", "singapore"];
+        let (mut engine, probes) =
+            engine(directory.path(), &names, options(PERIOD_S), first_ms).await;
         let mut told = details();
         let mut lives = Lives {
             dice: StdRng::seed_from_u64(7),

@@ -5,6 +5,9 @@
 //! there is no chromium the suite is left out and says so, but in CI, where that is a fault.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+#[path = "../../../aggregator/tests/shared/fixture.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared by several test binaries")]
+mod aggregator;
 mod chromium;
 mod fixture;
 #[path = "../../../aggregator/tests/shared/stepping.rs"]

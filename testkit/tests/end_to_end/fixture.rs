@@ -6,20 +6,16 @@ use std::process::Output;
 use std::sync::Arc;
 use std::time::Duration;
 
-use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::process::Command;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uptime_accounting::state::RoundSummary;
 use uptime_aggregator::access::commands::Place;
-use uptime_aggregator::access::{hash_token, new_token};
 use uptime_aggregator::clock::now_unix_ms;
-use uptime_aggregator::config::{Config, RuleArgs, RulesCommand, SettingArgs};
+use uptime_aggregator::config::{RuleArgs, RulesCommand, SettingArgs};
 use uptime_aggregator::ledger::Ledger;
 use uptime_aggregator::rules::commands::rules;
-use uptime_aggregator::server::Server;
-use uptime_aggregator::store::{Registry, SqliteStore};
 use uptime_probe::clock::Timekeeper;
 use uptime_probe::orders::Orders;
 use uptime_probe::scan::{Enabled, Scanner, Sources};
@@ -31,6 +27,7 @@ use uptime_proto::{Epochs, Outcome, Part, Reason, Round};
 use uptime_testkit::fake_yagna::{Daemon, DaemonOptions, NetTiming, ProviderSpec, View, World};
 use uptime_testkit::oracle::OracleFact;
 
+use super::aggregator::{Aggregator, enrol, settings};
 use super::stored::stored;
 
 pub(crate) type Summary = RoundSummary;
@@ -47,7 +44,7 @@ pub(crate) struct Fixture {
     directory: tempfile::TempDir,
     tokens: Vec<String>,
     address: String,
-    aggregator: Option<(CancellationToken, JoinSet<anyhow::Result<()>>, Ledger)>,
+    aggregator: Option<Aggregator>,
     probes: BTreeMap<usize, (JoinSet<()>, Spool, Orders)>,
     last_closed: Option<Round>,
 }
@@ -79,12 +76,9 @@ impl Fixture {
             daemons.push(Daemon::start(world.clone(), options).await.unwrap());
         }
         let directory = tempfile::tempdir().unwrap();
-        let mut store = SqliteStore::open(&directory.path().join("data")).await.unwrap();
         let mut tokens = Vec::new();
         for name in ["alpha", "beta", "gamma"] {
-            let token = new_token();
-            store.add_probe(name, &hash_token(&token), &[], now_unix_ms()).await.unwrap();
-            tokens.push(token);
+            tokens.push(enrol(&directory.path().join("data"), name, &[]).await);
         }
         Self {
             world,
@@ -104,24 +98,17 @@ impl Fixture {
 
     pub(crate) async fn start_aggregator(&mut self) {
         let args = SettingArgs {
-            data_dir: Some(self.data_dir().display().to_string()),
             grpc_addr: Some(self.address.clone()),
-            http_addr: Some("127.0.0.1:0".into()),
             round_period_s: Some(PERIOD_S.to_string()),
             grace_s: Some("2".into()),
             freshness_s: Some("3".into()),
             direct_timeout_ms: Some("1000".into()),
-            ..SettingArgs::default()
+            ..settings(&self.data_dir())
         };
-        let metrics = PrometheusBuilder::new().build_recorder().handle();
-        let server = Server::build(Config::read(&args).unwrap(), metrics).await.unwrap();
+        let aggregator = Aggregator::start(args).await;
         // The same address after a restart, as probes know it.
-        self.address = server.grpc_addr.to_string();
-        let ledger = server.ledger();
-        let stop = CancellationToken::new();
-        let mut running = JoinSet::new();
-        running.spawn(server.run(stop.clone()));
-        self.aggregator = Some((stop, running, ledger));
+        self.address = aggregator.grpc.to_string();
+        self.aggregator = Some(aggregator);
     }
 
     /// `rules set --round-period-s`, as the operator would type it beside the running aggregator.
@@ -139,9 +126,9 @@ impl Fixture {
     }
 
     pub(crate) async fn stop_aggregator(&mut self) {
-        let (stop, mut running, ledger) = self.aggregator.take().expect("it runs");
-        stop.cancel();
-        running.join_next().await.unwrap().unwrap().unwrap();
+        let aggregator = self.aggregator.take().expect("it runs");
+        let ledger = aggregator.ledger.clone();
+        aggregator.stop().await;
         self.last_closed = ledger.snapshot().closed;
     }
 
@@ -239,7 +226,7 @@ impl Fixture {
     }
 
     fn ledger(&self) -> &Ledger {
-        &self.aggregator.as_ref().expect("it runs").2
+        &self.aggregator.as_ref().expect("it runs").ledger
     }
 
     /// Waits until so many rounds have closed for which this holds, from now on.

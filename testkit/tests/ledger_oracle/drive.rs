@@ -3,7 +3,6 @@
 //! Owns the driving and the comparing. Refuses to generate anything.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::Arc;
 
 use tempfile::TempDir;
@@ -25,6 +24,7 @@ use uptime_testkit::oracle::{
     Oracle, OracleFact, Retracted, Row, Sums, Verdict, csv, last_closed, standing,
 };
 
+use crate::aggregator::directory;
 use crate::stepping::{self, catch_up, compact, submit};
 use crate::world::{BEGIN_S, Delivery, Dice, Rules, World};
 
@@ -52,13 +52,6 @@ pub struct Driver {
 enum Refold {
     Begun(RebuildJob<SqliteStore>),
     Folded(Result<Rebuilt, StoreError>),
-}
-
-/// In memory where there is such a place: syncing is what the tests would spend their time on.
-fn directory() -> TempDir {
-    let memory = Path::new("/dev/shm");
-    let made = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
-    made.unwrap()
 }
 
 fn options(rules: &Epoch) -> EngineOptions {

@@ -5,10 +5,10 @@
 //! those that can look where there are so many.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
 use uptime_accounting::verdict::Verdict;
 
+use crate::aggregator::directory;
 use crate::stepping::{catch_up, submit};
 use tempfile::TempDir;
 use uptime_aggregator::engine::{Engine, EngineOptions, PartOutcome, Submission};
@@ -46,11 +46,7 @@ pub(super) struct Ledger {
 
 impl Ledger {
     pub(super) async fn open(probes: usize) -> Self {
-        // In memory where there is such a place: syncing is what the test would spend its time on.
-        let memory = Path::new("/dev/shm");
-        let directory =
-            if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
-        let directory = directory.unwrap();
+        let directory = directory();
         let period = Period::new(30).unwrap();
         let round = Round::new(START_S, period).unwrap();
         let mut store = SqliteStore::open(directory.path()).await.unwrap();
