@@ -1,4 +1,4 @@
-//! The shipped program as a process: what it does when what surrounds it fails.
+//! The shipped program as a process, when its environment fails.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 #[path = "shared/program.rs"]

@@ -1,7 +1,7 @@
-//! The two commands: their usage, and the check of the CSV that the quickstart's word rests on.
+//! The scripts in deploy/: their usage, and the check of the CSV that the quickstart relies on.
 //!
-//! The quickstart itself is run as a whole by deploy/test.sh. Here its check is shown to fail on
-//! every kind of wrong CSV, because a check that cannot fail proves nothing.
+//! deploy/test.sh runs the quickstart itself. These tests show that its check fails on every kind
+//! of wrong CSV.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -13,7 +13,7 @@ fn deploy() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy")
 }
 
-/// Scripts are run by the system's POSIX shell, as people do with `sh`.
+/// Runs a script with the POSIX shell of the system, as `sh` does.
 fn sh(arguments: &[&Path]) -> Output {
     Command::new("/bin/sh").args(arguments).output().unwrap()
 }
@@ -97,7 +97,7 @@ fn good() -> String {
 
 /// Checks a CSV against a network of three, one of them dead.
 fn check(csv: &str) -> Output {
-    // A space and an equals sign, which a careless script stumbles over.
+    // A space and an equals sign: careless scripts fail on them.
     let directory = tempfile::Builder::new().prefix("a b=c").tempdir().unwrap();
     let network = directory.path().join("network");
     let lines = [(LIVING, "alive"), (DEAD, "dead"), (OTHER, "alive")]

@@ -1,7 +1,7 @@
-//! The systemd units and the example configurations beside them cannot rot: systemd reads the
-//! units, the binaries' own parsers read the command lines in them and the examples.
+//! The systemd units and the example configurations beside them stay valid: systemd reads the
+//! units, and the parsers of the binaries read the command lines in them and the examples.
 //!
-//! Wants `systemd-analyze`; where it is missing the tests fail, they do not pass unseen.
+//! Requires `systemd-analyze`: without it the tests fail.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -55,7 +55,7 @@ fn a_unit_that_is_wrong_is_found() {
             fs::copy(&path, directory.path().join(path.file_name().unwrap())).unwrap();
         }
         let text = unit(name);
-        assert!(text.contains(there), "{name} has no {there}: mend this test");
+        assert!(text.contains(there), "{name} has no {there}: fix this test");
         fs::write(directory.path().join(name), text.replace(there, wrong)).unwrap();
         let output = verify(directory.path());
         assert!(!output.status.success(), "{wrong} passed: {}", said(&output));
@@ -105,8 +105,8 @@ fn the_binaries_take_the_command_lines_of_the_units() {
     assert_eq!(seen, 4);
 }
 
-/// When the limit on a start is over systemd ends whatever runs and starts nothing, whether a
-/// command may fail or not.
+/// When the start limit is over, systemd stops the command that runs and starts nothing more, even
+/// if that command may fail.
 #[test]
 fn what_runs_before_the_probe_cannot_outlast_its_start_limit() {
     let unit = unit("uptime-probe.service");
@@ -137,7 +137,7 @@ fn names(example: &str) -> BTreeSet<String> {
     lines.collect()
 }
 
-/// The settings a command knows, less those that the unit says itself.
+/// The settings of a command, without those that the unit sets itself.
 fn settings(command: &clap::Command, subcommand: &str, of_unit: &[&str]) -> BTreeSet<String> {
     let command = command.find_subcommand(subcommand).unwrap();
     let names = command.get_arguments().filter_map(|argument| argument.get_long());

@@ -1,5 +1,5 @@
-//! What the recordings cannot show at one stroke: faults, switches, restarts, views, cursors,
-//! the relay's cap, and the traps in which a careless probe is caught.
+//! Behaviour that single recordings do not show: faults, switches, restarts, views, cursors, the
+//! cap of the relay, and traps for careless probes.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(unreachable_pub, reason = "the parts of one test binary")]
 

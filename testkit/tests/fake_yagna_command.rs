@@ -20,7 +20,7 @@ fn lines(child: &mut Child) -> Vec<String> {
     lines.take_while(|line| line != "ready").collect()
 }
 
-/// Whether the daemon whose line this is answers in time.
+/// Whether the daemon on this line answers in time.
 async fn answers(line: &str, patience: Duration) -> bool {
     let address = line.rsplit("http://").next().unwrap().parse().unwrap();
     let mut me = Recording::load("03").unwrap().exchanges[0].clone();

@@ -1,13 +1,13 @@
-//! Holds the fake daemon and relay to the recordings of real ones.
+//! Compares the fake daemon and relay with the recordings of real ones.
 //!
 //! Each table names the recordings that are sent again, how their bodies are compared, and which
-//! waits are scaled (`waits`: a limit of the fake is set so low that what took seconds takes
-//! milliseconds; the order of things and the words stay). Not replayed, and why: 2x (raw bytes
-//! of one client's session; its requests are those of 13 and 23), 5j's POST and 5k's first
-//! (services the fake has not), 6g and 6m's metrics beyond their form, 7* and 94a/d/f/g, 95,
-//! 97a, part of a0 (the command line's output), 83 (a poll of 75 s is a poll), 98 (a log; its
-//! shapes of nothing are checked here), 6j (its stream is checked here event by event). b1 to b3
-//! are held against the model of a lossy link, without a daemon: only many questions tell.
+//! waits are scaled (`waits`: a limit of the fake is so low that seconds become milliseconds; the
+//! order and the words stay). Not replayed, and why: 2x (raw bytes of one client's session; its
+//! requests are those of 13 and 23), 5j's POST and 5k's first (services that the fake does not
+//! have), 6g and 6m's metrics beyond their form, 7* and 94a/d/f/g, 95, 97a, part of a0 (the command
+//! line's output), 83 (a poll of 75 s is a poll), 98 (a log; its forms of an empty answer are
+//! checked here), 6j (its stream is checked here event by event). b1 to b3 are compared with the
+//! model of a lossy link, without a daemon: that needs many questions.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(unreachable_pub, reason = "the parts of one test binary")]
 

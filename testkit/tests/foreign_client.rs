@@ -1,5 +1,5 @@
 //! A foreign gRPC client, Python's grpcio through reflection, submits a report and reads it back;
-//! then the example of docs/querying.md is run.
+//! then the example of docs/querying.md runs.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use aggregator::{Aggregator, enrol, settings};
 use uptime_aggregator::config::SettingArgs;
 
-/// The interpreter that deploy/test.sh prepared, with grpcio and its reflection.
+/// The Python of deploy/test.sh, with grpcio and its reflection.
 fn python() -> PathBuf {
     let prepared = std::env::var_os("UPTIME_PYTHON").map(PathBuf::from).unwrap_or_else(|| {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/python/bin/python")

@@ -1,4 +1,5 @@
-//! The house rules that a program can check: who may see whom, and how files look.
+//! The rules that a program can check: dependencies between crates and modules, and the form of
+//! files.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -8,7 +9,7 @@ use std::process::Command;
 
 use cargo_metadata::{Dependency, DependencyKind, Metadata, MetadataCommand};
 
-/// Files longer than this cannot be held in the head; generated ones are not read.
+/// The maximum length of a file; generated files are not checked.
 const LINES_MAX: usize = 700;
 
 fn root() -> PathBuf {
@@ -74,7 +75,7 @@ fn accounting_is_built_without_io() {
     };
     let (aggregator, accounting) = (tree("uptime-aggregator"), tree("uptime-accounting"));
     for impure in ["tokio", "sqlx", "mio", "chrono", "rustix", "tracing", "metrics", "tonic"] {
-        assert!(aggregator.contains(impure), "{impure} is gone: mend this test");
+        assert!(aggregator.contains(impure), "{impure} is gone: fix this test");
         assert!(!accounting.contains(impure), "{impure} is built into accounting");
     }
 }
@@ -180,7 +181,7 @@ fn rooms_keep_their_absences() {
         } else {
             files.push(place);
         }
-        assert!(!files.is_empty(), "{room} is gone: mend this rule");
+        assert!(!files.is_empty(), "{room} is gone: fix this rule");
         for file in files {
             if file.ends_with("tests.rs") || file.ends_with("gen") {
                 continue;

@@ -1,5 +1,5 @@
-//! The ledger, on its real store, is what the oracle makes of the same facts: byte for byte, at
-//! every moment, in whatever order they came, through restarts, conflicts and changes of the rules.
+//! The engine on its real store agrees with the oracle on the same facts: byte for byte, at every
+//! moment, in any order of arrival, through restarts, conflicts and changes of the rules.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 #![allow(unreachable_pub, reason = "the parts of one test binary")]
 
@@ -27,7 +27,7 @@ use proptest::test_runner::TestRunner;
 
 use world::{Delivery, World, busy_deliveries, deliveries, worlds, worlds_of_newcomers};
 
-/// How many histories all properties here try together, unless told otherwise.
+/// The default number of histories of all properties together.
 const CASES: u32 = 100;
 
 fn check(share_percent: u32, histories: &impl Strategy<Value = (World, Delivery, Delivery)>) {

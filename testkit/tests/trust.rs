@@ -1,5 +1,5 @@
 //! The real probe and the real aggregator over TLS: joining with a ticket, a token, a certificate,
-//! and what either end says when the other is not who it should be.
+//! and the errors of both ends if the other end is wrong.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -90,7 +90,7 @@ impl Fixture {
         )
     }
 
-    /// Who the aggregator takes this probe for.
+    /// The name that the aggregator gives this probe.
     async fn greet(&self, tls: Tls, token: Option<&str>) -> Result<String, UplinkError> {
         Ok(self.uplink(tls, token).0.greet().await?.probe_name)
     }

@@ -1,4 +1,4 @@
-//! Who is let in and who is not, and what a hostile or broken peer can do: over real sockets.
+//! Who has access, and what a hostile or broken peer can do: over real sockets.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 

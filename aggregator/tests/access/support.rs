@@ -1,4 +1,4 @@
-//! A real aggregator with an authority of its own, and everyone who might call it.
+//! An aggregator with its own authority, and its callers.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -87,7 +87,7 @@ impl Host {
         self.store().await.revoke(name, &Self::by()).await.unwrap();
     }
 
-    /// A client's certificate of this host's authority that is on record nowhere.
+    /// A client certificate of this host's authority that is not enrolled.
     pub(crate) fn client(&self, name: &str) -> Issued {
         issue(&self.authority, name, 0)
     }
@@ -99,7 +99,7 @@ impl Host {
         issued
     }
 
-    /// Puts a certificate on record whose owner is enrolled, beside what there is.
+    /// Adds a certificate to an enrolled identity.
     pub(crate) async fn also_by_certificate(&self, name: &str) -> Issued {
         let (issued, by) = (self.client(name), Self::by());
         let renewed = self
@@ -111,7 +111,7 @@ impl Host {
         issued
     }
 
-    /// Settings with TLS on both ports, client certificates of this host's authority welcome.
+    /// Settings with TLS on both ports; client certificates of this host's authority are accepted.
     pub(crate) fn with_tls(&self) -> SettingArgs {
         self.write_server_certificate(&["localhost", "127.0.0.1"]);
         let text = |path: PathBuf| Some(path.display().to_string());
@@ -179,7 +179,7 @@ impl Callers for Aggregator {
     }
 }
 
-/// Someone with what it shows.
+/// A caller and its credentials.
 #[derive(Clone)]
 pub(crate) struct Caller {
     pub(crate) address: String,
@@ -218,7 +218,7 @@ impl Caller {
         }
     }
 
-    /// A connection that fails is an answer, too.
+    /// A failed connection is a status, too.
     async fn connected(&self) -> Result<Channel, Status> {
         self.channel().await.map_err(|error| Status::unavailable(format!("{error:?}")))
     }

@@ -83,10 +83,15 @@ pub fn part(round: Round, subnet: &str, kind: Kind, sets: Sets) -> Part {
 
 /// Enrols a probe and answers its token.
 pub async fn enrol(data_dir: &Path, name: &str, subnets: &[&str]) -> String {
+    enrol_at(data_dir, name, subnets, now_unix_ms()).await
+}
+
+/// Enrols a probe at a time, unix milliseconds, and answers its token.
+pub async fn enrol_at(data_dir: &Path, name: &str, subnets: &[&str], now_ms: i64) -> String {
     let token = new_token();
     let mut store = SqliteStore::open(data_dir).await.unwrap();
     let subnets: Vec<String> = subnets.iter().map(|subnet| (*subnet).to_owned()).collect();
-    let added = store.add_probe(name, &hash_token(&token), &subnets, now_unix_ms()).await.unwrap();
+    let added = store.add_probe(name, &hash_token(&token), &subnets, now_ms).await.unwrap();
     assert!(added.is_some());
     token
 }

@@ -15,7 +15,7 @@ use uptime_aggregator::transfer::import::{ImportArgs, import_csv};
 use crate::support::id;
 use crate::{export as exports, seed};
 
-/// The interpreter that deploy/test.sh prepared.
+/// The Python of deploy/test.sh.
 fn python() -> PathBuf {
     let prepared = std::env::var_os("UPTIME_PYTHON").map(PathBuf::from).unwrap_or_else(|| {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/python/bin/python")

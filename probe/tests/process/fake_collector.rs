@@ -1,4 +1,6 @@
-//! A collector that notes everything and answers only when told to, and the process that it hears.
+//! A fake collector, and the probe process that reports to it.
+//!
+//! Records everything. Acknowledges reports only if the test says so.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -23,7 +25,7 @@ pub(crate) const IN_FLIGHT_MAX: usize = 64;
 /// Longer than two rounds of half a minute, for the one test that has them.
 const PATIENCE: Duration = Duration::from_secs(80);
 
-/// What an aggregator would have got.
+/// What the collector has received.
 #[derive(Debug, Default)]
 pub(crate) struct Received {
     /// The digest under each key, and how often it came.
@@ -39,7 +41,7 @@ pub(crate) struct Received {
     pub(crate) last_heartbeat: Option<v1::Heartbeat>,
 }
 
-/// A collector that notes everything and answers only when told to.
+/// Records everything and acknowledges reports only if the test says so.
 #[derive(Clone)]
 struct FakeCollector {
     received: Arc<watch::Sender<Received>>,
@@ -48,7 +50,7 @@ struct FakeCollector {
     manner: Manner,
 }
 
-/// What a collector tells its probes.
+/// What the collector sends to its probes.
 #[derive(Clone, Default)]
 pub(crate) struct Manner {
     /// How far its clock is ahead of this host's.
@@ -57,7 +59,7 @@ pub(crate) struct Manner {
     pub(crate) clock_state: v1::ClockState,
     /// How long after it read its clock Welcome is sent.
     pub(crate) welcome_takes: Duration,
-    /// Whom they look up; without a list, whom they know themselves.
+    /// The nodes that they look up; `None`: the nodes that they know themselves.
     pub(crate) standing: Option<Vec<NodeId>>,
     /// The greatest age of `seen` that is still positive; 0 for that of the method.
     pub(crate) freshness_s: u32,

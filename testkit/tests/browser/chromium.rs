@@ -1,4 +1,4 @@
-//! Debian's chromium, started anew for each look, without a profile and without a life of its own.
+//! Debian's chromium, started for each page with a new profile and without background requests.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::process::Command;
 
-/// How long one look may take on a busy machine.
+/// The time limit of one page on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The browser, if it is there.
@@ -16,7 +16,7 @@ pub(crate) fn find() -> Option<PathBuf> {
     std::env::split_paths(&path).map(|place| place.join("chromium")).find(|path| path.is_file())
 }
 
-/// What a browser made of a page.
+/// A page in the browser.
 #[derive(Debug)]
 pub(crate) struct Look {
     /// The DOM when all was quiet.
@@ -52,7 +52,7 @@ async fn run(profile: &Path, arguments: &[String]) -> (String, String) {
             "--disable-dev-shm-usage",
             "--hide-scrollbars",
             "--enable-logging=stderr",
-            // It would ask its maker about every form it meets, in the page's name.
+            // Without this it sends requests to its vendor about every form.
             "--disable-features=AutofillServerCommunication",
             // What the browser wants for itself, and a page at fault, finds nobody.
             "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",

@@ -1,8 +1,8 @@
 //! The pages in a real browser: Debian's chromium, headless, against 10,000 nodes.
 //!
-//! Judges what the browser made of a page (its DOM after scripts ran), what it said on its console,
-//! and which addresses it asked for. Takes pictures, too: `target/browser/*.png`, for eyes. Where
-//! there is no chromium the suite is left out and says so, but in CI, where that is a fault.
+//! Checks the DOM of a page after its scripts ran, the console of the browser, and the addresses
+//! that it requested. Also saves screenshots for people: `target/browser/*.png`. Without chromium
+//! the suite is skipped and says so; in CI it fails.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 #[path = "../../../aggregator/tests/shared/fixture.rs"]
@@ -17,7 +17,7 @@ mod stepping;
 use chromium::{Look, Shot, find};
 use fixture::{Fixture, node};
 
-/// Whether the suite is to be left out. Says so where everybody sees it.
+/// Whether to skip the suite. Says so on standard error.
 fn is_left_out() -> bool {
     if find().is_some() {
         return false;
@@ -33,7 +33,7 @@ fn is_left_out() -> bool {
     true
 }
 
-/// Nothing was complained of, and nobody else was asked for anything.
+/// The console is empty, and only our address was requested.
 fn assert_quiet(look: &Look, fixture: &Fixture) {
     assert_eq!(look.console, Vec::<String>::new(), "the console is empty");
     assert!(look.asked.iter().any(|address| address.contains("/assets/page-")), "{look:?}");
@@ -108,7 +108,7 @@ async fn typing_and_turning(fixture: &Fixture) {
     assert!(turned.dom.contains(&second), "{}", turned.dom);
 }
 
-/// For eyes; here only that something is on them.
+/// Screenshots for people; the test only checks that they are not empty.
 async fn pictures(fixture: &Fixture) {
     let (one, three) = (node_path(1), node_path(3));
     for shot in [

@@ -1,6 +1,6 @@
 //! An aggregator and two probes, whose clocks can be set.
 //!
-//! Owns the course of a case. Refuses to judge what came of it.
+//! Owns the course of a case. Refuses to judge the result.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -8,11 +8,10 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use tokio::time::Instant;
-use uptime_aggregator::access::{hash_token, new_token};
 use uptime_aggregator::clock::now_unix_ms;
-use uptime_aggregator::store::{Registry, SqliteStore};
 use uptime_testkit::fake_yagna::{Daemon, DaemonOptions, NetTiming, ProviderSpec, World};
 
+use super::aggregator::enrol_at;
 use super::program::{PORT_GRPC, PORT_HTTP, Program, address};
 use super::{DAY_S, PATIENCE, PERIOD_S, RIGHT_WITHIN, WRONG_FOR};
 
@@ -21,7 +20,7 @@ const BLOCK: usize = 96;
 const APP_KEY: &str = "clocks-key";
 const PROBES: usize = 2;
 const PROVIDERS: usize = 12;
-/// So often something is asked that is not there yet.
+/// The interval between polls.
 const AGAIN: Duration = Duration::from_millis(500);
 
 /// Whose clock is wrong.
@@ -103,7 +102,7 @@ fn moved(directory: &Path) -> Vec<(&'static str, String)> {
     vec![
         ("LD_PRELOAD", libfaketime().display().to_string()),
         ("FAKETIME_TIMESTAMP_FILE", clock_file(directory).display().to_string()),
-        // The file is looked at with every reading.
+        // Read the file at every reading of the clock.
         ("FAKETIME_NO_CACHE", "1".to_owned()),
         ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
         ("NO_FAKE_STAT", "1".to_owned()),
@@ -115,12 +114,12 @@ pub(crate) fn now_s() -> u64 {
 }
 
 impl Fixture {
-    /// Starts everything. A clock that is to be wrong at the start is; else all is well.
+    /// Starts everything, with the wrong clock if it is wrong at the start.
     pub(crate) async fn open(case: Case) -> Self {
         static CASES: AtomicU32 = AtomicU32::new(0);
         let number = CASES.fetch_add(1, Ordering::Relaxed);
-        // Metrics come in plain text, but their client cannot be made without. An error means that
-        // another case of this process has done it.
+        // The metrics client needs a provider, though metrics are plain text. An error means that
+        // another case of this process has installed one.
         rustls::crypto::ring::default_provider().install_default().ok();
         let world = World::new(7);
         world.set_timing(NetTiming { ping_interval: Duration::from_secs(1), ..world.timing() });
@@ -129,7 +128,7 @@ impl Fixture {
         }
         let directory = tempfile::tempdir().unwrap();
         set_clock(directory.path(), if case.when == When::AtStart { case.by_s } else { 0 });
-        let mut store = SqliteStore::open(&directory.path().join("data")).await.unwrap();
+        let data = directory.path().join("data");
         let (mut daemons, mut probes) = (Vec::new(), Vec::new());
         for place in 0..PROBES {
             let options = DaemonOptions {
@@ -138,16 +137,12 @@ impl Fixture {
                 ..DaemonOptions::default()
             };
             let daemon = Daemon::start(world.clone(), options).await.unwrap();
-            let token = new_token();
             // Long enough ago that its clock has a vote.
             let enrolled_ms = now_unix_ms() - 2 * DAY_S * 1_000;
-            let name = format!("probe-{place}");
-            let hash = hash_token(&token);
-            store.add_probe(&name, &hash, &[], enrolled_ms).await.unwrap().unwrap();
+            let token = enrol_at(&data, &format!("probe-{place}"), &[], enrolled_ms).await;
             probes.push(probe((number, place), case, directory.path(), &daemon.base_url(), &token));
             daemons.push(daemon);
         }
-        drop(store);
         let mut aggregator = aggregator(number, case, directory.path());
         aggregator.start();
         probes.iter_mut().for_each(Program::start);
@@ -170,7 +165,7 @@ impl Fixture {
     /// The clock is wrong for a while.
     pub(crate) async fn go_wrong(&mut self) {
         set_clock(self.directory.path(), self.case.by_s);
-        // Nothing tells from outside that a program has made up its mind.
+        // It is not visible from outside when a program has decided.
         tokio::time::sleep(WRONG_FOR).await;
     }
 
@@ -219,7 +214,7 @@ impl Fixture {
 
     async fn wait(&mut self, what: &str, within: Duration, so: impl AsyncFn(&Self) -> bool) {
         let until = Instant::now() + within;
-        // Once is not enough: what is well has to stay so for some rounds.
+        // Once is not enough: it must stay so for some rounds.
         let mut times = 0;
         while times < 4 {
             let well = so(self).await;

@@ -15,7 +15,7 @@ use super::stored::stored;
 
 /// The CSV may be of a round some rounds before or after the stop.
 const ROUNDS_AROUND: u64 = 10;
-/// The oracle is asked about so many seconds at most.
+/// The maximum number of seconds that the oracle is asked about.
 const ORACLE_S_MAX: u64 = 86_400;
 /// Right time begins so long after the start: a probe may start while the first round goes on.
 const FIRST_ROUNDS_S: u64 = 2 * PERIOD_S;

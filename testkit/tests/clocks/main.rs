@@ -5,11 +5,14 @@
 //! as a gap, nothing was refused for good, and the CSV is what the oracle makes of the facts.
 //!
 //! The clocks are moved by libfaketime, which Debian has as a package. The boot clock and the
-//! monotonic clock go on as they are. The programs are those that lie beside this test: `cargo
-//! nextest run --workspace` builds them, testing this crate alone does not.
+//! monotonic clock go on as they are. The programs must be built: `cargo nextest run --workspace`
+//! builds them, a test run of this crate alone does not.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+#[path = "../../../aggregator/tests/shared/fixture.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared by several test binaries")]
+mod aggregator;
 mod fixture;
 mod judge;
 #[allow(dead_code, reason = "other suites kill programs and make them stand still")]
@@ -25,7 +28,7 @@ use fixture::{Case, Fixture, Kernel, When, Who};
 use tokio::runtime::Builder;
 use tokio::task::JoinSet;
 
-/// What a condition may take before the test gives up: much more than it ever takes.
+/// The time limit of a condition: much more than it ever takes.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Seconds of a round.
 const PERIOD_S: u64 = 2;
@@ -69,7 +72,7 @@ cases! {
     all_are_half_a_minute_back_for_a_while: All -30, Running, Synchronised;
 }
 
-/// So many cases at a time: they wait for minutes and compute little.
+/// Number of cases at a time: they wait for minutes and compute little.
 const CASES_AT_ONCE: usize = 8;
 
 /// Every combination.

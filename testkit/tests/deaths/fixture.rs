@@ -1,7 +1,7 @@
 //! The fixture: a fake network, and the shipped programs that look at it as processes.
 //!
-//! Owns how they are started and asked. What a round was decided to be when it closed is what the
-//! aggregator logged then; what it is now, and why, is what it answers. Refuses to judge.
+//! Owns how they are started and asked. The verdicts of a round at its close come from the log of
+//! the aggregator, the current ones from its answers. Refuses to judge.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -12,23 +12,22 @@ use std::time::Duration;
 use chrono::DateTime;
 use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
-use uptime_aggregator::access::{hash_token, new_token};
-use uptime_aggregator::store::{Registry, SqliteStore};
 use uptime_proto::v1;
 use uptime_proto::v1::uptime_query_client::UptimeQueryClient;
 use uptime_testkit::fake_yagna::{Daemon, DaemonOptions, NetTiming, ProviderSpec, World};
 
 use super::PATIENCE;
+use super::aggregator::enrol_at;
 use super::program::{PORT_GRPC, PORT_HTTP, Program, address};
 
 /// A key that only the fake daemons take.
 const APP_KEY: &str = "deaths-key";
 /// Probes, each beside a daemon of its own.
 pub(crate) const PROBES: usize = 3;
-/// So often something is asked that is not there yet.
+/// The interval between polls.
 const AGAIN: Duration = Duration::from_millis(100);
 
-/// What the programs and the network are told.
+/// The settings of the programs and the network.
 pub(crate) struct Rules {
     pub(crate) period_s: u64,
     /// Further settings of the aggregator.
@@ -111,8 +110,8 @@ impl Fixture {
     /// Starts everything and waits for a round in which every node is up and every probe counts.
     pub(crate) async fn open(rules: &Rules) -> Self {
         static FIXTURES: AtomicUsize = AtomicUsize::new(0);
-        // Metrics come in plain text, but their client cannot be made without. An error means that
-        // another test of this process has done it.
+        // The metrics client needs a provider, though metrics are plain text. An error means that
+        // another test of this process has installed one.
         rustls::crypto::ring::default_provider().install_default().ok();
         let fixture = FIXTURES.fetch_add(1, Ordering::Relaxed);
         let world = World::new(31);
@@ -120,18 +119,15 @@ impl Fixture {
         let spec = || ProviderSpec::in_subnet("public");
         let ids: Vec<String> = (0..rules.nodes).map(|_| world.add_provider(spec())).collect();
         let directory = tempfile::tempdir().unwrap();
-        let mut store = SqliteStore::open(&directory.path().join("data")).await.unwrap();
+        let data = directory.path().join("data");
         let (mut daemons, mut probes) = (Vec::new(), Vec::new());
         for (number, gossips) in rules.channels.into_iter().enumerate() {
             let options = DaemonOptions { app_key: APP_KEY.into(), gossips, ..Default::default() };
             let daemon = Daemon::start(world.clone(), options).await.unwrap();
-            let token = new_token();
-            let name = format!("probe-{number}");
-            store.add_probe(&name, &hash_token(&token), &[], 0).await.unwrap().unwrap();
+            let token = enrol_at(&data, &format!("probe-{number}"), &[], 0).await;
             probes.push(probe(fixture, number, directory.path(), &daemon.base_url(), token));
             daemons.push(daemon);
         }
-        drop(store);
         let mut aggregator = aggregator(fixture, directory.path(), rules);
         aggregator.start();
         probes.iter_mut().for_each(Program::start);
@@ -271,7 +267,7 @@ impl Fixture {
         i64::try_from(since.unwrap().as_millis()).unwrap()
     }
 
-    /// No daemon answered anything that the probes' table does not have.
+    /// Every answer of a daemon is in the table of the probes.
     pub(crate) async fn nothing_was_strange(&self) {
         for probe in &self.probes {
             let count = probe.metric("uptime_yagna_answers_not_understood_total", "").await;
@@ -288,7 +284,7 @@ impl Fixture {
     }
 }
 
-/// What failed can be looked at: logs, spools and the store stay where they are.
+/// After a failure, logs, spools and the store are kept for inspection.
 impl Drop for Fixture {
     fn drop(&mut self) {
         if std::thread::panicking() {

@@ -6,8 +6,8 @@
 //! minutes. `long_` tests have as many rounds in an hour as there are by default. Each scenario
 //! needs many rounds, so they go on side by side, many nodes in one network.
 //!
-//! The programs are those that lie beside this test: `cargo nextest run --workspace` builds them,
-//! testing this crate alone does not.
+//! The programs must be built: `cargo nextest run --workspace` builds them, a test run of this
+//! crate alone does not.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -29,6 +29,5 @@ mod stepping;
 
 use std::time::Duration;
 
-/// What a condition may take before the test gives up: much more than it ever takes, for machines
-/// that do other things too.
+/// The time limit of a condition: much more than it ever takes, for busy machines.
 const PATIENCE: Duration = Duration::from_secs(90);

@@ -1,4 +1,4 @@
-//! The fixture: a small world, and handles to everything on it.
+//! The fixture: a small world, an aggregator and probes, and handles to all of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -34,7 +34,7 @@ pub(crate) type Summary = RoundSummary;
 
 /// The shortest round in which a direct question, asked twice with a limit of one second, fits.
 pub(crate) const PERIOD_S: u64 = 4;
-/// What a condition may take before the test gives up.
+/// The time limit of a condition.
 const PATIENCE: Duration = Duration::from_secs(60);
 const SUBNETS: [&str; 2] = ["public", "testnet"];
 
@@ -192,12 +192,12 @@ impl Fixture {
             .unwrap()
     }
 
-    /// Ends a probe without notice, wherever it is.
+    /// Kills a probe.
     pub(crate) async fn kill_probe(&mut self, number: usize) {
         let (mut tasks, spool, _) = self.probes.remove(&number).expect("it runs");
         tasks.shutdown().await;
         drop(spool);
-        // Rounds that were going on let go of the spool a moment later.
+        // Running rounds release the spool a moment later.
         let directory = self.directory.path().join(format!("spool-{number}"));
         let free = async {
             while Spool::open(&directory, SpoolLimits::of_bytes(64 << 20)).is_err() {
@@ -207,7 +207,7 @@ impl Fixture {
         tokio::time::timeout(PATIENCE, free).await.expect("the spool is let go of");
     }
 
-    /// Leaves parts in a probe's spool, for whoever delivers them.
+    /// Leaves parts in a probe's spool.
     pub(crate) fn leave_parts(&self, number: usize, parts: &[Part]) {
         let directory = self.directory.path().join(format!("spool-{number}"));
         let (spool, _) = Spool::open(&directory, SpoolLimits::of_bytes(64 << 20)).unwrap();
@@ -217,7 +217,7 @@ impl Fixture {
         assert_eq!(spool.waiting(), parts.len() as u64);
     }
 
-    /// Leaves a gap in a probe's spool, for whoever delivers it.
+    /// Leaves a gap in a probe's spool.
     pub(crate) fn leave_gap(&self, number: usize, gap: uptime_proto::v1::Gap) {
         let directory = self.directory.path().join(format!("spool-{number}"));
         let (spool, _) = Spool::open(&directory, SpoolLimits::of_bytes(64 << 20)).unwrap();
@@ -250,7 +250,7 @@ impl Fixture {
         assert!(patient.is_ok(), "not within {PATIENCE:?}; rounds since: {seen:#?}");
     }
 
-    /// Starts an uplink alone for every spool that was left, until nothing waits in any.
+    /// Starts only an uplink for every spool that is left, until all spools are empty.
     pub(crate) async fn all_delivered(&self) {
         self.all_drained().await;
         // What came late is judged when nothing else is to be done: with the next close at the
@@ -258,7 +258,7 @@ impl Fixture {
         self.rounds_closed_with(1, |_| true).await;
     }
 
-    /// The same, without waiting for what was delivered to be judged.
+    /// The same, without waiting until the delivered parts are judged.
     pub(crate) async fn all_drained(&self) {
         for number in 0..3 {
             let directory = self.directory.path().join(format!("spool-{number}"));
@@ -276,7 +276,7 @@ impl Fixture {
         }
     }
 
-    /// Every stored fact, in the oracle's words, with the rules and the last closed round.
+    /// Every stored fact in the oracle's form, with the rules and the last closed round.
     pub(crate) async fn facts(&self) -> (Vec<OracleFact>, Epochs, Option<Round>) {
         let (facts, epochs) = stored(&self.data_dir()).await;
         (facts, epochs, self.last_closed)

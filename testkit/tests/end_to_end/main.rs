@@ -1,5 +1,5 @@
-//! The whole of it in one process: fake daemons, real probes, a real aggregator, real sockets,
-//! and what goes wrong on purpose. Judged by the oracle, to the byte.
+//! Everything in one process: fake daemons, real probes, a real aggregator, real sockets, and
+//! injected faults. The results must equal those of the oracle, to the byte.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 

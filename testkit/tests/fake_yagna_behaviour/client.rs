@@ -9,7 +9,7 @@ use uptime_testkit::fake_yagna::{Daemon, DaemonOptions, Limits, ProviderSpec, Wo
 pub const KEY: &str = "fake-key";
 pub const SHORT: Duration = Duration::from_millis(50);
 
-/// A client for one daemon, with the probe's own patience left out.
+/// A client for one daemon, without the time limits of the probe.
 pub struct Client {
     pub http: reqwest::Client,
     pub base: String,
@@ -107,7 +107,7 @@ pub async fn daemon(world: &World, options: DaemonOptions) -> (Daemon, Client) {
     (daemon, client)
 }
 
-/// Limits under which a silent node costs milliseconds.
+/// Limits with which a silent node takes milliseconds.
 pub fn quick() -> DaemonOptions {
     let limits = Limits {
         ping: SHORT,

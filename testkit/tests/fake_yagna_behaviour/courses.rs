@@ -1,5 +1,5 @@
-//! Whatever happens to nodes, daemons and the relay: the answer to a direct question has one of
-//! the recorded shapes, and which one depends on the channel and on what the relay knows.
+//! Random events in the network: the answer to a direct question always has one of the recorded
+//! forms. Which one depends on the channel and on what the relay knows.
 //!
 //! The model beside it knows no sessions, timers or seeds: only who is away since when, and who
 //! talked to whom.
@@ -66,7 +66,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..60)
 }
 
-/// What is plain to see from outside.
+/// What is visible from outside.
 #[derive(Default)]
 struct Model {
     away: BTreeMap<usize, (UnixTime, Way)>,
@@ -228,7 +228,7 @@ impl Course {
         }
     }
 
-    /// What is answered now, with what the relay knows held to the model.
+    /// The answer now. Compares what the relay knows with the model.
     fn expects(&self, daemon: usize, node: usize) -> Option<Shape> {
         let now = self.world.now();
         let known = self.world.seen_age(&self.ids[node]).is_some();

@@ -1,4 +1,4 @@
-//! What a daemon, a relay and a whole demonstration can be told to do.
+//! The switches of a daemon, a relay and the demonstration.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};

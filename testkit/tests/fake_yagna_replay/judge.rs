@@ -1,4 +1,4 @@
-//! Sends recorded requests to a fake and compares the answers with the recorded ones.
+//! Sends recorded requests to a fake server and compares the answers with the recorded ones.
 //!
 //! Compared always: status, the set of headers, their values but for the date, and the body as
 //! the row says. Ids that the daemon draws are mapped onto the recorded ones.
@@ -31,8 +31,7 @@ pub struct Row<'a> {
     /// Which exchange of the file; all of them if `None`.
     pub only: Option<usize>,
     pub body: Body,
-    /// At least that long, in the recording and here. Limits are set so that what took seconds
-    /// there takes this here.
+    /// The minimum time of the answer here, and in the recording before scaling.
     pub waits_ms: u64,
 }
 
@@ -51,7 +50,7 @@ pub const fn waits(number: &str, body: Body, waits_ms: u64) -> Row<'_> {
     Row { number, only: None, body, waits_ms }
 }
 
-/// a fake server under comparison.
+/// A fake server under comparison.
 pub struct Scene {
     pub address: SocketAddr,
     /// Recorded id and ours.
@@ -80,7 +79,7 @@ impl Scene {
         found.map(|(_, ours)| ours.clone()).unwrap()
     }
 
-    /// Makes a demand as in this recording, to stand for one whose making was not recorded.
+    /// Makes a demand as in this recording, in place of one whose request was not recorded.
     pub async fn demand_for(&mut self, number: &str, recorded: &str) {
         self.table(&[row(number, Body::FreshId)]).await;
         let made = Recording::load(number).unwrap().exchanges[0].response.clone().unwrap();

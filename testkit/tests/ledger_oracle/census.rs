@@ -1,7 +1,7 @@
-//! That the made-up worlds hold what the comparison is for.
+//! Checks that the generated worlds have the cases that the comparison is for.
 //!
-//! Owns a count of everything that must occur in them again and again: a property that is never
-//! put to the test holds always. Asks the oracle alone, not the ledger.
+//! Owns a count of every case that must occur often: a property that is never tested always holds.
+//! Uses only the oracle, not the engine.
 
 use std::collections::{BTreeMap, BTreeSet};
 

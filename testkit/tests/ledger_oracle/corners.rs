@@ -1,7 +1,6 @@
-//! Small histories that random ones rarely come by, each written out.
+//! Special cases that random histories rarely have, each written out.
 //!
-//! Owns one corner per test. What should come of it is the oracle's to say, and is said in words
-//! where it is the point.
+//! Owns one case per test. The oracle gives the expected result; a test states it where it matters.
 
 use uptime_aggregator::store::StoreError;
 use uptime_proto::{Class, Epoch, Kind, NodeId, Outcome, Part, PartKey, Period, Round, Sets};
@@ -127,8 +126,8 @@ async fn a_late_fact_on_an_outdated_grid_is_found_again() {
     driver.compare(moment(120, 3), "after a restart");
 }
 
-/// Beyond the retention facts go and sums stay: what is asked of all time is as before, whether the
-/// state is the one that ran, the one that was kept, or made anew.
+/// Beyond the retention facts expire and totals stay: answers about all time do not change, in the
+/// running state, from a checkpoint, or from a replay.
 #[tokio::test]
 async fn sums_outlive_their_facts() {
     const DAYS: u64 = 41;
@@ -176,7 +175,7 @@ async fn sums_outlive_their_facts() {
     assert_eq!(up_rounds, 8);
 }
 
-/// What was last seen is not made up where the facts that say so cannot be read.
+/// The last-seen time is not invented if its facts cannot be read.
 #[tokio::test]
 async fn the_past_is_told_from_facts_or_not_at_all() {
     let mut driver = driver().await;
@@ -197,8 +196,8 @@ async fn the_past_is_told_from_facts_or_not_at_all() {
     assert_eq!(told(driver.last_seen_by(node_id(2), round(4)).await), Ok(None));
 }
 
-/// What one probe made up and nobody confirmed is never shown, counts against it, and is forgotten
-/// when nothing of it can come any more.
+/// Unconfirmed nodes of one probe are never shown, count against its limit, and are forgotten when
+/// no more facts about them can come.
 #[tokio::test]
 async fn invented_ids_are_forgotten_in_the_end() {
     let mut driver = driver().await;

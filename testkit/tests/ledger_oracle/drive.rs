@@ -1,6 +1,7 @@
-//! The real ledger on a real store, led through a history step by step, and held to the oracle.
+//! The real engine on a real store, led through a history step by step and compared with the
+//! oracle.
 //!
-//! Owns the driving and the comparing. Refuses to generate anything.
+//! Owns the steps and the comparisons. Refuses to generate histories.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -34,7 +35,7 @@ const COMPARISONS_MAX: usize = 6;
 pub struct Driver {
     // Dropped before the directory it works in.
     engine: Option<Engine<SqliteStore>>,
-    /// As they are stored; the owner may not know of the last.
+    /// As they are stored; the engine may not know the last one yet.
     pub epochs: Arc<Epochs>,
     /// By the number a fact's probe has in the history, less one.
     probes: Vec<u32>,
@@ -48,7 +49,7 @@ pub struct Driver {
     directory: TempDir,
 }
 
-/// All facts being folded again beside what comes in.
+/// A background replay.
 enum Refold {
     Begun(RebuildJob<SqliteStore>),
     Folded(Result<Rebuilt, StoreError>),
@@ -96,7 +97,7 @@ impl Driver {
         self.engine.as_mut().unwrap()
     }
 
-    /// Hands in facts of one probe, and checks what is said of each.
+    /// Submits facts of one probe, and checks the outcome of each.
     pub async fn submit(&mut self, facts: &[OracleFact], now_ms: i64) {
         let Some(first) = facts.first() else { return };
         let probe = self.probes[first.probe as usize - 1];
@@ -124,7 +125,7 @@ impl Driver {
         catch_up(self.engine(), now_ms).await;
     }
 
-    /// Folds all facts again beside what comes in: one step of it.
+    /// One step of a background replay.
     pub async fn refold(&mut self, now_ms: i64) {
         self.refold = match self.refold.take() {
             None => self.engine().begin_rebuild(now_ms).await.unwrap().map(Refold::Begun),
@@ -136,8 +137,7 @@ impl Driver {
         };
     }
 
-    /// Catches up with everything, what is being folded beside and rules that others stored
-    /// included.
+    /// Catches up with everything, including a background replay and rules that others stored.
     pub async fn settle(&mut self, now_ms: i64) {
         self.learn().await;
         while self.refold.is_some() {
@@ -156,13 +156,13 @@ impl Driver {
         self.engine().save_checkpoint().await;
     }
 
-    /// As if what was kept had been damaged.
+    /// As if the checkpoint was damaged.
     pub async fn forget_kept(&mut self) {
         let mut store = SqliteStore::open(self.directory.path()).await.unwrap();
         store.save_checkpoint(&[vec![0; 8]]).await.unwrap();
     }
 
-    /// As if the facts of rounds before this had been damaged.
+    /// As if the facts of rounds before this were damaged.
     pub async fn lose_facts(&mut self, before_s: u64) {
         let mut store = SqliteStore::open(self.directory.path()).await.unwrap();
         let (roll_up, token) = (store.load_roll_up().await.unwrap(), store.acquire_lease(0).await);
@@ -230,7 +230,7 @@ impl Driver {
         self.engine = Some(engine);
     }
 
-    /// Stores other rules, beside the owner.
+    /// Stores other rules, as another process does.
     pub async fn announce(&mut self, rules: &Epoch, now_ms: i64) {
         let mut store = SqliteStore::open(self.directory.path()).await.unwrap();
         let there = store.epochs().await.unwrap();
@@ -242,7 +242,7 @@ impl Driver {
         self.epochs = Arc::new(Epochs::new(store.epochs().await.unwrap()).unwrap());
     }
 
-    /// The owner learns of the rules that are stored.
+    /// The engine reads the stored rules.
     pub async fn learn(&mut self) {
         self.engine().learn_epochs().await.unwrap();
     }
@@ -263,7 +263,7 @@ impl Driver {
         String::from_utf8(bytes).unwrap()
     }
 
-    /// What somebody else than the owner makes of what is stored.
+    /// What another process makes of the store.
     pub async fn compare_rebuilt(&self, now_ms: i64) {
         let mut store = SqliteStore::open(self.directory.path()).await.unwrap();
         store.hold().await.unwrap();
@@ -274,7 +274,7 @@ impl Driver {
         assert_eq!(String::from_utf8(bytes).unwrap(), self.csv(), "rebuilt beside the engine");
     }
 
-    /// The ledger has caught up: is it what the oracle makes of the facts accepted so far?
+    /// Compares the engine with the oracle on the facts accepted so far.
     pub fn compare(&self, now_ms: i64, when: &str) {
         let snapshot = self.snapshot();
         let closed = last_closed(&self.epochs, now_ms);
@@ -532,8 +532,8 @@ pub async fn run(world: &World, facts: &[OracleFact], delivery: &Delivery) -> St
     finish(driver, world, announced).await
 }
 
-/// How the owner learns of other rules: by a restart, while it works, or some time later, when they
-/// may have begun.
+/// When the engine learns of other rules: at a restart, at once, or later, when they may have
+/// begun.
 async fn change(driver: &mut Driver, how: u64, now_ms: i64) {
     match how % 4 {
         0 => driver.restart(true, now_ms).await,
@@ -605,8 +605,8 @@ async fn finish(mut driver: Driver, world: &World, announced: &[Rules]) -> Strin
     before
 }
 
-/// Time passes until no fact is kept any more: what is known then is what was known before, whether
-/// the state is the one that ran, the one that was kept, or made anew.
+/// Time passes until all facts have expired: the running state, the checkpoint and a replay must
+/// all still know the same as before.
 async fn expire(driver: &mut Driver, end_ms: i64) {
     let later_ms = end_ms + i64::try_from((RETENTION_S_MIN + 2 * 86_400) * 1000).unwrap();
     driver.catch_up(later_ms).await;

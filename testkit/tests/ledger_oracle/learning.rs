@@ -1,6 +1,6 @@
-//! Rules that the owner learns of too late: rounds were closed by others, or facts taken in.
+//! Rules that the engine learns too late: it has closed rounds by the old ones, or accepted facts.
 //!
-//! Owns one way to be late per test. What should come of it is the oracle's to say.
+//! Owns one way to be late per test. The oracle gives the expected result.
 
 use uptime_proto::{Class, Kind, Outcome, Part, PartKey, Period, Round, Sets};
 use uptime_testkit::oracle::OracleFact;

@@ -1,6 +1,6 @@
-//! A dozen rounds told in full, with the CSV that a reader of the accounting page writes by hand.
+//! A dozen rounds in full, with the CSV that follows by hand from the accounting page.
 //!
-//! Owns the one example that can be followed without a computer. Refuses anything random.
+//! Owns the one example that can be checked without a computer. Refuses random input.
 
 use uptime_proto::{Class, Kind, NodeId, Outcome, Part, PartKey, Period, Reason, Round, Sets};
 use uptime_testkit::oracle::{OracleFact, csv, last_closed};

@@ -1,8 +1,8 @@
-//! A made-up network, and what probes of every quality would report of it.
+//! A generated network, and the reports of good and bad probes about it.
 //!
 //! Owns the making of facts and of the order in which they arrive. Everything is a function of a
-//! seed and of what is asked about (never of what was asked before), so that a failing history
-//! stays the same while its numbers shrink. Refuses to know what any of it should amount to.
+//! seed and of the question (never of earlier questions), so that a failing history stays the same
+//! while its numbers shrink. Refuses to know the expected results.
 
 use std::collections::BTreeSet;
 

@@ -1,7 +1,7 @@
-//! The shipped programs as children: where they listen, and how a test finds, starts, kills and
-//! pauses them and reads their memory and metrics. For the suites that run them.
+//! The shipped programs as child processes: their addresses, and how a test finds, starts, kills
+//! and pauses them and reads their memory and metrics.
 //!
-//! Refuses to know what they are told: each suite has its own settings.
+//! Refuses to know their settings: each suite has its own.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::process::ExitStatusExt;
@@ -13,12 +13,12 @@ use tokio::process::{Child, Command};
 
 use super::PATIENCE;
 
-/// What asks a program to end.
+/// The signal that asks a program to end.
 const SIGTERM: i32 = 15;
 /// An answer about metrics takes milliseconds.
 const METRICS_WITHIN: Duration = Duration::from_secs(5);
 
-/// Below the ports the system hands out.
+/// Below the ephemeral ports of the system.
 pub(crate) const PORT_GRPC: u16 = 7_640;
 pub(crate) const PORT_HTTP: u16 = 7_641;
 
@@ -30,7 +30,7 @@ pub(crate) fn address(block: usize, run: u32, port: u16) -> String {
     format!("127.{block}.{}.{}:{port}", process >> 8 & 255, process & 255)
 }
 
-/// A program of this workspace, as it was built with this test.
+/// A program of this workspace, built together with this test.
 pub(crate) fn program(name: &str) -> PathBuf {
     let own = std::env::current_exe().unwrap();
     let path = own.parent().and_then(Path::parent).unwrap().join(name);
@@ -38,7 +38,7 @@ pub(crate) fn program(name: &str) -> PathBuf {
     path
 }
 
-/// A program that is started, ended and started again.
+/// A program that can be started and stopped several times.
 pub(crate) struct Program {
     pub(crate) name: String,
     metrics: String,
@@ -47,13 +47,13 @@ pub(crate) struct Program {
     program: PathBuf,
     pub(crate) log: PathBuf,
     running: Option<Child>,
-    /// It was told to stand still, and not to go on.
+    /// It is paused.
     still: bool,
 }
 
 impl Program {
-    /// `FILE COMMAND --SETTING VALUE …`, with nothing else in its environment. Its log is in this
-    /// directory, under its name; `metrics` is where it serves them.
+    /// `FILE COMMAND --SETTING VALUE …`, with only this environment. Its log is `NAME.log` in the
+    /// directory; `metrics` is the address of its metrics.
     pub(crate) fn new(
         (file, name): (&str, &str),
         command: &str,
@@ -76,7 +76,7 @@ impl Program {
         }
     }
 
-    /// Starts it; its log goes on in the same file.
+    /// Starts it. Its log is appended to the same file.
     pub(crate) fn start(&mut self) {
         assert!(self.running.is_none(), "{} runs", self.name);
         let log: File = OpenOptions::new().create(true).append(true).open(&self.log).unwrap();
@@ -92,18 +92,18 @@ impl Program {
         self.running = Some(child.unwrap());
     }
 
-    /// Ends it without notice.
+    /// Kills it.
     pub(crate) async fn kill(&mut self) {
         self.running.take().expect("it runs").kill().await.unwrap();
     }
 
-    /// Makes it stand still in whatever it is doing, as on a machine that has no time for it.
+    /// Pauses it, as on an overloaded machine.
     pub(crate) async fn stand_still(&mut self) {
         self.signal("-STOP").await;
         self.still = true;
     }
 
-    /// Starts it, or lets it go on where it stood still.
+    /// Starts it, or continues it if it is paused.
     pub(crate) async fn go_on(&mut self) {
         if self.still {
             self.signal("-CONT").await;
@@ -119,8 +119,8 @@ impl Program {
         assert!(Command::new("kill").args([signal, &id]).status().await.unwrap().success());
     }
 
-    /// Asks it to end as a service manager would, and waits. It must end well; one that was only
-    /// just started may not listen to signals yet, and is ended by this one.
+    /// Asks it to end, as a service manager does, and waits. It must end with success. A program
+    /// that has just started may not handle signals yet and may be killed by this one.
     pub(crate) async fn terminate(&mut self, just_started: bool) {
         self.signal("-TERM").await;
         let mut child = self.running.take().expect("it runs");
@@ -135,12 +135,12 @@ impl Program {
         );
     }
 
-    /// Whether it runs and does not stand still.
+    /// Whether it runs and is not paused.
     pub(crate) fn is_awake(&self) -> bool {
         self.running.is_some() && !self.still
     }
 
-    /// Bytes it has resident; it must not have ended by itself.
+    /// Its resident bytes. It must not have ended by itself.
     pub(crate) fn resident_bytes(&mut self) -> Option<u64> {
         let child = self.running.as_mut()?;
         let ended = child.try_wait().unwrap();
@@ -152,7 +152,7 @@ impl Program {
     }
 
     /// The sum of all its metrics whose line begins with this name and has this label. `None`: it
-    /// cannot be asked.
+    /// does not answer.
     pub(crate) async fn metric(&self, name: &str, label: &str) -> Option<f64> {
         let text = async {
             reqwest::get(format!("http://{}/metrics", self.metrics)).await.ok()?.text().await.ok()

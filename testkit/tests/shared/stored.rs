@@ -1,4 +1,4 @@
-//! What an aggregator has stored, in the oracle's words. For the suites that judge whole networks.
+//! Reads the facts of a store into the oracle's form. For the suites that check whole networks.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use uptime_aggregator::store::{FactLog, Registry, SqliteStore};
 use uptime_proto::{Epochs, NodeId};
 use uptime_testkit::oracle::OracleFact;
 
-/// Every stored fact, in the oracle's words, and the rules.
+/// Every stored fact in the oracle's form, and the rules.
 pub(crate) async fn stored(data_dir: &Path) -> (Vec<OracleFact>, Epochs) {
     let mut store = SqliteStore::open(data_dir).await.unwrap();
     let catalogue = store.catalogue().await.unwrap();

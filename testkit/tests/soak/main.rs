@@ -1,15 +1,18 @@
-//! The soak: the shipped programs as processes, round after round, while everything around them
-//! goes wrong by a seeded dice. In the end what the aggregator says is what really happened.
+//! The soak test: the shipped programs as processes, round after round, with random faults around
+//! them from a seed. At the end the answers of the aggregator must match what happened.
 //!
 //! Rounds of two seconds are the shortest there are: listing a market takes one, because a pause
 //! of a second is what ends it. `UPTIME_SOAK_ROUNDS` says how many rounds of trouble `long_soak`
 //! has, `UPTIME_SOAK_SEED` repeats a run's dice.
 //!
-//! The programs are those that lie beside this test: `cargo nextest run --workspace` builds them,
-//! testing this crate alone does not.
+//! The programs must be built: `cargo nextest run --workspace` builds them, a test run of this
+//! crate alone does not.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+#[path = "../../../aggregator/tests/shared/fixture.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared by several test binaries")]
+mod aggregator;
 mod children;
 mod damage;
 mod judge;
@@ -26,8 +29,7 @@ use script::Soak;
 
 /// Seconds of a round.
 const PERIOD_S: u64 = 2;
-/// What a condition may take before the test gives up: much more than it ever takes, for machines
-/// that do other things too.
+/// The time limit of a condition: much more than it ever takes, for busy machines.
 const PATIENCE: Duration = Duration::from_secs(90);
 /// Rounds of trouble in the ordinary suite: with starting, healing and the last close well below a
 /// minute.
@@ -40,12 +42,12 @@ const SEED_SHORT: u64 = 9;
 
 fn number(variable: &str) -> Option<u64> {
     let text = std::env::var(variable).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{variable}: a number is wanted, not {text:?}")))
+    Some(text.parse().unwrap_or_else(|_| panic!("{variable}: must be a number, not {text:?}")))
 }
 
 async fn soak(rounds: u64, seed: u64) {
-    // Metrics come in plain text, but their client cannot be made without. An error means that the
-    // other test of this process has done it.
+    // The metrics client needs a provider, though metrics are plain text. An error means that the
+    // other test of this process has installed one.
     rustls::crypto::ring::default_provider().install_default().ok();
     eprintln!("{rounds} rounds of trouble, seed {seed} (UPTIME_SOAK_SEED)");
     let mut soak = Box::pin(Soak::open(seed)).await;

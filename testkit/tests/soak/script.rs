@@ -1,6 +1,6 @@
 //! The course of a soak: what goes wrong in which round, and how it ends.
 //!
-//! Owns the dice. Refuses to judge what came of it.
+//! Owns the random choices. Refuses to judge the result.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -10,17 +10,16 @@ use rand::{Rng, SeedableRng};
 use tempfile::TempDir;
 use tokio::time::{Interval, MissedTickBehavior};
 use tonic::transport::{Channel, Endpoint};
-use uptime_aggregator::access::{hash_token, new_token};
-use uptime_aggregator::store::{Registry, SqliteStore};
 use uptime_proto::v1;
 use uptime_proto::v1::uptime_query_client::UptimeQueryClient;
 
+use super::aggregator::enrol_at;
 use super::children::{self, PROBES, Program, Waiting};
 use super::damage::damage;
 use super::network::{Network, now_ms};
 use super::{PATIENCE, PERIOD_S};
 
-/// So often something is asked that is not there yet.
+/// The interval between polls.
 const AGAIN: Duration = Duration::from_millis(200);
 /// Trouble lasts so many rounds at most.
 const TROUBLE_ROUNDS_MAX: u64 = 3;
@@ -31,7 +30,8 @@ const STILL_ROUNDS_MAX: u64 = 12;
 /// So often the memory of everything is told on the way.
 const TOLD_TIMES: u64 = 20;
 
-/// A probe is killed so much more likely while the aggregator takes nothing: then parts wait.
+/// A probe is killed more often by this factor while the aggregator accepts nothing: then parts
+/// wait.
 const KILLED_WHILE_ALONE: f64 = 3.0;
 /// The one trouble that lasts longer.
 pub(crate) const STANDS_STILL: &str = "aggregator stands still";
@@ -90,16 +90,13 @@ impl Soak {
     pub(crate) async fn open(seed: u64) -> Self {
         let network = Network::open(seed).await;
         let directory = tempfile::tempdir().unwrap();
-        let mut store = SqliteStore::open(&directory.path().join("data")).await.unwrap();
+        let data = directory.path().join("data");
         let mut probes = Vec::new();
         for number in 0..PROBES {
-            let token = new_token();
-            let name = format!("probe-{number}");
-            store.add_probe(&name, &hash_token(&token), &[], 0).await.unwrap().unwrap();
+            let token = enrol_at(&data, &format!("probe-{number}"), &[], 0).await;
             let (daemon, relay) = (network.daemons[number].base_url(), network.relay.base_url());
             probes.push(children::probe(number, directory.path(), &daemon, &relay, &token));
         }
-        drop(store);
         let aggregator = children::aggregator(directory.path());
         let mut pace = tokio::time::interval(Duration::from_secs(PERIOD_S));
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -316,7 +313,7 @@ impl Soak {
     }
 }
 
-/// What failed can be looked at: logs, spools and the store stay where they are.
+/// After a failure, logs, spools and the store are kept for inspection.
 impl Drop for Soak {
     fn drop(&mut self) {
         if std::thread::panicking() {

@@ -13,17 +13,17 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
+use tonic::Code;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Request};
-use uptime_aggregator::access::{hash_token, new_token};
 use uptime_aggregator::clock::now_unix_ms;
-use uptime_aggregator::store::{Registry, SqliteStore};
 use uptime_proto::v1::collector_client::CollectorClient;
 use uptime_proto::v1::uptime_query_client::UptimeQueryClient;
 use uptime_proto::v1::{self, EvidenceClass, PartKind};
 use uptime_proto::{MESSAGE_BYTES_MAX, NodeId};
 
-/// What a condition may take before the test gives up: many times what it ever takes.
+use super::aggregator::{enrol_at, with_token};
+
+/// The time limit of a condition: many times what it ever takes.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(150);
 /// So long before its round begins a report is handed in; further ahead it would not be taken.
 const AHEAD_MS: i64 = 1_500;
@@ -92,7 +92,7 @@ impl Drop for Fixture {
     }
 }
 
-/// A program of this workspace, as it was built with this test.
+/// A program of this workspace, built together with this test.
 fn program(name: &str) -> std::path::PathBuf {
     let own = std::env::current_exe().unwrap();
     let path = own.parent().and_then(Path::parent).unwrap().join(name);
@@ -111,10 +111,7 @@ impl Fixture {
     pub(crate) async fn open(nodes: u64, period_s: u64) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let data = directory.path().join("data");
-        let mut store = SqliteStore::open(&data).await.unwrap();
-        let token = new_token();
-        store.add_probe("alpha", &hash_token(&token), &[], 0).await.unwrap().unwrap();
-        drop(store);
+        let token = enrol_at(&data, "alpha", &[], 0).await;
         let log = std::fs::File::create(directory.path().join("aggregator.log")).unwrap();
         // The limits are those it has by itself: they must be enough for what is opened here.
         let mut child = Command::new(program("uptime-aggregator"))
@@ -242,8 +239,8 @@ impl Fixture {
 async fn connect(address: &str) -> Channel {
     Endpoint::from_shared(address.to_owned())
         .unwrap()
-        // What a reader takes in of a stream that it does not read: the least that HTTP/2 begins
-        // with; and enough for all of a connection together.
+        // A stream that is not read is stopped by its own window, the minimum of HTTP/2, and not by
+        // the window of the connection.
         .initial_stream_window_size(65_535)
         .initial_connection_window_size(16 << 20)
         .connect()
@@ -310,9 +307,7 @@ impl Probe {
             parts.push(self.part(round, "", number, PartKind::Lookup, piece));
         }
         let report = v1::Report { report_id: round, parts, ..v1::Report::default() };
-        let mut request = Request::new(v1::SubmitRequest { reports: vec![report] });
-        let bearer = format!("Bearer {}", self.token).parse().unwrap();
-        request.metadata_mut().insert("authorization", bearer);
+        let request = with_token(v1::SubmitRequest { reports: vec![report] }, &self.token);
         let began = Instant::now();
         let answer = self.client.submit(request).await.unwrap().into_inner();
         let status = answer.results[0].status();

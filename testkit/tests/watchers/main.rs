@@ -2,12 +2,15 @@
 //! everything and then what changes, at a bounded cost each, and nobody else waits for it. And a
 //! hundred who stop reading.
 //!
-//! The programs are those that lie beside this test: `cargo nextest run --workspace` builds them,
-//! testing this crate alone does not.
+//! The programs must be built: `cargo nextest run --workspace` builds them, a test run of this
+//! crate alone does not.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 #![allow(clippy::panic, reason = "a test fails by panicking")]
 
+#[path = "../../../aggregator/tests/shared/fixture.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared by several test binaries")]
+mod aggregator;
 mod fixture;
 
 use std::collections::HashMap;
