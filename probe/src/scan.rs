@@ -11,35 +11,31 @@ mod grid;
 mod lookup;
 mod memory;
 mod round;
+mod scanner;
+mod sources;
 
-use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use metrics::{counter, histogram};
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use uptime_proto::{Epoch, NodeId, Reason, Round, Sample, v1};
+use uptime_proto::{Epoch, Reason, Round, v1};
 
-use crate::clock::{NoTime, Now, moment};
-use crate::orders::{Orders, Plan, State};
-use crate::spool::{AGE_MAX_S, Spool};
-use crate::yagna::relay::RelayWatch;
-use crate::yagna::{Offer, Yagna};
+use crate::clock::{NoTime, Now};
+use crate::orders::{Plan, State};
+use crate::spool::AGE_MAX_S;
 pub use clocks::Ages;
 pub use dormant::{Dormant, Silence};
 use grid::{Begun, Grid, look_ups_take_ms};
 pub use lookup::{Aside, Findings, Fresh, Seen, SuspectPlan, first_look_ups, suspects};
-use memory::{Listing, Memory};
 use round::RoundScan;
+pub use scanner::Scanner;
+use scanner::{boot_ms, gap};
+pub use sources::{Enabled, Sources};
 
-/// Fewer look-ups do not tell how quickly many would go.
-const PACE_TOLD_BY: usize = 100;
-/// How long the relay's first listing is expected to take: 500 pages at 100 a second.
-const RELAY_TAKES: Duration = Duration::from_secs(5);
 /// The aggregator's list of look-ups follows its greeting at once; it is waited for so long where
 /// it decides whether a round may still be joined.
 const LIST_PATIENCE: Duration = Duration::from_millis(500);
@@ -48,119 +44,7 @@ const CLOCK_AGAIN: Duration = Duration::from_secs(1);
 /// A spool that lets no round be made is asked again after so long.
 const SPOOL_AGAIN: Duration = Duration::from_secs(1);
 
-/// What is asked, and how. Replaced as a whole when the settings are read anew; a round keeps to
-/// the one it began with.
-#[derive(Debug)]
-pub struct Sources {
-    /// The daemon.
-    pub yagna: Yagna,
-    /// The relay's own listing, where one is configured.
-    pub relay: Option<RelayWatch>,
-    /// The subnets whose markets are listed.
-    pub subnets: Vec<String>,
-    /// Which questions are put.
-    pub enabled: Enabled,
-}
-
-/// Which sources of evidence are used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Enabled {
-    /// The market listing.
-    pub market: bool,
-    /// Look-ups by `FindNode`.
-    pub find_node: bool,
-    /// The direct question.
-    pub direct: bool,
-    /// Pings for latency.
-    pub latency: bool,
-}
-
-impl Enabled {
-    /// Everything.
-    pub const ALL: Self = Self { market: true, find_node: true, direct: true, latency: true };
-
-    /// Whether nodes are looked up at all.
-    fn looks_up(self) -> bool {
-        self.find_node || self.direct
-    }
-}
-
-impl Sources {
-    /// The lower of this host's rate and the aggregator's.
-    fn finds_per_s(&self, schedule: &v1::Schedule) -> u32 {
-        let own = self.yagna.limits().finds_per_s_max;
-        match schedule.lookups_per_s_max {
-            0 => own,
-            told => told.min(own),
-        }
-    }
-
-    /// The lower of this host's number of questions in flight and the aggregator's.
-    fn finds_in_flight(&self, schedule: &v1::Schedule) -> usize {
-        let own = self.yagna.limits().find_in_flight_max;
-        match schedule.lookups_in_flight_max {
-            0 => own,
-            told => own.min(told as usize),
-        }
-    }
-}
-
-/// What a scanner works with.
-#[derive(Clone)]
-pub struct Scanner {
-    sources: watch::Receiver<Arc<Sources>>,
-    spool: Spool,
-    orders: Orders,
-    /// 0 to 999: where in the jitter this probe begins its rounds.
-    jitter_permille: u16,
-    memory: Arc<Mutex<Memory>>,
-    /// When the scanner last began a round or saw that it has to wait for one, by the boot clock,
-    /// in milliseconds.
-    alive_ms: Arc<AtomicU64>,
-    /// The start of this run's first round, where it is not known yet which one the last run made
-    /// last; 0: nothing is owed.
-    owed_until_s: Arc<AtomicU64>,
-}
-
 impl Scanner {
-    /// A scanner over these sources. `name` only decides the probe's place in the jitter.
-    #[must_use]
-    pub fn new(
-        sources: watch::Receiver<Arc<Sources>>,
-        spool: Spool,
-        orders: Orders,
-        name: &str,
-    ) -> Self {
-        let memory = Memory::new(name);
-        let jitter = crc32fast::hash(name.as_bytes()) % 1000;
-        Self {
-            sources,
-            spool,
-            orders,
-            jitter_permille: u16::try_from(jitter).unwrap_or(0),
-            memory: Arc::new(Mutex::new(memory)),
-            alive_ms: Arc::new(AtomicU64::new(boot_ms())),
-            owed_until_s: Arc::default(),
-        }
-    }
-
-    /// For how many periods the scanner has neither begun a round nor waited for one; 0 while there
-    /// is no schedule yet.
-    #[must_use]
-    pub fn behind_periods(&self) -> u64 {
-        let state = self.orders.now();
-        let Some(plan) = state.plan else {
-            return 0;
-        };
-        let period = plan.epochs.round_at_ms(moment().wall_ms).period();
-        let since_ms = boot_ms().saturating_sub(self.alive_ms.load(Ordering::Relaxed));
-        since_ms / 1_000 / u64::from(period.seconds())
-    }
-
-    fn sources(&self) -> Arc<Sources> {
-        self.sources.borrow().clone()
-    }
-
     /// Scans round after round until told to stop. Rounds overlap by their grace, so that a slow
     /// one never delays the next.
     pub async fn run(self, shutdown: CancellationToken) {
@@ -342,76 +226,6 @@ impl Scanner {
             "round scanned"
         );
     }
-
-    fn memory(&self) -> MutexGuard<'_, Memory> {
-        // A leaf: nothing is awaited while it is held, and each change to it is whole.
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The nodes a probe left to itself looks up.
-    fn remembered(&self) -> BTreeSet<NodeId> {
-        self.memory().nodes().collect()
-    }
-
-    fn take_offer(&self, listing: &mut Listing, offer: Offer, subnet: u16) {
-        listing.take(offer, subnet, &self.memory());
-    }
-
-    /// Remembers a whole listing; answers its nodes.
-    fn note_offers(&self, listing: Listing, subnet: u16, round: Round) -> Vec<NodeId> {
-        let (ids, changed) = listing.finish(subnet, round.start_s(), &mut self.memory());
-        let no_room = self.spool.leave_details(changed);
-        self.memory().details_not_told(subnet, &no_room);
-        ids
-    }
-
-    /// Leaves what is news of these suspects to be told.
-    fn note_asides(&self, asides: &[Aside], round: Round) {
-        let news = self.memory().news_of(asides, round.start_s());
-        self.leave_samples(news);
-    }
-
-    fn leave_samples(&self, samples: Vec<Sample>) {
-        let no_room = self.spool.leave_samples(samples);
-        self.memory().samples_not_told(&no_room);
-    }
-
-    fn note_relay_took(&self, took: Duration) {
-        self.memory().relay_took = Some(took);
-    }
-
-    /// How long the relay's listing takes: as the last one did, and a quarter more.
-    fn relay_takes_ms(&self) -> i64 {
-        let took = self.memory().relay_took.unwrap_or(RELAY_TAKES) * 5 / 4;
-        i64::try_from(took.as_millis()).unwrap_or(i64::MAX / 2)
-    }
-
-    /// Remembers how quickly look-ups went: the relay may be far away.
-    fn note_pace(&self, asked: usize, took: Duration) {
-        if asked < PACE_TOLD_BY {
-            return;
-        }
-        let per_s = asked as u128 * 1_000 / took.as_millis().max(1);
-        self.memory().found_per_s = Some(u32::try_from(per_s).unwrap_or(u32::MAX).max(1));
-    }
-
-    fn note_unreachable(&self, ids: &[NodeId]) {
-        self.memory().unreachable = ids.iter().copied().collect();
-    }
-
-    /// These nodes, those first that were not found unreachable in the last round.
-    fn likely_slow_first(&self, ids: &BTreeSet<NodeId>) -> Vec<NodeId> {
-        let memory = self.memory();
-        let (known, new): (Vec<NodeId>, Vec<NodeId>) =
-            ids.iter().partition(|id| memory.unreachable.contains(id));
-        new.into_iter().chain(known).collect()
-    }
-}
-
-/// Rounds that were not scanned: from the start of the first to the end of the last.
-fn gap(from_s: u64, to_s: u64, reason: Reason) -> v1::Gap {
-    let reason = reason.to_wire() as i32;
-    v1::Gap { from_round_unix_s: from_s, to_round_unix_s: to_s, reason }
 }
 
 /// What the scanner waits for, other than the time.
@@ -439,9 +253,4 @@ fn waits_for_later(round: Round, told: &mut Option<Waits>) {
              set back?"
         );
     }
-}
-
-/// The boot clock, milliseconds.
-fn boot_ms() -> u64 {
-    u64::try_from(moment().boot.as_millis()).unwrap_or(u64::MAX)
 }

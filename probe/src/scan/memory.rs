@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use uptime_proto::{NodeId, Sample, v1};
 
-use super::Aside;
 use super::clocks::Earlier;
 use super::dormant::Dormant;
+use super::lookup::Aside;
 use crate::yagna::Offer;
 
 /// Nodes whose last offer is older are not looked up by a probe left to itself.

@@ -18,8 +18,10 @@ use uptime_proto::{
 use super::clocks::{Ages, NODES_MIN, SAMPLE_MAX};
 use super::dormant::Silence;
 use super::grid::{fitted, look_ups_begin_ms};
+use super::lookup::{Findings, Fresh, SuspectPlan, first_look_ups, suspects};
 use super::memory::Listing;
-use super::{Findings, Fresh, Scanner, Sources, SuspectPlan, first_look_ups, gap, suspects};
+use super::scanner::{Scanner, gap};
+use super::sources::Sources;
 use crate::clock::{moment, now_unix_ms};
 use crate::orders::{Plan, State};
 use crate::yagna::CouldNotLook;

@@ -6,9 +6,10 @@ use prost::Message;
 use uptime_proto::convert::{Decoder, PartLimits, part_from_wire};
 use uptime_proto::{Part, v1};
 
+use super::handle::Spool;
 use super::reading::{Frames, Step, part_rounds};
+use super::records::Rounds;
 use super::segment::{ENTRY, GAP, sequence};
-use super::{Rounds, Spool};
 
 /// What waits.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,6 +53,16 @@ pub(super) fn own_limits() -> PartLimits {
 pub(super) fn expand(bytes: &[u8], decoder: &mut Decoder) -> Option<Part> {
     let wire = v1::Part::decode(bytes).ok()?;
     part_from_wire(&wire, Some(decoder), &own_limits()).ok()
+}
+
+impl Spool {
+    /// Reads what waits from the oldest on, for a stream that begins. Whatever travelled beside
+    /// parts of the last one and was not acknowledged is handed out again.
+    #[must_use]
+    pub fn cursor(&self) -> Cursor {
+        self.beside().begin_anew();
+        Cursor::new(self.clone())
+    }
 }
 
 impl Cursor {

@@ -2,7 +2,7 @@
 
 use uptime_proto::{Reason, Round, v1};
 
-use super::Rounds;
+use super::records::Rounds;
 
 /// So many are kept apart; beyond them those of one reason become one, which then says too much
 /// rather than too little.

@@ -5,9 +5,9 @@
 //! that waited, unless it was acknowledged; its round lies about those of its neighbours. Says too
 //! much rather than too little. Pure.
 
-use super::Rounds;
 use super::lock::Mark;
 use super::reading::Met;
+use super::records::Rounds;
 use super::segment::{ENTRY, GAP};
 use super::sequences::Sequences;
 

@@ -8,10 +8,10 @@ use std::path::Path;
 
 use metrics::counter;
 
-use super::Found;
 use super::holes::Holes;
 use super::lock::{self, Lock, NoLock};
 use super::reading::{Contents, Damage, Stretch, contents};
+use super::records::Found;
 use super::segment;
 use super::sequences::Sequences;
 use super::state::{Held, Inner, log_stretch};

@@ -10,8 +10,8 @@ use std::path::Path;
 use prost::Message;
 use uptime_proto::v1;
 
-use super::Rounds;
 use super::numbers::Numbers;
+use super::records::Rounds;
 use super::segment::{
     ACK, ENTRY, FRAME_HEAD_BYTES, GAP, HEADER_BYTES, MARK, Parsed, frame_bytes, parse, read_header,
     sequence,

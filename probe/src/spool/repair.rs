@@ -15,12 +15,13 @@ use serde::Serialize;
 use uptime_proto::convert::{Decoder, Encoder};
 use uptime_proto::v1;
 
+use super::aside;
 use super::cursor::{expand, own_limits};
 use super::inspect::{Fault, verify};
 use super::lock::{self, Lock, Mark, NoLock};
 use super::reading::{Frames, Step, contents};
+use super::records::SpoolLimits;
 use super::segment::{self, ACK, ENTRY, GAP, Writer, sequence};
-use super::{SpoolLimits, aside};
 
 /// What stood in a file and does not stand in the new one.
 pub type LeftOut = Fault;

@@ -16,14 +16,15 @@ use tokio::time::Instant;
 use uptime_proto::convert::{Encoder, PartLimits};
 use uptime_proto::{Part, Reason, v1};
 
+use super::aside;
 use super::gaps::{self, Gaps};
 use super::holes::Lost;
 use super::lock::{Lock, Mark};
 use super::numbers::Numbers;
 use super::reading::{self, Damage, Met, Stretch};
+use super::records::{Rounds, SpoolError, SpoolLimits};
 use super::segment::{self, ACK, ENTRY, GAP, Writer};
 use super::sequences::Sequences;
-use super::{Rounds, SpoolError, SpoolLimits, aside};
 
 /// A segment beyond this is closed and the next one begun: after some days of 10,000 nodes.
 const SEGMENT_BYTES_MAX: u64 = 4 * 1024 * 1024;

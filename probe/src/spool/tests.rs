@@ -7,8 +7,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use proptest::prelude::*;
-use uptime_proto::{Class, Kind, NodeId, Outcome, Part, PartKey, Period, Reason, Round, Sets};
+use uptime_proto::convert::PartLimits;
+use uptime_proto::{
+    Class, Kind, NodeId, Outcome, Part, PartKey, Period, Reason, Round, Sample, Sets, v1,
+};
 
+use super::beside::DETAILS_MAX;
+use super::state::Switches;
 use super::*;
 
 mod commands;

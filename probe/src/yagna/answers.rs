@@ -13,7 +13,7 @@ use serde::Deserialize;
 use tokio::time::Instant;
 use uptime_proto::Reason;
 
-use super::{CouldNotLook, http};
+use super::fault::{CouldNotLook, clean, json_message, refused};
 
 /// A question, as far as its answers are told apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -290,8 +290,8 @@ impl Words {
     fn match_body(self, body: &[u8]) -> bool {
         match self {
             Self::Any => true,
-            Self::Own => http::json_message(body).is_some(),
-            Self::Message(words) => http::json_message(body).is_some_and(|it| says(&it, words)),
+            Self::Own => json_message(body).is_some(),
+            Self::Message(words) => json_message(body).is_some_and(|it| says(&it, words)),
             Self::Bus(words) => bus_error(body).is_some_and(|it| says(&it, words)),
             Self::BusOk => !body.is_empty() && bus_error(body).is_none(),
             Self::NotBus => bus_error(body).is_none(),
@@ -334,7 +334,7 @@ fn find(route: Route, status: u16, body: &[u8]) -> Option<Taken> {
 /// When it says that nothing can be said, or is not in the table.
 pub(super) fn read(route: Route, status: u16, body: &[u8]) -> Result<Taken, CouldNotLook> {
     match find(route, status, body) {
-        Some(Taken::CouldNotLook(reason)) => Err(http::refused(reason, status, body)),
+        Some(Taken::CouldNotLook(reason)) => Err(refused(reason, status, body)),
         Some(taken) => Ok(taken),
         None => {
             let reason = match status {
@@ -343,7 +343,7 @@ pub(super) fn read(route: Route, status: u16, body: &[u8]) -> Result<Taken, Coul
                 _ if says(&String::from_utf8_lossy(body), "timed out after") => Reason::TimedOut,
                 _ => route.reason(),
             };
-            Err(http::refused(reason, status, body))
+            Err(refused(reason, status, body))
         }
     }
 }
@@ -355,7 +355,7 @@ pub(super) fn read(route: Route, status: u16, body: &[u8]) -> Result<Taken, Coul
 pub(super) fn answer(route: Route, status: u16, body: &[u8]) -> Result<&[u8], CouldNotLook> {
     match read(route, status, body)? {
         Taken::Answer => Ok(body),
-        _ => Err(http::refused(route.reason(), status, body)),
+        _ => Err(refused(route.reason(), status, body)),
     }
 }
 
@@ -433,7 +433,7 @@ impl Strange {
             route = route.name(),
             status = told,
             class = class.name(),
-            text = http::clean(&String::from_utf8_lossy(body), LOGGED_BYTES_MAX),
+            text = clean(&String::from_utf8_lossy(body), LOGGED_BYTES_MAX),
             "an answer was not understood and counts as \"could not look\"; please report it"
         );
     }

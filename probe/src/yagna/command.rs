@@ -18,11 +18,13 @@ use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 use tokio::sync::Semaphore;
-use uptime_proto::{NodeId, Reason};
+use uptime_proto::Reason;
 
 use super::answers::{self, Route, Taken};
+use super::fault::{CouldNotLook, clean, malformed};
+use super::outcome::Found;
+use super::places::{place, places};
 use super::time_text::{parse_span, parse_utc};
-use super::{CouldNotLook, Found, Yagna, http, place, places};
 
 /// What the program gets to see of the environment: where to find things, and its daemon.
 const ENVIRONMENT: [&str; 7] =
@@ -34,7 +36,7 @@ const KILLED_WITHIN: Duration = Duration::from_secs(1);
 
 /// Bytes of the list of sessions: one has 250, and a daemon that asks around may have one with
 /// every node of a network of 10,000.
-const SESSIONS_BYTES_MAX: usize = 4 * 1024 * 1024;
+pub(super) const SESSIONS_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// The `yagna` program, and how hard it may be used.
 #[derive(Debug, Clone)]
@@ -89,50 +91,6 @@ pub(super) struct Ended {
     pub(super) stderr: Vec<u8>,
 }
 
-impl Yagna {
-    pub(super) async fn find_by_command(&self, id: NodeId) -> Result<Found, CouldNotLook> {
-        let id = id.to_string();
-        self.run(Route::CommandFind, "net find", &["net", "find", &id, "--json"], 0, parse_find)
-            .await
-    }
-
-    pub(super) async fn relay_session_age_by_command(
-        &self,
-    ) -> Result<Option<Duration>, CouldNotLook> {
-        let arguments = ["net", "sessions", "--json"];
-        self.run(
-            Route::CommandSessions,
-            "net sessions",
-            &arguments,
-            SESSIONS_BYTES_MAX,
-            parse_sessions,
-        )
-        .await
-    }
-
-    /// Runs the program; each output may have so many bytes, or what the options say if more.
-    async fn run<T>(
-        &self,
-        route: Route,
-        what: &str,
-        arguments: &[&str],
-        bytes_max: usize,
-        parse: impl FnOnce(&Ended) -> Result<T, CouldNotLook>,
-    ) -> Result<T, CouldNotLook> {
-        let Some(command) = &self.command else {
-            let detail = "this yagna has no bridge to its bus (/_gsb); with --yagna-command its \
-                command line would be asked instead";
-            return Err(CouldNotLook::new(Reason::NetError, detail));
-        };
-        let ended = command.run(arguments, bytes_max).await;
-        let parsed = ended.and_then(|ended| {
-            let note = |_: &_| self.inner.http.note_strange(route, ended.status(), &ended.words());
-            parse(&ended).inspect_err(note)
-        });
-        parsed.map_err(|fault| self.inner.http.failed(&format!("yagna {what}"), fault))
-    }
-}
-
 impl CommandLine {
     /// Reads the environment; runs nothing.
     pub(super) fn new(options: CommandOptions) -> Result<Self, &'static str> {
@@ -146,7 +104,11 @@ impl CommandLine {
     }
 
     /// Runs the program to its end. However this ends, the program has ended before or is killed.
-    async fn run(&self, arguments: &[&str], bytes_max: usize) -> Result<Ended, CouldNotLook> {
+    pub(super) async fn run(
+        &self,
+        arguments: &[&str],
+        bytes_max: usize,
+    ) -> Result<Ended, CouldNotLook> {
         let _place = place(&self.running).await?;
         let mut command = Command::new(&self.options.program);
         command
@@ -201,7 +163,7 @@ impl CommandLine {
 
     fn not_run(&self, error: &io::Error) -> CouldNotLook {
         let detail = format!("cannot run {}: {error}", self.options.program.display());
-        CouldNotLook::new(Reason::NetError, http::clean(&detail, 240))
+        CouldNotLook::new(Reason::NetError, clean(&detail, 240))
     }
 }
 
@@ -225,9 +187,9 @@ pub(super) fn parse_find(ended: &Ended) -> Result<Found, CouldNotLook> {
     if ended.read(Route::CommandFind)? == Taken::NotKnown {
         return Ok(Found::NotKnown);
     }
-    let node: Node = serde_json::from_slice(&ended.stdout).map_err(http::malformed)?;
+    let node: Node = serde_json::from_slice(&ended.stdout).map_err(malformed)?;
     let seen = parse_utc(&node.seen);
-    let seen_unix_s = seen.ok_or_else(|| http::malformed(format!("seen {:?}", node.seen)))?;
+    let seen_unix_s = seen.ok_or_else(|| malformed(format!("seen {:?}", node.seen)))?;
     let identities = node.identities.iter().filter_map(|id| id.parse().ok()).collect();
     Ok(Found::Known { seen_unix_s, identities })
 }
@@ -242,23 +204,23 @@ pub(super) fn parse_sessions(ended: &Ended) -> Result<Option<Duration>, CouldNot
         age: Option<String>,
     }
     ended.read(Route::CommandSessions)?;
-    let sessions: Vec<Session> = serde_json::from_slice(&ended.stdout).map_err(http::malformed)?;
+    let sessions: Vec<Session> = serde_json::from_slice(&ended.stdout).map_err(malformed)?;
     let relays = sessions.into_iter().filter(|session| session.kind == "relay");
     let ages: Option<Vec<Duration>> =
         relays.map(|session| session.age.as_deref().and_then(parse_span)).collect();
     // Should there be two for a moment, the younger one is what counts.
     let youngest = ages.map(|ages| ages.into_iter().min());
-    youngest.ok_or_else(|| http::malformed("a relay session without its duration"))
+    youngest.ok_or_else(|| malformed("a relay session without its duration"))
 }
 
 impl Ended {
     /// The exit code, as the table of answers has it; that of a program ended by a signal is none.
-    fn status(&self) -> u16 {
+    pub(super) fn status(&self) -> u16 {
         self.exit_code.and_then(|code| u16::try_from(code).ok()).unwrap_or(u16::MAX)
     }
 
     /// The error that ended the program: from the last line that begins with `Error:` to the end.
-    fn words(&self) -> Vec<u8> {
+    pub(super) fn words(&self) -> Vec<u8> {
         let text = String::from_utf8_lossy(&self.stderr);
         let begin = text.rfind("\nError:").map(|at| at + 1);
         let begin = begin.or_else(|| text.starts_with("Error:").then_some(0));
@@ -273,7 +235,7 @@ impl Ended {
                 self.exit_code.map_or("ended by a signal".to_owned(), |it| format!("exit {it}"));
             let words = self.words();
             let text = if words.is_empty() { &self.stderr } else { &words };
-            let text = http::clean(String::from_utf8_lossy(text).trim(), 240);
+            let text = clean(String::from_utf8_lossy(text).trim(), 240);
             CouldNotLook::new(fault.reason, format!("{how}: {text}"))
         })
     }

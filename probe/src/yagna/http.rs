@@ -6,31 +6,21 @@
 
 use std::error::Error;
 use std::fmt::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
-use reqwest::{Client, Method, Response, Url};
+use reqwest::{Client, Method, Response};
 use tokio::time::Instant;
 use uptime_proto::Reason;
 
 use super::answers::{Route, Strange};
-use super::{AppKey, CouldNotLook, Failures, Limits, YagnaConfigError};
-
-/// What no client can be made for.
-#[derive(Debug)]
-pub(super) enum Unfit {
-    /// An address that is none, without what may be a password in it, and what is wrong with it.
-    BaseUrl { url: String, fault: &'static str },
-    /// The client itself.
-    Client(reqwest::Error),
-}
+use super::fault::{CouldNotLook, DETAIL_BYTES_MAX, clean};
+use super::options::{AppKey, Limits, Unfit, YagnaConfigError, parse_base};
 
 /// An idle connection is dropped after this long. The daemon's HTTP server closes its own after
 /// five seconds; a question put at that very moment would fail for nothing.
 const IDLE_CONNECTION_MAX: Duration = Duration::from_secs(3);
-
-/// Bytes of foreign text that enter an error's detail; enough for every message recorded.
-const DETAIL_BYTES_MAX: usize = 240;
 
 /// Bytes of an answer unless the question says otherwise: that of one fact, or an error. The
 /// longest recorded has 700.
@@ -56,6 +46,20 @@ pub(super) struct Http {
     unreachable: Reason,
     failures: Failures,
     strange: Strange,
+}
+
+/// Counts failures of the connection itself.
+#[derive(Default)]
+struct Failures(AtomicU64);
+
+impl Failures {
+    fn add(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// What is sent.
@@ -312,27 +316,6 @@ impl Streaming<'_> {
     }
 }
 
-pub(super) fn parse_base(base_url: &str) -> Result<Url, Unfit> {
-    let refuse = |fault| {
-        // What stands before an @ may be a password.
-        let url = base_url.rsplit('@').next().unwrap_or_default().to_owned();
-        Err(Unfit::BaseUrl { url, fault })
-    };
-    let Ok(url) = Url::parse(base_url.trim()) else {
-        return refuse("is not a URL");
-    };
-    if !matches!(url.scheme(), "http" | "https") {
-        return refuse("is neither http nor https");
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return refuse("has a user name in it");
-    }
-    if url.query().is_some() || url.fragment().is_some() {
-        return refuse("has a query or fragment");
-    }
-    Ok(url)
-}
-
 fn transport_fault(error: reqwest::Error, unreachable: Reason) -> CouldNotLook {
     let error = error.without_url();
     let mut detail = error.to_string();
@@ -353,74 +336,4 @@ fn transport_fault(error: reqwest::Error, unreachable: Reason) -> CouldNotLook {
         unreachable
     };
     CouldNotLook::new(reason, clean(&detail, DETAIL_BYTES_MAX))
-}
-
-/// The fault of an answer with this status and this text.
-pub(super) fn refused(reason: Reason, status: u16, body: &[u8]) -> CouldNotLook {
-    let text = clean(&message(body), DETAIL_BYTES_MAX);
-    CouldNotLook::new(reason, format!("status {status}: {text}"))
-}
-
-/// The fault of an answer that was not understood.
-pub(super) fn malformed(what: impl std::fmt::Display) -> CouldNotLook {
-    CouldNotLook::new(Reason::MalformedAnswer, clean(&what.to_string(), DETAIL_BYTES_MAX))
-}
-
-/// The words of an error body: its `message` where it is the usual JSON, else all of it.
-pub(super) fn message(body: &[u8]) -> String {
-    json_message(body).unwrap_or_else(|| String::from_utf8_lossy(body).into_owned())
-}
-
-/// The `message` of an error body in yagna's own form.
-pub(super) fn json_message(body: &[u8]) -> Option<String> {
-    #[derive(serde::Deserialize)]
-    struct ErrorBody {
-        message: String,
-    }
-    serde_json::from_slice::<ErrorBody>(body).ok().map(|body| body.message)
-}
-
-/// Foreign text made fit for logs and tables: no control or direction characters, at most so
-/// many bytes, cut between characters.
-pub(super) fn clean(text: &str, bytes_max: usize) -> String {
-    let mut cleaned = String::new();
-    for character in text.chars() {
-        let character = match character {
-            '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => ' ',
-            other if other.is_control() => ' ',
-            other => other,
-        };
-        if cleaned.len() + character.len_utf8() > bytes_max {
-            break;
-        }
-        cleaned.push(character);
-    }
-    cleaned
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses() {
-        for good in ["http://127.0.0.1:7465", "http://[::1]:7465/", " https://yagna.example/a/b "] {
-            assert!(parse_base(good).is_ok(), "{good}");
-        }
-        for bad in
-            ["", "127.0.0.1:7465", "ftp://a", "http://", "http://a?authToken=b", "http://a#b"]
-        {
-            assert!(parse_base(bad).is_err(), "{bad}");
-        }
-        let error = format!("{:?}", parse_base("http://user:secret@host").unwrap_err());
-        assert!(!error.contains("secret"), "{error}");
-    }
-
-    #[test]
-    fn foreign_text() {
-        assert_eq!(clean("a\nb\u{202e}c\u{7f}", 9), "a b c ");
-        assert_eq!(clean("äöü", 5), "äö");
-        assert_eq!(clean("abc", 0), "");
-    }
 }

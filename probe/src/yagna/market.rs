@@ -13,10 +13,13 @@ use tokio::time::Instant;
 use uptime_proto::Reason;
 
 use super::answers::{self, Route};
+use super::client::Yagna;
+use super::fault::{CouldNotLook, malformed};
+use super::http;
 pub use super::offer::Offer;
 use super::offer::{Form, Listing};
 use super::open::{Collection, Opened, is_id, parse_deleted};
-use super::{CouldNotLook, MARKER_PROPERTY, Yagna, http};
+use super::options::MARKER_PROPERTY;
 use http::Question;
 
 /// How long one poll waits for offers, in seconds. Polls with offers in stock return at once, so
@@ -282,7 +285,7 @@ pub(super) fn parse_own(
         properties: Map<String, Value>,
     }
     let body = answers::answer(Route::ListDemands, status, body)?;
-    let demands: Vec<&RawValue> = serde_json::from_slice(body).map_err(http::malformed)?;
+    let demands: Vec<&RawValue> = serde_json::from_slice(body).map_err(malformed)?;
     // A demand that cannot be read is not ours.
     let demands = demands.iter().filter_map(|raw| serde_json::from_str(raw.get()).ok());
     let own = demands.filter(|demand: &Demand| {

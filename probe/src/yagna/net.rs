@@ -12,25 +12,13 @@ use serde_json::json;
 use uptime_proto::NodeId;
 
 use super::answers::{self, Route, Taken};
+use super::client::Yagna;
+use super::fault::{CouldNotLook, clean, malformed};
 use super::http::{self, Question};
-use super::{CouldNotLook, Yagna};
-
-/// What the relay knows of a node.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Found {
-    /// It has a session, or had one up to ten minutes ago.
-    Known {
-        /// When the relay last heard of it: unix seconds on the relay's clock.
-        seen_unix_s: i64,
-        /// All identities of that session.
-        identities: Vec<NodeId>,
-    },
-    /// It has none. Soon after a restart of the relay or of our own session this is no evidence.
-    NotKnown,
-}
+use super::outcome::Found;
 
 impl Yagna {
-    /// Asks the relay for a node. Waits for its turn first, see [`super::Limits`]; the time limit
+    /// Asks the relay for a node. Waits for its turn first, see [`super::options::Limits`]; the time limit
     /// begins with its turn.
     ///
     /// # Errors
@@ -119,7 +107,7 @@ pub(super) fn parse_bus<T: DeserializeOwned>(
         answer: T,
     }
     let body = answers::answer(route, status, body)?;
-    let bus: Bus<T> = serde_json::from_slice(body).map_err(http::malformed)?;
+    let bus: Bus<T> = serde_json::from_slice(body).map_err(malformed)?;
     Ok(bus.answer)
 }
 
@@ -156,7 +144,7 @@ pub(super) fn parse_relay_session(
     let ages: Option<Vec<Duration>> = relays.map(|session| session.duration).collect();
     match ages {
         Some(ages) => Ok(ages.into_iter().min()),
-        None => Err(http::malformed("a relay session without its duration")),
+        None => Err(malformed("a relay session without its duration")),
     }
 }
 
@@ -166,8 +154,8 @@ pub(super) fn parse_identity(status: u16, body: &[u8]) -> Result<NodeId, CouldNo
         identity: String,
     }
     let body = answers::answer(Route::Me, status, body)?;
-    let me: Me = serde_json::from_slice(body).map_err(http::malformed)?;
-    me.identity.parse().map_err(http::malformed)
+    let me: Me = serde_json::from_slice(body).map_err(malformed)?;
+    me.identity.parse().map_err(malformed)
 }
 
 pub(super) fn parse_version(status: u16, body: &[u8]) -> Result<String, CouldNotLook> {
@@ -180,6 +168,6 @@ pub(super) fn parse_version(status: u16, body: &[u8]) -> Result<String, CouldNot
         version: String,
     }
     let body = answers::answer(Route::Version, status, body)?;
-    let versions: Versions = serde_json::from_slice(body).map_err(http::malformed)?;
-    Ok(http::clean(&versions.current.version, 64))
+    let versions: Versions = serde_json::from_slice(body).map_err(malformed)?;
+    Ok(clean(&versions.current.version, 64))
 }

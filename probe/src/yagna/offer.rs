@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use uptime_proto::{NodeId, Reason};
 
 use super::answers::{self, Route};
-use super::{CouldNotLook, http};
+use super::fault::{CouldNotLook, clean, malformed};
 
 /// Bytes of a text taken from an offer: names in use are far shorter, columns not much wider.
 const TEXT_BYTES_MAX: usize = 128;
@@ -105,7 +105,7 @@ impl Listing {
         body: &[u8],
     ) -> Result<usize, CouldNotLook> {
         let body = answers::answer(form.route(), status, body)?;
-        let items: Vec<&RawValue> = serde_json::from_slice(body).map_err(http::malformed)?;
+        let items: Vec<&RawValue> = serde_json::from_slice(body).map_err(malformed)?;
         self.expect(items.len(), offers_max)?;
         for item in &items {
             self.take(read(form, item.get(), &self.subnet));
@@ -145,7 +145,7 @@ impl Listing {
         if self.bad > 0 {
             tracing::debug!(subnet = self.subnet, bad = self.bad, "offers that are none");
             if self.good == 0 && self.beside == 0 {
-                return Err(http::malformed(format!("none of {} offers is one", self.bad)));
+                return Err(malformed(format!("none of {} offers is one", self.bad)));
             }
         }
         self.offers.sort_unstable();
@@ -177,9 +177,7 @@ fn read_offer(item: &str, subnet: &str) -> Item {
         return Item::Beside;
     }
     let cleaned = |name| {
-        property(&raw.properties, name)
-            .map(|text| http::clean(&text, TEXT_BYTES_MAX))
-            .unwrap_or_default()
+        property(&raw.properties, name).map(|text| clean(&text, TEXT_BYTES_MAX)).unwrap_or_default()
     };
     Item::Offer(Offer {
         node_id,
@@ -205,7 +203,7 @@ fn networks<'a>(keys: impl Iterator<Item = &'a String>) -> Vec<String> {
     let mut networks: Vec<String> = keys
         .filter_map(|key| key.strip_prefix("golem.com.payment.platform.")?.strip_suffix(".address"))
         .filter(|name| !name.is_empty())
-        .map(|name| http::clean(name, TEXT_BYTES_MAX))
+        .map(|name| clean(name, TEXT_BYTES_MAX))
         .collect();
     networks.sort_unstable();
     networks.dedup();

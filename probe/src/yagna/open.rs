@@ -14,9 +14,9 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use uptime_proto::Reason;
 
-use super::CouldNotLook;
 use super::answers::{self, Route, Taken};
-use super::http::{self, Http, Question};
+use super::fault::{CouldNotLook, malformed};
+use super::http::{Http, Question};
 
 /// The longest id that is believed; a demand's has 97 characters.
 const ID_BYTES_MAX: usize = 128;
@@ -164,8 +164,8 @@ pub(super) fn parse_id(
         Taken::Answer => {}
         _ => return Ok(None),
     }
-    let id: String = serde_json::from_slice(body).map_err(http::malformed)?;
-    if is_id(&id) { Ok(Some(id)) } else { Err(http::malformed(format!("{id:?} is no id"))) }
+    let id: String = serde_json::from_slice(body).map_err(malformed)?;
+    if is_id(&id) { Ok(Some(id)) } else { Err(malformed(format!("{id:?} is no id"))) }
 }
 
 /// Whether a text can be an id and stand in a path.

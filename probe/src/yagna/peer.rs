@@ -14,8 +14,7 @@
 //!
 //! Daemons without the scan API are asked for a ping of the one node instead (`ping.rs`).
 
-use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde::de::IgnoredAny;
@@ -25,9 +24,13 @@ use tokio::time::Instant;
 use uptime_proto::{NodeId, Reason};
 
 use super::answers::{self, Route, Taken};
+use super::client::Yagna;
+use super::fault::{CouldNotLook, malformed};
 use super::http::{self, Question};
-use super::open::{Collection, Opened};
-use super::{CouldNotLook, Yagna, place};
+use super::open::Collection;
+use super::outcome::PeerAnswer;
+use super::peer_scans::PeerScan;
+use super::places::place;
 
 /// How much longer than the daemon we wait: its answer, that the node is silent, must win over
 /// our own giving up, which says nothing about the node.
@@ -38,22 +41,6 @@ const LIMIT_S_MAX: u64 = 30;
 
 /// How long the daemon keeps the shared scan, in seconds; twice what we use it for.
 const SCAN_LIVES_S: u64 = 120;
-
-/// After this long the shared scan is replaced.
-const SCAN_USED_MAX: Duration = Duration::from_secs(60);
-
-/// What came of a direct question.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PeerAnswer {
-    /// The node answered.
-    Answered {
-        /// How long the whole question took, the way through the daemon included.
-        took: Duration,
-    },
-    /// The node did not answer within the limit, the relay does not know it, or the daemon's
-    /// channel to it is closed.
-    Unanswered,
-}
 
 /// The direct questions about a node, as far as they have come. Holds the node's place among those
 /// that are asked: with a place for each question, the second question of the first nodes would
@@ -78,36 +65,6 @@ impl PeerQuestions<'_> {
     }
 }
 
-/// The shared scan, if one is open, and why it could not be opened lately.
-#[derive(Default)]
-pub(super) struct PeerScans {
-    current: Option<Arc<PeerScan>>,
-    failed: Option<(Instant, CouldNotLook)>,
-}
-
-struct PeerScan {
-    opened: Opened,
-    since: Instant,
-    answered: Mutex<HashSet<NodeId>>,
-}
-
-impl PeerScan {
-    fn fits(&self, id: NodeId) -> bool {
-        self.since.elapsed() < SCAN_USED_MAX && !self.lock_answered().contains(&id)
-    }
-
-    fn lock_answered(&self) -> std::sync::MutexGuard<'_, HashSet<NodeId>> {
-        self.answered.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl PeerScans {
-    /// Lets go of the scan; it is deleted when the last question over it has ended.
-    pub(super) fn forget(&mut self) {
-        self.current = None;
-    }
-}
-
 /// What came of asking over a scan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ScanReply {
@@ -118,7 +75,7 @@ pub(super) enum ScanReply {
 }
 
 impl Yagna {
-    /// A turn to ask this node; waits for it, see [`super::Limits`]. All questions about the node
+    /// A turn to ask this node; waits for it, see [`super::options::Limits`]. All questions about the node
     /// are asked in one turn.
     ///
     /// # Errors
@@ -215,7 +172,7 @@ fn whole_seconds(limit: Duration) -> u64 {
 pub(super) fn parse_scan_reply(status: u16, body: &[u8]) -> Result<ScanReply, CouldNotLook> {
     match answers::read(Route::Direct, status, body)? {
         Taken::Answer => {
-            let _: Vec<IgnoredAny> = serde_json::from_slice(body).map_err(http::malformed)?;
+            let _: Vec<IgnoredAny> = serde_json::from_slice(body).map_err(malformed)?;
             Ok(ScanReply::Answered)
         }
         Taken::Life => Ok(ScanReply::Answered),

@@ -18,9 +18,13 @@ use serde_json::value::RawValue;
 use uptime_proto::{NodeId, Reason};
 
 use super::answers::Route;
+use super::client::Yagna;
+use super::fault::{CouldNotLook, malformed};
 use super::http::{self, Question};
+use super::net;
+use super::outcome::PeerAnswer;
 use super::peer::MARGIN;
-use super::{CouldNotLook, PeerAnswer, Yagna, net, place};
+use super::places::place;
 
 const PING_PATH: &str = "/_gsb/local/net/GsbPing";
 
@@ -121,7 +125,7 @@ pub(super) fn parse_round_trips(
     let read = |line: &RawValue| serde_json::from_str::<Ping>(line.get()).ok();
     let pings: Vec<Ping> = lines.iter().filter_map(|line| read(line)).collect();
     if pings.is_empty() && !lines.is_empty() {
-        return Err(http::malformed(format!("none of {} pings is one", lines.len())));
+        return Err(malformed(format!("none of {} pings is one", lines.len())));
     }
     let believed = |ping: Option<Duration>| ping.filter(|ping| *ping <= ROUND_TRIP_MAX);
     let trips = pings.iter().filter_map(|ping| {
@@ -136,7 +140,7 @@ pub(super) fn parse_round_trips(
 pub(super) fn parse_ping(status: u16, body: &[u8], id: NodeId) -> Result<bool, CouldNotLook> {
     let pings: Vec<Ping> = net::parse_bus(Route::Ping, status, body)?;
     let ping = pings.iter().find(|ping| ping.node_id.parse() == Ok(id));
-    let ping = ping.ok_or_else(|| http::malformed("the ping of another node"))?;
+    let ping = ping.ok_or_else(|| malformed("the ping of another node"))?;
     Ok(ping.tcp_ping.is_some() || ping.udp_ping.is_some())
 }
 

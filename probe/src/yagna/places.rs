@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use uptime_proto::Reason;
 
-use super::CouldNotLook;
+use super::fault::CouldNotLook;
 
 /// Places for questions.
 pub(super) struct Places {
@@ -69,6 +69,17 @@ impl Drop for Place<'_> {
             permit.forget();
         }
     }
+}
+
+/// Whether a semaphore can have so many places and lets anybody in.
+pub(super) fn places(count: usize) -> bool {
+    (1..=Semaphore::MAX_PERMITS).contains(&count)
+}
+
+/// Waits for a place among the questions under way.
+pub(super) async fn place(places: &Semaphore) -> Result<SemaphorePermit<'_>, CouldNotLook> {
+    // No semaphore of this room is ever closed; should one be, the question was not put.
+    places.acquire().await.map_err(|_| CouldNotLook::new(Reason::Missed, "closed"))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Files that are taken away under a running probe, frames beyond the format, a disk that hangs.
 
 use std::fs;
+use std::sync::Arc;
 
 use tokio::task::JoinSet;
 

@@ -11,11 +11,13 @@ use tokio::time::Instant;
 use uptime_proto::{NodeId, Reason};
 
 use super::super::answers::Route;
+use super::super::fault::CouldNotLook;
 use super::super::http::Question;
-use super::super::{CouldNotLook, place};
+use super::super::places::place;
+use super::client::{Inner, Relay};
+use super::moment::{Listed, Moment, listed};
 use super::page::{Page, parse_page};
 use super::prefix::{Prefix, learnt};
-use super::{Inner, Moment};
 
 /// The relay never lists more and does not say so: a page with so many may have been cut off.
 const PAGE_ENTRIES_FULL: usize = 50;
@@ -42,6 +44,22 @@ impl Listing {
     pub(super) fn asked_for(&self, id: NodeId) -> Moment {
         let page = self.pages.range(..=Prefix::last_of(id)).next_back();
         page.map_or(self.begun, |(_, asked)| *asked)
+    }
+}
+
+impl Relay {
+    /// Everybody who has a session with the relay now, by ascending id, nobody twice.
+    ///
+    /// Takes as many questions as the network is large, so some seconds; see [`RelayLimits`]. Who
+    /// is listed was there; who is not may still be alive: a relay that was just started again
+    /// lists the living only as they come back, over half a minute.
+    ///
+    /// # Errors
+    /// When one page could not be read, or all of them not in time: then nothing is known.
+    pub async fn list(&self) -> Result<Vec<Listed>, CouldNotLook> {
+        let listing = self.inner.listing().await?;
+        let now = self.inner.now();
+        Ok(listing.nodes.into_iter().map(|(id, seen)| listed(id, seen, now)).collect())
     }
 }
 

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use uptime_proto::NodeId;
 
 use super::super::answers::{self, Route};
-use super::super::{CouldNotLook, http};
+use super::super::fault::{CouldNotLook, malformed};
 use super::prefix::Prefix;
 
 /// The longest text an age can have: 20 digits, a point, 9 digits, one unit.
@@ -33,12 +33,12 @@ pub(super) struct Page {
 /// Reads the answer to the question for `prefix`.
 pub(super) fn parse_page(status: u16, body: &[u8], prefix: Prefix) -> Result<Page, CouldNotLook> {
     let body = answers::answer(Route::RelayNodes, status, body)?;
-    let Entries(entries) = serde_json::from_slice(body).map_err(http::malformed)?;
+    let Entries(entries) = serde_json::from_slice(body).map_err(malformed)?;
     let mut page = Page { entries: entries.len(), nodes: Vec::new(), malformed: 0 };
     for (id, sessions) in &entries {
         match read_entry(id, sessions) {
             Some((id, _)) if !prefix.holds(id) => {
-                return Err(http::malformed(format!("asked for {prefix}, told of {id}")));
+                return Err(malformed(format!("asked for {prefix}, told of {id}")));
             }
             Some((id, Some(seen))) => page.nodes.push((id, seen)),
             Some((_, None)) => {}
@@ -46,7 +46,7 @@ pub(super) fn parse_page(status: u16, body: &[u8], prefix: Prefix) -> Result<Pag
         }
     }
     if page.malformed > 0 && page.malformed == page.entries {
-        return Err(http::malformed("nothing of the page can be read"));
+        return Err(malformed("nothing of the page can be read"));
     }
     Ok(page)
 }

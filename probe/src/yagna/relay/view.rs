@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use uptime_proto::NodeId;
 
 use super::listing::Listing;
-use super::{Listed, Moment, listed};
+use super::moment::{Listed, Moment, listed};
 
 /// What the relay tells of one node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -18,10 +18,12 @@ use tokio_util::sync::CancellationToken;
 use uptime_proto::{NodeId, Reason};
 
 use super::super::answers::{self, Route, Taken};
-use super::super::http::{self, Question, Streaming};
+use super::super::fault::{CouldNotLook, clean};
+use super::super::http::{Question, Streaming};
 use super::super::sse::{SseEvent, SseParser};
+use super::client::Relay;
+use super::moment::Listed;
 use super::view::{News, View};
-use super::{CouldNotLook, Listed, Relay};
 
 /// A relay without events is asked for them again after this long: it may have been replaced.
 const EVENTS_RETRY: Duration = Duration::from_secs(600);
@@ -114,13 +116,13 @@ impl RelayWatch {
         counter!("uptime_relay_events_total", "event" => label).increment(1);
         let Some(news) = news else {
             if label == "drop" {
-                tracing::debug!(missed = %http::clean(&event.data, 20), "missed news of the relay");
+                tracing::debug!(missed = %clean(&event.data, 20), "missed news of the relay");
                 self.news_missed();
             }
             return;
         };
         let Ok(id) = event.data.trim().parse::<NodeId>() else {
-            tracing::debug!(data = %http::clean(&event.data, 64), label, "not a node");
+            tracing::debug!(data = %clean(&event.data, 64), label, "not a node");
             return;
         };
         let now = self.relay.inner.now();

@@ -1,0 +1,283 @@
+//! The handle to a spool: what the scan and the uplink call.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::sync::Notify;
+use uptime_proto::convert::PartLimits;
+use uptime_proto::{Part, Round, Sample, v1};
+
+use super::beside::{Beside, DETAILS_MAX, Done, SAMPLES_MAX};
+use super::opening::NotOpen;
+use super::reading::Stretch;
+use super::records::{Found, Rounds, SpoolError, SpoolLimits};
+use super::segment;
+use super::state::{Inner, Switches};
+
+/// A cheap handle to the outbox.
+#[derive(Debug, Clone)]
+pub struct Spool {
+    pub(super) inner: Arc<Mutex<Inner>>,
+    beside: Arc<Mutex<Beside>>,
+    appended: Arc<Notify>,
+    /// See [`Spool::waiting`].
+    waiting: Arc<AtomicU64>,
+}
+
+/// Does what may take as long as the disk takes, which may be for ever, without holding up other
+/// tasks of this runtime: timers, signals and the watchdog go on.
+pub(crate) fn waiting_for_the_disk<T>(work: impl FnOnce() -> T) -> T {
+    match Handle::try_current().map(|handle| handle.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        _ => work(),
+    }
+}
+
+impl Spool {
+    /// Opens the spool of a directory, making both where missing. When the directory cannot be
+    /// used now, as on a full disk, the spool opens all the same and tries again by itself; until
+    /// then nothing may be made.
+    ///
+    /// # Errors
+    /// When the path can never be used, or another process uses it. Damaged files are no error.
+    pub fn open(directory: &Path, limits: SpoolLimits) -> io::Result<(Self, Found)> {
+        Self::open_with(directory, limits, Switches::default())
+    }
+
+    pub(super) fn open_with(
+        directory: &Path,
+        limits: SpoolLimits,
+        switches: Switches,
+    ) -> io::Result<(Self, Found)> {
+        let mut inner = Inner::new(Some(directory.to_owned()), limits, switches);
+        let found = match inner.read() {
+            Ok(found) => found,
+            Err(NotOpen::Never(error)) => return Err(error),
+            Err(NotOpen::NotNow(error)) => {
+                inner.failed(error);
+                Found::default()
+            }
+        };
+        Ok((Self::of(inner), found))
+    }
+
+    /// A spool without a directory: nothing waits in it and nothing can be put in. For an uplink
+    /// that only greets.
+    #[must_use]
+    pub fn none() -> Self {
+        let limits = SpoolLimits::of_bytes(0);
+        let inner = Inner::new(None, limits, Switches::default());
+        Self::of(inner)
+    }
+
+    fn of(inner: Inner) -> Self {
+        let waiting = inner.told_waiting();
+        let inner = Arc::new(Mutex::new(inner));
+        Self { inner, beside: Arc::default(), appended: Arc::default(), waiting }
+    }
+
+    /// The state, as it is in memory.
+    pub(super) fn in_memory(&self) -> MutexGuard<'_, Inner> {
+        // Every change is complete or will be found torn on disk; a panic leaves nothing worse.
+        match self.inner.try_lock() {
+            Ok(inner) => inner,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            // Whoever has it may wait for the disk.
+            Err(TryLockError::WouldBlock) => {
+                waiting_for_the_disk(|| self.inner.lock().unwrap_or_else(PoisonError::into_inner))
+            }
+        }
+    }
+
+    /// The state, read from disk first if that could not be done before.
+    pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
+        let mut inner = self.in_memory();
+        if inner.locked.is_none() && inner.directory.is_some() && inner.may_try().is_ok() {
+            match inner.read() {
+                Ok(found) => {
+                    tracing::info!(waiting = found.waiting, "the spool can be read now");
+                    self.appended.notify_one();
+                }
+                Err(NotOpen::Never(error) | NotOpen::NotNow(error)) => {
+                    inner.failed(error);
+                }
+            }
+        }
+        inner
+    }
+
+    /// Whether it is known which keys were made before. While not, no round may be made.
+    #[must_use]
+    pub fn is_readable(&self) -> bool {
+        self.lock().locked.is_some()
+    }
+
+    /// Whether parts of a round may be made: it is known which of its keys were made before.
+    #[must_use]
+    pub fn may_make(&self, round: Round) -> bool {
+        let inner = self.lock();
+        inner.locked.is_some() && inner.numbers.known(round.start_s())
+    }
+
+    /// Gives the part the next free number of its subnet and round and writes it, synced.
+    ///
+    /// # Errors
+    /// When no key is left or the disk will not take it; the part is then not kept, and if it was
+    /// for the disk, its round will be reported as a gap.
+    pub fn append(&self, part: Part, limits: &PartLimits) -> Result<u64, SpoolError> {
+        let sequence = waiting_for_the_disk(|| self.lock().append(part, limits))?;
+        self.beside().last_sequence = sequence;
+        self.appended.notify_one();
+        Ok(sequence)
+    }
+
+    /// No further part of the round of this start will be appended. The aggregator is told once,
+    /// after the parts that were appended before; a restart forgets it.
+    pub fn round_done(&self, round_s: u64) {
+        let mut beside = self.beside();
+        beside.done = Some(Done { after: beside.last_sequence, round_s });
+        self.appended.notify_one();
+    }
+
+    /// Takes what [`Spool::round_done`] left, once the part of this number is the last to be sent
+    /// before it; with `None`, when nothing more waits to be sent.
+    #[must_use]
+    pub fn take_done(&self, sequence: Option<u64>) -> Option<Done> {
+        let is_due = |done: &mut Done| sequence.is_none_or(|sequence| done.after == sequence);
+        self.beside().done.take_if(is_due)
+    }
+
+    /// Leaves a gap to be sent: rounds that are lost. Written, synced, and waiting like a part;
+    /// kept in memory while the disk will not take it.
+    pub fn report_gap(&self, gap: v1::Gap) {
+        waiting_for_the_disk(|| self.lock().report_gap(gap));
+        self.appended.notify_one();
+    }
+
+    /// The aggregator has it and what travelled beside it, or will never take it.
+    pub fn acknowledge(&self, sequence: u64) {
+        self.beside().acknowledged(sequence);
+        self.lock().acknowledge(sequence);
+    }
+
+    /// How many parts and gaps wait. Waits for nothing itself, so it is what was so before a write
+    /// that is under way.
+    #[must_use]
+    pub fn waiting(&self) -> u64 {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Waits until something was appended since the last wait.
+    pub async fn appended(&self) {
+        self.appended.notified().await;
+    }
+
+    pub(super) fn beside(&self) -> MutexGuard<'_, Beside> {
+        // A leaf: nothing is called while it is held, and each change to it is whole.
+        self.beside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Leaves details to be sent beside the next parts. Answers those that find no room: they have
+    /// to be told another time.
+    #[must_use]
+    pub fn leave_details(&self, details: Vec<v1::NodeDetails>) -> Vec<v1::NodeDetails> {
+        self.beside().details.leave(details, DETAILS_MAX)
+    }
+
+    /// At most so many details to send beside the part of this number.
+    #[must_use]
+    pub fn take_details(&self, sequence: u64, most: usize) -> Vec<v1::NodeDetails> {
+        self.beside().details.take(sequence, most)
+    }
+
+    /// Leaves samples to be sent beside the next parts. They explain and decide nothing, and old
+    /// ones say less than new ones: answers those that go for lack of room.
+    pub fn leave_samples(&self, samples: Vec<Sample>) -> Vec<Sample> {
+        self.beside().samples.push(samples, SAMPLES_MAX)
+    }
+
+    /// At most so many samples to send beside the part of this number.
+    #[must_use]
+    pub fn take_samples(&self, sequence: u64, most: usize) -> Vec<Sample> {
+        self.beside().samples.take(sequence, most)
+    }
+
+    /// The highest round of which any run made a part: its start, unix seconds; 0: none yet.
+    #[must_use]
+    pub fn high_water_s(&self) -> u64 {
+        self.lock().high_water_s
+    }
+
+    /// Tells the spool which round it is, and which one follows, by a clock that is confirmed: what
+    /// is too old goes by that. Rounds beyond that it has seen came of a clock that was ahead;
+    /// without this, none before them could be scanned once it is not known which of their keys
+    /// were made.
+    pub fn settle_clock(&self, round_s: u64, next_s: u64) {
+        let mut inner = self.lock();
+        inner.now_s = Some(round_s);
+        if inner.high_water_s > next_s && !inner.numbers.knows_ahead(inner.high_water_s) {
+            let seen_s = inner.high_water_s;
+            tracing::error!(seen_s, round_s, "this clock was once ahead; rounds go on from now");
+            inner.numbers.forget_future(round_s, seen_s);
+        }
+    }
+
+    /// The first segment from `number` on that has something waiting.
+    pub(super) fn next_waiting(&self, number: u64) -> Option<Waiting> {
+        let inner = self.lock();
+        let directory = inner.directory.as_ref()?;
+        let (number, held) =
+            inner.segments.range(number..).find(|(_, held)| !held.waiting.is_empty())?;
+        let path = segment::path(directory, *number);
+        Some(Waiting { number: *number, path, last_sequence: held.waiting.last()? })
+    }
+
+    pub(super) fn is_waiting(&self, number: u64, sequence: u64) -> bool {
+        self.lock().segments.get(&number).is_some_and(|held| held.waiting.contains(sequence))
+    }
+
+    pub(super) fn damaged(&self, number: u64, stretch: Stretch) {
+        self.lock().damaged(number, stretch);
+    }
+
+    /// A segment's file was taken away: nothing more is written to it.
+    pub(super) fn gone(&self, number: u64) {
+        let mut inner = self.lock();
+        inner.look_after_files();
+        inner.leave(number);
+        self.appended.notify_one();
+    }
+
+    /// What waits in a segment with numbers from one to another, both included, was not found.
+    pub(super) fn give_up_between(&self, number: u64, first: u64, last: u64) {
+        if first > last {
+            return;
+        }
+        let lost: Vec<(u64, Option<Rounds>)> = {
+            let inner = self.lock();
+            let held = inner.segments.get(&number);
+            let lost = held.map(|held| held.waiting.between(first, last)).unwrap_or_default();
+            lost.into_iter().map(|sequence| (sequence, None)).collect()
+        };
+        self.give_up(number, lost);
+    }
+
+    /// What waits in a segment with these numbers cannot be read: it will never be sent. Its
+    /// rounds, or, where they are not known, all of the segment, are reported as a gap.
+    pub(super) fn give_up(&self, number: u64, lost: Vec<(u64, Option<Rounds>)>) {
+        if !lost.is_empty() && self.lock().give_up_damaged(number, lost) {
+            self.appended.notify_one();
+        }
+    }
+}
+
+/// A segment in which something waits.
+pub(super) struct Waiting {
+    pub(super) number: u64,
+    pub(super) path: PathBuf,
+    /// The last that waits in it now; more may be appended at any time.
+    pub(super) last_sequence: u64,
+}

@@ -1,0 +1,138 @@
+//! The handle to one daemon.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Mutex, Semaphore};
+
+use super::absence::Absence;
+use super::command::{CommandLine, CommandOptions};
+use super::fault::{CouldNotLook, clean};
+use super::http::Http;
+use super::open::Openings;
+use super::options::{Limits, YagnaConfigError, YagnaOptions};
+use super::pace::Pace;
+use super::peer_scans::PeerScans;
+use super::places::Places;
+
+/// A cheap handle to one daemon; clones share the client, the limiters and what is open.
+#[derive(Clone)]
+pub struct Yagna {
+    pub(super) inner: Arc<Inner>,
+    /// The value of [`MARKER_PROPERTY`] in our demands.
+    pub(super) marker: Arc<str>,
+    pub(super) command: Option<Arc<CommandLine>>,
+}
+
+pub(super) struct Inner {
+    pub(super) http: Arc<Http>,
+    pub(super) limits: Limits,
+    pub(super) now_unix_ms: fn() -> i64,
+    pub(super) scan_api: Absence,
+    pub(super) bridge: Absence,
+    pub(super) peers: Mutex<PeerScans>,
+    pub(super) finds: Places,
+    pub(super) find_pace: Pace,
+    pub(super) directs: Semaphore,
+    pub(super) openings: Arc<Openings>,
+}
+
+impl fmt::Debug for Yagna {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Yagna").field("base", &self.inner.http.base()).finish_non_exhaustive()
+    }
+}
+
+impl Yagna {
+    /// A handle; connects to nothing yet.
+    ///
+    /// Installs `ring` as this process's TLS provider unless `main` has installed one.
+    ///
+    /// # Errors
+    /// When the address, the key or a limit is unusable.
+    pub fn new(options: YagnaOptions) -> Result<Self, YagnaConfigError> {
+        let YagnaOptions { base_url, app_key, limits, now_unix_ms } = options;
+        if let Some(fault) = limits.fault() {
+            return Err(YagnaConfigError::Limits(fault));
+        }
+        let http = Arc::new(Http::new(&base_url, &app_key, &limits)?);
+        let inner = Inner {
+            openings: Arc::new(Openings::new(http.clone(), limits.answer_timeout)),
+            http,
+            now_unix_ms,
+            scan_api: Absence::of("no scan API: demands and pings are used instead"),
+            bridge: Absence::of("no bridge to its bus: look-ups need its command line"),
+            peers: Mutex::default(),
+            finds: Places::new(limits.find_in_flight_max),
+            find_pace: Pace::new(limits.finds_per_s_max),
+            directs: Semaphore::new(limits.direct_in_flight_max),
+            limits,
+        };
+        Ok(Self { inner: Arc::new(inner), marker: Arc::from("default"), command: None })
+    }
+
+    /// This handle with its demands marked as those of this instance. Needed where several probes
+    /// share one daemon: each deletes only the leftovers of its own name, which must therefore
+    /// stay the same over restarts.
+    #[must_use]
+    pub fn with_instance(mut self, instance: &str) -> Self {
+        self.marker = Arc::from(clean(instance, 64).as_str());
+        self
+    }
+
+    /// This handle with the command line as a way to look nodes up, for daemons that have no
+    /// bridge to their bus. Without it such a daemon's look-ups fail.
+    ///
+    /// # Errors
+    /// When a limit makes no sense or the program has no name.
+    pub fn with_command(mut self, options: CommandOptions) -> Result<Self, YagnaConfigError> {
+        let command = CommandLine::new(options).map_err(YagnaConfigError::Command)?;
+        self.command = Some(Arc::new(command));
+        Ok(self)
+    }
+
+    /// The daemon's address, without a slash at its end.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        self.inner.http.base()
+    }
+
+    /// The limits in force.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.inner.limits
+    }
+
+    /// From now on at most so many `FindNode` questions a second, and never more than the limits
+    /// say: an aggregator may ask its probes to be gentler.
+    pub fn pace_finds(&self, per_s: u32) {
+        self.inner.find_pace.set(per_s.min(self.inner.limits.finds_per_s_max));
+    }
+
+    /// From now on at most so many `FindNode` questions under way, and never more than the limits
+    /// say.
+    pub fn bound_finds(&self, in_flight: usize) {
+        self.inner.finds.set(in_flight.min(self.inner.limits.find_in_flight_max));
+    }
+
+    /// Deletes whatever is still open at the daemon, as well as it can within `answer_timeout`.
+    /// Cancel the questions first; those that go on asking may open something anew.
+    pub async fn close(&self) {
+        let limit = self.inner.limits.answer_timeout;
+        let close = async {
+            self.inner.peers.lock().await.forget();
+            self.inner.openings.settle().await;
+            if self.inner.openings.take_lost(Duration::ZERO) {
+                self.delete_leftovers().await?;
+            }
+            Ok(())
+        };
+        let closed: Result<Result<(), CouldNotLook>, _> = tokio::time::timeout(limit, close).await;
+        match closed {
+            Ok(Ok(())) => {}
+            Ok(Err(fault)) => tracing::warn!(%fault, "a demand may be left behind at yagna"),
+            Err(_) => tracing::warn!(?limit, "yagna did not confirm all deletions in time"),
+        }
+    }
+}
