@@ -17,11 +17,11 @@ use uptime_proto::{NodeId, Reason};
 
 use crate::clock::Timekeeper;
 use crate::config::Config;
+use crate::control_state::ControlState;
 use crate::identity;
-use crate::orders::Orders;
 use crate::scan::{SuspectPlan, first_look_ups};
+use crate::scan_command::{default_rules, too_young};
 use crate::spool::{Spool, inspect};
-use crate::survey::{default_rules, too_young};
 use crate::uplink::{Greeting, Uplink, UplinkError, UplinkOptions};
 use crate::yagna::{CouldNotLook, PeerAnswer, Relay, RelayOptions, Yagna};
 
@@ -321,7 +321,7 @@ impl Check<'_> {
         let timekeeper = Timekeeper::new(config.kernel_clock);
         let kernel = timekeeper.kernel();
         let uplink =
-            Uplink::new(options, Spool::none(), Orders::open(&config.spool_dir, timekeeper));
+            Uplink::new(options, Spool::none(), ControlState::open(&config.spool_dir, timekeeper));
         let Ok(greeted) = timeout_at(deadline, uplink.greet()).await else {
             return self.out_of_time(&["aggregator", "clock"]);
         };

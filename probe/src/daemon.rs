@@ -16,11 +16,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Timekeeper;
 use crate::config::Config;
+use crate::control_state::ControlState;
 use crate::identity;
-use crate::manager::Manager;
-use crate::orders::Orders;
 use crate::scan::{Scanner, Sources};
 use crate::spool::{Spool, SpoolLimits};
+use crate::systemd::Systemd;
 use crate::telemetry;
 use crate::uplink::{Uplink, UplinkOptions};
 use crate::yagna::relay::{RelayConfigError, RelayWatch};
@@ -57,7 +57,7 @@ struct Daemon {
     /// Tells it from others beside the same yagna, over restarts.
     name: String,
     spool: Spool,
-    orders: Orders,
+    control: ControlState,
     sources: watch::Sender<Arc<Sources>>,
     scanner: Scanner,
     uplink: UplinkTask,
@@ -134,10 +134,10 @@ pub async fn run(
     let stop = CancellationToken::new();
     let mut scanning: JoinSet<()> = JoinSet::new();
     scanning.spawn(daemon.scanner.clone().run(stop.clone()));
-    let manager = Manager::of_this_process();
-    daemon.comfort(&manager);
-    let comfort_every = sd_notify::watchdog_enabled().map_or(STATUS_EVERY, |within| within / 2);
-    let mut comfort = tokio::time::interval(comfort_every);
+    let systemd = Systemd::of_this_process();
+    daemon.feed_watchdog(&systemd);
+    let watchdog_every = sd_notify::watchdog_enabled().map_or(STATUS_EVERY, |within| within / 2);
+    let mut watchdog = tokio::time::interval(watchdog_every);
     loop {
         tokio::select! {
             stops = signals.stop_or_reload() => match stops {
@@ -149,11 +149,11 @@ pub async fn run(
             ended = relay_ended(&mut daemon.relay) => {
                 return Err(by_itself(ended, "watch over the relay"));
             }
-            _ = comfort.tick() => daemon.comfort(&manager),
+            _ = watchdog.tick() => daemon.feed_watchdog(&systemd),
         }
     }
     // Stop scanning, then let the uplink send what is there.
-    manager.tell(&[NotifyState::Stopping]);
+    systemd.tell(&[NotifyState::Stopping]);
     stop.cancel();
     let scanned = async { while scanning.join_next().await.is_some() {} };
     let stuck = timeout(SCANNER_ENDS_WITHIN, scanned).await.is_err();
@@ -207,8 +207,8 @@ impl RelayTask {
 }
 
 impl UplinkTask {
-    fn start(config: &Config, spool: &Spool, orders: &Orders) -> Self {
-        let uplink = Uplink::new(uplink_options(config), spool.clone(), orders.clone());
+    fn start(config: &Config, spool: &Spool, control: &ControlState) -> Self {
+        let uplink = Uplink::new(uplink_options(config), spool.clone(), control.clone());
         let (mut tasks, stop) = (JoinSet::new(), CancellationToken::new());
         tasks.spawn(uplink.run(stop.clone()));
         Self { tasks, stop }
@@ -233,11 +233,11 @@ impl Daemon {
             tracing::warn!(%failure, "demands of an earlier run, if any, stay until they end");
         }
         let clock = Timekeeper::new(config.kernel_clock);
-        let orders = Orders::open(&config.spool_dir, clock);
+        let control = ControlState::open(&config.spool_dir, clock);
         let (sources, receiver) = watch::channel(Arc::new(sources));
-        let scanner = Scanner::new(receiver, spool.clone(), orders.clone(), &name);
-        let uplink = UplinkTask::start(&config, &spool, &orders);
-        Ok(Self { config, name, spool, orders, sources, scanner, uplink, relay })
+        let scanner = Scanner::new(receiver, spool.clone(), control.clone(), &name);
+        let uplink = UplinkTask::start(&config, &spool, &control);
+        Ok(Self { config, name, spool, control, sources, scanner, uplink, relay })
     }
 
     fn read_anew(&mut self, read: &impl Fn() -> Result<Config, Vec<String>>) {
@@ -279,7 +279,7 @@ impl Daemon {
     /// Ends the stream, or the wait for the next attempt, and begins anew.
     fn restart_uplink(&mut self) {
         self.uplink.stop.cancel();
-        self.uplink = UplinkTask::start(&self.config, &self.spool, &self.orders);
+        self.uplink = UplinkTask::start(&self.config, &self.spool, &self.control);
     }
 
     fn reload_sources(&mut self, config: &Config) -> anyhow::Result<()> {
@@ -293,8 +293,8 @@ impl Daemon {
 
     /// Tells the service manager that this runs and how things stand, and that they stand well only
     /// if they do.
-    fn comfort(&self, manager: &Manager) {
-        let state = self.orders.now();
+    fn feed_watchdog(&self, systemd: &Systemd) {
+        let state = self.control.now();
         let waiting = self.spool.waiting();
         let status = match (&state.plan, state.connected) {
             (_, true) => format!("connected; {waiting} parts wait"),
@@ -307,19 +307,19 @@ impl Daemon {
         } else {
             states.push(NotifyState::Watchdog);
         }
-        manager.tell(&states);
+        systemd.tell(&states);
     }
 
     /// Sends what waits, for a bounded time; answers what still waits.
     async fn stop(mut self) -> u64 {
-        if self.spool.waiting() > 0 && !self.orders.now().connected {
+        if self.spool.waiting() > 0 && !self.control.now().connected {
             // It may be waiting for its next attempt: the last one is now.
             self.restart_uplink();
         }
         let begun = Instant::now();
         while self.spool.waiting() > 0 {
             // Where there is no aggregator to be had, nothing is gained by waiting for one.
-            let within = if self.orders.now().connected { DRAIN_WITHIN } else { CONNECT_WITHIN };
+            let within = if self.control.now().connected { DRAIN_WITHIN } else { CONNECT_WITHIN };
             if begun.elapsed() > within {
                 break;
             }

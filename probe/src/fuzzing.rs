@@ -11,7 +11,7 @@ use prost::Message;
 use uptime_proto::convert::PartLimits;
 use uptime_proto::{Class, Kind, NodeId, Outcome, Part, PartKey, Period, Round, Sets, v1};
 
-use crate::orders::{Orders, Plan};
+use crate::control_state::{ControlState, Plan};
 use crate::spool::{Item, Spool, SpoolLimits};
 use crate::yagna::fuzzing as yagna;
 
@@ -30,7 +30,7 @@ pub const TARGETS: &[Target] = &[
     ("offers_events", yagna::offers_events),
     ("offers_scan", yagna::offers_scan),
     ("opened", yagna::opened),
-    ("orders", orders),
+    ("control_state", control_state),
     ("relay_page", crate::yagna::relay::fuzzing::relay_page),
     ("round_trips", yagna::round_trips),
     ("scan_reply", yagna::scan_reply),
@@ -49,8 +49,8 @@ pub fn run(name: &str, bytes: &[u8]) {
 }
 
 /// What an aggregator says: messages, each after its length (u16, little-endian).
-fn orders(bytes: &[u8]) {
-    let mut orders: Option<Orders> = None;
+fn control_state(bytes: &[u8]) {
+    let mut control: Option<ControlState> = None;
     let mut rest = bytes;
     while let Some((length, after)) = rest.split_first_chunk::<2>() {
         let length = usize::from(u16::from_le_bytes(*length)).min(after.len());
@@ -58,19 +58,19 @@ fn orders(bytes: &[u8]) {
         rest = after;
         let Ok(message) = v1::AggregatorMessage::decode(message) else { continue };
         // Refused or taken: only a panic is a fault.
-        match (message.message, &orders) {
+        match (message.message, &control) {
             (Some(v1::aggregator_message::Message::Welcome(welcome)), _) => {
-                orders = Plan::from_welcome(&welcome).ok().map(Orders::fixed);
+                control = Plan::from_welcome(&welcome).ok().map(ControlState::fixed);
             }
-            (Some(v1::aggregator_message::Message::Epochs(told)), Some(orders)) => {
-                orders.announced(&told).ok();
+            (Some(v1::aggregator_message::Message::Epochs(told)), Some(control)) => {
+                control.announced(&told).ok();
             }
-            (Some(v1::aggregator_message::Message::Assignment(told)), Some(orders)) => {
-                orders.assigned(&told).ok();
+            (Some(v1::aggregator_message::Message::Assignment(told)), Some(control)) => {
+                control.assigned(&told).ok();
             }
             _ => {}
         }
-        if let Some(plan) = orders.as_ref().and_then(|orders| orders.now().plan) {
+        if let Some(plan) = control.as_ref().and_then(|control| control.now().plan) {
             std::hint::black_box(plan.part_limits());
         }
     }

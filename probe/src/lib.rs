@@ -6,17 +6,17 @@
 pub mod check;
 pub mod clock;
 pub mod config;
+pub mod control_state;
 pub mod daemon;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod identity;
 pub mod join;
-mod manager;
-pub mod orders;
 pub mod scan;
+pub mod scan_command;
 pub mod spool;
-pub mod survey;
+mod systemd;
 pub mod telemetry;
 pub mod uplink;
 pub mod yagna;

@@ -14,8 +14,8 @@ use uptime_probe::config::{
 use uptime_probe::daemon::{self, Ended};
 use uptime_probe::identity;
 use uptime_probe::join;
+use uptime_probe::scan_command::{Progress, Row, ScanReport, Scope, scan_once};
 use uptime_probe::spool::{SpoolLimits, inspect, repair};
-use uptime_probe::survey::{Progress, Row, Scope, Survey, survey};
 use uptime_probe::telemetry;
 use uptime_probe::yagna::Relay;
 
@@ -115,7 +115,7 @@ async fn scan(config: Config, output: Output) -> anyhow::Result<ExitCode> {
     let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} nodes looked up, {eta} left")?;
     bar.set_style(style);
-    let found = survey(&scope, |progress| match progress {
+    let found = scan_once(&scope, |progress| match progress {
         Progress::Asking(count) => bar.set_length(count as u64),
         Progress::Answered => bar.inc(1),
     })
@@ -124,7 +124,7 @@ async fn scan(config: Config, output: Output) -> anyhow::Result<ExitCode> {
     yagna.close().await;
     let found = found
         .map_err(|failure| anyhow::anyhow!("no market could be listed ({failure}); {ADVICE}"))?;
-    print_survey(&found, output)?;
+    print_report(&found, output)?;
     found.failures.iter().for_each(|failure| telemetry::say(&format!("could not look: {failure}")));
     found.notes.iter().for_each(|note| telemetry::say(&format!("note: {note}")));
     if !found.looked() {
@@ -134,19 +134,19 @@ async fn scan(config: Config, output: Output) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn print_survey(survey: &Survey, output: Output) -> anyhow::Result<()> {
+fn print_report(report: &ScanReport, output: Output) -> anyhow::Result<()> {
     match output {
-        Output::Json => print_line(&serde_json::to_string_pretty(&survey.rows)?),
+        Output::Json => print_line(&serde_json::to_string_pretty(&report.rows)?),
         Output::Csv => {
             let mut out = csv::Writer::from_writer(std::io::stdout());
-            for row in &survey.rows {
+            for row in &report.rows {
                 out.serialize(row)?;
             }
             out.flush()?;
         }
         Output::Table => {
             let widest = |column: fn(&Row) -> &str, least: usize| {
-                let longest = survey.rows.iter().map(|row| column(row).chars().count()).max();
+                let longest = report.rows.iter().map(|row| column(row).chars().count()).max();
                 longest.unwrap_or(0).clamp(least, 32)
             };
             let (name, subnet) = (widest(|row| &row.name, 4), widest(|row| &row.subnet, 6));
@@ -156,17 +156,17 @@ fn print_survey(survey: &Survey, output: Output) -> anyhow::Result<()> {
                 "{on}{:42}  {:14}  {:subnet$}  {:name$}  RUNTIME{off}",
                 "NODE", "STATE", "SUBNET", "NAME"
             ));
-            for row in &survey.rows {
+            for row in &report.rows {
                 let cut: String = row.name.chars().take(32).collect();
                 print_line(&format!(
                     "{:42}  {:14}  {:subnet$}  {:name$}  {}",
                     row.node_id, row.state, row.subnet, cut, row.runtime
                 ));
             }
-            let count = |state: &str| survey.rows.iter().filter(|row| row.state == state).count();
+            let count = |state: &str| report.rows.iter().filter(|row| row.state == state).count();
             let states = ["seen", "answered", "unreachable", "could not look", "not asked"];
             let counts = states.map(|state| format!("{} {state}", count(state)));
-            print_line(&format!("{} rows: {}", survey.rows.len(), counts.join(", ")));
+            print_line(&format!("{} rows: {}", report.rows.len(), counts.join(", ")));
         }
     }
     Ok(())

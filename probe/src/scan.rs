@@ -5,12 +5,12 @@
 //! Refuses to judge: freshness of `seen` is all it decides. Whatever could not be looked at becomes
 //! a part that says so and why; rounds that were not scanned at all are reported as a gap.
 
-mod clocks;
+mod clock_check;
 mod dormant;
-mod grid;
 mod lookup;
-mod memory;
+mod node_cache;
 mod round;
+mod round_schedule;
 mod scanner;
 mod sources;
 
@@ -25,13 +25,13 @@ use tokio_util::sync::CancellationToken;
 use uptime_proto::{Epoch, Reason, Round, v1};
 
 use crate::clock::{NoTime, Now};
-use crate::orders::{Plan, State};
+use crate::control_state::{Plan, State};
 use crate::spool::AGE_MAX_S;
-pub use clocks::Ages;
+pub use clock_check::Ages;
 pub use dormant::{Dormant, Silence};
-use grid::{Begun, Grid, look_ups_take_ms};
-pub use lookup::{Aside, Findings, Fresh, Seen, SuspectPlan, first_look_ups, suspects};
+pub use lookup::{Findings, Fresh, LookupDetail, Seen, SuspectPlan, first_look_ups, suspects};
 use round::RoundScan;
+use round_schedule::{Begun, RoundSchedule, look_ups_take_ms};
 pub use scanner::Scanner;
 use scanner::{boot_ms, gap};
 pub use sources::{Enabled, Sources};
@@ -84,13 +84,13 @@ impl Scanner {
         let mut awaited = false;
         let mut told = None;
         loop {
-            self.orders.wait_for(|state| state.plan.is_some()).await;
-            let state = self.orders.now();
+            self.control.wait_for(|state| state.plan.is_some()).await;
+            let state = self.control.now();
             let Some(plan) = state.plan.clone() else {
                 continue;
             };
             self.alive_ms.store(boot_ms(), Ordering::Relaxed);
-            let now = self.orders.clock().now();
+            let now = self.control.clock().now();
             let now_ms = match now.time_ms() {
                 Ok(now_ms) => now_ms,
                 Err(why) => {
@@ -113,13 +113,13 @@ impl Scanner {
                 self.spool.settle_clock(current.start_s(), next.start_s());
             }
             let may_make = |round| !readable || self.spool.may_make(round);
-            let grid = Grid {
+            let schedule = RoundSchedule {
                 epochs: &plan.epochs,
                 jitter_permille: self.jitter_permille,
                 suspects_ms: i64::from(plan.schedule.suspects_offset_ms),
                 look_ups_take_ms: self.look_ups_take_ms(&state, &plan.schedule),
             };
-            let Some(round) = grid.due(now_ms, begun.last(), may_make) else {
+            let Some(round) = schedule.due(now_ms, begun.last(), may_make) else {
                 tracing::error!("no round may be scanned for long: was this clock set back?");
                 tokio::time::sleep(SPOOL_AGAIN).await;
                 continue;
@@ -128,22 +128,22 @@ impl Scanner {
                 waits_for_later(round, &mut told);
             }
             let unknown = state.connected && state.standing.is_none();
-            if unknown && !awaited && now_ms > grid.on_time_until_ms(round) {
+            if unknown && !awaited && now_ms > schedule.on_time_until_ms(round) {
                 let known = |state: &State| state.standing.is_some() || !state.connected;
-                tokio::time::timeout(LIST_PATIENCE, self.orders.wait_for(known)).await.ok();
+                tokio::time::timeout(LIST_PATIENCE, self.control.wait_for(known)).await.ok();
                 awaited = true;
                 continue;
             }
-            let begins_ms = grid.begins_ms(round);
+            let begins_ms = schedule.begins_ms(round);
             let wait = u64::try_from(begins_ms.saturating_sub(now_ms)).unwrap_or(0);
             // No longer than a period at once: whoever waits is alive.
             let period = Duration::from_secs(u64::from(current.period().seconds()));
             tokio::time::sleep(Duration::from_millis(wait).min(period)).await;
             // The clock or the plan may have changed meanwhile.
-            let state = self.orders.now();
+            let state = self.control.now();
             let current = state.plan.as_ref().is_some_and(|there| **there == *plan);
-            let may_begin = begins_ms - 5..=grid.begun_until_ms(round);
-            let now = self.orders.clock().now();
+            let may_begin = begins_ms - 5..=schedule.begun_until_ms(round);
+            let now = self.control.clock().now();
             if current && now.time_ms().is_ok_and(|time_ms| may_begin.contains(&time_ms)) {
                 self.report_missed(begun, round, &now, &plan);
                 begun.add(round, now.moment.boot, now.steps);
@@ -165,7 +165,7 @@ impl Scanner {
             _ => self.remembered().len(),
         };
         let allowed = sources.finds_per_s(schedule);
-        let reached = self.memory().found_per_s.unwrap_or(allowed);
+        let reached = self.cache().found_per_s.unwrap_or(allowed);
         let listing_ms = if sources.relay.is_some() { self.relay_takes_ms() } else { 0 };
         look_ups_take_ms(count, allowed.min(reached), listing_ms)
     }

@@ -49,9 +49,9 @@
 //! `NAME.damaged` was a segment in which something was damaged. At most 8 such files are kept, and
 //! of them at most an eighth of the bytes the spool may take; nothing reads them.
 
-mod aside;
-mod beside;
+mod attachments;
 mod cursor;
+mod quarantine;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing {
     //! Whole frames for a fuzz target to put into a segment.
@@ -60,9 +60,9 @@ pub(crate) mod fuzzing {
 }
 mod gaps;
 mod handle;
-mod holes;
 pub mod inspect;
 mod lock;
+mod missing_sequences;
 mod numbers;
 mod opening;
 mod reading;
@@ -73,7 +73,7 @@ mod sequences;
 mod state;
 mod vanished;
 
-pub use beside::Done;
+pub use attachments::Done;
 pub use cursor::{Cursor, Item};
 pub use handle::Spool;
 pub(crate) use handle::waiting_for_the_disk;

@@ -26,7 +26,7 @@ use uptime_proto::v1::{
 use uptime_proto::{MESSAGE_BYTES_MAX, PROTOCOL_VERSION};
 
 use crate::clock::now_unix_ms;
-use crate::orders::{Orders, Plan};
+use crate::control_state::{ControlState, Plan};
 use crate::spool::{Cursor, Item, Spool};
 
 /// Messages on their way to the transport.
@@ -131,7 +131,7 @@ pub struct UplinkOptions {
 pub struct Uplink {
     options: UplinkOptions,
     spool: Spool,
-    orders: Orders,
+    control: ControlState,
     instance_id: [u8; 16],
     /// A part that the far end could not expand is sent in the plain form the next time.
     send_plain: BTreeSet<u64>,
@@ -190,11 +190,11 @@ pub struct Greeting {
 impl Uplink {
     /// An uplink over a spool.
     #[must_use]
-    pub fn new(options: UplinkOptions, spool: Spool, orders: Orders) -> Self {
+    pub fn new(options: UplinkOptions, spool: Spool, control: ControlState) -> Self {
         let instance_id = rand::random();
         let send_plain = BTreeSet::new();
         let put_off_for = PUT_OFF_FIRST;
-        Self { options, spool, orders, instance_id, send_plain, put_off_until: None, put_off_for }
+        Self { options, spool, control, instance_id, send_plain, put_off_until: None, put_off_for }
     }
 
     /// Works until told to stop; connects again for ever.
@@ -211,7 +211,7 @@ impl Uplink {
                 () = shutdown.cancelled() => return,
                 ended = self.session(&address, DIAL_WITHIN) => ended,
             };
-            self.orders.disconnected();
+            self.control.disconnected();
             gauge!("uptime_uplink_connected").set(0.0);
             counter!("uptime_uplink_sessions_ended_total").increment(1);
             if began.elapsed() > STABLE_AFTER {
@@ -260,7 +260,7 @@ impl Uplink {
                 }
             }
         }
-        self.orders.disconnected();
+        self.control.disconnected();
         self.spool.waiting()
     }
 
@@ -351,7 +351,7 @@ impl Uplink {
         gauge!("uptime_uplink_connected").set(1.0);
         let limits = plan.part_limits();
         let in_flight_max = plan.limits.reports_in_flight_max.max(1) as usize;
-        self.orders.connected(plan, &welcome, exchange);
+        self.control.connected(plan, &welcome, exchange);
         let sending = Sending { outbound, encoder: Encoder::for_stream(), limits, in_flight_max };
         self.exchange(sending, inbound).await
     }
@@ -366,7 +366,7 @@ impl Uplink {
         let mut in_flight = InFlight::default();
         let mut heard = Instant::now();
         // The first one at once, so that the clocks are compared.
-        let mut beat_at = heard;
+        let mut heartbeat_at = heard;
         loop {
             // Whatever was put off is sent again, with all that waits, when nothing is on its way.
             if self.put_off_until.is_some_and(|at| at <= Instant::now()) && in_flight.len() == 0 {
@@ -395,15 +395,15 @@ impl Uplink {
                     }
                 }
                 () = self.spool.appended(), if in_flight.len() < sending.in_flight_max => {}
-                () = tokio::time::sleep_until(beat_at) => {
-                    let beat = message(ToAggregator::Heartbeat(self.orders.clock().beat()));
+                () = tokio::time::sleep_until(heartbeat_at) => {
+                    let heartbeat = message(ToAggregator::Heartbeat(self.control.clock().heartbeat()));
                     // Where there is no room, the aggregator hears enough.
-                    sending.outbound.try_send(beat).ok();
-                    beat_at = Instant::now() + self.orders.clock().beat_after();
+                    sending.outbound.try_send(heartbeat).ok();
+                    heartbeat_at = Instant::now() + self.control.clock().heartbeat_after();
                 }
                 () = until(self.put_off_until), if in_flight.len() == 0 => {}
                 // The clocks are to be compared anew.
-                () = self.orders.clock().was_set() => beat_at = Instant::now(),
+                () = self.control.clock().was_set() => heartbeat_at = Instant::now(),
                 () = tokio::time::sleep_until(heard + SILENCE_MAX) => {
                     return UplinkError::Ended(format!("nothing was heard for {SILENCE_MAX:?}"));
                 }
@@ -458,10 +458,10 @@ impl Uplink {
                 Some(None) => Ok(()),
                 None => Err(nonsense(format!("an answer to no report: {}", result.report_id))),
             },
-            Message::Assignment(assignment) => self.orders.assigned(&assignment).map_err(nonsense),
-            Message::Epochs(epochs) => self.orders.announced(&epochs).map_err(nonsense),
+            Message::Assignment(assignment) => self.control.assigned(&assignment).map_err(nonsense),
+            Message::Epochs(epochs) => self.control.announced(&epochs).map_err(nonsense),
             Message::Heartbeat(theirs) => {
-                self.orders.heard(&theirs);
+                self.control.heard(&theirs);
                 if theirs.clock_state == ClockState::Sure as i32 {
                     self.put_off_for = PUT_OFF_FIRST;
                     self.put_off_until = self.put_off_until.map(|_| Instant::now());

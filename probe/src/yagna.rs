@@ -15,9 +15,10 @@
 //! * The application key is in no error, log or debug output.
 //! * What the daemon or a provider says is bounded in bytes, items and time before it is believed.
 
-mod absence;
+mod adjustable_semaphore;
 mod answers;
 mod by_command;
+mod capability_cache;
 mod client;
 mod command;
 mod fault;
@@ -30,11 +31,10 @@ mod offer;
 mod open;
 mod options;
 mod outcome;
-mod pace;
 pub mod peer;
 mod peer_scans;
 pub mod ping;
-mod places;
+mod rate_limiter;
 #[cfg(test)]
 mod recordings;
 pub mod relay;

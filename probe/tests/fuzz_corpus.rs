@@ -124,7 +124,7 @@ fn frames() -> Vec<u8> {
 }
 
 /// A welcome, a list of look-ups, an announcement.
-fn orders() -> Vec<u8> {
+fn control_state() -> Vec<u8> {
     let epoch = v1::Epoch::from(&Epoch::with_defaults(Period::new(30).unwrap()));
     let welcome = v1::Welcome {
         epochs: vec![epoch.clone()],
@@ -157,7 +157,7 @@ fn orders() -> Vec<u8> {
 fn the_corpus_is_fresh() {
     let mut files = vec![
         ("events", "6j_relay_events_sse", relay_events()),
-        ("orders", "told", orders()),
+        ("control_state", "told", control_state()),
         ("relay_page", "ages", AGES.into()),
         ("spool_file", "four_parts", segment()),
         ("spool_frames", "four_parts", frames()),

@@ -111,7 +111,7 @@ impl Timekeeper {
     }
 
     /// A heartbeat to send.
-    pub(crate) fn beat(&self) -> v1::Heartbeat {
+    pub(crate) fn heartbeat(&self) -> v1::Heartbeat {
         let mut inner = self.inner();
         let sent_ms = inner.now().0.moment.wall_ms;
         inner.asked_ms = Some(sent_ms);
@@ -153,7 +153,7 @@ impl Timekeeper {
     }
 
     /// How long after now the next heartbeat is due.
-    pub(crate) fn beat_after(&self) -> Duration {
+    pub(crate) fn heartbeat_after(&self) -> Duration {
         self.inner().rule.compare_after(moment().boot)
     }
 

@@ -11,7 +11,7 @@ use futures_util::StreamExt;
 use tokio::time::{Instant, sleep, timeout_at};
 use uptime_proto::{Class, NodeId, Outcome, Reason, Sets};
 
-use super::clocks::Ages;
+use super::clock_check::Ages;
 use super::dormant::Silence;
 use crate::yagna::{CouldNotLook, Found, PeerAnswer, PeerQuestions, Yagna};
 
@@ -87,7 +87,7 @@ pub struct Seen {
 
 /// What was learnt of one node beside its evidence, for explanations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Aside {
+pub struct LookupDetail {
     /// The node.
     pub node_id: NodeId,
     /// When the relay last heard of it, where it knew the node.
@@ -115,7 +115,7 @@ pub struct Findings {
     pub ages: Ages,
     /// Of suspects that were none of the fresh: what else was learnt of them. Of the living each
     /// `seen` is fresh, and its exact age says nothing more.
-    pub asides: Vec<Aside>,
+    pub details: Vec<LookupDetail>,
     /// Of suspects: for the memory of the long dead.
     pub silences: Vec<(NodeId, Silence)>,
 }
@@ -209,7 +209,7 @@ pub async fn suspects(
     progress: impl FnMut(),
 ) -> Findings {
     let ids: Vec<NodeId> = ids.into_iter().collect();
-    let (mut asides, mut silences) = (Vec::new(), Vec::new());
+    let (mut details, mut silences) = (Vec::new(), Vec::new());
     let asking = Asking { yagna, fresh, plan, deadline };
     let questions = futures_util::stream::iter(ids.clone())
         .map(|id| async move { (id, asking.suspect(id).await) })
@@ -222,11 +222,11 @@ pub async fn suspects(
             _ => None,
         };
         if looked.seen.is_some() || answered_in.is_some() {
-            asides.push(Aside { node_id: *id, seen: looked.seen, answered_in });
+            details.push(LookupDetail { node_id: *id, seen: looked.seen, answered_in });
         }
     });
     let findings = collect(ids, questions, deadline, progress).await;
-    Findings { asides, silences, ..findings }
+    Findings { details, silences, ..findings }
 }
 
 async fn collect(

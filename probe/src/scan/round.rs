@@ -15,15 +15,15 @@ use uptime_proto::{
     Class, Epoch, Kind, NodeId, Outcome, Part, PartKey, Reason, Round, Sample, Sets, v1,
 };
 
-use super::clocks::{Ages, NODES_MIN, SAMPLE_MAX};
+use super::clock_check::{Ages, NODES_MIN, SAMPLE_MAX};
 use super::dormant::Silence;
-use super::grid::{fitted, look_ups_begin_ms};
 use super::lookup::{Findings, Fresh, SuspectPlan, first_look_ups, suspects};
-use super::memory::Listing;
+use super::node_cache::Listing;
+use super::round_schedule::{fitted, look_ups_begin_ms};
 use super::scanner::{Scanner, gap};
 use super::sources::Sources;
 use crate::clock::{moment, now_unix_ms};
-use crate::orders::{Plan, State};
+use crate::control_state::{Plan, State};
 use crate::yagna::CouldNotLook;
 
 /// How long after its time the list of suspects is waited for.
@@ -80,14 +80,14 @@ impl<'a> RoundScan<'a> {
         epoch: &'a Epoch,
         plan: &'a Arc<Plan>,
     ) -> Self {
-        let now = scanner.orders.clock().now();
+        let now = scanner.control.clock().now();
         let began = (Instant::now(), now.moment);
         // There was a time a moment ago, when this round was found to be due.
         let offset_ms = now.offset_ms.unwrap_or(0);
         let sources = scanner.sources();
         let schedule = fitted(&plan.schedule, round);
-        sources.yagna.pace_finds(sources.finds_per_s(&schedule));
-        sources.yagna.bound_finds(sources.finds_in_flight(&schedule));
+        sources.yagna.limit_find_rate(sources.finds_per_s(&schedule));
+        sources.yagna.limit_finds_in_flight(sources.finds_in_flight(&schedule));
         let counts = Mutex::default();
         Self { scanner, sources, round, epoch, plan, schedule, began, offset_ms, counts }
     }
@@ -206,7 +206,7 @@ impl<'a> RoundScan<'a> {
     fn look_ups_begin_ms(&self, count: usize) -> i64 {
         let schedule = &self.schedule;
         let allowed = self.sources.finds_per_s(schedule);
-        let reached = self.scanner.memory().found_per_s.unwrap_or(allowed);
+        let reached = self.scanner.cache().found_per_s.unwrap_or(allowed);
         let listing_ms = match self.sources.relay {
             Some(_) => self.scanner.relay_takes_ms(),
             None => 0,
@@ -262,7 +262,7 @@ impl<'a> RoundScan<'a> {
 
     /// The aggregator's list, or, left to itself, every node with an offer in the last day.
     fn standing(&self) -> Arc<BTreeSet<NodeId>> {
-        let state = self.scanner.orders.now();
+        let state = self.scanner.control.now();
         match state.standing {
             Some(list) if state.connected => list,
             _ => Arc::new(self.scanner.remembered()),
@@ -284,7 +284,7 @@ impl<'a> RoundScan<'a> {
             let (begun, mut count) = (Instant::now(), 0);
             let (yagna, fresh, deadline) = (&self.sources.yagna, self.fresh(), self.deadline());
             let findings = first_look_ups(yagna, asked, fresh, deadline, || count += 1).await;
-            self.scanner.note_pace(count, begun.elapsed());
+            self.scanner.note_find_rate(count, begun.elapsed());
             findings
         } else {
             let not_fresh = ids.difference(&listed).copied().collect();
@@ -326,7 +326,7 @@ impl<'a> RoundScan<'a> {
             let others = remembered.difference(ids).chain(listed).copied().collect();
             ages.join(self.ages_of(some_of(&others)).await);
         }
-        let earlier = self.scanner.memory().stamps.clone();
+        let earlier = self.scanner.cache().stamps.clone();
         let freshness = Duration::from_secs(u64::from(self.epoch.freshness_s));
         let dead = match &earlier {
             Some(earlier) if ages.all_old() && !lives => {
@@ -336,7 +336,7 @@ impl<'a> RoundScan<'a> {
             _ => false,
         };
         let told = (ages.in_future() || ages.all_old() && !dead).then(|| ages.told());
-        self.scanner.memory().stamps = ages.kept(earlier, Instant::now(), freshness);
+        self.scanner.cache().stamps = ages.kept(earlier, Instant::now(), freshness);
         told
     }
 
@@ -352,8 +352,8 @@ impl<'a> RoundScan<'a> {
             !state.connected || state.suspects.as_ref().is_some_and(|(of, _)| *of >= round_s)
         };
         let waited =
-            tokio::time::timeout(SUSPECTS_PATIENCE, self.scanner.orders.wait_for(told)).await;
-        let state = self.scanner.orders.now();
+            tokio::time::timeout(SUSPECTS_PATIENCE, self.scanner.control.wait_for(told)).await;
+        let state = self.scanner.control.now();
         match state.suspects {
             Some((of, list)) if of == round_s && waited.is_ok() => list,
             _ => Arc::new(own),
@@ -394,7 +394,7 @@ impl<'a> RoundScan<'a> {
             return;
         }
         self.scanner.note_unreachable(&findings.unreachable);
-        self.scanner.note_asides(&findings.asides, self.round);
+        self.scanner.note_lookup_details(&findings.details, self.round);
         self.keep_findings(findings, session_age_s);
     }
 
@@ -403,13 +403,13 @@ impl<'a> RoundScan<'a> {
     fn may_stand_in(&self, began: Moment, session_age_s: u32) -> HashSet<NodeId> {
         let session_age = Duration::from_secs(u64::from(session_age_s));
         let daemon = self.sources.yagna.address();
-        let mut memory = self.scanner.memory();
-        let standing = memory.dormant.may_stand_in(self.round, began, session_age, daemon);
-        if self.scanner.orders.now().connected { standing } else { HashSet::new() }
+        let mut cache = self.scanner.cache();
+        let standing = cache.dormant.may_stand_in(self.round, began, session_age, daemon);
+        if self.scanner.control.now().connected { standing } else { HashSet::new() }
     }
 
     fn note_silences(&self, began: Moment, silences: Vec<(NodeId, Silence)>) {
-        self.scanner.memory().dormant.note(self.round, began.boot, silences.into_iter());
+        self.scanner.cache().dormant.note(self.round, began.boot, silences.into_iter());
     }
 
     /// The age of the daemon's session with the relay. `None`: there is none, or it cannot be told,
@@ -620,7 +620,7 @@ mod tests {
         let ids: Vec<NodeId> = (0..200u8).map(|byte| NodeId::new([byte; 20])).collect();
         let mut pinged = Vec::new();
         for number in 0..120 {
-            let round = Round::new(1_800_000_000 + number * 30, period).expect("on the grid");
+            let round = Round::new(1_800_000_000 + number * 30, period).expect("on a boundary");
             pinged.extend(due_for_ping(&ids, round));
         }
         pinged.sort_unstable();

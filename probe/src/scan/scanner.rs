@@ -8,16 +8,16 @@ use std::time::Duration;
 use tokio::sync::watch;
 use uptime_proto::{NodeId, Reason, Round, Sample, v1};
 
-use super::lookup::Aside;
-use super::memory::{Listing, Memory};
+use super::lookup::LookupDetail;
+use super::node_cache::{Listing, NodeCache};
 use super::sources::Sources;
 use crate::clock::moment;
-use crate::orders::Orders;
+use crate::control_state::ControlState;
 use crate::spool::Spool;
 use crate::yagna::Offer;
 
 /// Fewer look-ups do not tell how quickly many would go.
-const PACE_TOLD_BY: usize = 100;
+const RATE_LOOKUPS_MIN: usize = 100;
 /// How long the relay's first listing is expected to take: 500 pages at 100 a second.
 const RELAY_TAKES: Duration = Duration::from_secs(5);
 
@@ -26,10 +26,10 @@ const RELAY_TAKES: Duration = Duration::from_secs(5);
 pub struct Scanner {
     pub(super) sources: watch::Receiver<Arc<Sources>>,
     pub(super) spool: Spool,
-    pub(super) orders: Orders,
+    pub(super) control: ControlState,
     /// 0 to 999: where in the jitter this probe begins its rounds.
     pub(super) jitter_permille: u16,
-    pub(super) memory: Arc<Mutex<Memory>>,
+    pub(super) cache: Arc<Mutex<NodeCache>>,
     /// When the scanner last began a round or saw that it has to wait for one, by the boot clock,
     /// in milliseconds.
     pub(super) alive_ms: Arc<AtomicU64>,
@@ -44,17 +44,17 @@ impl Scanner {
     pub fn new(
         sources: watch::Receiver<Arc<Sources>>,
         spool: Spool,
-        orders: Orders,
+        control: ControlState,
         name: &str,
     ) -> Self {
-        let memory = Memory::new(name);
+        let cache = NodeCache::new(name);
         let jitter = crc32fast::hash(name.as_bytes()) % 1000;
         Self {
             sources,
             spool,
-            orders,
+            control,
             jitter_permille: u16::try_from(jitter).unwrap_or(0),
-            memory: Arc::new(Mutex::new(memory)),
+            cache: Arc::new(Mutex::new(cache)),
             alive_ms: Arc::new(AtomicU64::new(boot_ms())),
             owed_until_s: Arc::default(),
         }
@@ -64,7 +64,7 @@ impl Scanner {
     /// is no schedule yet.
     #[must_use]
     pub fn behind_periods(&self) -> u64 {
-        let state = self.orders.now();
+        let state = self.control.now();
         let Some(plan) = state.plan else {
             return 0;
         };
@@ -77,67 +77,67 @@ impl Scanner {
         self.sources.borrow().clone()
     }
 
-    pub(super) fn memory(&self) -> MutexGuard<'_, Memory> {
+    pub(super) fn cache(&self) -> MutexGuard<'_, NodeCache> {
         // A leaf: nothing is awaited while it is held, and each change to it is whole.
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The nodes a probe left to itself looks up.
     pub(super) fn remembered(&self) -> BTreeSet<NodeId> {
-        self.memory().nodes().collect()
+        self.cache().nodes().collect()
     }
 
     pub(super) fn take_offer(&self, listing: &mut Listing, offer: Offer, subnet: u16) {
-        listing.take(offer, subnet, &self.memory());
+        listing.take(offer, subnet, &self.cache());
     }
 
     /// Remembers a whole listing; answers its nodes.
     pub(super) fn note_offers(&self, listing: Listing, subnet: u16, round: Round) -> Vec<NodeId> {
-        let (ids, changed) = listing.finish(subnet, round.start_s(), &mut self.memory());
+        let (ids, changed) = listing.finish(subnet, round.start_s(), &mut self.cache());
         let no_room = self.spool.leave_details(changed);
-        self.memory().details_not_told(subnet, &no_room);
+        self.cache().details_not_told(subnet, &no_room);
         ids
     }
 
     /// Leaves what is news of these suspects to be told.
-    pub(super) fn note_asides(&self, asides: &[Aside], round: Round) {
-        let news = self.memory().news_of(asides, round.start_s());
+    pub(super) fn note_lookup_details(&self, details: &[LookupDetail], round: Round) {
+        let news = self.cache().news_of(details, round.start_s());
         self.leave_samples(news);
     }
 
     pub(super) fn leave_samples(&self, samples: Vec<Sample>) {
         let no_room = self.spool.leave_samples(samples);
-        self.memory().samples_not_told(&no_room);
+        self.cache().samples_not_told(&no_room);
     }
 
     pub(super) fn note_relay_took(&self, took: Duration) {
-        self.memory().relay_took = Some(took);
+        self.cache().relay_took = Some(took);
     }
 
     /// How long the relay's listing takes: as the last one did, and a quarter more.
     pub(super) fn relay_takes_ms(&self) -> i64 {
-        let took = self.memory().relay_took.unwrap_or(RELAY_TAKES) * 5 / 4;
+        let took = self.cache().relay_took.unwrap_or(RELAY_TAKES) * 5 / 4;
         i64::try_from(took.as_millis()).unwrap_or(i64::MAX / 2)
     }
 
     /// Remembers how quickly look-ups went: the relay may be far away.
-    pub(super) fn note_pace(&self, asked: usize, took: Duration) {
-        if asked < PACE_TOLD_BY {
+    pub(super) fn note_find_rate(&self, asked: usize, took: Duration) {
+        if asked < RATE_LOOKUPS_MIN {
             return;
         }
         let per_s = asked as u128 * 1_000 / took.as_millis().max(1);
-        self.memory().found_per_s = Some(u32::try_from(per_s).unwrap_or(u32::MAX).max(1));
+        self.cache().found_per_s = Some(u32::try_from(per_s).unwrap_or(u32::MAX).max(1));
     }
 
     pub(super) fn note_unreachable(&self, ids: &[NodeId]) {
-        self.memory().unreachable = ids.iter().copied().collect();
+        self.cache().unreachable = ids.iter().copied().collect();
     }
 
     /// These nodes, those first that were not found unreachable in the last round.
     pub(super) fn likely_slow_first(&self, ids: &BTreeSet<NodeId>) -> Vec<NodeId> {
-        let memory = self.memory();
+        let cache = self.cache();
         let (known, new): (Vec<NodeId>, Vec<NodeId>) =
-            ids.iter().partition(|id| memory.unreachable.contains(id));
+            ids.iter().partition(|id| cache.unreachable.contains(id));
         new.into_iter().chain(known).collect()
     }
 }

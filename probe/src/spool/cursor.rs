@@ -56,11 +56,11 @@ pub(super) fn expand(bytes: &[u8], decoder: &mut Decoder) -> Option<Part> {
 }
 
 impl Spool {
-    /// Reads what waits from the oldest on, for a stream that begins. Whatever travelled beside
-    /// parts of the last one and was not acknowledged is handed out again.
+    /// Reads what waits, oldest first, for a new stream. Attachments that the last stream sent and
+    /// did not get acknowledged are handed out again.
     #[must_use]
     pub fn cursor(&self) -> Cursor {
-        self.beside().begin_anew();
+        self.attachments().begin_anew();
         Cursor::new(self.clone())
     }
 }

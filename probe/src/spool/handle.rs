@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use uptime_proto::convert::PartLimits;
 use uptime_proto::{Part, Round, Sample, v1};
 
-use super::beside::{Beside, DETAILS_MAX, Done, SAMPLES_MAX};
+use super::attachments::{Attachments, DETAILS_MAX, Done, SAMPLES_MAX};
 use super::opening::NotOpen;
 use super::reading::Stretch;
 use super::records::{Found, Rounds, SpoolError, SpoolLimits};
@@ -21,7 +21,7 @@ use super::state::{Inner, Switches};
 #[derive(Debug, Clone)]
 pub struct Spool {
     pub(super) inner: Arc<Mutex<Inner>>,
-    beside: Arc<Mutex<Beside>>,
+    attachments: Arc<Mutex<Attachments>>,
     appended: Arc<Notify>,
     /// See [`Spool::waiting`].
     waiting: Arc<AtomicU64>,
@@ -76,7 +76,7 @@ impl Spool {
     fn of(inner: Inner) -> Self {
         let waiting = inner.told_waiting();
         let inner = Arc::new(Mutex::new(inner));
-        Self { inner, beside: Arc::default(), appended: Arc::default(), waiting }
+        Self { inner, attachments: Arc::default(), appended: Arc::default(), waiting }
     }
 
     /// The state, as it is in memory.
@@ -129,7 +129,7 @@ impl Spool {
     /// for the disk, its round will be reported as a gap.
     pub fn append(&self, part: Part, limits: &PartLimits) -> Result<u64, SpoolError> {
         let sequence = waiting_for_the_disk(|| self.lock().append(part, limits))?;
-        self.beside().last_sequence = sequence;
+        self.attachments().last_sequence = sequence;
         self.appended.notify_one();
         Ok(sequence)
     }
@@ -137,8 +137,8 @@ impl Spool {
     /// No further part of the round of this start will be appended. The aggregator is told once,
     /// after the parts that were appended before; a restart forgets it.
     pub fn round_done(&self, round_s: u64) {
-        let mut beside = self.beside();
-        beside.done = Some(Done { after: beside.last_sequence, round_s });
+        let mut attachments = self.attachments();
+        attachments.done = Some(Done { after: attachments.last_sequence, round_s });
         self.appended.notify_one();
     }
 
@@ -147,7 +147,7 @@ impl Spool {
     #[must_use]
     pub fn take_done(&self, sequence: Option<u64>) -> Option<Done> {
         let is_due = |done: &mut Done| sequence.is_none_or(|sequence| done.after == sequence);
-        self.beside().done.take_if(is_due)
+        self.attachments().done.take_if(is_due)
     }
 
     /// Leaves a gap to be sent: rounds that are lost. Written, synced, and waiting like a part;
@@ -157,9 +157,9 @@ impl Spool {
         self.appended.notify_one();
     }
 
-    /// The aggregator has it and what travelled beside it, or will never take it.
+    /// The aggregator has this part and its attachments, or will never take them.
     pub fn acknowledge(&self, sequence: u64) {
-        self.beside().acknowledged(sequence);
+        self.attachments().acknowledged(sequence);
         self.lock().acknowledge(sequence);
     }
 
@@ -175,34 +175,33 @@ impl Spool {
         self.appended.notified().await;
     }
 
-    pub(super) fn beside(&self) -> MutexGuard<'_, Beside> {
+    pub(super) fn attachments(&self) -> MutexGuard<'_, Attachments> {
         // A leaf: nothing is called while it is held, and each change to it is whole.
-        self.beside.lock().unwrap_or_else(PoisonError::into_inner)
+        self.attachments.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Leaves details to be sent beside the next parts. Answers those that find no room: they have
-    /// to be told another time.
+    /// Queues details to send with the next parts. Returns those that do not fit.
     #[must_use]
     pub fn leave_details(&self, details: Vec<v1::NodeDetails>) -> Vec<v1::NodeDetails> {
-        self.beside().details.leave(details, DETAILS_MAX)
+        self.attachments().details.leave(details, DETAILS_MAX)
     }
 
-    /// At most so many details to send beside the part of this number.
+    /// Takes at most `most` details to send with the part of this number.
     #[must_use]
     pub fn take_details(&self, sequence: u64, most: usize) -> Vec<v1::NodeDetails> {
-        self.beside().details.take(sequence, most)
+        self.attachments().details.take(sequence, most)
     }
 
-    /// Leaves samples to be sent beside the next parts. They explain and decide nothing, and old
-    /// ones say less than new ones: answers those that go for lack of room.
+    /// Queues samples to send with the next parts. They decide no verdict, and new ones are worth
+    /// more than old ones: returns the oldest ones that no longer fit.
     pub fn leave_samples(&self, samples: Vec<Sample>) -> Vec<Sample> {
-        self.beside().samples.push(samples, SAMPLES_MAX)
+        self.attachments().samples.push(samples, SAMPLES_MAX)
     }
 
-    /// At most so many samples to send beside the part of this number.
+    /// Takes at most `most` samples to send with the part of this number.
     #[must_use]
     pub fn take_samples(&self, sequence: u64, most: usize) -> Vec<Sample> {
-        self.beside().samples.take(sequence, most)
+        self.attachments().samples.take(sequence, most)
     }
 
     /// The highest round of which any run made a part: its start, unix seconds; 0: none yet.

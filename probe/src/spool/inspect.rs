@@ -15,12 +15,12 @@ use super::cursor::expand;
 use super::reading::{Contents, Damage, Frames, Step, Stretch, contents};
 use super::segment::{ACK, ENTRY, GAP, HEADER_BYTES, sequence};
 use super::sequences::Sequences;
-use super::{aside, lock, segment};
+use super::{lock, quarantine, segment};
 
 /// Damage is listed up to so many places.
 const FAULTS_MAX: usize = 10_000;
 
-/// One segment, or one file set aside.
+/// One segment, or one quarantined file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Segment {
     /// Its name.
@@ -38,7 +38,8 @@ pub struct Segment {
     /// Stretches of it that are no frames.
     pub damaged_stretches: u64,
     /// It was damaged and is not read any more.
-    pub set_aside: bool,
+    #[serde(rename = "set_aside")]
+    pub quarantined: bool,
 }
 
 /// What is in a spool.
@@ -57,7 +58,7 @@ impl Listing {
         self.segments.iter().map(|segment| segment.parts_waiting + segment.gaps_waiting).sum()
     }
 
-    /// Damaged stretches, those in files set aside left out.
+    /// Damaged stretches, without those in quarantined files.
     #[must_use]
     pub fn damaged_stretches(&self) -> u64 {
         self.segments.iter().map(|segment| segment.damaged_stretches).sum()
@@ -80,8 +81,8 @@ impl Listing {
                 segment.gaps_waiting,
                 segment.first_round.clone().unwrap_or_else(dash),
                 segment.last_round.clone().unwrap_or_else(dash),
-                if segment.set_aside {
-                    "set aside".to_owned()
+                if segment.quarantined {
+                    "quarantined".to_owned()
                 } else {
                     segment.damaged_stretches.to_string()
                 },
@@ -191,10 +192,10 @@ pub fn list(directory: &Path) -> io::Result<Listing> {
             first_round: contents.rounds.map(|rounds| utc(rounds.first_s)),
             last_round: contents.rounds.map(|rounds| utc(rounds.last_s)),
             damaged_stretches: contents.damage.count,
-            set_aside: false,
+            quarantined: false,
         });
     }
-    for (path, bytes) in aside::list(directory)? {
+    for (path, bytes) in quarantine::list(directory)? {
         segments.push(Segment {
             file: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
             bytes,
@@ -203,7 +204,7 @@ pub fn list(directory: &Path) -> io::Result<Listing> {
             first_round: None,
             last_round: None,
             damaged_stretches: 0,
-            set_aside: true,
+            quarantined: true,
         });
     }
     Ok(Listing { in_use: lock::is_held(directory), segments })

@@ -8,8 +8,8 @@ use std::path::Path;
 
 use metrics::counter;
 
-use super::holes::Holes;
 use super::lock::{self, Lock, NoLock};
+use super::missing_sequences::MissingSequences;
 use super::reading::{Contents, Damage, Stretch, contents};
 use super::records::Found;
 use super::segment;
@@ -35,7 +35,7 @@ struct Gathered {
     seen: Sequences,
     acknowledged: Sequences,
     high_water_s: u64,
-    holes: Holes,
+    missing: MissingSequences,
 }
 
 impl Inner {
@@ -54,11 +54,11 @@ impl Inner {
         let last_number = segments.last().map_or(0, |(number, _)| *number);
         let mark = lock::read_mark(&directory);
         let mut gathered = Gathered::default();
-        gathered.holes.waiting_since(mark.as_ref().map_or(0, |mark| mark.waiting_since_s));
+        gathered.missing.waiting_since(mark.as_ref().map_or(0, |mark| mark.waiting_since_s));
         for (number, path) in segments {
             self.read_segment(number, &path, &mut gathered);
         }
-        let Gathered { mut found, seen, acknowledged, high_water_s, mut holes } = gathered;
+        let Gathered { mut found, seen, acknowledged, high_water_s, mut missing } = gathered;
         for number in acknowledged.iter() {
             for held in self.segments.values_mut() {
                 held.waiting.remove(number);
@@ -68,19 +68,19 @@ impl Inner {
             tracing::error!(error, file = lock::name(), "it cannot be read and is made anew");
             found.damaged += 1;
         }
-        holes.end(mark.as_ref().ok().copied());
-        self.lose(holes.lost(&seen, &acknowledged));
+        missing.end(mark.as_ref().ok().copied());
+        self.lose(missing.lost(&seen, &acknowledged));
         let mark = mark.unwrap_or_default();
         self.high_water_s = self.high_water_s.max(high_water_s).max(mark.high_water_s);
         self.waiting_since_s = mark.waiting_since_s;
         let last = seen.last().unwrap_or(0);
         // Where something was damaged or is missing, part numbers may have been lost with it.
-        if found.damaged > 0 || seen.has_holes() || mark.sequence > last {
+        if found.damaged > 0 || seen.has_missing() || mark.sequence > last {
             self.numbers.unknown_through(self.high_water_s);
         }
         let last = last.max(mark.sequence).max(acknowledged.last().unwrap_or(0));
         self.next_sequence = self.next_sequence.max(last.saturating_add(1));
-        let last_number = last_number.max(super::aside::last_number(&directory));
+        let last_number = last_number.max(super::quarantine::last_number(&directory));
         self.next_segment = self.next_segment.max(last_number.saturating_add(1));
         self.locked = Some(lock);
         found.waiting = self.waiting();
@@ -92,13 +92,13 @@ impl Inner {
 
     fn read_segment(&mut self, number: u64, path: &Path, gathered: &mut Gathered) {
         let file = segment::name(number);
-        let contents = contents(path, |met| gathered.holes.meet(&met));
+        let contents = contents(path, |met| gathered.missing.meet(&met));
         let contents = contents.unwrap_or_else(|error| {
             tracing::error!(%error, file, "this part of the spool cannot be read");
             let bytes = path.metadata().map_or(0, |of| of.len());
             let mut damage = Damage::default();
             damage.note(Stretch { offset: 0, length: bytes });
-            gathered.holes.damage();
+            gathered.missing.damage();
             Contents { bytes, damage, ..Contents::default() }
         });
         let damage = &contents.damage;

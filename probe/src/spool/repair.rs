@@ -15,10 +15,10 @@ use serde::Serialize;
 use uptime_proto::convert::{Decoder, Encoder};
 use uptime_proto::v1;
 
-use super::aside;
 use super::cursor::{expand, own_limits};
 use super::inspect::{Fault, verify};
-use super::lock::{self, Lock, Mark, NoLock};
+use super::lock::{self, HighWaterMark, Lock, NoLock};
+use super::quarantine;
 use super::reading::{Frames, Step, contents};
 use super::records::SpoolLimits;
 use super::segment::{self, ACK, ENTRY, GAP, Writer, sequence};
@@ -37,10 +37,11 @@ pub struct Repaired {
     pub gaps_kept: u64,
     /// Acknowledgements in the new file.
     pub acknowledgements_kept: u64,
-    /// What could not be kept. It still stands in the file set aside.
+    /// What could not be kept. It stays in the quarantined file.
     pub left_out: Vec<LeftOut>,
     /// The name the damaged file has now.
-    pub set_aside: String,
+    #[serde(rename = "set_aside")]
+    pub quarantined: String,
 }
 
 impl Repaired {
@@ -49,7 +50,11 @@ impl Repaired {
     pub fn lines(&self) -> Vec<String> {
         let mut lines = vec![format!(
             "{}: kept {} parts, {} gaps, {} acknowledgements; the damaged file is {} now",
-            self.file, self.parts_kept, self.gaps_kept, self.acknowledgements_kept, self.set_aside
+            self.file,
+            self.parts_kept,
+            self.gaps_kept,
+            self.acknowledgements_kept,
+            self.quarantined
         )];
         lines.extend(self.left_out.iter().map(|fault| {
             format!("  left out {} bytes at {}: {}", fault.length, fault.offset, fault.what)
@@ -85,12 +90,12 @@ pub fn repair(directory: &Path, limits: SpoolLimits) -> io::Result<Vec<Repaired>
             repaired.push(rewrite(number, &path, mark.high_water_s, left_out)?);
         }
     }
-    aside::tidy(directory, limits.bytes_max);
+    quarantine::tidy(directory, limits.bytes_max);
     Ok(repaired)
 }
 
 /// Beyond every sequence number and at every round that the spool knows of.
-fn highest(directory: &Path) -> io::Result<Mark> {
+fn highest(directory: &Path) -> io::Result<HighWaterMark> {
     let mut mark = lock::read_mark(directory).unwrap_or_default();
     for (_, path) in segment::list(directory)? {
         let Ok(contents) = contents(&path, |_| {}) else {
@@ -118,15 +123,15 @@ fn rewrite(
     {
         return Err(error);
     }
-    let set_aside = aside::name_for(path);
-    let name = set_aside.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let quarantined = quarantine::name_for(path);
+    let name = quarantined.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut repaired = Repaired {
         file: segment::name(number),
         parts_kept: 0,
         gaps_kept: 0,
         acknowledgements_kept: 0,
         left_out,
-        set_aside: name,
+        quarantined: name,
     };
     let written = Writer::create_at(&fresh, number, high_water_s, true).and_then(|mut writer| {
         copy(path, &mut writer, &mut repaired)?;
@@ -139,9 +144,9 @@ fn rewrite(
     written?;
     // The damaged file gets its second name before the new one takes its place, so that at no
     // moment a frame is in no file.
-    if std::fs::hard_link(path, &set_aside).is_err() {
-        std::fs::copy(path, &set_aside)?;
-        std::fs::File::open(&set_aside)?.sync_all()?;
+    if std::fs::hard_link(path, &quarantined).is_err() {
+        std::fs::copy(path, &quarantined)?;
+        std::fs::File::open(&quarantined)?.sync_all()?;
     }
     segment::sync_directory(directory)?;
     std::fs::rename(&fresh, path)?;

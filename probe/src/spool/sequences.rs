@@ -65,7 +65,7 @@ impl Sequences {
     }
 
     /// Whether a number between the first and the last is missing.
-    pub(super) fn has_holes(&self) -> bool {
+    pub(super) fn has_missing(&self) -> bool {
         self.ranges.len() > 1
     }
 

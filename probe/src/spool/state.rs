@@ -16,11 +16,11 @@ use tokio::time::Instant;
 use uptime_proto::convert::{Encoder, PartLimits};
 use uptime_proto::{Part, Reason, v1};
 
-use super::aside;
 use super::gaps::{self, Gaps};
-use super::holes::Lost;
-use super::lock::{Lock, Mark};
+use super::lock::{HighWaterMark, Lock};
+use super::missing_sequences::Lost;
 use super::numbers::Numbers;
+use super::quarantine;
 use super::reading::{self, Damage, Met, Stretch};
 use super::records::{Rounds, SpoolError, SpoolLimits};
 use super::segment::{self, ACK, ENTRY, GAP, Writer};
@@ -332,7 +332,7 @@ impl Inner {
         }
         if let Some(lock) = &self.locked {
             let (high_water_s, waiting_since_s) = (self.high_water_s, self.waiting_since_s);
-            lock.write_mark(Mark { sequence, high_water_s, waiting_since_s });
+            lock.write_mark(HighWaterMark { sequence, high_water_s, waiting_since_s });
         }
         self.drop_finished();
         Ok(sequence)
@@ -464,7 +464,7 @@ impl Inner {
         };
         let path = segment::path(directory, number);
         let gone = if held.damage.count > 0 {
-            aside::set_aside(&path, self.limits.bytes_max).map(|_| ())
+            quarantine::add(&path, self.limits.bytes_max).map(|_| ())
         } else {
             std::fs::remove_file(&path)
         };
@@ -486,9 +486,9 @@ impl Inner {
             let (number, too_old) =
                 (*number, held.rounds.is_some_and(|rounds| rounds.last_s < old_s));
             let held: u64 = self.segments.values().map(|held| held.bytes).sum();
-            let total = held + aside::bytes(&directory) + bytes;
+            let total = held + quarantine::bytes(&directory) + bytes;
             let too_many = total > self.limits.bytes_max;
-            if too_many && aside::remove_oldest(&directory) {
+            if too_many && quarantine::remove_oldest(&directory) {
                 continue;
             }
             if !(too_old || too_many) || !self.give_up(number) {

@@ -12,7 +12,7 @@ use uptime_proto::{
     Class, Kind, NodeId, Outcome, Part, PartKey, Period, Reason, Round, Sample, Sets, v1,
 };
 
-use super::beside::DETAILS_MAX;
+use super::attachments::DETAILS_MAX;
 use super::state::Switches;
 use super::*;
 

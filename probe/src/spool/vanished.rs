@@ -6,7 +6,7 @@
 
 use uptime_proto::convert::Encoder;
 
-use super::holes::Lost;
+use super::missing_sequences::Lost;
 use super::opening::NotOpen;
 use super::segment;
 use super::state::Inner;

@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use tokio::sync::{Mutex, Semaphore};
 
-use super::absence::Absence;
+use super::adjustable_semaphore::AdjustableSemaphore;
+use super::capability_cache::CapabilityCache;
 use super::command::{CommandLine, CommandOptions};
 use super::fault::{CouldNotLook, clean};
 use super::http::Http;
 use super::open::Openings;
 use super::options::{Limits, YagnaConfigError, YagnaOptions};
-use super::pace::Pace;
 use super::peer_scans::PeerScans;
-use super::places::Places;
+use super::rate_limiter::RateLimiter;
 
 /// A cheap handle to one daemon; clones share the client, the limiters and what is open.
 #[derive(Clone)]
@@ -29,11 +29,11 @@ pub(super) struct Inner {
     pub(super) http: Arc<Http>,
     pub(super) limits: Limits,
     pub(super) now_unix_ms: fn() -> i64,
-    pub(super) scan_api: Absence,
-    pub(super) bridge: Absence,
+    pub(super) scan_api: CapabilityCache,
+    pub(super) bridge: CapabilityCache,
     pub(super) peers: Mutex<PeerScans>,
-    pub(super) finds: Places,
-    pub(super) find_pace: Pace,
+    pub(super) finds: AdjustableSemaphore,
+    pub(super) find_limiter: RateLimiter,
     pub(super) directs: Semaphore,
     pub(super) openings: Arc<Openings>,
 }
@@ -61,11 +61,11 @@ impl Yagna {
             openings: Arc::new(Openings::new(http.clone(), limits.answer_timeout)),
             http,
             now_unix_ms,
-            scan_api: Absence::of("no scan API: demands and pings are used instead"),
-            bridge: Absence::of("no bridge to its bus: look-ups need its command line"),
+            scan_api: CapabilityCache::of("no scan API: demands and pings are used instead"),
+            bridge: CapabilityCache::of("no bridge to its bus: look-ups need its command line"),
             peers: Mutex::default(),
-            finds: Places::new(limits.find_in_flight_max),
-            find_pace: Pace::new(limits.finds_per_s_max),
+            finds: AdjustableSemaphore::new(limits.find_in_flight_max),
+            find_limiter: RateLimiter::new(limits.finds_per_s_max),
             directs: Semaphore::new(limits.direct_in_flight_max),
             limits,
         };
@@ -106,13 +106,13 @@ impl Yagna {
 
     /// From now on at most so many `FindNode` questions a second, and never more than the limits
     /// say: an aggregator may ask its probes to be gentler.
-    pub fn pace_finds(&self, per_s: u32) {
-        self.inner.find_pace.set(per_s.min(self.inner.limits.finds_per_s_max));
+    pub fn limit_find_rate(&self, per_s: u32) {
+        self.inner.find_limiter.set(per_s.min(self.inner.limits.finds_per_s_max));
     }
 
     /// From now on at most so many `FindNode` questions under way, and never more than the limits
     /// say.
-    pub fn bound_finds(&self, in_flight: usize) {
+    pub fn limit_finds_in_flight(&self, in_flight: usize) {
         self.inner.finds.set(in_flight.min(self.inner.limits.find_in_flight_max));
     }
 

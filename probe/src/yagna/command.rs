@@ -20,10 +20,10 @@ use tokio::process::{Child, Command};
 use tokio::sync::Semaphore;
 use uptime_proto::Reason;
 
+use super::adjustable_semaphore::{acquire, is_permit_count};
 use super::answers::{self, Route, Taken};
 use super::fault::{CouldNotLook, clean, malformed};
 use super::outcome::Found;
-use super::places::{place, places};
 use super::time_text::{parse_span, parse_utc};
 
 /// What the program gets to see of the environment: where to find things, and its daemon.
@@ -67,7 +67,7 @@ impl CommandOptions {
     fn fault(&self) -> Option<&'static str> {
         let faults = [
             (self.program.as_os_str().is_empty(), "the program has no name"),
-            (!places(self.in_flight_max), "in_flight_max is zero or too large"),
+            (!is_permit_count(self.in_flight_max), "in_flight_max is zero or too large"),
             (self.timeout.is_zero(), "timeout is zero"),
             (self.output_bytes_max == 0, "output_bytes_max is zero"),
         ];
@@ -109,7 +109,7 @@ impl CommandLine {
         arguments: &[&str],
         bytes_max: usize,
     ) -> Result<Ended, CouldNotLook> {
-        let _place = place(&self.running).await?;
+        let _permit = acquire(&self.running).await?;
         let mut command = Command::new(&self.options.program);
         command
             .args(arguments)

@@ -24,8 +24,8 @@ impl Yagna {
     /// # Errors
     /// When the relay was not asked or did not answer.
     pub async fn find_node(&self, id: NodeId) -> Result<Found, CouldNotLook> {
-        let _place = self.inner.finds.take().await?;
-        self.inner.find_pace.wait().await;
+        let _permit = self.inner.finds.take().await?;
+        self.inner.find_limiter.wait().await;
         let body = json!({ "nodeId": id.to_string() });
         let question = Question::post(Route::FindNode, "/_gsb/local/net/FindNode", &body);
         match self.ask_bus(Route::FindNode, question, parse_found).await? {

@@ -64,7 +64,7 @@ pub(super) struct Listing {
     /// Items that were no offer at all.
     bad: usize,
     /// Offers of other subnets, and events that bring no offer.
-    beside: usize,
+    unrelated: usize,
 }
 
 #[derive(Deserialize)]
@@ -84,13 +84,13 @@ struct RawEvent<'a> {
 /// What an item turned out to be.
 enum Item {
     Offer(Offer),
-    Beside,
+    Unrelated,
     Bad,
 }
 
 impl Listing {
     pub(super) fn new(subnet: &str) -> Self {
-        Self { subnet: subnet.to_owned(), offers: Vec::new(), good: 0, bad: 0, beside: 0 }
+        Self { subnet: subnet.to_owned(), offers: Vec::new(), good: 0, bad: 0, unrelated: 0 }
     }
 
     /// Takes in one page; returns how many items it had.
@@ -114,7 +114,7 @@ impl Listing {
     }
 
     fn expect(&self, more: usize, offers_max: usize) -> Result<(), CouldNotLook> {
-        if self.good + self.bad + self.beside + more > offers_max {
+        if self.good + self.bad + self.unrelated + more > offers_max {
             let detail = format!("the listing has more than {offers_max} offers");
             return Err(CouldNotLook::new(Reason::AnswerTooLarge, detail));
         }
@@ -127,7 +127,7 @@ impl Listing {
                 self.good += 1;
                 self.offers.push(offer);
             }
-            Item::Beside => self.beside += 1,
+            Item::Unrelated => self.unrelated += 1,
             Item::Bad => self.bad += 1,
         }
     }
@@ -144,7 +144,7 @@ impl Listing {
     pub(super) fn finish(mut self) -> Result<Vec<Offer>, CouldNotLook> {
         if self.bad > 0 {
             tracing::debug!(subnet = self.subnet, bad = self.bad, "offers that are none");
-            if self.good == 0 && self.beside == 0 {
+            if self.good == 0 && self.unrelated == 0 {
                 return Err(malformed(format!("none of {} offers is one", self.bad)));
             }
         }
@@ -159,7 +159,7 @@ fn read(form: Form, item: &str, subnet: &str) -> Item {
         Form::Events => match serde_json::from_str::<RawEvent<'_>>(item) {
             Ok(RawEvent { proposal: Some(proposal) }) => read_offer(proposal.get(), subnet),
             // Rejections and the like.
-            Ok(RawEvent { proposal: None }) => Item::Beside,
+            Ok(RawEvent { proposal: None }) => Item::Unrelated,
             Err(_) => Item::Bad,
         },
     }
@@ -174,7 +174,7 @@ fn read_offer(item: &str, subnet: &str) -> Item {
     };
     // A scan has no demand behind it, so it is for us to see that the offer is of this subnet.
     if property(&raw.properties, "golem.node.debug.subnet").as_deref() != Some(subnet) {
-        return Item::Beside;
+        return Item::Unrelated;
     }
     let cleaned = |name| {
         property(&raw.properties, name).map(|text| clean(&text, TEXT_BYTES_MAX)).unwrap_or_default()

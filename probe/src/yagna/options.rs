@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use reqwest::Url;
 
-use super::places::places;
+use super::adjustable_semaphore::is_permit_count;
 
 /// The property by which this program knows its own demands.
 pub(super) const MARKER_PROPERTY: &str = "golem.uptime.probe";
@@ -113,8 +113,11 @@ impl Limits {
             (self.answer_bytes_max == 0, "answer_bytes_max is zero"),
             (self.offers_max == 0, "offers_max is zero"),
             (!(1..=100).contains(&self.page_offers_max), "page_offers_max is not 1 to 100"),
-            (!places(self.find_in_flight_max), "find_in_flight_max is zero or too large"),
-            (!places(self.direct_in_flight_max), "direct_in_flight_max is zero or too large"),
+            (!is_permit_count(self.find_in_flight_max), "find_in_flight_max is zero or too large"),
+            (
+                !is_permit_count(self.direct_in_flight_max),
+                "direct_in_flight_max is zero or too large",
+            ),
             (self.finds_per_s_max == 0, "finds_per_s_max is zero"),
             (self.ping_batch_max == 0, "ping_batch_max is zero"),
             (self.ping_timeout.is_zero(), "ping_timeout is zero"),

@@ -23,6 +23,7 @@ use tokio::sync::SemaphorePermit;
 use tokio::time::Instant;
 use uptime_proto::{NodeId, Reason};
 
+use super::adjustable_semaphore::acquire;
 use super::answers::{self, Route, Taken};
 use super::client::Yagna;
 use super::fault::{CouldNotLook, malformed};
@@ -30,7 +31,6 @@ use super::http::{self, Question};
 use super::open::Collection;
 use super::outcome::PeerAnswer;
 use super::peer_scans::PeerScan;
-use super::places::place;
 
 /// How much longer than the daemon we wait: its answer, that the node is silent, must win over
 /// our own giving up, which says nothing about the node.
@@ -48,7 +48,7 @@ const SCAN_LIVES_S: u64 = 120;
 pub struct PeerQuestions<'a> {
     yagna: &'a Yagna,
     id: NodeId,
-    _place: SemaphorePermit<'a>,
+    _permit: SemaphorePermit<'a>,
 }
 
 impl PeerQuestions<'_> {
@@ -81,7 +81,7 @@ impl Yagna {
     /// # Errors
     /// When the process is ending.
     pub async fn peer_questions(&self, id: NodeId) -> Result<PeerQuestions<'_>, CouldNotLook> {
-        Ok(PeerQuestions { yagna: self, id, _place: place(&self.inner.directs).await? })
+        Ok(PeerQuestions { yagna: self, id, _permit: acquire(&self.inner.directs).await? })
     }
 
     /// Puts one question to one node, as [`PeerQuestions::ask`], when its turn comes.

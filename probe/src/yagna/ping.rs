@@ -17,6 +17,7 @@ use serde_json::json;
 use serde_json::value::RawValue;
 use uptime_proto::{NodeId, Reason};
 
+use super::adjustable_semaphore::acquire;
 use super::answers::Route;
 use super::client::Yagna;
 use super::fault::{CouldNotLook, malformed};
@@ -24,7 +25,6 @@ use super::http::{self, Question};
 use super::net;
 use super::outcome::PeerAnswer;
 use super::peer::MARGIN;
-use super::places::place;
 
 const PING_PATH: &str = "/_gsb/local/net/GsbPing";
 
@@ -90,7 +90,7 @@ impl Yagna {
                 format!("{} pings in one call, {} at most", asked.len(), limits.ping_batch_max);
             return Err(CouldNotLook::new(Reason::Missed, detail));
         }
-        let _place = place(&self.inner.directs).await?;
+        let _permit = acquire(&self.inner.directs).await?;
         let nodes: Vec<String> = asked.iter().map(NodeId::to_string).collect();
         let body = json!({ "nodes": nodes });
         let question = Question::post(Route::Ping, PING_PATH, &body).at_most(http::NODES_BYTES_MAX);

@@ -62,18 +62,18 @@ async fn a_spool_that_may_not_be_read_stops_neither_the_scan_nor_the_watchdog() 
     let mut child = as_nobody(command, &program, directory.path()).spawn().unwrap();
     // Rounds of two seconds: four of them are more than the watchdog is told of in vain.
     let mut buffer = vec![0; 4096];
-    let mut comforted_s = std::collections::BTreeSet::new();
+    let mut fed_s = std::collections::BTreeSet::new();
     let begun = tokio::time::Instant::now();
     let watch = async {
-        while comforted_s.last().is_none_or(|last| *last < 12) {
+        while fed_s.last().is_none_or(|last| *last < 12) {
             let length = socket.recv(&mut buffer).await.unwrap();
             if String::from_utf8_lossy(&buffer[..length]).contains("WATCHDOG=1") {
-                comforted_s.insert(begun.elapsed().as_secs());
+                fed_s.insert(begun.elapsed().as_secs());
             }
         }
     };
     tokio::time::timeout(PATIENCE, watch).await.expect("the watchdog is fed all the time");
-    assert!(comforted_s.len() >= 11, "{comforted_s:?}");
+    assert!(fed_s.len() >= 11, "{fed_s:?}");
     assert!(daemon.count(FIND_NODE) >= 8 * 3, "rounds are scanned");
     assert!(collector.received.borrow().parts.is_empty(), "no key may be made");
     // It can be read again: what was lost is told, and rounds are kept.

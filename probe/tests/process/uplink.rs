@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uptime_probe::clock::Timekeeper;
-use uptime_probe::orders::Orders;
+use uptime_probe::control_state::ControlState;
 use uptime_probe::spool::{Spool, SpoolLimits};
 use uptime_probe::uplink::{DIAL_WITHIN, Tls, Token, Uplink, UplinkError, UplinkOptions, join};
 use uptime_proto::convert::PartLimits;
@@ -45,8 +45,8 @@ fn uplink(spool: &Spool, aggregators: Vec<String>) -> Uplink {
 fn uplink_with(spool: &Spool, aggregators: Vec<String>, tls: Tls) -> Uplink {
     let subnets = Vec::new();
     let options = UplinkOptions { aggregators, tls, token: None, subnets };
-    let orders = Orders::open(Path::new("/nonexistent"), Timekeeper::trusted());
-    Uplink::new(options, spool.clone(), orders)
+    let control = ControlState::open(Path::new("/nonexistent"), Timekeeper::trusted());
+    Uplink::new(options, spool.clone(), control)
 }
 
 fn copies(received: &Received) -> usize {

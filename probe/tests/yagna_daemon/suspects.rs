@@ -36,5 +36,5 @@ async fn the_second_question_does_not_stand_in_line_behind_the_first_of_others()
     assert_eq!(found.seen, [living.parse().unwrap()], "the living do not wait for the silent");
     let (late, _) = &found.failed[&Reason::TimedOut];
     assert_eq!(late.len(), 2 * PLACES, "the others are listed as not looked at");
-    assert!(found.asides.iter().all(|aside| aside.seen.is_some()));
+    assert!(found.details.iter().all(|detail| detail.seen.is_some()));
 }

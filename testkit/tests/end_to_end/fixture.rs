@@ -17,7 +17,7 @@ use uptime_aggregator::config::{RuleArgs, RulesCommand, SettingArgs};
 use uptime_aggregator::ledger::Ledger;
 use uptime_aggregator::rules::commands::rules;
 use uptime_probe::clock::Timekeeper;
-use uptime_probe::orders::Orders;
+use uptime_probe::control_state::ControlState;
 use uptime_probe::scan::{Enabled, Scanner, Sources};
 use uptime_probe::spool::{Spool, SpoolLimits};
 use uptime_probe::uplink::{Tls, Token, Uplink, UplinkOptions};
@@ -45,7 +45,7 @@ pub(crate) struct Fixture {
     tokens: Vec<String>,
     address: String,
     aggregator: Option<Aggregator>,
-    probes: BTreeMap<usize, (JoinSet<()>, Spool, Orders)>,
+    probes: BTreeMap<usize, (JoinSet<()>, Spool, ControlState)>,
     last_closed: Option<Round>,
 }
 
@@ -148,7 +148,7 @@ impl Fixture {
         let limits = SpoolLimits::of_bytes(64 << 20);
         let (spool, found) = Spool::open(&directory, limits).unwrap();
         assert_eq!(found.damaged, 0);
-        let orders = Orders::open(&directory, Timekeeper::trusted());
+        let control = ControlState::open(&directory, Timekeeper::trusted());
         let subnets: Vec<String> = SUBNETS.iter().map(|subnet| (*subnet).to_owned()).collect();
         let options = UplinkOptions {
             aggregators: vec![format!("http://{}", self.address)],
@@ -156,21 +156,21 @@ impl Fixture {
             token: Some(Token::new(&self.tokens[number]).unwrap()),
             subnets: subnets.clone(),
         };
-        let uplink = Uplink::new(options, spool.clone(), orders.clone());
+        let uplink = Uplink::new(options, spool.clone(), control.clone());
         let sources = Sources { yagna, relay: None, subnets, enabled: Enabled::ALL };
         let (_, sources) = watch::channel(Arc::new(sources));
         let name = number.to_string();
-        let scanner = Scanner::new(sources, spool.clone(), orders.clone(), &name);
+        let scanner = Scanner::new(sources, spool.clone(), control.clone(), &name);
         let mut tasks = JoinSet::new();
         tasks.spawn(uplink.run(CancellationToken::new()));
         tasks.spawn(scanner.run(CancellationToken::new()));
-        self.probes.insert(number, (tasks, spool, orders));
+        self.probes.insert(number, (tasks, spool, control));
     }
 
     /// Waits until a probe that runs has lost its stream.
     pub(crate) async fn stream_lost(&self, number: usize) {
-        let orders = self.probes[&number].2.clone();
-        orders.wait_for(|state| !state.connected).await;
+        let control = self.probes[&number].2.clone();
+        control.wait_for(|state| !state.connected).await;
     }
 
     /// `uptime-probe check`, as the operator of this probe would type it.
@@ -271,7 +271,7 @@ impl Fixture {
                 subnets: Vec::new(),
             };
             let uplink =
-                Uplink::new(options, spool, Orders::open(&directory, Timekeeper::trusted()));
+                Uplink::new(options, spool, ControlState::open(&directory, Timekeeper::trusted()));
             assert_eq!(uplink.drain(Duration::from_secs(20)).await, 0);
         }
     }

@@ -64,9 +64,9 @@ fn every_fault_is_named_and_repair_leaves_none() {
     let repaired = repair::repair(directory.path(), LIMITS).unwrap();
     assert_eq!(repaired.len(), 1);
     assert_eq!(repaired[0].left_out, verified.faults);
-    assert_eq!(repaired[0].set_aside, "00000001.spool.damaged");
-    let aside = std::fs::read(directory.path().join("00000001.spool.damaged")).unwrap();
-    assert!(aside == whole, "the damaged file is kept as it was");
+    assert_eq!(repaired[0].quarantined, "00000001.spool.damaged");
+    let quarantined = std::fs::read(directory.path().join("00000001.spool.damaged")).unwrap();
+    assert!(quarantined == whole, "the damaged file is kept as it was");
     let after = inspect::verify(directory.path()).unwrap();
     assert_eq!((&after.faults, after.parts), (&vec![], verified.parts));
     assert_eq!(repair::repair(directory.path(), LIMITS).unwrap(), []);

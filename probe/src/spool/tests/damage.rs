@@ -255,7 +255,7 @@ fn a_segment_missing_between_others_makes_its_rounds_unknown() {
 }
 
 #[test]
-fn a_damaged_segment_is_set_aside_when_it_is_finished() {
+fn a_damaged_segment_is_quarantined_when_it_is_finished() {
     let directory = tempfile::tempdir().unwrap();
     for segment in 1..=12 {
         let (spool, _) = open_quick(directory.path(), true);
@@ -284,8 +284,8 @@ fn a_damaged_segment_is_set_aside_when_it_is_finished() {
         }
         std::fs::remove_file(directory.path().join("spool.lock")).unwrap();
     }
-    let aside = aside::list(directory.path()).unwrap();
-    let names: Vec<_> = aside.iter().map(|(path, _)| path.file_name().unwrap()).collect();
+    let quarantined = quarantine::list(directory.path()).unwrap();
+    let names: Vec<_> = quarantined.iter().map(|(path, _)| path.file_name().unwrap()).collect();
     assert_eq!(names.len(), 8);
     assert_eq!(names[7], "00000012.spool.damaged");
 }

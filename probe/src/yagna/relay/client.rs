@@ -8,10 +8,10 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use uptime_proto::Reason;
 
+use super::super::adjustable_semaphore::is_permit_count;
 use super::super::http::Http;
 use super::super::options::Unfit;
-use super::super::pace::Pace;
-use super::super::places::places;
+use super::super::rate_limiter::RateLimiter;
 use super::moment::Moment;
 use super::prefix::Prefix;
 
@@ -82,7 +82,10 @@ impl RelayLimits {
             (self.answer_timeout.is_zero(), "answer_timeout is zero"),
             (self.listing_timeout.is_zero(), "listing_timeout is zero"),
             (self.answer_bytes_max == 0, "answer_bytes_max is zero"),
-            (!places(self.requests_in_flight_max), "requests_in_flight_max is zero or too large"),
+            (
+                !is_permit_count(self.requests_in_flight_max),
+                "requests_in_flight_max is zero or too large",
+            ),
             (self.requests_per_s_max == 0, "requests_per_s_max is zero"),
             (self.nodes_max == 0, "nodes_max is zero"),
             (self.event_bytes_max == 0, "event_bytes_max is zero"),
@@ -133,7 +136,7 @@ pub(super) struct Inner {
     /// What every [`Moment`] is counted from.
     pub(super) origin: Instant,
     pub(super) requests: Semaphore,
-    pub(super) pace: Pace,
+    pub(super) limiter: RateLimiter,
     /// The prefixes to begin the next listing with.
     pub(super) leaves: Mutex<Vec<Prefix>>,
 }
@@ -161,7 +164,7 @@ impl Relay {
             http: Http::keyless(&base_url, connect_timeout, bytes_max, Reason::RelayError)?,
             origin: Instant::now(),
             requests: Semaphore::new(limits.requests_in_flight_max),
-            pace: Pace::new(limits.requests_per_s_max),
+            limiter: RateLimiter::new(limits.requests_per_s_max),
             leaves: Mutex::new(Prefix::roots().to_vec()),
             limits,
         };

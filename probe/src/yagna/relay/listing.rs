@@ -10,10 +10,10 @@ use metrics::counter;
 use tokio::time::Instant;
 use uptime_proto::{NodeId, Reason};
 
+use super::super::adjustable_semaphore::acquire;
 use super::super::answers::Route;
 use super::super::fault::CouldNotLook;
 use super::super::http::Question;
-use super::super::places::place;
 use super::client::{Inner, Relay};
 use super::moment::{Listed, Moment, listed};
 use super::page::{Page, parse_page};
@@ -113,8 +113,8 @@ impl Inner {
 
     /// Asks for one page; waits for its turn first, and the time limit begins with its turn.
     async fn page(&self, prefix: Prefix) -> Result<(Prefix, Moment, Page), CouldNotLook> {
-        let _place = place(&self.requests).await?;
-        self.pace.wait().await;
+        let _permit = acquire(&self.requests).await?;
+        self.limiter.wait().await;
         counter!("uptime_relay_pages_total").increment(1);
         let asked = self.now();
         let path = format!("/nodes/{prefix}");

@@ -1,43 +1,43 @@
-//! What travels beside parts: details of nodes, and samples.
+//! Attachments of parts: node details and samples.
 //!
-//! Owns what waits to be sent and what is on its way beside which part. Not durable: a probe that
-//! is started again tells all of it again, or it is of no interest any more. Nothing is lost with a
-//! connection, and what finds no room is handed back, so that whoever left it knows.
+//! Owns the queue of attachments and which part each was sent with. Not durable: after a restart
+//! the probe sends them again, or they are out of date. A lost connection loses none, and
+//! attachments that do not fit go back to the caller.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use uptime_proto::{Sample, v1};
 
-/// Details that wait or are on their way: those of five times the largest network planned for.
+/// Details queued or in flight: five times the largest network planned for.
 pub(super) const DETAILS_MAX: usize = 50_000;
-/// Samples that wait or are on their way: those of some rounds.
+/// Samples queued or in flight: those of some rounds.
 pub(super) const SAMPLES_MAX: usize = 5_000;
 
-/// Both kinds.
+/// Details, samples, and the last finished round.
 #[derive(Debug, Default)]
-pub(super) struct Beside {
+pub(super) struct Attachments {
     pub(super) details: Line<v1::NodeDetails>,
     pub(super) samples: Line<Sample>,
-    /// The round that was finished last, until the aggregator is told.
+    /// The round that finished last, until it is reported.
     pub(super) done: Option<Done>,
-    /// The number of the part that was appended last by this run.
+    /// The sequence number of the last part that this run appended.
     pub(super) last_sequence: u64,
 }
 
-/// A round of which no further part will be made.
+/// A round that gets no further part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Done {
-    /// The number of the last part that was appended before.
+    /// The sequence number of the last part before it.
     pub after: u64,
     /// The round's start, unix seconds.
     pub round_s: u64,
 }
 
-/// Things that wait in line, and those that were sent and not acknowledged.
+/// A queue, and what was sent but not acknowledged.
 #[derive(Debug)]
 pub(super) struct Line<T> {
     waiting: VecDeque<T>,
-    /// By the sequence number of the part they were sent beside.
+    /// By the sequence number of the part they were sent with.
     on_their_way: BTreeMap<u64, Vec<T>>,
 }
 
@@ -47,15 +47,14 @@ impl<T> Default for Line<T> {
     }
 }
 
-impl Beside {
-    /// The part of this number was answered, and what travelled beside it was taken or never will
-    /// be.
+impl Attachments {
+    /// The part of this number was answered: its attachments are not sent again.
     pub(super) fn acknowledged(&mut self, sequence: u64) {
         self.details.on_their_way.remove(&sequence);
         self.samples.on_their_way.remove(&sequence);
     }
 
-    /// A new stream begins: whatever was on its way over the last one is sent again.
+    /// A new stream begins: what was in flight on the last one is queued again.
     pub(super) fn begin_anew(&mut self) {
         self.details.begin_anew();
         self.samples.begin_anew();
@@ -67,7 +66,7 @@ impl<T: Clone> Line<T> {
         self.waiting.len() + self.on_their_way.values().map(Vec::len).sum::<usize>()
     }
 
-    /// Puts in line what finds room; hands back the rest.
+    /// Queues what fits; returns the rest.
     pub(super) fn leave(&mut self, mut things: Vec<T>, most: usize) -> Vec<T> {
         let room = most.saturating_sub(self.len());
         let rest = things.split_off(room.min(things.len()));
@@ -75,14 +74,14 @@ impl<T: Clone> Line<T> {
         rest
     }
 
-    /// Puts all of it in line; hands back what had waited longest and has to go for it.
+    /// Queues everything; returns the oldest entries that no longer fit.
     pub(super) fn push(&mut self, things: Vec<T>, most: usize) -> Vec<T> {
         self.waiting.extend(things);
         let over = self.len().saturating_sub(most);
         self.waiting.drain(..over.min(self.waiting.len())).collect()
     }
 
-    /// The next ones, for the part of this number.
+    /// Takes the next ones, for the part of this number.
     pub(super) fn take(&mut self, sequence: u64, most: usize) -> Vec<T> {
         let taken: Vec<T> = self.waiting.drain(..most.min(self.waiting.len())).collect();
         if !taken.is_empty() {

@@ -68,7 +68,7 @@ fn last_begin_ms(suspects_ms: i64, takes_ms: i64) -> i64 {
 
 /// The grid of one probe.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Grid<'a> {
+pub(super) struct RoundSchedule<'a> {
     pub(super) epochs: &'a Epochs,
     /// 0 to 999: where in the jitter this probe begins its rounds.
     pub(super) jitter_permille: u16,
@@ -78,7 +78,7 @@ pub(super) struct Grid<'a> {
     pub(super) look_ups_take_ms: i64,
 }
 
-impl Grid<'_> {
+impl RoundSchedule<'_> {
     /// When this probe begins a round, unix milliseconds.
     pub(super) fn begins_ms(&self, round: Round) -> i64 {
         round.start_ms() + jitter_ms_max(round) * i64::from(self.jitter_permille) / 1000
@@ -302,9 +302,14 @@ mod tests {
         ] {
             let epochs = epochs(period_s);
             let look_ups_take_ms = look_ups_take_ms(count, per_s, listing_ms);
-            let grid = Grid { epochs: &epochs, jitter_permille: 0, suspects_ms, look_ups_take_ms };
+            let schedule = RoundSchedule {
+                epochs: &epochs,
+                jitter_permille: 0,
+                suspects_ms,
+                look_ups_take_ms,
+            };
             let current = epochs.round_at_ms(86_400_000 * 20_001);
-            let due = |after_ms| grid.due(current.start_ms() + after_ms, None, |_| true);
+            let due = |after_ms| schedule.due(current.start_ms() + after_ms, None, |_| true);
             let what = format!("{count} look-ups in a round of {period_s} s");
             assert_eq!(due(0), Some(current), "{what}");
             assert_eq!(due(last_ms), Some(current), "{what}, {last_ms} ms after its start");
@@ -321,9 +326,9 @@ mod tests {
     }
 
     impl Given {
-        fn on(self, epochs: &Epochs) -> Grid<'_> {
+        fn on(self, epochs: &Epochs) -> RoundSchedule<'_> {
             let Self { jitter_permille, suspects_ms, look_ups_take_ms } = self;
-            Grid { epochs, jitter_permille, suspects_ms, look_ups_take_ms }
+            RoundSchedule { epochs, jitter_permille, suspects_ms, look_ups_take_ms }
         }
     }
 
@@ -345,13 +350,13 @@ mod tests {
             given in given(),
             behind in prop::option::of(0i64..100),
         ) {
-            let grid = given.on(&epochs);
+            let schedule = given.on(&epochs);
             let last = behind.map(|behind| epochs.round_at_ms(now_ms - behind * 1_000));
-            let due = grid.due(now_ms, last, |_| true).unwrap();
+            let due = schedule.due(now_ms, last, |_| true).unwrap();
             prop_assert!(epochs.in_force(due));
             prop_assert!(last.is_none_or(|last| due > last));
             let period_ms = due.period().millis();
-            let (begins_ms, until_ms) = (grid.begins_ms(due), grid.begun_until_ms(due));
+            let (begins_ms, until_ms) = (schedule.begins_ms(due), schedule.begun_until_ms(due));
             prop_assert!(now_ms <= until_ms);
             prop_assert!(due.start_ms() <= begins_ms && begins_ms <= until_ms);
             prop_assert!(until_ms < due.start_ms() + period_ms, "never when it is over");
@@ -369,17 +374,17 @@ mod tests {
             now_ms in times(),
             given in given(),
         ) {
-            let grid = given.on(&epochs);
+            let schedule = given.on(&epochs);
             let current = epochs.round_at_ms(now_ms);
             let suspects_ms = given.suspects_ms.min(current.period().millis());
             let listed_ms = now_ms + MARKET_MS;
             let put_ms = listed_ms + given.look_ups_take_ms + FIRST_STAGE_ENDS_MS;
             let fit = put_ms <= current.start_ms() + suspects_ms;
-            let on_time = now_ms <= grid.on_time_until_ms(current);
-            let due = grid.due(now_ms, None, |_| true).unwrap();
+            let on_time = now_ms <= schedule.on_time_until_ms(current);
+            let due = schedule.due(now_ms, None, |_| true).unwrap();
             prop_assert_eq!(due == current, fit || on_time);
             // One that was begun already is not begun again, however well its look-ups would fit.
-            let due = grid.due(now_ms, Some(current), |_| true).unwrap();
+            let due = schedule.due(now_ms, Some(current), |_| true).unwrap();
             prop_assert_eq!(due, epochs.next(current));
         }
 
@@ -387,13 +392,13 @@ mod tests {
         /// many look-ups there are, and over a change of the period.
         #[test]
         fn none_is_missed(epochs in epochs(), now_ms in times(), given in given()) {
-            let grid = given.on(&epochs);
-            let mut last = grid.due(now_ms, None, |_| true).unwrap();
+            let schedule = given.on(&epochs);
+            let mut last = schedule.due(now_ms, None, |_| true).unwrap();
             for _ in 0..50 {
-                let next = grid.due(grid.begins_ms(last), Some(last), |_| true).unwrap();
+                let next = schedule.due(schedule.begins_ms(last), Some(last), |_| true).unwrap();
                 prop_assert_eq!(next, epochs.next(last));
                 // Nor is it passed over by one that looks again when it is to begin.
-                let again = grid.due(grid.begins_ms(next), Some(last), |_| true);
+                let again = schedule.due(schedule.begins_ms(next), Some(last), |_| true);
                 prop_assert_eq!(again, Some(next));
                 last = next;
             }
@@ -406,14 +411,14 @@ mod tests {
             given in given(),
             blocked_s in 0u64..5_000,
         ) {
-            let grid = given.on(&epochs);
+            let schedule = given.on(&epochs);
             let from_s = epochs.round_at_ms(now_ms).start_s();
             let may_make = |round: Round| round.start_s() > from_s + blocked_s;
-            let due = grid.due(now_ms, None, may_make).unwrap();
+            let due = schedule.due(now_ms, None, may_make).unwrap();
             prop_assert!(due.start_s() > from_s + blocked_s);
             let before = epochs.previous(due);
             prop_assert!(before.is_none_or(|before| before.start_s() <= from_s + blocked_s));
-            prop_assert!(grid.due(now_ms, None, |_| false).is_none());
+            prop_assert!(schedule.due(now_ms, None, |_| false).is_none());
         }
     }
 }

@@ -1,7 +1,7 @@
-//! What a daemon was found not to have, so that it is not asked for again and again.
+//! Remembers what a daemon does not support, so that the probe does not ask for it every time.
 //!
-//! Owns for how long that is believed: until a connection fails, since another daemon may be
-//! there afterwards, and ten minutes at most.
+//! Owns how long that is believed: until a connection fails, because another daemon may answer
+//! afterwards, and ten minutes at most.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -10,23 +10,23 @@ use tokio::time::Instant;
 
 use super::http::Http;
 
-/// After this long what was absent is looked for again: a daemon may have been replaced without
-/// one connection failing in between.
+/// After this long the probe tries again: the daemon may have been replaced without a failed
+/// connection.
 const RETRY: Duration = Duration::from_secs(600);
 
-/// What is remembered about one part of the daemon that not every version has.
-pub(super) struct Absence {
+/// Whether the daemon lacks one capability that not every version has.
+pub(super) struct CapabilityCache {
     what: &'static str,
     found: Mutex<Option<Found>>,
 }
 
 struct Found {
     since: Instant,
-    /// How many connections had failed by then.
+    /// Connections that had failed by then.
     failures: u64,
 }
 
-impl Absence {
+impl CapabilityCache {
     /// Nothing is known yet. `what` ends the sentence "this yagna has".
     pub(super) fn of(what: &'static str) -> Self {
         Self { what, found: Mutex::default() }

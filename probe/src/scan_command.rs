@@ -49,9 +49,9 @@ pub struct Scope<'a> {
     pub enabled: Enabled,
 }
 
-/// A whole survey.
+/// A whole report.
 #[derive(Debug)]
-pub struct Survey {
+pub struct ScanReport {
     /// A row per node and subnet, ascending by id.
     pub rows: Vec<Row>,
     /// What could not be looked at, and why.
@@ -63,7 +63,7 @@ pub struct Survey {
 /// The state of a node of which nothing could be found out.
 const COULD_NOT_LOOK: &str = "could not look";
 
-impl Survey {
+impl ScanReport {
     /// Whether anything could be looked at: of somebody a state is known, or nobody is on the
     /// market to have one.
     #[must_use]
@@ -86,10 +86,10 @@ type Offered = BTreeMap<(NodeId, String), (String, String)>;
 ///
 /// # Errors
 /// When not even the market of one subnet could be listed.
-pub async fn survey(
+pub async fn scan_once(
     scope: &Scope<'_>,
     mut progress: impl FnMut(Progress),
-) -> Result<Survey, CouldNotLook> {
+) -> Result<ScanReport, CouldNotLook> {
     let mut remarks = Remarks::default();
     let offered = markets(scope, &mut remarks).await?;
     let ids: BTreeSet<NodeId> = offered.keys().map(|(id, _)| *id).collect();
@@ -105,7 +105,7 @@ pub async fn survey(
     });
     let rows = rows.collect();
     let Remarks { failures, notes } = remarks;
-    Ok(Survey { rows, failures, notes })
+    Ok(ScanReport { rows, failures, notes })
 }
 
 /// Every node on offer in any of the subnets.
@@ -343,7 +343,7 @@ mod tests {
                 state,
             };
             let rows = states.iter().map(row).collect();
-            Survey { rows, failures: Vec::new(), notes: Vec::new() }.looked()
+            ScanReport { rows, failures: Vec::new(), notes: Vec::new() }.looked()
         };
         assert!(looked(&[]));
         assert!(looked(&[COULD_NOT_LOOK, "seen"]));

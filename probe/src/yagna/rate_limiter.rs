@@ -10,13 +10,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// Hands out slots, so many a second.
-pub(super) struct Pace {
+pub(super) struct RateLimiter {
     /// Between two slots, nanoseconds.
     interval_ns: AtomicU64,
     next: Mutex<Option<Instant>>,
 }
 
-impl Pace {
+impl RateLimiter {
     /// `per_s` slots a second; at least one.
     pub(super) fn new(per_s: u32) -> Self {
         Self { interval_ns: AtomicU64::new(interval_ns(per_s)), next: Mutex::new(None) }
@@ -51,17 +51,17 @@ mod tests {
 
     #[test]
     fn slots_are_an_interval_apart_and_do_not_pile_up() {
-        let pace = Pace::new(400);
+        let limiter = RateLimiter::new(400);
         let start = Instant::now();
         let millis = |slot: Instant| (slot - start).as_micros();
-        assert_eq!(millis(pace.take(start)), 0);
-        assert_eq!(millis(pace.take(start)), 2_500);
-        assert_eq!(millis(pace.take(start)), 5_000);
+        assert_eq!(millis(limiter.take(start)), 0);
+        assert_eq!(millis(limiter.take(start)), 2_500);
+        assert_eq!(millis(limiter.take(start)), 5_000);
         let later = start + Duration::from_secs(1);
-        assert_eq!(millis(pace.take(later)), 1_000_000);
-        assert_eq!(millis(pace.take(later)), 1_002_500);
-        pace.set(1_000);
-        assert_eq!(millis(pace.take(later)), 1_005_000);
-        assert_eq!(millis(pace.take(later)), 1_006_000);
+        assert_eq!(millis(limiter.take(later)), 1_000_000);
+        assert_eq!(millis(limiter.take(later)), 1_002_500);
+        limiter.set(1_000);
+        assert_eq!(millis(limiter.take(later)), 1_005_000);
+        assert_eq!(millis(limiter.take(later)), 1_006_000);
     }
 }

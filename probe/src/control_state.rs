@@ -54,7 +54,7 @@ pub struct State {
 
 /// A cheap handle to what was told.
 #[derive(Debug, Clone)]
-pub struct Orders {
+pub struct ControlState {
     state: Arc<watch::Sender<State>>,
     clock: Timekeeper,
     file: Option<Arc<KeptFile>>,
@@ -98,7 +98,7 @@ impl Plan {
     }
 }
 
-impl Orders {
+impl ControlState {
     /// Nothing told yet, but for the plan that an earlier run left in this directory.
     #[must_use]
     pub fn open(directory: &Path, clock: Timekeeper) -> Self {
@@ -354,21 +354,21 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let open = || {
             let clock = Timekeeper::new(Some(KernelClock::Unsynchronised));
-            Orders::open(directory.path(), clock)
+            ControlState::open(directory.path(), clock)
         };
-        let orders = open();
-        assert!(orders.now().plan.is_none() && orders.clock().now().offset_ms.is_err());
-        let now_ms = orders.clock().now().moment.wall_ms;
+        let control = open();
+        assert!(control.now().plan.is_none() && control.clock().now().offset_ms.is_err());
+        let now_ms = control.clock().now().moment.wall_ms;
         let (received_ms, answered_ms) = (now_ms + 7_000, now_ms + 7_000);
         let greeting = Exchange { asked_ms: now_ms, received_ms, answered_ms, back_ms: now_ms };
-        orders.connected(Plan::from_welcome(&welcome()).unwrap(), &welcome(), greeting);
+        control.connected(Plan::from_welcome(&welcome()).unwrap(), &welcome(), greeting);
         // Read while there is a stream, so that it can be carried on.
-        assert_eq!(orders.clock().now().offset_ms, Ok(7_000));
-        orders.keep(None);
-        orders.disconnected();
-        for orders in [orders, open()] {
-            assert!(orders.now().plan.is_some());
-            let offset_ms = orders.clock().now().offset_ms.unwrap();
+        assert_eq!(control.clock().now().offset_ms, Ok(7_000));
+        control.keep(None);
+        control.disconnected();
+        for control in [control, open()] {
+            assert!(control.now().plan.is_some());
+            let offset_ms = control.clock().now().offset_ms.unwrap();
             assert!((6_900..=7_100).contains(&offset_ms), "{offset_ms}");
         }
         let file = directory.path().join("schedule");
@@ -386,25 +386,25 @@ mod tests {
         bytes.extend(crc32fast::hash(&bytes).to_le_bytes());
         std::fs::write(directory.path().join("schedule"), bytes).unwrap();
         let clock = Timekeeper::new(Some(KernelClock::Unsynchronised));
-        let orders = Orders::open(directory.path(), clock);
-        assert!(orders.now().plan.is_some() && orders.clock().now().offset_ms.is_err());
+        let control = ControlState::open(directory.path(), clock);
+        assert!(control.now().plan.is_some() && control.clock().now().offset_ms.is_err());
     }
 
     #[test]
     fn announced_rules_outlive_a_restart() {
         let directory = tempfile::tempdir().unwrap();
-        let open = || Orders::open(directory.path(), Timekeeper::trusted());
-        let orders = open();
+        let open = || ControlState::open(directory.path(), Timekeeper::trusted());
+        let control = open();
         let greeting = Exchange { asked_ms: 1, received_ms: 1, answered_ms: 1, back_ms: 1 };
-        orders.connected(Plan::from_welcome(&welcome()).unwrap(), &welcome(), greeting);
+        control.connected(Plan::from_welcome(&welcome()).unwrap(), &welcome(), greeting);
         let later = Epoch { start_s: 600, ..Epoch::with_defaults(Period::new(60).unwrap()) };
         let schedule = v1::Schedule { lookups_offset_ms: 9, ..v1::Schedule::default() };
         let epochs = [welcome().epochs, vec![v1::Epoch::from(&later)]].concat();
         let announcement = v1::EpochAnnouncement { epochs, schedule: Some(schedule) };
-        orders.announced(&announcement).unwrap();
+        control.announced(&announcement).unwrap();
         let nonsense = v1::EpochAnnouncement::default();
-        assert!(orders.announced(&nonsense).is_err());
-        for now in [orders.now(), open().now()] {
+        assert!(control.announced(&nonsense).is_err());
+        for now in [control.now(), open().now()] {
             let plan = now.plan.unwrap();
             assert_eq!((plan.epochs.all().len(), plan.epochs.at(600)), (2, &later));
             assert_eq!(plan.schedule, schedule);
@@ -416,9 +416,9 @@ mod tests {
         let id = |byte| NodeId::new([byte; 20]);
         let list =
             |ids: &[u8]| NodeId::concatenate(&ids.iter().map(|b| id(*b)).collect::<Vec<_>>());
-        let orders = Orders::fixed(Plan::from_welcome(&welcome()).unwrap());
+        let control = ControlState::fixed(Plan::from_welcome(&welcome()).unwrap());
         let told = |stage: LookupStage, full, added: &[u8], removed: &[u8], more| {
-            orders.assigned(&v1::LookupAssignment {
+            control.assigned(&v1::LookupAssignment {
                 round_unix_s: 60,
                 stage: stage as i32,
                 full,
@@ -429,14 +429,14 @@ mod tests {
         };
         told(LookupStage::First, true, &[1, 2, 3], &[], false).unwrap();
         told(LookupStage::First, false, &[4], &[1], false).unwrap();
-        let standing: Vec<_> = orders.now().standing.unwrap().iter().copied().collect();
+        let standing: Vec<_> = control.now().standing.unwrap().iter().copied().collect();
         assert_eq!(standing, [id(2), id(3), id(4)]);
         told(LookupStage::Suspects, true, &[2], &[], true).unwrap();
-        assert!(orders.now().suspects.is_none());
+        assert!(control.now().suspects.is_none());
         told(LookupStage::Suspects, false, &[3], &[], false).unwrap();
-        let (round, suspects) = orders.now().suspects.unwrap();
+        let (round, suspects) = control.now().suspects.unwrap();
         assert_eq!((round, suspects.len()), (60, 2));
-        orders.disconnected();
-        assert!(orders.now().standing.is_none() && orders.now().suspects.is_none());
+        control.disconnected();
+        assert!(control.now().standing.is_none() && control.now().suspects.is_none());
     }
 }

@@ -1,16 +1,16 @@
-//! Damaged files are set aside, for people to look at.
+//! The quarantine: damaged files, kept for people to look at.
 //!
-//! Owns their names and how many are kept. A file set aside is never read again.
+//! Owns their names and how many are kept. Never reads a quarantined file again.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// So many are kept; the oldest go.
+/// Files that are kept; the oldest are deleted.
 const FILES_MAX: usize = 8;
-/// They may take this share of what the whole spool may take.
+/// They may take one part in so many of the spool's size limit.
 const BYTES_SHARE: u64 = 8;
 
-/// The files set aside, the oldest first, with their bytes.
+/// The quarantined files and their sizes, oldest first.
 pub(super) fn list(directory: &Path) -> io::Result<Vec<(PathBuf, u64)>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(directory)? {
@@ -26,12 +26,12 @@ pub(super) fn list(directory: &Path) -> io::Result<Vec<(PathBuf, u64)>> {
     Ok(found)
 }
 
-/// The bytes of all files set aside.
+/// The size of all quarantined files.
 pub(super) fn bytes(directory: &Path) -> u64 {
     list(directory).map_or(0, |files| files.iter().map(|(_, bytes)| bytes).sum())
 }
 
-/// The highest number of a segment that was set aside.
+/// The highest number of a quarantined segment.
 pub(super) fn last_number(directory: &Path) -> u64 {
     let files = list(directory).unwrap_or_default();
     let number = |(path, _): &(PathBuf, u64)| -> Option<u64> {
@@ -40,7 +40,7 @@ pub(super) fn last_number(directory: &Path) -> u64 {
     files.iter().filter_map(number).max().unwrap_or(0)
 }
 
-/// A free name for a file to be set aside under.
+/// A free name in the quarantine for this file.
 pub(super) fn name_for(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".damaged");
@@ -55,18 +55,18 @@ pub(super) fn name_for(path: &Path) -> PathBuf {
     free
 }
 
-/// Renames a damaged file, and lets the oldest ones go while there are too many.
-pub(super) fn set_aside(path: &Path, bytes_max: u64) -> io::Result<PathBuf> {
+/// Renames a damaged file, then deletes the oldest files beyond the limits.
+pub(super) fn add(path: &Path, bytes_max: u64) -> io::Result<PathBuf> {
     let to = name_for(path);
     std::fs::rename(path, &to)?;
-    tracing::warn!(file = %to.display(), "a damaged file is set aside; it is not read any more");
+    tracing::warn!(file = %to.display(), "damaged spool file quarantined");
     if let Some(directory) = path.parent() {
         keep_within(directory, bytes_max / BYTES_SHARE);
     }
     Ok(to)
 }
 
-/// Lets the oldest files go while there are too many or they are too large together.
+/// Deletes the oldest files while they are too many or too large together.
 fn keep_within(directory: &Path, bytes_max: u64) {
     let Ok(files) = list(directory) else {
         return;
@@ -83,13 +83,13 @@ fn keep_within(directory: &Path, bytes_max: u64) {
     }
 }
 
-/// Lets the oldest go; answers whether there was one.
+/// Deletes the oldest file. Returns whether there was one.
 pub(super) fn remove_oldest(directory: &Path) -> bool {
     let oldest = list(directory).ok().and_then(|files| files.into_iter().next());
     oldest.is_some_and(|(path, _)| remove(&path))
 }
 
-/// Keeps the number of files and their bytes within limits, as after a repair.
+/// Applies the limits, as after a repair.
 pub(super) fn tidy(directory: &Path, bytes_max: u64) {
     keep_within(directory, bytes_max / BYTES_SHARE);
 }
@@ -97,9 +97,9 @@ pub(super) fn tidy(directory: &Path, bytes_max: u64) {
 fn remove(path: &Path) -> bool {
     let removed = std::fs::remove_file(path);
     match &removed {
-        Ok(()) => tracing::warn!(file = %path.display(), "a file that was set aside is deleted"),
+        Ok(()) => tracing::warn!(file = %path.display(), "quarantined spool file deleted"),
         Err(error) => {
-            tracing::warn!(%error, file = %path.display(), "a file that was set aside stays");
+            tracing::warn!(%error, file = %path.display(), "cannot delete a quarantined spool file");
         }
     }
     removed.is_ok()

@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use uptime_proto::{NodeId, Sample, v1};
 
-use super::clocks::Earlier;
+use super::clock_check::Earlier;
 use super::dormant::Dormant;
-use super::lookup::Aside;
+use super::lookup::LookupDetail;
 use crate::yagna::Offer;
 
 /// Nodes whose last offer is older are not looked up by a probe left to itself.
@@ -27,7 +27,7 @@ const NOT_TOLD: u64 = 0;
 
 /// What is remembered.
 #[derive(Debug, Default)]
-pub(super) struct Memory {
+pub(super) struct NodeCache {
     /// By node and subnet: the round of the last offer (start, unix seconds) and the hash of the
     /// details last left for sending.
     offers: HashMap<(NodeId, u16), Remembered>,
@@ -63,14 +63,14 @@ pub(super) struct Listing {
 
 impl Listing {
     /// Takes one offer of a subnet, known by its place in the configuration.
-    pub(super) fn take(&mut self, offer: Offer, subnet: u16, memory: &Memory) {
+    pub(super) fn take(&mut self, offer: Offer, subnet: u16, cache: &NodeCache) {
         let id = offer.node_id;
         let hash = details_hash(&offer);
         if self.least.get(&id).is_some_and(|least| *least <= hash) {
             return;
         }
         self.least.insert(id, hash);
-        let told = memory.offers.get(&(id, subnet)).map(|remembered| remembered.details);
+        let told = cache.offers.get(&(id, subnet)).map(|remembered| remembered.details);
         if told == Some(hash) {
             self.candidates.remove(&id);
         } else if self.candidates.len() < TOLD_PER_LISTING_MAX || self.candidates.contains_key(&id)
@@ -85,23 +85,23 @@ impl Listing {
         self,
         subnet: u16,
         round_s: u64,
-        memory: &mut Memory,
+        cache: &mut NodeCache,
     ) -> (Vec<NodeId>, Vec<v1::NodeDetails>) {
         for (id, details) in &self.least {
-            let told = memory.offers.get(&(*id, subnet)).map_or(NOT_TOLD, |before| before.details);
+            let told = cache.offers.get(&(*id, subnet)).map_or(NOT_TOLD, |before| before.details);
             let is_told = self.candidates.contains_key(id) || told == *details;
             let details = if is_told { *details } else { NOT_TOLD };
-            memory.offers.insert((*id, subnet), Remembered { round_s, details });
+            cache.offers.insert((*id, subnet), Remembered { round_s, details });
         }
         let old = round_s.saturating_sub(REMEMBERED_S);
-        memory.offers.retain(|_, remembered| remembered.round_s >= old);
+        cache.offers.retain(|_, remembered| remembered.round_s >= old);
         let mut ids: Vec<NodeId> = self.least.into_keys().collect();
         ids.sort_unstable();
         (ids, self.candidates.into_values().collect())
     }
 }
 
-impl Memory {
+impl NodeCache {
     /// Nothing is known yet. `name` differs between probes.
     pub(super) fn new(name: &str) -> Self {
         Self { dormant: Dormant::new(name), ..Self::default() }
@@ -123,23 +123,23 @@ impl Memory {
 
     /// What is news of what was learnt of the suspects of a round. As long as a node is not heard
     /// of again its age is told once: it grows by itself.
-    pub(super) fn news_of(&mut self, asides: &[Aside], round_s: u64) -> Vec<Sample> {
+    pub(super) fn news_of(&mut self, details: &[LookupDetail], round_s: u64) -> Vec<Sample> {
         let before = std::mem::take(&mut self.seen_told);
         let mut news = Vec::new();
-        for aside in asides {
-            let is_told = aside.seen.is_none_or(|seen| {
-                self.seen_told.insert(aside.node_id, seen.unix_s);
-                before.get(&aside.node_id) == Some(&seen.unix_s)
+        for detail in details {
+            let is_told = detail.seen.is_none_or(|seen| {
+                self.seen_told.insert(detail.node_id, seen.unix_s);
+                before.get(&detail.node_id) == Some(&seen.unix_s)
             });
-            let seen = aside.seen.filter(|_| !is_told);
+            let seen = detail.seen.filter(|_| !is_told);
             let sample = Sample {
                 seen_age_ms: seen.map(|seen| millis(seen.age_s)),
-                answered_in_ms: aside
+                answered_in_ms: detail
                     .answered_in
                     .map(|took| u32::try_from(took.as_millis()).unwrap_or(u32::MAX)),
-                ..Sample::new(aside.node_id, round_s)
+                ..Sample::new(detail.node_id, round_s)
             };
-            if sample != Sample::new(aside.node_id, round_s) {
+            if sample != Sample::new(detail.node_id, round_s) {
                 news.push(sample);
             }
         }
@@ -191,26 +191,26 @@ mod tests {
         }
     }
 
-    fn told(memory: &mut Memory, round_s: u64, offers: Vec<Offer>) -> usize {
+    fn told(cache: &mut NodeCache, round_s: u64, offers: Vec<Offer>) -> usize {
         let mut listing = Listing::default();
         for offer in offers {
-            listing.take(offer, 0, memory);
+            listing.take(offer, 0, cache);
         }
-        listing.finish(0, round_s, memory).1.len()
+        listing.finish(0, round_s, cache).1.len()
     }
 
     #[test]
     fn details_are_told_once_whatever_the_order_of_offers() {
-        let mut memory = Memory::default();
-        assert_eq!(told(&mut memory, 30, vec![offer(1, "vm"), offer(1, "wasm")]), 1);
-        assert_eq!(told(&mut memory, 60, vec![offer(1, "wasm"), offer(1, "vm")]), 0);
-        assert_eq!(told(&mut memory, 90, vec![offer(1, "vm"), offer(1, "wasm"), offer(2, "x")]), 1);
-        assert_eq!(told(&mut memory, 120, vec![offer(2, "y")]), 1, "it changed");
+        let mut cache = NodeCache::default();
+        assert_eq!(told(&mut cache, 30, vec![offer(1, "vm"), offer(1, "wasm")]), 1);
+        assert_eq!(told(&mut cache, 60, vec![offer(1, "wasm"), offer(1, "vm")]), 0);
+        assert_eq!(told(&mut cache, 90, vec![offer(1, "vm"), offer(1, "wasm"), offer(2, "x")]), 1);
+        assert_eq!(told(&mut cache, 120, vec![offer(2, "y")]), 1, "it changed");
     }
 
     #[test]
     fn many_new_nodes_are_told_over_several_listings() {
-        let mut memory = Memory::default();
+        let mut cache = NodeCache::default();
         let many = || {
             (0..2_500u16).map(|number| {
                 let mut id = [0; 20];
@@ -219,57 +219,59 @@ mod tests {
             })
         };
         let told: Vec<usize> =
-            (1..=4).map(|round| told(&mut memory, round * 30, many().collect())).collect();
+            (1..=4).map(|round| told(&mut cache, round * 30, many().collect())).collect();
         assert_eq!(told, [1_000, 1_000, 500, 0]);
-        assert_eq!(memory.nodes().count(), 2_500);
+        assert_eq!(cache.nodes().count(), 2_500);
     }
 
     #[test]
     fn details_that_found_no_room_are_told_again() {
-        let mut memory = Memory::default();
+        let mut cache = NodeCache::default();
         let mut listing = Listing::default();
-        listing.take(offer(1, "vm"), 0, &memory);
-        listing.take(offer(2, "vm"), 0, &memory);
-        let (_, details) = listing.finish(0, 30, &mut memory);
+        listing.take(offer(1, "vm"), 0, &cache);
+        listing.take(offer(2, "vm"), 0, &cache);
+        let (_, details) = listing.finish(0, 30, &mut cache);
         assert_eq!(details.len(), 2);
-        memory.details_not_told(0, &details[..1]);
-        assert_eq!(told(&mut memory, 60, vec![offer(1, "vm"), offer(2, "vm")]), 1);
-        assert_eq!(told(&mut memory, 90, vec![offer(1, "vm"), offer(2, "vm")]), 0);
+        cache.details_not_told(0, &details[..1]);
+        assert_eq!(told(&mut cache, 60, vec![offer(1, "vm"), offer(2, "vm")]), 1);
+        assert_eq!(told(&mut cache, 90, vec![offer(1, "vm"), offer(2, "vm")]), 0);
     }
 
     #[test]
     fn the_age_of_a_suspect_is_told_until_it_is_heard_of_again() {
-        let mut memory = Memory::default();
+        let mut cache = NodeCache::default();
         let seen = |unix_s, age_s| Some(Seen { unix_s, age_s });
-        let aside =
-            |byte, seen| Aside { node_id: NodeId::new([byte; 20]), seen, answered_in: None };
-        let mut ages = |round_s, asides: &[Aside]| -> Vec<i32> {
-            let news = memory.news_of(asides, round_s);
+        let detail =
+            |byte, seen| LookupDetail { node_id: NodeId::new([byte; 20]), seen, answered_in: None };
+        let mut ages = |round_s, details: &[LookupDetail]| -> Vec<i32> {
+            let news = cache.news_of(details, round_s);
             news.iter().filter_map(|sample| sample.seen_age_ms).collect()
         };
-        assert_eq!(ages(30, &[aside(1, seen(0, 55)), aside(2, None)]), [55_000]);
+        assert_eq!(ages(30, &[detail(1, seen(0, 55)), detail(2, None)]), [55_000]);
         // It grows as it must, and another one is new.
-        assert_eq!(ages(60, &[aside(1, seen(0, 85)), aside(3, seen(60, 25))]), [25_000]);
-        assert_eq!(ages(90, &[aside(1, seen(90, 21)), aside(3, seen(60, 55))]), [21_000]);
-        assert_eq!(ages(120, &[aside(3, seen(60, 85))]), [0i32; 0]);
+        assert_eq!(ages(60, &[detail(1, seen(0, 85)), detail(3, seen(60, 25))]), [25_000]);
+        assert_eq!(ages(90, &[detail(1, seen(90, 21)), detail(3, seen(60, 55))]), [21_000]);
+        assert_eq!(ages(120, &[detail(3, seen(60, 85))]), [0i32; 0]);
         // It was no suspect for a round.
-        assert_eq!(ages(150, &[aside(1, seen(90, 81)), aside(3, seen(60, 115))]), [81_000]);
-        let answered =
-            Aside { answered_in: Some(Duration::from_millis(70)), ..aside(3, seen(60, 145)) };
-        let news = memory.news_of(&[answered], 180);
+        assert_eq!(ages(150, &[detail(1, seen(90, 81)), detail(3, seen(60, 115))]), [81_000]);
+        let answered = LookupDetail {
+            answered_in: Some(Duration::from_millis(70)),
+            ..detail(3, seen(60, 145))
+        };
+        let news = cache.news_of(&[answered], 180);
         assert_eq!(news.len(), 1);
         assert_eq!((news[0].seen_age_ms, news[0].answered_in_ms), (None, Some(70)));
-        memory.samples_not_told(&news);
-        assert_eq!(memory.news_of(&[aside(3, seen(60, 175))], 210)[0].seen_age_ms, Some(175_000));
+        cache.samples_not_told(&news);
+        assert_eq!(cache.news_of(&[detail(3, seen(60, 175))], 210)[0].seen_age_ms, Some(175_000));
     }
 
     #[test]
     fn a_day_without_an_offer_is_forgotten() {
-        let mut memory = Memory::default();
-        told(&mut memory, 30, vec![offer(1, "vm")]);
-        told(&mut memory, 30 + REMEMBERED_S, vec![offer(2, "vm")]);
-        assert_eq!(memory.nodes().count(), 2);
-        told(&mut memory, 60 + REMEMBERED_S, vec![offer(2, "vm")]);
-        assert_eq!(memory.nodes().collect::<Vec<_>>(), [NodeId::new([2; 20])]);
+        let mut cache = NodeCache::default();
+        told(&mut cache, 30, vec![offer(1, "vm")]);
+        told(&mut cache, 30 + REMEMBERED_S, vec![offer(2, "vm")]);
+        assert_eq!(cache.nodes().count(), 2);
+        told(&mut cache, 60 + REMEMBERED_S, vec![offer(2, "vm")]);
+        assert_eq!(cache.nodes().collect::<Vec<_>>(), [NodeId::new([2; 20])]);
     }
 }

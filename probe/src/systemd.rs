@@ -14,11 +14,11 @@ use sd_notify::NotifyState;
 
 /// Whom to tell, if there is anybody.
 #[derive(Debug)]
-pub(crate) struct Manager {
+pub(crate) struct Systemd {
     socket: Option<(UnixDatagram, SocketAddr)>,
 }
 
-impl Manager {
+impl Systemd {
     /// The manager that this process was started by; without one nothing is told, and that is fine.
     pub(crate) fn of_this_process() -> Self {
         let address = std::env::var_os("NOTIFY_SOCKET").filter(|address| !address.is_empty());
@@ -75,15 +75,15 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
-        let manager = Manager { socket: Some(open(path.as_os_str()).unwrap()) };
+        let systemd = Systemd { socket: Some(open(path.as_os_str()).unwrap()) };
         // Far more than any queue holds.
         for number in 0..10_000 {
-            manager.tell(&[NotifyState::Ready, NotifyState::Status(&number.to_string())]);
+            systemd.tell(&[NotifyState::Ready, NotifyState::Status(&number.to_string())]);
         }
         assert_eq!(heard(&socket), "READY=1\nSTATUS=0\n");
-        manager.tell(&[NotifyState::Stopping]);
+        systemd.tell(&[NotifyState::Stopping]);
         drop(socket);
-        manager.tell(&[NotifyState::Watchdog]);
+        systemd.tell(&[NotifyState::Watchdog]);
     }
 
     #[test]
@@ -91,8 +91,8 @@ mod tests {
         let name = format!("uptime-probe-test-{}", std::process::id());
         let address = SocketAddr::from_abstract_name(&name).unwrap();
         let socket = UnixDatagram::bind_addr(&address).unwrap();
-        let manager = Manager { socket: Some(open(format!("@{name}").as_ref()).unwrap()) };
-        manager.tell(&[NotifyState::Watchdog]);
+        let systemd = Systemd { socket: Some(open(format!("@{name}").as_ref()).unwrap()) };
+        systemd.tell(&[NotifyState::Watchdog]);
         assert_eq!(heard(&socket), "WATCHDOG=1\n");
     }
 }
