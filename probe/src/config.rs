@@ -1,7 +1,7 @@
-//! What the operator may say: flags, environment, file.
+//! The settings: flags, environment, file.
 //!
-//! Owns names, defaults and bounds, and where secrets are read from: the environment or a file,
-//! never the command line.
+//! Owns names, defaults and bounds. Reads secrets from the environment or a file, never from the
+//! command line.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -21,17 +21,16 @@ use crate::yagna::{
     YagnaOptions, valid_subnet, valid_url,
 };
 
-/// Scans the Golem network through one yagna daemon, once per round, and streams what it saw to
-/// an aggregator. What cannot be sent is kept on disk and sent later.
+/// Scans the Golem network through one yagna daemon, once per round, and streams the results to
+/// an aggregator. Keeps on disk what it cannot send, and sends it later.
 ///
-/// Settings are taken from a flag, else from the environment variable named beside it, else from
-/// the file given with --config (TOML, the flag's name with underscores), else the default. The
-/// application key comes from YAGNA_APPKEY or --app-key-file, the probe's token from UPTIME_TOKEN
-/// or --token-file. UPTIME_LOG chooses what is logged, as info or debug.
+/// Each setting comes from its flag, else from the environment variable shown with it, else from
+/// the --config file (TOML; flag names with underscores), else from its default. The application
+/// key comes from YAGNA_APPKEY or --app-key-file, the probe's token from UPTIME_TOKEN or
+/// --token-file. UPTIME_LOG sets the log level, for example info or debug.
 ///
-/// Exit status: 0 success; 1 failure (the --help of run, scan, check and spool verify says what
-/// counts as one); 64 wrong usage or settings; 75 (run --once) the round is on disk, but not all of
-/// it has been delivered.
+/// Exit status: 0 success; 1 failure (see the --help of each command); 64 wrong usage or settings;
+/// 75 (run --once) the round is on disk but not fully delivered.
 #[derive(Debug, Parser)]
 #[command(name = "uptime-probe", version, max_term_width = 100)]
 pub struct Cli {
@@ -45,55 +44,56 @@ pub struct Cli {
 pub enum Command {
     /// Scan round after round until SIGTERM or SIGINT
     ///
-    /// Exit status: 0 a signal ended it, or (--once) the aggregator has the whole round; 1 it could
-    /// not start, or it failed; 64 wrong usage or settings; 75 (--once) the round is on disk, but
-    /// not all of it has been delivered.
+    /// Exit status: 0 stopped by a signal, or (--once) the aggregator has the whole round; 1 cannot
+    /// start, or failed; 64 wrong usage or settings; 75 (--once) the round is on disk but not fully
+    /// delivered.
     Run {
-        /// Do one round and exit, for a systemd timer: the current round if its look-ups still
-        /// fit, else the next
+        /// Scan one round and exit, for a systemd timer: the current round if enough time is left,
+        /// else the next
         #[arg(long)]
         once: bool,
         /// Settings.
         #[command(flatten)]
         settings: SettingArgs,
     },
-    /// Do one round without an aggregator and print what was found
+    /// Scan one round without an aggregator and print the result
     ///
     /// Failed questions are reported on standard error.
     ///
-    /// Exit status: 0 it looked, even if some questions failed or the daemon's relay session is too
-    /// young to show that a node is away; 1 it could not look: no market was listed, or no state is
-    /// known of any node; 64 wrong usage or settings.
+    /// Exit status: 0 the scan worked, even if some questions failed or the daemon's relay session
+    /// is too young to show that a node is unreachable; 1 the scan failed: no market was listed, or
+    /// no node's state is known; 64 wrong usage or settings.
     Scan {
-        /// How to print it
+        /// Output format
         #[arg(long, value_enum, default_value = "table")]
         output: Output,
         /// Settings.
         #[command(flatten)]
         settings: SettingArgs,
     },
-    /// Try everything the probe needs, and say what is wrong and how to fix it
+    /// Test everything the probe needs, and say what is wrong and how to fix it
     ///
     /// Each line begins with a word. "ok": this works. "WRONG": this does not work, and the line
-    /// says how to fix it. "note": this cannot be told yet. "-": this was not tried, and the line
-    /// says why. The check does not disturb a running probe. It takes a minute at most.
+    /// says how to fix it. "note": the result is not clear yet. "-": this was not tested, and the
+    /// line says why. The check does not disturb a running probe. It takes at most a minute.
     ///
     /// Exit status: 0 nothing is wrong; 1 a line says WRONG; 64 wrong usage or settings.
     Check(SettingArgs),
-    /// Exchange a ticket, read from standard input, for this probe's token; the aggregator's
-    /// operator makes one with: uptime-aggregator probe add NAME --ticket
+    /// Exchange a ticket, read from standard input, for this probe's token
     ///
-    /// Exit status: 0 the file holds the token; 1 it does not; 64 wrong usage or settings.
+    /// The aggregator's operator makes the ticket with: uptime-aggregator probe add NAME --ticket
+    ///
+    /// Exit status: 0 the token is in the file; 1 it is not; 64 wrong usage or settings.
     Join(JoinArgs),
-    /// Look into the spool, or mend it
+    /// Inspect or repair the spool
     #[command(subcommand)]
     Spool(SpoolCommand),
 }
 
-/// Where to join, and where the token goes.
+/// Settings of `join`.
 #[derive(Debug, Args)]
 pub struct JoinArgs {
-    /// Where the aggregator is
+    /// The aggregator's address
     #[arg(
         long,
         env = "UPTIME_AGGREGATOR",
@@ -101,19 +101,19 @@ pub struct JoinArgs {
         default_value = "http://127.0.0.1:7640"
     )]
     pub aggregator: String,
-    /// The certificates (PEM) that an https aggregator's must come from [default: the system's]
+    /// CA certificates (PEM) to trust for an https aggregator [default: the system's]
     #[arg(long, env = "UPTIME_CA_FILE", value_name = "FILE")]
     pub ca_file: Option<PathBuf>,
-    /// The file to write the token to; it must not be there yet
+    /// The file to write the token to; it must not exist yet
     #[arg(long, env = "UPTIME_TOKEN_FILE", value_name = "FILE")]
     pub token_file: PathBuf,
-    /// Send the ticket and take the token in plaintext beyond loopback, for anyone to read
+    /// Allow plaintext beyond loopback; anyone on the way can read the ticket and the token
     #[arg(long)]
     pub insecure_plaintext_beyond_loopback: bool,
 }
 
 impl JoinArgs {
-    /// How the aggregator is spoken to.
+    /// The TLS settings for the aggregator.
     ///
     /// # Errors
     /// Every fault of these settings.
@@ -128,36 +128,36 @@ impl JoinArgs {
     }
 }
 
-/// What to do with a spool.
+/// The commands of `spool`.
 #[derive(Debug, Subcommand)]
 pub enum SpoolCommand {
-    /// List its segments: bytes, what waits, rounds, damage
+    /// List its segments: size, waiting parts, rounds, damage
     List(SpoolArgs),
-    /// Read everything in it and name every damaged stretch; exit status 1 if there is one
+    /// Read everything and report each damaged place; exit status 1 if there is one
     Verify(SpoolArgs),
-    /// Write damaged segments anew with all that can be read, and set the damaged ones aside; not
-    /// while a probe has the spool open
+    /// Rewrite damaged segments with everything that is readable, and quarantine the damaged files;
+    /// stop the probe first
     Repair(SpoolArgs),
 }
 
-/// Which spool, and how to answer.
+/// Settings of `spool`.
 #[derive(Debug, Args)]
 pub struct SpoolArgs {
-    /// A TOML file with settings, of which only those of the spool are used
+    /// A TOML settings file; only the spool settings are used
     #[arg(long, env = "UPTIME_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Where the spool is [default: ./uptime-spool]
+    /// The spool's directory [default: ./uptime-spool]
     #[arg(long, env = "UPTIME_SPOOL_DIR", value_name = "DIR")]
     pub spool_dir: Option<String>,
-    /// How to print it
+    /// Output format
     #[arg(long, value_enum, default_value = "table")]
     pub output: SpoolOutput,
 }
 
-/// How `spool` prints.
+/// Output formats of `spool`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum SpoolOutput {
-    /// For people
+    /// A table
     Table,
     /// JSON
     Json,
@@ -187,14 +187,14 @@ fn spool_bytes_max(settings: &mut Settings) -> u64 {
     settings.number("spool-bytes-max", 64 << 20, 1 << 20, 1 << 40)
 }
 
-/// How `scan` prints.
+/// Output formats of `scan`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Output {
-    /// For people
+    /// A table
     Table,
     /// One JSON array
     Json,
-    /// With a header
+    /// CSV with a header line
     Csv,
 }
 
@@ -203,19 +203,19 @@ macro_rules! setting_args {
         /// Settings, as texts.
         #[derive(Debug, Default, Args)]
         pub struct SettingArgs {
-            /// A TOML file with settings
+            /// A TOML settings file
             #[arg(long, env = "UPTIME_CONFIG", value_name = "FILE")]
             pub config: Option<PathBuf>,
             /// A subnet to scan; repeatable [default: public]
             #[arg(long = "subnet-tag", env = "UPTIME_SUBNET_TAG", value_name = "SUBNET",
                   value_delimiter = ',')]
             pub subnet_tag: Vec<String>,
-            /// Where the aggregator is; repeatable, tried in turn
+            /// The aggregator's address; repeatable, tried in turn
             /// [default: http://127.0.0.1:7640]
             #[arg(long, env = "UPTIME_AGGREGATOR", value_name = "URL", value_delimiter = ',')]
             pub aggregator: Vec<String>,
-            /// Send the token and all that is observed in plaintext beyond loopback, for anyone
-            /// to read and to forge
+            /// Allow plaintext beyond loopback; anyone on the way can read and forge the token and
+            /// all observations
             #[arg(long)]
             pub insecure_plaintext_beyond_loopback: bool,
             $($(#[doc = $doc])+ #[arg(long, env = $env, value_name = $value)]
@@ -237,52 +237,51 @@ macro_rules! setting_args {
 }
 
 setting_args! {
-    /// Where yagna's REST API is [default: http://127.0.0.1:7465]
+    /// The address of yagna's REST API [default: http://127.0.0.1:7465]
     yagna_url = "yagna-url", "YAGNA_API_URL", "URL";
     /// A file with yagna's application key, instead of YAGNA_APPKEY
     app_key_file = "app-key-file", "UPTIME_APP_KEY_FILE", "FILE";
     /// A file with this probe's token, instead of UPTIME_TOKEN
     token_file = "token-file", "UPTIME_TOKEN_FILE", "FILE";
-    /// The certificates (PEM) that an https aggregator's must come from [default: the system's]
+    /// CA certificates (PEM) to trust for an https aggregator [default: the system's]
     ca_file = "ca-file", "UPTIME_CA_FILE", "FILE";
-    /// This probe's certificate chain (PEM), where the aggregator asks for one
+    /// This probe's certificate chain (PEM), if the aggregator requires one
     cert_file = "cert-file", "UPTIME_CERT_FILE", "FILE";
-    /// The certificate's private key (PEM)
+    /// The private key of that certificate (PEM)
     key_file = "key-file", "UPTIME_KEY_FILE", "FILE";
-    /// The yagna program, asked only where the daemon's REST API has no bridge to the net
+    /// The yagna program, used only if the daemon's REST API cannot look nodes up
     yagna_command = "yagna-command", "UPTIME_YAGNA_COMMAND", "PATH";
-    /// A relay's HTTP listing, to be asked too [default: none]
+    /// The address of a relay's HTTP listing, as an additional source [default: none]
     relay_url = "relay-url", "UPTIME_RELAY_URL", "URL";
-    /// Pages of the relay's listing a second [default: 100]
+    /// Pages of the relay's listing per second, at most [default: 100]
     relay_requests_per_s_max = "relay-requests-per-s-max", "UPTIME_RELAY_REQUESTS_PER_S_MAX", "N";
-    /// For one whole listing of the relay [default: 10000]
+    /// Time limit for a full listing of the relay [default: 10000]
     relay_timeout_ms = "relay-timeout-ms", "UPTIME_RELAY_TIMEOUT_MS", "MS";
-    /// What is asked, by commas: market, find-node, direct, latency; all unless said
+    /// Comma-separated sources: market, find-node, direct, latency [default: all]
     sources = "sources", "UPTIME_SOURCES", "LIST";
-    /// Where parts wait until the aggregator has them [default: ./uptime-spool]
+    /// The directory for parts that wait to be delivered [default: ./uptime-spool]
     spool_dir = "spool-dir", "UPTIME_SPOOL_DIR", "DIR";
-    /// Bytes the spool may take; beyond them the oldest parts go and are reported as a gap
+    /// Size limit of the spool; beyond it the oldest parts are dropped and reported as a gap
     /// [default: 67108864]
     spool_bytes_max = "spool-bytes-max", "UPTIME_SPOOL_BYTES_MAX", "BYTES";
     /// Serve Prometheus metrics here; loopback only [default: off]
     metrics_addr = "metrics-addr", "UPTIME_METRICS_ADDR", "ADDR:PORT";
-    /// FindNode questions a second [default: 1000]
+    /// FindNode questions per second, at most [default: 1000]
     lookups_per_s_max = "lookups-per-s-max", "UPTIME_LOOKUPS_PER_S_MAX", "N";
-    /// FindNode questions in flight [default: 50]
+    /// FindNode questions in flight, at most [default: 50]
     lookups_in_flight_max = "lookups-in-flight-max", "UPTIME_LOOKUPS_IN_FLIGHT_MAX", "N";
-    /// Direct questions in flight [default: 500]
+    /// Direct questions in flight, at most [default: 500]
     direct_in_flight_max = "direct-in-flight-max", "UPTIME_DIRECT_IN_FLIGHT_MAX", "N";
-    /// For a quick answer of yagna [default: 5000]
+    /// Time limit for a short answer of yagna [default: 5000]
     answer_timeout_ms = "answer-timeout-ms", "UPTIME_ANSWER_TIMEOUT_MS", "MS";
-    /// For the whole listing of one subnet's market [default: 10000]
+    /// Time limit for listing the market of one subnet [default: 10000]
     market_timeout_ms = "market-timeout-ms", "UPTIME_MARKET_TIMEOUT_MS", "MS";
-    /// Bytes of one answer of the market that are read; of other answers it is less, and never more
-    /// than this [default: 16777216]
+    /// Size limit of one market answer; other answers have lower limits [default: 16777216]
     answer_bytes_max = "answer-bytes-max", "UPTIME_ANSWER_BYTES_MAX", "BYTES";
     /// Whether this host's clock is synchronised: auto asks the kernel; synchronised or
     /// unsynchronised overrides its answer [default: auto]
     kernel_clock = "kernel-clock", "UPTIME_KERNEL_CLOCK", "WORD";
-    /// How logs are written: text or json [default: text]
+    /// Log format: text or json [default: text]
     log_format = "log-format", "UPTIME_LOG_FORMAT", "FORMAT";
 }
 
@@ -305,7 +304,7 @@ pub struct Config {
     pub log_json: bool,
 }
 
-/// Where secrets and files are read from; a test brings its own.
+/// Where secrets and files are read from. Tests replace it.
 pub trait Surroundings {
     /// A variable of the environment.
     fn variable(&self, name: &str) -> Option<String>;
@@ -331,10 +330,10 @@ impl Surroundings for Real {
 }
 
 impl Config {
-    /// Reads the configuration. `scan` needs no aggregator, so its faults are none there.
+    /// Reads the configuration.
     ///
     /// # Errors
-    /// Every fault of it, each with the name of the setting and what it may be.
+    /// All faults, each with the name of the setting and what it may be.
     pub fn read(args: &SettingArgs, around: &impl Surroundings) -> Result<Self, Vec<String>> {
         let file = match &args.config {
             None => Texts::new(),
@@ -375,7 +374,7 @@ impl Config {
         let log_json = settings.checked("log-format", false, |text| match text {
             "text" => Ok(false),
             "json" => Ok(true),
-            _ => Err("text or json is wanted".to_owned()),
+            _ => Err("must be text or json".to_owned()),
         });
         settings.finish()?;
         let app_key = AppKey::new(app_key);
@@ -399,8 +398,7 @@ impl Config {
 }
 
 impl Config {
-    /// A handle to the daemon that marks what it opens there with this name, see
-    /// [`crate::identity`].
+    /// A handle to the daemon; it marks its demands with this name, see [`crate::identity`].
     ///
     /// # Errors
     /// When its address, key or limits are unusable.
@@ -447,7 +445,7 @@ fn check_aggregators(settings: &mut Settings, aggregators: &[String], plaintext:
         let mend = match fault {
             AddressFault::Malformed => "",
             AddressFault::Plaintext => {
-                ": give its https:// address, or that of a tunnel's end on this host, or say \
+                ": use its https:// address, or a tunnel that ends on this host, or set \
                  --insecure-plaintext-beyond-loopback"
             }
         };
@@ -455,8 +453,7 @@ fn check_aggregators(settings: &mut Settings, aggregators: &[String], plaintext:
     }
 }
 
-/// Whether certificates are of use: nobody is to believe that they are looked at where they are
-/// not.
+/// Whether certificates are used at all. If not, setting one is a fault.
 fn any_https(aggregators: &[String]) -> bool {
     let scheme = |address: &String| scheme(address, Plaintext::Anywhere);
     aggregators.iter().any(|address| scheme(address) != Ok(Scheme::Http))
@@ -521,7 +518,7 @@ fn read_sources(text: &str) -> Result<Enabled, String> {
             "direct" => enabled.direct = true,
             "latency" => enabled.latency = true,
             other => {
-                return Err(format!("{other} is none of market, find-node, direct and latency"));
+                return Err(format!("{other:?} is not one of market, find-node, direct, latency"));
             }
         }
     }
@@ -534,16 +531,16 @@ fn read_tls(settings: &mut Settings, around: &impl Surroundings, aggregators: &[
         let path = settings.optional(name, |text| Ok(PathBuf::from(text)))?;
         if !of_use {
             settings.fault(format!(
-                "--{name}: certificates are looked at over TLS only, and no address in \
-                 --aggregator begins with https://: give one that does, or leave --{name} out"
+                "--{name}: certificates are used only with TLS, and no --aggregator address begins \
+                 with https://: set one that does, or remove --{name}"
             ));
-            // Something was said: the pair below is no half.
+            // It was set, so the check for a half pair below must not fail, too.
             return Some(String::new());
         }
         match around.read(&path) {
             Ok(text) if text.contains("-----BEGIN") => Some(text),
             Ok(_) => {
-                settings.fault(format!("--{name}: {} has nothing in PEM form", path.display()));
+                settings.fault(format!("--{name}: {} has nothing in PEM format", path.display()));
                 None
             }
             Err(error) => {
@@ -554,18 +551,14 @@ fn read_tls(settings: &mut Settings, around: &impl Surroundings, aggregators: &[
     };
     let (ca, cert, key) = (read("ca-file"), read("cert-file"), read("key-file"));
     if cert.is_some() != key.is_some() {
-        settings.fault("--cert-file and --key-file are of use only together");
+        settings.fault("--cert-file and --key-file must be set together");
     }
     Tls::new(ca, cert.zip(key))
 }
 
 fn loopback(text: &str) -> Result<SocketAddr, String> {
-    let addr: SocketAddr = text.parse().map_err(|_| "ADDR:PORT is wanted".to_owned())?;
-    if addr.ip().is_loopback() {
-        Ok(addr)
-    } else {
-        Err("a probe serves its metrics on loopback only".to_owned())
-    }
+    let addr: SocketAddr = text.parse().map_err(|_| "must be ADDR:PORT".to_owned())?;
+    if addr.ip().is_loopback() { Ok(addr) } else { Err("must be a loopback address".to_owned()) }
 }
 
 /// A secret from the environment, or from the file that a setting names.

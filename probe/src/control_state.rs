@@ -1,9 +1,8 @@
-//! What the aggregator last told this probe.
+//! The control state: what the aggregator last told this probe.
 //!
-//! Owns the schedule, the lists of look-ups and this host's clock as compared with the
-//! aggregator's: the uplink writes them, the scanner reads them. The schedule, and the aggregator's
-//! time while this host runs, are kept in a file, so that a probe that starts without a connection
-//! goes on with what it knew.
+//! Owns the schedule, the lists of look-ups and the comparison of this host's clock with the
+//! aggregator's. The uplink writes them, the scanner reads them. A file stores the schedule and,
+//! while this host runs, the aggregator's time, so that a probe can start without a connection.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -21,38 +20,38 @@ use uptime_proto::{Epoch, Epochs, NodeId};
 use crate::clock::{Timekeeper, boot_id};
 use crate::spool::waiting_for_the_disk;
 
-/// The aggregator's time is written anew after so long; it is carried on by the boot clock anyway.
+/// The stored time of the aggregator is refreshed this often; the boot clock carries it on.
 const TIME_KEPT_FOR: Duration = Duration::from_secs(600);
-/// The file begins with these bytes; that of 0.1, which kept an offset of the wall clock, does not.
+/// The first bytes of the file. The file of 0.1, which had a wall clock offset, lacks them.
 const MAGIC: &[u8; 8] = b"GUSCHED2";
 
-/// The rules and when to do what.
+/// The rules, the schedule and the limits.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
     /// The rules.
     pub epochs: Epochs,
-    /// When in a round.
+    /// When to do what in a round.
     pub schedule: v1::Schedule,
-    /// What the aggregator takes.
+    /// What the aggregator accepts.
     pub limits: v1::Limits,
 }
 
-/// Everything that was told.
+/// Everything the aggregator told.
 #[derive(Debug, Clone, Default)]
 pub struct State {
     /// `None` until the first connection ever.
     pub plan: Option<Arc<Plan>>,
-    /// Whether there is a stream now. Without one the lists below are not in force.
+    /// Whether there is a stream now. The lists below apply only with one.
     pub connected: bool,
-    /// The standing list of look-ups; `None` until it was told on this stream.
+    /// The standing list of look-ups; `None` until it arrives on this stream.
     pub standing: Option<Arc<BTreeSet<NodeId>>>,
     /// The suspects of a round, by the round's start.
     pub suspects: Option<(u64, Arc<BTreeSet<NodeId>>)>,
-    /// A list of suspects of which more is to come.
+    /// A list of suspects that is not complete yet.
     gathering: BTreeSet<NodeId>,
 }
 
-/// A cheap handle to what was told.
+/// A cheap handle to the control state.
 #[derive(Debug, Clone)]
 pub struct ControlState {
     state: Arc<watch::Sender<State>>,
@@ -60,7 +59,7 @@ pub struct ControlState {
     file: Option<Arc<KeptFile>>,
 }
 
-/// Where the schedule is kept, and what was written there last by this process.
+/// The file of the schedule, and what this process last wrote to it.
 #[derive(Debug)]
 struct KeptFile {
     path: PathBuf,
@@ -68,10 +67,10 @@ struct KeptFile {
 }
 
 impl Plan {
-    /// Reads what Welcome says.
+    /// Reads a welcome.
     ///
     /// # Errors
-    /// With what makes no sense; the probe then must not work by it.
+    /// What is invalid in it; the probe must not use it then.
     pub fn from_welcome(welcome: &v1::Welcome) -> Result<Self, String> {
         let epochs: Result<Vec<Epoch>, _> = welcome.epochs.iter().map(Epoch::try_from).collect();
         let epochs = epochs.and_then(Epochs::new).map_err(|error| error.to_string())?;
@@ -99,12 +98,12 @@ impl Plan {
 }
 
 impl ControlState {
-    /// Nothing told yet, but for the plan that an earlier run left in this directory.
+    /// Starts with the plan that an earlier run stored in this directory, if any.
     #[must_use]
     pub fn open(directory: &Path, clock: Timekeeper) -> Self {
         let path = directory.join("schedule");
         let kept = read_plan(&path).unwrap_or_else(|why| {
-            tracing::warn!(file = %path.display(), why, "the kept schedule is not used");
+            tracing::warn!(file = %path.display(), why, "cannot use the stored schedule; waiting for the aggregator");
             None
         });
         let state = match kept {
@@ -120,7 +119,7 @@ impl ControlState {
         Self { state: Arc::new(watch::Sender::new(state)), clock, file: Some(Arc::new(file)) }
     }
 
-    /// These rules for good, without any aggregator, by this host's clock.
+    /// Fixed rules, without an aggregator, by this host's clock.
     #[must_use]
     pub fn fixed(plan: Plan) -> Self {
         let state = State { plan: Some(Arc::new(plan)), ..State::default() };
@@ -134,15 +133,15 @@ impl ControlState {
         &self.clock
     }
 
-    /// What holds now.
+    /// The state now.
     #[must_use]
     pub fn now(&self) -> State {
         self.state.borrow().clone()
     }
 
-    /// Waits for what holds to become so.
+    /// Waits until the state fulfils a condition.
     pub async fn wait_for(&self, so: impl FnMut(&State) -> bool) {
-        // Fails only when the sender is gone, and this handle holds it.
+        // Fails only without a sender, and this handle holds it.
         self.state.subscribe().wait_for(so).await.ok();
     }
 
@@ -162,13 +161,13 @@ impl ControlState {
         self.keep(None);
     }
 
-    /// Writes what a restart goes on with, unless it stands there already.
+    /// Stores what a restart needs, unless the file has it already.
     fn keep(&self, welcome: Option<&v1::Welcome>) {
         let Some(file) = &self.file else {
             return;
         };
         let mut kept = file.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        // What differs in every greeting is of no interest after a restart.
+        // These differ in every welcome and do not matter after a restart.
         let stripped = |welcome: &v1::Welcome| v1::Welcome {
             server_time_unix_ms: 0,
             clock_state: 0,
@@ -186,7 +185,7 @@ impl ControlState {
             (Some(there), Some(now)) => now.boot.saturating_sub(there.boot) < TIME_KEPT_FOR,
         };
         let same = before.is_some_and(|(there, kept)| *there == welcome && is_young(kept));
-        // It may have been removed, with the spool's folder.
+        // The file may have been removed together with the spool.
         if same && file.path.exists() {
             return;
         }
@@ -194,18 +193,18 @@ impl ControlState {
         match kept_now {
             Ok(()) => *kept = Some((welcome, carried)),
             Err(error) => {
-                tracing::warn!(%error, file = %file.path.display(), "the schedule is not kept");
+                tracing::warn!(%error, file = %file.path.display(), "cannot store the schedule");
             }
         }
     }
 
-    /// Keeps what was announced as if the greeting had said it: a restart goes on with these rules.
+    /// Stores announced epochs like those of a welcome, for a restart.
     fn keep_announced(&self, announcement: &v1::EpochAnnouncement) {
         let kept = self
             .file
             .as_ref()
             .and_then(|file| file.kept.lock().unwrap_or_else(PoisonError::into_inner).clone());
-        // None was kept where that is not possible.
+        // Nothing is stored where the file cannot be written.
         let Some((welcome, _)) = kept else { return };
         let welcome = v1::Welcome {
             epochs: announcement.epochs.clone(),
@@ -215,7 +214,7 @@ impl ControlState {
         self.keep(Some(&welcome));
     }
 
-    /// A stream ended; the plan holds on.
+    /// A stream ended; the plan stays in force.
     pub(crate) fn disconnected(&self) {
         self.clock.disconnected();
         self.state.send_modify(|state| {
@@ -302,7 +301,7 @@ fn keep_plan(file: &Path, welcome: &v1::Welcome, carried: Option<Moment>) -> std
 const BOOT_ID_BYTES: usize = 36;
 const TIME_BYTES: usize = 8 + 8 + BOOT_ID_BYTES;
 
-/// What was kept; the aggregator's time only if this host has run ever since.
+/// The stored plan, and the aggregator's time if this host has not rebooted since.
 fn read_plan(file: &Path) -> Result<Option<(Plan, Option<Moment>)>, String> {
     let bytes = match std::fs::read(file) {
         Ok(bytes) => bytes,

@@ -1,7 +1,7 @@
-//! The life of a probe that runs: start, settings read anew, the service manager, the end.
+//! The life of `run`: start, reload, systemd, stop.
 //!
-//! Owns which tasks there are and in what order they stop: first the scanner, then the uplink, when
-//! what waited is sent or the time for that is over. Refuses to decide what is scanned or sent.
+//! Owns the tasks and the order in which they stop: first the scanner, then the uplink, once
+//! everything is sent or its time is over. Refuses to decide what is scanned or sent.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,39 +22,40 @@ use crate::scan::{Scanner, Sources};
 use crate::spool::{Spool, SpoolLimits};
 use crate::systemd::Systemd;
 use crate::telemetry;
+use crate::time_format::utc;
 use crate::uplink::{Uplink, UplinkOptions};
 use crate::yagna::relay::{RelayConfigError, RelayWatch};
 use crate::yagna::{Relay, RelayOptions, YagnaConfigError};
 
-/// How long the uplink may take to empty the spool when the probe stops, or did one round.
+/// How long the uplink may take to empty the spool at the end.
 const DRAIN_WITHIN: Duration = Duration::from_secs(10);
 /// The same while there is no connection.
 const CONNECT_WITHIN: Duration = Duration::from_secs(1);
-/// A scanner that is told to stop ends at once, but for what it writes.
+/// How long the scanner may take to stop; only disk writes delay it.
 const SCANNER_ENDS_WITHIN: Duration = Duration::from_secs(5);
-/// Longer than everything that is waited for at the end together.
+/// Longer than all waits of a stop together.
 const STOPS_WITHIN: Duration = Duration::from_secs(15);
-/// How often it is looked whether the spool is empty.
+/// How often a stop checks whether the spool is empty.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// Without a watchdog of the service manager, how often it is told how things stand.
+/// How often systemd gets the status if it sets no watchdog.
 const STATUS_EVERY: Duration = Duration::from_secs(30);
-/// A scanner that has neither begun a round nor waited for one for so many periods has got stuck,
-/// and the watchdog is not comforted any more.
+/// A scanner that has neither begun a round nor waited for one for this many periods is stuck: the
+/// watchdog gets no more notifications.
 const STUCK_PERIODS: u64 = 3;
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
-    /// As it was told to.
+    /// As requested.
     Done,
-    /// The one round asked for is on disk, or was cut short, and not all of it was delivered.
+    /// `--once`: the round is not fully delivered.
     NotDelivered,
 }
 
 /// Everything that runs.
 struct Daemon {
     config: Config,
-    /// Tells it from others beside the same yagna, over restarts.
+    /// Tells this probe from others on the same daemon, across restarts.
     name: String,
     spool: Spool,
     control: ControlState,
@@ -64,7 +65,7 @@ struct Daemon {
     relay: Option<RelayTask>,
 }
 
-/// The work of keeping up with a relay; it ends when this is dropped.
+/// The task that follows a relay; dropping this stops it.
 struct RelayTask {
     watch: RelayWatch,
     tasks: JoinSet<()>,
@@ -75,7 +76,7 @@ struct UplinkTask {
     stop: CancellationToken,
 }
 
-/// The signals that are listened to.
+/// The signals that are handled.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -91,7 +92,7 @@ impl Signals {
         })
     }
 
-    /// The next one: true to stop, false to read the settings anew.
+    /// The next signal: true to stop, false to reload.
     async fn stop_or_reload(&mut self) -> bool {
         tokio::select! {
             _ = self.terminate.recv() => true,
@@ -101,31 +102,40 @@ impl Signals {
     }
 }
 
-/// Scans round after round until told to stop, or one round. `read_anew` reads the settings again
-/// when SIGHUP asks for it.
+/// Scans round after round until a signal, or one round. `read` reads the settings again after
+/// SIGHUP.
 ///
 /// # Errors
-/// When it cannot start, or a part of it ended by itself.
+/// When it cannot start, or a task ended.
 pub async fn run(
     config: Config,
     once: bool,
-    read_anew: impl Fn() -> Result<Config, Vec<String>>,
+    read: impl Fn() -> Result<Config, Vec<String>>,
 ) -> anyhow::Result<Ended> {
     // Before anything else, so that a SIGHUP that comes early does not end the process.
     let mut signals = Signals::new()?;
     if let Some(addr) = config.metrics_addr {
         telemetry::serve_metrics(addr)?;
     }
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        yagna = config.yagna.base_url,
+        aggregators = config.aggregators.join(","),
+        subnets = config.subnets.join(","),
+        spool = %config.spool_dir.display(),
+        metrics = config.metrics_addr.map(tracing::field::display),
+        "probe started"
+    );
     let mut daemon = Daemon::start(config).await?;
     if once {
         let round = tokio::select! {
             round = daemon.scanner.once() => round,
-            // One round is over before new settings could matter.
+            // One round ends before new settings would matter.
             () = async { while !signals.stop_or_reload().await {} } => {
                 return Ok(Ended::NotDelivered);
             }
         };
-        tracing::info!(round = round.start_s(), "one round done");
+        tracing::info!(round = utc(round.start_s()), "round done");
         return Ok(match daemon.stop().await {
             0 => Ended::Done,
             _ => Ended::NotDelivered,
@@ -142,12 +152,12 @@ pub async fn run(
         tokio::select! {
             stops = signals.stop_or_reload() => match stops {
                 true => break,
-                false => daemon.read_anew(&read_anew),
+                false => daemon.reload_with(&read),
             },
-            ended = scanning.join_next() => return Err(by_itself(ended, "scanner")),
-            ended = daemon.uplink.tasks.join_next() => return Err(by_itself(ended, "uplink")),
+            ended = scanning.join_next() => return Err(task_ended(ended, "scanner")),
+            ended = daemon.uplink.tasks.join_next() => return Err(task_ended(ended, "uplink")),
             ended = relay_ended(&mut daemon.relay) => {
-                return Err(by_itself(ended, "watch over the relay"));
+                return Err(task_ended(ended, "relay follower"));
             }
             _ = watchdog.tick() => daemon.feed_watchdog(&systemd),
         }
@@ -158,12 +168,12 @@ pub async fn run(
     let scanned = async { while scanning.join_next().await.is_some() {} };
     let stuck = timeout(SCANNER_ENDS_WITHIN, scanned).await.is_err();
     if stuck || timeout(STOPS_WITHIN, daemon.stop()).await.is_err() {
-        anyhow::bail!("a task did not end when it was told to; does the spool's disk answer?");
+        anyhow::bail!("a task did not stop in time; check the disk of the spool");
     }
     Ok(Ended::Done)
 }
 
-/// Waits for the work of keeping up with a relay to end; for ever where there is none.
+/// Waits for the relay task to end; for ever if there is none.
 async fn relay_ended(relay: &mut Option<RelayTask>) -> Option<Result<(), JoinError>> {
     match relay {
         Some(relay) => relay.tasks.join_next().await,
@@ -171,10 +181,10 @@ async fn relay_ended(relay: &mut Option<RelayTask>) -> Option<Result<(), JoinErr
     }
 }
 
-fn by_itself(ended: Option<Result<(), JoinError>>, what: &str) -> anyhow::Error {
+fn task_ended(ended: Option<Result<(), JoinError>>, what: &str) -> anyhow::Error {
     match ended {
-        Some(Err(error)) => anyhow::Error::new(error).context(format!("the {what} broke down")),
-        _ => anyhow::anyhow!("the {what} ended by itself"),
+        Some(Err(error)) => anyhow::Error::new(error).context(format!("the {what} failed")),
+        _ => anyhow::anyhow!("the {what} stopped unexpectedly"),
     }
 }
 
@@ -224,13 +234,13 @@ impl Daemon {
         if found.damaged > 0 {
             tracing::error!(
                 damaged = found.damaged,
-                "the spool was damaged; the rest is delivered"
+                "the spool is damaged; only the damaged records are lost"
             );
         }
         let name = identity::kept(&config.spool_dir);
         let sources = sources(&config, &name, relay.as_ref().map(|relay| relay.watch.clone()))?;
         if let Err(failure) = sources.yagna.delete_leftovers().await {
-            tracing::warn!(%failure, "demands of an earlier run, if any, stay until they end");
+            tracing::warn!(%failure, "cannot delete demands of an earlier run; they expire by themselves");
         }
         let clock = Timekeeper::new(config.kernel_clock);
         let control = ControlState::open(&config.spool_dir, clock);
@@ -240,18 +250,18 @@ impl Daemon {
         Ok(Self { config, name, spool, control, sources, scanner, uplink, relay })
     }
 
-    fn read_anew(&mut self, read: &impl Fn() -> Result<Config, Vec<String>>) {
+    fn reload_with(&mut self, read: &impl Fn() -> Result<Config, Vec<String>>) {
         match read() {
             Ok(config) => self.reload(config),
             Err(faults) => {
                 for fault in faults {
-                    tracing::error!(fault, "the settings are not read anew");
+                    tracing::error!(fault, "reload failed; the old settings stay");
                 }
             }
         }
     }
 
-    /// Takes over new settings; rounds that have begun end with the old ones.
+    /// Applies new settings; rounds in progress keep the old ones.
     fn reload(&mut self, config: Config) {
         let fixed = [
             ("--spool-dir", config.spool_dir != self.config.spool_dir),
@@ -261,11 +271,11 @@ impl Daemon {
         ];
         for (setting, changed) in fixed {
             if changed {
-                tracing::warn!(setting, "takes effect when the probe is started again");
+                tracing::warn!(setting, "this setting takes effect after a restart");
             }
         }
         if let Err(error) = self.reload_sources(&config) {
-            tracing::error!(error = format!("{error:#}"), "the settings are not read anew");
+            tracing::error!(error = format!("{error:#}"), "reload failed; the old settings stay");
             return;
         }
         let elsewhere = uplink_options(&config) != uplink_options(&self.config);
@@ -273,10 +283,10 @@ impl Daemon {
         if elsewhere {
             self.restart_uplink();
         }
-        tracing::info!("the settings were read anew");
+        tracing::info!("settings reloaded");
     }
 
-    /// Ends the stream, or the wait for the next attempt, and begins anew.
+    /// Ends the stream, or the wait before the next attempt, and connects again.
     fn restart_uplink(&mut self) {
         self.uplink.stop.cancel();
         self.uplink = UplinkTask::start(&self.config, &self.spool, &self.control);
@@ -291,8 +301,7 @@ impl Daemon {
         Ok(())
     }
 
-    /// Tells the service manager that this runs and how things stand, and that they stand well only
-    /// if they do.
+    /// Sends the status to systemd; feeds the watchdog only if the scanner makes progress.
     fn feed_watchdog(&self, systemd: &Systemd) {
         let state = self.control.now();
         let waiting = self.spool.waiting();
@@ -303,22 +312,22 @@ impl Daemon {
         };
         let mut states = vec![NotifyState::Ready, NotifyState::Status(&status)];
         if self.scanner.behind_periods() > STUCK_PERIODS {
-            tracing::error!("no round has begun for {STUCK_PERIODS} periods");
+            tracing::error!("the scanner is stuck: no round for {STUCK_PERIODS} periods");
         } else {
             states.push(NotifyState::Watchdog);
         }
         systemd.tell(&states);
     }
 
-    /// Sends what waits, for a bounded time; answers what still waits.
+    /// Sends what waits, for a limited time; returns how much still waits.
     async fn stop(mut self) -> u64 {
         if self.spool.waiting() > 0 && !self.control.now().connected {
-            // It may be waiting for its next attempt: the last one is now.
+            // The uplink may be waiting before its next attempt; make that attempt now.
             self.restart_uplink();
         }
         let begun = Instant::now();
         while self.spool.waiting() > 0 {
-            // Where there is no aggregator to be had, nothing is gained by waiting for one.
+            // Without a connection, waiting longer does not help.
             let within = if self.control.now().connected { DRAIN_WITHIN } else { CONNECT_WITHIN };
             if begun.elapsed() > within {
                 break;
@@ -329,7 +338,7 @@ impl Daemon {
         self.uplink.stop.cancel();
         while self.uplink.tasks.join_next().await.is_some() {}
         if waiting > 0 {
-            tracing::warn!(waiting, "parts wait in the spool for the next run");
+            tracing::warn!(waiting, "stopped with parts in the spool; the next run sends them");
         }
         waiting
     }

@@ -1,19 +1,17 @@
-//! What tells this probe from others beside the same daemon: a random name, kept with its spool.
+//! A random name that tells probes on one daemon apart, stored with the spool.
 //!
-//! Owns the file. The name decides the probe's place in the jitter and marks its demands, so that
-//! it deletes only its own. It is no secret, and not the name the aggregator knows it by, which is
-//! not known before the first connection.
+//! Owns the file. The name sets the probe's jitter and marks its demands, so that it deletes only
+//! its own. It is not a secret, and not the name by which the aggregator knows the probe.
 
 use std::io::{self, Write};
 use std::path::Path;
 
 const FILE: &str = "probe-id";
-/// Bytes of a name, before it is written in hexadecimal digits.
+/// Random bytes in a name; it is written in hexadecimal.
 const BYTES: usize = 16;
 
-/// The name that is kept in a directory, made at the first time. Where it cannot be kept, one for
-/// this run: two that get the same are then as unlikely as ever, and what an earlier run left at
-/// the daemon ends by itself.
+/// The name stored in a directory; creates it the first time. If it cannot be stored, a name for
+/// this run only: demands that an earlier run left then end by themselves.
 #[must_use]
 pub fn kept(directory: &Path) -> String {
     let path = directory.join(FILE);
@@ -22,12 +20,12 @@ pub fn kept(directory: &Path) -> String {
         Ok(text) if is_name(text.trim()) => return text.trim().to_owned(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         _ => {
-            tracing::warn!(file = %path.display(), "this is no name of a probe; it gets a new one");
+            tracing::warn!(file = %path.display(), "the stored probe name is invalid; using a new one");
         }
     }
     let name = fresh();
     if let Err(error) = keep(&path, &name) {
-        tracing::warn!(%error, file = %path.display(), "the name of this run is not kept");
+        tracing::warn!(%error, file = %path.display(), "cannot store the probe name; it is valid for this run only");
     }
     name
 }

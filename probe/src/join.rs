@@ -1,7 +1,7 @@
-//! `uptime-probe join`: a ticket of the aggregator's operator becomes this probe's token.
+//! `uptime-probe join`: exchanges a ticket for this probe's token.
 //!
-//! Owns the file that the token goes into: it is there, empty and for nobody else to read, before
-//! the ticket is used, since a ticket is good only once.
+//! Owns the token file. Creates it, empty and private, before using the ticket, because a ticket
+//! works only once.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
@@ -10,24 +10,24 @@ use std::path::{Path, PathBuf};
 
 use crate::uplink::{self, Tls, Token, UplinkError};
 
-/// What is read of a ticket; ours have 64 digits.
+/// The most that is read of a ticket; real ones have 64 digits.
 const TICKET_BYTES_MAX: u64 = 512;
 
-/// Why this host has no token.
+/// Why the exchange failed.
 #[derive(Debug, thiserror::Error)]
 pub enum JoinError {
-    /// There is no ticket to read.
+    /// The ticket cannot be read.
     #[error("the ticket, on standard input: {0}")]
     Ticket(String),
-    /// The token could not be kept.
-    #[error("{}: {source}", .path.display())]
+    /// The token file cannot be written.
+    #[error("cannot write the token file {}: {source}", .path.display())]
     File {
-        /// Where.
+        /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
-    /// The aggregator did not give one.
+    /// The aggregator gave no token.
     #[error(transparent)]
     Uplink(#[from] UplinkError),
 }
@@ -35,21 +35,21 @@ pub enum JoinError {
 /// Reads a ticket.
 ///
 /// # Errors
-/// When there is none.
+/// When there is none, or it is not a single word.
 pub fn read_ticket(from: impl Read) -> Result<Token, JoinError> {
     let mut text = String::new();
     let read = from.take(TICKET_BYTES_MAX).read_to_string(&mut text);
     read.map_err(|error| JoinError::Ticket(error.to_string()))?;
     if text.trim().is_empty() {
-        return Err(JoinError::Ticket("there is none".to_owned()));
+        return Err(JoinError::Ticket("it is empty".to_owned()));
     }
     Token::new(&text).map_err(JoinError::Ticket)
 }
 
-/// Exchanges the ticket and writes the token; answers the probe's name.
+/// Exchanges the ticket and writes the token. Returns the probe's name.
 ///
 /// # Errors
-/// When this host has no token after it.
+/// When the token was not written.
 pub async fn join(
     address: &str,
     tls: &Tls,
@@ -59,7 +59,7 @@ pub async fn join(
     let failed = |source| JoinError::File { path: token_file.to_owned(), source };
     let mut file = empty(token_file).map_err(failed)?;
     let joined = uplink::join(address, tls, ticket).await.inspect_err(|_| {
-        // It is empty, and in the way of the next attempt.
+        // The empty file would block the next attempt.
         fs::remove_file(token_file).ok();
     });
     let (token, name) = joined?;
@@ -67,7 +67,7 @@ pub async fn join(
     Ok(name)
 }
 
-/// A new file for the token, or the empty one that an interrupted attempt has left.
+/// A new token file, or the empty one that an interrupted attempt left.
 fn empty(token_file: &Path) -> io::Result<File> {
     let mut open = OpenOptions::new();
     open.write(true).mode(0o600);

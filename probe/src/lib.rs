@@ -1,7 +1,7 @@
-//! The probe of Golem Uptime: scans beside one yagna daemon and streams what it saw.
+//! The probe of Golem Uptime: scans through one yagna daemon and streams what it found.
 //!
-//! Source → scan → spool → uplink. Scan and uplink meet only in the spool, outwards, and in the
-//! orders, inwards. See ARCHITECTURE.md at the top of the repository.
+//! Source → scan → spool → uplink. Scan and uplink share only the spool, outwards, and the
+//! control state, inwards. See ARCHITECTURE.md at the top of the repository.
 
 pub mod check;
 pub mod clock;
@@ -18,5 +18,6 @@ pub mod scan_command;
 pub mod spool;
 mod systemd;
 pub mod telemetry;
+mod time_format;
 pub mod uplink;
 pub mod yagna;

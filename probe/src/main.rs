@@ -21,11 +21,11 @@ use uptime_probe::yagna::Relay;
 
 /// Wrong usage or configuration, as sysexits.h has it.
 const EXIT_USAGE: u8 = 64;
-/// Where `scan` sees nothing at all.
+/// Follows a scan that found nothing.
 const ADVICE: &str = "run `uptime-probe check` to see what is wrong and how to fix it";
-/// What waits for the disk may take so long when everything else has ended.
+/// At the end, work that waits for the disk gets this long.
 const END_WITHIN: Duration = Duration::from_secs(1);
-/// The round is on disk; delivering it is left to a later run.
+/// The round is on disk; a later run delivers it.
 const EXIT_NOT_DELIVERED: u8 = 75;
 
 fn main() -> ExitCode {
@@ -37,13 +37,13 @@ fn main() -> ExitCode {
             return if error.use_stderr() { EXIT_USAGE.into() } else { ExitCode::SUCCESS };
         }
     };
-    // One thread that works: a probe waits far more than it works, and each thread costs memory.
-    // Beside it this one, for signals and the watchdog, and others while the disk is waited for.
+    // One worker thread: a probe mostly waits, and each thread costs memory. This thread handles
+    // signals and the watchdog; waits for the disk get threads of their own.
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     let runtime = match builder.worker_threads(1).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            telemetry::say(&format!("cannot start: {error}"));
+            telemetry::say(&format!("uptime-probe: cannot start: {error}"));
             return ExitCode::FAILURE;
         }
     };
@@ -54,7 +54,7 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     };
-    // A disk or a name server that does not answer must not keep the process.
+    // A disk or name server that does not answer must not block the exit.
     runtime.shutdown_timeout(END_WITHIN);
     code
 }
@@ -89,8 +89,7 @@ fn usage(faults: &[String]) -> ExitCode {
     ExitCode::from(EXIT_USAGE)
 }
 
-/// The one place that answers on standard output. Whoever reads it may have gone; that ends no
-/// daemon.
+/// The one place that prints to standard output. A closed pipe does not end the process.
 fn print_line(line: &str) {
     writeln!(std::io::stdout().lock(), "{line}").ok();
 }
@@ -106,7 +105,9 @@ async fn run(config: Config, once: bool, args: &SettingArgs) -> anyhow::Result<E
 async fn scan(config: Config, output: Output) -> anyhow::Result<ExitCode> {
     telemetry::start_logging(config.log_json, "error");
     if !config.enabled.market {
-        return Ok(usage(&["--sources: scan learns from the market whom to ask for".to_owned()]));
+        return Ok(usage(&[
+            "--sources: scan needs the market source: it names the nodes to look up".to_owned(),
+        ]));
     }
     let yagna = config.open_yagna(&identity::fresh())?;
     let relay = config.relay.clone().map(Relay::new).transpose()?;
@@ -128,7 +129,7 @@ async fn scan(config: Config, output: Output) -> anyhow::Result<ExitCode> {
     found.failures.iter().for_each(|failure| telemetry::say(&format!("could not look: {failure}")));
     found.notes.iter().for_each(|note| telemetry::say(&format!("note: {note}")));
     if !found.looked() {
-        telemetry::say(&format!("uptime-probe: no node could be looked at; {ADVICE}"));
+        telemetry::say(&format!("uptime-probe: no node could be looked up; {ADVICE}"));
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)
@@ -206,7 +207,7 @@ fn spool(command: &SpoolCommand) -> anyhow::Result<ExitCode> {
             let limits = SpoolLimits::of_bytes(bytes_max);
             let repaired = repair::repair(&directory, limits).with_context(within)?;
             let mut lines: Vec<String> = repaired.iter().flat_map(|it| it.lines()).collect();
-            lines.push(format!("{} segments written anew", repaired.len()));
+            lines.push(format!("{} segments rewritten", repaired.len()));
             print_found(args, &repaired, lines)?;
         }
     }
@@ -225,7 +226,7 @@ fn print_found(
     Ok(())
 }
 
-/// A line for each finding, as soon as it is there. On a terminal another one says what is tried.
+/// Prints a line per finding, at once. On a terminal a progress line says what is being tested.
 async fn report_check(config: &Config) -> anyhow::Result<ExitCode> {
     let trying = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
     trying.set_style(ProgressStyle::with_template("trying {msg} …")?);

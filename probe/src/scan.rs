@@ -1,9 +1,9 @@
-//! When a round is due and how it becomes parts, failures included.
+//! The scan loop: starts each round and turns what it finds into parts.
 //!
-//! Owns the course of a round: the market of each subnet at its start, or at once in a round that
-//! is joined later, first look-ups, then suspects. Every part goes to the spool and nowhere else.
-//! Refuses to judge: freshness of `seen` is all it decides. Whatever could not be looked at becomes
-//! a part that says so and why; rounds that were not scanned at all are reported as a gap.
+//! Owns the course of a round: each subnet's market at the start (or at once, in a round joined
+//! late), first look-ups, then suspects. Parts go to the spool only. Decides nothing but whether
+//! `seen` is fresh. A failed question becomes a part with the reason; rounds that were not scanned
+//! are reported as a gap.
 
 mod clock_check;
 mod dormant;
@@ -27,6 +27,7 @@ use uptime_proto::{Epoch, Reason, Round, v1};
 use crate::clock::{NoTime, Now};
 use crate::control_state::{Plan, State};
 use crate::spool::AGE_MAX_S;
+use crate::time_format::utc;
 pub use clock_check::Ages;
 pub use dormant::{Dormant, Silence};
 pub use lookup::{Findings, Fresh, LookupDetail, Seen, SuspectPlan, first_look_ups, suspects};
@@ -36,17 +37,17 @@ pub use scanner::Scanner;
 use scanner::{boot_ms, gap};
 pub use sources::{Enabled, Sources};
 
-/// The aggregator's list of look-ups follows its greeting at once; it is waited for so long where
-/// it decides whether a round may still be joined.
+/// How long to wait for the aggregator's list of look-ups, when it decides whether a round can
+/// still be joined. The list follows the welcome at once.
 const LIST_PATIENCE: Duration = Duration::from_millis(500);
-/// A clock that nothing confirms is read again after so long.
+/// Pause before reading an unconfirmed clock again.
 const CLOCK_AGAIN: Duration = Duration::from_secs(1);
-/// A spool that lets no round be made is asked again after so long.
+/// Pause before asking a spool again that allows no round.
 const SPOOL_AGAIN: Duration = Duration::from_secs(1);
 
 impl Scanner {
-    /// Scans round after round until told to stop. Rounds overlap by their grace, so that a slow
-    /// one never delays the next.
+    /// Scans round after round until `shutdown`. Rounds overlap by their grace, so a slow one never
+    /// delays the next.
     pub async fn run(self, shutdown: CancellationToken) {
         let mut rounds: JoinSet<()> = JoinSet::new();
         let mut begun = Begun::default();
@@ -62,7 +63,7 @@ impl Scanner {
                 }
                 Some(ended) = rounds.join_next() => {
                     if let Err(error) = ended {
-                        tracing::error!(%error, "a round ended badly; the next one goes on");
+                        tracing::error!(%error, "a round failed; continuing with the next");
                     }
                 }
             }
@@ -71,7 +72,7 @@ impl Scanner {
         self.sources().yagna.close().await;
     }
 
-    /// Scans the round that is due now or next, and answers which it was.
+    /// Scans the round that is due now or next, and returns it.
     pub async fn once(&self) -> Round {
         let (round, plan) = self.next_round(&mut Begun::default()).await;
         self.round(round, &plan).await;
@@ -79,7 +80,7 @@ impl Scanner {
         round
     }
 
-    /// Waits for the start of the next round to scan, with the plan it is scanned by.
+    /// Waits for the start of the next round to scan; returns it with its plan.
     async fn next_round(&self, begun: &mut Begun) -> (Round, Arc<Plan>) {
         let mut awaited = false;
         let mut told = None;
@@ -105,9 +106,8 @@ impl Scanner {
             if now.is_confirmed {
                 begun.forget_after(next);
             }
-            // While it is not known which keys were made before, none can be made. Scanning goes on
-            // all the same, so that it is known who is there when they can; what comes of it is
-            // lost and noted as a gap.
+            // Without knowing which keys exist, no part can be made. Scanning continues, so that
+            // the probe knows the nodes once it can; those results are lost and become a gap.
             let readable = self.spool.is_readable();
             if readable && now.is_confirmed {
                 self.spool.settle_clock(current.start_s(), next.start_s());
@@ -120,7 +120,9 @@ impl Scanner {
                 look_ups_take_ms: self.look_ups_take_ms(&state, &plan.schedule),
             };
             let Some(round) = schedule.due(now_ms, begun.last(), may_make) else {
-                tracing::error!("no round may be scanned for long: was this clock set back?");
+                tracing::error!(
+                    "no round can be scanned for a long time: check whether this host's clock was set back"
+                );
                 tokio::time::sleep(SPOOL_AGAIN).await;
                 continue;
             };
@@ -136,10 +138,10 @@ impl Scanner {
             }
             let begins_ms = schedule.begins_ms(round);
             let wait = u64::try_from(begins_ms.saturating_sub(now_ms)).unwrap_or(0);
-            // No longer than a period at once: whoever waits is alive.
+            // At most a period at a time, so that the watchdog sees progress.
             let period = Duration::from_secs(u64::from(current.period().seconds()));
             tokio::time::sleep(Duration::from_millis(wait).min(period)).await;
-            // The clock or the plan may have changed meanwhile.
+            // The clock or the plan may have changed during the wait.
             let state = self.control.now();
             let current = state.plan.as_ref().is_some_and(|there| **there == *plan);
             let may_begin = begins_ms - 5..=schedule.begun_until_ms(round);
@@ -152,9 +154,8 @@ impl Scanner {
         }
     }
 
-    /// How long the first look-ups of a round will take, as far as it is known now whom they are
-    /// for: the aggregator's list, or the nodes that this probe remembers. 0 where nobody is known
-    /// yet.
+    /// How long the first look-ups of a round will take: those of the aggregator's list, else of the
+    /// nodes in the cache. 0 if neither names a node yet.
     fn look_ups_take_ms(&self, state: &State, schedule: &v1::Schedule) -> i64 {
         let sources = self.sources();
         if !sources.enabled.looks_up() {
@@ -170,8 +171,8 @@ impl Scanner {
         look_ups_take_ms(count, allowed.min(reached), listing_ms)
     }
 
-    /// Reports the rounds between the last one that was scanned, by this run or an earlier one, and
-    /// this; or those that went by while rounds were begun in vain, by a clock that was ahead.
+    /// Reports the rounds between the last scanned one, of this run or an earlier one, and this; or
+    /// those that passed while the clock was ahead and rounds were begun in vain.
     fn report_missed(&self, begun: &Begun, next: Round, now: &Now, plan: &Plan) {
         let next_s = next.start_s();
         let reason = begun.why_missed(next, now.steps);
@@ -184,7 +185,7 @@ impl Scanner {
         } else {
             self.owed_until_s.store(next_s, Ordering::Relaxed);
         }
-        // What an earlier run made last is known once the spool can be read.
+        // The last round of an earlier run is known once the spool is readable.
         let owed_s = self.owed_until_s.load(Ordering::Relaxed);
         if owed_s > 0 && self.spool.is_readable() {
             self.owed_until_s.store(0, Ordering::Relaxed);
@@ -196,14 +197,14 @@ impl Scanner {
     }
 
     fn report_missed_between(&self, from_s: u64, to_s: u64, reason: Reason, plan: &Plan) {
-        // The aggregator takes nothing of older rounds.
+        // The aggregator refuses older rounds.
         let from_s = from_s.max(to_s.saturating_sub(AGE_MAX_S));
         if from_s >= to_s {
             return;
         }
         let count = plan.epochs.rounds_between(from_s, to_s);
         let why = reason.as_str();
-        tracing::warn!(missed = count, from = from_s, to = to_s, why, "rounds were missed");
+        tracing::warn!(count, from = utc(from_s), to = utc(to_s), why, "rounds missed");
         counter!("uptime_scan_rounds_missed_total").increment(count);
         self.spool.report_gap(gap(from_s, to_s, reason));
     }
@@ -215,7 +216,7 @@ impl Scanner {
         let counts = RoundScan::new(self, round, epoch, plan).run().await;
         histogram!("uptime_scan_round_seconds").record(started.elapsed());
         tracing::info!(
-            round = round.start_s(),
+            round = utc(round.start_s()),
             parts = counts.parts,
             offers = counts.offers,
             looked_up = counts.looked_up,
@@ -228,29 +229,29 @@ impl Scanner {
     }
 }
 
-/// What the scanner waits for, other than the time.
+/// What the scanner waits for, other than the start of a round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Waits {
-    /// For a clock that can be trusted.
+    /// A clock that can be trusted.
     ForTime,
-    /// For rounds whose keys were not made yet.
+    /// Rounds whose keys are not used yet.
     ForLater,
 }
 
-/// Says once that no round is begun, and why.
+/// Logs once that scanning waits for the clock, and why.
 fn waits_for_time(why: NoTime, told: &mut Option<Waits>) {
     if told.replace(Waits::ForTime) != Some(Waits::ForTime) {
-        tracing::error!(%why, "no round is begun until the clock is right");
+        tracing::error!(%why, "waiting for a trustworthy clock before the next round");
     }
 }
 
-/// Says once that no round is begun for long.
+/// Logs once that scanning waits for a later round.
 fn waits_for_later(round: Round, told: &mut Option<Waits>) {
     if told.replace(Waits::ForLater) != Some(Waits::ForLater) {
         tracing::warn!(
-            round = round.start_s(),
-            "this probe waits for this round, as it has made parts of later rounds: was this clock \
-             set back?"
+            round = utc(round.start_s()),
+            "waiting for this round: the spool has parts of later rounds; check whether this host's \
+             clock was set back"
         );
     }
 }

@@ -1,8 +1,7 @@
-//! Telling the service manager how things stand.
+//! Notifications to systemd.
 //!
-//! Owns the socket. Refuses to wait: a manager that does not read must not stop the probe it was
-//! meant to watch over, so what it has no room for is not said. Everything but the end is said
-//! again before long.
+//! Owns the socket. Never blocks: a service manager that does not read must not stop the probe, so
+//! a message that does not fit is dropped. All but the last one are repeated anyway.
 
 use std::ffi::OsStr;
 use std::io;
@@ -12,27 +11,27 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 use sd_notify::NotifyState;
 
-/// Whom to tell, if there is anybody.
+/// The notification socket, if there is one.
 #[derive(Debug)]
 pub(crate) struct Systemd {
     socket: Option<(UnixDatagram, SocketAddr)>,
 }
 
 impl Systemd {
-    /// The manager that this process was started by; without one nothing is told, and that is fine.
+    /// The socket that systemd gave this process. Without one, notifications do nothing.
     pub(crate) fn of_this_process() -> Self {
         let address = std::env::var_os("NOTIFY_SOCKET").filter(|address| !address.is_empty());
         let socket = address.and_then(|address| {
             open(&address)
                 .inspect_err(|error| {
-                    tracing::warn!(%error, ?address, "the service manager cannot be told anything");
+                    tracing::warn!(%error, ?address, "cannot open the notification socket of systemd");
                 })
                 .ok()
         });
         Self { socket }
     }
 
-    /// Says this, all at once.
+    /// Sends these states in one message.
     pub(crate) fn tell(&self, states: &[NotifyState<'_>]) {
         let Some((socket, address)) = &self.socket else {
             return;
@@ -41,16 +40,16 @@ impl Systemd {
         match socket.send_to_addr(text.as_bytes(), address) {
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                tracing::debug!("the service manager does not listen now");
+                tracing::debug!("systemd does not read its notification socket");
             }
-            Err(error) => tracing::warn!(%error, "the service manager was not told"),
+            Err(error) => tracing::warn!(%error, "cannot notify systemd"),
         }
     }
 }
 
 fn open(address: &OsStr) -> io::Result<(UnixDatagram, SocketAddr)> {
     let address = match address.as_bytes() {
-        // What Linux calls abstract: a name that is in no directory.
+        // An abstract socket: its name is not in the file system.
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
         _ => SocketAddr::from_pathname(address)?,
     };
@@ -71,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn a_manager_that_does_not_read_is_not_waited_for() {
+    fn a_full_socket_does_not_block() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
@@ -87,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_in_no_directory() {
+    fn an_abstract_socket() {
         let name = format!("uptime-probe-test-{}", std::process::id());
         let address = SocketAddr::from_abstract_name(&name).unwrap();
         let socket = UnixDatagram::bind_addr(&address).unwrap();

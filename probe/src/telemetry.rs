@@ -1,7 +1,7 @@
 //! Logs and metrics of the process.
 //!
-//! Owns how logs look and where metrics are served: on loopback, and only when asked for. Logs go
-//! to standard error, so that standard output stays for answers.
+//! Owns the log format and the metrics endpoint: on loopback, off by default. Logs go to standard
+//! error; standard output is for results.
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -11,18 +11,18 @@ use metrics::counter;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tracing_subscriber::EnvFilter;
 
-/// Starts logging; `UPTIME_LOG` chooses what, as `info` or `uptime_probe=debug`.
+/// Starts logging. `UPTIME_LOG` sets the level, as `info` or `uptime_probe=debug`.
 pub fn start_logging(json: bool, default: &str) {
     let filter = EnvFilter::try_from_env("UPTIME_LOG").unwrap_or_else(|_| EnvFilter::new(default));
     let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(Lines::default)
-        // It would tell of a failure by a print that panics.
+        // It would report a failure with a print that panics.
         .log_internal_errors(false)
         .with_ansi(colours)
         .with_target(false);
-    // Fails only when logging was started before, as in tests.
+    // Fails only if logging has started before, as in tests.
     if json {
         builder.json().try_init().ok()
     } else {
@@ -30,8 +30,8 @@ pub fn start_logging(json: bool, default: &str) {
     };
 }
 
-/// Standard error, of which the reader may be gone and the disk full: what cannot be written is
-/// counted and lost. A log line ends nothing.
+/// Standard error. A line that cannot be written is counted and lost: a closed pipe or a full disk
+/// must not end the process.
 #[derive(Debug, Clone, Copy, Default)]
 struct Lines;
 
@@ -48,7 +48,7 @@ impl Write for Lines {
     }
 }
 
-/// Says something on standard error to whoever started this, if they still listen.
+/// Prints a line to standard error, if it is still open.
 pub fn say(text: &str) {
     writeln!(io::stderr().lock(), "{text}").ok();
 }
@@ -61,5 +61,5 @@ pub fn serve_metrics(addr: SocketAddr) -> anyhow::Result<()> {
     PrometheusBuilder::new()
         .with_http_listener(addr)
         .install()
-        .with_context(|| format!("cannot serve metrics on {addr}; choose another --metrics-addr"))
+        .with_context(|| format!("cannot serve metrics on {addr}; set another --metrics-addr"))
 }

@@ -1,7 +1,7 @@
-//! The only gRPC client: what waits in the spool goes out, what the aggregator says comes in.
+//! The only gRPC client: sends what waits in the spool, receives what the aggregator says.
 //!
-//! Owns one stream at a time and never gives up. A part leaves the spool only when the aggregator
-//! has said that it is on disk there, or that it will never take it.
+//! Owns one stream at a time and reconnects for ever. A part leaves the spool only when the
+//! aggregator has stored it, or has refused it for good.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -29,31 +29,29 @@ use crate::clock::now_unix_ms;
 use crate::control_state::{ControlState, Plan};
 use crate::spool::{Cursor, Item, Spool};
 
-/// Messages on their way to the transport.
+/// Messages queued for the transport; a full queue makes the sender wait.
 const OUTBOUND_MAX: usize = 8;
 /// Details sent beside one part: with 256 bytes a text they stay below the limit of a message.
 const DETAILS_PER_REPORT: usize = 500;
 /// Samples sent beside one part: some three bytes each, or 25 where the stream has no number.
 const SAMPLES_PER_REPORT: usize = 500;
-/// A connection is asked for a sign of life when it gave none for so long, and is given up when it
-/// gives none for as long again.
+/// A silent connection is pinged after this long, and closed after as long again.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
-/// Packets of TCP's own keep-alive that may be lost.
+/// TCP keep-alive packets that may be lost.
 const KEEP_ALIVE_RETRIES: u32 = 3;
-/// Without a word for so long the stream is taken for dead.
+/// A stream without a message for this long is dead.
 const SILENCE_MAX: Duration = Duration::from_secs(35);
-/// From the first packet to the answer to Hello, or to the ticket: names, TCP, TLS and HTTP/2
-/// together. Whoever accepts a connection and is silent must not be waited for, as the next address
-/// may answer.
+/// Limit for connecting (DNS, TCP, TLS, HTTP/2) and the answer to Hello or to the ticket. A silent
+/// address must not delay the next one.
 pub const DIAL_WITHIN: Duration = Duration::from_secs(10);
-/// Waits between attempts double from the first to the last of these, each with full jitter.
+/// The wait between attempts doubles from the first to the last of these, with full jitter.
 const BACKOFF_FIRST: Duration = Duration::from_millis(500);
 const BACKOFF_LAST: Duration = Duration::from_secs(30);
-/// Parts that the aggregator put off are sent again after so long, or when it is sure of its clock.
-const PUT_OFF_FIRST: Duration = Duration::from_secs(30);
-/// Each time twice as long, up to this.
-const PUT_OFF_LAST: Duration = Duration::from_secs(240);
-/// A session that lasted so long was one: an aggregator that was only started again is soon back.
+/// Deferred parts are sent again after this long, or once the aggregator is sure of its clock.
+const DEFERRED_FIRST: Duration = Duration::from_secs(30);
+/// The wait doubles each time, up to this.
+const DEFERRED_LAST: Duration = Duration::from_secs(240);
+/// A session this long resets the backoff: an aggregator that restarted is soon back.
 const STABLE_AFTER: Duration = Duration::from_secs(5);
 
 /// The probe's token; prints as `***`.
@@ -64,11 +62,11 @@ impl Token {
     /// The token as the aggregator's operator gave it.
     ///
     /// # Errors
-    /// When it has characters that cannot be sent.
+    /// When it has characters that a header cannot have.
     pub fn new(token: &str) -> Result<Self, String> {
         let mut value: MetadataValue<Ascii> = format!("Bearer {}", token.trim())
             .parse()
-            .map_err(|_| "the token has characters that no token has".to_owned())?;
+            .map_err(|_| "the token has invalid characters".to_owned())?;
         value.set_sensitive(true);
         Ok(Self(value))
     }
@@ -80,7 +78,7 @@ impl std::fmt::Debug for Token {
     }
 }
 
-/// How `https` addresses are spoken to; the private key prints as `***`.
+/// TLS settings for `https` addresses; the private key prints as `***`.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Tls {
     ca_pem: Option<String>,
@@ -89,7 +87,7 @@ pub struct Tls {
 }
 
 impl Tls {
-    /// These certificates to trust instead of the system's, and this chain and key of our own.
+    /// CA certificates to trust instead of the system's; a certificate chain and key of our own.
     #[must_use]
     pub fn new(ca_pem: Option<String>, identity: Option<(String, String)>) -> Self {
         Self { ca_pem, identity }
@@ -114,14 +112,14 @@ impl std::fmt::Debug for Tls {
     }
 }
 
-/// Where to, as whom.
+/// Which aggregators to connect to, and as whom.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UplinkOptions {
     /// `https://HOST:PORT` or `http://HOST:PORT`, tried in turn.
     pub aggregators: Vec<String>,
-    /// For `https`.
+    /// TLS settings for `https` addresses.
     pub tls: Tls,
-    /// This probe's identity.
+    /// This probe's token.
     pub token: Option<Token>,
     /// The subnets this probe scans, for the aggregator's information.
     pub subnets: Vec<String>,
@@ -133,30 +131,30 @@ pub struct Uplink {
     spool: Spool,
     control: ControlState,
     instance_id: [u8; 16],
-    /// A part that the far end could not expand is sent in the plain form the next time.
+    /// Parts that the aggregator could not decode; they are sent in the plain form next time.
     send_plain: BTreeSet<u64>,
-    /// Parts that the aggregator put off are sent again then.
-    put_off_until: Option<Instant>,
-    put_off_for: Duration,
+    /// When deferred parts are sent again.
+    deferred_until: Option<Instant>,
+    deferred_for: Duration,
 }
 
 /// Why a stream ended.
 #[derive(Debug, thiserror::Error)]
 pub enum UplinkError {
-    /// No connection came about.
+    /// No connection.
     #[error("cannot reach {address}: {detail}")]
     Unreachable {
-        /// Where.
+        /// The aggregator's address.
         address: String,
-        /// What the system said.
+        /// The cause.
         detail: String,
     },
     /// The aggregator refused the stream.
-    #[error("{address} refused: {}", .status.message())]
+    #[error("{address} refused this probe: {}", .status.message())]
     Refused {
-        /// Where.
+        /// The aggregator's address.
         address: String,
-        /// What it said.
+        /// Its answer.
         status: Box<Status>,
     },
     /// The stream ended or broke.
@@ -164,26 +162,26 @@ pub enum UplinkError {
     Ended(String),
 }
 
-/// A stream with its greetings exchanged.
+/// An open stream after Hello and Welcome.
 struct Session {
     outbound: mpsc::Sender<v1::ProbeMessage>,
     inbound: Streaming<v1::AggregatorMessage>,
     plan: Plan,
     welcome: v1::Welcome,
-    /// Hello and Welcome, as they tell of the aggregator's clock.
+    /// The times of Hello and Welcome, to compare the clocks.
     exchange: Exchange,
 }
 
-/// What the aggregator says of itself and of this probe.
+/// What the aggregator's welcome says.
 #[derive(Debug, Clone)]
 pub struct Greeting {
-    /// Who it takes this probe for.
+    /// The name by which it knows this probe.
     pub probe_name: String,
-    /// Its clock as compared with this host's; `None`: this host's was set meanwhile.
+    /// Its clock compared with this host's; `None`: this host's clock was set meanwhile.
     pub clock: Option<Measure>,
-    /// How far it trusts its clock.
+    /// How far it trusts its own clock.
     pub clock_state: ClockState,
-    /// The rules.
+    /// The rules and the schedule.
     pub plan: Plan,
 }
 
@@ -193,11 +191,19 @@ impl Uplink {
     pub fn new(options: UplinkOptions, spool: Spool, control: ControlState) -> Self {
         let instance_id = rand::random();
         let send_plain = BTreeSet::new();
-        let put_off_for = PUT_OFF_FIRST;
-        Self { options, spool, control, instance_id, send_plain, put_off_until: None, put_off_for }
+        let deferred_for = DEFERRED_FIRST;
+        Self {
+            options,
+            spool,
+            control,
+            instance_id,
+            send_plain,
+            deferred_until: None,
+            deferred_for,
+        }
     }
 
-    /// Works until told to stop; connects again for ever.
+    /// Runs until `shutdown`; reconnects for ever.
     pub async fn run(mut self, shutdown: CancellationToken) {
         let mut backoff = BACKOFF_FIRST;
         let mut attempt = 0;
@@ -218,7 +224,7 @@ impl Uplink {
                 backoff = BACKOFF_FIRST;
             }
             let wait = rand::rng().random_range(BACKOFF_FIRST / 5..backoff);
-            tracing::warn!(error = %ended, waiting = self.spool.waiting(), ?wait, "not connected");
+            tracing::warn!(error = %ended, waiting = self.spool.waiting(), ?wait, "not connected; retrying");
             backoff = (backoff * 2).min(BACKOFF_LAST);
             tokio::select! {
                 () = shutdown.cancelled() => return,
@@ -227,14 +233,14 @@ impl Uplink {
         }
     }
 
-    /// The address of an attempt: they take turns.
+    /// The address of this attempt: they take turns.
     fn address(&self, attempt: usize) -> Option<String> {
         let addresses = &self.options.aggregators;
         addresses.get(attempt.checked_rem(addresses.len())?).cloned()
     }
 
-    /// Works until nothing waits, or the time is over; answers what still waits. The addresses take
-    /// turns, and none of them takes the others' time by being silent.
+    /// Runs until nothing waits or the time is over; returns how much still waits. The addresses
+    /// take turns, and a silent one does not use up the time of the others.
     pub async fn drain(mut self, within: Duration) -> u64 {
         let deadline = Instant::now() + within;
         let addresses = u32::try_from(self.options.aggregators.len()).unwrap_or(u32::MAX).max(1);
@@ -264,11 +270,10 @@ impl Uplink {
         self.spool.waiting()
     }
 
-    /// Connects to the first address, says hello and goodbye: for `check`, which has an uplink for
-    /// each.
+    /// Connects to the first address and exchanges greetings only, for `check`.
     ///
     /// # Errors
-    /// With what failed.
+    /// When there is no connection or no greeting.
     pub async fn greet(&self) -> Result<Greeting, UplinkError> {
         let address = self.options.aggregators.first().cloned().unwrap_or_default();
         let session = self.open(&address, true, DIAL_WITHIN).await?;
@@ -308,7 +313,7 @@ impl Uplink {
             check_only,
         };
         let asked_ms = now_unix_ms();
-        // There is room for it: nothing else was sent on this stream.
+        // The queue is empty: this is the first message.
         outbound.send(message(ToAggregator::Hello(hello))).await.ok();
         let refused = |status: Status| match status.code() {
             tonic::Code::Unavailable => unreachable(status.message().to_owned()),
@@ -321,11 +326,13 @@ impl Uplink {
         };
         let (inbound, first) = timeout_at(deadline, greeting).await.map_err(|_| {
             unreachable(format!(
-                "it took the connection and did not answer hello within {within:?}"
+                "it accepted the connection but did not answer hello within {within:?}"
             ))
         })??;
         let Some(v1::AggregatorMessage { message: Some(Message::Welcome(welcome)) }) = first else {
-            return Err(UplinkError::Ended("the first message was no welcome".to_owned()));
+            return Err(UplinkError::Ended(
+                "the aggregator's first message was not a welcome".to_owned(),
+            ));
         };
         let back_ms = now_unix_ms();
         let plan = Plan::from_welcome(&welcome).map_err(UplinkError::Ended)?;
@@ -346,7 +353,7 @@ impl Uplink {
             probe = welcome.probe_name,
             clock_offset_ms,
             waiting = self.spool.waiting(),
-            "connected"
+            "connected to aggregator"
         );
         gauge!("uptime_uplink_connected").set(1.0);
         let limits = plan.part_limits();
@@ -361,16 +368,16 @@ impl Uplink {
         mut sending: Sending,
         mut inbound: Streaming<v1::AggregatorMessage>,
     ) -> UplinkError {
-        self.put_off_until = None;
+        self.deferred_until = None;
         let mut cursor = self.spool.cursor();
         let mut in_flight = InFlight::default();
         let mut heard = Instant::now();
-        // The first one at once, so that the clocks are compared.
+        // The first heartbeat goes out at once, to compare the clocks.
         let mut heartbeat_at = heard;
         loop {
-            // Whatever was put off is sent again, with all that waits, when nothing is on its way.
-            if self.put_off_until.is_some_and(|at| at <= Instant::now()) && in_flight.len() == 0 {
-                self.put_off_until = None;
+            // Deferred parts are sent again, with all that waits, when nothing is in flight.
+            if self.deferred_until.is_some_and(|at| at <= Instant::now()) && in_flight.len() == 0 {
+                self.deferred_until = None;
                 cursor = self.spool.cursor();
             }
             while in_flight.len() < sending.in_flight_max {
@@ -397,15 +404,15 @@ impl Uplink {
                 () = self.spool.appended(), if in_flight.len() < sending.in_flight_max => {}
                 () = tokio::time::sleep_until(heartbeat_at) => {
                     let heartbeat = message(ToAggregator::Heartbeat(self.control.clock().heartbeat()));
-                    // Where there is no room, the aggregator hears enough.
+                    // A full queue means that the aggregator hears from this probe anyway.
                     sending.outbound.try_send(heartbeat).ok();
                     heartbeat_at = Instant::now() + self.control.clock().heartbeat_after();
                 }
-                () = until(self.put_off_until), if in_flight.len() == 0 => {}
-                // The clocks are to be compared anew.
+                () = until(self.deferred_until), if in_flight.len() == 0 => {}
+                // Compare the clocks again.
                 () = self.control.clock().was_set() => heartbeat_at = Instant::now(),
                 () = tokio::time::sleep_until(heard + SILENCE_MAX) => {
-                    return UplinkError::Ended(format!("nothing was heard for {SILENCE_MAX:?}"));
+                    return UplinkError::Ended(format!("no message for {SILENCE_MAX:?}"));
                 }
             }
         }
@@ -439,7 +446,7 @@ impl Uplink {
                 } else {
                     sending.encoder.encode(&part, &sending.limits)
                 });
-                // After the part: what is of nodes that it brings goes by their new numbers.
+                // After the part, so that samples can use the node numbers that it introduces.
                 let samples = self.spool.take_samples(sequence, SAMPLES_PER_REPORT);
                 report.compact_samples = samples_to_compact(&samples, &sending.encoder).into();
                 report.details = self.spool.take_details(sequence, DETAILS_PER_REPORT);
@@ -450,21 +457,23 @@ impl Uplink {
     }
 
     fn receive(&mut self, received: Message, in_flight: &mut InFlight) -> Result<(), UplinkError> {
-        let nonsense = |what: String| UplinkError::Ended(format!("nonsense: {what}"));
+        let nonsense = |what: String| {
+            UplinkError::Ended(format!("the aggregator sent an invalid message: {what}"))
+        };
         match received {
             Message::Result(result) => match in_flight.remove(result.report_id) {
                 Some(Some(sequence)) => self.answered(sequence, &result),
-                // It only told that a round is done.
+                // It only reported that a round is done.
                 Some(None) => Ok(()),
-                None => Err(nonsense(format!("an answer to no report: {}", result.report_id))),
+                None => Err(nonsense(format!("an answer to unknown report {}", result.report_id))),
             },
             Message::Assignment(assignment) => self.control.assigned(&assignment).map_err(nonsense),
             Message::Epochs(epochs) => self.control.announced(&epochs).map_err(nonsense),
             Message::Heartbeat(theirs) => {
                 self.control.heard(&theirs);
                 if theirs.clock_state == ClockState::Sure as i32 {
-                    self.put_off_for = PUT_OFF_FIRST;
-                    self.put_off_until = self.put_off_until.map(|_| Instant::now());
+                    self.deferred_for = DEFERRED_FIRST;
+                    self.deferred_until = self.deferred_until.map(|_| Instant::now());
                 }
                 Ok(())
             }
@@ -482,36 +491,42 @@ impl Uplink {
         match status {
             ReportStatus::Accepted | ReportStatus::Duplicate => {}
             ReportStatus::Conflict => {
-                tracing::error!(sequence, "the aggregator holds another part under this key");
+                tracing::error!(
+                    sequence,
+                    "conflict: the aggregator has another part under this key"
+                );
                 counter!("uptime_uplink_conflicts_total").increment(1);
             }
             ReportStatus::Refused => {
                 let reason = RefusalReason::try_from(result.reason).unwrap_or_default();
                 if reason == RefusalReason::Resync && self.send_plain.insert(sequence) {
-                    let detail = format!("the far end lost the thread: {}", result.detail);
+                    let detail = format!("the aggregator asks for a new stream: {}", result.detail);
                     return Err(UplinkError::Ended(detail));
                 }
                 let name = reason.as_str_name();
                 counter!("uptime_uplink_refused_total", "reason" => name).increment(1);
-                tracing::error!(reason = name, detail = result.detail, "refused; not sent again");
+                tracing::error!(
+                    reason = name,
+                    detail = result.detail,
+                    "the aggregator refused a part; it is not sent again"
+                );
             }
             ReportStatus::Later => {
                 let reason = RefusalReason::try_from(result.reason).unwrap_or_default();
                 let reason = reason.as_str_name();
-                counter!("uptime_uplink_put_off_total", "reason" => reason).increment(1);
-                if self.put_off_until.is_none() {
-                    self.put_off_until = Some(Instant::now() + self.put_off_for);
-                    self.put_off_for = (self.put_off_for * 2).min(PUT_OFF_LAST);
+                counter!("uptime_uplink_deferred_total", "reason" => reason).increment(1);
+                if self.deferred_until.is_none() {
+                    self.deferred_until = Some(Instant::now() + self.deferred_for);
+                    self.deferred_for = (self.deferred_for * 2).min(DEFERRED_LAST);
                     tracing::warn!(
                         reason,
                         detail = result.detail,
-                        "the aggregator has not been sure of its clock for long, so it takes this \
-                         part later; it is sent again"
+                        "the aggregator deferred a part until it is sure of its clock; retrying later"
                     );
                 }
                 return Ok(());
             }
-            // Not an answer this version knows: keep the part and try another time.
+            // A newer protocol: keep the part and send it again later.
             ReportStatus::Unspecified => return Ok(()),
         }
         self.send_plain.remove(&sequence);
@@ -520,10 +535,10 @@ impl Uplink {
     }
 }
 
-/// Exchanges a ticket for this probe's token; answers the token and the name it proves.
+/// Exchanges a ticket for this probe's token. Returns the token and the probe's name.
 ///
 /// # Errors
-/// With what failed.
+/// When the aggregator cannot be reached or refuses the ticket.
 pub async fn join(
     address: &str,
     tls: &Tls,
@@ -538,8 +553,8 @@ pub async fn join(
     let joined = async { CollectorClient::new(channel).join(request).await };
     let joined = timeout_at(deadline, joined).await.map_err(|_| {
         unreachable(format!(
-            "it took the connection and did not answer within {DIAL_WITHIN:?}; ask the \
-             aggregator's operator whether it took the ticket, which is good only once"
+            "it accepted the connection but did not answer within {DIAL_WITHIN:?}; ask the \
+             aggregator's operator whether the ticket was used: it works only once"
         ))
     })?;
     let v1::JoinResponse { token, probe_name } = joined
@@ -567,11 +582,11 @@ impl Sending {
     }
 }
 
-/// The reports that were sent and not answered. Their ids are the least that are free, and thus
-/// short; what they stand for in the spool grows for ever.
+/// Reports without an answer yet. An id is the smallest free number, so ids stay short, while
+/// sequence numbers grow for ever.
 #[derive(Debug, Default)]
 struct InFlight {
-    /// Sequence numbers by id; `None`: nothing of the spool was sent.
+    /// Sequence numbers by id; `None`: the report held nothing from the spool.
     reports: BTreeMap<u64, Option<u64>>,
 }
 
@@ -603,11 +618,11 @@ fn message(message: ToAggregator) -> v1::ProbeMessage {
     v1::ProbeMessage { message: Some(message) }
 }
 
-/// A connection with its TLS. The transport's own limit is on TCP alone.
+/// Connects, with TLS for `https`. The transport's own time limit covers TCP only.
 async fn dial(address: &str, tls: &Tls, within: Duration) -> Result<Channel, String> {
     let mut endpoint =
         Endpoint::from_shared(address.to_owned()).map_err(|error| error.to_string())?;
-    // Whether plaintext may be spoken there was asked when the settings were read.
+    // The settings were checked for plaintext when they were read.
     if scheme(address, Plaintext::Anywhere) == Ok(Scheme::Https) {
         endpoint = endpoint.tls_config(tls.config()).map_err(|error| chain(&error))?;
     }
@@ -623,13 +638,12 @@ async fn dial(address: &str, tls: &Tls, within: Duration) -> Result<Channel, Str
     match timeout(within, endpoint.connect()).await {
         Ok(connected) => connected.map_err(|error| chain(&error)),
         Err(_) => Err(format!(
-            "no connection came about within {within:?}: nobody accepts one, or whoever does \
-             is silent"
+            "no connection within {within:?}: nothing accepts one, or the other end is silent"
         )),
     }
 }
 
-/// An error with its causes, as transport errors say little by themselves.
+/// An error with its causes: transport errors say little by themselves.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

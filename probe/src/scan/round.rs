@@ -24,6 +24,7 @@ use super::scanner::{Scanner, gap};
 use super::sources::Sources;
 use crate::clock::{moment, now_unix_ms};
 use crate::control_state::{Plan, State};
+use crate::time_format::utc;
 use crate::yagna::CouldNotLook;
 
 /// How long after its time the list of suspects is waited for.
@@ -457,8 +458,13 @@ impl<'a> RoundScan<'a> {
         self.keep(kind, subnet, outcome, session_age_s, Sets::default());
     }
 
+    /// The round, for the log.
+    fn name(&self) -> String {
+        utc(self.round.start_s())
+    }
+
     fn note_failure(&self, subnet: &str, reason: Reason, detail: &str) {
-        tracing::warn!(round = self.round.start_s(), subnet, %reason, detail, "could not look");
+        tracing::warn!(round = self.name(), subnet, %reason, detail, "could not look");
         counter!("uptime_scan_could_not_look_total", "reason" => reason.as_str()).increment(1);
         self.counts().failures.push(reason.as_str());
     }
@@ -469,8 +475,8 @@ impl<'a> RoundScan<'a> {
         if !std::mem::replace(&mut self.counts().clock_was_set, true) {
             let (from_s, to_s) = (self.round.start_s(), self.round.end_s());
             tracing::warn!(
-                round = from_s,
-                "the clock was set during this round: it gets no more parts"
+                round = self.name(),
+                "the clock was set during this round; it gets no more parts"
             );
             self.scanner.spool.report_gap(gap(from_s, to_s, Reason::Clock));
         }
@@ -492,7 +498,7 @@ impl<'a> RoundScan<'a> {
         // By the boot clock: a host that slept has not been looking meanwhile.
         let observed_at_ms = now.carried_from_ms(self.began.1).saturating_add(self.offset_ms);
         if observed_at_ms >= self.epoch.closes_at_ms(self.round) {
-            tracing::warn!(round = self.round.start_s(), "a part came too late for its round");
+            tracing::warn!(round = self.name(), "a part was too late for its round");
             counter!("uptime_scan_parts_too_late_total").increment(1);
             return;
         }
@@ -503,7 +509,7 @@ impl<'a> RoundScan<'a> {
             match self.scanner.spool.append(part, &limits) {
                 Ok(_) => self.counts().parts += 1,
                 Err(error) => {
-                    tracing::error!(%error, "a part is lost");
+                    tracing::error!(round = self.name(), %error, "a part is lost");
                     counter!("uptime_scan_parts_lost_total").increment(1);
                 }
             }
@@ -567,7 +573,7 @@ async fn ping(scanner: &Scanner, sources: Arc<Sources>, ids: Vec<NodeId>, round:
         let trips = match trips {
             Ok(trips) => trips,
             Err(fault) => {
-                tracing::debug!(%fault, "no latency was measured");
+                tracing::debug!(%fault, "cannot measure latency");
                 continue;
             }
         };

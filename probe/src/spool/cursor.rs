@@ -103,7 +103,7 @@ impl Cursor {
                 // It stays, for another stream or another day.
                 Err(error) => {
                     let path = waiting.path.display();
-                    tracing::error!(%error, %path, "the spool cannot be read here");
+                    tracing::error!(%error, %path, "cannot read a spool segment");
                     self.frames = None;
                 }
             }

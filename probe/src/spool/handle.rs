@@ -16,6 +16,7 @@ use super::reading::Stretch;
 use super::records::{Found, Rounds, SpoolError, SpoolLimits};
 use super::segment;
 use super::state::{Inner, Switches};
+use crate::time_format::utc;
 
 /// A cheap handle to the outbox.
 #[derive(Debug, Clone)]
@@ -98,7 +99,7 @@ impl Spool {
         if inner.locked.is_none() && inner.directory.is_some() && inner.may_try().is_ok() {
             match inner.read() {
                 Ok(found) => {
-                    tracing::info!(waiting = found.waiting, "the spool can be read now");
+                    tracing::info!(waiting = found.waiting, "the spool is readable again");
                     self.appended.notify_one();
                 }
                 Err(NotOpen::Never(error) | NotOpen::NotNow(error)) => {
@@ -219,7 +220,11 @@ impl Spool {
         inner.now_s = Some(round_s);
         if inner.high_water_s > next_s && !inner.numbers.knows_ahead(inner.high_water_s) {
             let seen_s = inner.high_water_s;
-            tracing::error!(seen_s, round_s, "this clock was once ahead; rounds go on from now");
+            tracing::error!(
+                highest_round = utc(seen_s),
+                round = utc(round_s),
+                "this host's clock was ahead before; scanning continues from now"
+            );
             inner.numbers.forget_future(round_s, seen_s);
         }
     }

@@ -16,6 +16,7 @@ use super::reading::{Contents, Damage, Frames, Step, Stretch, contents};
 use super::segment::{ACK, ENTRY, GAP, HEADER_BYTES, sequence};
 use super::sequences::Sequences;
 use super::{lock, quarantine, segment};
+use crate::time_format::utc;
 
 /// Damage is listed up to so many places.
 const FAULTS_MAX: usize = 10_000;
@@ -159,7 +160,7 @@ impl Verified {
     }
 }
 
-const NO_FRAME: &str = "no frame";
+const NO_FRAME: &str = "not a valid record";
 
 /// Lists what is in a spool.
 ///
@@ -248,7 +249,7 @@ fn verify_segment(file: &str, path: &Path, verified: &mut Verified) -> io::Resul
         };
         let stretch = Stretch { offset, length: segment::frame_bytes(body.len()) as u64 };
         let Some((number, rest)) = sequence(body) else {
-            verified.fault(file, stretch, "a frame without a sequence number");
+            verified.fault(file, stretch, "a record without a sequence number");
             continue;
         };
         // An entry that stands twice counts once.
@@ -259,12 +260,10 @@ fn verify_segment(file: &str, path: &Path, verified: &mut Verified) -> io::Resul
         match kind {
             ENTRY if expand(rest, &mut decoder).is_some() => verified.parts += 1,
             GAP if v1::Gap::decode(rest).is_ok() => verified.gaps += 1,
-            ENTRY => verified.fault(
-                file,
-                stretch,
-                "a whole part that builds on a damaged one or makes no sense",
-            ),
-            _ => verified.fault(file, stretch, "a whole gap that makes no sense"),
+            ENTRY => {
+                verified.fault(file, stretch, "a part that depends on a damaged one, or is invalid")
+            }
+            _ => verified.fault(file, stretch, "an invalid gap"),
         }
     }
     Ok(())
@@ -284,35 +283,4 @@ pub fn check(directory: &Path) -> io::Result<Listing> {
         tried?;
     }
     Ok(listing)
-}
-
-/// Unix seconds as `2026-01-31T12:34:56Z`.
-fn utc(unix_s: u64) -> String {
-    let (days, second) = (unix_s / 86_400, unix_s % 86_400);
-    // From 0000-03-01 in eras of 400 years, so that a leap day ends its year.
-    let days = days + 719_468;
-    let (era, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
-    let year = era * 400 + year + next;
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn instants_are_written_in_utc() {
-        assert_eq!(utc(0), "1970-01-01T00:00:00Z");
-        assert_eq!(utc(951_782_399), "2000-02-28T23:59:59Z");
-        assert_eq!(utc(951_782_400), "2000-02-29T00:00:00Z");
-        assert_eq!(utc(1_769_862_896), "2026-01-31T12:34:56Z");
-        assert_eq!(utc(4_107_542_400), "2100-03-01T00:00:00Z");
-        assert!(!utc(u64::MAX).is_empty());
-    }
 }

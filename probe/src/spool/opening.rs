@@ -65,7 +65,11 @@ impl Inner {
             }
         }
         if let Err(error) = &mark {
-            tracing::error!(error, file = lock::name(), "it cannot be read and is made anew");
+            tracing::error!(
+                error,
+                file = lock::name(),
+                "cannot read this spool file; it is created again"
+            );
             found.damaged += 1;
         }
         missing.end(mark.as_ref().ok().copied());
@@ -94,7 +98,7 @@ impl Inner {
         let file = segment::name(number);
         let contents = contents(path, |met| gathered.missing.meet(&met));
         let contents = contents.unwrap_or_else(|error| {
-            tracing::error!(%error, file, "this part of the spool cannot be read");
+            tracing::error!(%error, file, "cannot read a spool segment");
             let bytes = path.metadata().map_or(0, |of| of.len());
             let mut damage = Damage::default();
             damage.note(Stretch { offset: 0, length: bytes });
@@ -106,7 +110,7 @@ impl Inner {
             log_stretch(&file, *stretch);
         }
         if damage.count > LINES_MAX as u64 {
-            tracing::error!(file, stretches = damage.count, "there are more damaged stretches");
+            tracing::error!(file, stretches = damage.count, "this segment has more damage");
         }
         gathered.found.damaged += damage.count;
         // Rounds that earlier segments held, and of which they do not tell now.
@@ -138,7 +142,7 @@ fn make(directory: &Path) -> Result<(), NotOpen> {
     let made = std::fs::create_dir_all(directory);
     made.map_err(|error| match error.kind() {
         AlreadyExists | NotADirectory | InvalidFilename | InvalidInput => {
-            NotOpen::Never(io::Error::new(error.kind(), format!("it is no directory: {error}")))
+            NotOpen::Never(io::Error::new(error.kind(), format!("it is not a directory: {error}")))
         }
         _ => NotOpen::NotNow(error),
     })

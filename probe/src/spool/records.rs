@@ -59,7 +59,7 @@ pub struct Found {
 #[derive(Debug, thiserror::Error)]
 pub enum SpoolError {
     /// The disk would not take it.
-    #[error("the spool in {directory} cannot be written: {source}")]
+    #[error("cannot write the spool in {directory}: {source}")]
     Write {
         /// Where.
         directory: PathBuf,
@@ -68,7 +68,7 @@ pub enum SpoolError {
     },
     /// A part of this round was made before by an earlier run, or too many were made, or it is
     /// not known which were.
-    #[error("no key is left for another part of round {round_s}")]
+    #[error("no unused key for another part of round {}", crate::time_format::utc(*.round_s))]
     NoKey {
         /// The round's start.
         round_s: u64,

@@ -49,7 +49,7 @@ impl Repaired {
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
         let mut lines = vec![format!(
-            "{}: kept {} parts, {} gaps, {} acknowledgements; the damaged file is {} now",
+            "{}: kept {} parts, {} gaps, {} acknowledgements; the damaged file is now {}",
             self.file,
             self.parts_kept,
             self.gaps_kept,

@@ -84,7 +84,7 @@ pub(super) fn read_header(bytes: &[u8]) -> Option<u64> {
 /// A whole frame.
 pub(crate) fn frame(kind: u8, body: &[u8]) -> io::Result<Vec<u8>> {
     if body.len() > BODY_BYTES_MAX {
-        return Err(io::Error::other("a frame larger than any reader takes"));
+        return Err(io::Error::other("a frame larger than the format allows"));
     }
     let length = u32::try_from(body.len()).map_err(io::Error::other)?;
     let mut frame = Vec::with_capacity(FRAME_BYTES_LEAST + body.len());

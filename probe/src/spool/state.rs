@@ -25,6 +25,7 @@ use super::reading::{self, Damage, Met, Stretch};
 use super::records::{Rounds, SpoolError, SpoolLimits};
 use super::segment::{self, ACK, ENTRY, GAP, Writer};
 use super::sequences::Sequences;
+use crate::time_format::utc;
 
 /// A segment beyond this is closed and the next one begun: after some days of 10,000 nodes.
 const SEGMENT_BYTES_MAX: u64 = 4 * 1024 * 1024;
@@ -155,15 +156,15 @@ impl Inner {
         let directory = directory.display();
         let mut again_at = Instant::now();
         if self.trouble.is_some() {
-            tracing::debug!(%error, %directory, "the spool still cannot be used");
+            tracing::debug!(%error, %directory, "the spool is still unusable");
             again_at += self.switches.try_again;
         } else {
             tracing::error!(
                 %error,
                 %directory,
-                "the spool cannot be used: make room on its disk, see that this user may read \
-                 and write it, or choose another with --spool-dir. Scanning goes on and this is \
-                 tried again; rounds that cannot be kept are reported as a gap"
+                "cannot use the spool: free disk space, give this user read and write access, or \
+                 set another --spool-dir. Scanning continues and the spool is tried again; rounds \
+                 that cannot be stored are reported as a gap"
             );
         }
         self.trouble = Some(Trouble { kind: error.kind(), text: error.to_string(), again_at });
@@ -172,7 +173,7 @@ impl Inner {
 
     fn worked(&mut self) {
         if self.trouble.take().is_some() {
-            tracing::info!("the spool can be written again");
+            tracing::info!("the spool is writable again");
         }
     }
 
@@ -255,9 +256,9 @@ impl Inner {
     pub(super) fn lose(&mut self, lost: Lost) {
         for rounds in &lost.rounds {
             tracing::error!(
-                from = rounds.first_s,
-                to = rounds.end_s,
-                "parts of about these rounds were lost in the spool; that is reported as a gap"
+                from = utc(rounds.first_s),
+                to = utc(rounds.end_s),
+                "spool damage lost parts of about these rounds; reported as a gap"
             );
             self.unwritten.add(gaps::of_rounds(*rounds, Reason::SpoolFull));
         }
@@ -285,7 +286,7 @@ impl Inner {
         }
         counter!("uptime_spool_parts_damaged_total").increment(lost.len() as u64);
         let (file, count) = (segment::name(number), lost.len());
-        tracing::error!(file, count, "what waited there is damaged and is reported as a gap");
+        tracing::error!(file, count, "damaged parts cannot be sent; reported as a gap");
         if self.ensure_writer().is_ok() {
             self.write_unwritten();
         }
@@ -308,7 +309,7 @@ impl Inner {
     ) -> io::Result<u64> {
         let sequence = self.next_sequence;
         if sequence > segment::SEQUENCE_MAX {
-            return Err(io::Error::other("there is no sequence number left"));
+            return Err(io::Error::other("no sequence number is left"));
         }
         // Never given out again, even if the write fails: part of it may be on disk.
         self.next_sequence = self.next_sequence.saturating_add(1);
@@ -438,7 +439,7 @@ impl Inner {
             .ensure_writer()
             .and_then(|()| self.put_frame(ACK, &sequence.to_le_bytes(), false, false));
         if let Err(error) = written {
-            tracing::debug!(%error, "an acknowledgement was not written; it may be sent again");
+            tracing::debug!(%error, "cannot write an acknowledgement; the part may be sent again");
         }
         self.drop_finished();
         self.report();
@@ -469,7 +470,7 @@ impl Inner {
             std::fs::remove_file(&path)
         };
         if let Err(error) = gone {
-            tracing::warn!(%error, path = %path.display(), "a finished segment stays");
+            tracing::warn!(%error, path = %path.display(), "cannot remove a finished segment");
         }
     }
 
@@ -512,9 +513,9 @@ impl Inner {
         tracing::error!(
             lost,
             segment = number,
-            first = held.rounds.map(|rounds| rounds.first_s),
-            last = held.rounds.map(|rounds| rounds.last_s),
-            "the spool is full or its parts too old: the oldest are given up"
+            first = held.rounds.map(|rounds| utc(rounds.first_s)),
+            last = held.rounds.map(|rounds| utc(rounds.last_s)),
+            "the spool is full or its parts are too old; the oldest are dropped"
         );
         while let Some(gap) = given_up.first() {
             if self.put_gap(&gap).is_err() {
@@ -522,7 +523,7 @@ impl Inner {
             }
             given_up.forget_first();
         }
-        counter!("uptime_spool_parts_given_up_total").increment(lost);
+        counter!("uptime_spool_parts_dropped_total").increment(lost);
         self.delete(number);
         true
     }
@@ -553,7 +554,7 @@ impl Inner {
 /// Names a damaged stretch in the log.
 pub(super) fn log_stretch(file: &str, stretch: Stretch) {
     let Stretch { offset, length } = stretch;
-    tracing::error!(file, offset, length, "the spool is damaged here; the rest is delivered");
+    tracing::error!(file, offset, length, "spool damage; only the damaged records are lost");
 }
 
 /// What still waits in a segment, as gaps. Where that cannot be read: all its rounds.

@@ -25,8 +25,8 @@ impl Inner {
         }
         tracing::error!(
             directory = %directory.display(),
-            "files of the spool were removed while it was in use; it is made anew, and what waited \
-             in them is reported as a gap"
+            "spool files were removed while in use; they are created again, and lost parts are \
+             reported as a gap"
         );
         // Not as it is closed otherwise: its file is not ours to remove any more.
         self.writer = None;

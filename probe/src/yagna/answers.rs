@@ -434,7 +434,7 @@ impl Strange {
             status = told,
             class = class.name(),
             text = clean(&String::from_utf8_lossy(body), LOGGED_BYTES_MAX),
-            "an answer was not understood and counts as \"could not look\"; please report it"
+            "unknown answer; it counts as \"could not look\"; please report it"
         );
     }
 }

@@ -131,7 +131,9 @@ impl Yagna {
         let closed: Result<Result<(), CouldNotLook>, _> = tokio::time::timeout(limit, close).await;
         match closed {
             Ok(Ok(())) => {}
-            Ok(Err(fault)) => tracing::warn!(%fault, "a demand may be left behind at yagna"),
+            Ok(Err(fault)) => {
+                tracing::warn!(%fault, "cannot delete a demand at yagna; it expires by itself")
+            }
             Err(_) => tracing::warn!(?limit, "yagna did not confirm all deletions in time"),
         }
     }

@@ -123,7 +123,7 @@ impl CommandLine {
         let limit = self.options.timeout;
         let collected = tokio::time::timeout(limit, self.collect(&mut child, bytes_max)).await;
         let collected = collected.unwrap_or_else(|_| {
-            let detail = format!("did not end within {limit:?} and was killed");
+            let detail = format!("it did not end within {limit:?} and was killed");
             Err(CouldNotLook::new(Reason::TimedOut, detail))
         });
         if collected.is_err() {
@@ -171,8 +171,8 @@ impl CommandLine {
 async fn kill(child: &mut Child) {
     match tokio::time::timeout(KILLED_WITHIN, child.kill()).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::warn!(%error, "yagna's command line could not be killed"),
-        Err(_) => tracing::warn!("yagna's command line is stuck and was left behind"),
+        Ok(Err(error)) => tracing::warn!(%error, "cannot kill the yagna command"),
+        Err(_) => tracing::warn!("the yagna command is stuck; not waiting for it"),
     }
 }
 

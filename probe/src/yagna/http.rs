@@ -116,7 +116,7 @@ impl Http {
         limits: &Limits,
     ) -> Result<Self, YagnaConfigError> {
         let mut authorization = HeaderValue::from_str(&format!("Bearer {}", key.0))
-            .map_err(|_| YagnaConfigError::AppKey("has characters that no key has"))?;
+            .map_err(|_| YagnaConfigError::AppKey("has invalid characters"))?;
         if key.0.trim().is_empty() {
             return Err(YagnaConfigError::AppKey("is empty"));
         }

@@ -224,7 +224,7 @@ impl Yagna {
         let unused_ms = i64::try_from(unused.as_millis()).unwrap_or(i64::MAX);
         let until = (self.inner.now_unix_ms)().saturating_sub(unused_ms);
         if let Err(fault) = self.delete_own(until).await {
-            tracing::debug!(%fault, "lost demands not deleted");
+            tracing::debug!(%fault, "cannot delete lost demands");
             self.inner.openings.may_be_lost(Collection::Demands);
         }
     }

@@ -143,9 +143,9 @@ impl Listing {
     /// When there were items and none of them was an offer.
     pub(super) fn finish(mut self) -> Result<Vec<Offer>, CouldNotLook> {
         if self.bad > 0 {
-            tracing::debug!(subnet = self.subnet, bad = self.bad, "offers that are none");
+            tracing::debug!(subnet = self.subnet, bad = self.bad, "unreadable offers skipped");
             if self.good == 0 && self.unrelated == 0 {
-                return Err(malformed(format!("none of {} offers is one", self.bad)));
+                return Err(malformed(format!("none of {} offers is readable", self.bad)));
             }
         }
         self.offers.sort_unstable();

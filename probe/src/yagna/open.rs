@@ -80,7 +80,7 @@ impl Drop for Opened {
         let delete = async move {
             let question = Question::delete(&path);
             if let Err(fault) = openings.http.ask(question, openings.limit, parse_deleted).await {
-                tracing::debug!(%fault, "not deleted");
+                tracing::debug!(%fault, "cannot delete a scan or demand");
                 openings.may_be_lost(collection);
             }
         };
@@ -165,7 +165,7 @@ pub(super) fn parse_id(
         _ => return Ok(None),
     }
     let id: String = serde_json::from_slice(body).map_err(malformed)?;
-    if is_id(&id) { Ok(Some(id)) } else { Err(malformed(format!("{id:?} is no id"))) }
+    if is_id(&id) { Ok(Some(id)) } else { Err(malformed(format!("{id:?} is not an id"))) }
 }
 
 /// Whether a text can be an id and stand in a path.

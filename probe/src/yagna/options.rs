@@ -164,10 +164,10 @@ pub enum YagnaConfigError {
     #[error("yagna limits: {0}")]
     Limits(&'static str),
     /// The command line cannot be used so.
-    #[error("the yagna command: {0}")]
+    #[error("--yagna-command: {0}")]
     Command(&'static str),
     /// The HTTP client could not be made.
-    #[error("cannot make the HTTP client for yagna")]
+    #[error("cannot create the HTTP client for yagna")]
     Client(#[source] reqwest::Error),
 }
 

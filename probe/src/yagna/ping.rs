@@ -125,7 +125,7 @@ pub(super) fn parse_round_trips(
     let read = |line: &RawValue| serde_json::from_str::<Ping>(line.get()).ok();
     let pings: Vec<Ping> = lines.iter().filter_map(|line| read(line)).collect();
     if pings.is_empty() && !lines.is_empty() {
-        return Err(malformed(format!("none of {} pings is one", lines.len())));
+        return Err(malformed(format!("none of {} pings is readable", lines.len())));
     }
     let believed = |ping: Option<Duration>| ping.filter(|ping| *ping <= ROUND_TRIP_MAX);
     let trips = pings.iter().filter_map(|ping| {

@@ -111,7 +111,7 @@ pub enum RelayConfigError {
     #[error("relay limits: {0}")]
     Limits(&'static str),
     /// The HTTP client could not be made.
-    #[error("cannot make the HTTP client for the relay")]
+    #[error("cannot create the HTTP client for the relay")]
     Client(#[source] reqwest::Error),
 }
 

@@ -105,7 +105,7 @@ impl Inner {
         }
         counter!("uptime_relay_listings_total").increment(1);
         if malformed > 0 {
-            tracing::debug!(malformed, "entries of the relay's listing could not be read");
+            tracing::debug!(malformed, "unreadable entries in the relay's listing");
         }
         self.learn(learnt(entries));
         Ok(listing)

@@ -116,13 +116,13 @@ impl RelayWatch {
         counter!("uptime_relay_events_total", "event" => label).increment(1);
         let Some(news) = news else {
             if label == "drop" {
-                tracing::debug!(missed = %clean(&event.data, 20), "missed news of the relay");
+                tracing::debug!(missed = %clean(&event.data, 20), "the relay dropped events; listing again");
                 self.news_missed();
             }
             return;
         };
         let Ok(id) = event.data.trim().parse::<NodeId>() else {
-            tracing::debug!(data = %clean(&event.data, 64), label, "not a node");
+            tracing::debug!(data = %clean(&event.data, 64), label, "event without a node id");
             return;
         };
         let now = self.relay.inner.now();
@@ -166,7 +166,7 @@ impl Follower {
             let wait = match self.connection().await {
                 Ended::NoEvents => {
                     if !std::mem::replace(&mut told_no_events, true) {
-                        tracing::info!("this relay has no event stream: only listings are used");
+                        tracing::info!("this relay has no event stream; using listings only");
                     }
                     EVENTS_RETRY
                 }
@@ -177,7 +177,7 @@ impl Follower {
                     }
                     let wait = rand::rng().random_range(backoff / 2..=backoff);
                     backoff = (backoff * 2).min(limits.reconnect_last);
-                    tracing::warn!(%fault, ?wait, "no news from the relay");
+                    tracing::warn!(%fault, ?wait, "the relay's event stream ended; reconnecting");
                     wait
                 }
             };
