@@ -1,8 +1,8 @@
-//! `uptime-probe check`: tries everything the probe needs, in turn.
+//! `uptime-probe check`: tests everything the probe needs, in turn.
 //!
-//! Owns the order of the tries and the advice. Tells each finding when it has it, goes on after a
-//! fault, so that all are seen, and lists what could not be tried. Ends in time whoever is silent.
-//! Refuses to touch a running probe: it asks the aggregator for a greeting only, and writes nothing
+//! Owns the order of the tests and the advice. Reports each finding at once, continues after a
+//! fault, and lists what it did not test. Ends in time even if the other side is silent. Never
+//! disturbs a running probe: it only exchanges greetings with the aggregator, and writes nothing
 //! that the probe reads.
 
 use std::collections::BTreeSet;
@@ -25,60 +25,59 @@ use crate::spool::{Spool, inspect};
 use crate::uplink::{Greeting, Uplink, UplinkError, UplinkOptions};
 use crate::yagna::{CouldNotLook, PeerAnswer, Relay, RelayOptions, Yagna};
 
-/// For the whole check. A service that begins with it has a limit on its start, beyond which it
-/// would never run at all.
+/// Limit for the whole check. A service that runs it first has a limit on its start time.
 pub const CHECK_WITHIN: Duration = Duration::from_secs(60);
-/// For closing at the daemon what was opened there, when the check has no time left.
+/// Limit for closing demands at the daemon when the check has no time left.
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 /// Nodes of each subnet that are looked up.
 const SAMPLE: usize = 20;
-/// Of so many nodes on the market some live: where the relay sees none, something is wrong.
+/// Among this many nodes on the market some are alive: if the relay sees none, something is wrong.
 const SAMPLE_TELLS: usize = 10;
-/// For all of them.
+/// Limit for all look-ups.
 const LOOK_UPS_WITHIN: Duration = Duration::from_secs(10);
-/// Living nodes that are asked directly: one or two may have gone just now, three have not.
+/// Living nodes that are asked directly: one or two may have just stopped, three have not.
 const ASKED_DIRECTLY: usize = 3;
 
-/// What is tried at the daemon, in turn: first whether it answers.
+/// The tests at the daemon, in order.
 const AT_YAGNA: [&str; 6] = ["yagna", "key", "relay", "market", "look-up", "direct"];
 
-/// What came of one try, in words for people.
+/// The result of one test, as text for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Said {
     /// It works.
     Well(String),
     /// It does not work, and this is how to fix it.
     Wrong(String),
-    /// Neither can be said of it, and this is why.
+    /// The result is not clear, and this is why.
     Unsure(String),
-    /// It could not be tried, and this is why.
+    /// It was not tested, and this is why.
     NotTried(String),
 }
 
-/// What came of one try.
+/// The result of one test.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// What was tried.
+    /// The name of the test.
     pub what: &'static str,
-    /// What came of it.
+    /// The result.
     pub said: Said,
 }
 
-/// How far a check is.
+/// The progress of a check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// This is tried now.
+    /// This test begins.
     Trying(&'static str),
-    /// This came of it.
+    /// A test ended.
     Found(Finding),
 }
 
-/// Tries everything, and tells each step when it is made. Answers whether nothing is wrong.
+/// Runs all tests and reports each step. Returns whether nothing is wrong.
 pub async fn check(config: &Config, tell: impl FnMut(Step)) -> bool {
     check_within(config, CHECK_WITHIN, tell).await
 }
 
-/// The same with another limit than [`CHECK_WITHIN`]. A third of it is left for the aggregators.
+/// [`check`] with another limit than [`CHECK_WITHIN`]. A third of it is for the aggregators.
 pub async fn check_within(config: &Config, within: Duration, mut tell: impl FnMut(Step)) -> bool {
     let began = Instant::now();
     let mut check = Check { config, within, tell: &mut tell, trying: None, well: true };
@@ -126,14 +125,14 @@ impl Check<'_> {
         }
     }
 
-    /// What is tried now took all the time there was; of these, those after it were not tried.
+    /// The current test used up the time; of `whats`, those after it were not tested.
     fn out_of_time(&mut self, whats: &[&'static str]) {
         let Some(at) = self.trying else { return };
         let within_s = self.within.as_secs();
         let text = format!(
-            "this was not done when the time was over; a whole check has {within_s} s. Whoever is \
-             asked here is frozen, overloaded or far away, or the limits in the settings \
-             (--answer-timeout-ms, --market-timeout-ms, --relay-timeout-ms) are too long."
+            "this did not finish in time; a whole check has {within_s} s. The other side is \
+             frozen, overloaded or far away, or the limits in the settings (--answer-timeout-ms, \
+             --market-timeout-ms, --relay-timeout-ms) are too long."
         );
         self.found(at, Said::Wrong(text));
         let after = whats.iter().position(|what| *what == at).map_or(0, |place| place + 1);
@@ -147,7 +146,7 @@ impl Check<'_> {
             Ok(yagna) => yagna,
             Err(error) => {
                 self.found("yagna", Said::Wrong(error.to_string()));
-                let why = "these settings do not tell how to ask yagna";
+                let why = "the settings for yagna are invalid";
                 return self.not_tried(&AT_YAGNA[1..], why);
             }
         };
@@ -168,7 +167,7 @@ impl Check<'_> {
             Err(failure) => {
                 let text = match failure.reason {
                     Reason::YagnaUnreachable | Reason::TimedOut => "yagna does not answer at",
-                    _ => "yagna did not tell its version at",
+                    _ => "yagna did not report its version at",
                 };
                 self.wrong("yagna", &format!("{text} {url}"), &failure);
                 return self.not_tried(&AT_YAGNA[1..], "yagna does not answer as it should");
@@ -183,7 +182,7 @@ impl Check<'_> {
             Err(failure) => {
                 let text = match failure.reason {
                     Reason::Unauthorised => "the daemon refuses the application key",
-                    _ => "the daemon did not tell whose application key this is",
+                    _ => "the daemon did not report the identity of this application key",
                 };
                 self.wrong("key", text, &failure);
                 let why = "the daemon does not accept the application key";
@@ -199,7 +198,7 @@ impl Check<'_> {
         let sample = self.markets(yagna).await;
         let why_not = match session {
             Session::Missing => Some("the daemon has no session with the relay"),
-            _ if sample.is_empty() => Some("the market names no node that could be asked for"),
+            _ if sample.is_empty() => Some("the market has no node to look up"),
             _ => None,
         };
         match why_not {
@@ -231,7 +230,7 @@ impl Check<'_> {
                 Session::Missing
             }
             Err(failure) => {
-                self.wrong("relay", "the daemon did not tell its sessions", &failure);
+                self.wrong("relay", "the daemon did not list its sessions", &failure);
                 Session::Unknown
             }
         }
@@ -296,7 +295,7 @@ impl Check<'_> {
         if !self.config.enabled.direct {
             self.not_tried(&["direct"], "--sources leaves direct questions out");
         } else if seen == 0 {
-            self.not_tried(&["direct"], "the relay sees no node that could be asked");
+            self.not_tried(&["direct"], "the relay sees no node to ask");
         } else {
             self.trying("direct");
             let nodes = &found.seen[..seen.min(ASKED_DIRECTLY)];
@@ -360,7 +359,7 @@ enum Session {
     Unknown,
 }
 
-/// What it means that the relay sees none of so many nodes on the market.
+/// What it means if the relay sees none of the nodes on the market.
 fn sees_none(asked: usize, session: Session) -> Said {
     if session == Session::Young {
         return Said::Unsure(format!(
@@ -483,10 +482,10 @@ fn spool(directory: &Path) -> Said {
     }
 }
 
-/// By which time the probe would name its rounds: see the accounting page, "When a clock is wrong".
+/// Which clock the probe would use: see the accounting page, "When a clock is wrong".
 fn clock(address: &str, greeting: &Greeting, kernel: KernelClock) -> Said {
     let Some(Measure { offset_ms, error_ms }) = greeting.clock else {
-        return Said::Unsure("this host's clock was set meanwhile; check again".to_owned());
+        return Said::Unsure("this host's clock was set during the check; run it again".to_owned());
     };
     let apart_ms = offset_ms.unsigned_abs();
     let where_to = ahead_or_behind(-offset_ms);

@@ -1,6 +1,6 @@
-//! Clocks: reading them, and how far they are trusted.
+//! Clocks: reads them and decides how far they are trusted.
 //!
-//! Everything else is told what time it is, by [`Timekeeper`] in rounds.
+//! All other modules get the time from [`Timekeeper`].
 
 mod reading;
 mod rule;

@@ -103,7 +103,7 @@ impl ControlState {
     pub fn open(directory: &Path, clock: Timekeeper) -> Self {
         let path = directory.join("schedule");
         let kept = read_plan(&path).unwrap_or_else(|why| {
-            tracing::warn!(file = %path.display(), why, "cannot use the stored schedule; waiting for the aggregator");
+            tracing::warn!(file = %path.display(), why, "cannot use the stored schedule");
             None
         });
         let state = match kept {

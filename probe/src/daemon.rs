@@ -240,7 +240,7 @@ impl Daemon {
         let name = identity::kept(&config.spool_dir);
         let sources = sources(&config, &name, relay.as_ref().map(|relay| relay.watch.clone()))?;
         if let Err(failure) = sources.yagna.delete_leftovers().await {
-            tracing::warn!(%failure, "cannot delete demands of an earlier run; they expire by themselves");
+            tracing::warn!(%failure, "cannot delete old demands; they expire by themselves");
         }
         let clock = Timekeeper::new(config.kernel_clock);
         let control = ControlState::open(&config.spool_dir, clock);

@@ -20,12 +20,12 @@ pub fn kept(directory: &Path) -> String {
         Ok(text) if is_name(text.trim()) => return text.trim().to_owned(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         _ => {
-            tracing::warn!(file = %path.display(), "the stored probe name is invalid; using a new one");
+            tracing::warn!(file = %path.display(), "invalid probe name; using a new one");
         }
     }
     let name = fresh();
     if let Err(error) = keep(&path, &name) {
-        tracing::warn!(%error, file = %path.display(), "cannot store the probe name; it is valid for this run only");
+        tracing::warn!(%error, file = %path.display(), "cannot store the probe name");
     }
     name
 }

@@ -120,9 +120,7 @@ impl Scanner {
                 look_ups_take_ms: self.look_ups_take_ms(&state, &plan.schedule),
             };
             let Some(round) = schedule.due(now_ms, begun.last(), may_make) else {
-                tracing::error!(
-                    "no round can be scanned for a long time: check whether this host's clock was set back"
-                );
+                tracing::error!("no round can be scanned soon: was this host's clock set back?");
                 tokio::time::sleep(SPOOL_AGAIN).await;
                 continue;
             };
@@ -154,8 +152,8 @@ impl Scanner {
         }
     }
 
-    /// How long the first look-ups of a round will take: those of the aggregator's list, else of the
-    /// nodes in the cache. 0 if neither names a node yet.
+    /// How long the first look-ups of a round will take: those of the aggregator's list, else of
+    /// the nodes in the cache. 0 if neither names a node yet.
     fn look_ups_take_ms(&self, state: &State, schedule: &v1::Schedule) -> i64 {
         let sources = self.sources();
         if !sources.enabled.looks_up() {
@@ -172,7 +170,7 @@ impl Scanner {
     }
 
     /// Reports the rounds between the last scanned one, of this run or an earlier one, and this; or
-    /// those that passed while the clock was ahead and rounds were begun in vain.
+    /// those that passed while the clock was ahead.
     fn report_missed(&self, begun: &Begun, next: Round, now: &Now, plan: &Plan) {
         let next_s = next.start_s();
         let reason = begun.why_missed(next, now.steps);
@@ -250,8 +248,8 @@ fn waits_for_later(round: Round, told: &mut Option<Waits>) {
     if told.replace(Waits::ForLater) != Some(Waits::ForLater) {
         tracing::warn!(
             round = utc(round.start_s()),
-            "waiting for this round: the spool has parts of later rounds; check whether this host's \
-             clock was set back"
+            "waiting for this round, as the spool has parts of later ones: was this host's clock \
+             set back?"
         );
     }
 }

@@ -1,9 +1,9 @@
-//! `uptime-probe scan`: one look at the network, without an aggregator.
+//! The command `scan`: scans the network once, without an aggregator.
 //!
-//! Owns what is asked and what is said of each node. Uses the questions of the rounds, with the
-//! default rules, and keeps nothing. Refuses to call a node unreachable where a probe could not
-//! vote so: without the daemon's session with the relay, with one that is too young, by a clock
-//! that is wrong, or with a question left out.
+//! Owns the questions and the state of each node. Asks like a round, by the default rules, and
+//! stores nothing. Calls no node unreachable where a probe could not vote so: without a relay
+//! session of the daemon, with one that is too young, with a wrong clock, or with a source left
+//! out.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -17,62 +17,61 @@ use crate::clock::now_unix_ms;
 use crate::scan::{Enabled, Findings, Fresh, SuspectPlan, first_look_ups, suspects};
 use crate::yagna::{CouldNotLook, Relay, Yagna};
 
-/// For each of the two stages of look-ups.
+/// Limit for each of the two stages of look-ups.
 const STAGE_MAX: Duration = Duration::from_secs(120);
 
-/// What is said of one node.
+/// A node in the report.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Row {
     /// Its identity.
     pub node_id: String,
-    /// As it calls itself.
+    /// The name it gives itself.
     pub name: String,
-    /// Where it offers.
+    /// The subnet of its offer.
     pub subnet: String,
-    /// What it runs.
+    /// Its runtime and version.
     pub runtime: String,
-    /// `seen`, `answered`, `unreachable`, `could not look`, or, where the question that would tell
-    /// is switched off, `not asked`.
+    /// `seen`, `answered`, `unreachable`, `could not look`, or, if the source is switched off,
+    /// `not asked`.
     pub state: &'static str,
 }
 
-/// What is looked at, and by which questions.
+/// What to scan, from which sources.
 #[derive(Debug)]
 pub struct Scope<'a> {
-    /// Whom to ask.
+    /// The daemon.
     pub yagna: &'a Yagna,
     /// The relay's own listing, where one is configured.
     pub relay: Option<&'a Relay>,
-    /// Whose markets are listed.
+    /// The subnets whose markets are listed.
     pub subnets: &'a [String],
-    /// Which questions are put. The market is listed in any case: it says whom to ask for.
+    /// The sources. The market is always listed: it names the nodes to look up.
     pub enabled: Enabled,
 }
 
-/// A whole report.
+/// The result of a scan.
 #[derive(Debug)]
 pub struct ScanReport {
     /// A row per node and subnet, ascending by id.
     pub rows: Vec<Row>,
-    /// What could not be looked at, and why.
+    /// Failed questions, and why they failed.
     pub failures: Vec<String>,
-    /// What is no failure and must be known to read the rows right.
+    /// Notes for reading the rows; not failures.
     pub notes: Vec<String>,
 }
 
-/// The state of a node of which nothing could be found out.
+/// The state of a node if nothing is known.
 const COULD_NOT_LOOK: &str = "could not look";
 
 impl ScanReport {
-    /// Whether anything could be looked at: of somebody a state is known, or nobody is on the
-    /// market to have one.
+    /// Whether the scan worked: some state is known, or the market is empty.
     #[must_use]
     pub fn looked(&self) -> bool {
         self.rows.is_empty() || self.rows.iter().any(|row| row.state != COULD_NOT_LOOK)
     }
 }
 
-/// What came of a survey beside its rows.
+/// Failures and notes of a scan.
 #[derive(Debug, Default)]
 struct Remarks {
     failures: Vec<String>,
@@ -82,10 +81,10 @@ struct Remarks {
 /// A node's name and runtime, by node and subnet.
 type Offered = BTreeMap<(NodeId, String), (String, String)>;
 
-/// Looks once. `progress` hears how many questions there will be, and of each that was answered.
+/// Scans once. `progress` gets the number of questions, then each answer.
 ///
 /// # Errors
-/// When not even the market of one subnet could be listed.
+/// When no subnet's market could be listed.
 pub async fn scan_once(
     scope: &Scope<'_>,
     mut progress: impl FnMut(Progress),
@@ -142,12 +141,12 @@ async fn markets(scope: &Scope<'_>, remarks: &mut Remarks) -> Result<Offered, Co
     }
 }
 
-/// How far a survey is.
+/// The progress of a scan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
-    /// So many nodes will be asked for.
+    /// This many nodes will be looked up.
     Asking(usize),
-    /// One of them was.
+    /// One of them is done.
     Answered,
 }
 
@@ -156,8 +155,8 @@ fn rules() -> Epoch {
     Epoch::with_defaults(Period::DEFAULT)
 }
 
-/// What to say of a relay session that is too young to tell who is not there; `None` of one that is
-/// old enough.
+/// The note on a relay session that is too young to show that a node is missing; `None`: it is old
+/// enough.
 pub(crate) fn too_young(age: Duration) -> Option<String> {
     let least_s = u64::from(rules().relay_session_age_min_s);
     let age_s = age.as_secs();
@@ -168,7 +167,7 @@ pub(crate) fn too_young(age: Duration) -> Option<String> {
     ))
 }
 
-/// How to look without an aggregator: by the default rules.
+/// The default rules, for use without an aggregator.
 pub(crate) fn default_rules() -> (Fresh, SuspectPlan) {
     let Epoch { freshness_s, direct_timeout_ms, direct_attempts, .. } = rules();
     let direct_timeout = Duration::from_millis(u64::from(direct_timeout_ms));
@@ -178,7 +177,7 @@ pub(crate) fn default_rules() -> (Fresh, SuspectPlan) {
     )
 }
 
-/// The state of each node of which something can be said.
+/// The state of each node that has one.
 async fn look(
     scope: &Scope<'_>,
     ids: &BTreeSet<NodeId>,
@@ -194,7 +193,7 @@ async fn look(
     };
     let listed = listing(scope, ids, remarks).await;
     let findings = ask(scope, ids, &listed, answered).await;
-    // That a wrong clock makes the living look old is told by their answers.
+    // Nodes that look old but answer mean that the clock is wrong.
     let all_old = findings.ages.all_old() && !findings.answered.is_empty();
     let clock_is_wrong = findings.ages.in_future() || all_old;
     if clock_is_wrong {
@@ -204,7 +203,7 @@ async fn look(
             findings.ages.told()
         ));
     }
-    // A wrong clock is told by now, and not once more for each node.
+    // A wrong clock is already reported; do not repeat it for each node.
     let is_told = |reason| clock_is_wrong && reason == Reason::Clock;
     let failure = findings.main_failure().filter(|(reason, _)| !is_told(*reason));
     if let Some((reason, detail)) = failure {
@@ -228,8 +227,8 @@ async fn look(
     states
 }
 
-/// Whether the daemon's session with the relay is old enough for "not found" to mean something.
-/// `None`: there is none, and nobody can be looked up.
+/// Whether the daemon's relay session is old enough for "not found" to count. `None`: there is no
+/// session, so no node can be looked up.
 async fn session_tells(yagna: &Yagna, remarks: &mut Remarks) -> Option<bool> {
     match yagna.relay_session_age().await {
         Ok(Some(age)) => {
@@ -245,13 +244,13 @@ async fn session_tells(yagna: &Yagna, remarks: &mut Remarks) -> Option<bool> {
             None
         }
         Err(failure) => {
-            remarks.failures.push(format!("the daemon did not tell its sessions ({failure})"));
+            remarks.failures.push(format!("the daemon did not list its sessions ({failure})"));
             None
         }
     }
 }
 
-/// Those of these nodes that the relay's own listing shows to be fresh.
+/// The nodes that the relay's own listing shows as fresh.
 async fn listing(
     scope: &Scope<'_>,
     ids: &BTreeSet<NodeId>,
@@ -274,7 +273,7 @@ async fn listing(
     }
 }
 
-/// Both stages. Those that are not fresh and could not be asked directly are left as that.
+/// Both stages. Nodes that are not fresh and were not asked directly stay "not fresh".
 async fn ask(
     scope: &Scope<'_>,
     ids: &BTreeSet<NodeId>,

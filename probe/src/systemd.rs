@@ -24,7 +24,7 @@ impl Systemd {
         let socket = address.and_then(|address| {
             open(&address)
                 .inspect_err(|error| {
-                    tracing::warn!(%error, ?address, "cannot open the notification socket of systemd");
+                    tracing::warn!(%error, ?address, "cannot open the socket of systemd");
                 })
                 .ok()
         });

@@ -224,7 +224,8 @@ impl Uplink {
                 backoff = BACKOFF_FIRST;
             }
             let wait = rand::rng().random_range(BACKOFF_FIRST / 5..backoff);
-            tracing::warn!(error = %ended, waiting = self.spool.waiting(), ?wait, "not connected; retrying");
+            let waiting = self.spool.waiting();
+            tracing::warn!(error = %ended, waiting, ?wait, "not connected; retrying");
             backoff = (backoff * 2).min(BACKOFF_LAST);
             tokio::select! {
                 () = shutdown.cancelled() => return,
@@ -403,7 +404,8 @@ impl Uplink {
                 }
                 () = self.spool.appended(), if in_flight.len() < sending.in_flight_max => {}
                 () = tokio::time::sleep_until(heartbeat_at) => {
-                    let heartbeat = message(ToAggregator::Heartbeat(self.control.clock().heartbeat()));
+                    let heartbeat = self.control.clock().heartbeat();
+                    let heartbeat = message(ToAggregator::Heartbeat(heartbeat));
                     // A full queue means that the aggregator hears from this probe anyway.
                     sending.outbound.try_send(heartbeat).ok();
                     heartbeat_at = Instant::now() + self.control.clock().heartbeat_after();
@@ -521,7 +523,7 @@ impl Uplink {
                     tracing::warn!(
                         reason,
                         detail = result.detail,
-                        "the aggregator deferred a part until it is sure of its clock; retrying later"
+                        "the aggregator defers a part until it is sure of its clock; retrying"
                     );
                 }
                 return Ok(());

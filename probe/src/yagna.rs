@@ -25,15 +25,15 @@ mod fault;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
 mod http;
-pub mod market;
-pub mod net;
+mod market;
+mod net;
 mod offer;
 mod open;
 mod options;
 mod outcome;
-pub mod peer;
+mod peer;
 mod peer_scans;
-pub mod ping;
+mod ping;
 mod rate_limiter;
 #[cfg(test)]
 mod recordings;

@@ -1,6 +1,6 @@
-//! The one place that reads the clocks, and the kernel's word on them.
+//! The only place that reads the clocks and the kernel's state of them.
 //!
-//! Refuses to judge what it reads: `rule.rs` does.
+//! Does not judge what it reads: `rule.rs` does.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -24,7 +24,7 @@ pub fn moment() -> Moment {
     Moment { wall_ms: now_unix_ms(), boot: Duration::new(seconds, nanos) }
 }
 
-/// A name of this run of the system: the boot clock begins anew with another one.
+/// The id of this boot: the boot clock restarts with each one.
 #[must_use]
 pub fn boot_id() -> Option<String> {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
@@ -34,7 +34,7 @@ pub fn boot_id() -> Option<String> {
 /// What the kernel says of the wall clock.
 #[must_use]
 pub fn kernel_clock() -> KernelClock {
-    // Nothing to change: it only reads.
+    // An empty request only reads.
     let mut read = Timex::new();
     adjtimex(&mut read).map_or(KernelClock::Unknown, |answer| {
         KernelClock::of_adjtimex(answer, read.0.status, read.0.maxerror)

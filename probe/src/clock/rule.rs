@@ -1,8 +1,8 @@
 //! By which time this probe names its rounds (accounting page, "When a clock is wrong").
 //!
-//! Owns that decision, and what it rests on: the kernel's word on this host's clock, and how that
-//! compares with the aggregator's. Pure: readings and exchanges come in. Refuses to name a time
-//! that nothing confirms: a part of a wrong round uses up a key.
+//! Owns that decision and its inputs: the kernel's state of this host's clock, and the comparison
+//! with the aggregator's clock. Pure: readings are passed in. Gives no time that nothing confirms,
+//! because a part of a wrong round uses up a key.
 
 use std::time::Duration;
 
@@ -10,24 +10,24 @@ use uptime_proto::clock::{Comparison, Exchange, KernelClock, Measure, Moment};
 use uptime_proto::v1::ClockState;
 use uptime_proto::words::ahead_or_behind;
 
-/// An exchange that is less exact does not tell the time.
+/// A comparison with a larger error does not count.
 const ERROR_MS_MAX: i64 = 1_000;
-/// The aggregator's time is carried on by the boot clock for so long. A quartz that is wrong by 100
-/// parts in a million is two seconds off by then.
+/// How long the boot clock carries the aggregator's time on. A quartz with an error of 100 ppm is
+/// two seconds off by then.
 const CARRIED_MAX: Duration = Duration::from_secs(6 * 3_600);
 /// The clocks are compared this often, while they agree.
 const COMPARE_EVERY: Duration = Duration::from_secs(25);
-/// And this often while they do not, or it is not known for long that they do.
+/// How often they are compared while they disagree, or have agreed only for a short time.
 const COMPARE_SOON: Duration = Duration::from_secs(10);
-/// So long after a stream began, or a clock was set.
+/// How long that short time lasts after a stream began or a clock was set.
 const SETTLED_AFTER: Duration = Duration::from_secs(60);
 
-/// Why no time can be named.
+/// Why there is no trustworthy time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoTime {
-    /// The aggregator is sure of its clock, which is so many milliseconds ahead of this one.
+    /// The aggregator is sure of its clock, which is this many milliseconds ahead of this host's.
     Contradicts(i64),
-    /// This clock was set, and was not compared with the aggregator's since.
+    /// This host's clock was set and has not been compared with the aggregator's since.
     WasSet,
     /// The kernel says that this clock is not synchronised, and no aggregator tells the time.
     Neither,
@@ -46,7 +46,7 @@ impl std::fmt::Display for NoTime {
                 )
             }
             Self::WasSet => out.write_str(
-                "this host's clock was set, and was not compared with the aggregator's since",
+                "this host's clock was set and has not been compared with the aggregator's since",
             ),
             Self::Neither => out.write_str(
                 "the kernel says that this host's clock is not synchronised, and no aggregator \
@@ -70,11 +70,11 @@ struct Aggregator {
 pub(super) struct Rule {
     last: Option<Moment>,
     aggregator: Option<Aggregator>,
-    /// The aggregator's time when it was last told, in place of the wall clock.
+    /// The aggregator's time when it was last known, in place of the wall clock.
     carried: Option<Moment>,
     /// How often this clock was set.
     steps: u64,
-    /// It was set, and the aggregator that is sure of its clock has not confirmed the new time.
+    /// The clock was set, and no aggregator with a trusted clock has confirmed the new time.
     unsettled: bool,
 }
 
@@ -157,7 +157,7 @@ impl Rule {
         self.carried
     }
 
-    /// What an earlier run of this boot was told.
+    /// Takes over the time that an earlier run of this boot knew.
     pub(super) fn carry(&mut self, carried: Moment) {
         self.carried = Some(carried);
     }

@@ -1,7 +1,6 @@
-//! The one handle to the clock rule: it reads the clocks and names the time.
+//! The handle to the clock rule: reads the clocks and gives the time.
 //!
-//! Owns the rule of this process and the stamps of heartbeats. Refuses to begin or end rounds:
-//! the scanner asks.
+//! Owns the rule of this process and the time stamps of heartbeats. Does not begin or end rounds.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -24,7 +23,7 @@ pub struct Timekeeper {
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// What is taken for the kernel's word; `None`: its own.
+    /// Overrides the kernel's state of the clock; `None`: asks the kernel.
     said: Option<KernelClock>,
     rule: Rule,
     /// `sent_unix_ms` of the last heartbeat that was sent and not answered.
@@ -38,7 +37,7 @@ struct Inner {
 pub struct Now {
     /// Both clocks.
     pub moment: Moment,
-    /// What has to be added to the wall clock to get the time, milliseconds.
+    /// Add this to the wall clock to get the time, milliseconds.
     pub offset_ms: Result<i64, NoTime>,
     /// How often the clock was set since the start.
     pub steps: u64,
@@ -57,7 +56,7 @@ impl Now {
 }
 
 impl Timekeeper {
-    /// The clock of this host. `said` is taken for the kernel's word on it, if something is said.
+    /// The clock of this host. `said` overrides the kernel's state of it.
     #[must_use]
     pub fn new(said: Option<KernelClock>) -> Self {
         let inner = Arc::new(Mutex::new(Inner { said, ..Inner::default() }));
@@ -90,7 +89,7 @@ impl Timekeeper {
         self.was_set.notified().await;
     }
 
-    /// What the kernel says of this host's clock, or what is taken for that.
+    /// The kernel's state of this host's clock, or its override.
     #[must_use]
     pub fn kernel(&self) -> KernelClock {
         self.inner().kernel()
@@ -157,12 +156,12 @@ impl Timekeeper {
         self.inner().rule.compare_after(moment().boot)
     }
 
-    /// The aggregator's time when it was last told, in place of the wall clock.
+    /// The aggregator's time when it was last known, in place of the wall clock.
     pub(crate) fn carried(&self) -> Option<Moment> {
         self.inner().rule.carried()
     }
 
-    /// Goes on with what an earlier run of this boot was told.
+    /// Takes over the time that an earlier run of this boot knew.
     pub(crate) fn carry(&self, carried: Moment) {
         self.inner().rule.carry(carried);
     }

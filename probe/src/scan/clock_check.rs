@@ -1,22 +1,22 @@
-//! Whether the ages of `seen` can be right.
+//! The clock check: whether the ages of `seen` can be right.
 //!
-//! Owns what tells the relay's time: the nodes it heard of last. Ages that cannot be right are a
-//! reason not to look. Refuses to blame a clock for deaths: where everybody who is known is old,
-//! and nobody was heard of again since the last time, they are dead. Pure: times are passed in.
+//! Owns the evidence of the relay's time: the nodes it heard of last. With impossible ages a
+//! look-up does not count. Does not blame a clock for dead nodes: if all known nodes are old
+//! and the relay heard of none since the last check, they are dead. Pure: times are passed in.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 use uptime_proto::NodeId;
 
-/// The smallest age over fewer nodes says nothing about clocks.
+/// With fewer nodes the smallest age does not show a wrong clock.
 pub(super) const NODES_MIN: usize = 10;
-/// Of ten living nodes the youngest `seen` is at most so old, as each is seen every 15 s.
+/// Possible ages of the youngest `seen` of ten living nodes: each is seen every 15 s.
 const YOUNGEST_S: std::ops::RangeInclusive<i64> = -1..=15;
-/// Nodes that are asked for only to tell the time by, and stamps kept of one round.
+/// Nodes looked up only to check the clock, and stamps kept of one round.
 pub(super) const SAMPLE_MAX: usize = 20;
 
-/// What look-ups told of the relay's clock.
+/// What look-ups show of the relay's clock.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ages {
     /// Nodes the relay knew.
@@ -34,7 +34,7 @@ pub(super) struct Earlier {
 }
 
 impl Ages {
-    /// The relay heard of this node then, by its clock, and so long ago by ours.
+    /// Adds a node: when the relay heard of it, by the relay's clock, and its age by ours.
     pub(super) fn note(&mut self, id: NodeId, seen_unix_s: i64, age_s: i64) {
         self.known += 1;
         self.youngest_s = Some(self.youngest_s.map_or(age_s, |youngest| youngest.min(age_s)));
@@ -47,7 +47,7 @@ impl Ages {
         self.latest.truncate(SAMPLE_MAX);
     }
 
-    /// Adds what other look-ups told, of other nodes.
+    /// Adds the ages of other look-ups.
     pub(super) fn join(&mut self, other: Self) {
         self.known += other.known;
         self.youngest_s = self.youngest_s.into_iter().chain(other.youngest_s).min();
@@ -60,27 +60,27 @@ impl Ages {
         self.youngest_s.filter(|_| self.known >= NODES_MIN)
     }
 
-    /// Nodes were seen in the future: no death explains that.
+    /// Nodes were seen in the future: the clock is wrong.
     #[must_use]
     pub fn in_future(&self) -> bool {
         self.youngest_of_enough_s().is_some_and(|age_s| age_s < *YOUNGEST_S.start())
     }
 
-    /// Nobody was seen lately: all of them are dead, or the clocks disagree.
+    /// No node was seen lately: all are dead, or the clocks disagree.
     #[must_use]
     pub fn all_old(&self) -> bool {
         self.youngest_of_enough_s().is_some_and(|age_s| age_s > *YOUNGEST_S.end())
     }
 
-    /// The smallest age, for people.
+    /// The smallest age, as text.
     #[must_use]
     pub fn told(&self) -> String {
         let age_s = self.youngest_s.unwrap_or_default();
         format!("of {} nodes the one seen last was seen {age_s} s ago", self.known)
     }
 
-    /// What to keep for the next round. Stamps stay until each of the living must have been heard
-    /// of again, however short rounds are.
+    /// The stamps to keep for the next round. Stamps stay until the relay must have heard of each
+    /// living node again, however short rounds are.
     pub(super) fn kept(
         self,
         earlier: Option<Earlier>,
@@ -101,9 +101,9 @@ impl Earlier {
         self.latest.iter().map(|(_, id)| *id).collect()
     }
 
-    /// Whether nobody of them was heard of again, by what they were found to be `now`, in a time in
-    /// which each of the living must have been.
-    pub(super) fn nobody_came_back(&self, found: &Ages, now: Instant, freshness: Duration) -> bool {
+    /// Whether the relay heard of none of these nodes again, by the ages found `now`, in a time in
+    /// which it must have heard of each living one.
+    pub(super) fn none_came_back(&self, found: &Ages, now: Instant, freshness: Duration) -> bool {
         now - self.at >= freshness
             && found.latest.len() >= NODES_MIN
             && found.latest.iter().all(|stamp| self.latest.contains(stamp))
@@ -155,13 +155,13 @@ mod tests {
         let earlier = first.clone().kept(None, begun, FRESHNESS).expect("there are stamps");
         assert_eq!(earlier.nodes().len(), 12);
         let later = begun + FRESHNESS;
-        assert!(earlier.nobody_came_back(&first, later, FRESHNESS));
+        assert!(earlier.none_came_back(&first, later, FRESHNESS));
         let soon = begun + FRESHNESS / 2;
-        assert!(!earlier.nobody_came_back(&first, soon, FRESHNESS), "too early to tell");
+        assert!(!earlier.none_came_back(&first, soon, FRESHNESS), "too early to tell");
         let one_came_back = ages((0..12).map(|byte| (byte, if byte == 7 { 30 } else { 60 })));
-        assert!(!earlier.nobody_came_back(&one_came_back, later, FRESHNESS));
+        assert!(!earlier.none_came_back(&one_came_back, later, FRESHNESS));
         let purged = ages((0..9).map(|byte| (byte, 60)));
-        assert!(!earlier.nobody_came_back(&purged, later, FRESHNESS), "too few are left");
+        assert!(!earlier.none_came_back(&purged, later, FRESHNESS), "too few are left");
         // Stamps are replaced only when they have told what they can.
         let kept = ages([(9, 1)]).kept(Some(earlier.clone()), soon, FRESHNESS).expect("kept");
         assert_eq!(kept.at, begun);

@@ -11,11 +11,11 @@ use std::time::Duration;
 use uptime_proto::clock::Moment;
 use uptime_proto::{NodeId, Round};
 
-/// So many complete pairs in a row must have gone unanswered (accounting page, 4).
+/// Complete pairs in a row that must have gone unanswered (accounting page, 4).
 const PAIRS_MIN: u32 = 3;
-/// From the pair on that satisfies it, the node is asked again after so many rounds (4).
+/// From that pair on, the node is asked again after this many rounds (4).
 const ASKED_AGAIN_AFTER: [u64; 6] = [1, 2, 4, 8, 16, 20];
-/// An earlier pair stands in for so many rounds at most, and for so long (1).
+/// An earlier pair stands in for at most this many rounds and this long (1).
 const ROUNDS_MAX: u64 = 20;
 const AGE_MAX: Duration = Duration::from_secs(600);
 
@@ -41,7 +41,7 @@ struct Record {
     asked: Option<(Round, Duration)>,
 }
 
-/// The nodes that this process has asked in vain. Holds only nodes of the last round.
+/// Nodes that did not answer this process. Holds only nodes of the last round.
 #[derive(Debug, Default)]
 pub struct Dormant {
     records: HashMap<NodeId, Record>,

@@ -1,8 +1,7 @@
 //! Looking nodes up: `FindNode` by the age of `seen`, then the direct question.
 //!
-//! Owns what an answer is evidence of (accounting page, "Evidence"). A question that failed is no
-//! evidence at all: the node is listed with the reason. Refuses to know how a daemon words
-//! anything.
+//! Owns what an answer is evidence of (accounting page, "Evidence"). A failed question is not
+//! evidence: the node is listed with the reason. Does not know the wording of any daemon.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
@@ -15,20 +14,20 @@ use super::clock_check::Ages;
 use super::dormant::Silence;
 use crate::yagna::{CouldNotLook, Found, PeerAnswer, PeerQuestions, Yagna};
 
-/// Look-ups prepared at a time; how many are really asked at once is the daemon room's limit.
+/// Look-ups prepared at a time; `yagna` limits how many are in flight.
 const ASKED_AT_ONCE: usize = 256;
-/// Beyond those who are asked directly, so many suspects are under way: most of them are long dead,
-/// which the relay says at once, and must not stand in line behind the silent.
-const SUSPECTS_BESIDE: usize = 100;
-/// Two questions about a node are so far apart at least (accounting page): where the first one
-/// fails at once, a second one at the same moment would prove nothing.
+/// Suspects in flight beyond those that are asked directly: most are long dead, which the relay
+/// answers at once, and must not queue behind silent ones.
+const SUSPECTS_EXTRA: usize = 100;
+/// The least time between two questions about a node (accounting page): if the first one fails at
+/// once, a second one at the same moment would prove nothing.
 const BETWEEN_QUESTIONS: Duration = Duration::from_secs(1);
-/// A question that failed for the daemon's own reasons is put again so often.
+/// How often a question is repeated after a failure of the daemon.
 const REPEATED_MAX: u32 = 2;
-/// The last `FindNode` about a suspect ends so long before the deadline: whatever it answers, the
-/// questions before it count.
+/// The last `FindNode` about a suspect ends this long before the deadline, so that the earlier
+/// questions count in any case.
 const LAST_FIND_ENDS: Duration = Duration::from_millis(200);
-/// A `seen` that is further in the future than this says that the clocks disagree.
+/// A `seen` further in the future than this means that the clocks disagree.
 const AGE_MIN_S: i64 = -2;
 
 /// How `seen` is judged.
@@ -53,18 +52,18 @@ impl Fresh {
 pub struct SuspectPlan {
     /// The limit of one direct question.
     pub direct_timeout: Duration,
-    /// How often it is put; 0 where it is switched off, and then nobody is found unreachable.
+    /// How often it is asked; 0: switched off, and then no node is found unreachable.
     pub direct_attempts: u32,
-    /// Two questions about a node are so far apart at least: a second by default.
+    /// The least time between two questions about a node: a second by default.
     pub between_questions: Duration,
-    /// Whether the relay is asked first. Where it is not, nobody is found unreachable.
+    /// Whether the relay is asked first. If not, no node is found unreachable.
     pub find_node: bool,
-    /// Whose earlier questions stand in where the relay still does not know them.
+    /// Nodes whose earlier questions stand in while the relay still does not know them.
     pub may_stand_in: HashSet<NodeId>,
 }
 
 impl Default for SuspectPlan {
-    /// Nobody is asked anything.
+    /// Asks nothing.
     fn default() -> Self {
         Self {
             direct_timeout: Duration::ZERO,
@@ -81,11 +80,11 @@ impl Default for SuspectPlan {
 pub struct Seen {
     /// By the relay's clock.
     pub unix_s: i64,
-    /// How long ago that was when it was asked.
+    /// How long ago that was when the relay was asked.
     pub age_s: i64,
 }
 
-/// What was learnt of one node beside its evidence, for explanations.
+/// More about one node than its evidence, for explanations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LookupDetail {
     /// The node.
@@ -109,14 +108,13 @@ pub struct Findings {
     pub asked_earlier: Vec<NodeId>,
     /// Not fresh: `FindNode` answered stale or not known.
     pub not_fresh: Vec<NodeId>,
-    /// Nodes whose question failed, by reason, with what one of the failures said.
+    /// Nodes whose question failed, by reason, with the text of one failure.
     pub failed: BTreeMap<Reason, (Vec<NodeId>, String)>,
     /// The ages of `seen`.
     pub ages: Ages,
-    /// Of suspects that were none of the fresh: what else was learnt of them. Of the living each
-    /// `seen` is fresh, and its exact age says nothing more.
+    /// More about suspects that were not fresh. A fresh `seen` needs no exact age.
     pub details: Vec<LookupDetail>,
-    /// Of suspects: for the memory of the long dead.
+    /// Silences of suspects, to recognise nodes that are long dead.
     pub silences: Vec<(NodeId, Silence)>,
 }
 
@@ -125,8 +123,8 @@ impl Findings {
         self.failed.entry(reason).or_insert_with(|| (Vec::new(), detail)).0.push(id);
     }
 
-    /// What is told of them: one part, and one more for each reason for which questions failed,
-    /// with what one of the failures said.
+    /// The parts to report: one, and one more for each reason for which questions failed, with the
+    /// text of one of the failures.
     #[must_use]
     pub fn into_parts(self) -> Vec<(Outcome, Sets, String)> {
         let Self { seen, answered, unreachable, asked_earlier, not_fresh, failed, .. } = self;
@@ -213,7 +211,7 @@ pub async fn suspects(
     let asking = Asking { yagna, fresh, plan, deadline };
     let questions = futures_util::stream::iter(ids.clone())
         .map(|id| async move { (id, asking.suspect(id).await) })
-        .buffer_unordered(yagna.limits().direct_in_flight_max + SUSPECTS_BESIDE);
+        .buffer_unordered(yagna.limits().direct_in_flight_max + SUSPECTS_EXTRA);
     let questions = questions.inspect(|(id, looked)| {
         silences.push((*id, looked.silence()));
         let answered_in = match looked.evidence {
@@ -308,7 +306,7 @@ impl Asking<'_> {
         match asked.await {
             Ok(Some(took)) => Looked { evidence: Evidence::Answered(took), ..found },
             Err(failure) => Looked { evidence: Evidence::Failed(failure), ..found },
-            // Unreachable is said only when the relay was asked, too.
+            // Unreachable requires that the relay was asked, too.
             Ok(None) if self.plan.find_node => self.once_more(id, found).await,
             Ok(None) => found,
         }

@@ -1,9 +1,8 @@
-//! What a probe remembers of nodes between rounds.
+//! The node cache: what a probe remembers of nodes between rounds.
 //!
-//! Owns which nodes had an offer lately, which details and ages were last told, and which nodes
-//! were not reached last time. Refuses to hold details themselves: a hash per node and subnet is
-//! enough to know that nothing changed, and 10,000 nodes' texts would weigh more than the rest of
-//! the probe.
+//! Owns which nodes had a recent offer, which details and ages were last sent, and which nodes were
+//! unreachable last time. Stores hashes instead of details: the texts of 10,000 nodes would take
+//! more memory than the rest of the probe.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -16,16 +15,16 @@ use super::dormant::Dormant;
 use super::lookup::LookupDetail;
 use crate::yagna::Offer;
 
-/// Nodes whose last offer is older are not looked up by a probe left to itself.
+/// Without an aggregator, nodes whose last offer is older are not looked up.
 const REMEMBERED_S: u64 = 86_400;
 
-/// Details told after one listing; the others are told after the next ones. Texts of 10,000 nodes
-/// at once would be the largest thing in this process, for a moment that comes once.
+/// Details sent after one listing; the rest follow after the next ones. This bounds the memory for
+/// the texts of 10,000 nodes at the first listing.
 const TOLD_PER_LISTING_MAX: usize = 1_000;
-/// The hash of details that were not told yet.
+/// The hash of details that are not sent yet.
 const NOT_TOLD: u64 = 0;
 
-/// What is remembered.
+/// The cache.
 #[derive(Debug, Default)]
 pub(super) struct NodeCache {
     /// By node and subnet: the round of the last offer (start, unix seconds) and the hash of the
@@ -35,13 +34,13 @@ pub(super) struct NodeCache {
     pub(super) unreachable: HashSet<NodeId>,
     /// How long the relay's last listing took.
     pub(super) relay_took: Option<Duration>,
-    /// How many look-ups a second the last first stage came to, where it was long enough to tell.
+    /// Look-ups per second of the last first stage, if it was long enough to measure.
     pub(super) found_per_s: Option<u32>,
-    /// Of the suspects of the last round: the `seen` that was told of them, by the relay's clock.
+    /// The `seen` last sent for each suspect of the last round, by the relay's clock.
     seen_told: HashMap<NodeId, i64>,
-    /// Who has been dead for long.
+    /// Nodes that have been dead for long.
     pub(super) dormant: Dormant,
-    /// Whom the relay heard of last, for telling the dead from a clock that is wrong.
+    /// The nodes that the relay heard of last, to tell dead nodes from a wrong clock.
     pub(super) stamps: Option<Earlier>,
 }
 
@@ -51,18 +50,18 @@ struct Remembered {
     details: u64,
 }
 
-/// One listing as it comes in, offer by offer. Nothing is remembered of one that fails.
+/// A listing in progress. A failed one leaves no trace in the cache.
 #[derive(Debug, Default)]
 pub(super) struct Listing {
-    /// The smallest hash among a node's offers stands for it: offers come in any order, and a node
-    /// with two of them must not look changed in every round.
+    /// The smallest hash of a node's offers: offers come in any order, and a node with two of them
+    /// must not look changed in every round.
     least: HashMap<NodeId, u64>,
-    /// Details that are new or changed, should their hash stay the smallest.
+    /// Details that are new or changed, if their hash stays the smallest.
     candidates: HashMap<NodeId, v1::NodeDetails>,
 }
 
 impl Listing {
-    /// Takes one offer of a subnet, known by its place in the configuration.
+    /// Takes one offer of a subnet, given by its index in the configuration.
     pub(super) fn take(&mut self, offer: Offer, subnet: u16, cache: &NodeCache) {
         let id = offer.node_id;
         let hash = details_hash(&offer);
@@ -79,8 +78,7 @@ impl Listing {
         }
     }
 
-    /// The listing is whole: remembers it, and answers its nodes, ascending, and the details that
-    /// are new or changed.
+    /// Stores a whole listing. Returns its nodes, ascending, and the new or changed details.
     pub(super) fn finish(
         self,
         subnet: u16,
@@ -112,8 +110,8 @@ impl NodeCache {
         self.offers.keys().map(|(id, _)| *id)
     }
 
-    /// Details of these nodes in a subnet found no room on their way out: they are told again.
-    pub(super) fn details_not_told(&mut self, subnet: u16, details: &[v1::NodeDetails]) {
+    /// These details did not fit the queue: send them again later.
+    pub(super) fn details_not_queued(&mut self, subnet: u16, details: &[v1::NodeDetails]) {
         for id in details.iter().filter_map(|it| NodeId::from_slice(&it.node_id).ok()) {
             if let Some(remembered) = self.offers.get_mut(&(id, subnet)) {
                 remembered.details = NOT_TOLD;
@@ -121,8 +119,8 @@ impl NodeCache {
         }
     }
 
-    /// What is news of what was learnt of the suspects of a round. As long as a node is not heard
-    /// of again its age is told once: it grows by itself.
+    /// What is new about the suspects of a round. While the relay does not hear of a node again,
+    /// its age is sent once: it grows by itself.
     pub(super) fn news_of(&mut self, details: &[LookupDetail], round_s: u64) -> Vec<Sample> {
         let before = std::mem::take(&mut self.seen_told);
         let mut news = Vec::new();
@@ -146,8 +144,8 @@ impl NodeCache {
         news
     }
 
-    /// These samples found no room on their way out: their ages are told again.
-    pub(super) fn samples_not_told(&mut self, samples: &[Sample]) {
+    /// These samples did not fit the queue: send their ages again later.
+    pub(super) fn samples_not_queued(&mut self, samples: &[Sample]) {
         for sample in samples {
             self.seen_told.remove(&sample.node);
         }
@@ -232,7 +230,7 @@ mod tests {
         listing.take(offer(2, "vm"), 0, &cache);
         let (_, details) = listing.finish(0, 30, &mut cache);
         assert_eq!(details.len(), 2);
-        cache.details_not_told(0, &details[..1]);
+        cache.details_not_queued(0, &details[..1]);
         assert_eq!(told(&mut cache, 60, vec![offer(1, "vm"), offer(2, "vm")]), 1);
         assert_eq!(told(&mut cache, 90, vec![offer(1, "vm"), offer(2, "vm")]), 0);
     }
@@ -261,7 +259,7 @@ mod tests {
         let news = cache.news_of(&[answered], 180);
         assert_eq!(news.len(), 1);
         assert_eq!((news[0].seen_age_ms, news[0].answered_in_ms), (None, Some(70)));
-        cache.samples_not_told(&news);
+        cache.samples_not_queued(&news);
         assert_eq!(cache.news_of(&[detail(3, seen(60, 175))], 210)[0].seen_age_ms, Some(175_000));
     }
 

@@ -27,28 +27,27 @@ use crate::control_state::{Plan, State};
 use crate::time_format::utc;
 use crate::yagna::CouldNotLook;
 
-/// How long after its time the list of suspects is waited for.
+/// How long to wait for a late list of suspects.
 const SUSPECTS_PATIENCE: Duration = Duration::from_millis(700);
-/// Look-ups end so long before the round closes.
+/// Look-ups end this long before the round closes.
 const REPORT_MS: i64 = 500;
-/// A node's latency is measured so often.
+/// How often a node's latency is measured.
 const PING_EVERY_S: u32 = 3_600;
 /// Pings of one round at most: a thirtieth of 10,000 nodes is due in a round of two minutes.
 const PINGS_PER_ROUND_MAX: usize = 320;
-/// The standing list of a round is there after so many fifths of it, and a little.
+/// The standing list of a round arrives after this many fifths of it, plus a reserve.
 const STANDING_FIFTHS: i64 = 2;
 const STANDING_SPARE_MS: i64 = 300;
 
-/// Look-ups wait for the markets of the round until the suspects are named, and for so long at
-/// least.
+/// Look-ups wait for the markets until the suspects are named, and at least this long.
 const MARKETS_MS_MIN: i64 = 3_000;
 /// Markets and look-ups go on side by side.
 const STRANDS: usize = 2;
 
-/// What a round came to, for the log.
+/// The counts of a round, for the log.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
-    /// That are in the spool.
+    /// Parts in the spool.
     pub(super) parts: usize,
     pub(super) offers: usize,
     pub(super) looked_up: usize,
@@ -103,8 +102,8 @@ impl<'a> RoundScan<'a> {
             listed.notify_one();
         };
         let look_ups = async {
-            // Whoever is on the market tells the time, too. A market that hangs holds up no
-            // look-up.
+            // Nodes on the market help to check the clock. A market that hangs must not delay the
+            // look-ups.
             let period_ms = self.round.period().millis();
             let suspects_ms = i64::from(self.schedule.suspects_offset_ms);
             let patience_ms = suspects_ms.max(MARKETS_MS_MIN).min(period_ms);
@@ -177,7 +176,7 @@ impl<'a> RoundScan<'a> {
             Ok(listing) => {
                 let fresh = Duration::from_secs(u64::from(self.epoch.freshness_s));
                 let fresh = listing.iter().filter(|listed| listed.seen_ago <= fresh);
-                // The relay knows requestors too; only what was known as a node is told.
+                // The relay lists requestors, too; report known nodes only.
                 let known = self.scanner.remembered();
                 let (asked, others): (BTreeSet<NodeId>, BTreeSet<NodeId>) = fresh
                     .map(|listed| listed.node_id)
@@ -277,7 +276,7 @@ impl<'a> RoundScan<'a> {
         ids: &BTreeSet<NodeId>,
         listed: BTreeSet<NodeId>,
     ) -> Option<FirstStage> {
-        // Without a session nobody can be looked up.
+        // Without a session no node can be looked up.
         self.relay_session_age_s().await?;
         self.counts().looked_up += ids.len();
         let mut findings = if self.sources.enabled.find_node {
@@ -332,7 +331,7 @@ impl<'a> RoundScan<'a> {
         let dead = match &earlier {
             Some(earlier) if ages.all_old() && !lives => {
                 let found = self.ages_of(earlier.nodes()).await;
-                earlier.nobody_came_back(&found, Instant::now(), freshness)
+                earlier.none_came_back(&found, Instant::now(), freshness)
             }
             _ => false,
         };
@@ -379,14 +378,14 @@ impl<'a> RoundScan<'a> {
             ..SuspectPlan::default()
         };
         let deadline = self.deadline();
-        // The long dead are known to nobody any more, which is said at once; those that died just
-        // now take the direct question to its end, so they come first.
+        // The relay answers at once for nodes that are long dead. Nodes that have just died take
+        // the full time of the direct question, so they come first.
         let asked = self.scanner.likely_slow_first(ids);
         let mut findings =
             suspects(&self.sources.yagna, asked, self.fresh(), &plan, deadline, || {}).await;
         self.note_silences(began, std::mem::take(&mut findings.silences));
-        // The session may have begun anew meanwhile, in a restart of the relay or of the daemon,
-        // and the living are not found for a while after that.
+        // The relay or the daemon may have restarted meanwhile, and then living nodes are not found
+        // for a while.
         let session_age_s = self.relay_session_age_s().await;
         // They may all be dead; and that a wrong clock makes the living look old does no harm
         // here: they answer.
@@ -413,8 +412,8 @@ impl<'a> RoundScan<'a> {
         self.scanner.cache().dormant.note(self.round, began.boot, silences.into_iter());
     }
 
-    /// The age of the daemon's session with the relay. `None`: there is none, or it cannot be told,
-    /// and a part says why.
+    /// The age of the daemon's relay session. `None`: there is none, or it is unknown; a part says
+    /// why.
     async fn relay_session_age_s(&self) -> Option<u32> {
         let (reason, detail) = match self.sources.yagna.relay_session_age().await {
             Ok(Some(age)) => return Some(u32::try_from(age.as_secs()).unwrap_or(u32::MAX)),
@@ -551,7 +550,7 @@ async fn within<T>(
 }
 
 /// Which of the living are pinged in this round: each has a round of its own in every hour, by the
-/// beginning of its id. Those of one round thus follow each other, and are told in few bytes.
+/// beginning of its id. Nodes of one round thus have adjacent ids, which takes few bytes.
 fn due_for_ping(living: &[NodeId], round: Round) -> Vec<NodeId> {
     let period_s = round.period().seconds();
     let rounds = (PING_EVERY_S / period_s).max(1);

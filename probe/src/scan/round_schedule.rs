@@ -1,8 +1,7 @@
 //! Which round is due, by the clock alone, and when in it look-ups begin.
 //!
-//! Owns the grid as one probe sees it: its fixed jitter, until when a round may be begun, and that
-//! no round is begun twice. Refuses to read a clock or a list: the time, and how long the look-ups
-//! will take, are passed in.
+//! Owns one probe's fixed jitter, the last moment to begin a round, and that no round begins twice.
+//! Pure: the time and the duration of the look-ups are passed in.
 
 use std::time::Duration;
 
@@ -11,41 +10,41 @@ use uptime_proto::{Epochs, Reason, Round, v1};
 /// The fixed jitter of a probe is below this share of the period, and below two seconds.
 const JITTER_SHARE: i64 = 20;
 const JITTER_MS_MAX: i64 = 2_000;
-/// A round further ahead than so many is not looked for: something is wrong that time may mend.
+/// How many rounds ahead to search; beyond them something is wrong that may pass.
 const AHEAD_MAX: usize = 10_000;
-/// Rows of rounds that are remembered; a clock is not set more often before it is right.
+/// Rows of rounds that are remembered: more than a clock is set before it is right.
 const ROWS_MAX: usize = 8;
 
-/// So long before suspects are named the last first look-up is put, so that what came of it is
-/// known to the aggregator by then.
+/// The last first look-up begins this long before suspects are named, so that the aggregator has
+/// its result by then.
 const FIRST_STAGE_ENDS_MS: i64 = 700;
-/// Look-ups take so much longer than counted, in percent.
-const PACE_SPARE_PERCENT: i64 = 10;
-/// A market is listed in about so long. In a round that is joined late, its look-ups wait for that.
+/// Reserve for look-ups that take longer than expected, in percent.
+const RATE_RESERVE_PERCENT: i64 = 10;
+/// Expected time of a market listing. In a round joined late, look-ups wait for it.
 const MARKET_MS: i64 = 2_000;
 
-/// The schedule of a round: what was told may be of other, longer rounds, as where a probe is away
-/// while the period changes.
+/// The schedule of a round. The aggregator's may be for longer rounds, if the probe was away while
+/// the period changed.
 pub(super) fn fitted(told: &v1::Schedule, round: Round) -> v1::Schedule {
     let period_ms = u32::try_from(round.period().millis()).unwrap_or(u32::MAX);
     if told.suspects_offset_ms <= period_ms / 10 * 9 {
         return *told;
     }
-    // As an aggregator has it for rounds in which nothing fits.
+    // What an aggregator uses for rounds that are too short.
     let suspects_offset_ms = period_ms / 5 * 2;
     let lookups_offset_ms = suspects_offset_ms / 3 * 2;
     v1::Schedule { suspects_offset_ms, lookups_offset_ms, ..*told }
 }
 
-/// How long so many look-ups take at `per_s` a second, after a listing of the relay that takes
+/// How long `count` look-ups take at `per_s` a second, after a listing of the relay that takes
 /// `listing_ms`. Milliseconds.
 pub(super) fn look_ups_take_ms(count: usize, per_s: u32, listing_ms: i64) -> i64 {
     let count = i64::try_from(count).unwrap_or(i64::MAX).min(i64::MAX / 1_000_000);
-    let takes_ms = count * 1_000 / i64::from(per_s.max(1)) * (100 + PACE_SPARE_PERCENT) / 100;
+    let takes_ms = count * 1_000 / i64::from(per_s.max(1)) * (100 + RATE_RESERVE_PERCENT) / 100;
     takes_ms.saturating_add(listing_ms)
 }
 
-/// When in a round so many look-ups begin, at `per_s` a second and after a listing of the relay
+/// When in a round `count` look-ups begin, at `per_s` a second and after a listing of the relay
 /// that takes `listing_ms`: late, as a node that has died must look it, and early enough that the
 /// last is put before the suspects are named. Milliseconds from the round's start.
 pub(super) fn look_ups_begin_ms(
@@ -66,7 +65,7 @@ fn last_begin_ms(suspects_ms: i64, takes_ms: i64) -> i64 {
     (suspects_ms - FIRST_STAGE_ENDS_MS).saturating_sub(takes_ms)
 }
 
-/// The grid of one probe.
+/// The round schedule of one probe.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RoundSchedule<'a> {
     pub(super) epochs: &'a Epochs,
@@ -96,13 +95,13 @@ impl RoundSchedule<'_> {
         self.on_time_until_ms(round).max(round.start_ms().saturating_add(look_ups_fit_ms))
     }
 
-    /// Until then a round is begun when it should be; whoever begins it later joins it.
+    /// Until then a round begins on time; later it is joined.
     pub(super) fn on_time_until_ms(&self, round: Round) -> i64 {
         self.begins_ms(round) + jitter_ms_max(round)
     }
 
     /// The round to scan now or next, after `last` and among those that may be made: the current
-    /// one if it may still be begun, else one that follows. `None`: there is none near.
+    /// one if it may still be begun, else one that follows. `None`: none is near.
     pub(super) fn due(
         &self,
         now_ms: i64,

@@ -16,25 +16,25 @@ use crate::control_state::ControlState;
 use crate::spool::Spool;
 use crate::yagna::Offer;
 
-/// Fewer look-ups do not tell how quickly many would go.
+/// Fewer look-ups than this do not show the rate of many.
 const RATE_LOOKUPS_MIN: usize = 100;
 /// How long the relay's first listing is expected to take: 500 pages at 100 a second.
 const RELAY_TAKES: Duration = Duration::from_secs(5);
 
-/// What a scanner works with.
+/// The scanner's state; clones share it.
 #[derive(Clone)]
 pub struct Scanner {
     pub(super) sources: watch::Receiver<Arc<Sources>>,
     pub(super) spool: Spool,
     pub(super) control: ControlState,
-    /// 0 to 999: where in the jitter this probe begins its rounds.
+    /// 0 to 999: this probe's place in the jitter.
     pub(super) jitter_permille: u16,
     pub(super) cache: Arc<Mutex<NodeCache>>,
     /// When the scanner last began a round or saw that it has to wait for one, by the boot clock,
     /// in milliseconds.
     pub(super) alive_ms: Arc<AtomicU64>,
-    /// The start of this run's first round, where it is not known yet which one the last run made
-    /// last; 0: nothing is owed.
+    /// The start of this run's first round while the last round of the previous run is unknown; 0:
+    /// the gap between them is reported, or there is none.
     pub(super) owed_until_s: Arc<AtomicU64>,
 }
 
@@ -82,7 +82,7 @@ impl Scanner {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The nodes a probe left to itself looks up.
+    /// The nodes that a probe without an aggregator looks up.
     pub(super) fn remembered(&self) -> BTreeSet<NodeId> {
         self.cache().nodes().collect()
     }
@@ -91,15 +91,15 @@ impl Scanner {
         listing.take(offer, subnet, &self.cache());
     }
 
-    /// Remembers a whole listing; answers its nodes.
+    /// Caches a whole listing. Returns its nodes.
     pub(super) fn note_offers(&self, listing: Listing, subnet: u16, round: Round) -> Vec<NodeId> {
         let (ids, changed) = listing.finish(subnet, round.start_s(), &mut self.cache());
         let no_room = self.spool.leave_details(changed);
-        self.cache().details_not_told(subnet, &no_room);
+        self.cache().details_not_queued(subnet, &no_room);
         ids
     }
 
-    /// Leaves what is news of these suspects to be told.
+    /// Queues what is new about these suspects.
     pub(super) fn note_lookup_details(&self, details: &[LookupDetail], round: Round) {
         let news = self.cache().news_of(details, round.start_s());
         self.leave_samples(news);
@@ -107,20 +107,20 @@ impl Scanner {
 
     pub(super) fn leave_samples(&self, samples: Vec<Sample>) {
         let no_room = self.spool.leave_samples(samples);
-        self.cache().samples_not_told(&no_room);
+        self.cache().samples_not_queued(&no_room);
     }
 
     pub(super) fn note_relay_took(&self, took: Duration) {
         self.cache().relay_took = Some(took);
     }
 
-    /// How long the relay's listing takes: as the last one did, and a quarter more.
+    /// Expected time of the relay's listing: that of the last one and a quarter more.
     pub(super) fn relay_takes_ms(&self) -> i64 {
         let took = self.cache().relay_took.unwrap_or(RELAY_TAKES) * 5 / 4;
         i64::try_from(took.as_millis()).unwrap_or(i64::MAX / 2)
     }
 
-    /// Remembers how quickly look-ups went: the relay may be far away.
+    /// Records the rate of look-ups: the relay may be far away.
     pub(super) fn note_find_rate(&self, asked: usize, took: Duration) {
         if asked < RATE_LOOKUPS_MIN {
             return;
@@ -133,7 +133,7 @@ impl Scanner {
         self.cache().unreachable = ids.iter().copied().collect();
     }
 
-    /// These nodes, those first that were not found unreachable in the last round.
+    /// These nodes, with those first that were not unreachable in the last round.
     pub(super) fn likely_slow_first(&self, ids: &BTreeSet<NodeId>) -> Vec<NodeId> {
         let cache = self.cache();
         let (known, new): (Vec<NodeId>, Vec<NodeId>) =

@@ -5,17 +5,16 @@ use uptime_proto::v1;
 use crate::yagna::Yagna;
 use crate::yagna::relay::RelayWatch;
 
-/// What is asked, and how. Replaced as a whole when the settings are read anew; a round keeps to
-/// the one it began with.
+/// What a round asks. Replaced as a whole by a reload; a round keeps the one it began with.
 #[derive(Debug)]
 pub struct Sources {
     /// The daemon.
     pub yagna: Yagna,
-    /// The relay's own listing, where one is configured.
+    /// The relay's own listing, if one is configured.
     pub relay: Option<RelayWatch>,
     /// The subnets whose markets are listed.
     pub subnets: Vec<String>,
-    /// Which questions are put.
+    /// The sources in use.
     pub enabled: Enabled,
 }
 

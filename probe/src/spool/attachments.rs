@@ -55,9 +55,9 @@ impl Attachments {
     }
 
     /// A new stream begins: what was in flight on the last one is queued again.
-    pub(super) fn begin_anew(&mut self) {
-        self.details.begin_anew();
-        self.samples.begin_anew();
+    pub(super) fn requeue(&mut self) {
+        self.details.requeue();
+        self.samples.requeue();
     }
 }
 
@@ -92,7 +92,7 @@ impl<T: Clone> Line<T> {
         taken
     }
 
-    fn begin_anew(&mut self) {
+    fn requeue(&mut self) {
         for (_, things) in std::mem::take(&mut self.on_their_way).into_iter().rev() {
             for thing in things.into_iter().rev() {
                 self.waiting.push_front(thing);
@@ -112,10 +112,10 @@ mod tests {
         assert_eq!(line.take(7, 4), [0, 1, 2, 3]);
         assert_eq!(line.take(8, 4), [4, 5, 6, 7]);
         line.on_their_way.remove(&7);
-        line.begin_anew();
+        line.requeue();
         assert_eq!(line.take(8, 100), [4, 5, 6, 7, 8, 9], "in order, and none twice");
         line.on_their_way.remove(&8);
-        line.begin_anew();
+        line.requeue();
         assert!(line.take(9, 100).is_empty() && line.on_their_way.is_empty());
         assert_eq!(line.waiting.capacity(), 0, "and it takes no room");
     }

@@ -60,7 +60,7 @@ impl Spool {
     /// did not get acknowledged are handed out again.
     #[must_use]
     pub fn cursor(&self) -> Cursor {
-        self.attachments().begin_anew();
+        self.attachments().requeue();
         Cursor::new(self.clone())
     }
 }

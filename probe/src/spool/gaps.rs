@@ -4,11 +4,11 @@ use uptime_proto::{Reason, Round, v1};
 
 use super::records::Rounds;
 
-/// So many are kept apart; beyond them those of one reason become one, which then says too much
-/// rather than too little.
+/// Gaps kept apart; beyond them those with one reason are merged, which reports too many rounds
+/// rather than too few.
 const APART_MAX: usize = 16;
 
-/// Some gaps, of which those that touch and have one reason are one.
+/// Gaps; those that touch and have the same reason are merged.
 #[derive(Debug, Default)]
 pub(super) struct Gaps {
     list: Vec<v1::Gap>,
@@ -38,7 +38,7 @@ fn join(into: &mut v1::Gap, gap: &v1::Gap) {
 }
 
 impl Gaps {
-    /// Adds a gap. One without rounds is none.
+    /// Adds a gap. Ignores one without rounds.
     pub(super) fn add(&mut self, gap: v1::Gap) {
         if gap.from_round_unix_s >= gap.to_round_unix_s {
             return;

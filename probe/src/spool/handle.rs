@@ -28,8 +28,8 @@ pub struct Spool {
     waiting: Arc<AtomicU64>,
 }
 
-/// Does what may take as long as the disk takes, which may be for ever, without holding up other
-/// tasks of this runtime: timers, signals and the watchdog go on.
+/// Runs work that may wait for the disk, even for ever, without blocking other tasks: timers,
+/// signals and the watchdog continue.
 pub(crate) fn waiting_for_the_disk<T>(work: impl FnOnce() -> T) -> T {
     match Handle::try_current().map(|handle| handle.runtime_flavor()) {
         Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
@@ -38,9 +38,9 @@ pub(crate) fn waiting_for_the_disk<T>(work: impl FnOnce() -> T) -> T {
 }
 
 impl Spool {
-    /// Opens the spool of a directory, making both where missing. When the directory cannot be
-    /// used now, as on a full disk, the spool opens all the same and tries again by itself; until
-    /// then nothing may be made.
+    /// Opens the spool of a directory; creates both if missing. If the directory is unusable now,
+    /// as on a full disk, the spool still opens and tries again by itself; until then it accepts no
+    /// parts.
     ///
     /// # Errors
     /// When the path can never be used, or another process uses it. Damaged files are no error.
@@ -65,8 +65,7 @@ impl Spool {
         Ok((Self::of(inner), found))
     }
 
-    /// A spool without a directory: nothing waits in it and nothing can be put in. For an uplink
-    /// that only greets.
+    /// A spool without a directory, always empty. For an uplink that only exchanges greetings.
     #[must_use]
     pub fn none() -> Self {
         let limits = SpoolLimits::of_bytes(0);
@@ -82,18 +81,18 @@ impl Spool {
 
     /// The state, as it is in memory.
     pub(super) fn in_memory(&self) -> MutexGuard<'_, Inner> {
-        // Every change is complete or will be found torn on disk; a panic leaves nothing worse.
+        // A panic leaves nothing worse than an unfinished write, which reading detects.
         match self.inner.try_lock() {
             Ok(inner) => inner,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            // Whoever has it may wait for the disk.
+            // The holder may be waiting for the disk.
             Err(TryLockError::WouldBlock) => {
                 waiting_for_the_disk(|| self.inner.lock().unwrap_or_else(PoisonError::into_inner))
             }
         }
     }
 
-    /// The state, read from disk first if that could not be done before.
+    /// The state; reads it from disk first if that has not succeeded yet.
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
         let mut inner = self.in_memory();
         if inner.locked.is_none() && inner.directory.is_some() && inner.may_try().is_ok() {
@@ -110,13 +109,13 @@ impl Spool {
         inner
     }
 
-    /// Whether it is known which keys were made before. While not, no round may be made.
+    /// Whether the used keys are known. Until then no part can be made.
     #[must_use]
     pub fn is_readable(&self) -> bool {
         self.lock().locked.is_some()
     }
 
-    /// Whether parts of a round may be made: it is known which of its keys were made before.
+    /// Whether parts of a round can be made: its used keys are known.
     #[must_use]
     pub fn may_make(&self, round: Round) -> bool {
         let inner = self.lock();
@@ -126,8 +125,8 @@ impl Spool {
     /// Gives the part the next free number of its subnet and round and writes it, synced.
     ///
     /// # Errors
-    /// When no key is left or the disk will not take it; the part is then not kept, and if it was
-    /// for the disk, its round will be reported as a gap.
+    /// When no key is left or the disk does not accept it. The part is lost then; after a disk
+    /// failure its round is reported as a gap.
     pub fn append(&self, part: Part, limits: &PartLimits) -> Result<u64, SpoolError> {
         let sequence = waiting_for_the_disk(|| self.lock().append(part, limits))?;
         self.attachments().last_sequence = sequence;
@@ -135,24 +134,24 @@ impl Spool {
         Ok(sequence)
     }
 
-    /// No further part of the round of this start will be appended. The aggregator is told once,
-    /// after the parts that were appended before; a restart forgets it.
+    /// This round gets no further part. The aggregator is told once, after the parts appended
+    /// before; a restart forgets it.
     pub fn round_done(&self, round_s: u64) {
         let mut attachments = self.attachments();
         attachments.done = Some(Done { after: attachments.last_sequence, round_s });
         self.appended.notify_one();
     }
 
-    /// Takes what [`Spool::round_done`] left, once the part of this number is the last to be sent
-    /// before it; with `None`, when nothing more waits to be sent.
+    /// Takes what [`Spool::round_done`] left, if the part with this number is the last one before
+    /// it; with `None`: nothing more waits.
     #[must_use]
     pub fn take_done(&self, sequence: Option<u64>) -> Option<Done> {
         let is_due = |done: &mut Done| sequence.is_none_or(|sequence| done.after == sequence);
         self.attachments().done.take_if(is_due)
     }
 
-    /// Leaves a gap to be sent: rounds that are lost. Written, synced, and waiting like a part;
-    /// kept in memory while the disk will not take it.
+    /// Queues a gap: lost rounds. Written, synced and delivered like a part; kept in memory while
+    /// the disk does not accept it.
     pub fn report_gap(&self, gap: v1::Gap) {
         waiting_for_the_disk(|| self.lock().report_gap(gap));
         self.appended.notify_one();
@@ -164,8 +163,7 @@ impl Spool {
         self.lock().acknowledge(sequence);
     }
 
-    /// How many parts and gaps wait. Waits for nothing itself, so it is what was so before a write
-    /// that is under way.
+    /// How many parts and gaps wait. Never blocks, so it ignores a write in progress.
     #[must_use]
     pub fn waiting(&self) -> u64 {
         self.waiting.load(Ordering::Relaxed)
@@ -211,10 +209,9 @@ impl Spool {
         self.lock().high_water_s
     }
 
-    /// Tells the spool which round it is, and which one follows, by a clock that is confirmed: what
-    /// is too old goes by that. Rounds beyond that it has seen came of a clock that was ahead;
-    /// without this, none before them could be scanned once it is not known which of their keys
-    /// were made.
+    /// Tells the spool the current and the next round, by a confirmed clock; the spool drops what
+    /// is too old by it. Later rounds in the spool come from a clock that was ahead. Without this
+    /// call no round before them could be scanned if their used keys are unknown.
     pub fn settle_clock(&self, round_s: u64, next_s: u64) {
         let mut inner = self.lock();
         inner.now_s = Some(round_s);
@@ -247,7 +244,7 @@ impl Spool {
         self.lock().damaged(number, stretch);
     }
 
-    /// A segment's file was taken away: nothing more is written to it.
+    /// A segment's file was removed: nothing more is written to it.
     pub(super) fn gone(&self, number: u64) {
         let mut inner = self.lock();
         inner.look_after_files();
@@ -255,7 +252,7 @@ impl Spool {
         self.appended.notify_one();
     }
 
-    /// What waits in a segment with numbers from one to another, both included, was not found.
+    /// What waits in a segment under these numbers, both included, was not found.
     pub(super) fn give_up_between(&self, number: u64, first: u64, last: u64) {
         if first > last {
             return;
@@ -269,8 +266,8 @@ impl Spool {
         self.give_up(number, lost);
     }
 
-    /// What waits in a segment with these numbers cannot be read: it will never be sent. Its
-    /// rounds, or, where they are not known, all of the segment, are reported as a gap.
+    /// What waits in a segment under these numbers cannot be read and is never sent. Its rounds are
+    /// reported as a gap; if they are unknown, those of the whole segment.
     pub(super) fn give_up(&self, number: u64, lost: Vec<(u64, Option<Rounds>)>) {
         if !lost.is_empty() && self.lock().give_up_damaged(number, lost) {
             self.appended.notify_one();

@@ -1,7 +1,7 @@
 //! `uptime-probe spool list` and `verify`: what is in a spool, without changing it.
 //!
-//! Owns the reading for people. Takes no lock and writes nothing, so a running probe is not
-//! disturbed; what that one writes meanwhile may be missing from the answer.
+//! Owns the reports for people. Takes no lock and writes nothing, so it does not disturb a running
+//! probe; what the probe writes meanwhile may be missing.
 
 use std::io;
 use std::path::Path;
@@ -18,25 +18,25 @@ use super::sequences::Sequences;
 use super::{lock, quarantine, segment};
 use crate::time_format::utc;
 
-/// Damage is listed up to so many places.
+/// Faults that are listed; more are only counted.
 const FAULTS_MAX: usize = 10_000;
 
 /// One segment, or one quarantined file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Segment {
-    /// Its name.
+    /// The file's name.
     pub file: String,
-    /// Its bytes.
+    /// The file's size.
     pub bytes: u64,
     /// Parts that wait to be sent.
     pub parts_waiting: u64,
     /// Gaps that wait to be sent.
     pub gaps_waiting: u64,
-    /// Start of the first and of the last round in it, UTC.
+    /// The start of the first round in it, UTC.
     pub first_round: Option<String>,
-    /// See `first_round`.
+    /// The start of the last round in it, UTC.
     pub last_round: Option<String>,
-    /// Stretches of it that are no frames.
+    /// Damaged stretches in it.
     pub damaged_stretches: u64,
     /// It was damaged and is not read any more.
     #[serde(rename = "set_aside")]
@@ -65,7 +65,7 @@ impl Listing {
         self.segments.iter().map(|segment| segment.damaged_stretches).sum()
     }
 
-    /// For people.
+    /// The report as lines of text.
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
         let mut lines = vec![format!(
@@ -102,9 +102,9 @@ impl Listing {
 pub struct Fault {
     /// The name of the file.
     pub file: String,
-    /// From the beginning of the file.
+    /// Bytes from the beginning of the file.
     pub offset: u64,
-    /// Bytes.
+    /// Length in bytes.
     pub length: u64,
     /// What is wrong.
     pub what: String,
@@ -126,7 +126,7 @@ pub struct Verified {
 }
 
 impl Verified {
-    /// For people.
+    /// The report as lines of text.
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
         let fault = |fault: &Fault| {
@@ -272,7 +272,7 @@ fn verify_segment(file: &str, path: &Path, verified: &mut Verified) -> io::Resul
 /// What `check` says of a spool: that it can be written, or that a running probe has it.
 ///
 /// # Errors
-/// When it can be neither read nor written, with what the system said.
+/// When it can be neither read nor written.
 pub fn check(directory: &Path) -> io::Result<Listing> {
     std::fs::create_dir_all(directory)?;
     let listing = list(directory)?;

@@ -1,7 +1,6 @@
-//! Opening a spool: the lock, and everything that earlier runs left, read once.
+//! Opening a spool: takes the lock and reads what earlier runs left, once.
 //!
-//! Owns the question which keys were made before. Whatever in the directory is damaged or cannot
-//! be read is passed over.
+//! Owns finding out which keys are used. Skips what is damaged or unreadable.
 
 use std::io;
 use std::path::Path;
@@ -22,9 +21,9 @@ const LINES_MAX: usize = 8;
 /// Why a spool is not open.
 #[derive(Debug)]
 pub(super) enum NotOpen {
-    /// It can never work so.
+    /// It can never work with these settings.
     Never(io::Error),
-    /// It may work another time.
+    /// It may work later.
     NotNow(io::Error),
 }
 
@@ -39,8 +38,8 @@ struct Gathered {
 }
 
 impl Inner {
-    /// Takes the lock and reads what is there. Nothing is written but the directory and the lock,
-    /// so that a full disk does not stop it.
+    /// Takes the lock and reads the segments. Writes only the directory and the lock, so that it
+    /// works on a full disk.
     pub(super) fn read(&mut self) -> Result<Found, NotOpen> {
         let Some(directory) = self.directory.clone() else {
             return Err(NotOpen::NotNow(io::ErrorKind::NotFound.into()));
@@ -78,7 +77,7 @@ impl Inner {
         self.high_water_s = self.high_water_s.max(high_water_s).max(mark.high_water_s);
         self.waiting_since_s = mark.waiting_since_s;
         let last = seen.last().unwrap_or(0);
-        // Where something was damaged or is missing, part numbers may have been lost with it.
+        // With damage or missing entries, used part numbers may be lost.
         if found.damaged > 0 || seen.has_missing() || mark.sequence > last {
             self.numbers.unknown_through(self.high_water_s);
         }
@@ -113,7 +112,7 @@ impl Inner {
             tracing::error!(file, stretches = damage.count, "this segment has more damage");
         }
         gathered.found.damaged += damage.count;
-        // Rounds that earlier segments held, and of which they do not tell now.
+        // Earlier segments had rounds that they no longer show.
         let earlier_s = contents.earlier_high_water_s.unwrap_or(0);
         if earlier_s > gathered.high_water_s {
             self.numbers.unknown_through(earlier_s);

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// Files that are kept; the oldest are deleted.
 const FILES_MAX: usize = 8;
-/// They may take one part in so many of the spool's size limit.
+/// They may take one part in this many of the spool's size limit.
 const BYTES_SHARE: u64 = 8;
 
 /// The quarantined files and their sizes, oldest first.
@@ -99,7 +99,7 @@ fn remove(path: &Path) -> bool {
     match &removed {
         Ok(()) => tracing::warn!(file = %path.display(), "quarantined spool file deleted"),
         Err(error) => {
-            tracing::warn!(%error, file = %path.display(), "cannot delete a quarantined spool file");
+            tracing::warn!(%error, file = %path.display(), "cannot delete a quarantined file");
         }
     }
     removed.is_ok()

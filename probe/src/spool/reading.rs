@@ -1,7 +1,7 @@
-//! Reading a segment: whole frames, and the stretches between them that are none.
+//! Reading a segment: whole frames, and the damaged stretches between them.
 //!
-//! Owns what counts as damage, and the one pass over a segment that everything else builds on.
-//! Reads in pieces, so that a file of any size takes little memory.
+//! Owns what counts as damage, and the single pass over a segment that everything else uses. Reads
+//! in chunks, so that large files take little memory.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -18,39 +18,38 @@ use super::segment::{
 };
 use super::sequences::Sequences;
 
-/// So much is read at a time.
+/// Bytes read at a time.
 const CHUNK_BYTES: usize = 64 * 1024;
-/// A stretch without a frame is named in pieces of this, so that it need not be kept in memory.
+/// A damaged stretch is reported in pieces of this size, to bound memory.
 const DAMAGE_PIECE_BYTES: usize = 256 * 1024;
-/// Bytes that may be summed up in vain per file. Beyond them only small frames are looked for, or
-/// a file made of beginnings of frames would take hours.
+/// Bytes per file with a wrong checksum. Beyond them only small frames are searched, or a file made
+/// of frame beginnings would take hours.
 const VAIN_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// How large a frame is looked for then.
+/// The largest frame body searched for then.
 const VAIN_BODY_BYTES_MAX: usize = 4 * 1024;
-/// Damaged stretches that are kept by place, per file; more are only counted.
+/// Damaged stretches per file that are kept with their position; more are only counted.
 pub(super) const STRETCHES_MAX: usize = 32;
 
-/// Bytes of a file that are no frame.
+/// Bytes of a file that are not a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stretch {
-    /// From the beginning of the file.
+    /// Bytes from the beginning of the file.
     pub(super) offset: u64,
-    /// Bytes.
+    /// Length in bytes.
     pub(super) length: u64,
 }
 
-/// Damaged stretches of one file: all counted, the first ones known by place.
+/// Damaged stretches of one file: all counted, the first ones with their position.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Damage {
-    /// How many.
+    /// The number of all stretches.
     pub(super) count: u64,
     /// The first [`STRETCHES_MAX`] of them, in the order in which they were found.
     pub(super) stretches: Vec<Stretch>,
 }
 
 impl Damage {
-    /// Notes a stretch; answers whether it is a new one. One that follows on the last is part of
-    /// it.
+    /// Adds a stretch. Returns whether it is new: one that follows the last directly extends it.
     pub(super) fn note(&mut self, stretch: Stretch) -> bool {
         let end = stretch.offset.saturating_add(stretch.length);
         let known = |there: &Stretch| {
@@ -86,16 +85,16 @@ pub(super) enum Step<'a> {
         /// What it holds.
         body: &'a [u8],
     },
-    /// No frame.
+    /// A damaged stretch.
     Damage(Stretch),
 }
 
-/// A segment's frames, one after another. At the end it may be asked again later: the file may
-/// have grown. A last frame that is not all there is no damage: it was never promised to anyone.
+/// A segment's frames, in order. At the end, `next` can be called again later: the file may have
+/// grown. An incomplete last frame is not damage: its write was never confirmed.
 #[derive(Debug)]
 pub(super) struct Frames {
     file: File,
-    /// What was read and not passed yet.
+    /// What was read but not consumed.
     buffer: Vec<u8>,
     /// Where in the file the buffer begins.
     start: u64,
@@ -104,7 +103,7 @@ pub(super) struct Frames {
 }
 
 impl Frames {
-    /// Opens a segment; answers the high water of its header too, `None` when that is damaged.
+    /// Opens a segment. Also returns the high water of its header; `None`: damaged.
     pub(super) fn open(path: &Path) -> io::Result<(Self, Option<u64>)> {
         let mut file = File::open(path)?;
         let mut header = Vec::with_capacity(HEADER_BYTES);
@@ -173,12 +172,12 @@ impl Frames {
         mark.map_or(self.buffer.len(), |mark| from + mark)
     }
 
-    /// Forgets what was passed and reads more; answers whether there was more.
+    /// Drops what was consumed and reads more. Returns whether there was more.
     fn fill(&mut self) -> io::Result<bool> {
         self.buffer.drain(..self.at);
         self.start += self.at as u64;
         self.at = 0;
-        // The capacity a large frame took is given back with the next small one.
+        // Release the memory of a large frame.
         self.buffer.shrink_to(4 * CHUNK_BYTES);
         let room = CHUNK_BYTES as u64;
         Ok((&mut self.file).take(room).read_to_end(&mut self.buffer)? > 0)
@@ -196,31 +195,31 @@ pub(super) struct Contents {
     pub(super) sequences: Sequences,
     /// Those of gaps alone.
     pub(super) gaps: Sequences,
-    /// What it says was acknowledged, here or in earlier segments.
+    /// Numbers that it acknowledges, here or in earlier segments.
     pub(super) acknowledged: Sequences,
-    /// Part numbers given out.
+    /// Used part numbers.
     pub(super) numbers: Numbers,
     /// Rounds of its entries and gaps.
     pub(super) rounds: Option<Rounds>,
     /// The highest round (start) of its entries.
     pub(super) high_water_s: u64,
-    /// What in it is no frame.
+    /// Its damage.
     pub(super) damage: Damage,
 }
 
-/// Something in a segment, as the one pass over it meets it.
+/// An element of a segment, in the order of the file.
 #[derive(Debug)]
 pub(super) enum Met<'a> {
-    /// Its header, with the high water of parts made before; `None` where it is damaged.
+    /// The header with its high water; `None`: damaged.
     Header(Option<u64>),
-    /// A frame that has a sequence number: its kind, that number, what follows it, and the rounds
-    /// of an entry or gap where they can be read.
+    /// A frame with a sequence number: its kind, that number, the rest of the body, and the rounds
+    /// of an entry or gap if readable.
     Frame { kind: u8, number: u64, rest: &'a [u8], rounds: Option<Rounds> },
-    /// A stretch without a frame.
+    /// A damaged stretch.
     Damage,
 }
 
-/// Reads a segment through. `read` meets what is in it, in order.
+/// Reads a whole segment. `read` gets its elements in order.
 pub(super) fn contents(path: &Path, mut read: impl FnMut(Met<'_>)) -> io::Result<Contents> {
     let (mut frames, earlier_high_water_s) = Frames::open(path)?;
     let bytes = frames.file.metadata()?.len();

@@ -3,21 +3,21 @@
 use std::io;
 use std::path::PathBuf;
 
-/// Parts of rounds so long before the newest, in seconds, are refused by the aggregator: 35 days.
+/// The aggregator refuses parts of rounds this long before the newest, in seconds: 35 days.
 pub const AGE_MAX_S: u64 = 35 * 86_400;
 
 /// How much may wait.
 #[derive(Debug, Clone, Copy)]
 pub struct SpoolLimits {
-    /// Bytes on disk; beyond them the oldest segments go.
+    /// Bytes on disk; beyond them the oldest segments are dropped.
     pub bytes_max: u64,
-    /// Segments of which every round is so many seconds older than now go, once a clock that is
-    /// confirmed says which round it is.
+    /// Segments whose rounds are all this many seconds old are dropped, once a confirmed clock
+    /// tells the time.
     pub age_max_s: u64,
 }
 
 impl SpoolLimits {
-    /// So many bytes, and the age at which the aggregator refuses.
+    /// A size limit, and the age at which the aggregator refuses.
     #[must_use]
     pub const fn of_bytes(bytes_max: u64) -> Self {
         Self { bytes_max, age_max_s: AGE_MAX_S }
@@ -51,23 +51,22 @@ impl Rounds {
 pub struct Found {
     /// Parts and gaps that wait to be sent.
     pub waiting: u64,
-    /// Stretches of bytes that are no frames.
+    /// Damaged stretches.
     pub damaged: u64,
 }
 
-/// Why a part was not kept.
+/// Why a part was not stored.
 #[derive(Debug, thiserror::Error)]
 pub enum SpoolError {
-    /// The disk would not take it.
+    /// The disk did not accept it.
     #[error("cannot write the spool in {directory}: {source}")]
     Write {
-        /// Where.
+        /// The spool's directory.
         directory: PathBuf,
-        /// What the system said.
+        /// The cause.
         source: io::Error,
     },
-    /// A part of this round was made before by an earlier run, or too many were made, or it is
-    /// not known which were.
+    /// All keys of this round are used, or it is unknown which are.
     #[error("no unused key for another part of round {}", crate::time_format::utc(*.round_s))]
     NoKey {
         /// The round's start.

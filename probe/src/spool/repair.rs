@@ -1,9 +1,9 @@
-//! `uptime-probe spool repair`: damaged segments are written anew with all that can be read.
+//! `uptime-probe spool repair`: rewrites damaged segments with everything readable.
 //!
 //! Owns the one change to a spool that is not the probe's. Refuses while a probe has it open.
 //!
 //! No sequence number and no key is made twice afterwards, although the damage is no longer to be
-//! seen: a segment written anew names the highest round of the whole spool as its high water, and
+//! seen: a rewritten segment names the highest round of the whole spool as its high water, and
 //! the mark is set one ahead of the last sequence number, so that the next start takes every round
 //! up to that for unknown.
 
@@ -23,13 +23,13 @@ use super::reading::{Frames, Step, contents};
 use super::records::SpoolLimits;
 use super::segment::{self, ACK, ENTRY, GAP, Writer, sequence};
 
-/// What stood in a file and does not stand in the new one.
+/// What was in the damaged file and is not in the new one.
 pub type LeftOut = Fault;
 
-/// A segment that was written anew.
+/// A segment that was rewritten.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Repaired {
-    /// Its name, before and after.
+    /// Its name.
     pub file: String,
     /// Parts in the new file, delivered ones included.
     pub parts_kept: u64,
@@ -45,7 +45,7 @@ pub struct Repaired {
 }
 
 impl Repaired {
-    /// For people.
+    /// The report as lines of text.
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
         let mut lines = vec![format!(
@@ -63,13 +63,13 @@ impl Repaired {
     }
 }
 
-/// Writes every damaged segment of a spool anew.
+/// Rewrites every damaged segment of a spool.
 ///
 /// # Errors
-/// When a probe has it open, or it cannot be read or written. What was repaired before stays so,
-/// and nothing is lost.
+/// When a probe has it open, or it cannot be read or written. Segments that were already repaired
+/// stay repaired, and nothing is lost.
 pub fn repair(directory: &Path, limits: SpoolLimits) -> io::Result<Vec<Repaired>> {
-    // A directory that is not there is a typing mistake, and nothing to be made.
+    // A missing directory is a typing mistake; do not create it.
     std::fs::read_dir(directory)?;
     let lock = Lock::take(directory).map_err(|no_lock| match no_lock {
         NoLock::Held(error) | NoLock::NotNow(error) => error,
@@ -79,7 +79,7 @@ pub fn repair(directory: &Path, limits: SpoolLimits) -> io::Result<Vec<Repaired>
         return Ok(Vec::new());
     }
     let mark = highest(directory)?;
-    // First, so that a repair that is cut short leaves nothing unsaid.
+    // First, so that an interrupted repair reports everything, too.
     lock.write_mark(mark);
     let mut repaired = Vec::new();
     for (number, path) in segment::list(directory)? {
@@ -94,7 +94,7 @@ pub fn repair(directory: &Path, limits: SpoolLimits) -> io::Result<Vec<Repaired>
     Ok(repaired)
 }
 
-/// Beyond every sequence number and at every round that the spool knows of.
+/// A mark beyond every sequence number and round in the spool.
 fn highest(directory: &Path) -> io::Result<HighWaterMark> {
     let mut mark = lock::read_mark(directory).unwrap_or_default();
     for (_, path) in segment::list(directory)? {
@@ -138,12 +138,12 @@ fn rewrite(
         writer.sync()
     });
     if written.is_err() {
-        // A full disk is not to be left fuller.
+        // Leave no file behind on a full disk.
         std::fs::remove_file(&fresh).ok();
     }
     written?;
-    // The damaged file gets its second name before the new one takes its place, so that at no
-    // moment a frame is in no file.
+    // Link the damaged file to its new name before replacing it, so that every frame is in some
+    // file at any time.
     if std::fs::hard_link(path, &quarantined).is_err() {
         std::fs::copy(path, &quarantined)?;
         std::fs::File::open(&quarantined)?.sync_all()?;
@@ -154,8 +154,8 @@ fn rewrite(
     Ok(repaired)
 }
 
-/// Copies all that can be read. Parts are expanded and encoded again, since what was left out may
-/// have been what they were told by.
+/// Copies everything readable. Parts are decoded and encoded again, because they may depend on what
+/// was left out.
 fn copy(path: &Path, writer: &mut Writer, repaired: &mut Repaired) -> io::Result<()> {
     let (mut frames, _) = Frames::open(path)?;
     let (mut decoder, mut encoder) = (Decoder::default(), Encoder::default());

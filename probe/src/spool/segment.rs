@@ -58,7 +58,7 @@ pub(super) fn list(directory: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     Ok(segments)
 }
 
-/// What a directory holds is on disk when this returns.
+/// Syncs a directory.
 pub(super) fn sync_directory(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
@@ -97,10 +97,10 @@ pub(crate) fn frame(kind: u8, body: &[u8]) -> io::Result<Vec<u8>> {
     Ok(frame)
 }
 
-/// What stands at one place.
+/// What is at one position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Parsed {
-    /// A whole frame with so many bytes of body.
+    /// A whole frame with a body of this size.
     Whole {
         /// [`ENTRY`], [`ACK`] or [`GAP`].
         kind: u8,
@@ -109,7 +109,7 @@ pub(super) enum Parsed {
     },
     /// What may be the beginning of a frame, as far as it goes.
     Cut,
-    /// No frame; so many bytes were summed up in vain.
+    /// Not a frame; this many bytes had a wrong checksum.
     Nothing(usize),
 }
 

@@ -10,7 +10,7 @@ pub(super) struct Sequences {
 }
 
 impl Sequences {
-    /// Puts a number in; answers whether it was not there before.
+    /// Adds a number. Returns whether it is new.
     pub(super) fn insert(&mut self, number: u64) -> bool {
         if self.contains(number) {
             return false;
@@ -32,7 +32,7 @@ impl Sequences {
         true
     }
 
-    /// Takes a number out; answers whether it was there.
+    /// Removes a number. Returns whether it was there.
     pub(super) fn remove(&mut self, number: u64) -> bool {
         let Some((first, last)) = self.range_of(number) else {
             return false;
@@ -74,13 +74,13 @@ impl Sequences {
         self.ranges.iter().flat_map(|(first, last)| *first..=*last)
     }
 
-    /// Those from one number to another, both included.
+    /// The numbers in this range, both ends included.
     pub(super) fn between(&self, first: u64, last: u64) -> Vec<u64> {
         let of = |(from, to): (&u64, &u64)| (*from).max(first)..=(*to).min(last);
         self.ranges.range(..=last).flat_map(of).collect()
     }
 
-    /// How many there are from one number to another, both included.
+    /// How many numbers are in this range, both ends included.
     pub(super) fn count_between(&self, first: u64, last: u64) -> u64 {
         if first > last {
             return 0;

@@ -1,7 +1,6 @@
-//! What is behind a handle: the open segment, what waits in the closed ones, and what goes when.
+//! The state behind the handle: the open segment, what waits in closed ones, what is dropped when.
 //!
-//! Owns every write. A disk that takes nothing ends nothing: the round is noted as lost, and the
-//! next write tries again.
+//! Owns every write. After a failed write the round counts as lost, and the next write tries again.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -27,15 +26,15 @@ use super::segment::{self, ACK, ENTRY, GAP, Writer};
 use super::sequences::Sequences;
 use crate::time_format::utc;
 
-/// A segment beyond this is closed and the next one begun: after some days of 10,000 nodes.
+/// A segment is closed at this size: some days of 10,000 nodes.
 const SEGMENT_BYTES_MAX: u64 = 4 * 1024 * 1024;
-/// Nor does it take more than this share of the whole, so that little goes at a time.
+/// A segment is at most one part in this many of the size limit, so that little is dropped at once.
 const SEGMENT_SHARE: u64 = 8;
-/// A segment of which nothing is waiting is closed beyond this, so that it can be deleted.
+/// A segment without waiting entries is closed at this size, so that it can be deleted.
 const SEGMENT_BYTES_IDLE: u64 = 1024 * 1024;
-/// An entry stands twice only if it takes no more than this share of the whole.
+/// An entry is written twice only if it is at most one part in this many of the size limit.
 const TWICE_SHARE: u64 = 16;
-/// A disk that takes nothing is tried again after so long.
+/// A failed disk is tried again after this long.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 
 /// A segment and what waits in it.
@@ -49,7 +48,7 @@ pub(super) struct Held {
     pub(super) damage: Damage,
 }
 
-/// What only tests set otherwise.
+/// Only tests change these.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Switches {
     /// Files are synced.
@@ -77,32 +76,32 @@ struct Trouble {
 /// The spool itself.
 #[derive(Debug)]
 pub(super) struct Inner {
-    /// `None`: this spool has none, knows nothing and keeps nothing.
+    /// `None`: a spool that stores nothing.
     pub(super) directory: Option<PathBuf>,
     pub(super) limits: SpoolLimits,
     pub(super) switches: Switches,
-    /// `None`: the directory could not be read yet, so no keys are known and none are made.
+    /// `None`: the directory has not been read yet, so the used keys are unknown.
     pub(super) locked: Option<Lock>,
-    /// Closed segments that still hold what waits, and the open one, by number.
+    /// Closed segments with waiting entries, and the open one, by number.
     pub(super) segments: BTreeMap<u64, Held>,
-    /// Made when it is first needed.
+    /// Created when first needed.
     pub(super) writer: Option<Writer>,
     pub(super) encoder: Encoder,
     pub(super) next_segment: u64,
     pub(super) next_sequence: u64,
-    /// The highest round of which a part was made, by any run of this spool.
+    /// The highest round with a part, of any run.
     pub(super) high_water_s: u64,
-    /// The round it is, by a clock that was confirmed.
+    /// The current round, by a confirmed clock.
     pub(super) now_s: Option<u64>,
-    /// Nothing that waits is of a round before this one; 0: not known.
+    /// The oldest round that may wait; 0: not known.
     pub(super) waiting_since_s: u64,
     pub(super) numbers: Numbers,
-    /// Gaps the disk did not take yet.
+    /// Gaps that are not on disk yet.
     unwritten: Gaps,
-    /// Numbers of what was lost: settled when the gaps above are written.
+    /// Lost numbers, to acknowledge when the gaps above are written.
     settled: Vec<u64>,
     trouble: Option<Trouble>,
-    /// What waits, for whoever must not wait for the disk.
+    /// How much waits, for readers that must not wait for the disk.
     told_waiting: Arc<AtomicU64>,
 }
 
@@ -209,7 +208,7 @@ impl Inner {
     fn write_part(&mut self, part: &Part, limits: &PartLimits) -> io::Result<u64> {
         self.close_if_large();
         self.ensure_writer()?;
-        // Not before: the header tells of earlier parts.
+        // Not before: the header of a new segment names earlier parts only.
         self.high_water_s = self.high_water_s.max(part.key.round.start_s());
         let wire = self.encoder.encode(part, limits);
         let message = wire.encode_to_vec();
@@ -219,7 +218,7 @@ impl Inner {
         self.put(ENTRY, &message, twice, Some(reading::rounds_of(&wire)))
     }
 
-    /// Reports rounds that are lost: on disk and synced, or, while that cannot be, in memory.
+    /// Reports lost rounds: on disk and synced, or in memory while the disk fails.
     pub(super) fn report_gap(&mut self, gap: v1::Gap) {
         self.look_after_files();
         self.unwritten.add(gap);
@@ -230,7 +229,7 @@ impl Inner {
         self.write_lost();
     }
 
-    /// Writes down what is lost, if the disk takes it.
+    /// Writes the gaps of lost rounds, if the disk accepts them.
     pub(super) fn write_lost(&mut self) {
         if self.ensure_writer().is_ok() {
             self.write_unwritten();
@@ -246,13 +245,13 @@ impl Inner {
             self.unwritten.forget_first();
         }
         for number in std::mem::take(&mut self.settled) {
-            // Should this be lost, the gap is reported once more.
+            // If this is lost, the gap is reported once more.
             self.put_frame(ACK, &number.to_le_bytes(), false, false).ok();
         }
         self.worked();
     }
 
-    /// Reports what damage took as gaps, when something is written next.
+    /// Reports damage as gaps, with the next write.
     pub(super) fn lose(&mut self, lost: Lost) {
         for rounds in &lost.rounds {
             tracing::error!(
@@ -266,7 +265,7 @@ impl Inner {
         self.settled.extend(lost.numbers);
     }
 
-    /// What waits in a segment with these numbers cannot be read. Answers whether any of it waited.
+    /// These numbers of a segment cannot be read. Returns whether any of them waited.
     pub(super) fn give_up_damaged(
         &mut self,
         number: u64,
@@ -290,7 +289,7 @@ impl Inner {
         if self.ensure_writer().is_ok() {
             self.write_unwritten();
         }
-        // After the gap: of the two it is the one that must not be missing.
+        // After the gap, which must not be missing.
         lost.iter().for_each(|(sequence, _)| self.acknowledge(*sequence));
         true
     }
@@ -311,7 +310,7 @@ impl Inner {
         if sequence > segment::SEQUENCE_MAX {
             return Err(io::Error::other("no sequence number is left"));
         }
-        // Never given out again, even if the write fails: part of it may be on disk.
+        // Never used again, even if the write fails: part of it may be on disk.
         self.next_sequence = self.next_sequence.saturating_add(1);
         let mut body = sequence.to_le_bytes().to_vec();
         body.extend(message);
@@ -341,7 +340,7 @@ impl Inner {
 
     fn put_frame(&mut self, kind: u8, body: &[u8], twice: bool, sync: bool) -> io::Result<()> {
         let frame = segment::frame(kind, body).inspect_err(|_| {
-            // The encoder has counted on what is not there: a new segment begins.
+            // The encoder assumes a frame that is not on disk: begin a new segment.
             self.close_writer();
         })?;
         let Some(writer) = &mut self.writer else {
@@ -359,7 +358,7 @@ impl Inner {
             held.bytes = bytes;
         }
         written.map_err(|error| {
-            // The encoder has counted on what is not there: a new segment begins.
+            // The encoder assumes a frame that is not on disk: begin a new segment.
             self.close_writer();
             self.failed(error)
         })
@@ -428,7 +427,7 @@ impl Inner {
 
     // === going ===
 
-    /// It is on disk elsewhere, or will never be taken there.
+    /// The aggregator has stored this entry, or has refused it for good.
     pub(super) fn acknowledge(&mut self, sequence: u64) {
         self.look_after_files();
         if !self.segments.values_mut().any(|held| held.waiting.remove(sequence)) {
@@ -445,9 +444,9 @@ impl Inner {
         self.report();
     }
 
-    /// Deletes closed segments of which nothing waits, the oldest first: a later one may hold the
-    /// acknowledgements of an earlier one. The last one with entries stays, for its keys and for
-    /// the acknowledgements in it of what the mark tells of, until a newer one has some.
+    /// Deletes closed segments without waiting entries, oldest first: a later segment may hold the
+    /// acknowledgements of an earlier one. The last one with entries stays until a newer one has
+    /// some, for its keys and acknowledgements.
     pub(super) fn drop_finished(&mut self) {
         let open = self.writer.as_ref().map(Writer::number);
         while self.segments.values().skip(1).any(|held| held.has_entries)
@@ -474,12 +473,12 @@ impl Inner {
         }
     }
 
-    /// Lets the oldest go while so many bytes more would be too many, or they are too old.
+    /// Drops the oldest segments while there is no room for `bytes` more, or they are too old.
     fn make_room(&mut self, bytes: u64) {
         let Some(directory) = self.directory.clone() else {
             return;
         };
-        // Only a clock that is confirmed says that something is too old.
+        // Only a confirmed clock decides what is too old.
         let old_s = self.now_s.map_or(0, |now_s| now_s.saturating_sub(self.limits.age_max_s));
         while let Some((number, held)) = self.segments.first_key_value()
             && self.writer.as_ref().is_some_and(|writer| writer.number() != *number)
@@ -498,8 +497,8 @@ impl Inner {
         }
     }
 
-    /// Lets a segment go, after what it still held is written down as gaps. Answers whether it
-    /// did: what cannot be written down stays.
+    /// Drops a segment after writing gaps for what it held. Returns whether it did: without gaps it
+    /// stays.
     fn give_up(&mut self, number: u64) -> bool {
         let (Some(directory), Some(held)) = (&self.directory, self.segments.get(&number)) else {
             return false;
@@ -528,7 +527,7 @@ impl Inner {
         true
     }
 
-    /// A damaged stretch was met while reading.
+    /// Reading found a damaged stretch.
     pub(super) fn damaged(&mut self, number: u64, stretch: Stretch) {
         let Some(held) = self.segments.get_mut(&number) else {
             return;
@@ -551,13 +550,13 @@ impl Inner {
     }
 }
 
-/// Names a damaged stretch in the log.
+/// Logs a damaged stretch.
 pub(super) fn log_stretch(file: &str, stretch: Stretch) {
     let Stretch { offset, length } = stretch;
     tracing::error!(file, offset, length, "spool damage; only the damaged records are lost");
 }
 
-/// What still waits in a segment, as gaps. Where that cannot be read: all its rounds.
+/// What still waits in a segment, as gaps. If that is unreadable: all its rounds.
 fn given_up(path: &std::path::Path, held: &Held) -> Gaps {
     let mut gaps = Gaps::default();
     let mut found = 0;

@@ -1,8 +1,7 @@
-//! What is taken away under a running probe: the folder, the lock, the open segment.
+//! Files removed under a running probe: the directory, the lock, the open segment.
 //!
-//! Owns that this is damage like any other. What waited in it is told as a gap, and the spool is
-//! made anew where it was: whoever went on writing into files that lie nowhere would keep nothing.
-//! What a running probe knows of its keys it does not forget by it.
+//! Owns the recovery. This counts as damage: what waited is reported as a gap, and the spool is
+//! created again, because writing to a deleted file stores nothing. The used keys stay known.
 
 use uptime_proto::convert::Encoder;
 
@@ -12,8 +11,7 @@ use super::segment;
 use super::state::Inner;
 
 impl Inner {
-    /// Compares what is open with what lies there, before anything is written or read. Two looks at
-    /// the disk where all is well.
+    /// Checks before each read or write that the open files still exist. Costs two stat calls.
     pub(super) fn look_after_files(&mut self) {
         let (Some(directory), Some(lock)) = (self.directory.clone(), &self.locked) else {
             return;
@@ -28,7 +26,7 @@ impl Inner {
             "spool files were removed while in use; they are created again, and lost parts are \
              reported as a gap"
         );
-        // Not as it is closed otherwise: its file is not ours to remove any more.
+        // Without the usual close: its file is not ours to remove any more.
         self.writer = None;
         self.encoder = Encoder::default();
         let gone: Vec<u64> = self.segments.keys().copied().collect();

@@ -1,11 +1,11 @@
-//! A question that could not be put or answered, and foreign text made fit to be shown.
+//! Failed questions, and foreign text made safe for logs.
 
 use uptime_proto::Reason;
 
 /// Bytes of foreign text that enter an error's detail; enough for every message recorded.
 pub(super) const DETAIL_BYTES_MAX: usize = 240;
 
-/// A failure to look. Says nothing about any node.
+/// A question failed. Says nothing about any node.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}: {detail}")]
 pub struct CouldNotLook {
@@ -32,7 +32,7 @@ pub(super) fn malformed(what: impl std::fmt::Display) -> CouldNotLook {
     CouldNotLook::new(Reason::MalformedAnswer, clean(&what.to_string(), DETAIL_BYTES_MAX))
 }
 
-/// The words of an error body: its `message` where it is the usual JSON, else all of it.
+/// The text of an error body: its `message` if it is the usual JSON, else all of it.
 pub(super) fn message(body: &[u8]) -> String {
     json_message(body).unwrap_or_else(|| String::from_utf8_lossy(body).into_owned())
 }
@@ -46,8 +46,8 @@ pub(super) fn json_message(body: &[u8]) -> Option<String> {
     serde_json::from_slice::<ErrorBody>(body).ok().map(|body| body.message)
 }
 
-/// Foreign text made fit for logs and tables: no control or direction characters, at most so
-/// many bytes, cut between characters.
+/// Foreign text made safe for logs and tables: without control or direction characters, cut to
+/// `bytes_max` between characters.
 pub(super) fn clean(text: &str, bytes_max: usize) -> String {
     let mut cleaned = String::new();
     for character in text.chars() {

@@ -18,7 +18,7 @@ use super::http::{self, Question};
 use super::outcome::Found;
 
 impl Yagna {
-    /// Asks the relay for a node. Waits for its turn first, see [`super::options::Limits`]; the time limit
+    /// Asks the relay for a node. Waits for its turn first, see [`super::Limits`]; the time limit
     /// begins with its turn.
     ///
     /// # Errors

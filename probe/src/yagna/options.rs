@@ -104,7 +104,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// The first limit that would make every question fail or wait for ever.
+    /// The first limit with which every question would fail or wait for ever.
     pub(super) fn fault(&self) -> Option<&'static str> {
         let faults = [
             (self.connect_timeout.is_zero(), "connect_timeout is zero"),
@@ -137,19 +137,19 @@ pub fn valid_url(url: &str) -> Result<(), String> {
     }
 }
 
-/// What no client can be made for.
+/// Why no HTTP client can be created.
 #[derive(Debug)]
 pub(super) enum Unfit {
-    /// An address that is none, without what may be a password in it, and what is wrong with it.
+    /// An invalid address, without a possible password in it, and its fault.
     BaseUrl { url: String, fault: &'static str },
     /// The client itself.
     Client(reqwest::Error),
 }
 
-/// Options that no daemon can be asked with.
+/// Invalid options for the daemon.
 #[derive(Debug, thiserror::Error)]
 pub enum YagnaConfigError {
-    /// The address is none.
+    /// The address is invalid.
     #[error("the yagna address {url:?} {fault}")]
     BaseUrl {
         /// What was configured.
@@ -157,16 +157,16 @@ pub enum YagnaConfigError {
         /// What is wrong with it.
         fault: &'static str,
     },
-    /// The key cannot stand in a header.
+    /// The key cannot be sent in a header.
     #[error("the yagna application key {0}")]
     AppKey(&'static str),
-    /// A limit makes no sense.
+    /// A limit is invalid.
     #[error("yagna limits: {0}")]
     Limits(&'static str),
-    /// The command line cannot be used so.
+    /// The command cannot be used.
     #[error("--yagna-command: {0}")]
     Command(&'static str),
-    /// The HTTP client could not be made.
+    /// The HTTP client cannot be created.
     #[error("cannot create the HTTP client for yagna")]
     Client(#[source] reqwest::Error),
 }

@@ -1,4 +1,4 @@
-//! What came of a question about one node.
+//! The outcomes of questions about one node.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ pub enum Found {
     NotKnown,
 }
 
-/// What came of a direct question.
+/// The outcome of a direct question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PeerAnswer {
     /// The node answered.

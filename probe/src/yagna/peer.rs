@@ -75,7 +75,7 @@ pub(super) enum ScanReply {
 }
 
 impl Yagna {
-    /// A turn to ask this node; waits for it, see [`super::options::Limits`]. All questions about the node
+    /// A turn to ask this node; waits for it, see [`super::Limits`]. All questions about the node
     /// are asked in one turn.
     ///
     /// # Errors

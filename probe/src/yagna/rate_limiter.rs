@@ -1,7 +1,7 @@
 //! The rate limiter: spreads questions evenly over time.
 //!
 //! Owns the time of the next free slot. Never lets a burst through: slots are an interval apart,
-//! and slots nobody used are gone.
+//! and unused slots are lost.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Hands out slots, so many a second.
+/// Hands out slots at a fixed rate.
 pub(super) struct RateLimiter {
     /// Between two slots, nanoseconds.
     interval_ns: AtomicU64,
@@ -22,7 +22,7 @@ impl RateLimiter {
         Self { interval_ns: AtomicU64::new(interval_ns(per_s)), next: Mutex::new(None) }
     }
 
-    /// From the next slot on, so many a second.
+    /// Changes the rate, from the next slot on.
     pub(super) fn set(&self, per_s: u32) {
         self.interval_ns.store(interval_ns(per_s), Ordering::Relaxed);
     }

@@ -109,8 +109,10 @@ fn made_of(probe: &Program) -> BTreeMap<u64, u64> {
         let line: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
         let fields = &line["fields"];
         if fields["message"] == "round scanned" {
-            let number = |name: &str| fields[name].as_u64().unwrap();
-            *made.entry(number("round")).or_default() += number("parts");
+            let round = fields["round"].as_str().unwrap();
+            let round_s = chrono::DateTime::parse_from_rfc3339(round).unwrap().timestamp();
+            let round_s = u64::try_from(round_s).unwrap();
+            *made.entry(round_s).or_default() += fields["parts"].as_u64().unwrap();
         }
     }
     made

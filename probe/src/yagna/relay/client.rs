@@ -96,10 +96,10 @@ impl RelayLimits {
     }
 }
 
-/// Options that no relay can be asked with.
+/// Invalid options for the relay.
 #[derive(Debug, thiserror::Error)]
 pub enum RelayConfigError {
-    /// The address is none.
+    /// The address is invalid.
     #[error("the relay address {url:?} {fault}")]
     BaseUrl {
         /// What was configured, without what may be a password in it.
@@ -107,10 +107,10 @@ pub enum RelayConfigError {
         /// What is wrong with it.
         fault: &'static str,
     },
-    /// A limit makes no sense.
+    /// A limit is invalid.
     #[error("relay limits: {0}")]
     Limits(&'static str),
-    /// The HTTP client could not be made.
+    /// The HTTP client cannot be created.
     #[error("cannot create the HTTP client for the relay")]
     Client(#[source] reqwest::Error),
 }

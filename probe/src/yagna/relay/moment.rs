@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use uptime_proto::NodeId;
 
-/// A node that the relay has a session of.
+/// A node that has a session with the relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Listed {
-    /// Who.
+    /// The node's id.
     pub node_id: NodeId,
-    /// How long ago the relay last heard of it, when the listing was handed over.
+    /// How long before the listing's end the relay last heard of it.
     pub seen_ago: Duration,
 }
 

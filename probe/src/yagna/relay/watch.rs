@@ -116,7 +116,7 @@ impl RelayWatch {
         counter!("uptime_relay_events_total", "event" => label).increment(1);
         let Some(news) = news else {
             if label == "drop" {
-                tracing::debug!(missed = %clean(&event.data, 20), "the relay dropped events; listing again");
+                tracing::debug!(missed = %clean(&event.data, 20), "the relay dropped events");
                 self.news_missed();
             }
             return;
