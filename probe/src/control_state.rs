@@ -5,7 +5,6 @@
 //! while this host runs, the aggregator's time, so that a probe can start without a connection.
 
 use std::collections::BTreeSet;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -17,6 +16,7 @@ use uptime_proto::convert::PartLimits;
 use uptime_proto::v1::{self, ClockState, LookupStage};
 use uptime_proto::{Epoch, Epochs, NodeId};
 
+use crate::atomic_file;
 use crate::clock::{Timekeeper, boot_id};
 use crate::spool::waiting_for_the_disk;
 
@@ -289,13 +289,7 @@ fn keep_plan(file: &Path, welcome: &v1::Welcome, carried: Option<Moment>) -> std
     }
     welcome.encode_raw(&mut bytes);
     bytes.extend(crc32fast::hash(&bytes).to_le_bytes());
-    let fresh = file.with_extension("new");
-    let mut out = std::fs::File::create(&fresh)?;
-    out.write_all(&bytes)?;
-    out.sync_all()?;
-    std::fs::rename(&fresh, file)?;
-    let directory = file.parent().unwrap_or(Path::new("."));
-    std::fs::File::open(directory)?.sync_all()
+    atomic_file::replace(file, &bytes)
 }
 
 const BOOT_ID_BYTES: usize = 36;

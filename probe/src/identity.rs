@@ -3,8 +3,10 @@
 //! Owns the file. The name sets the probe's jitter and marks its demands, so that it deletes only
 //! its own. It is not a secret, and not the name by which the aggregator knows the probe.
 
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
+
+use crate::atomic_file;
 
 const FILE: &str = "probe-id";
 /// Random bytes in a name; it is written in hexadecimal.
@@ -24,7 +26,7 @@ pub fn kept(directory: &Path) -> String {
         }
     }
     let name = fresh();
-    if let Err(error) = keep(&path, &name) {
+    if let Err(error) = atomic_file::replace(&path, format!("{name}\n").as_bytes()) {
         tracing::warn!(%error, file = %path.display(), "cannot store the probe name");
     }
     name
@@ -39,14 +41,6 @@ pub fn fresh() -> String {
 
 fn is_name(text: &str) -> bool {
     text.len() == 2 * BYTES && text.bytes().all(|byte| byte.is_ascii_hexdigit())
-}
-
-fn keep(path: &Path, name: &str) -> io::Result<()> {
-    let fresh = path.with_extension("new");
-    let mut out = std::fs::File::create(&fresh)?;
-    writeln!(out, "{name}")?;
-    out.sync_all()?;
-    std::fs::rename(&fresh, path)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! Source → scan → spool → uplink. Scan and uplink share only the spool, outwards, and the
 //! control state, inwards. See ARCHITECTURE.md at the top of the repository.
 
+mod atomic_file;
 pub mod check;
 pub mod clock;
 pub mod config;
