@@ -1,19 +1,19 @@
-//! The only room that knows yagna's REST API, its command line where that has to stand in, and
-//! the relay's listing.
+//! The only module that knows yagna's REST API, its command line as a fallback, and the relay's
+//! listing.
 //!
-//! Owns: how the daemon is asked (one shared HTTP client, limits on everything), what its answers
-//! mean, and the clearing away of every scan and demand that was opened to ask. `relay` asks the
-//! relay itself, past the daemon. Refuses to decide when to ask, how often to repeat a question
-//! and what an answer is worth as evidence: that is the scan's. Reads no wall clock.
+//! Owns how the daemon is asked (one shared HTTP client, limits on everything), what its answers
+//! mean, and the deletion of every scan and demand opened to ask. `relay` asks the relay itself,
+//! without the daemon. Does not decide when to ask, how often to repeat a question, or what an
+//! answer is worth as evidence: the scan does. Reads no wall clock.
 //!
 //! Invariants:
-//! * Every answer that is interpreted stands in one table, `answers.rs`, with the recording of a
-//!   real daemon that it rests on. Any other answer is "could not look": an error with a reason of
-//!   the closed list, which is never turned into "not found" or "unanswered".
-//! * Whatever was opened at the daemon is deleted again, also after errors, time limits and
-//!   cancellation; a demand of anybody else is never touched.
+//! * One table, `answers.rs`, has every answer that is interpreted, with its recording of a real
+//!   daemon. Any other answer is "could not look": an error with a reason of the closed list, which
+//!   never becomes "not found" or "unanswered".
+//! * Everything opened at the daemon is deleted again, also after errors, time limits and
+//!   cancellation. Demands of others are never touched.
 //! * The application key is in no error, log or debug output.
-//! * What the daemon or a provider says is bounded in bytes, items and time before it is believed.
+//! * Input from the daemon or a provider is bounded in bytes, items and time.
 
 mod adjustable_semaphore;
 mod answers;

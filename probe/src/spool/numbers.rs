@@ -1,44 +1,44 @@
-//! Part numbers given out: no key is made twice.
+//! Used part numbers: no key is used twice.
 //!
-//! Owns what is known of keys made before. Refuses a round of which that is not known.
+//! Owns which keys are known to be used. Refuses a round for which this is unknown.
 
 use std::collections::BTreeMap;
 
 use uptime_proto::convert::PartLimits;
 
-/// Slots (round and subnet) of which the next free number is kept; the oldest go. Rounds overlap
-/// by their grace only, so even of sixty subnets this is far more than is ever going on.
+/// Slots (round and subnet) with a known next number; the oldest are dropped. Rounds overlap only
+/// by their grace, so this is enough even for sixty subnets.
 const SLOTS_MAX: usize = 1_024;
-/// The first number in rounds of which parts may have been made ahead of their time. No subnet of a
-/// round has so many parts, unless it has more than 600,000 nodes.
+/// The first number in rounds that may have parts from a clock that was ahead. A subnet has this
+/// many parts in a round only with more than 600,000 nodes.
 const AFTER_MADE_AHEAD: u16 = 16;
 
-/// The next free part number of each slot, and how far back that is known.
+/// The next free part number of each slot, and up to which round it is unknown.
 #[derive(Debug, Default)]
 pub(super) struct Numbers {
     next: BTreeMap<(u64, String), u16>,
-    /// Of rounds up to this start it is not known which numbers were given out.
+    /// For rounds up to this start the used numbers are unknown.
     unknown_through_s: u64,
-    /// Parts of rounds up to this start may have been made by a clock that was ahead; the next ones
-    /// get numbers from here on.
+    /// Rounds up to this start may have parts from a clock that was ahead; new parts get numbers
+    /// from this one on.
     made_ahead: (u64, u16),
 }
 
 impl Numbers {
-    /// Whether it is known which numbers of a round were given out.
+    /// Whether the used numbers of a round are known.
     pub(super) fn known(&self, round_s: u64) -> bool {
         round_s > self.unknown_through_s
     }
 
-    /// Of rounds up to this start it is not known.
+    /// Marks rounds up to this start as unknown.
     pub(super) fn unknown_through(&mut self, round_s: u64) {
         self.unknown_through_s = self.unknown_through_s.max(round_s);
         self.next = self.next.split_off(&(self.unknown_through_s.saturating_add(1), String::new()));
     }
 
-    /// It is this round now: what is unknown of rounds to come is so of this one and those before
-    /// it. Rounds up to `seen_s` may have parts that were made by a clock that was ahead, and an
-    /// aggregator whose clock was ahead, too, may have taken them: theirs get numbers of their own.
+    /// Makes the rounds after this one, the current one, known again. Rounds up to `seen_s` may
+    /// have parts from a clock that was ahead, and an aggregator whose clock was ahead, too, may
+    /// have taken them: new parts get other numbers.
     pub(super) fn forget_future(&mut self, round_s: u64, seen_s: u64) {
         self.unknown_through_s = self.unknown_through_s.min(round_s);
         let ahead = self.next.split_off(&(round_s.saturating_add(1), String::new()));
@@ -47,13 +47,12 @@ impl Numbers {
         self.made_ahead = (through_s.max(seen_s), first.max(highest).max(AFTER_MADE_AHEAD));
     }
 
-    /// Whether it is known that rounds up to this start may have been made ahead of their time.
+    /// Whether rounds up to this start are known to have parts from a clock that was ahead.
     pub(super) fn knows_ahead(&self, seen_s: u64) -> bool {
         self.made_ahead.0 >= seen_s
     }
 
-    /// Gives out the next number of a slot; `None` when the slot or the round has as many parts as
-    /// it may.
+    /// Takes the next number of a slot; `None`: the slot or the round is full.
     pub(super) fn take(&mut self, round_s: u64, subnet: &str, limits: &PartLimits) -> Option<u16> {
         if !self.known(round_s) {
             return None;
@@ -71,7 +70,7 @@ impl Numbers {
         Some(next)
     }
 
-    /// Numbers of a slot below this one were given out.
+    /// Numbers of a slot below this one are used.
     pub(super) fn used_up_to(&mut self, round_s: u64, subnet: String, next: u16) {
         if !self.known(round_s) {
             return;

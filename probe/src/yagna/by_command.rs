@@ -1,4 +1,4 @@
-//! Look-ups that go by the command line, as the handle asks for them.
+//! Look-ups through the command line, as methods of the handle.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ impl Yagna {
         .await
     }
 
-    /// Runs the program; each output may have so many bytes, or what the options say if more.
+    /// Runs the program. Each output is limited to `bytes_max`, or to the option if that is larger.
     async fn run<T>(
         &self,
         route: Route,
@@ -41,8 +41,8 @@ impl Yagna {
         parse: impl FnOnce(&Ended) -> Result<T, CouldNotLook>,
     ) -> Result<T, CouldNotLook> {
         let Some(command) = &self.command else {
-            let detail = "this yagna has no bridge to its bus (/_gsb); with --yagna-command its \
-                command line would be asked instead";
+            let detail = "this yagna has no bridge to its bus (/_gsb); set --yagna-command to \
+                look nodes up through its command line";
             return Err(CouldNotLook::new(Reason::NetError, detail));
         };
         let ended = command.run(arguments, bytes_max).await;

@@ -16,7 +16,7 @@ use super::options::{Limits, YagnaConfigError, YagnaOptions};
 use super::peer_scans::PeerScans;
 use super::rate_limiter::RateLimiter;
 
-/// A cheap handle to one daemon; clones share the client, the limiters and what is open.
+/// A cheap handle to one daemon. Clones share the client, the limiters and the open demands.
 #[derive(Clone)]
 pub struct Yagna {
     pub(super) inner: Arc<Inner>,
@@ -72,20 +72,19 @@ impl Yagna {
         Ok(Self { inner: Arc::new(inner), marker: Arc::from("default"), command: None })
     }
 
-    /// This handle with its demands marked as those of this instance. Needed where several probes
-    /// share one daemon: each deletes only the leftovers of its own name, which must therefore
-    /// stay the same over restarts.
+    /// Marks the demands of this handle with this name. Needed if several probes share a daemon:
+    /// each deletes only leftovers of its own name, so the name must stay the same across restarts.
     #[must_use]
     pub fn with_instance(mut self, instance: &str) -> Self {
         self.marker = Arc::from(clean(instance, 64).as_str());
         self
     }
 
-    /// This handle with the command line as a way to look nodes up, for daemons that have no
-    /// bridge to their bus. Without it such a daemon's look-ups fail.
+    /// Adds the command line as a fallback for look-ups, for daemons without a bridge to their bus.
+    /// Without it, look-ups of such a daemon fail.
     ///
     /// # Errors
-    /// When a limit makes no sense or the program has no name.
+    /// When a limit is invalid or the program has no name.
     pub fn with_command(mut self, options: CommandOptions) -> Result<Self, YagnaConfigError> {
         let command = CommandLine::new(options).map_err(YagnaConfigError::Command)?;
         self.command = Some(Arc::new(command));
@@ -104,20 +103,19 @@ impl Yagna {
         &self.inner.limits
     }
 
-    /// From now on at most so many `FindNode` questions a second, and never more than the limits
-    /// say: an aggregator may ask its probes to be gentler.
+    /// Limits `FindNode` questions per second, within the configured limit: an aggregator may ask
+    /// for less.
     pub fn limit_find_rate(&self, per_s: u32) {
         self.inner.find_limiter.set(per_s.min(self.inner.limits.finds_per_s_max));
     }
 
-    /// From now on at most so many `FindNode` questions under way, and never more than the limits
-    /// say.
+    /// Limits `FindNode` questions in flight, within the configured limit.
     pub fn limit_finds_in_flight(&self, in_flight: usize) {
         self.inner.finds.set(in_flight.min(self.inner.limits.find_in_flight_max));
     }
 
-    /// Deletes whatever is still open at the daemon, as well as it can within `answer_timeout`.
-    /// Cancel the questions first; those that go on asking may open something anew.
+    /// Deletes everything still open at the daemon, as far as possible within `answer_timeout`.
+    /// Cancel all questions first: they may open new demands.
     pub async fn close(&self) {
         let limit = self.inner.limits.answer_timeout;
         let close = async {

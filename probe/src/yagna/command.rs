@@ -1,12 +1,11 @@
 //! Look-ups by yagna's command line, for daemons whose REST API has no bridge to the bus.
 //!
-//! Owns running `yagna net find` and `yagna net sessions`, within limits on number, time and
-//! output, and what they say. It is the second-best way: a process per question, an answer in
-//! words. Only the words of the error that ends the program are believed, and only where they
-//! were recorded; the daemon's log lines before them may say anything.
+//! Owns running `yagna net find` and `yagna net sessions`, with limits on number, time and output,
+//! and reading their output. This is a fallback: it takes a process per question and answers in
+//! prose. Only the final error message counts, and only if it was recorded from a real daemon.
 //!
-//! The program finds its daemon by itself, through `GSB_URL` or `YAGNA_DATADIR`. It gets nothing
-//! of this process's environment but what [`ENVIRONMENT`] lists, and no key: it needs none.
+//! The program finds its daemon through `GSB_URL` or `YAGNA_DATADIR`. It gets only the variables in
+//! [`ENVIRONMENT`], and no key: it needs none.
 
 use std::ffi::OsString;
 use std::io;
@@ -26,19 +25,18 @@ use super::fault::{CouldNotLook, clean, malformed};
 use super::outcome::Found;
 use super::time_text::{parse_span, parse_utc};
 
-/// What the program gets to see of the environment: where to find things, and its daemon.
+/// The environment variables that the program gets.
 const ENVIRONMENT: [&str; 7] =
     ["PATH", "HOME", "XDG_DATA_HOME", "LD_LIBRARY_PATH", "TMPDIR", "GSB_URL", "YAGNA_DATADIR"];
 
-/// A killed program is waited for this long at most. One that is stuck in the kernel is left to
-/// the runtime, which collects it whenever it ends.
+/// How long to wait for a killed program. The runtime collects one that is stuck in the kernel.
 const KILLED_WITHIN: Duration = Duration::from_secs(1);
 
 /// Bytes of the list of sessions: one has 250, and a daemon that asks around may have one with
 /// every node of a network of 10,000.
 pub(super) const SESSIONS_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// The `yagna` program, and how hard it may be used.
+/// The `yagna` program, and the limits on its use.
 #[derive(Debug, Clone)]
 pub struct CommandOptions {
     /// The program, a path or a name to be found in `PATH`.
@@ -82,7 +80,7 @@ pub(super) struct CommandLine {
     running: Semaphore,
 }
 
-/// What a program left behind when it ended.
+/// The result of a finished program.
 #[derive(Debug)]
 pub(super) struct Ended {
     /// `None`: a signal ended it.
@@ -103,7 +101,7 @@ impl CommandLine {
         Ok(Self { options, environment, running })
     }
 
-    /// Runs the program to its end. However this ends, the program has ended before or is killed.
+    /// Runs the program to its end. On every path the program has ended or is killed.
     pub(super) async fn run(
         &self,
         arguments: &[&str],
@@ -132,7 +130,7 @@ impl CommandLine {
         collected
     }
 
-    /// Reads both outputs at once, so that neither holds the program up, then waits for its end.
+    /// Reads both outputs at once, so that neither blocks the program, then waits for its end.
     async fn collect(&self, child: &mut Child, bytes_max: usize) -> Result<Ended, CouldNotLook> {
         let bytes_max = bytes_max.max(self.options.output_bytes_max);
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
@@ -149,7 +147,7 @@ impl CommandLine {
     ) -> Result<Vec<u8>, CouldNotLook> {
         let mut bytes = Vec::new();
         if let Some(output) = output {
-            // One more shows that there is too much, without reading it.
+            // One byte more shows that there is too much.
             let limit = u64::try_from(bytes_max).unwrap_or(u64::MAX).saturating_add(1);
             let read = output.take(limit).read_to_end(&mut bytes).await;
             read.map_err(|error| self.not_run(&error))?;
@@ -167,7 +165,7 @@ impl CommandLine {
     }
 }
 
-/// Kills the program and collects it, so that no dead process is left standing.
+/// Kills the program and collects it, so that no zombie process stays.
 async fn kill(child: &mut Child) {
     match tokio::time::timeout(KILLED_WITHIN, child.kill()).await {
         Ok(Ok(())) => {}
@@ -208,13 +206,13 @@ pub(super) fn parse_sessions(ended: &Ended) -> Result<Option<Duration>, CouldNot
     let relays = sessions.into_iter().filter(|session| session.kind == "relay");
     let ages: Option<Vec<Duration>> =
         relays.map(|session| session.age.as_deref().and_then(parse_span)).collect();
-    // Should there be two for a moment, the younger one is what counts.
+    // There may be two for a moment; the younger one counts.
     let youngest = ages.map(|ages| ages.into_iter().min());
     youngest.ok_or_else(|| malformed("a relay session without its duration"))
 }
 
 impl Ended {
-    /// The exit code, as the table of answers has it; that of a program ended by a signal is none.
+    /// The exit code for the table of answers. A program ended by a signal has an impossible one.
     pub(super) fn status(&self) -> u16 {
         self.exit_code.and_then(|code| u16::try_from(code).ok()).unwrap_or(u16::MAX)
     }
@@ -228,7 +226,7 @@ impl Ended {
         error.trim_end().as_bytes().to_vec()
     }
 
-    /// What the run is taken for.
+    /// The meaning of the result.
     fn read(&self, route: Route) -> Result<Taken, CouldNotLook> {
         answers::read(route, self.status(), &self.words()).map_err(|fault| {
             let how =

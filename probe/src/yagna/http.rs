@@ -1,8 +1,8 @@
 //! One question and its answer over HTTP.
 //!
-//! Owns the client, the key where there is one, and the mapping of everything that can go wrong
-//! below the level of meaning: connections, time limits, sizes, status codes. Also opens answers
-//! that have no end. Refuses to know what any answer means: `answers.rs` does.
+//! Owns the client, the key if there is one, and the mapping of transport failures: connections,
+//! time limits, sizes. Also opens endless answers. Does not know what an answer means: `answers.rs`
+//! does.
 
 use std::error::Error;
 use std::fmt::Write;
@@ -18,8 +18,8 @@ use super::answers::{Route, Strange};
 use super::fault::{CouldNotLook, DETAIL_BYTES_MAX, clean};
 use super::options::{AppKey, Limits, Unfit, YagnaConfigError, parse_base};
 
-/// An idle connection is dropped after this long. The daemon's HTTP server closes its own after
-/// five seconds; a question put at that very moment would fail for nothing.
+/// An idle connection is closed after this long. The daemon's HTTP server closes it after five
+/// seconds; a question at that moment would fail without need.
 const IDLE_CONNECTION_MAX: Duration = Duration::from_secs(3);
 
 /// Bytes of an answer unless the question says otherwise: that of one fact, or an error. The
@@ -38,7 +38,7 @@ pub(super) struct Http {
     client: Client,
     /// Without a slash at its end.
     base: String,
-    /// The key and the header that shows it. A relay is asked without.
+    /// The key and its header. A relay needs none.
     key: Option<(AppKey, HeaderValue)>,
     /// Of any answer, whatever the question allows.
     answer_bytes_max: usize,
@@ -62,14 +62,14 @@ impl Failures {
     }
 }
 
-/// What is sent.
+/// A request.
 pub(super) struct Question<'a> {
     route: Route,
     pub(super) method: Method,
     /// With the leading slash and the query.
     pub(super) path: &'a str,
     pub(super) body: Option<String>,
-    /// The form of answer that is asked for; `None`: whatever the daemon gives.
+    /// The requested type of answer; `None`: any.
     accept: Option<&'static str>,
     /// Bytes of the answer that are read.
     bytes_max: usize,
@@ -90,7 +90,7 @@ impl<'a> Question<'a> {
         Self { route, method, path, body: None, accept: None, bytes_max }
     }
 
-    /// A question whose answer may have so many bytes.
+    /// Sets the size limit of the answer.
     pub(super) fn at_most(self, bytes_max: usize) -> Self {
         Self { bytes_max, ..self }
     }
@@ -170,8 +170,8 @@ impl Http {
         self.failures.count()
     }
 
-    /// Puts a question and lets `parse` read status and body; `limit` is for everything together,
-    /// from connecting to the last byte. Also returns how long it took.
+    /// Asks and lets `parse` read status and body. `limit` covers everything from connecting to the
+    /// last byte. Also returns how long it took.
     pub(super) async fn ask<T>(
         &self,
         question: Question<'_>,
@@ -189,7 +189,7 @@ impl Http {
         parsed.map(|parsed| (parsed, took)).map_err(|fault| self.failed(&path, fault))
     }
 
-    /// Puts a question and waits for the head of the answer, for so long at most.
+    /// Asks and waits for the head of the answer, up to `limit`.
     pub(super) async fn begin<'a>(
         &'a self,
         question: Question<'a>,
@@ -253,12 +253,12 @@ impl Http {
         Ok(body)
     }
 
-    /// Takes note of an answer that led to a failure, by whatever way the daemon was asked.
+    /// Records an answer that led to a failure, over HTTP or the command line.
     pub(super) fn note_strange(&self, route: Route, status: u16, body: &[u8]) {
         self.strange.note(route, status, body);
     }
 
-    /// Counts a failure of the connection, by whatever way the daemon was asked.
+    /// Counts a failed connection, over HTTP or the command line.
     pub(super) fn failed(&self, path: &str, fault: CouldNotLook) -> CouldNotLook {
         if fault.reason == self.unreachable {
             self.failures.add();
@@ -288,7 +288,7 @@ impl Streaming<'_> {
     }
 
     /// Lets `read` see the next bytes, waiting for them until then at most; `None` when the time
-    /// is over. The end of the answer is an error: whoever reads piece by piece expects none.
+    /// is over. The end of the answer is an error: a stream has none.
     pub(super) async fn next<T>(
         &mut self,
         until: Instant,

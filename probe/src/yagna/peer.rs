@@ -1,16 +1,16 @@
-//! The direct question: is this very node there to answer?
+//! The direct question: does this node answer?
 //!
-//! Owns one question to one node, and the scan it is put over. The daemon passes
-//! `GET …/scan/{id}/events?peerId=…` on to the node itself, so an answer, also an empty one, is
-//! proof of life, and so is an error that the node itself wrote. Refuses to repeat a question and
-//! to judge the node: both are the caller's.
+//! Owns one question to one node, and the scan that it uses. The daemon forwards
+//! `GET …/scan/{id}/events?peerId=…` to the node itself, so an answer, even an empty one, is proof
+//! of life, and so is an error written by the node. Does not repeat questions or judge nodes: the
+//! caller does.
 //!
 //! The scan is shared by all questions, opened when the first one needs it, and replaced
 //! * when the daemon no longer knows it (it was restarted),
 //! * after a minute, so that it never expires under a question,
-//! * when a node that has answered over it is asked once more: the daemon keeps a place in each
-//!   node's offers per scan, and an answer from that store would prove nothing. Since a node that
-//!   answered is not asked again in the same round, this comes to about one scan per round.
+//! * when a node that has answered over it is asked once more: the daemon keeps a position in each
+//!   node's offers per scan, and an answer from that store would prove nothing. A node that
+//!   answered is not asked again in the same round, so this means about one scan per round.
 //!
 //! Daemons without the scan API are asked for a ping of the one node instead (`ping.rs`).
 
@@ -32,19 +32,18 @@ use super::open::Collection;
 use super::outcome::PeerAnswer;
 use super::peer_scans::PeerScan;
 
-/// How much longer than the daemon we wait: its answer, that the node is silent, must win over
-/// our own giving up, which says nothing about the node.
+/// How much longer than the daemon the probe waits: the daemon's answer that the node is silent
+/// must arrive before the probe's own time limit, which says nothing about the node.
 pub(super) const MARGIN: Duration = Duration::from_secs(2);
 
-/// The daemon gives up on a node after this long, whatever it is told.
+/// The daemon gives up on a node after this long at most.
 const LIMIT_S_MAX: u64 = 30;
 
-/// How long the daemon keeps the shared scan, in seconds; twice what we use it for.
+/// How long the daemon keeps the shared scan, in seconds: twice its time of use.
 const SCAN_LIVES_S: u64 = 120;
 
-/// The direct questions about a node, as far as they have come. Holds the node's place among those
-/// that are asked: with a place for each question, the second question of the first nodes would
-/// stand in line behind the first of all others.
+/// The direct questions about one node. Holds one permit for all of them: with a permit per
+/// question, second questions would queue behind the first ones of all other nodes.
 pub struct PeerQuestions<'a> {
     yagna: &'a Yagna,
     id: NodeId,
@@ -52,11 +51,10 @@ pub struct PeerQuestions<'a> {
 }
 
 impl PeerQuestions<'_> {
-    /// Puts one question and waits for its answer for `limit`, which is rounded up to whole
-    /// seconds, 1 to 30.
+    /// Asks once and waits for the answer up to `limit`, rounded up to whole seconds, 1 to 30.
     ///
     /// # Errors
-    /// When the daemon did not ask, or does not say what came of it.
+    /// When the daemon did not ask, or did not report the outcome.
     pub async fn ask(&self, limit: Duration) -> Result<PeerAnswer, CouldNotLook> {
         match self.yagna.ask_over_scan(self.id, limit).await? {
             Some(answer) => Ok(answer),
@@ -65,7 +63,7 @@ impl PeerQuestions<'_> {
     }
 }
 
-/// What came of asking over a scan.
+/// The outcome of a question over a scan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ScanReply {
     Answered,
@@ -75,8 +73,8 @@ pub(super) enum ScanReply {
 }
 
 impl Yagna {
-    /// A turn to ask this node; waits for it, see [`super::Limits`]. All questions about the node
-    /// are asked in one turn.
+    /// Waits for a permit to ask this node, see [`super::Limits`]. All questions about the node
+    /// share it.
     ///
     /// # Errors
     /// When the process is ending.
@@ -84,10 +82,10 @@ impl Yagna {
         Ok(PeerQuestions { yagna: self, id, _permit: acquire(&self.inner.directs).await? })
     }
 
-    /// Puts one question to one node, as [`PeerQuestions::ask`], when its turn comes.
+    /// Asks one node once, like [`PeerQuestions::ask`], after waiting for a permit.
     ///
     /// # Errors
-    /// When the daemon did not ask, or does not say what came of it.
+    /// When the daemon did not ask, or did not report the outcome.
     pub async fn ask_peer(&self, id: NodeId, limit: Duration) -> Result<PeerAnswer, CouldNotLook> {
         self.peer_questions(id).await?.ask(limit).await
     }
@@ -100,7 +98,7 @@ impl Yagna {
     ) -> Result<Option<PeerAnswer>, CouldNotLook> {
         let limit_s = whole_seconds(limit);
         let patience = Duration::from_secs(limit_s) + MARGIN;
-        // A scan may be gone because the daemon was restarted; a fresh one may not.
+        // A scan may be gone because the daemon restarted; a new one may not.
         for _ in 0..2 {
             let Some(scan) = self.peer_scan(id).await? else {
                 return Ok(None);
@@ -136,7 +134,7 @@ impl Yagna {
         if inner.scan_api.is_absent(&inner.http) {
             return Ok(None);
         }
-        // Those who stood in line while it could not be opened do not all try again one by one.
+        // Callers that waited while opening failed must not all try again one by one.
         if let Some((failed_at, fault)) = &scans.failed
             && *failed_at >= wanted_at
         {

@@ -37,7 +37,7 @@ impl PeerScan {
 }
 
 impl PeerScans {
-    /// Lets go of the scan; it is deleted when the last question over it has ended.
+    /// Drops the scan; it is deleted when the last question over it has ended.
     pub(super) fn forget(&mut self) {
         self.current = None;
     }

@@ -1,14 +1,13 @@
 //! Asking the relay itself: who is registered there, and when it last heard of each.
 //!
-//! Owns the way from the relay's pages, which are cut off silently, to a listing that is whole.
-//! `watch` adds the relay's own news. Refuses to judge ages. Needs no key.
+//! Owns turning the relay's pages, which are cut off silently, into a complete listing. `watch`
+//! adds the relay's events. Does not judge ages. Needs no key.
 //!
 //! Invariants:
-//! * A listing is whole or an error. A page that may have been cut off is never trusted; sixteen
-//!   finer ones are asked in its place. One page that failed fails the listing, since a node of
-//!   that page would be absent from it for no fault of its own.
-//! * An age may be too great by as much as the answer took, never too small.
-//! * What a failed listing saw changes nothing of what is remembered.
+//! * A listing is complete or an error. A page that may be cut off is never trusted; sixteen finer
+//!   pages replace it. One failed page fails the listing, because its nodes would be missing.
+//! * An age may be too large by the time that the answer took, but never too small.
+//! * A failed listing changes nothing that is remembered.
 
 mod client;
 #[cfg(feature = "fuzzing")]

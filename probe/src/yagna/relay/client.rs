@@ -1,4 +1,4 @@
-//! The handle to one relay, and the limits on how it is asked.
+//! The handle to one relay, and its limits.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,7 +15,7 @@ use super::super::rate_limiter::RateLimiter;
 use super::moment::Moment;
 use super::prefix::Prefix;
 
-/// Which relay to ask, and how hard.
+/// Which relay to ask, within which limits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RelayOptions {
     /// The address of its HTTP listing, as in `http://relay.example:9000`.

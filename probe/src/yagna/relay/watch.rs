@@ -1,9 +1,9 @@
-//! The relay's news, between listings.
+//! The relay's events, between listings.
 //!
-//! Owns the connection to `/events`: when it is made again, what its events change, and when a
-//! listing must mend what was missed. The relay sends no snapshot and no heartbeat, and says so
-//! when a slow reader missed something; hence a listing after every connection and every such
-//! word. The older revision has no events: then only listings count.
+//! Owns the connection to `/events`: reconnecting, applying events, and listing again after missed
+//! ones. The relay sends no snapshot and no heartbeat, but reports dropped events to a slow reader;
+//! so a listing follows every connection and every such report. Older relays have no events: then
+//! only listings count.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -25,7 +25,7 @@ use super::client::Relay;
 use super::moment::Listed;
 use super::view::{News, View};
 
-/// A relay without events is asked for them again after this long: it may have been replaced.
+/// How often to ask a relay without events for them again: it may have been replaced.
 const EVENTS_RETRY: Duration = Duration::from_secs(600);
 
 /// A cheap handle to what is known of the relay's nodes; clones share it.
@@ -38,22 +38,21 @@ pub struct RelayWatch {
 #[derive(Debug)]
 struct Shared {
     view: Mutex<View>,
-    /// Wakes whoever makes the listings that missed news call for.
+    /// Wakes the task that lists again after missed events.
     missed: Notify,
 }
 
-/// How a connection to the events ended.
+/// How the event stream ended.
 enum Ended {
     /// The relay has no events.
     NoEvents,
-    /// Otherwise, and why.
+    /// The connection failed.
     Broken(CouldNotLook),
 }
 
 impl Relay {
-    /// A handle to what is known of the nodes, and the work of keeping up with the relay's news,
-    /// which the caller runs; it ends when told to. The handle works without it too: then it knows
-    /// what its own listings say.
+    /// A handle to the known nodes, and a future that follows the relay's events until `shutdown`,
+    /// for the caller to run. Without it the handle knows only its own listings.
     pub fn watch(
         self,
         shutdown: CancellationToken,
@@ -73,9 +72,9 @@ impl Relay {
 }
 
 impl RelayWatch {
-    /// Makes a listing now and brings it together with the news that came meanwhile: a node
-    /// announced after its page was asked for was seen at that moment, one that was lost is gone.
-    /// By ascending id, nobody twice.
+    /// Lists the relay now and merges the events that came meanwhile: a node announced after its
+    /// page was requested was seen at that moment, and a lost one is gone. Ascending, without
+    /// duplicates.
     ///
     /// # Errors
     /// As [`Relay::list`]; what was known stays.
@@ -86,9 +85,8 @@ impl RelayWatch {
         Ok(self.view().take_listing(listing, now))
     }
 
-    /// What is known without asking, by ascending id; `None` before the first listing. An age
-    /// here grows from listing to listing however often the relay hears of the node, so a great
-    /// one means nothing.
+    /// What is known without asking, ascending; `None` before the first listing. Ages here grow
+    /// between listings even if the relay hears of the node, so a large one means nothing.
     #[must_use]
     pub fn known(&self) -> Option<Vec<Listed>> {
         let now = self.relay.inner.now();
@@ -133,7 +131,7 @@ impl RelayWatch {
     }
 }
 
-/// A listing under way: news are kept for it, until it is over or given up.
+/// A listing in progress: events are kept for it until it ends.
 struct UnderWay<'a>(&'a RelayWatch);
 
 impl<'a> UnderWay<'a> {
@@ -149,7 +147,7 @@ impl Drop for UnderWay<'_> {
     }
 }
 
-/// Keeps up with the relay's news.
+/// Follows the relay's events.
 struct Follower {
     watch: RelayWatch,
     /// When it last began a listing of its own.
@@ -186,7 +184,7 @@ impl Follower {
         }
     }
 
-    /// Connects, and keeps up for as long as the connection stands.
+    /// Connects and follows the events until the connection ends.
     async fn connection(&mut self) -> Ended {
         let inner = self.watch.relay.inner.clone();
         let events = Question::get_stream(Route::RelayEvents, "/events", "text/event-stream");
@@ -210,7 +208,7 @@ impl Follower {
         }
     }
 
-    /// Makes a listing whenever news were missed, with a pause between. Never ends.
+    /// Lists again whenever events were missed, with a pause in between. Never ends.
     async fn list_when_missed(&mut self) -> Infallible {
         let pause = self.watch.relay.inner.limits.relist_pause;
         loop {
@@ -218,7 +216,7 @@ impl Follower {
             if let Some(last) = self.last_listing {
                 tokio::time::sleep_until(last + pause).await;
             }
-            // Somebody else's listing may have mended it meanwhile.
+            // Another listing may have caught up meanwhile.
             if !self.watch.view().is_stale() {
                 continue;
             }
@@ -231,14 +229,14 @@ impl Follower {
     }
 }
 
-/// Any long time.
+/// Any long time will do.
 const LISTEN_AGAIN: Duration = Duration::from_secs(3_600);
 
-/// Takes events until the stream ends, and answers why it did.
+/// Reads events until the stream ends. Returns why it ended.
 async fn read(watch: &RelayWatch, opened: &mut Streaming<'_>) -> CouldNotLook {
     let mut parser = SseParser::new(watch.relay.inner.limits.event_bytes_max);
     loop {
-        // There is no heartbeat: silence says nothing, so it is listened to for ever.
+        // There is no heartbeat: silence means nothing, so wait for ever.
         let until = Instant::now() + LISTEN_AGAIN;
         match opened.next(until, |bytes| parser.push(bytes)).await {
             Ok(Some(Ok(events))) => events.iter().for_each(|event| watch.take_event(event)),
