@@ -15,8 +15,8 @@ use uptime_aggregator::access::commands::{self, Place};
 use uptime_aggregator::clock::now_unix_ms;
 use uptime_aggregator::config::{AuthorityCommand, CertificateArgs, ProbeCommand, SettingArgs};
 use uptime_probe::clock::Timekeeper;
-use uptime_probe::join::{JoinError, join, read_ticket};
 use uptime_probe::control_state::ControlState;
+use uptime_probe::join::{JoinError, join, read_ticket};
 use uptime_probe::spool::{Spool, SpoolLimits};
 use uptime_probe::uplink::{Tls, Token, Uplink, UplinkError, UplinkOptions};
 use uptime_proto::v1;
@@ -85,7 +85,11 @@ impl Fixture {
             subnets: Vec::new(),
         };
         (
-            Uplink::new(options, spool.clone(), ControlState::open(&directory, Timekeeper::trusted())),
+            Uplink::new(
+                options,
+                spool.clone(),
+                ControlState::open(&directory, Timekeeper::trusted()),
+            ),
             spool,
         )
     }
