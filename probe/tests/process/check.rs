@@ -326,7 +326,7 @@ async fn a_daemon_without_the_relay_or_the_market() {
     fixture.daemon.set_view(View::Only(BTreeSet::new()));
     let said = fixture.check().await;
     said.is_wrong(&["market"], &["no offer in subnet public", "some minutes"]);
-    said.is_not_tried(&["look-up", "direct"], "names no node");
+    said.is_not_tried(&["look-up", "direct"], "has no node");
     fixture.daemon.set_view(View::Everything);
     let broken = FaultKind::Status(500, "{\"message\":\"no\"}".to_owned());
     fixture.daemon.set_fault(Some(Fault::new("POST /market-api/v1/scan", broken)));
