@@ -20,64 +20,34 @@ mod node_page;
 mod openapi;
 mod overview;
 mod shown;
+mod site;
 mod table;
 mod when;
 mod words;
 
-use std::convert::Infallible;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{FromRequestParts, Path, RawQuery, State};
-use axum::http::request::Parts;
+use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::middleware::map_response;
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
-use metrics_exporter_prometheus::PrometheusHandle;
-use tokio::sync::watch;
 use tonic::{Code, Request};
 use uptime_proto::NodeId;
 use uptime_proto::clock::ClockState;
 use uptime_proto::v1::uptime_query_server::UptimeQuery;
 use uptime_proto::v1::{ExplainRequest, ExplainResponse, GetNodeRequest};
 
-use crate::ledger::Ledger;
 use crate::query::Query;
 use fault::Fault;
+use site::{InPath, Site};
+
+pub use site::Web;
 
 /// How long a page waits for the account of the last round before it goes without.
 const ACCOUNT_WAIT: Duration = Duration::from_secs(2);
-
-/// What the routes need.
-#[derive(Clone)]
-pub struct Web {
-    /// For the pages.
-    pub ledger: Ledger,
-    /// What answers `/api/v1`.
-    pub query: Query,
-    /// The CSV on disk.
-    pub csv: PathBuf,
-    /// The round the CSV on disk is of.
-    pub published: watch::Receiver<Option<u64>>,
-    /// For `/metrics`.
-    pub metrics: PrometheusHandle,
-    /// Rounds in a row in which no probe could look that make this not ready; 0: any number do not.
-    pub blind_rounds_max: u64,
-    /// The clock; pages say how old they are.
-    pub now_unix_ms: fn() -> i64,
-}
-
-/// What the routes share.
-struct Site {
-    web: Web,
-    query: Query,
-    gate: gate::Gate,
-    listings: listing::Listings,
-    digests: download::Digests,
-}
 
 /// The table of nodes that a query asks for, as the link that asks for the same.
 ///
@@ -107,13 +77,7 @@ async fn asset(Path(name): Path<String>) -> Response {
 
 /// The routes.
 pub fn router(web: Web) -> Router {
-    let site = Arc::new(Site {
-        query: web.query.clone(),
-        web,
-        gate: gate::Gate::default(),
-        listings: listing::Listings::default(),
-        digests: download::Digests::default(),
-    });
+    let site = Arc::new(Site::new(web));
     let mut router = Router::new()
         .route("/", get(index))
         .route("/nodes", get(|| async { Redirect::permanent("/#nodes") }))
@@ -133,18 +97,6 @@ pub fn router(web: Web) -> Router {
         .method_not_allowed_fallback(not_allowed)
         .layer(map_response(frame::guarded))
         .with_state(site)
-}
-
-/// The last segment of a path; empty where it is not UTF-8, which is no name of anything.
-struct InPath(String);
-
-impl<S: Send + Sync> FromRequestParts<S> for InPath {
-    type Rejection = Infallible;
-
-    async fn from_request_parts(parts: &mut Parts, site: &S) -> Result<Self, Infallible> {
-        let path = Path::<String>::from_request_parts(parts, site).await;
-        Ok(Self(path.map(|Path(segment)| segment).unwrap_or_default()))
-    }
 }
 
 /// A fault in the form that fits the address.
@@ -235,7 +187,7 @@ async fn account(
 }
 
 async fn csv(State(site): State<Arc<Site>>, headers: HeaderMap) -> Response {
-    download::respond(&site, &headers).await
+    download::respond(&site.digests, &site.web.csv, &headers).await
 }
 
 async fn badge(
@@ -244,7 +196,7 @@ async fn badge(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Response {
-    badge::respond(&site, &file, query.as_deref(), &headers)
+    badge::respond(&site.web.ledger.snapshot(), &file, query.as_deref(), &headers)
 }
 
 async fn openapi() -> Response {

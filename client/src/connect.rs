@@ -18,7 +18,6 @@ use uptime_proto::address::{Plaintext, Scheme, scheme};
 use uptime_proto::v1::admin_client::AdminClient;
 use uptime_proto::v1::uptime_query_client::UptimeQueryClient;
 
-use crate::client::Client;
 use crate::error::{Error, root};
 
 /// A listening host answers within round trips; who waits longer waits for a dead address. For the
@@ -38,6 +37,8 @@ const CSV_BYTES_MAX: u64 = 4 << 30;
 
 /// The generated client, with the token in every request.
 pub(crate) type Query = UptimeQueryClient<InterceptedService<Channel, Credentials>>;
+/// The same for the aggregator's Admin service.
+pub(crate) type Admin = AdminClient<InterceptedService<Channel, Credentials>>;
 
 /// A bearer token, for an aggregator that asks for one; prints as `***`.
 #[derive(Clone, PartialEq, Eq)]
@@ -240,7 +241,7 @@ impl Options {
         let admin = AdminClient::with_interceptor(channel, credentials)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
-        Client::new(query, admin, self.url, self.bounds)
+        Client { query, admin, url: self.url, bounds: self.bounds }
     }
 
     /// Without a connection until one is needed.
@@ -294,6 +295,46 @@ impl Options {
                     .keep_alive_timeout(self.keepalive)
                     .keep_alive_while_idle(true)
             })
+    }
+}
+
+/// A connection to one aggregator. Cheap to clone; clones share the connection, which is made
+/// anew by itself when it breaks.
+#[derive(Debug, Clone)]
+pub struct Client {
+    pub(crate) query: Query,
+    pub(crate) admin: Admin,
+    pub(crate) url: String,
+    pub(crate) bounds: Bounds,
+}
+
+impl Client {
+    /// Connects to the aggregator at `http://HOST:PORT` or `https://HOST:PORT`. [`Options`] has
+    /// more to say.
+    ///
+    /// # Errors
+    /// [`Error::Address`] when the URL cannot be used, [`Error::Unreachable`] when nobody accepts
+    /// a connection within five seconds.
+    pub async fn connect(url: &str) -> Result<Self, Error> {
+        Options::new(url).connect().await
+    }
+
+    /// Where the aggregator is, as it was given.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    pub(crate) fn timed_out(&self, call: &'static str) -> Error {
+        Error::TimedOut { url: self.url.clone(), call, limit: self.bounds.answer_within }
+    }
+
+    pub(crate) fn failure(&self, call: &'static str, status: &Status) -> Error {
+        Error::from_status(&self.url, call, self.bounds.answer_within, status)
+    }
+
+    pub(crate) fn malformed(&self, detail: &'static str) -> Error {
+        Error::Malformed { url: self.url.clone(), detail: detail.to_owned() }
     }
 }
 

@@ -46,17 +46,17 @@
 //! # }
 //! ```
 
-mod asking;
-mod client;
+mod audit_log;
 mod connect;
 mod error;
 mod pages;
-mod trail;
+mod questions;
+mod retry;
 mod watch;
 
-pub use client::{Answer, Client, Nodes, Order};
-pub use connect::{Options, Tls, Token};
+pub use connect::{Client, Options, Tls, Token};
 pub use error::{Error, FieldFault};
 pub use pages::UptimeQuestion;
+pub use questions::{Answer, Nodes, Order};
 pub use uptime_proto::{NodeId, v1};
 pub use watch::{Watch, Watched};

@@ -8,9 +8,10 @@ use std::collections::VecDeque;
 use futures_util::stream::{self, BoxStream};
 use uptime_proto::{NodeId, v1};
 
-use crate::asking::Question;
-use crate::client::{Answer, Client, Nodes, Order};
+use crate::connect::Client;
 use crate::error::{Error, is_too_large};
+use crate::questions::{Answer, Nodes, Order};
+use crate::retry::Question;
 
 /// The aggregator takes no larger page, nor more ids in one question.
 const PAGE_MAX: u32 = 1_000;

@@ -12,9 +12,9 @@ use tonic::{Code, Status, Streaming};
 use uptime_proto::v1;
 use uptime_proto::v1::watch_nodes_response::Event;
 
-use crate::asking::{Backoff, Question};
-use crate::client::Client;
+use crate::connect::Client;
 use crate::error::Error;
+use crate::retry::{Backoff, Question};
 
 /// Waits between attempts double from the first to the last of these.
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);

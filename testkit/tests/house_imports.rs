@@ -197,12 +197,10 @@ fn roots() -> Vec<PathBuf> {
 
 /// The cycles that are left, by the file that the others share. Each is a module whose files use
 /// its types, and which uses theirs. The list only shrinks.
-const LEFT: [&str; 5] = [
+const LEFT: [&str; 3] = [
     "aggregator/src/config.rs",
     "aggregator/src/ingest.rs",
     "aggregator/src/store.rs",
-    "aggregator/src/web.rs",
-    "client/src/client.rs",
 ];
 
 #[test]

@@ -19,8 +19,9 @@ use uptime_proto::v1::{self, NodeOrder};
 
 use super::asked::{Asked, QUERY_BYTES_MAX, QUERY_OF_IDS_BYTES_MAX};
 use super::fault::Fault;
+use super::json;
+use super::site::{InPath, Site};
 use super::when::{instant, window};
-use super::{InPath, Site, json};
 
 /// The most ids one address may name: with them it still fits the head of a request that the
 /// listener takes, cookies and all. gRPC takes four times as many.

@@ -8,7 +8,6 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use tonic::Code;
 
-use super::Site;
 use super::api::node_id;
 use super::asked::{Asked, QUERY_BYTES_MAX};
 use super::fault::Fault;
@@ -100,7 +99,11 @@ fn wide(text: &str) -> u32 {
 }
 
 /// The badge that was asked for, and its status.
-fn badge(site: &Site, file: &str, query: Option<&str>) -> Result<(StatusCode, Badge), Fault> {
+fn badge(
+    snapshot: &Snapshot,
+    file: &str,
+    query: Option<&str>,
+) -> Result<(StatusCode, Badge), Fault> {
     let asked = Asked::read(query, &["window"], QUERY_BYTES_MAX)?;
     let window = asked.get("window").unwrap_or(WINDOW);
     let span_s = span("window", window)?;
@@ -108,28 +111,26 @@ fn badge(site: &Site, file: &str, query: Option<&str>) -> Result<(StatusCode, Ba
         Fault::new(Code::NotFound, "a badge's address ends in .svg: /badge/0x….svg")
     })?;
     let id = node_id("id", name)?;
-    let snapshot = site.web.ledger.snapshot();
     let number = snapshot.node(&id).map(|view| view.number);
     Ok(match number {
-        Some(number) => (StatusCode::OK, Badge::of(&snapshot, number, span_s, window)),
+        Some(number) => (StatusCode::OK, Badge::of(snapshot, number, span_s, window)),
         None => (StatusCode::NOT_FOUND, Badge::grey("node not known")),
     })
 }
 
 /// Answers a badge, whatever was asked for.
 pub(super) fn respond(
-    site: &Site,
+    snapshot: &Snapshot,
     file: &str,
     query: Option<&str>,
     headers: &HeaderMap,
 ) -> Response {
-    let (status, badge) = badge(site, file, query).unwrap_or_else(|fault| {
+    let (status, badge) = badge(snapshot, file, query).unwrap_or_else(|fault| {
         let what = fault.field.as_deref().unwrap_or("address");
         (fault.status, Badge::grey(if what == "id" { "not a node id" } else { "wrong address" }))
     });
     let drawn = badge.draw();
     let tag = format!("\"{}\"", &blake3::hash(drawn.as_bytes()).to_hex()[..32]);
-    let snapshot = site.web.ledger.snapshot();
     let period_s = snapshot.epochs.at(snapshot.closed_end_s()).period.seconds();
     let kept = format!("public, max-age={}", period_s.min(KEPT_S_MAX));
     let mut answered = HeaderMap::new();

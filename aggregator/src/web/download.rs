@@ -8,7 +8,7 @@
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -16,7 +16,6 @@ use axum::response::{IntoResponse, Response};
 use tokio_util::io::ReaderStream;
 use tonic::Code;
 
-use super::Site;
 use super::fault::Fault;
 use super::frame;
 use super::when::{from_http_date, http_date};
@@ -100,13 +99,13 @@ fn is_known(headers: &HeaderMap, tag: &str, modified_s: u64) -> bool {
 }
 
 /// Answers the file.
-pub(super) async fn respond(site: &std::sync::Arc<Site>, headers: &HeaderMap) -> Response {
-    let there = std::sync::Arc::clone(site);
-    let opened = tokio::task::spawn_blocking(move || there.digests.open(&there.web.csv)).await;
+pub(super) async fn respond(digests: &Arc<Digests>, csv: &Path, headers: &HeaderMap) -> Response {
+    let (there, path) = (Arc::clone(digests), csv.to_owned());
+    let opened = tokio::task::spawn_blocking(move || there.open(&path)).await;
     let opened = match opened.map_err(std::io::Error::other).and_then(|opened| opened) {
         Ok(opened) => opened,
         Err(error) => {
-            tracing::error!(%error, path = %site.web.csv.display(), "the CSV cannot be read");
+            tracing::error!(%error, path = %csv.display(), "the CSV cannot be read");
             let text = "the CSV is not there; the aggregator's log says why";
             return frame::fault_page(Fault::new(Code::Unavailable, text));
         }

@@ -7,20 +7,9 @@ use tokio::time::timeout;
 use uptime_proto::NodeId;
 use uptime_proto::v1::{self, NodeOrder};
 
-use crate::asking::Question;
-use crate::connect::{Bounds, Options, Query};
+use crate::connect::Client;
 use crate::error::Error;
-use crate::trail::Administration;
-
-/// A connection to one aggregator. Cheap to clone; clones share the connection, which is made
-/// anew by itself when it breaks.
-#[derive(Debug, Clone)]
-pub struct Client {
-    pub(crate) query: Query,
-    pub(crate) admin: Administration,
-    pub(crate) url: String,
-    pub(crate) bounds: Bounds,
-}
+use crate::retry::Question;
 
 /// An answer and how fresh it is.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,26 +39,6 @@ pub struct Order {
 }
 
 impl Client {
-    /// Connects to the aggregator at `http://HOST:PORT` or `https://HOST:PORT`. [`Options`] has
-    /// more to say.
-    ///
-    /// # Errors
-    /// [`Error::Address`] when the URL cannot be used, [`Error::Unreachable`] when nobody accepts
-    /// a connection within five seconds.
-    pub async fn connect(url: &str) -> Result<Self, Error> {
-        Options::new(url).connect().await
-    }
-
-    pub(crate) fn new(query: Query, admin: Administration, url: String, bounds: Bounds) -> Self {
-        Self { query, admin, url, bounds }
-    }
-
-    /// Where the aggregator is, as it was given.
-    #[must_use]
-    pub fn url(&self) -> &str {
-        &self.url
-    }
-
     /// One node.
     ///
     /// # Errors

@@ -4,20 +4,13 @@
 //! something and is no question.
 
 use tokio::time::timeout;
-use tonic::service::interceptor::InterceptedService;
-use tonic::transport::Channel;
 use uptime_proto::v1;
-use uptime_proto::v1::admin_client::AdminClient;
 
-use crate::client::Client;
-use crate::connect::Credentials;
+use crate::connect::Client;
 use crate::error::Error;
 
 /// The aggregator takes no larger page.
 const PAGE_MAX: u32 = 1_000;
-
-/// The generated client, with the token in every request.
-pub(crate) type Administration = AdminClient<InterceptedService<Channel, Credentials>>;
 
 impl Client {
     /// The most recent lines of the trail, newest first: at most `count`, fewer if there are fewer.

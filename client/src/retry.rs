@@ -11,8 +11,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tonic::{Code, Request, Response, Status, Streaming};
 use uptime_proto::v1;
 
-use crate::client::Client;
-use crate::connect::Query;
+use crate::connect::{Client, Query};
 use crate::error::{Error, broke_here};
 
 /// How often a question is put at most.
@@ -163,18 +162,6 @@ impl Client {
             Ok(answer) => Ok(answer.map(Response::into_inner)),
             Err(_) => Err(self.timed_out(Q::CALL)),
         }
-    }
-
-    pub(crate) fn timed_out(&self, call: &'static str) -> Error {
-        Error::TimedOut { url: self.url.clone(), call, limit: self.bounds.answer_within }
-    }
-
-    pub(crate) fn failure(&self, call: &'static str, status: &Status) -> Error {
-        Error::from_status(&self.url, call, self.bounds.answer_within, status)
-    }
-
-    pub(crate) fn malformed(&self, detail: &'static str) -> Error {
-        Error::Malformed { url: self.url.clone(), detail: detail.to_owned() }
     }
 }
 
