@@ -1,28 +1,28 @@
 //! HTTP: the pages, the JSON mirrors of the query service, the CSV, badges, metrics and health.
 //!
 //! Owns routes and what every answer carries. Every text that came from outside is made safe to
-//! show (`shown`); no page asks any other origin for anything, and a browser is told to hold it to
+//! show (`escape`); no page asks any other origin for anything, and a browser is told to hold it to
 //! that. What is asked of `/api/v1` is answered by the query service; the pages read the same
 //! snapshots.
 
 mod api;
-mod asked;
 mod assets;
 mod badge;
 mod chart;
 mod download;
-mod fault;
-mod frame;
+mod error;
+mod escape;
 mod gate;
 mod json;
+mod layout;
 mod listing;
 mod node_page;
 mod openapi;
 mod overview;
-mod shown;
+mod query_params;
 mod site;
 mod table;
-mod when;
+mod time_format;
 mod words;
 
 use std::sync::Arc;
@@ -41,7 +41,7 @@ use uptime_proto::v1::uptime_query_server::UptimeQuery;
 use uptime_proto::v1::{ExplainRequest, ExplainResponse, GetNodeRequest};
 
 use crate::query::Query;
-use fault::Fault;
+use error::WebError;
 use site::{InPath, Site};
 
 pub use site::Web;
@@ -54,7 +54,7 @@ const ACCOUNT_WAIT: Duration = Duration::from_secs(2);
 /// # Errors
 /// With why it is refused.
 pub fn table_asked_for(query: &str) -> Result<String, String> {
-    let wanted = listing::Wanted::read(Some(query)).map_err(|fault| fault.message)?;
+    let wanted = listing::Wanted::read(Some(query)).map_err(|error| error.message)?;
     Ok(wanted.link(wanted.sort_word(), wanted.page))
 }
 
@@ -65,14 +65,15 @@ pub fn table_asked_for(query: &str) -> Result<String, String> {
 /// With why it is refused.
 pub fn window_asked_for(query: &str, closed_end_s: u64) -> Result<(u64, u64), String> {
     let known = ["window", "from", "to"];
-    let window = asked::Asked::read(Some(query), &known, asked::QUERY_BYTES_MAX)
-        .and_then(|asked| when::window(&asked, closed_end_s))
-        .map_err(|fault| fault.message)?;
+    let window =
+        query_params::QueryParams::read(Some(query), &known, query_params::QUERY_BYTES_MAX)
+            .and_then(|params| time_format::window(&params, closed_end_s))
+            .map_err(|error| error.message)?;
     Ok((window.from_unix_s, window.to_unix_s))
 }
 
 async fn asset(Path(name): Path<String>) -> Response {
-    assets::file(&name).unwrap_or_else(frame::fault_page)
+    assets::file(&name).unwrap_or_else(layout::error_page)
 }
 
 /// The routes.
@@ -95,23 +96,23 @@ pub fn router(web: Web) -> Router {
     router
         .fallback(not_found)
         .method_not_allowed_fallback(not_allowed)
-        .layer(map_response(frame::guarded))
+        .layer(map_response(layout::guarded))
         .with_state(site)
 }
 
-/// A fault in the form that fits the address.
-fn refusal(uri: &Uri, fault: Fault) -> Response {
-    if uri.path().starts_with("/api/") { fault.into_json() } else { frame::fault_page(fault) }
+/// An error in the form that fits the address.
+fn refusal(uri: &Uri, error: WebError) -> Response {
+    if uri.path().starts_with("/api/") { error.into_json() } else { layout::error_page(error) }
 }
 
 async fn not_found(uri: Uri) -> Response {
     let text = "there is nothing at this address; /api/v1/openapi.json lists what programs may ask";
-    refusal(&uri, Fault::new(Code::NotFound, text))
+    refusal(&uri, WebError::new(Code::NotFound, text))
 }
 
 async fn not_allowed(uri: Uri) -> Response {
-    let fault = Fault::new(Code::Unimplemented, "only GET and HEAD are answered here");
-    refusal(&uri, Fault { status: StatusCode::METHOD_NOT_ALLOWED, ..fault })
+    let error = WebError::new(Code::Unimplemented, "only GET and HEAD are answered here");
+    refusal(&uri, WebError { status: StatusCode::METHOD_NOT_ALLOWED, ..error })
 }
 
 async fn index(State(site): State<Arc<Site>>, RawQuery(query): RawQuery) -> Response {
@@ -120,7 +121,7 @@ async fn index(State(site): State<Arc<Site>>, RawQuery(query): RawQuery) -> Resp
         let place = site.gate.enter().await?;
         let there = Arc::clone(&site);
         tokio::task::spawn_blocking(move || {
-            // StateKind until the page is made, whether or not anybody still waits for it.
+            // Kept until the page is made, whether or not anybody still waits for it.
             let _place = place;
             let snapshot = there.web.ledger.snapshot();
             let now_ms = (there.web.now_unix_ms)();
@@ -128,11 +129,11 @@ async fn index(State(site): State<Arc<Site>>, RawQuery(query): RawQuery) -> Resp
             overview::page(&snapshot, &there.listings, &wanted, now_ms, &clock)
         })
         .await
-        .map_err(|error| Fault::internal("the overview", &error))
+        .map_err(|error| WebError::internal("the overview", &error))
     };
     match made.await {
-        Ok(html) => frame::respond(StatusCode::OK, html),
-        Err(fault) => frame::fault_page(fault),
+        Ok(html) => layout::respond(StatusCode::OK, html),
+        Err(error) => layout::error_page(error),
     }
 }
 
@@ -145,15 +146,15 @@ async fn node(State(site): State<Arc<Site>>, InPath(id): InPath) -> Response {
         page
     };
     match made.await {
-        Ok(html) => frame::respond(StatusCode::OK, html),
-        Err(fault) => frame::fault_page(fault),
+        Ok(html) => layout::respond(StatusCode::OK, html),
+        Err(error) => layout::error_page(error),
     }
 }
 
-async fn node_page(site: &Arc<Site>, id: NodeId) -> Result<String, Fault> {
-    let asked = Request::new(GetNodeRequest { id: id.to_string(), round_unix_s: 0 });
-    let answer = site.query.get_node(asked).await;
-    let answer = answer.map_err(|status| Fault::refused(&status, &["id"]))?.into_inner();
+async fn node_page(site: &Arc<Site>, id: NodeId) -> Result<String, WebError> {
+    let request = Request::new(GetNodeRequest { id: id.to_string(), round_unix_s: 0 });
+    let answer = site.query.get_node(request).await;
+    let answer = answer.map_err(|status| WebError::refused(&status, &["id"]))?.into_inner();
     let snapshot = site.web.ledger.snapshot();
     let account = match snapshot.closed {
         Some(round) => account(&site.query, id, round.start_s()).await,
@@ -164,9 +165,9 @@ async fn node_page(site: &Arc<Site>, id: NodeId) -> Result<String, Fault> {
     let drawn = tokio::task::spawn_blocking(move || {
         snapshot.node(&id).map(|view| node_page::page(&snapshot, &view, &told))
     });
-    let drawn = drawn.await.map_err(|error| Fault::internal("the page of a node", &error))?;
+    let drawn = drawn.await.map_err(|error| WebError::internal("the page of a node", &error))?;
     // It was there a moment ago.
-    drawn.ok_or_else(|| Fault::new(Code::NotFound, "this node is not known any more"))
+    drawn.ok_or_else(|| WebError::new(Code::NotFound, "this node is not known any more"))
 }
 
 /// The account of a round, if it comes in time: a page is worth more now than whole.
@@ -175,8 +176,8 @@ async fn account(
     id: NodeId,
     round_unix_s: u64,
 ) -> Result<ExplainResponse, &'static str> {
-    let asked = Request::new(ExplainRequest { id: id.to_string(), round_unix_s });
-    match tokio::time::timeout(ACCOUNT_WAIT, query.explain(asked)).await {
+    let request = Request::new(ExplainRequest { id: id.to_string(), round_unix_s });
+    match tokio::time::timeout(ACCOUNT_WAIT, query.explain(request)).await {
         Ok(Ok(account)) => Ok(account.into_inner()),
         Ok(Err(error)) => {
             tracing::warn!(%error, "a round was not explained");
@@ -208,7 +209,7 @@ async fn openapi() -> Response {
             ];
             (headers, text).into_response()
         }
-        Err(error) => Fault::internal("the API's document", error).into_json(),
+        Err(error) => WebError::internal("the API's document", error).into_json(),
     }
 }
 

@@ -1,4 +1,4 @@
-//! The trail: who did what about identities, and who was refused why. For admins.
+//! The audit log: who did what about identities, and who was refused why. For admins.
 //!
 //! Owns the one question that goes to the aggregator's Admin service. Everything else there changes
 //! something and is no question.
@@ -13,12 +13,11 @@ use crate::error::Error;
 const PAGE_MAX: u32 = 1_000;
 
 impl Client {
-    /// The most recent lines of the trail, newest first: at most `count`, fewer if there are fewer.
-    /// Only an admin may read it.
+    /// The newest events of the audit log, at most `count`, newest first. Only an admin may read it.
     ///
     /// # Errors
     /// [`Error::Denied`] for everybody else; else when there is no answer.
-    pub async fn trail(&self, count: usize) -> Result<Vec<v1::AuditEvent>, Error> {
+    pub async fn audit_log(&self, count: usize) -> Result<Vec<v1::AuditEvent>, Error> {
         let mut events = Vec::new();
         let mut page_token = String::new();
         loop {

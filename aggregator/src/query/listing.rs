@@ -91,10 +91,10 @@ pub(super) fn question(about: &str, of: &impl Message) -> u64 {
 
 /// The listings that somebody may be in the middle of.
 #[derive(Clone, Default)]
-pub(super) struct Listings(Arc<Mutex<StateKind>>);
+pub(super) struct Listings(Arc<Mutex<Kept>>);
 
 #[derive(Default)]
-struct StateKind {
+struct Kept {
     /// The one that was asked for last is last; each once.
     snapshots: VecDeque<Arc<Snapshot>>,
     /// Likewise.
@@ -108,7 +108,7 @@ fn used<T: Clone>(all: &mut VecDeque<T>, wanted: impl Fn(&T) -> bool) -> Option<
     Some(found)
 }
 
-impl StateKind {
+impl Kept {
     fn snapshot(&mut self, closed: u64, serial: u64) -> Option<Arc<Snapshot>> {
         used(&mut self.snapshots, |there| (closed_s(there), there.serial) == (closed, serial))
     }

@@ -17,11 +17,11 @@ use uptime_proto::NodeId;
 use uptime_proto::v1::uptime_query_server::UptimeQuery;
 use uptime_proto::v1::{self, NodeOrder};
 
-use super::asked::{Asked, QUERY_BYTES_MAX, QUERY_OF_IDS_BYTES_MAX};
-use super::fault::Fault;
+use super::error::WebError;
 use super::json;
+use super::query_params::{QUERY_BYTES_MAX, QUERY_OF_IDS_BYTES_MAX, QueryParams};
 use super::site::{InPath, Site};
-use super::when::{instant, window};
+use super::time_format::{instant, window};
 
 /// The most ids one address may name: with them it still fits the head of a request that the
 /// listener takes, cookies and all. gRPC takes four times as many.
@@ -261,7 +261,7 @@ impl Route {
                 ];
                 (headers, body).into_response()
             }
-            Err(fault) => fault.into_json(),
+            Err(error) => error.into_json(),
         }
     }
 
@@ -270,19 +270,19 @@ impl Route {
         site: &Site,
         id: Option<&str>,
         query: Option<&str>,
-    ) -> Result<Bytes, Fault> {
-        let asked = Asked::read(query, &self.names(), self.query_bytes_max())?;
+    ) -> Result<Bytes, WebError> {
+        let params = QueryParams::read(query, &self.names(), self.query_bytes_max())?;
         let id = id.map(|id| node_id("id", id)).transpose()?;
         let id = id.map_or_else(String::new, |id| id.to_string());
         let _place = site.gate.enter().await?;
         let mut fields = self.names();
         fields.push("id");
-        let encoded = self.encoded(site, id, &asked).await?;
-        let encoded = encoded.map_err(|status| Fault::refused(&status, &fields))?;
+        let encoded = self.encoded(site, id, &params).await?;
+        let encoded = encoded.map_err(|status| WebError::refused(&status, &fields))?;
         let name = self.response;
         let printed = tokio::task::spawn_blocking(move || json::print(name, &encoded)).await;
-        let printed = printed.map_err(|error| Fault::internal(name, &error))?;
-        printed.map(Bytes::from).map_err(|error| Fault::internal(name, &error))
+        let printed = printed.map_err(|error| WebError::internal(name, &error))?;
+        printed.map(Bytes::from).map_err(|error| WebError::internal(name, &error))
     }
 
     /// Asks; answers the encoded message.
@@ -290,45 +290,45 @@ impl Route {
         &self,
         site: &Site,
         id: String,
-        asked: &Asked,
-    ) -> Result<Result<Vec<u8>, Status>, Fault> {
+        params: &QueryParams,
+    ) -> Result<Result<Vec<u8>, Status>, WebError> {
         let query = &site.query;
         let closed_end_s = site.web.ledger.snapshot().closed_end_s();
         Ok(match self.call {
-            Call::Nodes => encoded(query.list_nodes(nodes_request(asked)?).await),
+            Call::Nodes => encoded(query.list_nodes(nodes_request(params)?).await),
             Call::Node => {
-                let round_unix_s = round(asked)?;
+                let round_unix_s = round(params)?;
                 encoded(query.get_node(Request::new(v1::GetNodeRequest { id, round_unix_s })).await)
             }
             Call::NodeUptime => {
-                let window = Some(window(asked, closed_end_s)?);
-                let with_latency = asked.flag("with_latency")?.unwrap_or(false);
+                let window = Some(window(params, closed_end_s)?);
+                let with_latency = params.flag("with_latency")?.unwrap_or(false);
                 let ids = vec![id];
                 let request =
                     v1::GetUptimeRequest { ids, window, with_latency, ..Default::default() };
                 known(query.get_uptime(Request::new(request)).await)
             }
             Call::Uptime => {
-                let request = uptime_request(asked, closed_end_s)?;
+                let request = uptime_request(params, closed_end_s)?;
                 encoded(query.get_uptime(Request::new(request)).await)
             }
             Call::Outages => {
                 let request = v1::ListOutagesRequest {
                     id,
-                    window: Some(window(asked, closed_end_s)?),
-                    page_size: asked.count("page_size")?,
-                    page_token: asked.text("page_token")?,
+                    window: Some(window(params, closed_end_s)?),
+                    page_size: params.count("page_size")?,
+                    page_token: params.text("page_token")?,
                 };
                 encoded(query.list_outages(Request::new(request)).await)
             }
             Call::Explain => {
-                let round_unix_s = round(asked)?;
+                let round_unix_s = round(params)?;
                 encoded(query.explain(Request::new(v1::ExplainRequest { id, round_unix_s })).await)
             }
             Call::Rounds => {
                 let request = v1::ListRoundsRequest {
-                    page_size: asked.count("page_size")?,
-                    page_token: asked.text("page_token")?,
+                    page_size: params.count("page_size")?,
+                    page_token: params.text("page_token")?,
                 };
                 encoded(query.list_rounds(Request::new(request)).await)
             }
@@ -359,51 +359,54 @@ fn known(
 }
 
 /// A node id, checked; upper-case digits are taken, as people paste them.
-pub(super) fn node_id(field: &str, text: &str) -> Result<NodeId, Fault> {
+pub(super) fn node_id(field: &str, text: &str) -> Result<NodeId, WebError> {
     text.parse().map_err(|_| {
-        Fault::of(field, "must be 0x and 40 hexadecimal digits, as a node's yagna prints its id")
+        WebError::of(field, "must be 0x and 40 hexadecimal digits, as a node's yagna prints its id")
     })
 }
 
-fn nodes_request(asked: &Asked) -> Result<Request<v1::ListNodesRequest>, Fault> {
+fn nodes_request(params: &QueryParams) -> Result<Request<v1::ListNodesRequest>, WebError> {
     let filter = v1::NodeFilter {
-        is_online: asked.flag("is_online")?,
-        subnet: asked.text("subnet")?,
-        id_prefix: asked.text("id_prefix")?,
-        name_contains: asked.text("name_contains")?,
-        include_retired: asked.flag("include_retired")?.unwrap_or(false),
-        members_only: asked.flag("members_only")?.unwrap_or(false),
+        is_online: params.flag("is_online")?,
+        subnet: params.text("subnet")?,
+        id_prefix: params.text("id_prefix")?,
+        name_contains: params.text("name_contains")?,
+        include_retired: params.flag("include_retired")?.unwrap_or(false),
+        members_only: params.flag("members_only")?.unwrap_or(false),
     };
     Ok(Request::new(v1::ListNodesRequest {
-        page_size: asked.count("page_size")?,
-        page_token: asked.text("page_token")?,
+        page_size: params.count("page_size")?,
+        page_token: params.text("page_token")?,
         filter: Some(filter),
-        order: asked.choice("order", &ORDERS)?.unwrap_or(NodeOrder::Unspecified) as i32,
-        descending: asked.flag("descending")?.unwrap_or(false),
+        order: params.choice("order", &ORDERS)?.unwrap_or(NodeOrder::Unspecified) as i32,
+        descending: params.flag("descending")?.unwrap_or(false),
     }))
 }
 
-fn uptime_request(asked: &Asked, closed_end_s: u64) -> Result<v1::GetUptimeRequest, Fault> {
-    let ids: Vec<&str> = asked.get("ids").map_or_else(Vec::new, |ids| ids.split(',').collect());
+fn uptime_request(
+    params: &QueryParams,
+    closed_end_s: u64,
+) -> Result<v1::GetUptimeRequest, WebError> {
+    let ids: Vec<&str> = params.get("ids").map_or_else(Vec::new, |ids| ids.split(',').collect());
     if ids.len() > IDS_MAX {
-        return Err(Fault::of("ids", format!("are {}, at most {IDS_MAX}", ids.len())));
+        return Err(WebError::of("ids", format!("are {}, at most {IDS_MAX}", ids.len())));
     }
     let checked = ids.iter().map(|id| node_id("ids", id).map(|id| id.to_string()));
     Ok(v1::GetUptimeRequest {
         ids: checked.collect::<Result<_, _>>()?,
-        window: Some(window(asked, closed_end_s)?),
-        page_size: asked.count("page_size")?,
-        page_token: asked.text("page_token")?,
-        with_latency: asked.flag("with_latency")?.unwrap_or(false),
+        window: Some(window(params, closed_end_s)?),
+        page_size: params.count("page_size")?,
+        page_token: params.text("page_token")?,
+        with_latency: params.flag("with_latency")?.unwrap_or(false),
     })
 }
 
 /// The start of a round; 0: the last closed one.
-fn round(asked: &Asked) -> Result<u64, Fault> {
-    let Some(text) = asked.get("round") else { return Ok(0) };
+fn round(params: &QueryParams) -> Result<u64, WebError> {
+    let Some(text) = params.get("round") else { return Ok(0) };
     let second = instant("round", text)?;
     u64::try_from(second)
         .ok()
         .filter(|second| *second > 0)
-        .ok_or_else(|| Fault::of("round", "lies before anything could be recorded"))
+        .ok_or_else(|| WebError::of("round", "lies before anything could be recorded"))
 }

@@ -9,7 +9,7 @@ use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use tonic::Code;
 
-use super::fault::Fault;
+use super::error::WebError;
 
 /// Its name carries what it holds, so it never changes.
 const FOR_EVER: &str = "public, max-age=31536000, immutable";
@@ -60,10 +60,10 @@ pub(super) fn places() -> &'static Places {
 }
 
 /// The file of this name.
-pub(super) fn file(wanted: &str) -> Result<Response, Fault> {
+pub(super) fn file(wanted: &str) -> Result<Response, WebError> {
     let Some(asset) = ASSETS.iter().find(|asset| name(asset) == wanted) else {
-        let fault = Fault::new(Code::NotFound, "there is no such file; load the page anew");
-        return Err(fault);
+        let error = WebError::new(Code::NotFound, "there is no such file; load the page anew");
+        return Err(error);
     };
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static(asset.kind)),

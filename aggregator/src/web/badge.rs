@@ -9,9 +9,9 @@ use axum::response::{IntoResponse, Response};
 use tonic::Code;
 
 use super::api::node_id;
-use super::asked::{Asked, QUERY_BYTES_MAX};
-use super::fault::Fault;
-use super::when::{percent, span};
+use super::error::WebError;
+use super::query_params::{QUERY_BYTES_MAX, QueryParams};
+use super::time_format::{percent, span};
 use crate::engine::Snapshot;
 
 /// The window when none is asked for.
@@ -103,12 +103,12 @@ fn badge(
     snapshot: &Snapshot,
     file: &str,
     query: Option<&str>,
-) -> Result<(StatusCode, Badge), Fault> {
-    let asked = Asked::read(query, &["window"], QUERY_BYTES_MAX)?;
-    let window = asked.get("window").unwrap_or(WINDOW);
+) -> Result<(StatusCode, Badge), WebError> {
+    let params = QueryParams::read(query, &["window"], QUERY_BYTES_MAX)?;
+    let window = params.get("window").unwrap_or(WINDOW);
     let span_s = span("window", window)?;
     let name = file.strip_suffix(".svg").ok_or_else(|| {
-        Fault::new(Code::NotFound, "a badge's address ends in .svg: /badge/0x….svg")
+        WebError::new(Code::NotFound, "a badge's address ends in .svg: /badge/0x….svg")
     })?;
     let id = node_id("id", name)?;
     let number = snapshot.node(&id).map(|view| view.number);
@@ -125,9 +125,9 @@ pub(super) fn respond(
     query: Option<&str>,
     headers: &HeaderMap,
 ) -> Response {
-    let (status, badge) = badge(snapshot, file, query).unwrap_or_else(|fault| {
-        let what = fault.field.as_deref().unwrap_or("address");
-        (fault.status, Badge::grey(if what == "id" { "not a node id" } else { "wrong address" }))
+    let (status, badge) = badge(snapshot, file, query).unwrap_or_else(|error| {
+        let what = error.field.as_deref().unwrap_or("address");
+        (error.status, Badge::grey(if what == "id" { "not a node id" } else { "wrong address" }))
     });
     let drawn = badge.draw();
     let tag = format!("\"{}\"", &blake3::hash(drawn.as_bytes()).to_hex()[..32]);

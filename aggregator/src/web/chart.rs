@@ -10,7 +10,7 @@ use std::fmt::{self, Display, Formatter, Write};
 use uptime_accounting::uptime::Tally;
 use uptime_accounting::verdict::Verdict;
 
-use super::when::{date, percent, stamp};
+use super::time_format::{date, percent, stamp};
 
 /// Height of the plots' own coordinates.
 const HIGH: u64 = 100;
@@ -291,7 +291,7 @@ impl Display for Length {
 
 /// `<time>` for a second.
 pub(super) fn time(unix_s: u64) -> String {
-    let machine = super::when::machine_stamp(unix_s);
+    let machine = super::time_format::machine_stamp(unix_s);
     format!("<time datetime=\"{machine}\">{}</time>", stamp(unix_s))
 }
 

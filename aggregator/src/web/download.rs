@@ -16,9 +16,9 @@ use axum::response::{IntoResponse, Response};
 use tokio_util::io::ReaderStream;
 use tonic::Code;
 
-use super::fault::Fault;
-use super::frame;
-use super::when::{from_http_date, http_date};
+use super::error::WebError;
+use super::layout;
+use super::time_format::{from_http_date, http_date};
 
 /// Read and sent at a time.
 const PIECE_BYTES: usize = 256 * 1024;
@@ -107,7 +107,7 @@ pub(super) async fn respond(digests: &Arc<Digests>, csv: &Path, headers: &Header
         Err(error) => {
             tracing::error!(%error, path = %csv.display(), "the CSV cannot be read");
             let text = "the CSV is not there; the aggregator's log says why";
-            return frame::fault_page(Fault::new(Code::Unavailable, text));
+            return layout::error_page(WebError::new(Code::Unavailable, text));
         }
     };
     let mut answered = HeaderMap::new();

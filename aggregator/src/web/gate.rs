@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::fault::Fault;
+use super::error::WebError;
 
 /// Answers that are made at the same time.
 const MADE_AT_ONCE: usize = 8;
@@ -43,12 +43,12 @@ impl Gate {
     ///
     /// # Errors
     /// When too many wait already.
-    pub(super) async fn enter(&self) -> Result<Place, Fault> {
+    pub(super) async fn enter(&self) -> Result<Place, WebError> {
         let admitted = Arc::clone(&self.admitted).try_acquire_owned();
-        let admitted = admitted.map_err(|_| Fault::busy())?;
+        let admitted = admitted.map_err(|_| WebError::busy())?;
         let made = Arc::clone(&self.made).acquire_owned().await;
         // Nobody closes it.
-        let made = made.map_err(|_| Fault::busy())?;
+        let made = made.map_err(|_| WebError::busy())?;
         Ok(Place { _made: made, _admitted: admitted })
     }
 }
@@ -65,8 +65,8 @@ mod tests {
         let waiting = gate.enter();
         tokio::pin!(waiting);
         assert!(futures_util::poll!(&mut waiting).is_pending());
-        let fault = gate.enter().await.unwrap_err();
-        assert_eq!(fault.status.as_u16(), 503);
+        let error = gate.enter().await.unwrap_err();
+        assert_eq!(error.status.as_u16(), 503);
         drop(first);
         drop(waiting.await.unwrap());
         drop(gate.enter().await.unwrap());

@@ -12,9 +12,9 @@ use roaring::RoaringBitmap;
 use uptime_accounting::snapshot::NodeView;
 use uptime_accounting::verdict::Verdict;
 
-use super::asked::{Asked, QUERY_BYTES_MAX};
-use super::fault::Fault;
-use super::shown::InLink;
+use super::error::WebError;
+use super::escape::InLink;
+use super::query_params::{QUERY_BYTES_MAX, QueryParams};
 use crate::engine::Snapshot;
 
 /// Rows of a page when none are asked for.
@@ -85,30 +85,30 @@ pub(super) struct Wanted {
 
 impl Wanted {
     /// Reads the query of the overview.
-    pub(super) fn read(query: Option<&str>) -> Result<Self, Fault> {
-        let asked = Asked::read(query, &NAMES, QUERY_BYTES_MAX)?;
-        let below = match asked.get("below") {
+    pub(super) fn read(query: Option<&str>) -> Result<Self, WebError> {
+        let params = QueryParams::read(query, &NAMES, QUERY_BYTES_MAX)?;
+        let below = match params.get("below") {
             None => None,
             Some(text) => {
                 let value = text.parse::<f64>().ok().filter(|value| (0.0..=100.0).contains(value));
-                let fault = || Fault::of("below", "must be a percentage, from 0 to 100");
-                Some(value.ok_or_else(fault)?)
+                let error = || WebError::of("below", "must be a percentage, from 0 to 100");
+                Some(value.ok_or_else(error)?)
             }
         };
-        let (sort, descending) = asked.choice("sort", &SORTS)?.unwrap_or((Sort::Id, false));
-        let size = match asked.count("size")? {
+        let (sort, descending) = params.choice("sort", &SORTS)?.unwrap_or((Sort::Id, false));
+        let size = match params.count("size")? {
             0 => SIZE,
             size if size <= SIZE_MAX => size,
-            _ => return Err(Fault::of("size", format!("must be from 1 to {SIZE_MAX}"))),
+            _ => return Err(WebError::of("size", format!("must be from 1 to {SIZE_MAX}"))),
         };
         Ok(Self {
-            find: asked.text("find")?.trim().to_owned(),
-            subnet: asked.text("subnet")?,
-            state: asked.choice("state", &STATES)?,
+            find: params.text("find")?.trim().to_owned(),
+            subnet: params.text("subnet")?,
+            state: params.choice("state", &STATES)?,
             below,
             sort,
             descending,
-            page: asked.count("page")?.max(1),
+            page: params.count("page")?.max(1),
             size,
         })
     }
@@ -317,8 +317,8 @@ mod tests {
         assert_eq!((wanted.find.as_str(), wanted.subnet.as_str()), ("a\"<b", "pub&lic"));
         assert_eq!((wanted.sort_word(), wanted.state_word()), ("-uptime", "down"));
         let link = wanted.link(wanted.sort_word(), wanted.page);
-        let asked = link.trim_start_matches("/?").trim_end_matches("#nodes").replace("&amp;", "&");
-        assert_eq!(Wanted::read(Some(&asked)).unwrap(), wanted, "{link}");
+        let params = link.trim_start_matches("/?").trim_end_matches("#nodes").replace("&amp;", "&");
+        assert_eq!(Wanted::read(Some(&params)).unwrap(), wanted, "{link}");
         assert_eq!(Wanted::read(None).unwrap().link("id", 1), "/?#nodes");
     }
 
@@ -335,8 +335,8 @@ mod tests {
             ("state=dead", "state"),
             ("where=1", "where"),
         ] {
-            let fault = Wanted::read(Some(query)).unwrap_err();
-            assert_eq!(fault.field.as_deref(), Some(field), "{query}");
+            let error = Wanted::read(Some(query)).unwrap_err();
+            assert_eq!(error.field.as_deref(), Some(field), "{query}");
         }
         let wanted = Wanted::read(Some("page=4294967295&size=0")).unwrap();
         assert_eq!((wanted.page, wanted.size), (u32::MAX, SIZE));

@@ -2,7 +2,7 @@
 //! is.
 //!
 //! Owns the words and the order of the page. Numbers come from the snapshot, the node's details and
-//! the account of the last round from the query service; foreign text goes through `shown`.
+//! the account of the last round from the query service; foreign text goes through `escape`.
 
 use std::fmt::Write;
 
@@ -13,12 +13,12 @@ use uptime_proto::v1;
 use uptime_proto::words::counted;
 
 use super::chart::{Counts, Day, Gauge, Length, Strip, days, time};
-use super::frame::Frame;
+use super::escape::Escaped;
+use super::layout::Layout;
 use super::listing::{State, state_of};
 use super::overview::stale;
-use super::shown::Shown;
 use super::table::{ago, state};
-use super::when::{clock_time, date, length, percent};
+use super::time_format::{clock_time, date, length, percent};
 use super::words;
 use crate::engine::Snapshot;
 
@@ -54,7 +54,7 @@ pub(super) fn page(snapshot: &Snapshot, view: &NodeView<'_>, told: &Told) -> Str
     outages(&mut html, snapshot, view);
     why(&mut html, snapshot, view, told);
     let name = if told.node.name.trim().is_empty() { &told.node.id } else { &told.node.name };
-    Frame { title: name, every_s: 0 }.around(&html)
+    Layout { title: name, every_s: 0 }.around(&html)
 }
 
 fn names<'a>(all: impl ExactSizeIterator<Item = &'a str>) -> String {
@@ -63,7 +63,7 @@ fn names<'a>(all: impl ExactSizeIterator<Item = &'a str>) -> String {
     for (place, name) in all.take(NAMES_SHOWN_MAX).enumerate() {
         let gap = if place > 0 { ", " } else { "" };
         // Writing to a String cannot fail.
-        write!(html, "{gap}<bdi>{}</bdi>", Shown(name)).ok();
+        write!(html, "{gap}<bdi>{}</bdi>", Escaped(name)).ok();
     }
     if count > NAMES_SHOWN_MAX {
         write!(html, " and {} more", count - NAMES_SHOWN_MAX).ok();
@@ -104,7 +104,7 @@ fn head(html: &mut String, snapshot: &Snapshot, view: &NodeView<'_>, told: &Told
         html,
         "<section class=\"card\" aria-labelledby=\"node\"><h1 id=\"node\"><bdi>{}</bdi></h1>\n\
          <p><code>{}</code></p>\n<p>{} <span class=\"soft\">{since}</span></p>\n",
-        Shown(name),
+        Escaped(name),
         view.id,
         state(state_of(view), view.flapping),
     )
@@ -118,7 +118,7 @@ fn head(html: &mut String, snapshot: &Snapshot, view: &NodeView<'_>, told: &Told
         ("Last sign of life", seen),
         ("First seen", time(view.first_seen_s)),
         ("Subnets", names(view.subnets.iter().copied())),
-        ("Runtime", format!("<bdi>{}</bdi>", Shown(runtime))),
+        ("Runtime", format!("<bdi>{}</bdi>", Escaped(runtime))),
         ("Payment networks", names(node.networks.iter().map(String::as_str))),
     ];
     if let Some(round_trip_us) = node.round_trip_us {

@@ -11,9 +11,9 @@ use prost_reflect::{Cardinality, EnumDescriptor, FieldDescriptor, Kind as Of, Me
 use serde_json::{Map, Value, json};
 
 use super::api::{Kind, ORDERS, Parameter, ROUTES, Route};
-use super::asked::TEXT_BYTES_MAX;
-use super::fault::STATUSES;
+use super::error::STATUSES;
 use super::json::{JsonError, message};
+use super::query_params::TEXT_BYTES_MAX;
 
 /// The greatest whole number that every reader of JSON keeps exactly.
 const EXACT_MAX: u64 = (1 << 53) - 1;

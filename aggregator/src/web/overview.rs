@@ -13,11 +13,11 @@ use uptime_proto::clock::ClockState;
 use uptime_proto::words::{gave_errors, ineligibility, reason};
 
 use super::chart::{Bar, Column, Columns, Counts, time};
-use super::frame::Frame;
+use super::escape::Escaped;
+use super::layout::Layout;
 use super::listing::{Listings, Wanted};
-use super::shown::Shown;
 use super::table;
-use super::when::{age_s, count, ends, length, percent, stamp};
+use super::time_format::{age_s, count, ends, length, percent, stamp};
 use crate::clock::Judged;
 use crate::engine::Snapshot;
 
@@ -45,7 +45,7 @@ pub(super) fn page(
     html.push_str("</div>\n");
     table::section(&mut html, snapshot, &listed, wanted, now_ms);
     let every_s = snapshot.epochs.at(snapshot.closed_end_s()).period.seconds().max(10);
-    Frame { title: "Overview", every_s }.around(&html)
+    Layout { title: "Overview", every_s }.around(&html)
 }
 
 /// Says so when the clock is not sure, and what that means.
@@ -64,7 +64,7 @@ fn unsure(html: &mut String, clock: &Judged) {
         "<p class=\"note\" role=\"status\"><strong>The clock of the aggregator is {}:</strong> {}. \
          {means}</p>",
         clock.state.as_str(),
-        Shown(&clock.why),
+        Escaped(&clock.why),
     )
     .ok();
 }
@@ -308,7 +308,7 @@ fn probe(html: &mut String, snapshot: &Snapshot, status: &ProbeStatus, now_ms: i
          <span class=\"small soft\">{why}</span>{gap}</td><td class=\"wide\">{}</td>\
          <td class=\"n\">{report}</td><td class=\"n wide\">{}</td>\
          <td class=\"n wide\">{}</td><td class=\"n wide\">{}</td></tr>",
-        Shown(&status.name),
+        Escaped(&status.name),
         history(snapshot, status),
         count(offers),
         count(looked),

@@ -1,4 +1,6 @@
-//! What all routes share: the settings, and what is kept between requests.
+//! What all routes share.
+//!
+//! Owns the settings of the routes, what is kept between requests, and how a path is read.
 
 use std::convert::Infallible;
 use std::path::PathBuf;

@@ -7,9 +7,9 @@ use std::fmt::Write;
 use uptime_accounting::snapshot::NodeView;
 
 use super::chart::{Gauge, time};
+use super::escape::Escaped;
 use super::listing::{Page, STATES, Sort, State, Wanted, state_of};
-use super::shown::Shown;
-use super::when::{self, age_s, length, percent};
+use super::time_format::{self, age_s, length, percent};
 use crate::engine::Snapshot;
 
 /// Subnets offered for choice; others are typed.
@@ -46,13 +46,13 @@ fn form(html: &mut String, snapshot: &Snapshot, wanted: &Wanted) {
          maxlength=\"100\" placeholder=\"part of a name, or 0x…\" autocomplete=\"off\"></label>\
          <label>Subnet<input name=\"subnet\" value=\"{}\" list=\"subnets\" maxlength=\"100\" \
          autocomplete=\"off\"></label><datalist id=\"subnets\">",
-        Shown(&wanted.find),
-        Shown(&wanted.subnet)
+        Escaped(&wanted.find),
+        Escaped(&wanted.subnet)
     )
     .ok();
     // Number 0 is the empty one.
     for subnet in snapshot.subnets.iter().skip(1).take(SUBNETS_OFFERED_MAX) {
-        write!(html, "<option value=\"{}\"></option>", Shown(subnet)).ok();
+        write!(html, "<option value=\"{}\"></option>", Escaped(subnet)).ok();
     }
     html.push_str(
         "</datalist><label>State<select name=\"state\"><option value=\"\">all but retired</option>",
@@ -73,7 +73,7 @@ fn form(html: &mut String, snapshot: &Snapshot, wanted: &Wanted) {
 }
 
 fn count(html: &mut String, page: &Page, wanted: &Wanted) {
-    let number = |count: usize| when::count(count as u64);
+    let number = |count: usize| time_format::count(count as u64);
     let size = wanted.size as usize;
     let first = (page.page - 1) as usize * size + 1;
     let text = match (page.total, page.nodes.len()) {
@@ -140,7 +140,7 @@ pub(super) fn state(state: State, flapping: bool) -> String {
 fn row(html: &mut String, view: &NodeView<'_>, snapshot: &Snapshot, now_ms: i64) {
     let id = view.id.to_string();
     let name = snapshot.details.get(view.number).map_or_else(String::new, |told| told.name);
-    let shown = if name.trim().is_empty() { "without a name" } else { &name };
+    let label = if name.trim().is_empty() { "without a name" } else { &name };
     let seen = view
         .last_seen_ms
         .map_or_else(|| "never".to_owned(), |ms| format!("{} ago", length(age_s(ms, now_ms))));
@@ -148,12 +148,12 @@ fn row(html: &mut String, view: &NodeView<'_>, snapshot: &Snapshot, now_ms: i64)
         html,
         "<tr><th scope=\"row\"><a href=\"/nodes/{id}\"><bdi>{}</bdi></a></th>\
          <td class=\"wide\"><span class=\"id\">{id}</span></td><td class=\"wide\">",
-        Shown(shown)
+        Escaped(label)
     )
     .ok();
     for (place, subnet) in view.subnets.iter().take(3).enumerate() {
         let gap = if place > 0 { ", " } else { "" };
-        write!(html, "{gap}<bdi>{}</bdi>", Shown(subnet)).ok();
+        write!(html, "{gap}<bdi>{}</bdi>", Escaped(subnet)).ok();
     }
     if view.subnets.len() > 3 {
         write!(html, " and {} more", view.subnets.len() - 3).ok();
@@ -190,8 +190,8 @@ fn pages(html: &mut String, page: &Page, wanted: &Wanted) {
     write!(
         html,
         "<span>Page {} of {}</span>",
-        when::count(page.page.into()),
-        when::count(page.pages.into())
+        time_format::count(page.page.into()),
+        time_format::count(page.pages.into())
     )
     .ok();
     link(html, page.page + 1, " rel=\"next\"", "Next");

@@ -10,7 +10,7 @@ use uptime_proto::v1::{self, ExplainResponse, PartEvidence, ProbeEvidence};
 use uptime_proto::words::{self, Found, Setting};
 
 use super::chart::time;
-use super::shown::{Sentence, Shown};
+use super::escape::{Escaped, Sentence};
 
 /// Parts of one probe that are told one by one; a round has a handful.
 const PARTS_SHOWN_MAX: usize = 20;
@@ -19,14 +19,14 @@ const PROBES_SHOWN_MAX: usize = 100;
 
 /// The clock time of an instant, to the second.
 fn second_of(unix_ms: i64) -> String {
-    let stamp = super::when::stamp(u64::try_from(unix_ms.div_euclid(1000)).unwrap_or(0));
+    let stamp = super::time_format::stamp(u64::try_from(unix_ms.div_euclid(1000)).unwrap_or(0));
     stamp.split_once(' ').map_or_else(String::new, |(_, time)| time.to_owned())
 }
 
 /// What one part says of the node, as HTML.
 fn part(part: &PartEvidence, epoch: Option<&v1::Epoch>) -> String {
     let at = second_of(part.observed_at_unix_ms);
-    let subnet = format!("<bdi>{}</bdi>", Shown(&part.subnet));
+    let subnet = format!("<bdi>{}</bdi>", Escaped(&part.subnet));
     let asked_round = part.asked_round_unix_s.map(time);
     let setting = Setting { epoch, subnet: &subnet, asked_round: asked_round.as_deref() };
     let mut text = format!("{at}, {}.", words::part(part, &setting));
@@ -41,7 +41,7 @@ fn part(part: &PartEvidence, epoch: Option<&v1::Epoch>) -> String {
 fn probe(one: &ProbeEvidence, epoch: Option<&v1::Epoch>) -> String {
     let mut html = format!(
         "<li><strong><bdi>{}</bdi></strong> {}. <span class=\"soft\">{}</span><ul>",
-        Shown(&one.probe),
+        Escaped(&one.probe),
         Found::of(one).words(),
         words::vote(one)
     );

@@ -10,7 +10,7 @@ use uptime_client::v1::{NodeFilter, NodeOrder};
 use uptime_client::{NodeId, Order};
 
 use crate::connection::ConnectionArgs;
-use crate::moment::{RoundChoice, round};
+use crate::time_argument::{RoundChoice, round};
 use crate::window::WindowArgs;
 
 /// Asks a Golem Uptime aggregator which providers are up, since when, and how sure that is.

@@ -10,7 +10,7 @@ use crate::screen::Screen;
 use crate::table::{self, Cell, Column};
 use crate::text::{clean, number, second, stamp};
 
-/// A line of the trail as it stands in JSON.
+/// A line of the audit log as it stands in JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct EventRecord {
     at_unix_ms: i64,
@@ -38,7 +38,7 @@ impl From<v1::AuditEvent> for EventRecord {
 
 /// Answers `audit`.
 pub(crate) async fn reply(client: &Client, args: &AuditArgs, screen: &Screen) -> Result<Reply> {
-    let events = client.trail(args.limit as usize).await?;
+    let events = client.audit_log(args.limit as usize).await?;
     let records: Vec<EventRecord> = events.into_iter().map(EventRecord::from).collect();
     let mut notes = Vec::new();
     let text = match args.how.output {

@@ -10,8 +10,8 @@ use clap::Args;
 use uptime_client::{Options, Tls, Token};
 use uptime_proto::address::{AddressFault, Plaintext, Scheme, scheme};
 
-use crate::moment::duration;
 use crate::output::Misuse;
+use crate::time_argument::duration;
 
 /// Whoever waits longer has gone.
 const TIMEOUT_S_MAX: u64 = 3_600;

@@ -11,11 +11,11 @@ use uptime_client::{Answer, Client, Error};
 
 use crate::args::{ExplainArgs, Output};
 use crate::fresh::FreshnessRecord;
-use crate::moment::RoundChoice;
 use crate::nodes::verdict_text;
 use crate::output::{self, Misuse, Reply, field};
 use crate::probes::{could_not_look, ineligibilities};
 use crate::screen::Screen;
+use crate::time_argument::RoundChoice;
 
 /// An explanation as it stands in JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -2,13 +2,11 @@
 
 mod args;
 mod audit;
-mod board;
 mod connection;
 mod explain;
 mod fresh;
 mod listing;
-mod live;
-mod moment;
+mod live_view;
 mod node;
 mod nodes;
 mod outages;
@@ -20,8 +18,10 @@ mod screen;
 mod summary;
 mod table;
 mod text;
+mod time_argument;
 mod uptime;
 mod watch;
+mod watch_state;
 mod window;
 
 use std::process::ExitCode;

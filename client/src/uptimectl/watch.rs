@@ -13,13 +13,13 @@ use uptime_client::v1::{Freshness, NodeFilter};
 use uptime_client::{Client, Watched};
 
 use crate::args::{Output, WatchArgs};
-use crate::board::{Board, Change, NODES_MAX, What};
 use crate::fresh;
-use crate::live::{Line, View, change_text};
+use crate::live_view::{Line, View, change_text};
 use crate::nodes::NodeRecord;
 use crate::output::{self, field};
 use crate::screen::Screen;
 use crate::text::{clean, counted, stamp};
+use crate::watch_state::{Change, NODES_MAX, WatchState, What};
 
 /// Changes kept for the view: more than any terminal has lines.
 const CHANGES_MAX: usize = 500;
@@ -48,7 +48,7 @@ const COLUMNS: usize = HEADER.len() + NodeRecord::HEADER.len();
 
 /// The state of a watch, whatever becomes of it.
 struct Watching {
-    board: Board,
+    state: WatchState,
     fresh: Option<Freshness>,
     line: Line,
     /// When the last word came.
@@ -60,8 +60,8 @@ struct Watching {
 impl Watching {
     fn new(args: &WatchArgs) -> Self {
         let now = Instant::now();
-        let board = Board::new(&args.ids, NODES_MAX);
-        Self { board, fresh: None, line: Line::Beginning, told: now, again_at: now }
+        let state = WatchState::new(&args.ids, NODES_MAX);
+        Self { state, fresh: None, line: Line::Beginning, told: now, again_at: now }
     }
 
     /// Takes a word in; what changed.
@@ -79,15 +79,15 @@ impl Watching {
         let fresh = self.fresh.as_ref().unwrap_or(&none);
         self.line = Line::Open;
         let changes = match word {
-            Watched::Changed(nodes) => self.board.changed(nodes, fresh)?,
-            Watched::Synced => self.board.synced(fresh),
+            Watched::Changed(nodes) => self.state.changed(nodes, fresh)?,
+            Watched::Synced => self.state.synced(fresh),
             Watched::Reset { .. } => {
-                self.board.reset();
+                self.state.reset();
                 Vec::new()
             }
             _ => Vec::new(),
         };
-        if !self.board.is_synced() {
+        if !self.state.is_synced() {
             self.line = Line::Beginning;
         }
         Ok(changes)
@@ -130,7 +130,7 @@ async fn lines(client: &Client, args: &WatchArgs) -> Result<u8> {
     while let Some(word) = watch.next().await {
         let word = word?;
         let was_interrupted = matches!(watching.line, Line::Interrupted(..));
-        let (began, synced) = (!watching.board.is_synced(), word == Watched::Synced);
+        let (began, synced) = (!watching.state.is_synced(), word == Watched::Synced);
         match &word {
             Watched::Interrupted { error, again_in } => {
                 let error = error.to_string();
@@ -154,7 +154,7 @@ async fn lines(client: &Client, args: &WatchArgs) -> Result<u8> {
             }
         }
         if began && synced {
-            let nodes = counted(watching.board.counts().nodes(), "node");
+            let nodes = counted(watching.state.counts().nodes(), "node");
             let fresh = watching.fresh.clone().unwrap_or_default();
             eprintln!("watching {nodes}, as of {}", fresh::words(&fresh));
             if let Some(warning) = fresh::warning(&fresh) {
@@ -312,7 +312,7 @@ fn draw(client: &Client, watching: &Watching, changes: &[Change]) -> Result<bool
     };
     let view = View {
         url: client.url(),
-        board: &watching.board,
+        state: &watching.state,
         changes,
         line: &line,
         fresh: watching.fresh.as_ref(),

@@ -8,9 +8,9 @@ use uptime_client::v1::{Freshness, Window};
 use uptime_client::{Client, Error};
 
 use crate::fresh::closed_end_s;
-use crate::moment::{Moment, duration, moment};
 use crate::output::Misuse;
 use crate::text::{second, span, stamp};
+use crate::time_argument::{TimeArgument, duration, time_argument};
 
 /// Arguments that say which window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Args)]
@@ -26,11 +26,11 @@ pub(crate) struct WindowArgs {
     window: Length,
     /// From then on: 2026-01-31, 2026-01-31T12:00Z, '3 days ago', 7d, unix seconds; UTC unless it
     /// says otherwise
-    #[arg(long, value_name = "TIME", value_parser = moment)]
-    from: Option<Moment>,
+    #[arg(long, value_name = "TIME", value_parser = time_argument)]
+    from: Option<TimeArgument>,
     /// Up to then, exclusive; in the same forms [default: the end of the last closed round]
-    #[arg(long, value_name = "TIME", value_parser = moment)]
-    to: Option<Moment>,
+    #[arg(long, value_name = "TIME", value_parser = time_argument)]
+    to: Option<TimeArgument>,
 }
 
 /// How long a window is.

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod answers;
+mod audit_log;
 mod command;
 mod contrary;
 mod failures;
@@ -17,7 +18,6 @@ mod library;
 mod listings;
 mod secure;
 mod terminal;
-mod trail;
 mod watch_command;
 mod watching;
 mod wire;

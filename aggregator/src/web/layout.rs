@@ -1,7 +1,7 @@
-//! What all pages share: head, navigation, foot, and the page of a fault.
+//! What all pages share: head, navigation, foot, and the page of an error.
 //!
 //! Owns the headers that hold a browser to this origin. A page is a string that only this room
-//! writes; foreign text gets into it through `shown` alone.
+//! writes; foreign text gets into it through `escape` alone.
 
 use std::fmt::Write;
 
@@ -9,8 +9,8 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::assets::places;
-use super::fault::Fault;
-use super::shown::{Sentence, Shown};
+use super::error::WebError;
+use super::escape::{Escaped, Sentence};
 
 /// What a page may do: its own style, script, icon and questions, and nothing of anybody else.
 const PAGE_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src \
@@ -20,14 +20,14 @@ const PAGE_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'sel
 const BARE_POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
 
 /// A page to be.
-pub(super) struct Frame<'a> {
+pub(super) struct Layout<'a> {
     /// Foreign text is fine here.
     pub(super) title: &'a str,
     /// How often the script fetches what is shown anew, seconds; 0: never.
     pub(super) every_s: u32,
 }
 
-impl Frame<'_> {
+impl Layout<'_> {
     /// The page around this `<main>`.
     pub(super) fn around(&self, content: &str) -> String {
         let places = places();
@@ -47,7 +47,7 @@ impl Frame<'_> {
              <a href=\"/#nodes\">Nodes</a>\
              <a href=\"/nodes_status.csv\">CSV</a><a href=\"/api/v1/openapi.json\">API</a>\
              </nav></div></header>\n<main id=\"content\">\n",
-            Shown(self.title),
+            Escaped(self.title),
             places.icon,
             places.style,
             places.script,
@@ -73,18 +73,18 @@ pub(super) fn respond(status: StatusCode, html: String) -> Response {
     (status, headers, html).into_response()
 }
 
-/// A fault as a page.
-pub(super) fn fault_page(fault: Fault) -> Response {
-    let head = fault.status.canonical_reason().unwrap_or("It could not be done");
+/// An error as a page.
+pub(super) fn error_page(error: WebError) -> Response {
+    let head = error.status.canonical_reason().unwrap_or("It could not be done");
     let mut html = String::new();
     write!(html, "<section class=\"card\"><h1>{head}</h1><p>").ok();
-    if let Some(field) = &fault.field {
-        write!(html, "<code>{}</code>: ", Shown(field)).ok();
+    if let Some(field) = &error.field {
+        write!(html, "<code>{}</code>: ", Escaped(field)).ok();
     }
-    write!(html, "{}", Sentence(&fault.message)).ok();
+    write!(html, "{}", Sentence(&error.message)).ok();
     html.push_str("</p><p><a href=\"/\">To the overview</a></p></section>\n");
-    let frame = Frame { title: head, every_s: 0 };
-    fault.headed(respond(fault.status, frame.around(&html)))
+    let layout = Layout { title: head, every_s: 0 };
+    error.headed(respond(error.status, layout.around(&html)))
 }
 
 /// Headers that every answer carries, whatever it is.

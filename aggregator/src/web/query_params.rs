@@ -7,7 +7,7 @@
 
 use tonic::Code;
 
-use super::fault::Fault;
+use super::error::WebError;
 use axum::http::StatusCode;
 
 /// The longest query of most routes, in bytes as sent.
@@ -20,38 +20,38 @@ pub(super) const TEXT_BYTES_MAX: usize = 256;
 
 /// The parameters of one request, each at most once.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Asked(Vec<(String, String)>);
+pub(super) struct QueryParams(Vec<(String, String)>);
 
-impl Asked {
+impl QueryParams {
     /// Reads a query string. `known` are the names the route knows.
     pub(super) fn read(
         query: Option<&str>,
         known: &[&str],
         bytes_max: usize,
-    ) -> Result<Self, Fault> {
+    ) -> Result<Self, WebError> {
         let query = query.unwrap_or("");
         if query.len() > bytes_max {
             let message = format!("the query is {} bytes long, at most {bytes_max}", query.len());
-            let fault = Fault::new(Code::InvalidArgument, message);
-            return Err(Fault { status: StatusCode::URI_TOO_LONG, ..fault });
+            let error = WebError::new(Code::InvalidArgument, message);
+            return Err(WebError { status: StatusCode::URI_TOO_LONG, ..error });
         }
         let mut all: Vec<(String, String)> = Vec::new();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let name = decoded(name).ok_or_else(|| {
-                Fault::new(Code::InvalidArgument, "the name of a parameter is not UTF-8")
+                WebError::new(Code::InvalidArgument, "the name of a parameter is not UTF-8")
             })?;
             if !known.contains(&name.as_str()) {
                 let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
                 let short: String = name.chars().take(40).collect();
                 let message = format!("there is no parameter {short:?} here; known: {known}");
-                return Err(Fault::of(&short, message));
+                return Err(WebError::of(&short, message));
             }
             let value = decoded(value).ok_or_else(|| {
-                Fault::of(&name, "is not UTF-8, or % is not followed by two digits")
+                WebError::of(&name, "is not UTF-8, or % is not followed by two digits")
             })?;
             if all.iter().any(|(there, _)| *there == name) {
-                return Err(Fault::of(&name, "is given twice"));
+                return Err(WebError::of(&name, "is given twice"));
             }
             all.push((name, value));
         }
@@ -65,31 +65,32 @@ impl Asked {
     }
 
     /// A text of bounded length; empty when not given.
-    pub(super) fn text(&self, name: &str) -> Result<String, Fault> {
+    pub(super) fn text(&self, name: &str) -> Result<String, WebError> {
         let text = self.get(name).unwrap_or("");
         if text.len() > TEXT_BYTES_MAX {
             let message = format!("is {} bytes long, at most {TEXT_BYTES_MAX}", text.len());
-            return Err(Fault::of(name, message));
+            return Err(WebError::of(name, message));
         }
         Ok(text.to_owned())
     }
 
     /// Yes, no, or not given.
-    pub(super) fn flag(&self, name: &str) -> Result<Option<bool>, Fault> {
+    pub(super) fn flag(&self, name: &str) -> Result<Option<bool>, WebError> {
         match self.get(name) {
             None => Ok(None),
             Some("true") => Ok(Some(true)),
             Some("false") => Ok(Some(false)),
-            Some(_) => Err(Fault::of(name, "must be true or false")),
+            Some(_) => Err(WebError::of(name, "must be true or false")),
         }
     }
 
     /// A count; 0 when not given.
-    pub(super) fn count(&self, name: &str) -> Result<u32, Fault> {
+    pub(super) fn count(&self, name: &str) -> Result<u32, WebError> {
         let Some(text) = self.get(name) else { return Ok(0) };
         let digits = text.bytes().all(|byte| byte.is_ascii_digit());
         let count = text.parse().ok().filter(|_| digits);
-        count.ok_or_else(|| Fault::of(name, format!("must be a whole number up to {}", u32::MAX)))
+        count
+            .ok_or_else(|| WebError::of(name, format!("must be a whole number up to {}", u32::MAX)))
     }
 
     /// One of some words; `None` when not given.
@@ -97,12 +98,12 @@ impl Asked {
         &self,
         name: &str,
         choices: &[(&str, T)],
-    ) -> Result<Option<T>, Fault> {
+    ) -> Result<Option<T>, WebError> {
         let Some(text) = self.get(name) else { return Ok(None) };
         let found = choices.iter().find(|(word, _)| *word == text);
         found.map(|(_, choice)| Some(*choice)).ok_or_else(|| {
             let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
-            Fault::of(name, format!("must be one of {}", words.join(", ")))
+            WebError::of(name, format!("must be one of {}", words.join(", ")))
         })
     }
 }
@@ -130,17 +131,17 @@ fn decoded(text: &str) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn read(query: &str) -> Result<Asked, Fault> {
-        Asked::read(Some(query), &["name", "page_size"], QUERY_BYTES_MAX)
+    fn read(query: &str) -> Result<QueryParams, WebError> {
+        QueryParams::read(Some(query), &["name", "page_size"], QUERY_BYTES_MAX)
     }
 
     #[test]
     fn values_are_decoded_and_empty_ones_are_not_given() {
-        let asked = read("name=a%20b+c%26%C3%BC&page_size=7").unwrap();
-        assert_eq!((asked.get("name"), asked.count("page_size")), (Some("a b c&ü"), Ok(7)));
-        let asked = read("name=&&page_size").unwrap();
-        assert_eq!((asked.get("name"), asked.count("page_size")), (None, Ok(0)));
-        assert_eq!(Asked::read(None, &[], 0).unwrap().text("name"), Ok(String::new()));
+        let params = read("name=a%20b+c%26%C3%BC&page_size=7").unwrap();
+        assert_eq!((params.get("name"), params.count("page_size")), (Some("a b c&ü"), Ok(7)));
+        let params = read("name=&&page_size").unwrap();
+        assert_eq!((params.get("name"), params.count("page_size")), (None, Ok(0)));
+        assert_eq!(QueryParams::read(None, &[], 0).unwrap().text("name"), Ok(String::new()));
     }
 
     #[test]
@@ -154,31 +155,31 @@ mod tests {
             ("name=%zz", Some("name"), "two digits"),
             ("%ff=1", None, "UTF-8"),
         ] {
-            let fault = read(query).unwrap_err();
-            assert_eq!((fault.field.as_deref(), fault.status.as_u16()), (field, 400), "{query}");
-            assert!(fault.message.contains(part), "{query}: {}", fault.message);
+            let error = read(query).unwrap_err();
+            assert_eq!((error.field.as_deref(), error.status.as_u16()), (field, 400), "{query}");
+            assert!(error.message.contains(part), "{query}: {}", error.message);
         }
-        let fault = Asked::read(Some("x"), &[], 10).unwrap_err();
-        assert!(fault.message.ends_with("known: none"), "{}", fault.message);
+        let error = QueryParams::read(Some("x"), &[], 10).unwrap_err();
+        assert!(error.message.ends_with("known: none"), "{}", error.message);
     }
 
     #[test]
     fn lengths_and_numbers_are_bounded() {
         let long = format!("name={}", "x".repeat(QUERY_BYTES_MAX));
-        let fault = read(&long).unwrap_err();
-        assert_eq!(fault.status, StatusCode::URI_TOO_LONG);
+        let error = read(&long).unwrap_err();
+        assert_eq!(error.status, StatusCode::URI_TOO_LONG);
         let text = format!("name={}", "x".repeat(TEXT_BYTES_MAX + 1));
         assert!(read(&text).unwrap().text("name").unwrap_err().message.contains("at most 256"));
         let text = format!("name={}", "x".repeat(TEXT_BYTES_MAX));
         assert_eq!(read(&text).unwrap().text("name").unwrap().len(), TEXT_BYTES_MAX);
         for bad in ["-1", "+1", "1.5", "4294967296", "0x10", "a"] {
-            let asked = read(&format!("page_size={}", bad.replace('+', "%2b"))).unwrap();
-            assert!(asked.count("page_size").is_err(), "{bad}");
+            let params = read(&format!("page_size={}", bad.replace('+', "%2b"))).unwrap();
+            assert!(params.count("page_size").is_err(), "{bad}");
         }
-        let asked = read("page_size=1000000000").unwrap();
-        assert_eq!(asked.count("page_size"), Ok(1_000_000_000));
-        assert!(asked.flag("page_size").is_err());
-        let fault = asked.choice("page_size", &[("up", 1), ("down", 2)]).unwrap_err();
-        assert!(fault.message.contains("up, down"), "{}", fault.message);
+        let params = read("page_size=1000000000").unwrap();
+        assert_eq!(params.count("page_size"), Ok(1_000_000_000));
+        assert!(params.flag("page_size").is_err());
+        let error = params.choice("page_size", &[("up", 1), ("down", 2)]).unwrap_err();
+        assert!(error.message.contains("up, down"), "{}", error.message);
     }
 }

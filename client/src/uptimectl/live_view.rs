@@ -4,12 +4,12 @@
 
 use uptime_client::v1::Freshness;
 
-use crate::board::{Board, Change, Standing, What};
 use crate::fresh;
 use crate::nodes::{verdict_colour, verdict_text};
 use crate::screen::{Colour, Screen};
 use crate::table::{self, Cell, Column, cut};
 use crate::text::{brief, clean, counted, number, second, stamp};
+use crate::watch_state::{Change, Standing, WatchState, What};
 
 /// A terminal lower than this shows the head only.
 const TABLES_FROM_LINES: usize = 10;
@@ -29,7 +29,7 @@ pub(crate) enum Line {
 #[derive(Debug)]
 pub(crate) struct View<'a> {
     pub(crate) url: &'a str,
-    pub(crate) board: &'a Board,
+    pub(crate) state: &'a WatchState,
     /// The newest first.
     pub(crate) changes: &'a [Change],
     pub(crate) line: &'a Line,
@@ -93,7 +93,7 @@ impl View<'_> {
             }
             (Line::Open, Some(told)) => self.as_of(told),
         };
-        let counts = self.board.counts();
+        let counts = self.state.counts();
         let mut sums = format!(
             "{}: {} up, {} down, {} unknown",
             counted(counts.nodes(), "node"),
@@ -128,7 +128,7 @@ impl View<'_> {
 
     /// Those that are down and those that are unknown, the shortest time first.
     fn not_up(&self, screen: &Screen, lines: usize) -> Vec<String> {
-        let mut nodes: Vec<(&str, &Standing)> = self.board.not_up().collect();
+        let mut nodes: Vec<(&str, &Standing)> = self.state.not_up().collect();
         if nodes.is_empty() || lines < 3 {
             return Vec::new();
         }
@@ -206,26 +206,26 @@ mod tests {
     }
 
     /// Three are up, then some go down; one has a name that does harm.
-    fn board(down: u8) -> (Board, Vec<Change>) {
-        let mut board = Board::new(&[], 100);
+    fn state(down: u8) -> (WatchState, Vec<Change>) {
+        let mut state = WatchState::new(&[], 100);
         let mut nodes: Vec<v1::Node> = (0..20).map(|at| node(at, Verdict::Up)).collect();
         nodes.push(v1::Node { retired: true, ..node(99, Verdict::Unknown) });
-        board.changed(nodes, &fresh()).unwrap();
-        board.synced(&fresh());
+        state.changed(nodes, &fresh()).unwrap();
+        state.synced(&fresh());
         let mut changes = Vec::new();
         for number in 0..down {
             let name = if number == 1 { "\u{1b}[2J\n漢字".into() } else { String::new() };
             let gone = v1::Node { name, ..node(number, Verdict::Down) };
-            changes.splice(0..0, board.changed(vec![gone], &fresh()).unwrap());
+            changes.splice(0..0, state.changed(vec![gone], &fresh()).unwrap());
         }
-        (board, changes)
+        (state, changes)
     }
 
     fn drawn(down: u8, line: &Line, width: usize, height: usize) -> Vec<String> {
-        let (board, changes) = board(down);
+        let (state, changes) = state(down);
         let view = View {
             url: "http://127.0.0.1:7640",
-            board: &board,
+            state: &state,
             changes: &changes,
             line,
             fresh: Some(&fresh()),

@@ -23,7 +23,7 @@ const DAY_S: u64 = 86_400;
 
 /// An instant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Moment {
+pub(crate) enum TimeArgument {
     /// This unix second.
     At(u64),
     /// So many seconds before the answer.
@@ -36,10 +36,10 @@ pub(crate) enum RoundChoice {
     /// So many before the last closed one.
     Back(u64),
     /// The one this instant lies in.
-    Of(Moment),
+    Of(TimeArgument),
 }
 
-impl Moment {
+impl TimeArgument {
     /// The unix second, if the answer was given then.
     pub(crate) fn unix_s(self, answered_at_s: u64) -> u64 {
         match self {
@@ -70,8 +70,8 @@ impl RoundChoice {
                     )
                 })
             }
-            Self::Of(moment) => {
-                let unix_s = moment.unix_s(second(fresh.answered_at_unix_ms));
+            Self::Of(time) => {
+                let unix_s = time.unix_s(second(fresh.answered_at_unix_ms));
                 if unix_s >= closed_end_s(fresh) {
                     return Err(match closed_s {
                         0 => "no round has closed yet".to_owned(),
@@ -100,7 +100,7 @@ pub(crate) fn round(text: &str) -> Result<RoundChoice, String> {
         let rounds = digits.parse().map_err(|_| "-N is N rounds before the last, as -3")?;
         return Ok(RoundChoice::Back(rounds));
     }
-    let of = moment(text).map(RoundChoice::Of);
+    let of = time_argument(text).map(RoundChoice::Of);
     of.map_err(|fault| format!("{fault}; `last` and -3 are taken too"))
 }
 
@@ -137,30 +137,30 @@ pub(crate) fn duration(text: &str) -> Result<u64, String> {
 }
 
 /// Reads an instant: `2026-01-01`, `2026-01-01T12:00Z`, `3 days ago`, `7d`, `now`, unix seconds.
-pub(crate) fn moment(text: &str) -> Result<Moment, String> {
+pub(crate) fn time_argument(text: &str) -> Result<TimeArgument, String> {
     let text = text.trim();
     if text == "now" {
-        return Ok(Moment::Ago(0));
+        return Ok(TimeArgument::Ago(0));
     }
     if let Some(span) = text.strip_suffix("ago") {
-        return duration(span).map(Moment::Ago);
+        return duration(span).map(TimeArgument::Ago);
     }
     let digits = text.strip_prefix('@').unwrap_or(text);
     if !digits.is_empty() && digits.chars().all(|letter| letter.is_ascii_digit()) {
         return unix_s(digits, digits.len() < text.len());
     }
     if text.starts_with(|letter: char| letter.is_ascii_digit()) && !text.contains('-') {
-        return duration(text).map(Moment::Ago);
+        return duration(text).map(TimeArgument::Ago);
     }
     stamped(text)
 }
 
-fn unix_s(digits: &str, marked: bool) -> Result<Moment, String> {
+fn unix_s(digits: &str, marked: bool) -> Result<TimeArgument, String> {
     match digits.parse::<u64>() {
         Ok(unix_s) if unix_s < BARE_UNIX_S_MIN && !marked => Err(format!(
             "{digits} is no instant: a day is written 2026-01-31, a unix second @{digits}"
         )),
-        Ok(unix_s) if unix_s < UNIX_S_END => Ok(Moment::At(unix_s)),
+        Ok(unix_s) if unix_s < UNIX_S_END => Ok(TimeArgument::At(unix_s)),
         Ok(unix_s) if unix_s / 1000 < UNIX_S_END => {
             Err(format!("{digits} unix seconds lie after {YEAR_MAX}; milliseconds are not taken"))
         }
@@ -169,7 +169,7 @@ fn unix_s(digits: &str, marked: bool) -> Result<Moment, String> {
 }
 
 /// A day, or a day and a time of it, with a zone or in UTC.
-fn stamped(text: &str) -> Result<Moment, String> {
+fn stamped(text: &str) -> Result<TimeArgument, String> {
     let wanted = || {
         format!(
             "{text:?} is no instant: wanted is one as 2026-01-31, 2026-01-31T12:00Z, '3 days ago', \
@@ -194,7 +194,7 @@ fn stamped(text: &str) -> Result<Moment, String> {
     let instant: DateTime<FixedOffset> =
         local.and_local_timezone(offset).single().ok_or_else(wanted)?;
     // The first hours of 1970 may lie before it, in UTC.
-    u64::try_from(instant.timestamp()).map(Moment::At).map_err(|_| wanted())
+    u64::try_from(instant.timestamp()).map(TimeArgument::At).map_err(|_| wanted())
 }
 
 /// Takes the zone off a time of day; none is UTC.
@@ -259,7 +259,7 @@ mod tests {
             ("1970-01-01", 0),
             ("2199-12-31T23:59:59Z", UNIX_S_END - 1),
         ] {
-            assert_eq!(moment(text), Ok(Moment::At(unix_s)), "{text}");
+            assert_eq!(time_argument(text), Ok(TimeArgument::At(unix_s)), "{text}");
         }
         for (text, seconds) in [
             ("now", 0),
@@ -268,7 +268,7 @@ mod tests {
             ("90s", 90),
             (" 7d ", 604_800),
         ] {
-            assert_eq!(moment(text), Ok(Moment::Ago(seconds)), "{text}");
+            assert_eq!(time_argument(text), Ok(TimeArgument::Ago(seconds)), "{text}");
         }
     }
 
@@ -290,7 +290,7 @@ mod tests {
             ("ago", "is no duration"),
             ("12:00", "is no duration"),
         ] {
-            let fault = moment(text).unwrap_err();
+            let fault = time_argument(text).unwrap_err();
             assert!(fault.contains(words), "{text}: {fault}");
         }
     }

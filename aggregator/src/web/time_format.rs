@@ -10,8 +10,8 @@ use std::fmt::Write;
 use chrono::{DateTime, NaiveDate, Utc};
 use uptime_proto::v1;
 
-use super::asked::Asked;
-use super::fault::Fault;
+use super::error::WebError;
+use super::query_params::QueryParams;
 
 /// The last second of the year 9999.
 const LAST_S: i64 = 253_402_300_799;
@@ -30,7 +30,7 @@ const SPAN_FORMS: &str = "must be all, or a whole number and a unit (s, min, h, 
      or 30d, up to 36525d";
 
 /// A window by length: the last so many seconds before the last closed round ended; `None`: all.
-pub(super) fn span(name: &str, text: &str) -> Result<Option<u64>, Fault> {
+pub(super) fn span(name: &str, text: &str) -> Result<Option<u64>, WebError> {
     if text == "all" {
         return Ok(None);
     }
@@ -42,21 +42,21 @@ pub(super) fn span(name: &str, text: &str) -> Result<Option<u64>, Fault> {
         "h" => 3_600,
         "d" => 86_400,
         "w" => 7 * 86_400,
-        _ => return Err(Fault::of(name, SPAN_FORMS)),
+        _ => return Err(WebError::of(name, SPAN_FORMS)),
     };
     let seconds = digits.parse::<u64>().ok().and_then(|count| count.checked_mul(unit_s));
     match seconds {
-        Some(0) => Err(Fault::of(name, "is empty: a window of no length holds no round")),
+        Some(0) => Err(WebError::of(name, "is empty: a window of no length holds no round")),
         Some(seconds) if seconds <= SPAN_S_MAX => Ok(Some(seconds)),
-        _ => Err(Fault::of(name, SPAN_FORMS)),
+        _ => Err(WebError::of(name, SPAN_FORMS)),
     }
 }
 
 /// An instant, in unix seconds; those before 1970 are below zero.
-pub(super) fn instant(name: &str, text: &str) -> Result<i64, Fault> {
-    let fault = || Fault::of(name, INSTANT_FORMS);
+pub(super) fn instant(name: &str, text: &str) -> Result<i64, WebError> {
+    let error = || WebError::of(name, INSTANT_FORMS);
     if text.len() > INSTANT_BYTES_MAX {
-        return Err(fault());
+        return Err(error());
     }
     let second = if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         text.parse().ok()
@@ -67,15 +67,15 @@ pub(super) fn instant(name: &str, text: &str) -> Result<i64, Fault> {
         let text = text.replace(' ', "+");
         DateTime::parse_from_rfc3339(&text).ok().map(|instant| instant.timestamp())
     };
-    second.filter(|second| (FIRST_S..=LAST_S).contains(second)).ok_or_else(fault)
+    second.filter(|second| (FIRST_S..=LAST_S).contains(second)).ok_or_else(error)
 }
 
 /// The window that was asked for, by length or by its ends. Not given: all.
-pub(super) fn window(asked: &Asked, closed_end_s: u64) -> Result<v1::Window, Fault> {
-    let (from, to) = (asked.get("from"), asked.get("to"));
-    if let Some(text) = asked.get("window") {
+pub(super) fn window(params: &QueryParams, closed_end_s: u64) -> Result<v1::Window, WebError> {
+    let (from, to) = (params.get("from"), params.get("to"));
+    if let Some(text) = params.get("window") {
         if from.or(to).is_some() {
-            return Err(Fault::of("window", "give either window, or from and to"));
+            return Err(WebError::of("window", "give either window, or from and to"));
         }
         let span_s = span("window", text)?;
         let from_unix_s = span_s.map_or(0, |span_s| closed_end_s.saturating_sub(span_s));
@@ -85,18 +85,18 @@ pub(super) fn window(asked: &Asked, closed_end_s: u64) -> Result<v1::Window, Fau
     let to = to.map(|text| instant("to", text)).transpose()?;
     if let (Some(from), Some(to)) = (from, to) {
         if from > to {
-            return Err(Fault::of("from", "is after to: the window is reversed"));
+            return Err(WebError::of("from", "is after to: the window is reversed"));
         }
         if from == to {
             let message = "is the same instant as from: the window is empty (to is exclusive)";
-            return Err(Fault::of("to", message));
+            return Err(WebError::of("to", message));
         }
     }
     // On the wire 0 means that an end was not given, which must not come of one that was.
     if to.is_some_and(|to| to <= 0) {
         let message = "lies before anything could be recorded: the window is empty; leave it out \
              for all up to the last closed round";
-        return Err(Fault::of("to", message));
+        return Err(WebError::of("to", message));
     }
     let second = |end: Option<i64>| end.map_or(0, |end| u64::try_from(end).unwrap_or(0));
     Ok(v1::Window { from_unix_s: second(from), to_unix_s: second(to) })
@@ -199,9 +199,9 @@ mod tests {
     const NAMES: [&str; 3] = ["window", "from", "to"];
     const CLOSED_S: u64 = 1_800_000_000;
 
-    fn read(query: &str) -> Result<(u64, u64), Fault> {
-        let asked = Asked::read(Some(query), &NAMES, 4_096).unwrap();
-        window(&asked, CLOSED_S).map(|window| (window.from_unix_s, window.to_unix_s))
+    fn read(query: &str) -> Result<(u64, u64), WebError> {
+        let params = QueryParams::read(Some(query), &NAMES, 4_096).unwrap();
+        window(&params, CLOSED_S).map(|window| (window.from_unix_s, window.to_unix_s))
     }
 
     #[test]
@@ -252,9 +252,9 @@ mod tests {
             ("from=yesterday", "from", "a date"),
             ("from=%00", "from", "a date"),
         ] {
-            let fault = read(query).unwrap_err();
-            assert_eq!(fault.field.as_deref(), Some(field), "{query}: {}", fault.message);
-            assert!(fault.message.contains(part), "{query}: {}", fault.message);
+            let error = read(query).unwrap_err();
+            assert_eq!(error.field.as_deref(), Some(field), "{query}: {}", error.message);
+            assert!(error.message.contains(part), "{query}: {}", error.message);
         }
     }
 

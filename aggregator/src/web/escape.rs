@@ -8,11 +8,11 @@
 use std::fmt::{self, Display, Formatter, Write};
 
 /// Letters of a foreign text that are shown; what is cut off is marked by `…`.
-pub(super) const SHOWN_CHARS_MAX: usize = 96;
+pub(super) const ESCAPED_CHARS_MAX: usize = 96;
 
 /// A text as HTML and SVG show it, in elements and in quoted attributes.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Shown<'a>(pub(super) &'a str);
+pub(super) struct Escaped<'a>(pub(super) &'a str);
 
 /// Whether a letter could pass for nothing, break a line, or turn the direction of writing.
 fn is_deceptive(letter: char) -> bool {
@@ -49,11 +49,11 @@ fn is_combining(letter: char) -> bool {
 /// Marks shown on one letter: some languages need two.
 const COMBINING_MAX: usize = 2;
 
-impl Display for Shown<'_> {
+impl Display for Escaped<'_> {
     fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
         let mut piled = 0;
         for (place, letter) in self.0.chars().enumerate() {
-            if place == SHOWN_CHARS_MAX {
+            if place == ESCAPED_CHARS_MAX {
                 return out.write_char('…');
             }
             piled = if is_combining(letter) { piled + 1 } else { 0 };
@@ -80,7 +80,7 @@ pub(super) struct Sentence<'a>(pub(super) &'a str);
 
 impl Display for Sentence<'_> {
     fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
-        self.0.split_inclusive(' ').try_for_each(|word| Shown(word).fmt(out))
+        self.0.split_inclusive(' ').try_for_each(|word| Escaped(word).fmt(out))
     }
 }
 
@@ -107,8 +107,8 @@ mod tests {
 
     use super::*;
 
-    fn shown(text: &str) -> String {
-        Shown(text).to_string()
+    fn escaped(text: &str) -> String {
+        Escaped(text).to_string()
     }
 
     #[test]
@@ -131,37 +131,37 @@ mod tests {
             ),
             ("日本語 ñ é", "日本語 ñ é"),
         ] {
-            assert_eq!(shown(text), wanted, "{text:?}");
+            assert_eq!(escaped(text), wanted, "{text:?}");
         }
     }
 
     #[test]
     fn text_neither_piles_up_nor_goes_on_for_ever() {
         let pile = format!("a{}", "\u{301}".repeat(50));
-        assert_eq!(shown(&pile), "a\u{301}\u{301}");
+        assert_eq!(escaped(&pile), "a\u{301}\u{301}");
         let long = "ä".repeat(10_000);
-        assert_eq!(shown(&long), format!("{}…", "ä".repeat(SHOWN_CHARS_MAX)));
-        assert_eq!(shown(&"<".repeat(SHOWN_CHARS_MAX)), "&lt;".repeat(SHOWN_CHARS_MAX));
+        assert_eq!(escaped(&long), format!("{}…", "ä".repeat(ESCAPED_CHARS_MAX)));
+        assert_eq!(escaped(&"<".repeat(ESCAPED_CHARS_MAX)), "&lt;".repeat(ESCAPED_CHARS_MAX));
     }
 
     #[test]
     fn sentences_are_shown_whole_and_what_they_quote_is_text() {
         let sentence = "there is no parameter \"<b>\" here; ".repeat(10);
-        let shown = Sentence(&sentence).to_string();
-        assert_eq!(shown.matches("&quot;&lt;b&gt;&quot; here; ").count(), 10);
+        let escaped = Sentence(&sentence).to_string();
+        assert_eq!(escaped.matches("&quot;&lt;b&gt;&quot; here; ").count(), 10);
     }
 
     proptest! {
         /// Whatever comes in, no markup comes out, and nothing that deceives.
         #[test]
         fn nothing_gets_through(text in any::<String>()) {
-            let shown = shown(&text);
-            prop_assert!(!shown.contains(['<', '>', '"', '\'', '`']), "{}", shown);
-            prop_assert!(!shown.chars().any(is_deceptive), "{:?}", shown);
-            let bare = shown.replace("&amp;", "").replace("&lt;", "").replace("&gt;", "");
+            let escaped = escaped(&text);
+            prop_assert!(!escaped.contains(['<', '>', '"', '\'', '`']), "{}", escaped);
+            prop_assert!(!escaped.chars().any(is_deceptive), "{:?}", escaped);
+            let bare = escaped.replace("&amp;", "").replace("&lt;", "").replace("&gt;", "");
             let bare = bare.replace("&quot;", "").replace("&#39;", "").replace("&#96;", "");
-            prop_assert!(!bare.contains('&'), "{}", shown);
-            prop_assert!(bare.chars().count() <= SHOWN_CHARS_MAX + 1);
+            prop_assert!(!bare.contains('&'), "{}", escaped);
+            prop_assert!(bare.chars().count() <= ESCAPED_CHARS_MAX + 1);
         }
     }
 

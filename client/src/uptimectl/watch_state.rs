@@ -93,7 +93,7 @@ pub(crate) struct TooMany(usize);
 
 /// All that is known.
 #[derive(Debug)]
-pub(crate) struct Board {
+pub(crate) struct WatchState {
     /// Only these count; none: all do.
     wanted: HashSet<String>,
     nodes: HashMap<String, Standing>,
@@ -151,7 +151,7 @@ impl Counts {
     }
 }
 
-impl Board {
+impl WatchState {
     /// An empty one for these nodes; for all nodes if there are none.
     pub(crate) fn new(ids: &[NodeId], nodes_max: usize) -> Self {
         Self {
@@ -284,19 +284,19 @@ mod tests {
         changes.into_iter().map(line).collect()
     }
 
-    fn board(nodes: Vec<v1::Node>) -> Board {
-        let mut board = Board::new(&[], 10);
-        let present = board.changed(nodes, &fresh()).unwrap();
+    fn state(nodes: Vec<v1::Node>) -> WatchState {
+        let mut state = WatchState::new(&[], 10);
+        let present = state.changed(nodes, &fresh()).unwrap();
         assert!(present.iter().all(|change| change.what == [What::Present]));
-        assert_eq!((board.is_synced(), board.synced(&fresh())), (false, vec![]));
-        board
+        assert_eq!((state.is_synced(), state.synced(&fresh())), (false, vec![]));
+        state
     }
 
     #[test]
     fn only_what_changed_is_told() {
-        let mut board = board(vec![node(1, Verdict::Up), node(2, Verdict::Up)]);
-        assert_eq!(board.counts(), Counts { up: 2, ..Counts::default() });
-        let mut change = |node: v1::Node| told(board.changed(vec![node], &fresh()).unwrap());
+        let mut state = state(vec![node(1, Verdict::Up), node(2, Verdict::Up)]);
+        assert_eq!(state.counts(), Counts { up: 2, ..Counts::default() });
+        let mut change = |node: v1::Node| told(state.changed(vec![node], &fresh()).unwrap());
         // A later sign of life is no change.
         let seen = v1::Node { last_seen_unix_ms: Some(5), ..node(1, Verdict::Up) };
         assert_eq!(change(seen), [""; 0]);
@@ -308,48 +308,48 @@ mod tests {
         assert_eq!(change(named), ["other details up"]);
         let both = v1::Node { subnets: vec!["s".into()], ..node(1, Verdict::Up) };
         assert_eq!(change(both), ["n1 returned+verdict+details unknown"]);
-        assert_eq!(board.counts(), Counts { up: 2, unknown: 1, ..Counts::default() });
-        assert_eq!(board.not_up().map(|(_, is)| is.name.as_str()).collect::<Vec<_>>(), ["n3"]);
+        assert_eq!(state.counts(), Counts { up: 2, unknown: 1, ..Counts::default() });
+        assert_eq!(state.not_up().map(|(_, is)| is.name.as_str()).collect::<Vec<_>>(), ["n3"]);
     }
 
     #[test]
     fn a_change_is_dated_by_its_verdict_or_by_the_round() {
-        let mut board = board(vec![node(1, Verdict::Up)]);
+        let mut state = state(vec![node(1, Verdict::Up)]);
         let at = |changes: Vec<Change>| changes[0].at_unix_s;
-        let down = board.changed(vec![node(1, Verdict::Down)], &fresh()).unwrap();
+        let down = state.changed(vec![node(1, Verdict::Down)], &fresh()).unwrap();
         assert_eq!(at(down), 1_769_862_000);
         let named = v1::Node { name: "other".into(), ..node(1, Verdict::Down) };
-        assert_eq!(at(board.changed(vec![named], &fresh()).unwrap()), 1_769_862_870);
+        assert_eq!(at(state.changed(vec![named], &fresh()).unwrap()), 1_769_862_870);
     }
 
     #[test]
     fn when_everything_comes_anew_only_what_changed_meanwhile_is_told() {
         let nodes = [1, 2, 3].map(|number| node(number, Verdict::Up));
-        let mut board = board(nodes.to_vec());
-        board.reset();
-        assert_eq!(board.counts().up, 3, "what is known stays until it is known better");
+        let mut state = state(nodes.to_vec());
+        state.reset();
+        assert_eq!(state.counts().up, 3, "what is known stays until it is known better");
         let anew = vec![node(1, Verdict::Up), node(2, Verdict::Down), node(4, Verdict::Up)];
-        let changes = board.changed(anew, &fresh()).unwrap();
+        let changes = state.changed(anew, &fresh()).unwrap();
         assert_eq!(told(changes), ["n2 verdict up", "n4 new -"]);
-        assert_eq!(told(board.synced(&fresh())), ["n3 gone up"]);
-        assert_eq!(board.counts(), Counts { up: 2, down: 1, ..Counts::default() });
+        assert_eq!(told(state.synced(&fresh())), ["n3 gone up"]);
+        assert_eq!(state.counts(), Counts { up: 2, down: 1, ..Counts::default() });
         // Synced again, as after a short interruption: nothing is gone.
-        assert_eq!(board.synced(&fresh()), []);
+        assert_eq!(state.synced(&fresh()), []);
         // Interrupted while everything came anew, and begun anew once more.
-        board.reset();
-        assert!(board.changed(vec![node(1, Verdict::Up)], &fresh()).unwrap().is_empty());
-        board.reset();
+        state.reset();
+        assert!(state.changed(vec![node(1, Verdict::Up)], &fresh()).unwrap().is_empty());
+        state.reset();
         let all = vec![node(2, Verdict::Down), node(4, Verdict::Up)];
-        assert!(board.changed(all, &fresh()).unwrap().is_empty());
-        assert_eq!(told(board.synced(&fresh())), ["n1 gone up"]);
+        assert!(state.changed(all, &fresh()).unwrap().is_empty());
+        assert_eq!(told(state.synced(&fresh())), ["n1 gone up"]);
     }
 
     #[test]
     fn only_the_nodes_that_were_named_count_and_never_too_many() {
-        let mut board = Board::new(&[NodeId::new([2; 20])], 10);
+        let mut state = WatchState::new(&[NodeId::new([2; 20])], 10);
         let nodes = [1, 2, 3].map(|number| node(number, Verdict::Up));
-        assert_eq!(told(board.changed(nodes.to_vec(), &fresh()).unwrap()), ["n2 present -"]);
-        let mut small = Board::new(&[], 2);
+        assert_eq!(told(state.changed(nodes.to_vec(), &fresh()).unwrap()), ["n2 present -"]);
+        let mut small = WatchState::new(&[], 2);
         let many = small.changed(nodes.to_vec(), &fresh());
         assert_eq!(many, Err(TooMany(2)));
     }

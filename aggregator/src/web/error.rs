@@ -1,6 +1,6 @@
 //! What is answered when a request cannot be.
 //!
-//! Owns the one form of a fault: a code of gRPC's list, the HTTP status that fits it, the field it
+//! Owns the one form of an error: a code of gRPC's list, the HTTP status that fits it, the field it
 //! is about, and a sentence to act on; as JSON for programs and as a page for people. Refuses to
 //! tell anything of the inside: what goes wrong here is logged, not shown.
 
@@ -12,7 +12,7 @@ use tonic::{Code, Status};
 
 /// A request that is not answered as asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Fault {
+pub(super) struct WebError {
     pub(super) code: Code,
     pub(super) status: StatusCode,
     /// The parameter it is about.
@@ -51,8 +51,8 @@ struct Body<'a> {
     field: Option<&'a str>,
 }
 
-impl Fault {
-    /// A fault with the status that fits its code.
+impl WebError {
+    /// An error with the status that fits its code.
     pub(super) fn new(code: Code, message: impl Into<String>) -> Self {
         let known = STATUSES.iter().find(|(known, ..)| *known == code);
         let status = known.map_or(StatusCode::INTERNAL_SERVER_ERROR, |(.., status)| *status);
@@ -126,18 +126,18 @@ mod tests {
     #[test]
     fn every_code_has_a_name_and_a_status_that_is_an_error() {
         for code in (1..=16).map(Code::from) {
-            let fault = Fault::new(code, "x");
-            assert_eq!(fault.code_name().replace('_', ""), format!("{code:?}").to_uppercase());
-            assert!(fault.status.is_client_error() || fault.status.is_server_error());
+            let error = WebError::new(code, "x");
+            assert_eq!(error.code_name().replace('_', ""), format!("{code:?}").to_uppercase());
+            assert!(error.status.is_client_error() || error.status.is_server_error());
         }
     }
 
     #[test]
     fn a_refusal_names_its_field_when_that_is_one() {
         let status = Status::invalid_argument("page_token: give back what the last page said");
-        let fault = Fault::refused(&status, &["page_size", "page_token"]);
-        assert_eq!(fault.field.as_deref(), Some("page_token"));
-        assert_eq!(fault.message, "give back what the last page said");
+        let error = WebError::refused(&status, &["page_size", "page_token"]);
+        assert_eq!(error.field.as_deref(), Some("page_token"));
+        assert_eq!(error.message, "give back what the last page said");
         for (message, field) in [
             ("window.to_unix_s: it must lie after from_unix_s", "to"),
             ("round_unix_s: no round starts then", "round"),
@@ -145,12 +145,12 @@ mod tests {
             ("filter.subnet: too long", "subnet"),
         ] {
             let known = ["to", "round", "ids", "subnet"];
-            let fault = Fault::refused(&Status::invalid_argument(message), &known);
-            assert_eq!(fault.field.as_deref(), Some(field), "{message}");
+            let error = WebError::refused(&Status::invalid_argument(message), &known);
+            assert_eq!(error.field.as_deref(), Some(field), "{message}");
         }
         let status = Status::not_found("0x12: never seen");
-        let fault = Fault::refused(&status, &["id"]);
-        assert_eq!((fault.field, fault.status.as_u16()), (None, 404));
-        assert_eq!(fault.message, "0x12: never seen");
+        let error = WebError::refused(&status, &["id"]);
+        assert_eq!((error.field, error.status.as_u16()), (None, 404));
+        assert_eq!(error.message, "0x12: never seen");
     }
 }

@@ -1,4 +1,4 @@
-//! The trail of a real aggregator, for an admin and for nobody else.
+//! The audit log of a real aggregator: only an admin reads it.
 
 use uptime_aggregator::access::{hash_token, new_token};
 use uptime_aggregator::store::{
@@ -27,21 +27,21 @@ async fn the_trail_is_for_admins() {
     let there = Genuine::start().await;
     let reader = enrol(&there, "eye", Role::Reader).await;
     let admin = enrol(&there, "boss", Role::Admin).await;
-    let trail = async |token: Option<&String>, count| {
+    let audit_log = async |token: Option<&String>, count| {
         let mut options = Options::new(there.url());
         if let Some(token) = token {
             options = options.token(Token::new(token).unwrap());
         }
-        options.connect().await.unwrap().trail(count).await
+        options.connect().await.unwrap().audit_log(count).await
     };
     for token in [None, Some(&reader)] {
-        let denied = trail(token, 10).await.unwrap_err();
+        let denied = audit_log(token, 10).await.unwrap_err();
         assert!(matches!(denied, Error::Denied { call: "ListAudit", .. }), "{denied:?}");
     }
-    let all = trail(Some(&admin), 10).await.unwrap();
+    let all = audit_log(Some(&admin), 10).await.unwrap();
     let subjects: Vec<&str> = all.iter().map(|event| event.subject.as_str()).collect();
     assert!(subjects.ends_with(&["boss", "eye", "beta", "alpha"]), "{subjects:?}");
-    assert_eq!(trail(Some(&admin), 1).await.unwrap().len(), 1);
+    assert_eq!(audit_log(Some(&admin), 1).await.unwrap().len(), 1);
 
     let file = there.csv().with_file_name("boss.token");
     std::fs::write(&file, admin).unwrap();
