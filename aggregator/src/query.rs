@@ -7,6 +7,7 @@ mod filter;
 mod listing;
 mod present;
 mod refusal;
+pub(crate) mod rows;
 mod watch;
 
 pub use present::freshness;
@@ -220,9 +221,14 @@ impl v1::uptime_query_server::UptimeQuery for Query {
         let (from_s, to_s) = window(request.window)?;
         let days = request.with_latency.then_some((from_s, to_s));
         if !request.ids.is_empty() {
-            let mut answer = self.uptime_of(&request.ids, from_s, to_s)?;
-            self.add_latency(&mut answer.nodes, days).await?;
-            return Ok(Response::new(answer));
+            let snapshot = self.ledger.snapshot();
+            let mut nodes = uptime_of(&snapshot, &request.ids, (from_s, to_s))?;
+            self.add_latency(&snapshot, &mut nodes, days).await?;
+            return Ok(Response::new(v1::GetUptimeResponse {
+                nodes,
+                next_page_token: String::new(),
+                freshness: Some(freshness(&snapshot, now_unix_ms())),
+            }));
         }
         let token = PageToken::read(&request.page_token)?;
         let rows = |snapshot: &Snapshot| {
@@ -239,7 +245,7 @@ impl v1::uptime_query_server::UptimeQuery for Query {
             let id = snapshot.ids.id(number)?.to_string();
             Some(present::uptime(snapshot, number, id, (from_s, to_s)))
         });
-        self.add_latency(&mut nodes, days).await?;
+        self.add_latency(snapshot, &mut nodes, days).await?;
         Ok(Response::new(v1::GetUptimeResponse {
             nodes,
             next_page_token,
@@ -330,11 +336,12 @@ impl Query {
     /// Adds the round trips of a window's days, where they are wanted.
     async fn add_latency(
         &self,
+        snapshot: &Snapshot,
         nodes: &mut [v1::NodeUptime],
         window: Option<(u64, u64)>,
     ) -> Result<(), Status> {
         let Some(window) = window else { return Ok(()) };
-        let ids = &self.ledger.snapshot().ids;
+        let ids = &snapshot.ids;
         let known = nodes.iter_mut().filter(|node| node.figures.is_some());
         let numbered = known.filter_map(|node| Some((ids.number(&node.id.parse().ok()?)?, node)));
         let (numbers, nodes): (Vec<u32>, Vec<_>) = numbered.unzip();
@@ -360,30 +367,25 @@ impl Query {
         let view = view.ok_or_else(|| not_found_by(id, round))?;
         Ok(present::node_at(&view, snapshot, round.end_s()))
     }
+}
 
-    fn uptime_of(
-        &self,
-        ids: &[String],
-        from_s: u64,
-        to_s: u64,
-    ) -> Result<v1::GetUptimeResponse, Status> {
-        if ids.len() > IDS_MAX {
-            return Err(bad_field("ids", format!("{} ids, at most {IDS_MAX}", ids.len())));
-        }
-        let snapshot = self.ledger.snapshot();
-        let one = |(at, text): (usize, &String)| {
-            let id = node_id(&format!("ids[{at}]"), text)?;
-            let known = snapshot.node(&id);
-            let id = id.to_string();
-            Ok(match known {
-                Some(view) => present::uptime(&snapshot, view.number, id, (from_s, to_s)),
-                None => v1::NodeUptime { id, ..v1::NodeUptime::default() },
-            })
-        };
-        Ok(v1::GetUptimeResponse {
-            nodes: ids.iter().enumerate().map(one).collect::<Result<_, Status>>()?,
-            next_page_token: String::new(),
-            freshness: Some(freshness(&snapshot, now_unix_ms())),
-        })
+/// The uptime of these nodes; those that are not known come without figures.
+fn uptime_of(
+    snapshot: &Snapshot,
+    ids: &[String],
+    window: (u64, u64),
+) -> Result<Vec<v1::NodeUptime>, Status> {
+    if ids.len() > IDS_MAX {
+        return Err(bad_field("ids", format!("{} ids, at most {IDS_MAX}", ids.len())));
     }
+    let one = |(at, text): (usize, &String)| {
+        let id = node_id(&format!("ids[{at}]"), text)?;
+        let number = snapshot.node(&id).map(|view| view.number);
+        let id = id.to_string();
+        Ok(match number {
+            Some(number) => present::uptime(snapshot, number, id, window),
+            None => v1::NodeUptime { id, ..v1::NodeUptime::default() },
+        })
+    };
+    ids.iter().enumerate().map(one).collect()
 }

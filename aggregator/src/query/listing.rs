@@ -11,11 +11,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use prost::Message;
 use tonic::Status;
-use uptime_accounting::snapshot::NodeView;
 use uptime_proto::{Round, v1};
 
 use super::filter::wanted;
 use super::refusal::bad_field;
+use super::rows::{Order, rows_of, sorted};
 use crate::engine::Snapshot;
 
 /// The largest page.
@@ -222,26 +222,17 @@ pub(super) fn node_rows(
     let has_name = |name: &str| name.contains(&filter.name_contains);
     let named = (!filter.name_contains.is_empty()).then(|| snapshot.details.named(has_name));
     let rest = v1::NodeFilter { name_contains: String::new(), ..filter.clone() };
-    let mut views: Vec<NodeView<'_>> = snapshot
+    let views = snapshot
         .nodes()
         .filter(|view| named.as_ref().is_none_or(|named| named.contains(view.number)))
-        .filter(|view| wanted(view, &rest, snapshot))
-        .collect();
-    let uptime = |view: &NodeView<'_>| view.tally.uptime_percent().unwrap_or(-1.0);
-    // Views come ascending by id and sorting is stable, so equal keys stay ascending by id.
-    match order {
-        v1::NodeOrder::Unspecified | v1::NodeOrder::Id => {}
-        v1::NodeOrder::Uptime => views.sort_by(|a, b| uptime(a).total_cmp(&uptime(b))),
-        v1::NodeOrder::LastSeen => views.sort_by_key(|view| view.last_seen_ms),
-        v1::NodeOrder::Name => {
-            let names = snapshot.details.names();
-            views.sort_by(|a, b| names.of(a.number).cmp(names.of(b.number)));
-        }
-    }
-    if descending {
-        views.reverse();
-    }
-    views.into_iter().map(|view| view.number).collect()
+        .filter(|view| wanted(view, &rest, snapshot));
+    let order = match order {
+        v1::NodeOrder::Unspecified | v1::NodeOrder::Id => Order::Id,
+        v1::NodeOrder::Uptime => Order::Uptime,
+        v1::NodeOrder::LastSeen => Order::LastSeen,
+        v1::NodeOrder::Name => Order::Name,
+    };
+    sorted(rows_of(snapshot, views), snapshot, order, descending)
 }
 
 #[cfg(test)]

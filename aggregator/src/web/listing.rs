@@ -16,6 +16,7 @@ use super::error::WebError;
 use super::escape::InLink;
 use super::query_params::{QUERY_BYTES_MAX, QueryParams};
 use crate::engine::Snapshot;
+use crate::query::rows::{Order, Row, rows_of, sorted, with_id_prefix};
 
 /// Rows of a page when none are asked for.
 const SIZE: u32 = 50;
@@ -42,28 +43,18 @@ pub(super) const STATES: [(&str, State); 4] = [
     ("retired", State::Retired),
 ];
 
-/// By what rows are sorted; equal ones go by id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sort {
-    Id,
-    Name,
-    Subnet,
-    Uptime,
-    Seen,
-}
-
 /// The orders, as the parameter says them; a minus before one turns it round.
-const SORTS: [(&str, (Sort, bool)); 10] = [
-    ("id", (Sort::Id, false)),
-    ("-id", (Sort::Id, true)),
-    ("name", (Sort::Name, false)),
-    ("-name", (Sort::Name, true)),
-    ("subnet", (Sort::Subnet, false)),
-    ("-subnet", (Sort::Subnet, true)),
-    ("uptime", (Sort::Uptime, false)),
-    ("-uptime", (Sort::Uptime, true)),
-    ("seen", (Sort::Seen, false)),
-    ("-seen", (Sort::Seen, true)),
+const SORTS: [(&str, (Order, bool)); 10] = [
+    ("id", (Order::Id, false)),
+    ("-id", (Order::Id, true)),
+    ("name", (Order::Name, false)),
+    ("-name", (Order::Name, true)),
+    ("subnet", (Order::Subnet, false)),
+    ("-subnet", (Order::Subnet, true)),
+    ("uptime", (Order::Uptime, false)),
+    ("-uptime", (Order::Uptime, true)),
+    ("seen", (Order::LastSeen, false)),
+    ("-seen", (Order::LastSeen, true)),
 ];
 
 /// What was asked for.
@@ -76,7 +67,7 @@ pub(super) struct Wanted {
     pub(super) state: Option<State>,
     /// Only nodes with an uptime below this, percent.
     pub(super) below: Option<f64>,
-    pub(super) sort: Sort,
+    pub(super) sort: Order,
     pub(super) descending: bool,
     /// From 1 on.
     pub(super) page: u32,
@@ -95,7 +86,7 @@ impl Wanted {
                 Some(value.ok_or_else(error)?)
             }
         };
-        let (sort, descending) = params.choice("sort", &SORTS)?.unwrap_or((Sort::Id, false));
+        let (sort, descending) = params.choice("sort", &SORTS)?.unwrap_or((Order::Id, false));
         let size = match params.count("size")? {
             0 => SIZE,
             size if size <= SIZE_MAX => size,
@@ -162,18 +153,6 @@ pub(super) struct Page {
     pub(super) retired: usize,
 }
 
-/// What is kept of a node: enough to filter and to sort.
-#[derive(Debug, Clone, Copy)]
-struct Row {
-    number: u32,
-    /// Below zero: nothing was decided.
-    uptime: f64,
-    last_seen_ms: i64,
-    /// Its first subnet's place in the snapshot's list.
-    subnet: u32,
-    state: State,
-}
-
 /// Rows of one snapshot, ascending by id.
 #[derive(Debug)]
 struct Rows {
@@ -188,37 +167,16 @@ pub(super) struct Listings(Mutex<Option<Arc<Rows>>>);
 
 /// The state of a node, as the table has it.
 pub(super) fn state_of(view: &NodeView<'_>) -> State {
-    match view.verdict {
-        _ if view.retired => State::Retired,
+    state(view.verdict, view.retired)
+}
+
+fn state(verdict: Verdict, retired: bool) -> State {
+    match verdict {
+        _ if retired => State::Retired,
         Verdict::Up => State::Up,
         Verdict::Down => State::Down,
         Verdict::Unknown => State::Unknown,
     }
-}
-
-fn closed_s(snapshot: &Snapshot) -> u64 {
-    snapshot.closed_end_s()
-}
-
-fn rows_of(snapshot: &Snapshot) -> Rows {
-    let place = |name: &str| snapshot.subnets.iter().position(|there| there == name);
-    // Most nodes are in the subnet of the one before.
-    let mut before: (&str, u32) = ("", 0);
-    let rows = snapshot.nodes().map(|view| {
-        let subnet = view.subnets.first().copied().unwrap_or("");
-        if subnet != before.0 {
-            let found = place(subnet).and_then(|place| u32::try_from(place).ok());
-            before = (subnet, found.unwrap_or(0));
-        }
-        Row {
-            number: view.number,
-            uptime: view.tally.uptime_percent().unwrap_or(-1.0),
-            last_seen_ms: view.last_seen_ms.unwrap_or(i64::MIN),
-            subnet: before.1,
-            state: state_of(&view),
-        }
-    });
-    Rows { rows: rows.collect(), serial: snapshot.serial, closed_s: closed_s(snapshot) }
 }
 
 impl Listings {
@@ -226,21 +184,23 @@ impl Listings {
         // Held while rows are made, so that many who ask at once make them once. Nothing is
         // awaited.
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (snapshot.serial, closed_s(snapshot));
+        let key = (snapshot.serial, snapshot.closed_end_s());
         match &*kept {
             Some(rows) if (rows.serial, rows.closed_s) == key => Arc::clone(rows),
-            _ => Arc::clone(kept.insert(Arc::new(rows_of(snapshot)))),
+            _ => Arc::clone(kept.insert(Arc::new(Rows {
+                rows: rows_of(snapshot, snapshot.nodes()),
+                serial: snapshot.serial,
+                closed_s: snapshot.closed_end_s(),
+            }))),
         }
     }
 
     /// The page that was asked for.
     pub(super) fn page(&self, snapshot: &Snapshot, wanted: &Wanted) -> Page {
         let all = self.rows(snapshot);
-        let retired = all.rows.iter().filter(|row| row.state == State::Retired).count();
-        let mut numbers = sorted(filtered(&all.rows, snapshot, wanted), snapshot, wanted.sort);
-        if wanted.descending {
-            numbers.reverse();
-        }
+        let retired = all.rows.iter().filter(|row| row.retired).count();
+        let rows = filtered(&all.rows, snapshot, wanted);
+        let numbers = sorted(rows, snapshot, wanted.sort, wanted.descending);
         let total = numbers.len();
         let pages = u32::try_from(total).unwrap_or(u32::MAX).div_ceil(wanted.size).max(1);
         let page = wanted.page.min(pages);
@@ -259,11 +219,11 @@ fn filtered(rows: &[Row], snapshot: &Snapshot, wanted: &Wanted) -> Vec<Row> {
     };
     rows.iter()
         .filter(|row| match wanted.state {
-            Some(state) => row.state == state,
+            Some(wanted) => state(row.verdict, row.retired) == wanted,
             // Those that are gone for good are shown to whoever asks for them.
-            None => row.state != State::Retired,
+            None => !row.retired,
         })
-        .filter(|row| wanted.below.is_none_or(|below| (0.0..below).contains(&row.uptime)))
+        .filter(|row| wanted.below.is_none_or(|below| (0.0..below).contains(&row.uptime_percent)))
         .filter(|row| found.as_ref().is_none_or(|found| found.contains(row.number)))
         .filter(|row| subnet.is_none_or(|subnet| is_in(row, subnet)))
         .copied()
@@ -275,33 +235,9 @@ fn found(snapshot: &Snapshot, find: &str) -> RoaringBitmap {
     let find = find.to_lowercase();
     let mut found = RoaringBitmap::new();
     if find.starts_with("0x") {
-        let id_begins = |number: &u32| {
-            snapshot.ids.id(*number).is_some_and(|id| id.to_string().starts_with(&find))
-        };
-        // Ascending by id: those that begin alike stand together.
-        let by_id = snapshot.ids.by_id();
-        let id_before = |number: &u32| {
-            snapshot.ids.id(*number).is_some_and(|id| id.to_string().as_str() < find.as_str())
-        };
-        let first = by_id.partition_point(id_before);
-        found.extend(by_id.iter().skip(first).copied().take_while(id_begins));
+        found.extend(with_id_prefix(snapshot, &find));
     }
     found | snapshot.details.named(|name| name.to_lowercase().contains(&find))
-}
-
-/// Numbers in order; rows come ascending by id and sorting is stable.
-fn sorted(mut rows: Vec<Row>, snapshot: &Snapshot, sort: Sort) -> Vec<u32> {
-    match sort {
-        Sort::Id => {}
-        Sort::Uptime => rows.sort_by(|one, other| one.uptime.total_cmp(&other.uptime)),
-        Sort::Seen => rows.sort_by_key(|row| row.last_seen_ms),
-        Sort::Subnet => rows.sort_by_key(|row| snapshot.subnets.get(row.subnet as usize)),
-        Sort::Name => {
-            let names = snapshot.details.names();
-            rows.sort_by(|one, other| names.of(one.number).cmp(names.of(other.number)));
-        }
-    }
-    rows.into_iter().map(|row| row.number).collect()
 }
 
 #[cfg(test)]

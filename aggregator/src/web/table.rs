@@ -8,9 +8,10 @@ use uptime_accounting::snapshot::NodeView;
 
 use super::chart::{Gauge, time};
 use super::escape::Escaped;
-use super::listing::{Page, STATES, Sort, State, Wanted, state_of};
+use super::listing::{Page, STATES, State, Wanted, state_of};
 use super::time_format::{self, age_s, length, percent};
 use crate::engine::Snapshot;
+use crate::query::rows::Order;
 
 /// Subnets offered for choice; others are typed.
 const SUBNETS_OFFERED_MAX: usize = 50;
@@ -90,7 +91,7 @@ fn count(html: &mut String, page: &Page, wanted: &Wanted) {
     writeln!(html, "<p role=\"status\" class=\"soft small\">{text}</p>").ok();
 }
 
-fn heading(html: &mut String, wanted: &Wanted, name: &str, sort: Sort, word: &str, class: &str) {
+fn heading(html: &mut String, wanted: &Wanted, name: &str, sort: Order, word: &str, class: &str) {
     let sorted = wanted.sort == sort;
     let (aria, mark) = match (sorted, wanted.descending) {
         (false, _) => ("none", ""),
@@ -110,14 +111,14 @@ fn heading(html: &mut String, wanted: &Wanted, name: &str, sort: Sort, word: &st
 
 fn rows(html: &mut String, snapshot: &Snapshot, page: &Page, wanted: &Wanted, now_ms: i64) {
     html.push_str("<div class=\"scroll\"><table><thead><tr>");
-    heading(html, wanted, "Name", Sort::Name, "name", "");
-    heading(html, wanted, "Id", Sort::Id, "id", "wide");
-    heading(html, wanted, "Subnet", Sort::Subnet, "subnet", "wide");
+    heading(html, wanted, "Name", Order::Name, "name", "");
+    heading(html, wanted, "Id", Order::Id, "id", "wide");
+    heading(html, wanted, "Subnet", Order::Subnet, "subnet", "wide");
     html.push_str("<th scope=\"col\">State</th>");
-    heading(html, wanted, "Uptime", Sort::Uptime, "uptime", "n");
+    heading(html, wanted, "Uptime", Order::Uptime, "uptime", "n");
     html.push_str("<th scope=\"col\" class=\"n wide\">Coverage</th>");
     html.push_str("<th scope=\"col\" class=\"n wide\">Known for</th>");
-    heading(html, wanted, "Last seen", Sort::Seen, "seen", "n wide");
+    heading(html, wanted, "Last seen", Order::LastSeen, "seen", "n wide");
     html.push_str("</tr></thead><tbody>\n");
     for view in page.nodes.iter().filter_map(|number| snapshot.view(*number)) {
         row(html, &view, snapshot, now_ms);
