@@ -121,7 +121,7 @@ impl v1::uptime_query_server::UptimeQuery for Query {
     ) -> Result<Response<v1::ListNodesResponse>, Status> {
         let request = request.into_inner();
         let order = NodeOrder::try_from(request.order)
-            .map_err(|_| bad_field("order", format!("{} is none", request.order)))?;
+            .map_err(|_| bad_field("order", format!("{} is no order", request.order)))?;
         let filter = request.filter.unwrap_or_default();
         let asked = v1::ListNodesRequest {
             filter: Some(filter.clone()),

@@ -46,7 +46,7 @@ use site::{InPath, Site};
 
 pub use site::Web;
 
-/// How long a page waits for the account of the last round before it goes without.
+/// How long a page waits for the explanation of the last round before it goes without.
 const ACCOUNT_WAIT: Duration = Duration::from_secs(2);
 
 /// The table of nodes that a query asks for, as the link that asks for the same.
@@ -106,12 +106,12 @@ fn refusal(uri: &Uri, error: WebError) -> Response {
 }
 
 async fn not_found(uri: Uri) -> Response {
-    let text = "there is nothing at this address; /api/v1/openapi.json lists what programs may ask";
+    let text = "there is nothing at this address; /api/v1/openapi.json describes the API";
     refusal(&uri, WebError::new(Code::NotFound, text))
 }
 
 async fn not_allowed(uri: Uri) -> Response {
-    let error = WebError::new(Code::Unimplemented, "only GET and HEAD are answered here");
+    let error = WebError::new(Code::Unimplemented, "only GET and HEAD are allowed here");
     refusal(&uri, WebError { status: StatusCode::METHOD_NOT_ALLOWED, ..error })
 }
 
@@ -166,11 +166,11 @@ async fn node_page(site: &Arc<Site>, id: NodeId) -> Result<String, WebError> {
         snapshot.node(&id).map(|view| node_page::page(&snapshot, &view, &told))
     });
     let drawn = drawn.await.map_err(|error| WebError::internal("the page of a node", &error))?;
-    // It was there a moment ago.
-    drawn.ok_or_else(|| WebError::new(Code::NotFound, "this node is not known any more"))
+    // The node was there a moment ago.
+    drawn.ok_or_else(|| WebError::new(Code::NotFound, "this node is no longer known"))
 }
 
-/// The account of a round, if it comes in time: a page is worth more now than whole.
+/// The explanation of a round, if it comes in time: a page now is worth more than a complete one.
 async fn account(
     query: &Query,
     id: NodeId,
@@ -181,9 +181,9 @@ async fn account(
         Ok(Ok(account)) => Ok(account.into_inner()),
         Ok(Err(error)) => {
             tracing::warn!(%error, "a round was not explained");
-            Err("It cannot be told now; load the page again in a moment.")
+            Err("The explanation is not available now. Reload the page in a moment.")
         }
-        Err(_) => Err("It could not be told in time; load the page again in a moment."),
+        Err(_) => Err("The explanation took too long. Reload the page in a moment."),
     }
 }
 
@@ -218,10 +218,10 @@ async fn metrics(State(site): State<Arc<Site>>) -> Response {
     ([(header::CONTENT_TYPE, kind)], site.web.metrics.render()).into_response()
 }
 
-/// What stands in the way of being ready; `None`: nothing.
+/// Why the aggregator is not ready; `None`: it is.
 fn not_ready(web: &Web) -> Option<String> {
     if let Some(why) = web.ledger.cannot_store() {
-        return Some(format!("nothing can be stored, so nothing is acknowledged: {why}"));
+        return Some(format!("cannot store reports, so none is acknowledged: {why}"));
     }
     let snapshot = web.ledger.snapshot();
     let clock = web.ledger.clock().now();
@@ -238,18 +238,18 @@ fn not_ready(web: &Web) -> Option<String> {
     };
     if now_ms > late_ms {
         let next = snapshot.epochs.next(closed);
-        return Some(format!("round {} should be closed and is not", next.start_s()));
+        return Some(format!("round {} is overdue: it has not closed", next.start_s()));
     }
     let published = *web.published.borrow();
     let before = snapshot.epochs.previous(closed).map(uptime_proto::Round::start_s);
     if published.is_none() || (published < Some(closed.start_s()) && published != before) {
-        return Some("the CSV is not of the last round".to_owned());
+        return Some("the CSV is not of the last round; see the log".to_owned());
     }
     let (blind, most) = (snapshot.blind_rounds(), web.blind_rounds_max);
     (most > 0 && blind >= most).then(|| {
         format!(
-            "no probe could look in the last {blind} rounds or more: nothing is decided, and the \
-             CSV keeps what was last known; / and `uptimectl probes` tell why, probe by probe"
+            "no probe could look in the last {blind} rounds or more: all verdicts are unknown, and \
+             the CSV keeps what was last known; / and `uptimectl probes` show why"
         )
     })
 }

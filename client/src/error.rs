@@ -10,13 +10,13 @@ use tokio::time::error::Elapsed;
 use tonic::{Code, Status, TimeoutExpired};
 use tonic_types::{FieldViolation, StatusExt};
 
-/// Why there is no answer.
+/// Why a request has no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The URL cannot be one of an aggregator or is plaintext to another host, or the certificates
     /// for it cannot be used.
-    #[error("{url:?} cannot be asked: {detail}")]
+    #[error("cannot use the address {url:?}: {detail}")]
     Address {
         /// As it was given.
         url: String,
@@ -32,7 +32,7 @@ pub enum Error {
         detail: String,
     },
     /// Something else listens there, or the connection broke within an answer.
-    #[error("the conversation with {url} broke: {detail}")]
+    #[error("the connection to {url} broke: {detail}")]
     Broken {
         /// Where.
         url: String,
@@ -64,10 +64,10 @@ pub enum Error {
     /// The snapshot behind a listing is gone (the reader was too slow, or the aggregator was
     /// started anew). What was read so far is good for its round; a whole listing has to be begun
     /// anew.
-    #[error("the listing cannot be continued, the aggregator no longer holds it: begin it anew")]
+    #[error("the aggregator no longer holds this listing: start it again")]
     ListingGone,
     /// This aggregator does not answer such questions: it is of another version.
-    #[error("the aggregator at {url} does not answer {call}; is it of another version?")]
+    #[error("the aggregator at {url} does not know {call}; is it another version?")]
     NotServed {
         /// Where.
         url: String,
@@ -76,7 +76,7 @@ pub enum Error {
     },
     /// The aggregator wants to know who asks, or does not let this one ask: give a token or a
     /// certificate, or another.
-    #[error("the aggregator at {url} does not let us ask {call}: {detail}")]
+    #[error("the aggregator at {url} denied {call}: {detail}")]
     Denied {
         /// Where.
         url: String,
@@ -86,7 +86,7 @@ pub enum Error {
         detail: String,
     },
     /// The question itself is wrong.
-    #[error("the aggregator refused the question: {detail}")]
+    #[error("the aggregator refused the request: {detail}")]
     Refused {
         /// What it said.
         detail: String,
@@ -94,7 +94,7 @@ pub enum Error {
         faults: Vec<FieldFault>,
     },
     /// The answer lacks what it must have.
-    #[error("{url} gave an answer that cannot be understood: {detail}")]
+    #[error("{url} sent a malformed answer: {detail}")]
     Malformed {
         /// Where.
         url: String,
@@ -102,7 +102,7 @@ pub enum Error {
         detail: String,
     },
     /// The answer did not end where any honest one would have. What was read is good.
-    #[error("{url} does not come to an end with {call}: more than {limit} {what} came")]
+    #[error("{url} sent more than {limit} {what} for {call}: stopped")]
     Endless {
         /// Where.
         url: String,
@@ -210,7 +210,7 @@ impl Error {
                 _ => Self::Broken { url, detail },
             };
         }
-        // Nor is it an aggregator that answers in HTTP alone.
+        // A server without gRPC is no aggregator.
         if detail.starts_with(NO_GRPC) {
             return Self::Broken { url, detail };
         }
@@ -243,13 +243,13 @@ mod tests {
         };
         for (code, words) in [
             (Code::NotFound, "detail"),
-            (Code::Aborted, "begin it anew"),
-            (Code::Unimplemented, "does not answer GetNode"),
-            (Code::Unauthenticated, "does not let us ask GetNode: detail"),
-            (Code::PermissionDenied, "does not let us ask GetNode: detail"),
-            (Code::InvalidArgument, "refused the question: detail"),
-            (Code::OutOfRange, "refused the question: detail"),
-            (Code::FailedPrecondition, "refused the question: detail"),
+            (Code::Aborted, "start it again"),
+            (Code::Unimplemented, "does not know GetNode"),
+            (Code::Unauthenticated, "denied GetNode: detail"),
+            (Code::PermissionDenied, "denied GetNode: detail"),
+            (Code::InvalidArgument, "refused the request: detail"),
+            (Code::OutOfRange, "refused the request: detail"),
+            (Code::FailedPrecondition, "refused the request: detail"),
             (Code::Unavailable, "cannot answer now: detail"),
             (Code::ResourceExhausted, "cannot answer now: detail"),
             (Code::DeadlineExceeded, "did not answer GetNode within 1s"),

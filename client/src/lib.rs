@@ -1,7 +1,7 @@
-//! Questions to a Golem Uptime aggregator.
+//! A client for a Golem Uptime aggregator.
 //!
-//! Owns the way from a URL to typed answers: connecting, deadlines, asking again where that is
-//! safe, pages, watching through interruptions, and which failure means what to the asker. Refuses
+//! Owns the way from a URL to typed answers: connecting, deadlines, retries, pages,
+//! watching through interruptions, and errors that say what to do. Refuses
 //! to interpret an answer (that is the aggregator's method) and to read a clock: every answer says
 //! in its [`Freshness`](v1::Freshness) when it was given.
 //!
@@ -22,7 +22,7 @@
 //! # }
 //! ```
 //!
-//! A watch goes on by itself when the connection breaks or the aggregator is started anew:
+//! A watch reconnects by itself:
 //!
 //! ```no_run
 //! # async fn example(client: uptime_client::Client) -> Result<(), uptime_client::Error> {

@@ -154,7 +154,7 @@ impl Listings {
                 }
                 Some(token) => kept.snapshot(token.closed_s, token.serial).ok_or_else(|| {
                     Status::aborted(
-                        "page_token: this listing is too old to go on; begin anew without a token",
+                        "page_token: this listing has expired; start again without a token",
                     )
                 })?,
             };

@@ -1,11 +1,10 @@
-//! How a question that cannot be answered is refused: a standard code, words, and, where a field is
-//! at fault, details that say which and why.
+//! Errors of the query service: a standard code, a sentence, and which field is wrong and why.
 
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 use uptime_proto::{NodeId, Round, v1};
 
-/// The end of the year 9999: whatever is beyond is no time.
+/// The end of the year 9999, the largest accepted time.
 const YEAR_10000_S: u64 = 253_402_300_800;
 
 /// `INVALID_ARGUMENT` because of one field.
@@ -24,14 +23,14 @@ pub(super) fn node_id(field: &str, text: &str) -> Result<NodeId, Status> {
 /// A node that is not known, in words.
 pub(super) fn not_found(id: &NodeId) -> Status {
     Status::not_found(format!(
-        "{id} was never seen, or is not confirmed yet: one probe's offer alone is not enough"
+        "{id} was never seen, or is not confirmed yet: an offer that only one probe saw is not enough"
     ))
 }
 
 /// A node that is known, but was not when a round was closed.
 pub(super) fn not_found_by(id: &NodeId, round: Round) -> Status {
     Status::not_found(format!(
-        "{id} had made no offer by the end of round {}, or was not confirmed by then",
+        "{id} was not known, or not confirmed, by the end of round {}",
         round.start_s()
     ))
 }
@@ -41,16 +40,10 @@ pub(super) fn window(window: Option<v1::Window>) -> Result<(u64, u64), Status> {
     let v1::Window { from_unix_s, to_unix_s } = window.unwrap_or_default();
     let to_s = if to_unix_s == 0 { u64::MAX } else { to_unix_s };
     if from_unix_s > YEAR_10000_S {
-        return Err(bad_field(
-            "window.from_unix_s",
-            "it lies beyond the year 9999; seconds are wanted",
-        ));
+        return Err(bad_field("window.from_unix_s", "it lies after the year 9999; give seconds"));
     }
     if to_unix_s > YEAR_10000_S {
-        return Err(bad_field(
-            "window.to_unix_s",
-            "it lies beyond the year 9999; seconds are wanted",
-        ));
+        return Err(bad_field("window.to_unix_s", "it lies after the year 9999; give seconds"));
     }
     if from_unix_s >= to_s {
         let why =

@@ -319,7 +319,7 @@ impl Watcher {
 
     fn end(&mut self, log: &Log, why: &str) -> v1::WatchNodesResponse {
         self.ended = true;
-        let detail = format!("{why}: begin anew without a token");
+        let detail = format!("{why}: start again without a token");
         let event = v1::watch_nodes_response::Event::Resume(v1::Resume { detail });
         v1::WatchNodesResponse { resume_token: Vec::new().into(), ..message(log, event, false) }
     }

@@ -81,45 +81,45 @@ const fn parameter(name: &'static str, kind: Kind, what: &'static str) -> Parame
 const PAGE_SIZE: Parameter = parameter(
     "page_size",
     Kind::PageSize,
-    "Rows of a page, 1 to 1,000; more is taken as 1,000. A page may end earlier.",
+    "Rows per page, 1 to 1,000; larger values mean 1,000. A page may be shorter.",
 );
 const PAGE_TOKEN: Parameter = parameter(
     "page_token",
     Kind::Text,
-    "The next_page_token of the page before; all other parameters as they were.",
+    "The next_page_token of the previous page; keep all other parameters.",
 );
 const IS_ONLINE: Parameter =
-    parameter("is_online", Kind::Flag, "Only nodes whose last decided verdict is up (or not).");
-const SUBNET: Parameter = parameter("subnet", Kind::Text, "Only nodes that offered in it.");
+    parameter("is_online", Kind::Flag, "Only nodes whose last known verdict is up (or is not).");
+const SUBNET: Parameter =
+    parameter("subnet", Kind::Text, "Only nodes with an offer in this subnet.");
 const ID_PREFIX: Parameter =
-    parameter("id_prefix", Kind::Text, "Only ids that begin so, 0x included.");
+    parameter("id_prefix", Kind::Text, "Only ids with this prefix, 0x included.");
 const NAME_CONTAINS: Parameter =
-    parameter("name_contains", Kind::Text, "Only nodes whose name has this in it.");
+    parameter("name_contains", Kind::Text, "Only nodes whose name contains this text.");
 const INCLUDE_RETIRED: Parameter =
-    parameter("include_retired", Kind::Flag, "Nodes that are looked up no more, too.");
+    parameter("include_retired", Kind::Flag, "Include retired nodes.");
 const MEMBERS_ONLY: Parameter =
     parameter("members_only", Kind::Flag, "Only nodes with an offer in the last 24 hours.");
-const ORDER: Parameter =
-    parameter("order", Kind::Order, "By what to sort; rows that are equal go by id.");
-const DESCENDING: Parameter = parameter("descending", Kind::Flag, "The other way round.");
+const ORDER: Parameter = parameter("order", Kind::Order, "Sort key; equal rows go by id.");
+const DESCENDING: Parameter = parameter("descending", Kind::Flag, "Sort in descending order.");
 const IDS: Parameter =
-    parameter("ids", Kind::Ids, "Node ids, separated by commas, at most 250; none: all, in pages.");
+    parameter("ids", Kind::Ids, "Comma-separated node ids, at most 250 [default: all, in pages].");
 const WINDOW: Parameter = parameter(
     "window",
     Kind::Span,
-    "The last so long before the last closed round ended (24h, 7d, 30d, 90d, …), or all. Not \
-     together with from and to.",
+    "Length of the window before the end of the last closed round (24h, 7d, 30d, 90d, …), or \
+     all. Not together with from and to.",
 );
-const FROM: Parameter = parameter("from", Kind::Instant, "Inclusive; not given: from first seen.");
+const FROM: Parameter = parameter("from", Kind::Instant, "Start, inclusive [default: first seen].");
 const TO: Parameter =
-    parameter("to", Kind::Instant, "Exclusive; not given: to the last closed round.");
+    parameter("to", Kind::Instant, "End, exclusive [default: the end of the last closed round].");
 const ROUND: Parameter =
-    parameter("round", Kind::Instant, "The round's start; not given: the last closed round.");
+    parameter("round", Kind::Instant, "The start of the round [default: the last closed round].");
 
 const LATENCY: Parameter = parameter(
     "with_latency",
     Kind::Flag,
-    "Round trips on the UTC days that the window touches, too; it takes longer.",
+    "Include round trip times on the UTC days that the window touches; takes longer.",
 );
 
 /// All routes.
@@ -130,7 +130,7 @@ pub(super) const ROUTES: [Route; 9] = [
         method: "ListNodes",
         request: "ListNodesRequest",
         response: "ListNodesResponse",
-        what: "Nodes by filter, in pages that are consistent among themselves.",
+        what: "Nodes by filter; all pages are of the same round.",
         parameters: &[
             &IS_ONLINE,
             &SUBNET,
@@ -150,8 +150,7 @@ pub(super) const ROUTES: [Route; 9] = [
         method: "GetNode",
         request: "GetNodeRequest",
         response: "GetNodeResponse",
-        what: "One node, now or as it was when a round was closed: what is known now of the rounds \
-               up to it.",
+        what: "One node, now or as of a closed round.",
         parameters: &[&ROUND],
     },
     Route {
@@ -169,7 +168,7 @@ pub(super) const ROUTES: [Route; 9] = [
         method: "GetUptime",
         request: "GetUptimeRequest",
         response: "GetUptimeResponse",
-        what: "Uptime of many nodes over any window. A node without figures is not known.",
+        what: "Uptime of many nodes over any window. Unknown nodes come without figures.",
         parameters: &[&IDS, &WINDOW, &FROM, &TO, &LATENCY, &PAGE_SIZE, &PAGE_TOKEN],
     },
     Route {
@@ -178,7 +177,7 @@ pub(super) const ROUTES: [Route; 9] = [
         method: "ListOutages",
         request: "ListOutagesRequest",
         response: "ListOutagesResponse",
-        what: "Outages of one node in a window, unknown stretches shown.",
+        what: "Outages of one node in a window, with their unknown stretches.",
         parameters: &[&WINDOW, &FROM, &TO, &PAGE_SIZE, &PAGE_TOKEN],
     },
     Route {
@@ -187,7 +186,7 @@ pub(super) const ROUTES: [Route; 9] = [
         method: "Explain",
         request: "ExplainRequest",
         response: "ExplainResponse",
-        what: "Who saw what of a node in a round, and the rule that decided.",
+        what: "What each probe saw of a node in a round, and the rule that decided.",
         parameters: &[&ROUND],
     },
     Route {
@@ -205,7 +204,7 @@ pub(super) const ROUTES: [Route; 9] = [
         method: "ListProbes",
         request: "ListProbesRequest",
         response: "ListProbesResponse",
-        what: "The probes and how they fare.",
+        what: "The probes and their state.",
         parameters: &[],
     },
     Route {

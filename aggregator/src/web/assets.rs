@@ -62,7 +62,7 @@ pub(super) fn places() -> &'static Places {
 /// The file of this name.
 pub(super) fn file(wanted: &str) -> Result<Response, WebError> {
     let Some(asset) = ASSETS.iter().find(|asset| name(asset) == wanted) else {
-        let error = WebError::new(Code::NotFound, "there is no such file; load the page anew");
+        let error = WebError::new(Code::NotFound, "there is no such file; reload the page");
         return Err(error);
     };
     let headers = [

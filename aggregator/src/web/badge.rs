@@ -1,8 +1,8 @@
 //! `/badge/{id}.svg`: the uptime of one node, small enough for a README.
 //!
-//! Owns the picture. It says nothing that is not so: a percentage travels with its coverage, and
-//! with nothing decided it says "unknown". An id that is not known gets a grey badge and the status
-//! 404, so that a browser shows a picture and a program is not misled; an id that is none, 400.
+//! Owns the picture. A percentage with little coverage says so, and without a decided round the
+//! badge says "unknown". An unknown id gets a grey badge with status 404, so that a browser shows a
+//! picture and a program sees the error; a malformed id gets 400.
 
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -14,11 +14,11 @@ use super::query_params::{QUERY_BYTES_MAX, QueryParams};
 use super::time_format::{percent, span};
 use crate::engine::Snapshot;
 
-/// The window when none is asked for.
+/// The default window.
 const WINDOW: &str = "30d";
-/// A badge may be kept this long by whoever shows it, at most.
+/// The longest time for which a cache may keep a badge.
 const KEPT_S_MAX: u32 = 300;
-/// With less coverage than this the badge says how little, in percent.
+/// Below this coverage, in percent, the badge shows the coverage.
 const COVERAGE_MIN: f64 = 90.0;
 
 const GREY: &str = "#6b7280";
@@ -32,7 +32,7 @@ struct Badge {
     label: String,
     value: String,
     colour: &'static str,
-    /// For those who do not see it.
+    /// For screen readers.
     title: String,
 }
 
@@ -50,7 +50,7 @@ impl Badge {
         let label = if span_s.is_some() { format!("uptime {window}") } else { "uptime".to_owned() };
         let coverage = tally.coverage_percent();
         let Some(uptime) = tally.uptime_percent() else {
-            let title = format!("{label}: unknown, nothing was decided");
+            let title = format!("{label}: unknown, no round was decided");
             return Self { label, value: "unknown".to_owned(), colour: GREY, title };
         };
         let colour = match uptime {
@@ -66,7 +66,7 @@ impl Badge {
         Self { label, value, colour, title }
     }
 
-    /// Holds text of our own making only: words, numbers, and a window that was read.
+    /// Needs no escaping: only our words, numbers, and a window that was parsed.
     fn draw(&self) -> String {
         let Self { label, value, colour, title } = self;
         let (left, right) = (wide(label), wide(value));
@@ -98,7 +98,7 @@ fn wide(text: &str) -> u32 {
     tenths.sum::<u32>().div_ceil(10) + 12
 }
 
-/// The badge that was asked for, and its status.
+/// The requested badge and its status.
 fn badge(
     snapshot: &Snapshot,
     file: &str,
@@ -118,7 +118,7 @@ fn badge(
     })
 }
 
-/// Answers a badge, whatever was asked for.
+/// Answers with a badge, also on errors.
 pub(super) fn respond(
     snapshot: &Snapshot,
     file: &str,

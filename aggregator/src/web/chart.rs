@@ -73,7 +73,7 @@ impl From<&Tally> for Counts {
 /// A horizontal bar of three parts.
 pub(super) struct Bar<'a> {
     pub(super) counts: Counts,
-    /// For those who do not see it; of our own making.
+    /// For screen readers; needs no escaping.
     pub(super) title: &'a str,
 }
 
@@ -110,10 +110,9 @@ impl Display for Gauge {
         write!(
             out,
             "<svg class=\"plot gauge\" viewBox=\"0 0 100 10\" preserveAspectRatio=\"none\" \
-             aria-hidden=\"true\"><rect class=\"{}\" width=\"100\" height=\"10\"/>\
+             aria-hidden=\"true\"><rect class=\"ground\" width=\"100\" height=\"10\"/>\
              <rect class=\"up\" width=\"{width:.1}\" height=\"10\"/></svg>\
-             <span class=\"percent\">{words}</span>",
-            if width < 100.0 { "down" } else { "ground" }
+             <span class=\"percent\">{words}</span>"
         )
     }
 }
@@ -124,7 +123,7 @@ pub(super) struct Column {
     pub(super) x: u64,
     pub(super) width: u64,
     pub(super) counts: Counts,
-    /// What is said when it is pointed at; of our own making.
+    /// The tooltip; needs no escaping.
     pub(super) title: String,
 }
 

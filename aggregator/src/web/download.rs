@@ -106,7 +106,7 @@ pub(super) async fn respond(digests: &Arc<Digests>, csv: &Path, headers: &Header
         Ok(opened) => opened,
         Err(error) => {
             tracing::error!(%error, path = %csv.display(), "the CSV cannot be read");
-            let text = "the CSV is not there; the aggregator's log says why";
+            let text = "the CSV is not available; the aggregator's log says why";
             return layout::error_page(WebError::new(Code::Unavailable, text));
         }
     };

@@ -1,4 +1,4 @@
-//! What is answered when a request cannot be.
+//! Errors, as JSON for programs and for pages.
 //!
 //! Owns the one form of an error: a code of gRPC's list, the HTTP status that fits it, the field it
 //! is about, and a sentence to act on; as JSON for programs and as a page for people. Refuses to
@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use tonic::{Code, Status};
 
-/// A request that is not answered as asked.
+/// Why a request was refused or failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct WebError {
     pub(super) code: Code,
@@ -59,19 +59,19 @@ impl WebError {
         Self { code, status, field: None, message: message.into() }
     }
 
-    /// A parameter that cannot be.
+    /// A parameter with a wrong value.
     pub(super) fn of(field: &str, message: impl Into<String>) -> Self {
         let field = Some(field.to_owned());
         Self { field, ..Self::new(Code::InvalidArgument, message) }
     }
 
-    /// What went wrong here; the details are for the log.
+    /// An error in this program; the details go to the log.
     pub(super) fn internal(what: &str, error: &dyn std::fmt::Display) -> Self {
         tracing::error!(%error, what, "a page was not made");
-        Self::new(Code::Internal, "this could not be made; the aggregator's log says why")
+        Self::new(Code::Internal, "something failed here; the aggregator's log says what")
     }
 
-    /// Too much to do at once.
+    /// Too many requests at once.
     pub(super) fn busy() -> Self {
         Self::new(Code::Unavailable, "too many requests at once; try again in a moment")
     }
@@ -102,14 +102,14 @@ impl WebError {
         STATUSES.iter().find(|(code, ..)| *code == self.code).map_or("UNKNOWN", |(_, name, _)| name)
     }
 
-    /// As programs read it.
+    /// As JSON.
     pub(super) fn into_json(self) -> Response {
         let body =
             Body { code: self.code_name(), message: &self.message, field: self.field.as_deref() };
         self.headed((self.status, Json(body)).into_response())
     }
 
-    /// Adds what a client may do.
+    /// Adds the headers that the status needs.
     pub(super) fn headed(&self, mut response: Response) -> Response {
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
             let wait = HeaderValue::from_static(RETRY_AFTER_S);

@@ -19,11 +19,11 @@ const PAGE_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'sel
 /// What everything else may do: nothing.
 const BARE_POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
 
-/// A page to be.
+/// A page before its content is known.
 pub(super) struct Layout<'a> {
-    /// Foreign text is fine here.
+    /// May hold foreign text.
     pub(super) title: &'a str,
-    /// How often the script fetches what is shown anew, seconds; 0: never.
+    /// How often the script refreshes the page, in seconds; 0: never.
     pub(super) every_s: u32,
 }
 
@@ -41,7 +41,7 @@ impl Layout<'_> {
              <meta name=\"color-scheme\" content=\"light dark\">\n\
              <link rel=\"icon\" href=\"{}\">\n<link rel=\"stylesheet\" href=\"{}\">\n\
              <script src=\"{}\" defer></script>\n</head>\n<body data-every-s=\"{}\">\n\
-             <a class=\"skip\" href=\"#content\">Skip to the content</a>\n\
+             <a class=\"skip\" href=\"#content\">Skip to content</a>\n\
              <header class=\"top\"><div><a class=\"brand\" href=\"/\">Golem Uptime</a>\
              <nav aria-label=\"Site\"><a href=\"/#probes\">Probes</a>\
              <a href=\"/#nodes\">Nodes</a>\
@@ -56,8 +56,8 @@ impl Layout<'_> {
         .ok();
         html.push_str(content);
         html.push_str(
-            "</main>\n<footer><p>Up, down or unknown. Unknown time counts neither as up nor as \
-             down. All times are UTC.</p></footer>\n</body>\n</html>\n",
+            "</main>\n<footer><p>Up, down or unknown. Unknown time counts neither as up nor \
+             as down. All times are UTC.</p></footer>\n</body>\n</html>\n",
         );
         html
     }
@@ -75,14 +75,14 @@ pub(super) fn respond(status: StatusCode, html: String) -> Response {
 
 /// An error as a page.
 pub(super) fn error_page(error: WebError) -> Response {
-    let head = error.status.canonical_reason().unwrap_or("It could not be done");
+    let head = error.status.canonical_reason().unwrap_or("Error");
     let mut html = String::new();
     write!(html, "<section class=\"card\"><h1>{head}</h1><p>").ok();
     if let Some(field) = &error.field {
         write!(html, "<code>{}</code>: ", Escaped(field)).ok();
     }
     write!(html, "{}", Sentence(&error.message)).ok();
-    html.push_str("</p><p><a href=\"/\">To the overview</a></p></section>\n");
+    html.push_str("</p><p><a href=\"/\">Back to the overview</a></p></section>\n");
     let layout = Layout { title: head, every_s: 0 };
     error.headed(respond(error.status, layout.around(&html)))
 }

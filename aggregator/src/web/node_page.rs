@@ -1,5 +1,4 @@
-//! `/nodes/{id}`: one node. What it is, ninety days of it, its outages, and why it is shown as it
-//! is.
+//! `/nodes/{id}`: one node: its state, 90 days of history, its outages, and why it has its verdict.
 //!
 //! Owns the words and the order of the page. Numbers come from the snapshot, the node's details and
 //! the account of the last round from the query service; foreign text goes through `escape`.
@@ -35,9 +34,9 @@ const NAMES_SHOWN_MAX: usize = 8;
 const WINDOWS: [(&str, u64); 4] =
     [("24 hours", DAY_S), ("7 days", 7 * DAY_S), ("30 days", 30 * DAY_S), ("90 days", 90 * DAY_S)];
 
-/// What the page is made of, besides the snapshot.
+/// What the page needs besides the snapshot.
 pub(super) struct Told {
-    /// The node as the query service tells it.
+    /// The node as the query service answers.
     pub(super) node: v1::Node,
     /// The account of the last closed round; a sentence where there is none.
     pub(super) account: Result<v1::ExplainResponse, &'static str>,
@@ -71,7 +70,7 @@ fn names<'a>(all: impl ExactSizeIterator<Item = &'a str>) -> String {
     if count == 0 { "–".to_owned() } else { html }
 }
 
-/// Since when it stands as it does. Unknown rounds do not end a stretch of up or down.
+/// Since when it has its state. Unknown rounds do not end a stretch of up or down.
 fn since(snapshot: &Snapshot, view: &NodeView<'_>) -> String {
     let of = |start_s: u64| {
         let stood_s = snapshot.closed_end_s().saturating_sub(start_s);
@@ -83,10 +82,8 @@ fn since(snapshot: &Snapshot, view: &NodeView<'_>) -> String {
     };
     let before = if view.is_online { "up" } else { "down" };
     match state_of(view) {
-        State::Retired => {
-            "it showed no sign of life for so long that no probe looks it up any more".to_owned()
-        }
-        _ if view.state_since_s == 0 => "no round was decided yet".to_owned(),
+        State::Retired => "no sign of life for so long that probes no longer look it up".to_owned(),
+        _ if view.state_since_s == 0 => "no round has been decided yet".to_owned(),
         State::Unknown => format!(
             "{}; before that {before} since {}{between}",
             of(view.verdict_since_s),
@@ -98,7 +95,7 @@ fn since(snapshot: &Snapshot, view: &NodeView<'_>) -> String {
 
 fn head(html: &mut String, snapshot: &Snapshot, view: &NodeView<'_>, told: &Told) {
     let node = &told.node;
-    let name = if node.name.trim().is_empty() { "A node without a name" } else { &node.name };
+    let name = if node.name.trim().is_empty() { "Node without a name" } else { &node.name };
     let since = since(snapshot, view);
     write!(
         html,
@@ -134,8 +131,8 @@ fn head(html: &mut String, snapshot: &Snapshot, view: &NodeView<'_>, told: &Told
 
 fn windows(html: &mut String, snapshot: &Snapshot, view: &NodeView<'_>) {
     html.push_str(
-        "<div class=\"scroll\"><table><caption>Uptime, and the share of time that was up or \
-         down and not unknown</caption><thead><tr><th scope=\"col\">Window</th>\
+        "<div class=\"scroll\"><table><caption>Uptime, and coverage: the share of time in \
+         which the node was up or down, not unknown</caption><thead><tr><th scope=\"col\">Window</th>\
          <th scope=\"col\" class=\"n\">Uptime</th><th scope=\"col\" class=\"n\">Coverage</th>\
          <th scope=\"col\" class=\"n wide\">Up</th><th scope=\"col\" class=\"n wide\">Down</th>\
          <th scope=\"col\" class=\"n wide\">Unknown</th></tr></thead><tbody>\n",
@@ -251,7 +248,7 @@ fn last_day(html: &mut String, snapshot: &Snapshot, view: &NodeView<'_>) {
     .ok();
 }
 
-/// How much of a length of time that was told is unknown.
+/// How much of an outage was unknown.
 fn of_it_unknown(unknown_s: u64) -> String {
     if unknown_s == 0 { String::new() } else { format!(", {} of it unknown", length(unknown_s)) }
 }
@@ -282,7 +279,7 @@ fn outages(html: &mut String, snapshot: &Snapshot, view: &NodeView<'_>) {
         "<p class=\"soft small\">{count}{}, {} in all{sum_unknown}; the longest lasted {}.</p>\
          <div class=\"scroll\"><table><thead><tr><th scope=\"col\">Began</th>\
          <th scope=\"col\">Ended</th><th scope=\"col\" class=\"n\">Lasted</th>\
-         <th scope=\"col\" class=\"wide\">Beside the longest</th></tr></thead><tbody>",
+         <th scope=\"col\" class=\"wide\">Compared with the longest</th></tr></thead><tbody>",
         if count.is_empty() { word.to_owned() } else { word.to_lowercase() },
         length(sum),
         length(longest)
@@ -297,7 +294,7 @@ fn outages(html: &mut String, snapshot: &Snapshot, view: &NodeView<'_>) {
         };
         let ended = match outage.open {
             true if outage.to_s < end_s => {
-                format!("not yet: down until {}, and unknown since", time(outage.to_s))
+                format!("not yet: down until {}, unknown since then", time(outage.to_s))
             }
             true => "not yet".to_owned(),
             false => time(outage.to_s),
@@ -316,7 +313,7 @@ fn outages(html: &mut String, snapshot: &Snapshot, view: &NodeView<'_>) {
     if all.len() > OUTAGES_SHOWN_MAX {
         write!(
             html,
-            "<p class=\"soft small\">The last {OUTAGES_SHOWN_MAX} are shown; \
+            "<p class=\"soft small\">The newest {OUTAGES_SHOWN_MAX}; \
              <a href=\"/api/v1/nodes/{}/outages\">all of them as JSON</a>.</p>",
             view.id
         )
@@ -327,8 +324,8 @@ fn outages(html: &mut String, snapshot: &Snapshot, view: &NodeView<'_>) {
 
 fn why(html: &mut String, snapshot: &Snapshot, view: &NodeView<'_>, told: &Told) {
     html.push_str(
-        "<section class=\"card\" aria-labelledby=\"why\"><h2 id=\"why\">What each probe found in \
-         the last round, and the verdict</h2>\n",
+        "<section class=\"card\" aria-labelledby=\"why\"><h2 id=\"why\">Why this verdict: what each \
+         probe found in the last round</h2>\n",
     );
     match &told.account {
         Ok(account) => {
@@ -349,7 +346,7 @@ fn why(html: &mut String, snapshot: &Snapshot, view: &NodeView<'_>, told: &Told)
     let freshness_s = snapshot.epochs.at(snapshot.closed_end_s()).freshness_s;
     writeln!(
         html,
-        "<details{open}><summary>Is this node yours, and shown as down? What you can do</summary>\
+        "<details{open}><summary>Is this your node, and is it shown as down? What you can do</summary>\
          {}</details>\
          </section>",
         words::advice(&view.id.to_string(), freshness_s)

@@ -10,7 +10,7 @@ use uptime_accounting::probe_status::ProbeStatus;
 use uptime_accounting::state::RoundSummary;
 use uptime_accounting::uptime::Tally;
 use uptime_proto::clock::ClockState;
-use uptime_proto::words::{gave_errors, ineligibility, reason};
+use uptime_proto::words::{counted, gave_errors, ineligibility, reason};
 
 use super::chart::{Bar, Column, Columns, Counts, time};
 use super::escape::Escaped;
@@ -48,14 +48,14 @@ pub(super) fn page(
     Layout { title: "Overview", every_s }.around(&html)
 }
 
-/// Says so when the clock is not sure, and what that means.
+/// Warns while the aggregator's clock is not sure.
 fn unsure(html: &mut String, clock: &Judged) {
     let means = match clock.state {
         ClockState::Sure => return,
-        ClockState::Doubtful => "Nothing is deleted until the clock is sure.",
+        ClockState::Doubtful => "The aggregator deletes nothing until its clock is sure.",
         ClockState::Wrong => {
-            "Rounds close by the last trusted time, if there is one, and nothing is deleted until \
-             the clock is sure."
+            "Rounds close by the last trusted time, if there is one. The aggregator deletes \
+             nothing until its clock is sure."
         }
     };
     // Writing to a String cannot fail.
@@ -76,12 +76,14 @@ pub(super) fn late_ms(snapshot: &Snapshot) -> Option<i64> {
     Some(epochs.at(next.start_s()).closes_at_ms(next) + next.period().millis())
 }
 
-/// Says so when what is shown is old.
+/// Warns while nothing is known, or when what is known is old.
 pub(super) fn stale(html: &mut String, snapshot: &Snapshot, now_ms: i64) {
-    let Some(closed) = snapshot.closed.filter(|_| !snapshot.rounds.is_empty()) else {
+    // After a start the recent rounds may be unknown while the verdicts are known.
+    let is_empty = snapshot.rounds.is_empty() && snapshot.confirmed.is_empty();
+    let Some(closed) = snapshot.closed.filter(|_| !is_empty) else {
         html.push_str(
             "<p class=\"note\" role=\"status\"><strong>No round has closed yet.</strong> The first \
-             closes when a probe has reported on it and its time is over.</p>\n",
+             round closes when its time is over and a probe has reported.</p>\n",
         );
         return;
     };
@@ -89,9 +91,8 @@ pub(super) fn stale(html: &mut String, snapshot: &Snapshot, now_ms: i64) {
         // Writing to a String cannot fail.
         writeln!(
             html,
-            "<p class=\"note\" role=\"alert\"><strong>This is old.</strong> The last round that \
-             was \
-             closed ended {} ago, at {}. What is shown was true then.</p>",
+            "<p class=\"note\" role=\"alert\"><strong>This is old.</strong> The last closed \
+             round ended {} ago, at {}. This page shows what was known then.</p>",
             length(age_s(closed.end_ms(), now_ms)),
             time(closed.end_s()),
         )
@@ -115,12 +116,12 @@ fn now(html: &mut String, snapshot: &Snapshot, retired: usize, now_ms: i64) {
                    up?</h1>\n",
     );
     let (Some(closed), Some(last)) = (snapshot.closed, snapshot.rounds.last()) else {
-        html.push_str("<p>Nothing is known yet.</p></section>\n");
+        html.push_str("<p>No recent round to show.</p></section>\n");
         return;
     };
     let counts = counts_of(last);
     let healthy =
-        snapshot.probes.iter().filter(|probe| health(probe, Some(last)).is_well()).count();
+        snapshot.probes.iter().filter(|probe| health(probe, snapshot, now_ms).is_working()).count();
     let enrolled = snapshot.probes.iter().filter(|probe| !probe.revoked).count();
     let mut known = format!("of {} known nodes", count(counts.total()));
     if retired > 0 {
@@ -132,12 +133,12 @@ fn now(html: &mut String, snapshot: &Snapshot, retired: usize, now_ms: i64) {
         ("is-down", "Down", count(counts.down), String::new()),
         ("is-unknown", "Unknown", count(counts.unknown), String::new()),
         ("", "Coverage", percent(coverage(counts)), known),
-        ("", "Probes", format!("{healthy} of {enrolled}"), "are well".to_owned()),
+        ("", "Probes", format!("{healthy} of {enrolled}"), "are working".to_owned()),
     ];
     html.push_str("<p class=\"soft\">As of the last closed round, ");
     write!(
         html,
-        "{} long, which ended {} ago at {}.</p>\n<dl class=\"tiles\">",
+        "which lasted {} and ended {} ago at {}.</p>\n<dl class=\"tiles\">",
         length(u64::from(closed.period().seconds())),
         length(age_s(closed.end_ms(), now_ms)),
         time(closed.end_s()),
@@ -181,8 +182,8 @@ fn rounds(html: &mut String, snapshot: &Snapshot) {
         })
         .collect();
     let title = format!(
-        "The last {} rounds: up {}, down {}, unknown {}",
-        rounds.len(),
+        "{}: up {}, down {}, unknown {}",
+        last_rounds(rounds.len()),
         range(rounds, |round| round.up),
         range(rounds, |round| round.down),
         range(rounds, |round| round.unknown)
@@ -192,13 +193,12 @@ fn rounds(html: &mut String, snapshot: &Snapshot) {
     let plot = Columns { class: "rounds", width, gap: 1, title: &title, columns: &columns };
     write!(
         html,
-        "<section class=\"card\" aria-labelledby=\"rounds\"><h2 id=\"rounds\">The last {} \
-         rounds</h2>\n\
+        "<section class=\"card\" aria-labelledby=\"rounds\"><h2 id=\"rounds\">{}</h2>\n\
          <figure>{plot}<div class=\"axis\"><span>{}</span><span>{}</span></div>\n\
          <figcaption><span class=\"legend\"><span class=\"key k-up\">up {}</span>\
          <span class=\"key\">unknown {}</span><span class=\"key k-down\">down {}</span></span>\
          </figcaption></figure></section>\n",
-        rounds.len(),
+        last_rounds(rounds.len()),
         began,
         ended,
         range(rounds, |round| round.up),
@@ -208,34 +208,46 @@ fn rounds(html: &mut String, snapshot: &Snapshot) {
     .ok();
 }
 
-/// How a probe fares.
+fn last_rounds(count: usize) -> String {
+    if count == 1 { "The last round".to_owned() } else { format!("The last {count} rounds") }
+}
+
+/// How a probe is doing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Health {
-    Well,
-    /// What is the matter; of our own making.
-    Ailing(String),
+    Working,
+    /// Why it could not look everywhere, or why its word does not count; needs no escaping.
+    Limited(String),
+    /// Neither connected nor heard of for a round; how long it has been silent.
+    Offline(String),
     Revoked,
 }
 
 impl Health {
-    fn is_well(&self) -> bool {
-        *self == Self::Well
+    fn is_working(&self) -> bool {
+        *self == Self::Working
     }
 }
 
-fn health(probe: &ProbeStatus, last: Option<&Arc<RoundSummary>>) -> Health {
+fn health(probe: &ProbeStatus, snapshot: &Snapshot, now_ms: i64) -> Health {
     if probe.revoked {
         return Health::Revoked;
     }
-    let round = last.and_then(|last| last.probes.get(&probe.number));
+    let round = snapshot.rounds.last().and_then(|last| last.probes.get(&probe.number));
+    let silent_s = probe.last_report_ms.map(|ms| age_s(ms, now_ms));
+    let period_s = u64::from(snapshot.epochs.at(snapshot.closed_end_s()).period.seconds());
+    // A probe may report without staying connected, once in each round.
+    if !probe.connected && (round.is_none() || silent_s.is_none_or(|age_s| age_s > period_s)) {
+        let silent = |age_s| format!("no report for {}", length(age_s));
+        return Health::Offline(silent_s.map_or_else(|| "no report yet".to_owned(), silent));
+    }
     let Some(round) = round else {
-        let away = if probe.connected { "connected, but" } else { "not connected, and" };
-        return Health::Ailing(format!("{away} without a report on the last round"));
+        return Health::Limited("connected, but no report for the last round".to_owned());
     };
-    // What keeps it from asking about single nodes is not its own fault, and told beside.
+    // Errors about single nodes are shown beside: they do not limit the probe.
     let mut faults: Vec<&str> = round.could_not_look.iter().map(|why| reason(*why)).collect();
     faults.extend(round.ineligibilities.iter().map(|why| ineligibility(why.to_wire())));
-    if faults.is_empty() { Health::Well } else { Health::Ailing(faults.join("; ")) }
+    if faults.is_empty() { Health::Working } else { Health::Limited(faults.join("; ")) }
 }
 
 fn probes(html: &mut String, snapshot: &Snapshot, now_ms: i64) {
@@ -244,13 +256,13 @@ fn probes(html: &mut String, snapshot: &Snapshot, now_ms: i64) {
     );
     if snapshot.probes.is_empty() {
         html.push_str(
-            "<p>None is enrolled. <code>uptime-aggregator probe add NAME</code> enrols one.</p>\
+            "<p>There are no probes. <code>uptime-aggregator probe add NAME</code> adds one.</p>\
              </section>\n",
         );
         return;
     }
     html.push_str(
-        "<div class=\"scroll\"><table><caption>Who looks, and how well, in the last round</caption>\
+        "<div class=\"scroll\"><table><caption>What each probe did in the last round</caption>\
          <thead><tr><th scope=\"col\">Name</th><th scope=\"col\">State</th>\
          <th scope=\"col\" class=\"wide\">Recent rounds</th>\
          <th scope=\"col\" class=\"n\">Last report</th>\
@@ -277,11 +289,11 @@ fn probes(html: &mut String, snapshot: &Snapshot, now_ms: i64) {
 fn probe(html: &mut String, snapshot: &Snapshot, status: &ProbeStatus, now_ms: i64) {
     let last = snapshot.rounds.last();
     let round: Option<&ProbeRound> = last.and_then(|last| last.probes.get(&status.number));
-    let (class, word, mut why) = match health(status, last) {
-        Health::Well if status.connected => ("is-up", "well", String::new()),
-        Health::Well => ("is-up", "well", "not connected now".to_owned()),
+    let (class, word, mut why) = match health(status, snapshot, now_ms) {
+        Health::Working => ("is-up", "working", String::new()),
         Health::Revoked => ("is-unknown", "revoked", String::new()),
-        Health::Ailing(why) => ("is-down", "ailing", why),
+        Health::Limited(why) => ("is-down", "limited", why),
+        Health::Offline(why) => ("is-down", "offline", why),
     };
     if let Some(round) = round.filter(|round| round.failed_nodes > 0) {
         let gap = if why.is_empty() { "" } else { "; " };
@@ -294,7 +306,7 @@ fn probe(html: &mut String, snapshot: &Snapshot, status: &ProbeStatus, now_ms: i
     // The last one; the API has some more.
     let gap = status.gaps.last().map_or_else(String::new, |gap| {
         format!(
-            "<br><span class=\"small soft\">Reported nothing for {}, until {}: {}</span>",
+            "<br><span class=\"small soft\">No report for {}, until {}: {}</span>",
             length(gap.to_s.saturating_sub(gap.from_s)),
             time(gap.to_s),
             reason(gap.reason)
@@ -317,8 +329,7 @@ fn probe(html: &mut String, snapshot: &Snapshot, status: &ProbeStatus, now_ms: i
     .ok();
 }
 
-/// How a probe fared in the rounds of late, drawn: each round a column that is well, ailing, or not
-/// there.
+/// A probe's recent rounds as a plot: in each it was counted, not counted, or did not report.
 fn history(snapshot: &Snapshot, status: &ProbeStatus) -> String {
     let mut well = 0;
     let mut columns: Vec<Column> = Vec::new();
@@ -342,13 +353,13 @@ fn history(snapshot: &Snapshot, status: &ProbeStatus) -> String {
     }
     for column in &mut columns {
         let word = match column.counts {
-            Counts { up: 1, .. } => "could judge",
-            Counts { down: 1, .. } => "could not judge",
+            Counts { up: 1, .. } => "counted",
+            Counts { down: 1, .. } => "not counted",
             _ => "no report",
         };
-        column.title = format!("{word}, {} rounds", column.width / ROUND_WIDE);
+        column.title = format!("{word}, {}", counted(column.width / ROUND_WIDE, "round"));
     }
-    let title = format!("could judge in {well} of {} rounds", snapshot.rounds.len());
+    let title = format!("counted in {well} of {}", counted(snapshot.rounds.len() as u64, "round"));
     let width = ROUND_WIDE * snapshot.rounds.len().max(1) as u64;
     Columns { class: "probe", width, gap: 0, title: &title, columns: &columns }.to_string()
 }

@@ -78,7 +78,7 @@ fn count(html: &mut String, page: &Page, wanted: &Wanted) {
     let size = wanted.size as usize;
     let first = (page.page - 1) as usize * size + 1;
     let text = match (page.total, page.nodes.len()) {
-        (0, _) => "No node is like this.".to_owned(),
+        (0, _) => "No matching nodes.".to_owned(),
         (1, _) => "One node.".to_owned(),
         (total, shown) if shown == total => format!("{} nodes.", number(total)),
         (total, shown) => format!(
@@ -141,7 +141,7 @@ pub(super) fn state(state: State, flapping: bool) -> String {
 fn row(html: &mut String, view: &NodeView<'_>, snapshot: &Snapshot, now_ms: i64) {
     let id = view.id.to_string();
     let name = snapshot.details.get(view.number).map_or_else(String::new, |told| told.name);
-    let label = if name.trim().is_empty() { "without a name" } else { &name };
+    let label = if name.trim().is_empty() { "(no name)" } else { &name };
     let seen = view
         .last_seen_ms
         .map_or_else(|| "never".to_owned(), |ms| format!("{} ago", length(age_s(ms, now_ms))));
@@ -200,7 +200,7 @@ fn pages(html: &mut String, page: &Page, wanted: &Wanted) {
     html.push_str("</nav>");
 }
 
-/// The moment of an instant with its age.
+/// A time and its age.
 pub(super) fn ago(unix_ms: i64, now_ms: i64) -> String {
     let second = u64::try_from(unix_ms.div_euclid(1000)).unwrap_or(0);
     format!("{} ({} ago)", time(second), length(age_s(unix_ms, now_ms)))

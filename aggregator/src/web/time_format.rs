@@ -46,7 +46,7 @@ pub(super) fn span(name: &str, text: &str) -> Result<Option<u64>, WebError> {
     };
     let seconds = digits.parse::<u64>().ok().and_then(|count| count.checked_mul(unit_s));
     match seconds {
-        Some(0) => Err(WebError::of(name, "is empty: a window of no length holds no round")),
+        Some(0) => Err(WebError::of(name, "is empty: it must be longer than 0")),
         Some(seconds) if seconds <= SPAN_S_MAX => Ok(Some(seconds)),
         _ => Err(WebError::of(name, SPAN_FORMS)),
     }

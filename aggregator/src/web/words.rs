@@ -83,23 +83,23 @@ pub(super) fn account(account: &ExplainResponse) -> String {
 pub(super) fn advice(id: &str, freshness_s: u32) -> String {
     format!(
         "<ol class=\"steps\">\
-         <li>Check that the daemon runs on the provider’s machine: <code>golemsp status</code>, or \
+         <li>Check that yagna runs on your provider: <code>golemsp status</code>, or \
          <code>yagna id show</code>, which must print <code>{id}</code>.</li>\
-         <li>Check that it has a session with the relay: <code>yagna net status</code> and \
-         <code>yagna net sessions</code>. It needs no open port: the relay reaches a node behind a \
-         firewall, too. But the firewall must let UDP out.</li>\
-         <li>Look from another machine with yagna: <code>yagna net find {id}</code>. The age that \
-         it prints as <code>seen</code> must be less than {freshness_s} s nearly every time.</li>\
-         <li>If it is not, and the daemon runs, restart the daemon. The outage ends in the round \
-         in which the first probe finds the node.</li>\
-         <li>If all of this is well and the page still says down, see above which probes asked \
-         and got no answer, and tell whoever runs this page. The \
-         <a href=\"/api/v1/nodes/{id}/explain\">account as JSON</a> has all the details.</li>\
+         <li>Check that yagna has a session with the relay: <code>yagna net status</code> and \
+         <code>yagna net sessions</code>. You need no open port, but your firewall \
+         must let UDP out.</li>\
+         <li>Search for your node from another machine with yagna: <code>yagna net find {id}</code>. The age \
+         under <code>seen</code> must nearly always be less than {freshness_s} s.</li>\
+         <li>If it is not, restart yagna. The outage ends as soon as \
+         enough probes find the node.</li>\
+         <li>If all of this works and the page still says down, look above for the probes \
+         that got no answer, and tell the operator of this page. The \
+         <a href=\"/api/v1/nodes/{id}/explain\">explanation as JSON</a> has all the details.</li>\
          </ol>\
-         <p class=\"soft small\">This page shows whether the <em>node</em> answers, that is its \
-         yagna daemon. It does not show whether its provider agent takes work. A probe that could \
-         not look, or whose own daemon gave an error, says nothing about the node. Unknown rounds \
-         count neither as up nor as down.</p>"
+         <p class=\"soft small\">This page shows whether the node’s <em>yagna daemon</em> \
+         answers, not whether its provider agent takes work. A probe that could not look, or whose \
+         own daemon gave an error, says nothing about the node. Unknown rounds count neither as \
+         up nor as down.</p>"
     )
 }
 

@@ -298,7 +298,7 @@ async fn a_node_is_shown_as_it_was_when_a_round_was_closed() {
     assert_eq!((now.node, now.round_unix_s), (last.node, last.round_unix_s));
     let before = ask(2, round_s(5)).await.unwrap_err();
     assert_eq!(before.code(), Code::NotFound);
-    assert!(before.message().contains("had made no offer by the end of round"), "{before:?}");
+    assert!(before.message().contains("not confirmed, by the end of round"), "{before:?}");
     assert!(ask(2, round_s(6)).await.unwrap().node.unwrap().last_seen_unix_ms.is_some());
     for round_s in [round_s(7), round_s(3) + 1, u64::MAX] {
         let refused = ask(1, round_s).await.unwrap_err();

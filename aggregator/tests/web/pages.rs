@@ -99,11 +99,10 @@ async fn the_overview_tells_how_the_network_is() {
         "<dt>Probes</dt><dd class=\"\">2 of 3",
         "10 up, 1 down, 1 unknown",
         "The last 20 rounds",
-        "ailing</span> <span class=\"small soft\">its yagna daemon could not be reached</span>",
-        "well</span> <span class=\"small soft\">not connected now; its daemon gave an error for 1 \
-         node</span>",
+        "limited</span> <span class=\"small soft\">its yagna daemon could not be reached</span>",
+        "working</span> <span class=\"small soft\">its daemon gave an error for 1 node</span>",
         "12 nodes.",
-        "<span class=\"small soft\">Reported nothing for 10 min, until <time",
+        "<span class=\"small soft\">No report for 10 min, until <time",
         ": its spool was full</span>",
     ] {
         assert!(html.contains(wanted), "{wanted}: {html}");
@@ -136,7 +135,7 @@ async fn what_is_old_is_not_shown_as_new_and_nothing_is_no_error() {
     assert_eq!(old.get("/readyz").await.status(), 503);
     let empty = Site::open_empty().await;
     let html = empty.page("/").await;
-    assert!(html.contains("No round has closed yet.") && html.contains("No node is like this."));
+    assert!(html.contains("No round has closed yet.") && html.contains("No matching nodes."));
     assert_harmless(&html);
     assert_well_formed(&html);
     assert_eq!(empty.get(&format!("/nodes/{}", node(0))).await.status(), 404);
@@ -251,7 +250,7 @@ async fn a_node_is_told_whole() {
         "the relay did not know it; asked directly (2 times, 4 s each): no answer.",
         "market of <bdi>public</bdi>: could not look: its yagna daemon could not be reached.",
         "market of <bdi>public</bdi>: its offer was there, which is no sign of life",
-        "<details open><summary>Is this node yours, and shown as down?",
+        "<details open><summary>Is this your node, and is it shown as down?",
         "yagna net find 0x",
         "<dt>Runtime</dt><dd><bdi>vm 0.5.1</bdi></dd>",
     ] {
@@ -279,7 +278,7 @@ async fn a_node_is_told_whole() {
     assert!(html.contains("<title>&lt;script&gt;alert"));
     assert!(HOSTILE.contains('<') && HOSTILE_PROBE.contains('<') && HOSTILE_SUBNET.contains('<'));
     let html = site.page(&format!("/nodes/{}", node(5))).await;
-    assert!(html.contains("A node without a name"));
+    assert!(html.contains("Node without a name"));
     // As somebody may paste it.
     let upper = node(3).to_string().to_uppercase();
     assert_eq!(site.get(&format!("/nodes/{upper}")).await.status(), 200);

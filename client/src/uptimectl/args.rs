@@ -13,16 +13,16 @@ use crate::connection::ConnectionArgs;
 use crate::time_argument::{RoundChoice, round};
 use crate::window::WindowArgs;
 
-/// Asks a Golem Uptime aggregator which providers are up, since when, and how sure that is.
+/// Asks a Golem Uptime aggregator which providers are up, since when, and why.
 ///
-/// Answers go to standard output; what is said about them (how fresh they are, warnings) goes to
-/// standard error. Instants are UTC and count by the aggregator's clock. Texts that providers
-/// choose are shown with control and direction characters written out, such as \u{1b}; JSON keeps
-/// them, escaped. On a terminal tables are cut to its width and coloured, unless NO_COLOR is set.
+/// Answers go to standard output; warnings and the age of the answer go to standard error. Times
+/// are UTC, by the aggregator's clock. Control and direction characters in texts from providers
+/// are written out, such as \u{1b}; JSON escapes them. On a terminal, tables are cut to its width
+/// and coloured, unless NO_COLOR is set.
 ///
-/// Exit status: 0 answered; 1 failed (no connection, no such node, no whole answer); with node
-/// --exit-status 3 the node is down, 4 that cannot be told (unknown, never seen, or the answer is
-/// out of date); 64 wrong usage.
+/// Exit status: 0 success; 1 failure (no connection, no such node, incomplete answer); 64 wrong
+/// usage. With node --exit-status: 3 the node is down; 4 it is unknown or never seen, or the answer
+/// is out of date.
 #[derive(Debug, Parser)]
 #[command(name = "uptimectl", version, max_term_width = 100)]
 pub(crate) struct Cli {
@@ -37,33 +37,33 @@ pub(crate) struct Cli {
 /// The questions.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// The network in a few numbers
+    /// Show the network in a few numbers
     Summary(OutputArgs),
     /// List nodes
     Nodes(NodesArgs),
-    /// Say everything about one node: is it up, since when, and how sure is that
+    /// Show one node: its state, since when, and its uptime
     Node(NodeArgs),
-    /// Say why a node is shown as it is: who looked, what was found, which rule decided, what to do
+    /// Explain a verdict: what each probe found, which rule decided, what the provider can do
     Explain(ExplainArgs),
-    /// How much of a window of time nodes were up
+    /// Show the uptime of nodes over a window of time
     Uptime(UptimeArgs),
     /// List the outages of a node
     Outages(OutagesArgs),
-    /// Watch nodes: a live view on a terminal, else a line for each change
+    /// Watch nodes: a live view on a terminal, otherwise a line for each change
     ///
-    /// Goes on by itself when the connection breaks or the aggregator is started anew, without
-    /// losing a change or telling it twice. Ends with Ctrl-C, or when nobody reads its lines.
+    /// Reconnects by itself; no change is lost or shown twice. Ends with Ctrl-C, or when its output
+    /// is closed.
     Watch(WatchArgs),
-    /// List the probes and how they fare
+    /// List the probes and their state
     Probes(OutputArgs),
     /// List recent rounds, newest first
     Rounds(RoundsArgs),
-    /// Print the aggregator's trail, newest first: who did what about identities, who was
-    /// refused and why. For admins
+    /// Print the aggregator's audit log, newest first: changes of identities, and refusals. For
+    /// admins
     Audit(AuditArgs),
-    /// Fetch the canonical nodes_status.csv
+    /// Download nodes_status.csv
     Csv(CsvArgs),
-    /// Print what a shell needs to complete these commands
+    /// Print the completion script of a shell
     ///
     /// For bash: uptimectl completions bash > ~/.local/share/bash-completion/completions/uptimectl.
     /// For zsh, into a file _uptimectl in a directory of $fpath. For fish, into
@@ -82,30 +82,30 @@ pub(crate) struct OutputArgs {
 /// A way to print.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Output {
-    /// For people; on a terminal cut to its width
+    /// For people; on a terminal, cut to its width
     Table,
-    /// One object, with the freshness of the answer; the names of its fields stay
+    /// One object, with the freshness of the answer; field names are stable
     Json,
-    /// With a header; the names of its columns stay
+    /// With a header; column names are stable
     Csv,
 }
 
 /// Arguments of `nodes`.
 #[derive(Debug, Args)]
 pub(crate) struct NodesArgs {
-    /// Only nodes that are online
+    /// Only nodes that are up, or were up when last known
     #[arg(long, conflicts_with = "offline")]
     online: bool,
-    /// Only nodes that are not online
+    /// Only nodes that are down, or were not up when last known
     #[arg(long)]
     offline: bool,
-    /// Only nodes that offered in this subnet
+    /// Only nodes with an offer in this subnet
     #[arg(long, value_name = "SUBNET", default_value = "", hide_default_value = true)]
     subnet: String,
     /// Only nodes whose name contains this
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     name: String,
-    /// Only nodes whose id begins so, with or without 0x
+    /// Only nodes whose id begins with this, with or without 0x
     #[arg(
         long,
         value_name = "HEX",
@@ -114,19 +114,19 @@ pub(crate) struct NodesArgs {
         value_parser = id_prefix
     )]
     id_prefix: String,
-    /// Nodes too that showed no life for so long that they are looked up no more
+    /// Include retired nodes: no sign of life for 30 days
     #[arg(long)]
     retired: bool,
     /// Only nodes with an offer in the last 24 hours
     #[arg(long)]
     members: bool,
-    /// Sort by this
+    /// Sort key
     #[arg(long, value_enum, default_value = "id")]
     order: By,
     /// Sort descending
     #[arg(long)]
     desc: bool,
-    /// At most so many nodes [default: all]
+    /// Show at most this many nodes [default: all]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) limit: Option<u32>,
     /// How to print.
@@ -148,12 +148,12 @@ enum By {
 pub(crate) struct NodeArgs {
     /// The node: 0x and 40 hex digits
     pub(crate) id: NodeId,
-    /// As it was when this round was closed, by what is known now: last, -3 (the third before the
-    /// last), or the one at 2026-01-31T12:34Z, '2h ago' or 1769862870 (unix seconds)
+    /// The node as of this round, by what is known now: last, -3 (the third before the last), or
+    /// the round at 2026-01-31T12:34Z, '2h ago' or 1769862870 (unix seconds)
     #[arg(default_value = "last", value_parser = round, allow_hyphen_values = true)]
     pub(crate) round: RoundChoice,
-    /// Exit with 0 only if the node is up; with 3 if it is down (or retired); with 4 if that cannot
-    /// be told: unknown in the round, never seen, or, of the last round, the answer is out of date
+    /// Exit with 0 only if the node is up; with 3 if it is down or retired; with 4 if it is unknown
+    /// or never seen, or if the answer about the last round is out of date
     #[arg(long)]
     pub(crate) exit_status: bool,
     /// How to print.
@@ -166,7 +166,7 @@ pub(crate) struct NodeArgs {
 pub(crate) struct ExplainArgs {
     /// The node: 0x and 40 hex digits
     pub(crate) id: NodeId,
-    /// The round: last, -3 (the third before the last), or the one at 2026-01-31T12:34Z, '2h ago'
+    /// The round: last, -3 (the third before the last), or the round at 2026-01-31T12:34Z, '2h ago'
     /// or 1769862870 (unix seconds)
     #[arg(default_value = "last", value_parser = round, allow_hyphen_values = true)]
     pub(crate) round: RoundChoice,
@@ -179,17 +179,17 @@ pub(crate) struct ExplainArgs {
 #[derive(Debug, Args)]
 pub(crate) struct UptimeArgs {
     /// The nodes: 0x and 40 hex digits each [default: all nodes]. Exits with 1 if one of them is
-    /// not known
+    /// unknown
     #[arg(value_name = "ID")]
     pub(crate) ids: Vec<NodeId>,
     /// The window.
     #[command(flatten)]
     pub(crate) window: WindowArgs,
-    /// Also the round trips to each node, on the UTC days that the window touches: mean, and from
-    /// the shortest to the longest. The last 90 days are kept
+    /// Show round trip times, too: mean, minimum and maximum over the UTC days that the window
+    /// touches. Kept for 90 days
     #[arg(long)]
     pub(crate) latency: bool,
-    /// At most so many nodes [default: all]
+    /// Show at most this many nodes [default: all]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) limit: Option<u32>,
     /// How to print.
@@ -205,7 +205,7 @@ pub(crate) struct OutagesArgs {
     /// The window.
     #[command(flatten)]
     pub(crate) window: WindowArgs,
-    /// At most so many outages [default: all]
+    /// Show at most this many outages [default: all]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) limit: Option<u32>,
     /// How to print.
@@ -219,23 +219,23 @@ pub(crate) struct WatchArgs {
     /// Only these nodes: 0x and 40 hex digits each [default: all nodes]
     #[arg(value_name = "ID")]
     pub(crate) ids: Vec<NodeId>,
-    /// Only nodes that offered in this subnet
+    /// Only nodes with an offer in this subnet
     #[arg(long, value_name = "SUBNET", default_value = "", hide_default_value = true)]
     pub(crate) subnet: String,
     /// Only nodes whose name contains this
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     pub(crate) name: String,
-    /// As lines, all nodes first as they stand, then changes
+    /// Print lines: first all nodes, then changes
     #[arg(long)]
     pub(crate) initial: bool,
-    /// Lines on a terminal, too
+    /// Print lines on a terminal, too
     #[arg(long)]
     pub(crate) lines: bool,
-    /// End after so many changes [default: never]
+    /// Stop after this many changes [default: never]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) count: Option<u64>,
-    /// How to print: table is the live view, or else a line for each change; json is an object for
-    /// each, on a line of its own; csv is a header and a row for each
+    /// How to print changes: table is the live view or a line each; json is an object on a line
+    /// each; csv is a header and a row each
     #[arg(long, value_enum, default_value = "table", hide_possible_values = true)]
     pub(crate) output: Output,
 }
@@ -243,7 +243,7 @@ pub(crate) struct WatchArgs {
 /// Arguments of `completions`.
 #[derive(Debug, Args)]
 pub(crate) struct CompletionsArgs {
-    /// For this shell
+    /// The shell
     #[arg(value_enum)]
     pub(crate) shell: Shells,
 }
@@ -269,7 +269,7 @@ impl From<Shells> for Shell {
 /// Arguments of `rounds`.
 #[derive(Debug, Args)]
 pub(crate) struct RoundsArgs {
-    /// At most so many rounds
+    /// Show at most this many rounds
     #[arg(
         long,
         value_name = "N",
@@ -285,7 +285,7 @@ pub(crate) struct RoundsArgs {
 /// Arguments of `audit`.
 #[derive(Debug, Args)]
 pub(crate) struct AuditArgs {
-    /// At most so many lines
+    /// Show at most this many lines
     #[arg(
         long,
         value_name = "N",
@@ -301,7 +301,7 @@ pub(crate) struct AuditArgs {
 /// Arguments of `csv`.
 #[derive(Debug, Args)]
 pub(crate) struct CsvArgs {
-    /// Put it there, all or nothing [default: standard output]
+    /// Write to this file, whole or not at all [default: standard output]
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
 }

@@ -22,7 +22,7 @@ const TOKEN_VARIABLE: &str = "UPTIME_TOKEN";
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Connection")]
 pub(crate) struct ConnectionArgs {
-    /// Where the aggregator answers gRPC: https://HOST:PORT, or http://HOST:PORT on this host
+    /// The aggregator: https://HOST:PORT, or http://HOST:PORT on this host
     #[arg(
         long,
         global = true,
@@ -41,20 +41,19 @@ pub(crate) struct ConnectionArgs {
         value_parser = timeout
     )]
     timeout: Duration,
-    /// A file with a token, instead of UPTIME_TOKEN, where the aggregator asks for one
+    /// File with the access token, instead of UPTIME_TOKEN
     #[arg(long, global = true, env = "UPTIME_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// The certificates (PEM) that an https aggregator's must come from [default: the system's]
+    /// CA certificates (PEM) to trust for https [default: the system's]
     #[arg(long, global = true, env = "UPTIME_CA_FILE", value_name = "FILE")]
     ca_file: Option<PathBuf>,
-    /// Our certificate chain (PEM), where the aggregator asks for one
+    /// Client certificate chain (PEM)
     #[arg(long, global = true, env = "UPTIME_CERT_FILE", value_name = "FILE")]
     cert_file: Option<PathBuf>,
-    /// The certificate's private key (PEM)
+    /// Private key of the client certificate (PEM)
     #[arg(long, global = true, env = "UPTIME_KEY_FILE", value_name = "FILE")]
     key_file: Option<PathBuf>,
-    /// Send the token and take answers in plaintext beyond loopback, for anyone to read and to
-    /// forge
+    /// Use http to other hosts, too: anyone on the way can read the token and forge answers
     #[arg(long, global = true)]
     insecure_plaintext_beyond_loopback: bool,
 }

@@ -104,8 +104,12 @@ fn why(node: &v1::Node) -> &'static [&'static str] {
 fn words(node: &v1::Node, round_unix_s: Option<u64>, fresh: &Freshness, screen: &Screen) -> String {
     let at = |unix_s: u64| format!("{}, {} ago", stamp(unix_s), span(ago_s(fresh, unix_s)));
     let all = node.all.unwrap_or_default();
-    let (online, colour) =
-        if node.is_online { ("yes", Colour::Green) } else { ("no", Colour::Red) };
+    let never_decided = node.verdict() == Verdict::Unknown && node.state_since_unix_s == 0;
+    let (online, colour) = match node.is_online {
+        true => ("up", Colour::Green),
+        false if never_decided => ("unknown", Colour::Yellow),
+        false => ("down", Colour::Red),
+    };
     let mut verdict =
         screen.paint(verdict_text(node.verdict()), Some(verdict_colour(node.verdict())));
     let since = nodes::since_s(node);
@@ -132,7 +136,7 @@ fn words(node: &v1::Node, round_unix_s: Option<u64>, fresh: &Freshness, screen: 
             text += &format!("{title:<INDENT$}{value}\n");
         }
     };
-    line("Online", &screen.paint(online, Some(colour)));
+    line("Last known", &screen.paint(online, Some(colour)));
     line("Verdict", &verdict);
     line("", &before.unwrap_or_default());
     let reasons = if round_unix_s.is_none() { why(node) } else { &[] };
@@ -214,7 +218,7 @@ mod tests {
         };
         let text = "\
 0x85f06344fde97d390e87b0840b0325212f26eba7  a-node-with-a-long-name
-Online      no
+Last known  down
 Verdict     down since round 2026-01-31 12:00:00 UTC, for 5 min by then
             Why: uptimectl explain 0x85f06344fde97d390e87b0840b0325212f26eba7 1769861070
 Last seen   2026-01-31 12:34:56 UTC, 11 s ago
@@ -233,7 +237,7 @@ As of       the close of round 2026-01-31 12:04:30 UTC, by what is known now
     fn one_that_is_up() {
         let text = "\
 0x85f06344fde97d390e87b0840b0325212f26eba7  a-node-with-a-long-name
-Online      yes
+Last known  up
 Verdict     up since round 2026-01-31 12:00:00 UTC, for 35 min 7 s
             In the last closed round there was proof of life: the relay had just
             seen it, or it answered a probe itself.
@@ -255,7 +259,7 @@ As of       round 2026-01-31 12:34:30 UTC, ended 7 s ago, fresh-v1
         let down =
             v1::Node { verdict: Verdict::Down as i32, is_online: false, flapping: true, ..node() };
         let text = said(&down);
-        assert!(text.contains("Online      no\nVerdict     down since round"), "{text}");
+        assert!(text.contains("Last known  down\nVerdict     down since round"), "{text}");
         assert!(text.contains("it answered no direct question.\n"), "{text}");
         assert!(text.contains("Flapping    its verdict changed often of late\n"), "{text}");
         assert!(said(&v1::Node { retired: true, ..down }).contains("looked up no more"));
@@ -278,7 +282,7 @@ As of       round 2026-01-31 12:34:30 UTC, ended 7 s ago, fresh-v1
     fn unknown_is_not_down() {
         let unknown = v1::Node { verdict: Verdict::Unknown as i32, ..node() };
         let text = said(&unknown);
-        assert!(text.contains("Online      yes\nVerdict     unknown since round"), "{text}");
+        assert!(text.contains("Last known  up\nVerdict     unknown since round"), "{text}");
         assert!(
             text.contains("            before that up since 2026-01-31 12:00:00 UTC\n"),
             "{text}"
@@ -293,7 +297,7 @@ As of       round 2026-01-31 12:34:30 UTC, ended 7 s ago, fresh-v1
             ..unknown
         };
         let text = said(&never);
-        assert!(text.contains("Online      no\nVerdict     unknown\n"), "{text}");
+        assert!(text.contains("Last known  unknown\nVerdict     unknown\n"), "{text}");
         assert!(text.contains("Last seen   never: no proof of life yet\n"), "{text}");
         assert!(text.contains("Uptime      not known: no round was decided yet\n"), "{text}");
     }

@@ -1,4 +1,4 @@
-//! `probes`: who looks, and how they fare.
+//! `probes`: the probes and their state.
 
 use anyhow::Result;
 use serde::Serialize;
@@ -212,7 +212,7 @@ fn remarks(record: &ProbeRecord, fresh: &Freshness) -> String {
         remarks.push("revoked".to_owned());
     }
     if !record.ineligibilities.is_empty() {
-        remarks.push(format!("not eligible: {}", record.ineligibilities.join(", ")));
+        remarks.push(format!("not counted: {}", record.ineligibilities.join(", ")));
     }
     if !record.could_not_look.is_empty() {
         remarks.push(format!("could not look: {}", record.could_not_look.join(", ")));
@@ -229,7 +229,7 @@ fn remarks(record: &ProbeRecord, fresh: &Freshness) -> String {
     if let Some(gap) = record.gaps.last() {
         let lasted = brief(gap.to_unix_s.saturating_sub(gap.from_unix_s));
         let ended = brief(ago_s(fresh, gap.to_unix_s));
-        remarks.push(format!("reported nothing for {lasted} until {ended} ago: {}", gap.reason));
+        remarks.push(format!("no report for {lasted} until {ended} ago: {}", gap.reason));
     }
     remarks.join("; ")
 }
@@ -295,7 +295,7 @@ mod tests {
         let records = [ProbeRecord::from(probe())];
         let text = table(&records, &fresh(), &Screen { width: None, colours: false }).text;
         let row = "alpha  yes        no            7 s ago     1,200        1          0    340  \
-                   0.1.0\\u{1b}c  public,test  not eligible: did_not_look, reason_77; could not \
+                   0.1.0\\u{1b}c  public,test  not counted: did_not_look, reason_77; could not \
                    look: timed_out, reason_78; its daemon gave an error for 2 nodes; its clock is \
                    9 s behind the aggregator's";
         assert_eq!(text.lines().nth(1), Some(row));

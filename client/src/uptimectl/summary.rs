@@ -13,7 +13,7 @@ use crate::screen::{Colour, Screen};
 use crate::text::{clean, number, percent};
 
 /// Where values begin.
-const INDENT: usize = 12;
+const INDENT: usize = 15;
 
 /// The numbers as they stand in JSON.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -102,13 +102,13 @@ fn words(record: &SummaryRecord, fresh: &Freshness, screen: &Screen) -> String {
     let mut text = String::new();
     let mut line = |title: &str, value: &str| text += &format!("{title:<INDENT$}{value}\n");
     line("Nodes", &number(record.nodes));
-    line("Online", &screen.paint(&number(record.online), Some(Colour::Green)));
+    line("Last known up", &screen.paint(&number(record.online), Some(Colour::Green)));
     line("Retired", &number(record.retired));
     line("Unconfirmed", &number(record.unconfirmed));
     line("Coverage", &percent(record.coverage_percent));
     let (connected, eligible) = (record.probes_connected, record.probes_eligible);
     let colour = if eligible == 0 { Colour::Red } else { Colour::Green };
-    let eligible = screen.paint(&format!("{eligible} could see well"), Some(colour));
+    let eligible = screen.paint(&format!("{eligible} counted"), Some(colour));
     line("Probes", &format!("{connected} connected, {eligible}"));
     if !record.clock_detail.is_empty() {
         let state = screen.paint(record.clock_state, Some(Colour::Yellow));

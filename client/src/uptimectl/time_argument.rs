@@ -101,12 +101,12 @@ pub(crate) fn round(text: &str) -> Result<RoundChoice, String> {
         return Ok(RoundChoice::Back(rounds));
     }
     let of = time_argument(text).map(RoundChoice::Of);
-    of.map_err(|fault| format!("{fault}; `last` and -3 are taken too"))
+    of.map_err(|fault| format!("{fault}; or as `last` or -3"))
 }
 
 /// Reads a duration, in whole seconds: `90s`, `15 min`, `3h`, `7d`, `2w`, `1d 12h`.
 pub(crate) fn duration(text: &str) -> Result<u64, String> {
-    let wanted = || format!("{text:?} is no duration: wanted is one as 90s, 15m, 3h, 7d or 2w");
+    let wanted = || format!("{text:?} is no duration; write it as 90s, 15m, 3h, 7d or 2w");
     let mut rest = text.trim();
     if rest.is_empty() {
         return Err(wanted());
@@ -158,7 +158,7 @@ pub(crate) fn time_argument(text: &str) -> Result<TimeArgument, String> {
 fn unix_s(digits: &str, marked: bool) -> Result<TimeArgument, String> {
     match digits.parse::<u64>() {
         Ok(unix_s) if unix_s < BARE_UNIX_S_MIN && !marked => Err(format!(
-            "{digits} is no instant: a day is written 2026-01-31, a unix second @{digits}"
+            "{digits} is no time; write a day as 2026-01-31, a unix second as @{digits}"
         )),
         Ok(unix_s) if unix_s < UNIX_S_END => Ok(TimeArgument::At(unix_s)),
         Ok(unix_s) if unix_s / 1000 < UNIX_S_END => {
@@ -172,8 +172,8 @@ fn unix_s(digits: &str, marked: bool) -> Result<TimeArgument, String> {
 fn stamped(text: &str) -> Result<TimeArgument, String> {
     let wanted = || {
         format!(
-            "{text:?} is no instant: wanted is one as 2026-01-31, 2026-01-31T12:00Z, '3 days ago', \
-             7d or 1769862870 (unix seconds)"
+            "{text:?} is no time; write it as 2026-01-31, 2026-01-31T12:00Z, '3 days ago', 7d or \
+             1769862870 (unix seconds)"
         )
     };
     let (day, time) = match text.split_once(['T', 't', ' ']) {
@@ -275,13 +275,13 @@ mod tests {
     #[test]
     fn what_cannot_be_an_instant_is_told_why() {
         for (text, words) in [
-            ("", "is no instant"),
-            ("yesterday", "is no instant"),
-            ("2026", "a day is written 2026-01-31"),
-            ("2026-13-01", "is no instant"),
-            ("2026-02-30", "is no instant"),
-            ("2026-01-31T25:00Z", "is no instant"),
-            ("2026-01-31T12:00+99:00", "is no instant"),
+            ("", "is no time"),
+            ("yesterday", "is no time"),
+            ("2026", "write a day as 2026-01-31"),
+            ("2026-13-01", "is no time"),
+            ("2026-02-30", "is no time"),
+            ("2026-01-31T25:00Z", "is no time"),
+            ("2026-01-31T12:00+99:00", "is no time"),
             ("9999-12-31", "the year 9999 is out of reach: 1970 to 2199"),
             ("0001-01-01", "the year 1 is out of reach"),
             ("1769862870000", "milliseconds are not taken"),

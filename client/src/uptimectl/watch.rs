@@ -136,7 +136,7 @@ async fn lines(client: &Client, args: &WatchArgs) -> Result<u8> {
                 let error = error.to_string();
                 eprintln!("interrupted: {}; again in {:.1?}", clean(&error), again_in);
             }
-            Watched::Reset { detail } => eprintln!("everything comes anew: {}", clean(detail)),
+            Watched::Reset { detail } => eprintln!("starting over: {}", clean(detail)),
             _ if was_interrupted => eprintln!("heard again"),
             _ => {}
         }

@@ -15,7 +15,7 @@ use crate::time_argument::{TimeArgument, duration, time_argument};
 /// Arguments that say which window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Args)]
 pub(crate) struct WindowArgs {
-    /// So long, back from the last closed round or from --to: 24h, 7d, 30d, 90d, 2w, all
+    /// Length of the window before --to or the last closed round: 24h, 7d, 30d, 90d, 2w, all
     #[arg(
         long,
         value_name = "DURATION",
@@ -24,11 +24,10 @@ pub(crate) struct WindowArgs {
         conflicts_with = "from"
     )]
     window: Length,
-    /// From then on: 2026-01-31, 2026-01-31T12:00Z, '3 days ago', 7d, unix seconds; UTC unless it
-    /// says otherwise
+    /// Start: 2026-01-31, 2026-01-31T12:00Z, '3 days ago', 7d, unix seconds; UTC without a zone
     #[arg(long, value_name = "TIME", value_parser = time_argument)]
     from: Option<TimeArgument>,
-    /// Up to then, exclusive; in the same forms [default: the end of the last closed round]
+    /// End, exclusive; same forms [default: the end of the last closed round]
     #[arg(long, value_name = "TIME", value_parser = time_argument)]
     to: Option<TimeArgument>,
 }

@@ -60,7 +60,7 @@ async fn one_node_answers_its_provider() {
     };
     let up = ask(id(1), &[]).await;
     assert_eq!(up.status, 0, "{}", up.err);
-    for line in ["Online      yes\n", "Uptime      100.00 % of", "(1 round up, 0 down)\n"] {
+    for line in ["Last known  up\n", "Uptime      100.00 % of", "(1 round up, 0 down)\n"] {
         assert!(up.out.contains(line), "{line}: {}", up.out);
     }
     for title in ["Verdict ", "Last seen ", "Coverage ", "First seen ", "As of       round 2"] {
@@ -72,7 +72,7 @@ async fn one_node_answers_its_provider() {
     let down = ask(id(2), &["--exit-status"]).await;
     assert_eq!(down.status, 3);
     assert!(
-        down.out.contains("Online      no\n") && down.out.contains("0.00 % of"),
+        down.out.contains("Last known  down\n") && down.out.contains("0.00 % of"),
         "{}",
         down.out
     );
@@ -113,7 +113,7 @@ async fn a_node_is_shown_as_it_was() {
     assert_eq!((&json["round_unix_s"], &json["node"]["down_rounds"]), (&start_s.into(), &1.into()));
     let before = ask(start_s - 1, &[]).await;
     assert_eq!((before.status, before.out.as_str()), (1, ""));
-    assert!(before.err.contains("had made no offer by the end of round"), "{}", before.err);
+    assert!(before.err.contains("not confirmed, by the end of round"), "{}", before.err);
     let client = uptime_client::Client::connect(&url).await.unwrap();
     let answer = client.node_at(&id(2), start_s).await.unwrap();
     assert_eq!(answer.value.all.unwrap().window.unwrap().to_unix_s, start_s + 1);

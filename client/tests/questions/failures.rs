@@ -224,7 +224,7 @@ async fn the_details_of_a_refusal_are_told() {
     let ran = run(&["outages", &id(1).to_string(), "--address", &there.url()]).await;
     assert_eq!((ran.status, ran.out.as_str()), (1, ""));
     for words in [
-        "uptimectl: the aggregator refused the question: the question cannot be\n",
+        "uptimectl: the aggregator refused the request: the question cannot be\n",
         "uptimectl: window.to_unix_s, which comes from --to: late\n",
         "uptimectl: id, which comes from ID: not\\u{1b}[2Jone\n",
     ] {

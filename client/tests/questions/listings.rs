@@ -125,7 +125,7 @@ async fn a_listing_without_end_is_ended() {
     assert!(matches!(outages, Err(Error::Endless { call: "ListOutages", .. })), "{outages:?}");
     let csv = client.csv().await.unwrap().value;
     let read = csv.try_fold(0, |sum, piece| std::future::ready(Ok(sum + piece.len()))).await;
-    let words = "does not come to an end with ExportCsv: more than 1000000 bytes came";
+    let words = "sent more than 1000000 bytes for ExportCsv: stopped";
     assert!(read.unwrap_err().to_string().contains(words));
 }
 

@@ -77,8 +77,8 @@ async fn a_change_is_a_line_and_interruptions_cost_none() {
     assert_eq!(ran.out, wanted.concat());
     for words in [
         "watching 3 nodes, as of round 2026-01-31 12:34:30 UTC",
-        "interrupted: the conversation with",
-        "everything comes anew: too\\u{7}slow\n",
+        "interrupted: the connection to",
+        "starting over: too\\u{7}slow\n",
     ] {
         assert!(ran.err.contains(words), "{words}: {}", ran.err);
     }
