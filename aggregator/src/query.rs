@@ -1,7 +1,7 @@
 //! Answers over gRPC, from immutable snapshots.
 //!
 //! Owns the questions: what each asks for, what of it is refused, and where the answer comes from.
-//! Refuses to touch the ledger's state: whatever is asked, ingest is not held up.
+//! Refuses to touch the ledger's state: no question delays ingest.
 
 mod filter;
 mod listing;
@@ -9,8 +9,6 @@ mod present;
 mod refusal;
 pub(crate) mod rows;
 mod watch;
-
-pub use present::freshness;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -27,6 +25,7 @@ use crate::engine::Snapshot;
 use crate::ledger::Ledger;
 use crate::publish::write_csv;
 use listing::{Listings, PageToken, node_rows, page_size, question};
+use present::freshness;
 use refusal::{bad_field, node_id, not_found, not_found_by, window};
 use watch::Feed;
 
@@ -44,8 +43,8 @@ pub struct Query {
 }
 
 impl Query {
-    /// The service over a ledger's snapshots, and what must run beside it until told to stop: it
-    /// keeps the log of changes for watchers.
+    /// The service over a ledger's snapshots, and the task that keeps the log of changes for
+    /// watchers until shutdown.
     pub fn new(
         ledger: Ledger,
         shutdown: CancellationToken,

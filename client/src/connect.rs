@@ -1,4 +1,4 @@
-//! Where an aggregator is, and how it is spoken to.
+//! The connection to an aggregator.
 //!
 //! Owns the way from an address to a connection: TLS, the token, keep-alive, and every limit that
 //! one connection's questions keep to. Secrets print as `***`.
@@ -20,7 +20,7 @@ use uptime_proto::v1::uptime_query_client::UptimeQueryClient;
 
 use crate::error::{Error, root};
 
-/// A listening host answers within round trips; who waits longer waits for a dead address. For the
+/// A listening host answers within round trips; a longer wait means a dead address. For the
 /// connection with its TLS, whenever one is made: a peer may accept it and say nothing.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 /// A million nodes are listed or written within a few seconds; the rest is for a slow line.
@@ -183,7 +183,7 @@ impl Options {
         Self { token: Some(token), ..self }
     }
 
-    /// Speaks `http` to other hosts, too: whoever is on the way reads the token and forges answers.
+    /// Uses `http` to other hosts, too: anyone on the way can read the token and forge answers.
     #[must_use]
     pub fn insecure_plaintext_beyond_loopback(self) -> Self {
         Self { plaintext: Plaintext::Anywhere, ..self }
@@ -252,7 +252,7 @@ impl Options {
     }
 
     /// The transport's own, but for one thing: with a connector that is handed in, its limit on the
-    /// connection holds for TLS, too, also where a connection is made anew.
+    /// connection holds for TLS, too, also after a reconnect.
     fn tcp(&self) -> HttpConnector {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
@@ -264,7 +264,7 @@ impl Options {
         tcp
     }
 
-    /// How the address is spoken to. Nobody is to believe that TLS is where it is not.
+    /// The scheme of the address. TLS settings for a plaintext address are an error.
     fn scheme(&self) -> Result<Scheme, Error> {
         let unusable = |detail: String| Error::Address { url: self.url.clone(), detail };
         match scheme(&self.url, self.plaintext).map_err(|fault| unusable(fault.to_string()))? {
@@ -298,8 +298,8 @@ impl Options {
     }
 }
 
-/// A connection to one aggregator. Cheap to clone; clones share the connection, which is made
-/// anew by itself when it breaks.
+/// A connection to one aggregator. Cheap to clone; clones share the connection, which reconnects
+/// by itself.
 #[derive(Debug, Clone)]
 pub struct Client {
     pub(crate) query: Query,
@@ -309,8 +309,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects to the aggregator at `http://HOST:PORT` or `https://HOST:PORT`. [`Options`] has
-    /// more to say.
+    /// Connects to the aggregator at `http://HOST:PORT` or `https://HOST:PORT`. [`Options`] can
+    /// set more.
     ///
     /// # Errors
     /// [`Error::Address`] when the URL cannot be used, [`Error::Unreachable`] when nobody accepts
@@ -319,7 +319,7 @@ impl Client {
         Options::new(url).connect().await
     }
 
-    /// Where the aggregator is, as it was given.
+    /// The URL as it was given.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url

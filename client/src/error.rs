@@ -1,4 +1,4 @@
-//! Why a question was not answered, so that the asker knows what to do.
+//! Errors that say what the caller can do.
 //!
 //! Owns the one translation of gRPC's failures. Each variant stands for a different thing to do.
 
@@ -23,10 +23,10 @@ pub enum Error {
         /// What is wrong with it.
         detail: String,
     },
-    /// No connection came about: the aggregator is not running, or is elsewhere.
+    /// No connection: the aggregator is not running, or has another address.
     #[error("cannot reach an aggregator at {url}: {detail}")]
     Unreachable {
-        /// Where.
+        /// The aggregator's URL.
         url: String,
         /// What the system said.
         detail: String,
@@ -34,7 +34,7 @@ pub enum Error {
     /// Something else listens there, or the connection broke within an answer.
     #[error("the connection to {url} broke: {detail}")]
     Broken {
-        /// Where.
+        /// The aggregator's URL.
         url: String,
         /// What was seen of it.
         detail: String,
@@ -42,7 +42,7 @@ pub enum Error {
     /// It did not answer in time.
     #[error("{url} did not answer {call} within {limit:?}")]
     TimedOut {
-        /// Where.
+        /// The aggregator's URL.
         url: String,
         /// The question.
         call: &'static str,
@@ -53,7 +53,7 @@ pub enum Error {
     /// too much to do. Try later.
     #[error("the aggregator at {url} cannot answer now: {detail}")]
     Unavailable {
-        /// Where.
+        /// The aggregator's URL.
         url: String,
         /// What it said.
         detail: String,
@@ -62,14 +62,14 @@ pub enum Error {
     #[error("{0}")]
     NotFound(String),
     /// The snapshot behind a listing is gone (the reader was too slow, or the aggregator was
-    /// started anew). What was read so far is good for its round; a whole listing has to be begun
-    /// anew.
+    /// restarted). What was read so far is valid for its round; for a complete listing start
+    /// again.
     #[error("the aggregator no longer holds this listing: start it again")]
     ListingGone,
     /// This aggregator does not answer such questions: it is of another version.
     #[error("the aggregator at {url} does not know {call}; is it another version?")]
     NotServed {
-        /// Where.
+        /// The aggregator's URL.
         url: String,
         /// The question.
         call: &'static str,
@@ -78,7 +78,7 @@ pub enum Error {
     /// certificate, or another.
     #[error("the aggregator at {url} denied {call}: {detail}")]
     Denied {
-        /// Where.
+        /// The aggregator's URL.
         url: String,
         /// The question.
         call: &'static str,
@@ -96,7 +96,7 @@ pub enum Error {
     /// The answer lacks what it must have.
     #[error("{url} sent a malformed answer: {detail}")]
     Malformed {
-        /// Where.
+        /// The aggregator's URL.
         url: String,
         /// What is wrong with it.
         detail: String,
@@ -104,19 +104,19 @@ pub enum Error {
     /// The answer did not end where any honest one would have. What was read is good.
     #[error("{url} sent more than {limit} {what} for {call}: stopped")]
     Endless {
-        /// Where.
+        /// The aggregator's URL.
         url: String,
         /// The question.
         call: &'static str,
         /// How much was taken.
         limit: u64,
-        /// Of what.
+        /// The unit of the limit.
         what: &'static str,
     },
     /// Anything else that went wrong at the aggregator; its log says more.
     #[error("the aggregator at {url} failed to answer {call}: {detail}")]
     Failed {
-        /// Where.
+        /// The aggregator's URL.
         url: String,
         /// The question.
         call: &'static str,

@@ -137,7 +137,7 @@ impl Client {
     /// first. A page has at most `page_size` nodes (1 to 1,000; 0: 1,000).
     ///
     /// The stream ends after its first error. [`Error::ListingGone`] means that the aggregator no
-    /// longer holds that round; the caller decides whether to begin anew.
+    /// longer holds that round; the caller decides whether to start again.
     #[must_use]
     pub fn nodes(
         &self,
@@ -236,7 +236,7 @@ impl Client {
     }
 }
 
-/// What is asked about the uptime of nodes. A window alone is one, too.
+/// A request for uptimes; a window alone is one, too.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct UptimeQuestion {
     /// Over which rounds.

@@ -1,4 +1,4 @@
-//! The connection and the questions that are answered at once.
+//! Requests with one answer.
 //!
 //! Owns what a typed answer is: a value and how fresh it is, or a failure that says what to do.
 
@@ -16,7 +16,7 @@ use crate::retry::Question;
 pub struct Answer<T> {
     /// What was asked for.
     pub value: T,
-    /// As of which round, by which method, and when.
+    /// Round, method and time of the answer.
     pub freshness: v1::Freshness,
 }
 
@@ -32,7 +32,7 @@ pub struct Nodes {
 /// The order of a listing; by id unless told otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Order {
-    /// By what.
+    /// The sort key.
     pub by: NodeOrder,
     /// The greatest first.
     pub descending: bool,
@@ -91,7 +91,7 @@ impl Client {
         Ok(Answer { value, freshness })
     }
 
-    /// The probes and how they fare.
+    /// The probes and their state.
     ///
     /// # Errors
     /// When there is no answer.

@@ -1,8 +1,8 @@
-//! Putting a question: its deadline, and putting it again.
+//! Requests with a deadline, and their retries.
 //!
-//! Every question is a pure one, so putting it twice changes nothing. Still it is put again only
-//! when the aggregator was unavailable or the connection broke before any answer, a bounded number
-//! of times, with growing waits of random length, and all of that within the one deadline.
+//! Every request only reads, so repeating it is safe. It is repeated only when the aggregator was
+//! unavailable or the connection broke before any answer, a bounded number of times, with growing
+//! waits of random length, and all of that within the one deadline.
 
 use std::time::Duration;
 
@@ -14,11 +14,11 @@ use uptime_proto::v1;
 use crate::connect::{Client, Query};
 use crate::error::{Error, broke_here};
 
-/// How often a question is put at most.
+/// The most attempts for a request.
 const ATTEMPTS_MAX: u32 = 3;
 /// Before the second attempt; doubled before each later one.
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);
-/// Before the third, that is.
+/// The longest wait.
 const BACKOFF_LAST: Duration = Duration::from_secs(1);
 
 /// Waits that double up to a last one, each cut by a random share of up to its half, so that many
@@ -58,7 +58,7 @@ pub(crate) trait Question: Clone + Send + Sync + 'static {
     /// Its name, as failures give it.
     const CALL: &'static str;
 
-    /// Puts it once. The aggregator is told how long the asker waits.
+    /// Sends it once, with the deadline.
     fn put(
         self,
         query: Query,
@@ -120,7 +120,7 @@ impl Question for v1::WatchNodesRequest {
 }
 
 /// Whether the same question may be answered a moment later: the aggregator says so, or the
-/// connection broke, as when it is started anew.
+/// connection broke, as in a restart.
 fn is_passing(status: &Status) -> bool {
     status.code() == Code::Unavailable || broke_here(status)
 }

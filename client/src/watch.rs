@@ -1,8 +1,8 @@
-//! Watching nodes, through whatever interrupts it.
+//! Watching nodes, through interruptions.
 //!
 //! Owns going on after an interruption: with the resume token if the state was complete, and from
-//! the beginning if it was not or if the aggregator says so. Whoever watches is told when what he
-//! holds is to be put away. Nothing is held here but a token and how fresh the last word was.
+//! the beginning if it was not or if the aggregator says so. A reset tells the watcher to drop
+//! what it knows. Nothing is held here but a token and how fresh the last word was.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ const BACKOFF_LAST: Duration = Duration::from_secs(30);
 const STABLE_AFTER: Duration = Duration::from_secs(5);
 const CALL: &str = <v1::WatchNodesRequest as Question>::CALL;
 
-/// What a watcher hears.
+/// An event of a watch.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Watched {
@@ -32,16 +32,16 @@ pub enum Watched {
     /// Everything there was has come; what follows are changes. Comes again after each
     /// [`Watched::Reset`], and may come again after an interruption.
     Synced,
-    /// What was heard before is no longer to be built upon: everything follows again.
+    /// Drop what came before: everything follows again.
     Reset {
-        /// Why.
+        /// The reason.
         detail: String,
     },
-    /// Nothing can be heard at present; it is tried again by itself. What was heard before stays.
+    /// The watch is interrupted and retries by itself. What came before stays valid.
     Interrupted {
-        /// Why.
+        /// The reason.
         error: Error,
-        /// When the next attempt is made.
+        /// The time until the next attempt.
         again_in: Duration,
     },
 }
@@ -101,8 +101,7 @@ impl Client {
 }
 
 impl Watch {
-    /// The next word; `None` after a failure. Nothing is lost when this is given up before it is
-    /// ready.
+    /// The next event; `None` after a failure. Cancel-safe.
     ///
     /// # Errors
     /// When the watch cannot go on: the first attempt failed, or the aggregator does not answer
@@ -158,13 +157,13 @@ impl Watch {
         }))
     }
 
-    /// With this a later watch goes on where this one stands; empty while not everything has come.
+    /// A later watch continues from here with this token; empty before everything has come.
     #[must_use]
     pub fn resume_token(&self) -> &[u8] {
         if self.synced { &self.token } else { &[] }
     }
 
-    /// As of which round the last word was.
+    /// The freshness of the last event.
     #[must_use]
     pub fn freshness(&self) -> Option<&v1::Freshness> {
         self.freshness.as_ref()

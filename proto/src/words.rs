@@ -9,7 +9,7 @@
 use crate::evidence::Reason;
 use crate::v1::{self, EvidenceClass, Ineligibility, Outcome, PartEvidence, PartKind};
 
-/// Where a clock is that is so many milliseconds ahead of another, or behind it.
+/// Whether a clock is ahead of another or behind it.
 #[must_use]
 pub const fn ahead_or_behind(ahead_ms: i64) -> &'static str {
     if ahead_ms < 0 { "behind" } else { "ahead of" }
@@ -69,7 +69,7 @@ pub fn ineligibilities(wire: &[i32]) -> String {
     }
 }
 
-/// That a probe's daemon gave an error when it was asked about so many nodes.
+/// That a probe's daemon gave an error for this many nodes.
 #[must_use]
 pub fn gave_errors(nodes: u64) -> String {
     format!("its daemon gave an error for {}", counted(nodes, "node"))
@@ -146,7 +146,7 @@ fn is_silent(part: &PartEvidence) -> bool {
 }
 
 impl Found {
-    /// What it all comes to: within one probe's round a sign of life outweighs everything else.
+    /// The result of one probe's round: a sign of life outweighs everything else.
     #[must_use]
     pub fn of(probe: &v1::ProbeEvidence) -> Self {
         let market = PartKind::Market as i32;
@@ -208,7 +208,7 @@ pub fn vote(probe: &v1::ProbeEvidence) -> String {
     }
 }
 
-/// The parts of a probe that are worth telling: a part of look-ups that merely does not name the
+/// The parts of a probe to show: a part of look-ups that merely does not name the
 /// node is left out where another one says what became of it.
 pub fn told_parts(probe: &v1::ProbeEvidence) -> impl Iterator<Item = &PartEvidence> {
     let silent = |part: &PartEvidence| counts(part) && is_silent(part);
@@ -247,7 +247,7 @@ pub fn part(part: &PartEvidence, setting: &Setting<'_>) -> String {
     format!("{place}: {}", findings(part, setting).join("; "))
 }
 
-/// What to know of a part besides: that it does not count, as a sentence of its own.
+/// Why a part does not count, as a sentence of its own.
 #[must_use]
 pub const fn remark(part: &PartEvidence) -> Option<&'static str> {
     if part.retracted {
@@ -264,7 +264,7 @@ fn findings(part: &PartEvidence, setting: &Setting<'_>) -> Vec<String> {
     let mut all = Vec::new();
     for class in &part.evidence {
         match EvidenceClass::try_from(*class) {
-            // Told with the other.
+            // Part of the other sentence.
             Ok(EvidenceClass::AskedEarlier) if unreachable => {}
             Ok(class) => all.push(finding(class, part, setting)),
             Err(_) => all.push(format!("evidence that this version does not know ({class})")),

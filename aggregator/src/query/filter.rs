@@ -41,7 +41,7 @@ pub(super) fn begins(id: &NodeId, prefix: &str) -> bool {
     })
 }
 
-/// The lowest id that can begin so; `None`: none can.
+/// The lowest id with this prefix; `None`: no id has it.
 pub(super) fn lowest(prefix: &str) -> Option<NodeId> {
     let mut bytes = [0; NODE_ID_BYTES];
     for (at, digit) in prefix.chars().skip(2).enumerate() {

@@ -2,8 +2,8 @@
 //!
 //! Owns page tokens and what they stand for: the snapshot of the first page, and the rows in order,
 //! found once and kept while somebody may ask for the next page, so that the last page costs what
-//! the first does, less the sorting. Bounded: what was not asked for the longest goes first, and
-//! whoever comes back too late is told to begin anew.
+//! the first does, less the sorting. Bounded: the least recently used goes first, and a
+//! reader that comes back too late must start again.
 
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -26,7 +26,7 @@ const PAGE_BYTES_MAX: usize = uptime_proto::MESSAGE_BYTES_MAX - 16 * 1024;
 const ROW_OVERHEAD_BYTES: usize = 8;
 /// Snapshots kept for readers in the middle of a listing: ten minutes at the default period.
 const SNAPSHOTS_MAX: usize = 20;
-/// Listings whose rows are kept in order; others are put in order anew. A million rows are four
+/// Listings whose rows are kept in order; others are sorted again. A million rows are four
 /// megabytes.
 const LISTINGS_MAX: usize = 32;
 
@@ -76,7 +76,7 @@ fn closed_s(snapshot: &Snapshot) -> u64 {
 #[derive(Clone)]
 pub(super) struct Listing {
     pub(super) snapshot: Arc<Snapshot>,
-    /// Numbers of what is listed.
+    /// The listed numbers.
     pub(super) rows: Arc<Vec<u32>>,
     question: u64,
 }
@@ -95,7 +95,7 @@ pub(super) struct Listings(Arc<Mutex<Kept>>);
 
 #[derive(Default)]
 struct Kept {
-    /// The one that was asked for last is last; each once.
+    /// The most recently used last; each once.
     snapshots: VecDeque<Arc<Snapshot>>,
     /// Likewise.
     listings: VecDeque<Listing>,

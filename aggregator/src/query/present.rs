@@ -1,4 +1,4 @@
-//! Answers on the wire, made of what a snapshot says.
+//! Wire messages made from a snapshot.
 //!
 //! Owns the translation and nothing else: it decides nothing and asks for nothing.
 
@@ -19,8 +19,7 @@ use crate::engine::Snapshot;
 use crate::store::Latency;
 
 /// How fresh an answer from this snapshot is.
-#[must_use]
-pub fn freshness(snapshot: &Snapshot, now_ms: i64) -> v1::Freshness {
+pub(super) fn freshness(snapshot: &Snapshot, now_ms: i64) -> v1::Freshness {
     let closed_s = snapshot.closed.map_or(0, Round::start_s);
     let epoch = snapshot.epochs.at(closed_s);
     v1::Freshness {
@@ -253,7 +252,7 @@ pub(super) fn gaps(snapshot: &Snapshot, round: Round) -> String {
     words
 }
 
-/// The account of a node and a round; `rule` is told in words.
+/// The explanation of a node's verdict in a round; `rule` is a sentence.
 pub(super) fn explanation(
     id: String,
     account: &Explanation,

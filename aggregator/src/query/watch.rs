@@ -5,7 +5,7 @@
 //! made of what is so now when the connection has room for it. What changes behind a reader in the
 //! midst of everything it is told again before that is said to be complete. A reader that stops
 //! reading costs no more than that message, what is on its way, and two bits a node; when it has
-//! fallen behind the log it is told to begin anew.
+//! fallen behind the log it must start again.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -54,11 +54,11 @@ struct Log {
     id: u64,
 }
 
-/// The log of changes, for whoever watches.
+/// The log of changes, for watchers.
 #[derive(Debug, Clone)]
 pub(super) struct Feed(watch::Receiver<Arc<Log>>);
 
-/// Keeps the log until told to stop.
+/// Keeps the log until shutdown.
 pub(super) fn keep_log(
     snapshots: watch::Receiver<Arc<Snapshot>>,
     shutdown: CancellationToken,
@@ -208,7 +208,7 @@ struct Watcher {
 /// Begins to watch.
 ///
 /// # Errors
-/// When the token is none.
+/// When the token is malformed.
 pub(super) fn watch(
     feed: &Feed,
     request: v1::WatchNodesRequest,

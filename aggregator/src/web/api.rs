@@ -218,7 +218,7 @@ pub(super) const ROUTES: [Route; 9] = [
     },
 ];
 
-/// By what a listing may be sorted, as the parameter says it.
+/// The sort keys of a listing, as the parameter names them.
 pub(super) const ORDERS: [(&str, NodeOrder); 4] = [
     ("id", NodeOrder::Id),
     ("uptime", NodeOrder::Uptime),

@@ -34,7 +34,7 @@ struct Version {
     modified_ns: i64,
 }
 
-/// The digest of the file that was asked for last.
+/// The digest of the last requested file.
 #[derive(Debug, Default)]
 pub(super) struct Digests(Mutex<Option<(Version, String)>>);
 

@@ -40,7 +40,7 @@ pub(super) const STATUSES: [(Code, &str, StatusCode); 16] = [
     (Code::Unauthenticated, "UNAUTHENTICATED", StatusCode::UNAUTHORIZED),
 ];
 
-/// After so many seconds a client may try again when there was too much to do.
+/// Seconds after which a client may retry.
 const RETRY_AFTER_S: &str = "1";
 
 #[derive(Serialize)]

@@ -1,4 +1,4 @@
-//! Foreign text, made safe to show.
+//! Foreign text, escaped.
 //!
 //! Owns how a text that came from outside (names of nodes, subnets and probes, what a visitor
 //! asked for) stands in HTML, in SVG and in a link. Such text is data: it never becomes markup,

@@ -11,7 +11,7 @@ use super::error::WebError;
 
 /// Answers that are made at the same time.
 const MADE_AT_ONCE: usize = 8;
-/// Those that are made and those that wait. Who comes then is told to try again.
+/// Requests in work and waiting. Further ones get "try again".
 const ADMITTED_MAX: usize = 512;
 
 /// The gate.

@@ -1,9 +1,8 @@
-//! The table of nodes as it was asked for: filtered, sorted, one page of it.
+//! One page of the table of nodes, filtered and sorted.
 //!
 //! Owns the parameters of the table and what is kept between requests: a small row for every
-//! confirmed node, made once per snapshot, by the first request after a round has closed.
-//! What is shown of a node is taken from the snapshot. Pages go by number, as people turn them; the
-//! listings of the API, consistent from page to page, are the query service's.
+//! confirmed node, made once per snapshot by the first request. The order is that of `query::rows`.
+//! Pages go by number; listings that stay the same from page to page are the query service's.
 
 use std::fmt::Write;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,7 +17,7 @@ use super::query_params::{QUERY_BYTES_MAX, QueryParams};
 use crate::engine::Snapshot;
 use crate::query::rows::{Order, Row, rows_of, sorted, with_id_prefix};
 
-/// Rows of a page when none are asked for.
+/// The default page size.
 const SIZE: u32 = 50;
 /// The most rows of a page.
 const SIZE_MAX: u32 = 500;
@@ -57,7 +56,7 @@ const SORTS: [(&str, (Order, bool)); 10] = [
     ("-seen", (Order::LastSeen, true)),
 ];
 
-/// What was asked for.
+/// What the visitor asked for.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Wanted {
     /// The beginning of an id, or a piece of a name.
@@ -145,7 +144,7 @@ pub(super) struct Page {
     pub(super) nodes: Vec<u32>,
     /// Rows of all pages.
     pub(super) total: usize,
-    /// The page it is; the last one when a later one was asked for.
+    /// Its number; the last page when a later one was requested.
     pub(super) page: u32,
     /// How many there are, at least 1.
     pub(super) pages: u32,
@@ -161,7 +160,7 @@ struct Rows {
     rows: Vec<Row>,
 }
 
-/// The rows of the last snapshot that was asked for.
+/// The rows of the last requested snapshot.
 #[derive(Debug, Default)]
 pub(super) struct Listings(Mutex<Option<Arc<Rows>>>);
 
@@ -195,7 +194,7 @@ impl Listings {
         }
     }
 
-    /// The page that was asked for.
+    /// The requested page.
     pub(super) fn page(&self, snapshot: &Snapshot, wanted: &Wanted) -> Page {
         let all = self.rows(snapshot);
         let retired = all.rows.iter().filter(|row| row.retired).count();
@@ -220,7 +219,7 @@ fn filtered(rows: &[Row], snapshot: &Snapshot, wanted: &Wanted) -> Vec<Row> {
     rows.iter()
         .filter(|row| match wanted.state {
             Some(wanted) => state(row.verdict, row.retired) == wanted,
-            // Those that are gone for good are shown to whoever asks for them.
+            // Retired nodes are shown only on request.
             None => !row.retired,
         })
         .filter(|row| wanted.below.is_none_or(|below| (0.0..below).contains(&row.uptime_percent)))

@@ -1,4 +1,4 @@
-//! What a visitor asked for: the query of an address, read strictly.
+//! The query string of a request, parsed strictly.
 //!
 //! Owns how a query string becomes values: its length is bounded before it is looked at, a name
 //! that the route does not know is refused with the list of those it knows, a name comes once, and
@@ -108,7 +108,7 @@ impl QueryParams {
     }
 }
 
-/// The text behind its form in an address; `None` if it is none.
+/// The percent-decoded text; `None` if it is malformed.
 fn decoded(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();

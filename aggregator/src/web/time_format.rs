@@ -22,10 +22,10 @@ const SPAN_S_MAX: u64 = 36_525 * 86_400;
 /// The longest text of an instant that is looked at.
 const INSTANT_BYTES_MAX: usize = 40;
 
-/// What an instant may be, for whoever gave another.
+/// The accepted forms of an instant.
 const INSTANT_FORMS: &str = "must be a date (2026-01-31), an instant with its zone \
      (2026-01-31T12:00:00Z) or unix seconds, from the year 1 to 9999";
-/// What a length may be.
+/// The accepted forms of a length.
 const SPAN_FORMS: &str = "must be all, or a whole number and a unit (s, min, h, d, w), such as 24h \
      or 30d, up to 36525d";
 
@@ -70,7 +70,7 @@ pub(super) fn instant(name: &str, text: &str) -> Result<i64, WebError> {
     second.filter(|second| (FIRST_S..=LAST_S).contains(second)).ok_or_else(error)
 }
 
-/// The window that was asked for, by length or by its ends. Not given: all.
+/// The requested window, by length or by its ends [default: all].
 pub(super) fn window(params: &QueryParams, closed_end_s: u64) -> Result<v1::Window, WebError> {
     let (from, to) = (params.get("from"), params.get("to"));
     if let Some(text) = params.get("window") {
@@ -139,7 +139,7 @@ pub(super) fn http_date(unix_s: u64) -> String {
     utc(unix_s).map_or_else(String::new, |at| at.format("%a, %d %b %Y %H:%M:%S GMT").to_string())
 }
 
-/// The second of a date as `If-Modified-Since` has it; `None`: it is none.
+/// The second of a date in `If-Modified-Since`; `None` if it is malformed.
 pub(super) fn from_http_date(text: &str) -> Option<u64> {
     let at = chrono::NaiveDateTime::parse_from_str(text, "%a, %d %b %Y %H:%M:%S GMT").ok()?;
     u64::try_from(at.and_utc().timestamp()).ok()

@@ -12,9 +12,9 @@ use uptime_proto::words::{self, Found, Setting};
 use super::chart::time;
 use super::escape::{Escaped, Sentence};
 
-/// Parts of one probe that are told one by one; a round has a handful.
+/// The most parts shown for one probe; a round has a handful.
 const PARTS_SHOWN_MAX: usize = 20;
-/// Probes that are told one by one.
+/// The most probes shown.
 const PROBES_SHOWN_MAX: usize = 100;
 
 /// The clock time of an instant, to the second.

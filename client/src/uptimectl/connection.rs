@@ -13,7 +13,7 @@ use uptime_proto::address::{AddressFault, Plaintext, Scheme, scheme};
 use crate::output::Misuse;
 use crate::time_argument::duration;
 
-/// Whoever waits longer has gone.
+/// The longest timeout.
 const TIMEOUT_S_MAX: u64 = 3_600;
 /// Where a token may stand instead of in a file.
 const TOKEN_VARIABLE: &str = "UPTIME_TOKEN";

@@ -1,11 +1,11 @@
-//! Listings as a whole: begun anew when they went away, cut at what was asked for.
+//! Listings as a whole: started again when they expire, cut at what was asked for.
 
 use futures_util::TryStreamExt;
 use futures_util::stream::BoxStream;
 use uptime_client::v1::Freshness;
 use uptime_client::{Answer, Error};
 
-/// How often a listing that went away under the reader is begun anew.
+/// How often an expired listing is started again.
 const BEGIN_AGAIN_MAX: u32 = 3;
 
 /// Collects a listing, of which nothing was shown yet.

@@ -21,7 +21,7 @@ pub(crate) enum Line {
     Beginning,
     /// All is well.
     Open,
-    /// Nothing can be heard, for this reason; the next attempt is so many seconds away.
+    /// Interrupted: the reason, and the seconds until the next attempt.
     Interrupted(String, u64),
 }
 

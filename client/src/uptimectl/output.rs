@@ -47,7 +47,7 @@ impl Reply {
     }
 }
 
-/// What was asked cannot be; the asker has to ask otherwise.
+/// Wrong usage.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Misuse(pub(crate) String);

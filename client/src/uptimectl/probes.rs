@@ -33,7 +33,7 @@ struct ProbeRecord {
     software_version: String,
     subnets: Vec<String>,
     gaps: Vec<GapRecord>,
-    /// Of which its daemon gave an error; that is no fault of its sight.
+    /// Nodes for which its daemon gave an error; this does not make it ineligible.
     failed_nodes: u64,
     /// Its clock less the aggregator's, right within `clock_error_ms`.
     clock_offset_ms: Option<i64>,
@@ -44,7 +44,7 @@ struct ProbeRecord {
     clock_votes: bool,
 }
 
-/// Rounds of which a probe reported that it has nothing to hand in.
+/// Rounds for which a probe reported that it has no data.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct GapRecord {
     from_unix_s: u64,

@@ -23,7 +23,7 @@ use crate::watch_state::{Change, NODES_MAX, WatchState, What};
 
 /// Changes kept for the view: more than any terminal has lines.
 const CHANGES_MAX: usize = 500;
-/// How often ages are drawn anew when nothing happens.
+/// How often ages are redrawn when nothing happens.
 const TICK: Duration = Duration::from_secs(1);
 /// Draws come no faster than this, however fast changes do.
 const DRAW_GAP: Duration = Duration::from_millis(100);
@@ -246,7 +246,7 @@ impl Ends {
     }
 }
 
-/// A view that is drawn anew.
+/// A view that is redrawn.
 async fn view(client: &Client, args: &WatchArgs) -> Result<u8> {
     let mut watch = client.watch(filter(args), Vec::new());
     let mut watching = Watching::new(args);
@@ -297,7 +297,7 @@ async fn view(client: &Client, args: &WatchArgs) -> Result<u8> {
     Ok(0)
 }
 
-/// Draws it; `false`: nobody looks any more.
+/// Draws it; `false`: the terminal is closed.
 fn draw(client: &Client, watching: &Watching, changes: &[Change]) -> Result<bool> {
     let Some(height) = Screen::height_of_stdout() else {
         return Ok(false);

@@ -1,4 +1,4 @@
-//! What a watcher knows: how each node stood, and what changed.
+//! What a watcher knows: the state of each node, and what changed.
 //!
 //! Pure. Owns telling a change from a mere repetition, also when everything comes anew, so that no
 //! change is lost or told twice through an interruption. Holds of each node only what that needs.
@@ -21,13 +21,13 @@ pub(crate) enum What {
     Present,
     /// It was not there before.
     New,
-    /// Its verdict is another.
+    /// Its verdict changed.
     Verdict,
-    /// It is looked up no more.
+    /// It is retired.
     Retired,
-    /// It is looked up again.
+    /// It is no longer retired.
     Returned,
-    /// Its name, subnets, runtime or networks are others.
+    /// Its name, subnets, runtime or networks changed.
     Details,
     /// It is no longer listed.
     Gone,
@@ -59,7 +59,7 @@ pub(crate) struct Change {
     pub(crate) what: Vec<What>,
     /// The verdict before, if it was known.
     pub(crate) was: Option<&'static str>,
-    /// The node now; none: it is gone.
+    /// The node now; `None`: it is gone.
     pub(crate) node: Option<v1::Node>,
 }
 
@@ -77,7 +77,7 @@ pub(crate) struct Standing {
     details: u64,
 }
 
-/// How many nodes stand how; those that are retired only as such.
+/// Nodes by state; retired ones count only as retired.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub(crate) up: u64,
@@ -86,21 +86,21 @@ pub(crate) struct Counts {
     pub(crate) retired: u64,
 }
 
-/// More nodes came than there can be.
+/// More nodes came than any network has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("more than {0} nodes came: this is no network")]
+#[error("more than {0} nodes came: this is no Golem network")]
 pub(crate) struct TooMany(usize);
 
 /// All that is known.
 #[derive(Debug)]
 pub(crate) struct WatchState {
-    /// Only these count; none: all do.
+    /// Only these nodes count; empty: all do.
     wanted: HashSet<String>,
     nodes: HashMap<String, Standing>,
     nodes_max: usize,
     /// Everything has come once.
     synced: bool,
-    /// Those that have come since everything began to come anew.
+    /// Nodes received since the last reset.
     anew: Option<HashSet<String>>,
     counts: Counts,
 }
@@ -225,12 +225,12 @@ impl WatchState {
         Some(Change { at_unix_s, id: node.id.clone(), name: is.name, what, was, node: Some(node) })
     }
 
-    /// Everything begins to come anew.
+    /// Starts over: everything follows again.
     pub(crate) fn reset(&mut self) {
         self.anew = Some(HashSet::new());
     }
 
-    /// Everything has come. What has not come anew is gone.
+    /// Everything has come. Nodes that did not come again are gone.
     pub(crate) fn synced(&mut self, fresh: &Freshness) -> Vec<Change> {
         self.synced = true;
         let Some(anew) = self.anew.take() else {
