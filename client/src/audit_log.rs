@@ -13,7 +13,7 @@ use crate::error::Error;
 const PAGE_MAX: u32 = 1_000;
 
 impl Client {
-    /// The newest events of the audit log, at most `count`, newest first. Only an admin may read it.
+    /// The newest events of the audit log, newest first, at most `count`. For admins.
     ///
     /// # Errors
     /// [`Error::Denied`] for everybody else; else when there is no answer.

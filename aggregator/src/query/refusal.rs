@@ -23,7 +23,7 @@ pub(super) fn node_id(field: &str, text: &str) -> Result<NodeId, Status> {
 /// A node that is not known, in words.
 pub(super) fn not_found(id: &NodeId) -> Status {
     Status::not_found(format!(
-        "{id} was never seen, or is not confirmed yet: an offer that only one probe saw is not enough"
+        "{id} was never seen, or is not confirmed yet: an offer seen by one probe is not enough"
     ))
 }
 

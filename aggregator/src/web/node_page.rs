@@ -132,7 +132,8 @@ fn head(html: &mut String, snapshot: &Snapshot, view: &NodeView<'_>, told: &Told
 fn windows(html: &mut String, snapshot: &Snapshot, view: &NodeView<'_>) {
     html.push_str(
         "<div class=\"scroll\"><table><caption>Uptime, and coverage: the share of time in \
-         which the node was up or down, not unknown</caption><thead><tr><th scope=\"col\">Window</th>\
+         which the node was up or down, not unknown</caption><thead><tr>\
+         <th scope=\"col\">Window</th>\
          <th scope=\"col\" class=\"n\">Uptime</th><th scope=\"col\" class=\"n\">Coverage</th>\
          <th scope=\"col\" class=\"n wide\">Up</th><th scope=\"col\" class=\"n wide\">Down</th>\
          <th scope=\"col\" class=\"n wide\">Unknown</th></tr></thead><tbody>\n",
@@ -324,7 +325,8 @@ fn outages(html: &mut String, snapshot: &Snapshot, view: &NodeView<'_>) {
 
 fn why(html: &mut String, snapshot: &Snapshot, view: &NodeView<'_>, told: &Told) {
     html.push_str(
-        "<section class=\"card\" aria-labelledby=\"why\"><h2 id=\"why\">Why this verdict: what each \
+        "<section class=\"card\" aria-labelledby=\"why\"><h2 id=\"why\">Why this verdict: \
+         what each \
          probe found in the last round</h2>\n",
     );
     match &told.account {
@@ -346,7 +348,8 @@ fn why(html: &mut String, snapshot: &Snapshot, view: &NodeView<'_>, told: &Told)
     let freshness_s = snapshot.epochs.at(snapshot.closed_end_s()).freshness_s;
     writeln!(
         html,
-        "<details{open}><summary>Is this your node, and is it shown as down? What you can do</summary>\
+        "<details{open}><summary>Is this your node, and is it shown as down? \
+         What you can do</summary>\
          {}</details>\
          </section>",
         words::advice(&view.id.to_string(), freshness_s)

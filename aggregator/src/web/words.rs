@@ -88,7 +88,8 @@ pub(super) fn advice(id: &str, freshness_s: u32) -> String {
          <li>Check that yagna has a session with the relay: <code>yagna net status</code> and \
          <code>yagna net sessions</code>. You need no open port, but your firewall \
          must let UDP out.</li>\
-         <li>Search for your node from another machine with yagna: <code>yagna net find {id}</code>. The age \
+         <li>Search for your node from another machine with yagna: \
+         <code>yagna net find {id}</code>. The age \
          under <code>seen</code> must nearly always be less than {freshness_s} s.</li>\
          <li>If it is not, restart yagna. The outage ends as soon as \
          enough probes find the node.</li>\
