@@ -1,19 +1,21 @@
-//! What the operator may say: flags, environment, file.
+//! Settings from flags, environment and file.
 //!
-//! Owns names, defaults and bounds. The configuration is read whole before any port is bound.
+//! Owns names, defaults and bounds. The configuration is complete before any port is bound.
 
 mod access;
 mod commands;
 mod rules;
+mod settings;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 pub use commands::{AccessCommand, AuthorityCommand, CertificateArgs, ProbeCommand};
 pub use rules::{RuleArgs, RulesCommand};
+pub use settings::SettingArgs;
 use uptime_accounting::agreement::Policy;
 use uptime_proto::clock::KernelClock;
 use uptime_proto::settings::{Settings, Texts};
@@ -33,17 +35,16 @@ const RETENTION_DAYS_MIN: u64 = RETENTION_S_MIN / 86_400;
 /// A hundred years.
 const RETENTION_DAYS_MAX: u64 = 36_525;
 
-/// Decides which Golem providers are up from what many probes saw, writes nodes_status.csv and
-/// answers for it.
+/// Decide from the reports of many probes which Golem providers are up, and publish it
 ///
-/// Settings are taken from a flag, else from the environment variable named beside it, else from
-/// the file given with --config (TOML, the flag's name with underscores), else the default.
-/// UPTIME_LOG chooses what is logged, as info or debug.
-/// Exit status: 0 done, 1 failed, 64 wrong usage or configuration.
+/// A setting comes from its flag, else its environment variable, else the --config file, else its
+/// default. In the file (TOML) it has the flag's name.
+/// UPTIME_LOG sets the log level, for example info or debug.
+/// Exit status: 0 success, 1 failure, 64 wrong usage or configuration.
 #[derive(Debug, Parser)]
 #[command(name = "uptime-aggregator", version, max_term_width = 100)]
 pub struct Cli {
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
 }
@@ -51,193 +52,96 @@ pub struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Take reports, close rounds, write the CSV and answer, until SIGTERM or SIGINT
+    /// Run the aggregator until SIGTERM or SIGINT
     Serve(SettingArgs),
-    /// Read the configuration and open the store as serve would, say what is wrong, and exit
+    /// Check the configuration and the store, and exit
     Check(SettingArgs),
-    /// Bring the store of an earlier version up to date, as serve does when it starts; not beside a
-    /// running serve
+    /// Upgrade the store of an earlier version, as serve does at its start; stop serve first
     Migrate {
-        /// Where the aggregator keeps its store [default: ./uptime-data]
+        /// Data directory [default: ./uptime-data]
         #[arg(long, env = "UPTIME_DATA_DIR")]
         data_dir: Option<PathBuf>,
     },
-    /// Check everything stored against itself and against the state made of it; works beside a
-    /// running serve. Exit status 1 when something is wrong
+    /// Check the stored data and replay it to compare the results; serve may be running. Exit
+    /// status 1 if something is wrong
     Verify {
-        /// Where the aggregator keeps its store [default: ./uptime-data]
+        /// Data directory [default: ./uptime-data]
         #[arg(long, env = "UPTIME_DATA_DIR")]
         data_dir: Option<PathBuf>,
     },
-    /// Write a consistent copy of the store into a new file; works beside a running serve
+    /// Write a consistent copy of the store to a new file; serve may be running
     ///
-    /// The files of the built-in authority are not in it; they are named, to be kept apart.
+    /// The copy does not contain the files of the built-in authority. The command lists them: keep
+    /// them separately.
     Backup {
-        /// The file, which must not be there yet; with --keep a folder
+        /// The file, which must not exist; with --keep, a directory
         file: PathBuf,
-        /// Give the copy the name of this moment, in the folder, and remove the oldest such copies
-        /// beyond this number
+        /// Name the copy after the current time and keep only the N newest copies in the directory
         #[arg(long, value_name = "N")]
         keep: Option<NonZeroUsize>,
-        /// Where the aggregator keeps its store [default: ./uptime-data]
+        /// Data directory [default: ./uptime-data]
         #[arg(long, env = "UPTIME_DATA_DIR")]
         data_dir: Option<PathBuf>,
     },
-    /// Check a backup and make a store of it, in a data directory that has none
+    /// Check a backup and restore it into a data directory without a store
     Restore {
-        /// The backup
+        /// The backup file
         file: PathBuf,
-        /// Where the store is to live [default: ./uptime-data]
+        /// Data directory for the restored store [default: ./uptime-data]
         #[arg(long, env = "UPTIME_DATA_DIR")]
         data_dir: Option<PathBuf>,
     },
-    /// Probes: who may hand in, and what of it counts; works beside a running serve
+    /// Manage probes, their tokens and retractions; serve may be running
     Probe {
-        /// Where the aggregator keeps its store [default: ./uptime-data]
+        /// Data directory [default: ./uptime-data]
         #[arg(long, env = "UPTIME_DATA_DIR", global = true)]
         data_dir: Option<PathBuf>,
-        /// What to do with them.
+        /// The command.
         #[command(subcommand)]
         command: ProbeCommand,
     },
-    /// Who may read and who may administer, and the trail; works beside a running serve
+    /// Manage readers and admins, and show the audit log; serve may be running
     Access {
-        /// Where the aggregator keeps its store [default: ./uptime-data]
+        /// Data directory [default: ./uptime-data]
         #[arg(long, env = "UPTIME_DATA_DIR", global = true)]
         data_dir: Option<PathBuf>,
-        /// What to do with them.
+        /// The command.
         #[command(subcommand)]
         command: AccessCommand,
     },
-    /// The rules that decide verdicts, as the length of a round; works beside a running serve
+    /// Show or change the accounting rules; serve may be running
     ///
-    /// The first start of serve stores the rules it is configured with. From then on they change by
-    /// rules set alone: settings of serve that differ change nothing and are reported.
+    /// The first start of serve stores its configured rules. After that only rules set changes them:
+    /// serve reports settings that differ and ignores them.
     Rules {
-        /// Where the aggregator keeps its store [default: ./uptime-data]
+        /// Data directory [default: ./uptime-data]
         #[arg(long, env = "UPTIME_DATA_DIR", global = true)]
         data_dir: Option<PathBuf>,
-        /// What to do with them.
+        /// The command.
         #[command(subcommand)]
         command: RulesCommand,
     },
-    /// The small built-in certificate authority, for those who have none
+    /// Manage the built-in certificate authority
     Authority {
-        /// Where the aggregator keeps its store [default: ./uptime-data]
+        /// Data directory [default: ./uptime-data]
         #[arg(long, env = "UPTIME_DATA_DIR", global = true)]
         data_dir: Option<PathBuf>,
-        /// What to do with it.
+        /// The command.
         #[command(subcommand)]
         command: AuthorityCommand,
     },
-    /// Take over the totals of an existing nodes_status.csv and its scan_count.txt
+    /// Import the totals of an existing nodes_status.csv and scan_count.txt
     ///
-    /// They are kept as a dated opening balance, apart from what is observed, and are added to it
-    /// in the CSV of --csv-dialect seed only. Every count below zero or above the number of scans
-    /// is clamped, and every stamp of a local time that came twice or never is resolved; each is
-    /// told. Any other fault, and nothing is imported. Not beside a running serve.
+    /// The imported totals are dated and kept apart from observations. Only the CSV of --csv-dialect
+    /// seed adds them. The import clamps counts below zero or above the number of scans, resolves
+    /// ambiguous local times, and reports each change. Any other error stops it, and nothing is
+    /// imported. Stop serve first.
     ImportCsv(ImportArgs),
-    /// Write what is stored as a table, as NDJSON or Parquet; works beside a running serve
+    /// Export stored data as a table, NDJSON or Parquet; serve may be running
     ///
-    /// It takes what is stored at the moment it starts. Stored parts that cannot be read are named
-    /// and left out, and the exit status is 1.
+    /// It exports what is stored when it starts. If stored parts cannot be read, it lists them, leaves
+    /// them out and exits with status 1.
     Export(ExportArgs),
-}
-
-macro_rules! setting_args {
-    ($($(#[doc = $doc:literal])+ $field:ident = $name:literal, $env:literal, $value:literal;)+) => {
-        /// Settings of serve and check, as texts.
-        #[derive(Debug, Default, Args)]
-        pub struct SettingArgs {
-            /// A TOML file with settings
-            #[arg(long, env = "UPTIME_CONFIG", value_name = "FILE")]
-            pub config: Option<PathBuf>,
-            /// Serve plaintext on addresses beyond loopback, for anyone to read and to forge
-            #[arg(long)]
-            pub insecure_plaintext_beyond_loopback: bool,
-            /// Let anyone read on addresses beyond loopback, without a token or a certificate
-            #[arg(long)]
-            pub anonymous_readers_beyond_loopback: bool,
-            $($(#[doc = $doc])+ #[arg(long, env = $env, value_name = $value)]
-            pub $field: Option<String>,)+
-        }
-
-        impl SettingArgs {
-            fn texts(&self) -> Texts {
-                let pairs = [$(($name, &self.$field)),+];
-                let said = pairs.into_iter().filter_map(|(name, text)| {
-                    Some((name.to_owned(), vec![text.clone()?]))
-                });
-                said.collect()
-            }
-        }
-    };
-}
-
-setting_args! {
-    /// Where gRPC is served [default: 127.0.0.1:7640]
-    grpc_addr = "grpc-addr", "UPTIME_GRPC_ADDR", "ADDR:PORT";
-    /// Where HTTP is served [default: 127.0.0.1:7641]
-    http_addr = "http-addr", "UPTIME_HTTP_ADDR", "ADDR:PORT";
-    /// The server's certificate (and those between it and its authority), PEM; read anew when it
-    /// changes and on SIGHUP. With it both ports speak TLS
-    tls_cert_file = "tls-cert-file", "UPTIME_TLS_CERT_FILE", "FILE";
-    /// Its private key, PEM, for nobody else to read
-    tls_key_file = "tls-key-file", "UPTIME_TLS_KEY_FILE", "FILE";
-    /// Authorities, PEM: a client certificate that one of them signed proves the name in it
-    client_ca_file = "client-ca-file", "UPTIME_CLIENT_CA_FILE", "FILE";
-    /// Whether reading wants a token or a certificate on loopback, too [default: false]
-    readers_need_token = "readers-need-token", "UPTIME_READERS_NEED_TOKEN", "BOOL";
-    /// Connections, both ports together [default: 2048]
-    connections_max = "connections-max", "UPTIME_CONNECTIONS_MAX", "N";
-    /// Connections from one address [default: 256]
-    connections_per_address_max =
-        "connections-per-address-max", "UPTIME_CONNECTIONS_PER_ADDRESS_MAX", "N";
-    /// Parts a second that one probe may hand in on average; beyond that it waits [default: 2000]
-    parts_per_s_max = "parts-per-s-max", "UPTIME_PARTS_PER_S_MAX", "N";
-    /// Parts of one round that one probe may have stored, over all subnets; further ones are
-    /// refused [default: 256]
-    parts_per_round_max = "parts-per-round-max", "UPTIME_PARTS_PER_ROUND_MAX", "N";
-    /// Whether a probe that mostly contradicts all others counts no more until a person decides
-    /// [default: false]
-    set_aside_disagreeing = "set-aside-disagreeing", "UPTIME_SET_ASIDE_DISAGREEING", "BOOL";
-    /// Where the store lives [default: ./uptime-data]
-    data_dir = "data-dir", "UPTIME_DATA_DIR", "DIR";
-    /// The canonical CSV [default: nodes_status.csv in the data directory]
-    csv = "csv", "UPTIME_CSV", "FILE";
-    /// How the CSV is written: utc, or seed: what the script this project replaces can load and
-    /// continue, with scan_count.txt beside it [default: utc]
-    csv_dialect = "csv-dialect", "UPTIME_CSV_DIALECT", "DIALECT";
-    /// The subnet that a CSV of the dialect seed is of [default: that of the imported CSV, where it
-    /// was told, else the only one]
-    csv_subnet = "csv-subnet", "UPTIME_CSV_SUBNET", "NAME";
-    /// Length of a round in seconds; divides 86,400. As the next five settings it counts at the
-    /// first start with a new store; later: rules set [default: 30]
-    round_period_s = "round-period-s", "UPTIME_ROUND_PERIOD_S", "S";
-    /// Seconds after a round's end in which its parts are on time [default: 5]
-    grace_s = "grace-s", "UPTIME_GRACE_S", "S";
-    /// How many probes must have found a node for it to be up [default: 1]
-    positive_probes_min = "positive-probes-min", "UPTIME_POSITIVE_PROBES_MIN", "K";
-    /// The greatest age of the relay's `seen` that proves life, in seconds [default: 20]
-    freshness_s = "freshness-s", "UPTIME_FRESHNESS_S", "S";
-    /// The relay session of a probe's daemon must be so old for its "not found" to count
-    /// [default: 60]
-    relay_session_age_min_s = "relay-session-age-min-s", "UPTIME_RELAY_SESSION_AGE_MIN_S", "S";
-    /// How long a provider may take to answer a direct question, in milliseconds [default: 4000]
-    direct_timeout_ms = "direct-timeout-ms", "UPTIME_DIRECT_TIMEOUT_MS", "MS";
-    /// Ids one probe may have brought that were never confirmed [default: 100000]
-    unconfirmed_nodes_max = "unconfirmed-nodes-max", "UPTIME_UNCONFIRMED_NODES_MAX", "N";
-    /// Days after which single facts are let go and only their sums stay; at least 40, or 0: never
-    /// [default: 400]
-    retention_days = "retention-days", "UPTIME_RETENTION_DAYS", "DAYS";
-    /// After so many closed rounds in which no probe could look /readyz answers 503; at most 120,
-    /// or 0: never, as where probes come through something that follows /readyz [default: 20]
-    blind_rounds_max = "blind-rounds-max", "UPTIME_BLIND_ROUNDS_MAX", "N";
-    /// Whether this host's clock is synchronised: auto asks the kernel; synchronised or
-    /// unsynchronised overrides its answer [default: auto]
-    kernel_clock = "kernel-clock", "UPTIME_KERNEL_CLOCK", "WORD";
-    /// How logs are written: text or json [default: text]
-    log_format = "log-format", "UPTIME_LOG_FORMAT", "FORMAT";
 }
 
 /// How the canonical CSV is written.
@@ -249,7 +153,7 @@ pub enum CsvDialect {
     Seed,
 }
 
-/// Everything serve needs to know.
+/// The checked settings of serve.
 #[derive(Debug, Clone)]
 #[allow(missing_docs, reason = "named as the flags, which --help documents")]
 pub struct Config {
@@ -261,7 +165,7 @@ pub struct Config {
     pub csv_subnet: Option<String>,
     /// The first rules of a new store.
     pub rules: Epoch,
-    /// Those of them that somebody named: nobody differs by a default.
+    /// The rules that were set explicitly: a default is no difference.
     pub given_rules: GivenRules,
     pub unconfirmed_nodes_max: u64,
     pub retention_s: Option<u64>,
@@ -290,8 +194,8 @@ impl Config {
 
     fn resolve(args: &SettingArgs, file: Texts) -> Result<Self, Vec<String>> {
         let mut settings = Settings::new(args.texts(), file);
-        let grpc_addr = settings.one("grpc-addr", SocketAddr::from(([127, 0, 0, 1], 7640)));
-        let http_addr = settings.one("http-addr", SocketAddr::from(([127, 0, 0, 1], 7641)));
+        let grpc_addr = settings.checked("grpc-addr", ([127, 0, 0, 1], 7640).into(), listen_addr);
+        let http_addr = settings.checked("http-addr", ([127, 0, 0, 1], 7641).into(), listen_addr);
         let access = access::resolve(&mut settings, args, grpc_addr, http_addr);
         let data_dir = settings.one("data-dir", default_data_dir());
         let csv = settings.one("csv", data_dir.join("nodes_status.csv"));
@@ -333,7 +237,14 @@ impl Config {
     }
 }
 
-/// Seconds after which single facts are let go.
+/// An address to listen on. A host name is resolved once, at the start.
+fn listen_addr(text: &str) -> Result<SocketAddr, String> {
+    let wanted = || "HOST:PORT with an address or a known host name is wanted";
+    let mut found = text.to_socket_addrs().map_err(|error| format!("{}: {error}", wanted()))?;
+    found.next().ok_or_else(|| wanted().to_owned())
+}
+
+/// Seconds after which details expire.
 fn retention(settings: &mut Settings) -> Option<u64> {
     let days = settings.checked("retention-days", 400, |text| match text.parse() {
         Ok(0) => Ok(0),
@@ -354,7 +265,7 @@ fn csv_form(settings: &mut Settings) -> (CsvDialect, Option<String>) {
         name => Ok(name.to_owned()),
     });
     if csv_subnet.is_some() && csv_dialect == CsvDialect::Utc {
-        settings.fault("--csv-subnet: only the dialect seed is of one subnet");
+        settings.fault("--csv-subnet: needs --csv-dialect seed");
     }
     (csv_dialect, csv_subnet)
 }

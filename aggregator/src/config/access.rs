@@ -1,7 +1,7 @@
-//! What the operator may say of TLS, of who may read, and of limits on peers.
+//! Settings of TLS, readers and limits.
 //!
-//! Owns what is safe: beyond loopback nothing is served in plaintext and nobody reads without a
-//! proof, unless a flag says so whose name cannot be overlooked.
+//! Refuses unsafe settings: beyond loopback, plaintext and anonymous readers each need a flag with
+//! a name that is hard to overlook.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,13 +10,13 @@ use uptime_accounting::agreement::Policy;
 use uptime_proto::convert::PartLimits;
 use uptime_proto::settings::Settings;
 
-use super::SettingArgs;
+use super::settings::SettingArgs;
 use crate::access::TlsFiles;
 use crate::access::limits::{
     CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS_MAX, Limits, PARTS_PER_S_MAX,
 };
 
-/// What was said.
+/// The checked settings.
 #[derive(Debug, Clone)]
 pub(super) struct Access {
     pub(super) tls: Option<TlsFiles>,
@@ -41,8 +41,8 @@ pub(super) fn resolve(
         (None, None) => {
             if client_ca.is_some() {
                 settings.fault(
-                    "--client-ca-file: client certificates are shown over TLS only: give \
-                     --tls-cert-file and --tls-key-file, too",
+                    "--client-ca-file: client certificates need TLS: give --tls-cert-file and \
+                     --tls-key-file too",
                 );
             }
             None
@@ -64,18 +64,18 @@ pub(super) fn resolve(
     let beyond = args.anonymous_readers_beyond_loopback;
     if readers_need_token && beyond {
         settings.fault(
-            "--anonymous-readers-beyond-loopback: readers-need-token says the opposite: leave one \
-             of them out",
+            "--anonymous-readers-beyond-loopback: conflicts with --readers-need-token: remove \
+             one of them",
         );
     }
     for (name, addr) in [("grpc-addr", grpc_addr), ("http-addr", http_addr)] {
         let loopback = addr.ip().is_loopback();
         if !loopback && tls.is_none() && !args.insecure_plaintext_beyond_loopback {
             settings.fault(format!(
-                "--{name}: {addr} is not loopback, and without TLS whoever is on the way reads and \
-                 forges everything, tokens too: give --tls-cert-file and --tls-key-file \
-                 ('uptime-aggregator authority init' helps those who have none), or bind to \
-                 loopback, or say --insecure-plaintext-beyond-loopback"
+                "--{name}: {addr} is not loopback, and without TLS anyone on the network can read \
+                 and forge traffic, including tokens: give --tls-cert-file and --tls-key-file \
+                 ('uptime-aggregator authority init' creates an authority), or bind to \
+                 loopback, or give --insecure-plaintext-beyond-loopback"
             ));
         }
     }
@@ -90,7 +90,7 @@ pub(super) fn resolve(
     Access { tls, anonymous_grpc, anonymous_http, limits, disagreement }
 }
 
-/// How many connections, how much of one probe.
+/// Limits on connections and on single probes.
 fn limits(settings: &mut Settings) -> Limits {
     Limits {
         connections_max: settings.number32("connections-max", CONNECTIONS_MAX, 16, 1_000_000),

@@ -5,60 +5,77 @@ use uptime_proto::settings::{Settings, Texts};
 
 use crate::rules::GivenRules;
 
-/// What can be done with the rules.
+/// Commands about the rules.
 #[derive(Debug, Subcommand)]
 pub enum RulesCommand {
-    /// Show the rules in force and those announced: state, since when, each rule
+    /// Show the current and the announced rules
     Show,
     /// Change some rules; the others stay
     ///
-    /// The change begins on the grid of the old and the new rounds, at least two rounds from now;
-    /// rounds before keep their rules. What was announced before and has not begun is replaced; to
-    /// withdraw it, set the rules that are in force. Only flags are read here, no environment
-    /// variables and no file.
+    /// The change starts where old and new rounds align, at least two rounds from now. Earlier rounds
+    /// keep their rules. A new change replaces one that has not started; to withdraw it, set the
+    /// current rules. This command reads flags only, no environment variables and no file.
     Set(RuleArgs),
 }
 
+/// The help of a rule, for `serve` and `rules set`.
+macro_rules! rule_help {
+    (round_period_s) => {
+        "Length of a round in seconds; divides 86,400"
+    };
+    (grace_s) => {
+        "Seconds after the end of a round in which its parts are on time"
+    };
+    (positive_probes_min) => {
+        "Probes that must find a node for it to be up"
+    };
+    (freshness_s) => {
+        "Maximum age in seconds of the relay's last contact for a node to be alive"
+    };
+    (relay_session_age_min_s) => {
+        "Minimum age in seconds of a probe's relay session \
+         for its negative look-ups to count"
+    };
+    (direct_timeout_ms) => {
+        "Milliseconds a provider has to answer a direct question"
+    };
+}
+pub(super) use rule_help;
+
 macro_rules! rule_args {
-    ($($(#[doc = $doc:literal])+ $field:ident = $name:literal, $value:literal;)+) => {
-        /// Rules to be changed, as texts.
+    ($($field:ident = $name:literal, $value:literal;)+) => {
+        /// Rules to change, as texts.
         #[derive(Debug, Default, Args)]
         #[group(required = true, multiple = true)]
+        #[allow(missing_docs, reason = "--help documents them")]
         pub struct RuleArgs {
-            $($(#[doc = $doc])+ #[arg(long, value_name = $value)]
+            $(#[arg(long, value_name = $value, help = rule_help!($field))]
             pub $field: Option<String>,)+
         }
 
         impl RuleArgs {
             fn texts(&self) -> Texts {
                 let pairs = [$(($name, &self.$field)),+];
-                let said = pairs.into_iter().filter_map(|(name, text)| {
+                let set = pairs.into_iter().filter_map(|(name, text)| {
                     Some((name.to_owned(), vec![text.clone()?]))
                 });
-                said.collect()
+                set.collect()
             }
         }
     };
 }
 
 rule_args! {
-    /// Length of a round in seconds; divides 86,400
     round_period_s = "round-period-s", "S";
-    /// Seconds after a round's end in which its parts are on time
     grace_s = "grace-s", "S";
-    /// How many probes must have found a node for it to be up
     positive_probes_min = "positive-probes-min", "K";
-    /// The greatest age of the relay's `seen` that proves life, in seconds
     freshness_s = "freshness-s", "S";
-    /// The relay session of a probe's daemon must be so old for its "not found" to count, in
-    /// seconds
     relay_session_age_min_s = "relay-session-age-min-s", "S";
-    /// How long a provider may take to answer a direct question, in milliseconds
     direct_timeout_ms = "direct-timeout-ms", "MS";
 }
 
 impl RuleArgs {
-    /// What is wanted.
+    /// The wanted rules.
     ///
     /// # Errors
     /// Every fault of it, each with the name of the setting and what it may be.

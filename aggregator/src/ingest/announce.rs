@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uptime_proto::{Epochs, v1};
 
-use super::schedule_for;
+use super::schedule::schedule_for;
 use crate::ledger::Ledger;
 
 /// A schedule is told so long before its rules begin: the round before goes on by the plan it began

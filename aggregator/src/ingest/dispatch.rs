@@ -13,7 +13,7 @@ use uptime_proto::{NodeId, Round};
 
 use super::assignment::{Candidate, share_out};
 use super::connections::{Connections, Live, message};
-use super::schedule_for;
+use super::schedule::{self, schedule_for};
 use crate::ledger::{Ledger, LookupState};
 
 /// Ids in one message: 600 kB, well below the limit of a message.
@@ -75,7 +75,7 @@ pub async fn run(ledger: Ledger, connections: Connections, shutdown: Cancellatio
 }
 
 fn standing_ms(ledger: &Ledger, round: Round) -> i64 {
-    round.start_ms() + i64::from(super::standing_ms(ledger.epochs().at(round.start_s())))
+    round.start_ms() + i64::from(schedule::standing_ms(ledger.epochs().at(round.start_s())))
 }
 
 /// The probes that can look, or all where none is known to.

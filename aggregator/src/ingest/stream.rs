@@ -15,8 +15,9 @@ use uptime_proto::v1::{
     self, GoodbyeReason, aggregator_message::Message, probe_message::Message as FromProbe,
 };
 
+use super::announce::Announced;
 use super::connections::{Outbound, message};
-use super::{Announced, Caller, Ingest, REPORTS_IN_FLIGHT_MAX};
+use super::intake::{Caller, Ingest, REPORTS_IN_FLIGHT_MAX};
 use crate::ledger::{Greeting, Unavailable};
 use crate::store::ProbeRecord;
 
