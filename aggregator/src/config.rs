@@ -76,7 +76,7 @@ pub enum Command {
     Backup {
         /// The file, which must not exist; with --keep, a directory
         file: PathBuf,
-        /// Name the copy after the current time and keep only the N newest copies in the directory
+        /// Name the copy after the current time, and keep only the N newest copies
         #[arg(long, value_name = "N")]
         keep: Option<NonZeroUsize>,
         /// Data directory [default: ./uptime-data]
@@ -111,7 +111,7 @@ pub enum Command {
     },
     /// Show or change the accounting rules; serve may be running
     ///
-    /// The first start of serve stores its configured rules. After that only rules set changes them:
+    /// The first start of serve stores its configured rules. Later only rules set changes them:
     /// serve reports settings that differ and ignores them.
     Rules {
         /// Data directory [default: ./uptime-data]
@@ -132,15 +132,15 @@ pub enum Command {
     },
     /// Import the totals of an existing nodes_status.csv and scan_count.txt
     ///
-    /// The imported totals are dated and kept apart from observations. Only the CSV of --csv-dialect
-    /// seed adds them. The import clamps counts below zero or above the number of scans, resolves
+    /// Imported totals are dated and kept apart from observations. Only --csv-dialect seed adds
+    /// them. The import clamps counts below zero or above the number of scans, resolves
     /// ambiguous local times, and reports each change. Any other error stops it, and nothing is
     /// imported. Stop serve first.
     ImportCsv(ImportArgs),
     /// Export stored data as a table, NDJSON or Parquet; serve may be running
     ///
-    /// It exports what is stored when it starts. If stored parts cannot be read, it lists them, leaves
-    /// them out and exits with status 1.
+    /// It exports what is stored at its start. If stored parts cannot be read, it lists them, omits
+    /// them and exits with status 1.
     Export(ExportArgs),
 }
 

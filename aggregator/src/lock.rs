@@ -5,18 +5,18 @@
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
-/// Why a data directory cannot be had.
+/// Why the data directory cannot be locked.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
-    /// Another process has it.
+    /// Another process holds the lock.
     #[error("{0} is in use by another aggregator; stop that one or choose another --data-dir")]
     Held(PathBuf),
-    /// The file cannot be made or locked.
+    /// The lock file cannot be created or locked.
     #[error("cannot lock {path}: {error}")]
     File {
-        /// Which.
+        /// The lock file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         error: std::io::Error,
     },
 }

@@ -84,7 +84,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
             let data_dir = or_default(data_dir);
             let restored = upkeep::restore(&file, &data_dir).await?;
             for aside in &restored.aside {
-                print_line(&format!("set aside, left by another store: {}", aside.display()));
+                print_line(&format!("moved aside, left by another store: {}", aside.display()));
             }
             print_line(&format!(
                 "ok: {} holds the store of {}, generation {}; start serve with it",
@@ -129,11 +129,11 @@ fn configured(args: &SettingArgs) -> Result<Config, ExitCode> {
     })
 }
 
-/// Tells what became of a transfer.
+/// Reports the result of a transfer.
 fn ended(done: Result<(), TransferError>) -> ExitCode {
     match done {
         Ok(()) => return ExitCode::SUCCESS,
-        // Whoever has enough of the rows, as `head`, wants to hear nothing of it.
+        // The reader, such as `head`, has closed the pipe: no error.
         Err(TransferError::Gone) => {}
         Err(error) => {
             telemetry::say(&format!("uptime-aggregator: {error}"));
@@ -145,8 +145,7 @@ fn ended(done: Result<(), TransferError>) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// The one place that answers on standard output. Whoever reads it may have gone; that ends no
-/// daemon.
+/// Prints to standard output. A closed pipe does not stop the daemon.
 fn print_line(line: &str) {
     writeln!(std::io::stdout().lock(), "{line}").ok();
 }
@@ -164,7 +163,10 @@ async fn serve(mut config: Config) -> anyhow::Result<ExitCode> {
         print_line(&format!("grpc {}", server.grpc_addr));
         print_line(&format!("http {}", server.http_addr));
         print_line(&format!("csv {}", config.csv.display()));
-        // Where it is served anew it is at the same place.
+        let version = env!("CARGO_PKG_VERSION");
+        let (grpc, http) = (server.grpc_addr, server.http_addr);
+        tracing::info!(version, %grpc, %http, "aggregator started");
+        // A restart listens on the same addresses.
         (config.grpc_addr, config.http_addr) = (server.grpc_addr, server.http_addr);
         match run_server(server, &mut signals).await? {
             Ended::Stopped => return Ok(ExitCode::SUCCESS),
@@ -173,7 +175,7 @@ async fn serve(mut config: Config) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// The signals that are listened to.
+/// The handled signals.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -193,7 +195,7 @@ async fn run_server(server: Server, signals: &mut Signals) -> anyhow::Result<End
             _ = signals.interrupt.recv() => stop.cancel(),
             _ = signals.hangup.recv() => match &tls {
                 Some(tls) => tls.reload(),
-                None => tracing::info!("there are no certificates to read anew"),
+                None => tracing::info!("no certificates to reload"),
             },
         }
     }

@@ -146,7 +146,7 @@ async fn write(csv: &PublishedCsv, snapshot: &Arc<Snapshot>, told: &mut bool) ->
     match &result {
         Err(error) => {
             counter!("uptime_publish_failed_total").increment(1);
-            tracing::error!(%error, "the CSV was not written; the one before stays");
+            tracing::error!(%error, "cannot write the CSV; the previous file stays");
         }
         Ok(replaced) => {
             #[expect(clippy::cast_precision_loss, reason = "milliseconds")]

@@ -83,7 +83,9 @@ impl Server {
         let tls = config.tls.clone().map(Tls::open).transpose()?.map(Arc::new);
         std::fs::create_dir_all(&config.data_dir).with_context(|| {
             let dir = config.data_dir.display();
-            format!("cannot make {dir}; give a directory this user may write with --data-dir")
+            format!(
+                "cannot create {dir}; choose a directory that this user may write with --data-dir"
+            )
         })?;
         // Before anything is looked at, let alone made or brought up to date.
         let lock = DirectoryLock::take(&config.data_dir)?;
@@ -229,13 +231,13 @@ impl Server {
         shutdown.cancel();
         let drained = async { while outer.join_next().await.is_some() {} };
         if tokio::time::timeout(GRACE, drained).await.is_err() {
-            tracing::warn!("calls were still open after {GRACE:?} and are cut");
+            tracing::warn!("open calls cancelled after {GRACE:?}");
             outer.abort_all();
         }
         ledger_stop.cancel();
         let drained = async { while inner.join_next().await.is_some() {} };
         if tokio::time::timeout(GRACE, drained).await.is_err() {
-            tracing::warn!("the ledger was still busy after {GRACE:?} and is cut");
+            tracing::warn!("ledger stopped after {GRACE:?} while still busy");
         }
         result
     }
@@ -284,16 +286,16 @@ async fn until_end(
         Some(ended) = outer.join_next() => ended
             .context("a server task panicked")
             .and_then(|ended| ended)
-            .context("a server ended by itself"),
-        Some(ended) = inner.join_next() => by_itself(ended, "the ledger, or what writes the CSV,"),
-        Some(ended) = helpers.join_next() => by_itself(ended, "a task beside the servers"),
+            .context("a server stopped unexpectedly"),
+        Some(ended) = inner.join_next() => by_itself(ended, "the ledger or the CSV writer"),
+        Some(ended) = helpers.join_next() => by_itself(ended, "a background task"),
     }
 }
 
 /// What a task says that ended before it was told to.
 fn by_itself(ended: Result<(), JoinError>, what: &str) -> anyhow::Result<()> {
-    ended.with_context(|| format!("{what} broke down"))?;
-    anyhow::bail!("{what} ended by itself; the log says why")
+    ended.with_context(|| format!("{what} failed"))?;
+    anyhow::bail!("{what} stopped unexpectedly; see the log")
 }
 
 /// What is imported is read once: nothing is imported while this process has the data directory.

@@ -8,6 +8,7 @@ use std::io::{self, Write};
 use metrics::counter;
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 /// How logs are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum, serde::Deserialize)]
@@ -20,14 +21,15 @@ pub enum LogFormat {
     Json,
 }
 
-/// Starts logging; `UPTIME_LOG` chooses what, as `info` or `uptime_aggregator=debug`.
+/// Starts logging at the levels of `UPTIME_LOG`, for example `info` or `uptime_aggregator=debug`.
 pub fn start_logging(format: LogFormat) {
     let filter = EnvFilter::try_from_env("UPTIME_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = without_statements(filter);
     let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(Lines::default)
-        // It would tell of a failure by a print that panics.
+        // On a failure it would use a print that panics.
         .log_internal_errors(false)
         .with_ansi(colours)
         .with_target(false);
@@ -38,8 +40,19 @@ pub fn start_logging(format: LogFormat) {
     };
 }
 
-/// Standard error, of which the reader may be gone and the disk full: what cannot be written is
-/// counted and lost. A log line ends nothing.
+/// Hides SQL statements, unless everything is logged or the filter names sqlx.
+fn without_statements(filter: EnvFilter) -> EnvFilter {
+    let all = filter.max_level_hint().is_some_and(|level| level == LevelFilter::TRACE);
+    match "sqlx::query=warn".parse() {
+        Ok(directive) if !all && !filter.to_string().contains("sqlx") => {
+            filter.add_directive(directive)
+        }
+        _ => filter,
+    }
+}
+
+/// Standard error. Its reader may be gone or the disk full: lines that cannot be written are
+/// counted and lost, and the process goes on.
 #[derive(Debug, Clone, Copy, Default)]
 struct Lines;
 
@@ -56,12 +69,12 @@ impl Write for Lines {
     }
 }
 
-/// Says something on standard error to whoever started this, if they still listen.
+/// Prints a line to standard error. Errors are ignored.
 pub fn say(text: &str) {
     writeln!(io::stderr().lock(), "{text}").ok();
 }
 
-/// Starts collecting metrics and answers what renders them.
+/// Starts collecting metrics and returns their renderer.
 ///
 /// # Errors
 /// When metrics were started before in this process.

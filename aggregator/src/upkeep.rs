@@ -103,7 +103,7 @@ pub async fn verify_held(store: &mut SqliteStore, now_ms: i64) -> Result<Verifie
     let state = match state {
         Ok(state) => state,
         Err(error) if checked.faults_in_all > 0 => {
-            tracing::warn!(%error, "the state could not be rebuilt");
+            tracing::warn!(%error, "cannot rebuild the state");
             None
         }
         Err(error) => return Err(error.into()),

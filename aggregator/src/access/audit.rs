@@ -95,7 +95,7 @@ impl Auditor {
             tracing::warn!(actor, action, subject, detail, count, "refused");
         }
         if let Err(error) = ledger.note(records).await {
-            tracing::error!(%error, "refusals stand in this log only");
+            tracing::error!(%error, "cannot store refusals in the audit log");
         }
     }
 

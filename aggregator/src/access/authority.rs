@@ -39,12 +39,12 @@ const EARLIER_S: i64 = 300;
 pub enum AuthorityError {
     /// There is none yet.
     #[error(
-        "there is no authority in {}: make one with 'uptime-aggregator authority init'",
+        "no authority in {}: create one with 'uptime-aggregator authority init'",
         .0.display()
     )]
     None(PathBuf),
     /// There is one already.
-    #[error("there is an authority in {} already; all that it issued hangs on it", .0.display())]
+    #[error("{} already has an authority; its certificates depend on it", .0.display())]
     There(PathBuf),
     /// A file cannot be read or written.
     #[error("{}: {source}", .path.display())]
@@ -55,7 +55,7 @@ pub enum AuthorityError {
         source: io::Error,
     },
     /// A name or a date that no certificate can have, or a damaged key.
-    #[error("the certificate cannot be made")]
+    #[error("cannot create the certificate")]
     Certificate(#[from] rcgen::Error),
 }
 

@@ -196,13 +196,13 @@ impl Tls {
                 Ok(configs) => {
                     *self.configs.write().unwrap_or_else(PoisonError::into_inner) = configs;
                     let cert = self.files.cert.display();
-                    tracing::info!(%cert, "certificates were read anew");
+                    tracing::info!(%cert, "certificates reloaded");
                     counter!("uptime_access_certificate_reloads_total", "outcome" => "done")
                         .increment(1);
                     self.tell_end();
                 }
                 Err(error) => {
-                    tracing::error!(%error, "the certificates before stay in force");
+                    tracing::error!(%error, "cannot reload certificates; keeping the old ones");
                     counter!("uptime_access_certificate_reloads_total", "outcome" => "failed")
                         .increment(1);
                 }
@@ -217,7 +217,7 @@ impl Tls {
         if not_after_ms < now_unix_ms() + ENDS_SOON_MS {
             let until = crate::publish::utc_stamp(not_after_ms);
             let cert = self.files.cert.display();
-            tracing::warn!(%cert, until, "the server's certificate ends soon or has ended");
+            tracing::warn!(%cert, until, "server certificate expires soon or has expired");
         }
     }
 }

@@ -133,7 +133,7 @@ fn tell(before: Option<ClockState>, judged: &Judged) {
     let why = judged.why.as_str();
     match judged.state {
         ClockState::Sure if before.is_none() => {}
-        ClockState::Sure => tracing::info!("the clock of this host is sure again"),
+        ClockState::Sure => tracing::info!("host clock is sure again"),
         ClockState::Doubtful => tracing::warn!(
             why,
             "the clock of this host is doubtful: nothing is deleted, and no part is refused for \

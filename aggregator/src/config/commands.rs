@@ -1,179 +1,179 @@
-//! The commands about identities, as they are typed. What they do is in `access::commands`.
+//! The commands about identities, as typed. `access::commands` carries them out.
+//!
+//! Owns their flags and help.
 
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-/// A certificate where one is wanted instead of a token.
+/// Options for a certificate instead of a token.
 #[derive(Debug, Clone, Args)]
 pub struct CertificateArgs {
-    /// Issue a certificate of the built-in authority instead of a token, and write NAME.pem and
+    /// Issue a certificate of the built-in authority instead of a token; writes NAME.pem and
     /// NAME.key (see: authority init)
     #[arg(long)]
     pub certificate: bool,
-    /// Where to write them
+    /// Directory for the certificate files
     #[arg(long, value_name = "DIR", default_value = ".")]
     pub out: PathBuf,
-    /// How long it is valid
+    /// Days the certificate is valid
     #[arg(long, value_name = "DAYS", default_value_t = crate::access::authority::LEAF_DAYS,
         value_parser = clap::value_parser!(u32).range(1..=3_650))]
     pub days: u32,
 }
 
-/// What can be done with probes.
+/// Commands about probes.
 #[derive(Debug, Subcommand)]
 pub enum ProbeCommand {
-    /// Enrol a probe and print its token: once, it is stored only as a hash
+    /// Enrol a probe and print its token. Only a hash is stored, so the token is shown once
     Add {
-        /// Letters, digits, '-', '_' and '.'
+        /// Name: letters, digits, '-', '_' and '.'
         name: String,
-        /// A subnet it may speak for; repeatable; none: any
+        /// Subnet the probe may report; repeatable [default: any]
         #[arg(long = "subnet-allowed", value_name = "TAG")]
         subnets_allowed: Vec<String>,
-        /// Print what to paste on the probe's host instead: a ticket, good once and for a day,
-        /// which that host exchanges for its token
+        /// Print a ticket instead, to paste on the probe's host. It is valid once, for one day, and
+        /// is exchanged for a token
         #[arg(long, conflicts_with = "certificate")]
         ticket: bool,
-        /// With --ticket: where the probe reaches this aggregator
+        /// With --ticket: URL at which the probe reaches this aggregator
         #[arg(long, value_name = "URL", default_value = "https://ADDRESS:7640")]
         address: String,
-        /// A certificate instead.
+        /// Options of a certificate.
         #[command(flatten)]
         certificate: CertificateArgs,
     },
-    /// List the enrolled probes: name, state, since when, subnets, proofs
+    /// List probes with name, state, date, subnets and credentials
     List,
-    /// Give a probe a new token and print it; everything it had before, tokens and certificates,
-    /// ends after a while
+    /// Give a probe a new token and print it; its older tokens and certificates expire after the
+    /// overlap
     ///
-    /// Certificates of an authority of your own are not on record here and stay good: revoke the
-    /// probe, or have that authority end them.
+    /// Certificates of your own authority are not recorded here and stay valid: revoke the
+    /// probe, or revoke them at that authority.
     Rotate {
-        /// Which
+        /// Name of the probe
         name: String,
-        /// After so long; 0 where one was stolen. Tickets end at once
+        /// Seconds until older credentials expire; 0 if one was stolen. Tickets expire at once
         #[arg(long, value_name = "S", default_value_t = 86_400,
             value_parser = clap::value_parser!(u32).range(0..=2_592_000))]
         overlap_s: u32,
-        /// Let its certificates stay good beside the new token, or its tokens beside the new
-        /// certificate
+        /// Keep certificates valid beside the new token, or tokens beside the new certificate
         #[arg(long)]
         keep_others: bool,
-        /// A certificate instead.
+        /// Options of a certificate.
         #[command(flatten)]
         certificate: CertificateArgs,
     },
-    /// End a probe's identity, for good; its live stream is cut within seconds
+    /// Revoke a probe permanently; its connection is closed within seconds
     Revoke {
-        /// Which
+        /// Name of the probe
         name: String,
     },
-    /// Take a probe's evidence of an interval out of the count. Reversible; nothing is deleted
+    /// Exclude a probe's evidence of an interval. Reversible; nothing is deleted
     Retract {
-        /// Whose
+        /// Name of the probe
         name: String,
-        /// Rounds that start from then on: 2026-01-31T12:00:00Z, or unix seconds
+        /// First round start to exclude: 2026-01-31T12:00:00Z or Unix seconds
         #[arg(long, value_name = "TIME")]
         from: String,
-        /// And before then
+        /// End, exclusive
         #[arg(long, value_name = "TIME")]
         to: String,
-        /// Why, for those who look at it later
+        /// Reason, for the record
         #[arg(long, value_name = "TEXT")]
         reason: String,
     },
-    /// Let it count again
+    /// Undo a retraction: its evidence counts again
     UndoRetraction {
-        /// Its number, see: retractions
+        /// Number of the retraction (see: retractions)
         number: u64,
     },
-    /// List the retractions: number, probe, from, to, state, reason
+    /// List retractions with number, probe, from, to, state and reason
     Retractions,
 }
 
-/// What can be done with those who read and administer.
+/// Commands about readers and admins.
 #[derive(Debug, Subcommand)]
 pub enum AccessCommand {
-    /// Let someone read, and print the token
+    /// Add a reader and print the token
     AddReader {
-        /// Letters, digits, '-', '_' and '.'
+        /// Name: letters, digits, '-', '_' and '.'
         name: String,
-        /// A certificate instead.
+        /// Options of a certificate.
         #[command(flatten)]
         certificate: CertificateArgs,
     },
-    /// Let someone read and administer over the network, and print the token
+    /// Add an admin, who may read and administer over the network, and print the token
     AddAdmin {
-        /// Letters, digits, '-', '_' and '.'
+        /// Name: letters, digits, '-', '_' and '.'
         name: String,
-        /// A certificate instead.
+        /// Options of a certificate.
         #[command(flatten)]
         certificate: CertificateArgs,
     },
-    /// List readers and admins: name, role, state, since when, proofs
+    /// List readers and admins with name, role, state, date and credentials
     List,
-    /// Give one of them a new token and print it; everything they had before, tokens and
-    /// certificates, ends after a while
+    /// Give a reader or admin a new token and print it; older tokens and certificates expire after
+    /// the overlap
     ///
-    /// Certificates of an authority of your own are not on record here and stay good: revoke the
-    /// name, or have that authority end them.
+    /// Certificates of your own authority are not recorded here and stay valid: revoke the name, or
+    /// revoke them at that authority.
     Rotate {
-        /// Whom
+        /// Name of the reader or admin
         name: String,
-        /// After so long; 0 where one was stolen
+        /// Seconds until older credentials expire; 0 if one was stolen
         #[arg(long, value_name = "S", default_value_t = 86_400,
             value_parser = clap::value_parser!(u32).range(0..=2_592_000))]
         overlap_s: u32,
-        /// Let their certificates stay good beside the new token, or their tokens beside the new
-        /// certificate
+        /// Keep certificates valid beside the new token, or tokens beside the new certificate
         #[arg(long)]
         keep_others: bool,
-        /// A certificate instead.
+        /// Options of a certificate.
         #[command(flatten)]
         certificate: CertificateArgs,
     },
-    /// End one of them, for good; open calls are cut within seconds
+    /// Revoke a reader or admin permanently; open calls are closed within seconds
     Revoke {
-        /// Whom
+        /// Name of the reader or admin
         name: String,
     },
-    /// List what one name, of a probe, too, proves itself by: id, kind, made when, good until at
-    /// most, and whether and when it ends or has ended
+    /// List the credentials of a reader, admin or probe: id, kind, created, latest expiry, state
     ///
-    /// Certificates of an authority of your own are not on record here.
+    /// Certificates of your own authority are not recorded here.
     Credentials {
-        /// Whose
+        /// Name of the reader, admin or probe
         name: String,
     },
-    /// End one token, certificate or ticket, for good; open calls with it are cut within seconds
+    /// Revoke one token, certificate or ticket permanently; calls that use it are closed within
+    /// seconds
     End {
-        /// Its id, or the beginning of it where one fits; see: credentials
+        /// Id, or a unique prefix of it (see: credentials)
         id: String,
     },
-    /// Print the trail, newest first: when, who, what, whom, how often, the rest
+    /// Print the audit log, newest first: time, actor, action, subject, count, detail
     Audit {
-        /// So many lines
+        /// Number of lines
         #[arg(long, value_name = "N", default_value_t = 100,
             value_parser = clap::value_parser!(u32).range(1..=100_000))]
         count: u32,
     },
 }
 
-/// What can be done with the built-in certificate authority.
+/// Commands about the built-in certificate authority.
 #[derive(Debug, Subcommand)]
 pub enum AuthorityCommand {
-    /// Make the authority: a key in the data directory, and the certificate that clients trust
+    /// Create the authority: a key in the data directory and the certificate that clients trust
     Init,
-    /// Issue, or issue anew, the server's certificate; a running serve takes it by itself
+    /// Issue or reissue the server certificate; a running serve loads it
     IssueServer {
-        /// The names and addresses that clients know this aggregator by
+        /// Host names and addresses by which clients reach this aggregator
         #[arg(required = true)]
         names: Vec<String>,
-        /// How long it is valid
+        /// Days the certificate is valid
         #[arg(long, value_name = "DAYS", default_value_t = crate::access::authority::LEAF_DAYS,
             value_parser = clap::value_parser!(u32).range(1..=3_650))]
         days: u32,
     },
-    /// Print the certificate that clients are to trust
+    /// Print the certificate that clients must trust
     Show,
 }

@@ -1,4 +1,6 @@
-//! The commands about the rules, as they are typed. What they do is in `rules::commands`.
+//! The commands about the rules, as typed. `rules::commands` carries them out.
+//!
+//! Owns the help of each rule.
 
 use clap::{Args, Subcommand};
 use uptime_proto::settings::{Settings, Texts};
@@ -12,7 +14,7 @@ pub enum RulesCommand {
     Show,
     /// Change some rules; the others stay
     ///
-    /// The change starts where old and new rounds align, at least two rounds from now. Earlier rounds
+    /// The change starts where old and new rounds align, at least two rounds ahead. Earlier rounds
     /// keep their rules. A new change replaces one that has not started; to withdraw it, set the
     /// current rules. This command reads flags only, no environment variables and no file.
     Set(RuleArgs),

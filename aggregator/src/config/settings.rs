@@ -20,15 +20,15 @@ macro_rules! setting_args {
             /// TOML file with settings
             #[arg(long, env = "UPTIME_CONFIG", value_name = "FILE")]
             pub config: Option<PathBuf>,
+            $($(#[arg(long, env = $env, value_name = $value, help = $help, help_heading = $group)]
+            $(#[arg(num_args = 0..=1, default_missing_value = stringify!($flag))])?
+            pub $field: Option<String>,)+)+
             /// Serve plaintext beyond loopback: anyone on the network can read and forge traffic
             #[arg(long, help_heading = "TLS")]
             pub insecure_plaintext_beyond_loopback: bool,
             /// Let anyone read beyond loopback without a token or certificate
             #[arg(long, help_heading = "Readers")]
             pub anonymous_readers_beyond_loopback: bool,
-            $($(#[arg(long, env = $env, value_name = $value, help = $help, help_heading = $group)]
-            $(#[arg(num_args = 0..=1, default_missing_value = stringify!($flag))])?
-            pub $field: Option<String>,)+)+
         }
 
         impl SettingArgs {
@@ -74,7 +74,8 @@ setting_args! {
         connections_max = "connections-max", "UPTIME_CONNECTIONS_MAX",
             "N";
         "Maximum connections from one address [default: 256]",
-        connections_per_address_max = "connections-per-address-max", "UPTIME_CONNECTIONS_PER_ADDRESS_MAX",
+        connections_per_address_max = "connections-per-address-max",
+            "UPTIME_CONNECTIONS_PER_ADDRESS_MAX",
             "N";
     }
     "Probes" {

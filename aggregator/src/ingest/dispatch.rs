@@ -15,6 +15,7 @@ use super::assignment::{Candidate, share_out};
 use super::connections::{Connections, Live, message};
 use super::schedule::{self, schedule_for};
 use crate::ledger::{Ledger, LookupState};
+use crate::publish::utc_stamp;
 
 /// Ids in one message: 600 kB, well below the limit of a message.
 const IDS_PER_MESSAGE: usize = 30_000;
@@ -170,7 +171,8 @@ fn send_suspects(
             *share |= witnessed;
         }
     }
-    tracing::debug!(round = round.start_s(), suspects = suspects.len(), "suspects named");
+    let at = utc_stamp(round.start_ms());
+    tracing::debug!(round = at, suspects = suspects.len(), "suspects named");
     for (probe, live) in live {
         let Some(added) = shares.remove(probe) else { continue };
         let list = List {

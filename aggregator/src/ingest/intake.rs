@@ -1,7 +1,7 @@
-//! A report in: is it well formed, timely and allowed; then it goes to the ledger.
+//! Checks a report's form, time and subnets, and hands it to the ledger.
 //!
-//! Owns the checks of single reports. Refuses what is wrong by itself or in time; the ledger decides
-//! whether an id is a node and what a part means.
+//! Owns the checks of single reports. Refuses what is wrong by itself or in time; the ledger
+//! decides whether an id is a node and what a part means.
 
 use std::sync::Arc;
 

@@ -27,7 +27,7 @@ pub(super) async fn join(
     let redeemed = ledger.redeem(ticket, hash_token(&token), by).await;
     match redeemed.map_err(|error| Status::unavailable(error.to_string()))? {
         (Changed::Done, Some(probe_name)) => {
-            tracing::info!(probe = probe_name, %address, "a ticket was exchanged for a token");
+            tracing::info!(probe = probe_name, %address, "ticket exchanged for a token");
             Ok(Response::new(v1::JoinResponse { token, probe_name }))
         }
         (changed, name) => {

@@ -60,12 +60,16 @@ async fn serve(ingest: Ingest, caller: Caller, mut inbound: Inbound, outbound: O
     if hello.check_only {
         let told = v1::EpochAnnouncement::clone(&ingest.options.announced.borrow());
         outbound.send(Ok(message(Message::Welcome(welcome(&ingest, probe, told))))).await.ok();
-        tracing::info!(probe = probe.name, version = hello.software_version, "checked");
+        tracing::info!(
+            probe = probe.name,
+            version = hello.software_version,
+            "connection checked by probe"
+        );
         return;
     }
     let (serial, superseded) =
         ingest.connections.enter(probe.number, &probe.name, outbound.clone());
-    tracing::info!(probe = probe.name, version = hello.software_version, "connected");
+    tracing::info!(probe = probe.name, version = hello.software_version, "probe connected");
     gauge!("uptime_ingest_streams").increment(1);
     let greeting = Greeting { software_version: hello.software_version, subnets: hello.subnets };
     ingest.ledger.clock().connected(probe.number, probe.enrolled_at_ms);
@@ -99,7 +103,7 @@ async fn serve(ingest: Ingest, caller: Caller, mut inbound: Inbound, outbound: O
         ingest.ledger.connected(ProbeRecord::clone(probe), None).await;
     }
     let detail = ended.0.as_ref().map_or("the probe went away", |(_, detail)| detail.as_str());
-    tracing::info!(probe = probe.name, detail, "disconnected");
+    tracing::info!(probe = probe.name, detail, "probe disconnected");
     if let Some((reason, detail)) = ended.0 {
         let goodbye = v1::Goodbye { reason: reason as i32, detail };
         // A probe that does not read must not hold this task up.

@@ -63,7 +63,7 @@ pub(super) fn check(config: &Config) -> anyhow::Result<String> {
             .with_context(|| format!("cannot bind {addr}; choose another with --{name}"))?;
     }
     Ok(format!(
-        "there is no store in {} yet, and serve makes one; gRPC {} and HTTP {} are free",
+        "no store in {} yet; serve creates it; gRPC {} and HTTP {} are free",
         config.data_dir.display(),
         config.grpc_addr,
         config.http_addr

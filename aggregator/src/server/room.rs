@@ -27,7 +27,7 @@ pub(super) async fn comes(data_dir: Option<&Path>) {
             std::fs::remove_file(&path).and(written)
         });
         if matches!(tried.await, Ok(Ok(()))) {
-            tracing::info!("there is room on the disk again: serving anew");
+            tracing::info!("disk has free space again: restarting");
             return;
         }
     }

@@ -28,49 +28,49 @@ use crate::engine::replay::{LeftOut, Replayed, rebuild};
 use crate::publish::utc_stamp;
 use crate::store::{Catalogue, FactLog, Registry, Retraction, SqliteStore, Store};
 
-/// What is exported.
+/// The exported table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum What {
-    /// What probes reported: a row per observation, so --from and --to are worth saying
+    /// Observations of probes, one row each; limit them with --from and --to
     Observations,
-    /// What was decided: a row per node and run of equal verdicts
+    /// Verdicts, one row per node and run of equal verdicts
     Verdicts,
-    /// The nodes as they stand: a row each
+    /// Current nodes, one row each
     Nodes,
 }
 
-/// How rows are written.
+/// The output format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// A JSON object a line
+    /// One JSON object per line
     Ndjson,
     /// Apache Parquet, compressed with zstd
     Parquet,
 }
 
-/// What `export` is told.
+/// Options of `export`.
 #[derive(Debug, Clone, Args)]
 #[command(after_long_help = super::columns::help())]
 pub struct ExportArgs {
-    /// What to export
+    /// Table to export
     #[arg(long, value_name = "WHAT")]
     pub what: What,
-    /// How to write it
+    /// Output format
     #[arg(long, value_name = "FORMAT", default_value = "ndjson")]
     pub format: Format,
-    /// Only rounds that start then or later: 2026-01-31, 2026-01-31T12:00:00Z or unix seconds; UTC
+    /// Start of the first round: 2026-01-31, 2026-01-31T12:00:00Z or Unix seconds; UTC
     #[arg(long, value_name = "TIME", value_parser = second)]
     pub from: Option<u64>,
-    /// Only rounds that start before
+    /// Only rounds that start before this time
     #[arg(long, value_name = "TIME", value_parser = second)]
     pub to: Option<u64>,
-    /// Where to: a file, put there when it is whole, or - for standard output
+    /// Output file, which appears when complete, or - for standard output
     #[arg(long, value_name = "FILE", default_value = "-")]
     pub out: PathBuf,
-    /// Put it in the place of a file that is there already
+    /// Replace an existing file
     #[arg(long)]
     pub force: bool,
-    /// Where the aggregator keeps its store [default: ./uptime-data]
+    /// Data directory [default: ./uptime-data]
     #[arg(long, env = "UPTIME_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
 }
@@ -86,7 +86,7 @@ fn second(text: &str) -> Result<u64, String> {
     };
     u64::try_from(unix_ms)
         .map(|unix_ms| unix_ms.div_ceil(1000))
-        .map_err(|_| "an instant since 1970 is wanted".to_owned())
+        .map_err(|_| "a time since 1970 is wanted".to_owned())
 }
 
 /// Writes the rows of a table.

@@ -26,38 +26,37 @@ const SCAN_COUNT_FILE_BYTES_MAX: u64 = 64;
 /// How often what is being done is drawn on a terminal.
 const TICK: Duration = Duration::from_millis(100);
 
-/// What `import-csv` is told.
+/// Options of `import-csv`.
 #[derive(Debug, Clone, Args)]
 pub struct ImportArgs {
     /// The nodes_status.csv to import
     pub file: PathBuf,
-    /// How many scans its script has made
+    /// Number of scans the script made
     #[arg(long, value_name = "N", conflicts_with = "scan_count_file")]
     pub scan_count: Option<u64>,
-    /// Where its script noted how many scans it has made [default: scan_count.txt beside FILE]
+    /// File with the number of scans [default: scan_count.txt beside FILE]
     #[arg(long, value_name = "FILE")]
     pub scan_count_file: Option<PathBuf>,
-    /// The time zone of the host that wrote it, as Europe/Warsaw or UTC: its stamps do not say
+    /// Time zone of the host that wrote the CSV, for example Europe/Warsaw or UTC
     #[arg(long, value_name = "ZONE", value_parser = time_zone)]
     pub time_zone: Tz,
-    /// The subnet its script has scanned; the CSV of another subnet is then never added to it
+    /// Subnet the script scanned; only a CSV of this subnet adds the totals
     #[arg(long, value_name = "NAME")]
     pub subnet: Option<String>,
-    /// Where the aggregator keeps its store [default: ./uptime-data]
+    /// Data directory [default: ./uptime-data]
     #[arg(long, env = "UPTIME_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
-    /// Put it in the place of what was imported before
+    /// Replace the previous import
     #[arg(long)]
     pub replace: bool,
-    /// Read and judge the files and write nothing; the data directory is not looked at
+    /// Check the files and write nothing; the data directory is not read
     #[arg(long)]
     pub dry_run: bool,
 }
 
 fn time_zone(name: &str) -> Result<Tz, String> {
-    name.parse().map_err(|_| {
-        "no time zone of the tz database; `timedatectl list-timezones` lists them".to_owned()
-    })
+    name.parse()
+        .map_err(|_| "unknown time zone; `timedatectl list-timezones` lists them".to_owned())
 }
 
 /// Imports, and tells on `out` what was mended and what was done.

@@ -14,14 +14,14 @@ pub enum UpkeepError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// Something is there already.
-    #[error("{0} is there already and is not overwritten; choose another name")]
+    #[error("{0} exists and is not overwritten; choose another name")]
     Exists(PathBuf),
     /// A folder, and nobody said how many are to be kept in it.
-    #[error("{0} is a folder; say with --keep how many backups it is to have, or name a new file")]
+    #[error("{0} is a directory; give --keep N to limit its backups, or name a new file")]
     Folder(PathBuf),
     /// There is a store already.
     #[error(
-        "{0} is there already and is not overwritten; give another --data-dir, or {advice}",
+        "{0} exists and is not overwritten; give another --data-dir, or {advice}",
         advice = advice(.0)
     )]
     StoreExists(PathBuf),
