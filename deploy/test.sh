@@ -26,8 +26,9 @@ Installs the requirements of the tests and runs all tests. Stops at the first fa
 usage: sh deploy/test.sh [--quick | --long]
 
   (nothing)  formatting, clippy, documentation, tests (nextest profile `ci` if CI is set), wrong
-             clocks (profile `clocks`), doctests, licences and sources of dependencies (if
-             cargo-deny is installed), systemd units, and the demonstration of the quickstart
+             clocks (profile `clocks`), simulation (profile `simulation`), doctests, licences and
+             sources of dependencies (if cargo-deny is installed), systemd units, and the
+             demonstration of the quickstart
   --quick    only formatting, clippy and nextest profile `quick`
   --long     everything above, and also: cargo-deny with advisories (if their database can be
              reached), property tests with many more histories, nextest profile `long` (it has a
@@ -182,6 +183,11 @@ clocks() {
     cargo nextest run --workspace --locked --profile clocks
 }
 
+# They compute all the time: one runs per processor.
+simulation() {
+    cargo nextest run --workspace --locked --profile simulation
+}
+
 # nextest does not run doctests. The output is hidden if there are none: "0 passed" would look as
 # if nothing was tested.
 doctests() {
@@ -264,6 +270,7 @@ fi
 step tests tests
 if [ "$mode" != quick ]; then
     step clocks clocks
+    step simulation simulation
     step doctests doctests
     if [ -f "$root/deny.toml" ] && cargo deny --version >/dev/null 2>&1; then
         step dependencies dependencies

@@ -39,8 +39,8 @@ impl NodeDictionary {
         })
     }
 
-    /// Takes the next number for an id, as it is stored. One that has a number already was forgotten
-    /// under it.
+    /// Takes the next number for an id, as it is stored. One that has a number already was
+    /// forgotten under it.
     pub fn push(&mut self, id: NodeId) {
         if let Some(before) = self.number(&id) {
             self.forget(before);

@@ -73,7 +73,8 @@ async fn with_store() -> TempDir {
 #[tokio::test]
 async fn rounds_close_when_nobody_reads_the_log_any_more() {
     let directory = tempfile::tempdir().unwrap();
-    let mut serving = Serving::start(serve(directory.path()).env("UPTIME_LOG", "debug")).await;
+    let mut serving =
+        Serving::start(serve(directory.path()).env("UPTIME_LOG", "debug,sqlx=debug")).await;
     rounds_close(&serving.http, 1).await;
     drop(serving.child.stderr.take());
     rounds_close(&serving.http, 3).await;

@@ -1,8 +1,8 @@
 //! Background replay: making the state anew beside what comes in.
 //!
 //! A retraction asks for it, a fact that outranks one which counted in a closed round, and rules
-//! that were learnt after they had begun. Owns the hand-over: what came after the job's positions is
-//! led in afterwards, as after a start from a checkpoint. Until then the state before goes on to
+//! that were learnt after they had begun. Owns the hand-over: what came after the job's positions
+//! is led in afterwards, as after a start from a checkpoint. Until then the state before goes on to
 //! count what will count no more. Refuses to decide when a rebuild begins and on which thread:
 //! whoever calls the engine does.
 

@@ -1,7 +1,7 @@
 //! The runtime of readers: no reader's work delays a close or an acknowledgement.
 //!
-//! Owns a second runtime, on which calls of readers are answered and the frames of their answers are
-//! made. The first one is left to the connections themselves, to what probes send, and to the
+//! Owns a second runtime, on which calls of readers are answered and the frames of their answers
+//! are made. The first one is left to the connections themselves, to what probes send, and to the
 //! ledger. Refuses to decide who may read: the gate has, before a call comes here.
 
 use std::io;

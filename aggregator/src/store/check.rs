@@ -12,9 +12,11 @@ use uptime_proto::NodeId;
 use uptime_proto::round::DAY_S;
 
 use super::compaction::add;
+use super::connection::{SqliteStore, read_fact};
 use super::damage::is_damage;
-use super::sqlite::{SqliteStore, read_fact};
-use super::{Catalogue, Checked, Progress, Registry, StoreError};
+use super::error::StoreError;
+use super::records::{Catalogue, Checked, Progress};
+use super::verbs::Registry;
 
 /// Pages the database may name before it gives up.
 const PAGE_FAULTS_MAX: u32 = 100;

@@ -5,21 +5,22 @@
 //! of it that a segment may still hold. What is damaged is not compacted: it stays where it can be
 //! looked at.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use futures_util::TryStreamExt;
 use roaring::RoaringBitmap;
 use sqlx::Row;
 use uptime_accounting::fact::{Fact, FactKey};
 use uptime_proto::round::DAY_S;
-use uptime_proto::{Digest, NodeId, Round};
+use uptime_proto::{Digest, NodeId};
 
+use super::blob;
+use super::connection::{SELECT_ROWS, SqliteStore, check_token, read_fact, signed};
 use super::damage::is_damage;
+use super::error::StoreError;
 use super::positions::note_day;
+use super::records::{CompactedDay, CompactionPlan, Put, Read, Token};
 use super::segment::{SegmentError, SegmentReader, SegmentWriter};
-use super::sqlite::{SELECT_ROWS, SqliteStore, read_fact, signed};
-use super::states::check_token;
-use super::{CompactedDay, CompactionPlan, Put, Read, StoreError, Token, blob};
 
 /// A segment is closed with the round in which it grows beyond this, so that reading one round of a
 /// large network does not mean unpacking a day of it.
@@ -28,50 +29,6 @@ const SEGMENT_BYTES: usize = 8 * 1024 * 1024;
 const KEYS_OF_SEGMENTS_MAX: usize = 4;
 /// Pages given back to the file system after a day was compacted, at a time.
 pub(super) const VACUUM: &str = "PRAGMA incremental_vacuum";
-
-/// What is known in memory of segments.
-#[derive(Debug, Default)]
-pub(super) struct Compacted {
-    /// Ends by beginnings.
-    spans: BTreeMap<u64, u64>,
-    keys: HashMap<u64, HashSet<FactKey>>,
-    /// Days that hold something damaged, or had an error: not tried again by this process.
-    left: HashSet<u64>,
-    /// The database's number for what other connections wrote.
-    learnt_at: Option<i64>,
-}
-
-impl Compacted {
-    pub(super) fn forget_keys(&mut self) {
-        self.keys.clear();
-    }
-
-    /// The starts of the first and the last second that is compacted.
-    pub(super) fn extent(&self) -> Option<(u64, u64)> {
-        let first = *self.spans.keys().next()?;
-        let last = self.spans.values().max()?.saturating_sub(1);
-        Some((first, last))
-    }
-
-    /// Where segments begin, ascending.
-    pub(super) fn beginnings(&self) -> Vec<u64> {
-        self.spans.keys().copied().collect()
-    }
-
-    /// The compacted keys of a probe in a round, of those that are in memory: where a part of a
-    /// compacted day was just looked for, all of its segment.
-    pub(super) fn keys_of(&self, round: Round, probe: u32) -> impl Iterator<Item = &FactKey> {
-        let keys = self.span_of(round.start_s()).and_then(|begin| self.keys.get(&begin));
-        let of = move |key: &&FactKey| key.round == round && key.probe == probe;
-        keys.into_iter().flatten().filter(of)
-    }
-
-    /// The beginning of the segment a round lies in.
-    fn span_of(&self, start_s: u64) -> Option<u64> {
-        let (from_s, to_s) = self.spans.range(..=start_s).next_back()?;
-        (start_s < *to_s).then_some(*from_s)
-    }
-}
 
 /// Sums digests: the order does not matter, and one can be taken out again.
 pub(super) fn add(sum: &mut u128, digest: Digest) {

@@ -6,11 +6,11 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use super::connection::{SELECT_ROWS, SqliteStore, signed};
+use super::error::StoreError;
+use super::verbs::Registry;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
-
-use super::sqlite::{SELECT_ROWS, SqliteStore, signed};
-use super::{Registry, StoreError};
 
 /// `SQLITE_CORRUPT`, `SQLITE_NOTADB` and kin, in the low byte of the extended code.
 const DAMAGE_CODES: [i64; 3] = [10, 11, 26];

@@ -9,10 +9,12 @@ use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use uptime_proto::{Epoch, Epochs, v1};
 
+use super::connection::{SqliteStore, signed};
 use super::damage::vital;
-use super::identities::{By, add_line, line};
-use super::sqlite::{SqliteStore, signed};
-use super::{EpochChange, StoreError};
+use super::error::StoreError;
+use super::identities::{add_line, line};
+use super::identity_store::By;
+use super::records::EpochChange;
 
 /// What the audit log calls a change of the rules.
 const ACTION: &str = "rules-set";

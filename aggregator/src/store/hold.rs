@@ -4,10 +4,9 @@
 //! come while it reads. Refuses to wait for anybody: readers and the writer do not hold each other
 //! up.
 
+use super::connection::{FILE_NAME, SqliteStore};
+use super::error::StoreError;
 use std::path::Path;
-
-use super::StoreError;
-use super::sqlite::{FILE_NAME, SqliteStore};
 
 impl SqliteStore {
     /// Whether a data directory has a store; opening one makes it.

@@ -12,10 +12,10 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use uptime_proto::NodeId;
 use uptime_proto::node_id::NODE_ID_BYTES;
 
+use super::connection::{SqliteStore, check_token};
 use super::damage::{is_damage, vital};
-use super::sqlite::SqliteStore;
-use super::states::check_token;
-use super::{NamesKnown, NewNames, StoreError, Token};
+use super::error::StoreError;
+use super::records::{NamesKnown, NewNames, Token};
 
 /// What version 5 added, that of names of subnets it is known which probe brought them (0: it is
 /// not) included. A block holds the ids of the numbers from [`PER_BLOCK`] times its own on,

@@ -15,12 +15,11 @@ use sqlx::sqlite::{
     SqliteSynchronous,
 };
 
-use super::compaction::Compacted;
+use super::connection::{Compacted, FILE_NAME, RoundParts, SqliteStore};
 use super::damage::{is_damage, vital};
-use super::round_parts::RoundParts;
+use super::error::StoreError;
 use super::schema::{ADDED, COMPACTED_IDS, SCHEMA, SCHEMA_VERSION};
-use super::sqlite::{FILE_NAME, SqliteStore};
-use super::{StoreError, ids, place};
+use super::{ids, place};
 use crate::disk::named;
 
 /// What is written ahead is given back to the system beyond this, once it is in the file: while

@@ -4,12 +4,11 @@
 //! them, and a checksum over everything). Refuses to add it to anything: it stays apart from what
 //! was observed.
 
+use super::connection::{SqliteStore, signed};
+use super::error::StoreError;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Connection, Row};
 use uptime_proto::NodeId;
-
-use super::StoreError;
-use super::sqlite::{SqliteStore, signed};
 
 /// What the script this project replaces had counted when its files were imported.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

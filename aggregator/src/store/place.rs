@@ -18,27 +18,12 @@ use std::sync::OnceLock;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{Connection, Sqlite, Transaction};
 
-use super::StoreError;
-use crate::disk::{directory_of, named, sync_directory_of};
+use super::error::{StoreError, companions};
+pub use super::error::{advice, with_ending};
+use crate::disk::{named, sync_directory_of};
 
-/// What a database keeps beside its file: what it wrote ahead, the index of that, and what a
-/// transaction is taken back with.
-const COMPANIONS: [&str; 3] = ["-wal", "-shm", "-journal"];
 /// Names that are tried for what is set aside.
 const ASIDE_MAX: u32 = 10_000;
-
-/// The path with more at the end of its name.
-#[must_use]
-pub fn with_ending(path: &Path, ending: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(ending);
-    PathBuf::from(name)
-}
-
-/// What may lie beside a database and belongs to it.
-fn companions(database: &Path) -> impl Iterator<Item = PathBuf> + '_ {
-    COMPANIONS.into_iter().map(|ending| with_ending(database, ending))
-}
 
 /// All the files of a database, whether they are there or not; its own comes last.
 pub(super) fn all_files(database: &Path) -> impl Iterator<Item = PathBuf> + '_ {
@@ -48,21 +33,6 @@ pub(super) fn all_files(database: &Path) -> impl Iterator<Item = PathBuf> + '_ {
 /// Whether anything is there under this name, if only a link to nothing.
 fn is_there(path: &Path) -> bool {
     path.symlink_metadata().is_ok()
-}
-
-/// What to do with a store before another one takes its place: all its files, by name.
-#[must_use]
-pub fn advice(database: &Path) -> String {
-    let name = |path: &Path| {
-        path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
-    };
-    let beside: Vec<String> = companions(database).map(|path| name(&path)).collect();
-    format!(
-        "stop whatever uses it and move {} out of {}, together with those of {} that are there",
-        name(database),
-        directory_of(database).display(),
-        beside.join(", ")
-    )
 }
 
 /// Gives what lies beside a database another name, so that no other database takes it for its own;

@@ -7,16 +7,16 @@
 
 use std::collections::HashMap;
 
+use super::connection::Writer;
+use super::connection::{SqliteStore, signed, unsigned};
+use super::error::StoreError;
+use super::records::Since;
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use uptime_accounting::fact::FactKey;
 use uptime_accounting::position::{Position, Positions, WriterId};
 use uptime_proto::round::DAY_S;
 use uptime_proto::{Period, Round};
-
-use super::sqlite::{SqliteStore, signed};
-use super::states::unsigned;
-use super::{Since, StoreError};
 
 /// What version 7 added, in place of the keys of late parts. Those become the one commit of the
 /// first writer that an earlier checkpoint does not include.
@@ -47,15 +47,6 @@ CREATE INDEX part_position ON part (writer, commit_number);
 CREATE TABLE lease (one INTEGER PRIMARY KEY CHECK (one = 0), token INTEGER NOT NULL) STRICT;
 INSERT INTO lease VALUES (0, 0);
 ";
-
-/// This process as a writer.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Writer {
-    /// Its number in the tables.
-    pub(super) number: i64,
-    /// Its last commit.
-    pub(super) position: Position,
-}
 
 impl SqliteStore {
     /// Takes the next position, in the transaction that is under way. A writer that was ended by
@@ -123,7 +114,8 @@ impl SqliteStore {
             }
             let select = "SELECT p.round, p.subnet, p.period, p.probe, p.number,
                     o.writer, o.commit_number
-                 FROM part p INDEXED BY part_position LEFT JOIN part o ON o.round = p.round AND o.subnet = p.subnet
+                 FROM part p INDEXED BY part_position
+                 LEFT JOIN part o ON o.round = p.round AND o.subnet = p.subnet
                     AND o.period = p.period AND o.probe = p.probe AND o.number = p.number
                     AND o.digest > p.digest
                  WHERE p.writer = ? AND p.commit_number > ? AND p.round < ?";

@@ -3,35 +3,15 @@
 //! Owns the count that a limit is held to: rows, those that share a key one by one, and compacted
 //! parts. What is in memory is a memory only, of one writer; without it the count is asked for.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
+use super::connection::{SqliteStore, signed};
+use super::error::StoreError;
 use uptime_accounting::fact::FactKey;
-use uptime_proto::Round;
-
-use super::StoreError;
-use super::sqlite::{SqliteStore, signed};
 
 /// Counts kept, each of a round and a probe; then all are forgotten. Rounds that are open at a time
 /// are a handful, and a probe that empties its spool goes from round to round.
 const KEPT_MAX: usize = 4_096;
-
-/// Counts by round and probe, of those that were asked for.
-#[derive(Debug, Default)]
-pub(super) struct RoundParts(HashMap<(Round, u32), u32>);
-
-impl RoundParts {
-    /// A part was stored under this key, after its round was counted.
-    pub(super) fn one_more(&mut self, key: &FactKey) {
-        if let Some(count) = self.0.get_mut(&(key.round, key.probe)) {
-            *count = count.saturating_add(1);
-        }
-    }
-
-    /// What was counted is not what is stored.
-    pub(super) fn forget(&mut self) {
-        self.0.clear();
-    }
-}
 
 impl SqliteStore {
     /// Parts of the key's round and probe that are stored. Asked after the key itself was looked
@@ -68,7 +48,7 @@ mod tests {
     use std::sync::Arc;
 
     use roaring::RoaringBitmap;
-    use uptime_proto::{Class, Kind, NodeId, Outcome, Part, PartKey, Period, Sets};
+    use uptime_proto::{Class, Kind, NodeId, Outcome, Part, PartKey, Period, Round, Sets};
 
     use super::super::{Batch, FactLog, Lease, Put};
     use super::*;

@@ -7,10 +7,10 @@
 use sqlx::Row;
 use uptime_proto::round::DAY_S;
 
+use super::connection::{SqliteStore, signed, unsigned};
 use super::damage::dispensable;
-use super::sqlite::{SqliteStore, signed};
-use super::states::unsigned;
-use super::{Latency, NodeSample, NodeSamples, StoreError};
+use super::error::StoreError;
+use super::records::{Latency, NodeSample, NodeSamples};
 
 /// Lines of round trips are kept for so long.
 const LATENCY_DAYS: u64 = 90;

@@ -3,7 +3,8 @@
 //! Owns the schema and what each version added. A version that was released is never changed: what
 //! comes later is a version of its own.
 
-use super::identities::{SCHEMA_ACCESS, SCHEMA_AUTHORITIES};
+use super::credentials::SCHEMA_AUTHORITIES;
+use super::identities::SCHEMA_ACCESS;
 use super::ids::SCHEMA_IDS;
 use super::positions::SCHEMA_POSITIONS;
 

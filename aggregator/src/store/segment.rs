@@ -40,6 +40,7 @@ use uptime_accounting::fact::{Fact, FactKey};
 use uptime_proto::{CLASSES, FIRST_CLASSES, Kind, Outcome, Period, Reason, Round};
 
 use super::blob::ranges;
+use super::error::StoreError;
 
 /// Without the columns of [`Column::Failed`] and [`Column::AskedEarlier`].
 const FIRST_VERSION: u8 = 1;
@@ -520,6 +521,12 @@ impl SegmentReader {
             set.insert_range(narrow::<u32>(start)?..narrow::<u32>(end)?);
         }
         Ok(set)
+    }
+}
+
+impl From<SegmentError> for StoreError {
+    fn from(error: SegmentError) -> Self {
+        Self::Damaged(format!("a compacted day: {error}"))
     }
 }
 

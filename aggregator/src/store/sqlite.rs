@@ -6,77 +6,34 @@
 //! start of every UTC day, so that a day can be read, rewritten or dropped alone.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use roaring::RoaringBitmap;
 use sqlx::Row;
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
-use uptime_accounting::fact::{Fact, FactKey, Gap};
+use sqlx::sqlite::SqliteRow;
+use uptime_accounting::fact::{Fact, Gap};
 use uptime_accounting::position::Positions;
 use uptime_proto::round::DAY_S;
-use uptime_proto::{CLASSES, Digest, Epoch, Kind, Outcome, Period, Reason, Round};
+use uptime_proto::{Digest, Epoch, Outcome, Reason};
 
-use super::blob::{self, BlobError};
-use super::compaction::{Compacted, merged};
-use super::damage::{dispensable, vital};
-use super::identities::{PROBE_COLUMNS, read_probe};
-use super::positions::Writer;
-use super::round_parts::RoundParts;
-use super::states::{CHECKPOINT, ROLL_UP};
-use super::{
-    Batch, By, Catalogue, Checked, CompactedDay, CompactionPlan, Delivery, Details, EpochChange,
-    Latency, NamesKnown, NewNames, NodeSamples, Opening, ProbeRecord, Progress, Put, Read,
-    Retraction, Since, Store, StoreError, Stored, Token,
+use super::blob::{self};
+use super::compaction::merged;
+use super::connection::{
+    Base, CHAIN_MAX, SqliteStore, Writer, check_token, lines, read_fact, signed, slot, unsigned,
 };
-use super::{Checkpoints, FactLog, Lease, Registry, Samples, place, states};
+use super::damage::{dispensable, vital};
+use super::error::StoreError;
+use super::identities::{PROBE_COLUMNS, read_probe};
+use super::identity_store::By;
+use super::opening::Opening;
+use super::records::{
+    Batch, Catalogue, Checked, CompactedDay, CompactionPlan, Delivery, Details, EpochChange,
+    Latency, NamesKnown, NewNames, NodeSamples, ProbeRecord, Progress, Put, Read, Retraction,
+    Since, Stored, Token,
+};
+use super::states::{CHECKPOINT, ROLL_UP};
+use super::verbs::{Checkpoints, FactLog, Lease, Registry, Samples, Store};
 use super::{epochs, ids};
-
-/// The file in the data directory.
-pub const FILE_NAME: &str = "uptime.sqlite3";
-/// A difference builds on at most so many others.
-const CHAIN_MAX: u32 = 120;
-
-/// Facts in rows, by key.
-pub(super) const SELECT_ROWS: &str = "
-    SELECT round, subnet, period, probe, number, digest, kind, reason, observed_ms, received_ms,
-        relay_session_age_s, sets
-    FROM part WHERE round >= ? AND round < ?
-    ORDER BY round, subnet, period, probe, number, digest";
-
-pub(super) type Sets = Arc<[RoaringBitmap; CLASSES]>;
-/// What a difference can build on: the parts of one probe under one number.
-pub(super) type Slot = (u32, Period, u32, u16);
-
-pub(super) struct Base {
-    round_s: u64,
-    digest: Digest,
-    chain: u32,
-    sets: Sets,
-}
-
-/// The store.
-pub struct SqliteStore {
-    pub(super) connection: SqliteConnection,
-    pub(super) opened: place::Opened,
-    pub(super) delivery: place::Delivery,
-    pub(super) path: PathBuf,
-    pub(super) bases: HashMap<Slot, Base>,
-    pub(super) compacted: Compacted,
-    pub(super) round_parts: RoundParts,
-    /// What this process is as a writer; `None`: it has stored no facts yet.
-    pub(super) writer: Option<Writer>,
-    /// Of the database, when it was last asked whether others have written to it.
-    pub(super) data_version: Option<i64>,
-}
-
-fn slot(key: &FactKey) -> Slot {
-    (key.subnet, key.round.period(), key.probe, key.number)
-}
-
-pub(super) fn signed(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
-}
 
 impl SqliteStore {
     async fn meta<const N: usize>(&mut self, name: &str) -> Result<[u8; N], StoreError> {
@@ -282,68 +239,6 @@ impl SqliteStore {
     }
 }
 
-pub(super) fn read_fact(
-    row: &SqliteRow,
-    bases: &mut HashMap<Slot, Vec<(u64, Digest, Sets)>>,
-) -> Read {
-    let number = |index: usize| u32::try_from(row.get::<i64, _>(index)).unwrap_or(u32::MAX);
-    let round_s = u64::try_from(row.get::<i64, _>(0)).unwrap_or(u64::MAX);
-    let name = || {
-        format!(
-            "part {} of probe {} in round {round_s}, subnet {}",
-            number(4),
-            number(3),
-            number(1)
-        )
-    };
-    let damaged = |why: &str| format!("{}: {why}", name());
-    let period = Period::new(number(2)).map_err(|error| damaged(&error.to_string()))?;
-    let round = Round::new(round_s, period).map_err(|error| damaged(&error.to_string()))?;
-    let digest: &[u8] = row.get(5);
-    let digest = Digest(digest.try_into().map_err(|_| damaged("its digest is not 16 bytes"))?);
-    let key = FactKey {
-        round,
-        subnet: number(1),
-        probe: number(3),
-        number: u16::try_from(number(4)).map_err(|_| damaged("its number is too large"))?,
-    };
-    let outcome = match row.get::<i64, _>(7) {
-        0 => Outcome::Looked,
-        reason => i32::try_from(reason)
-            .ok()
-            .and_then(Reason::from_wire)
-            .map(Outcome::CouldNotLook)
-            .ok_or_else(|| damaged("its reason is not known"))?,
-    };
-    let observed_at_ms = round.start_ms().saturating_add(row.get::<i64, _>(8));
-    let before = round_s.checked_sub(u64::from(period.seconds()));
-    let candidates = bases.entry(slot(&key)).or_default();
-    candidates.retain(|(there, ..)| *there == round_s || Some(*there) == before);
-    let sets = blob::decode(row.get(11), |tag| {
-        let base = candidates
-            .iter()
-            .find(|(there, digest, _)| Some(*there) == before && digest.0.starts_with(&tag));
-        base.map(|(.., sets)| &**sets)
-    });
-    let sets = Arc::new(sets.map_err(|error: BlobError| damaged(&error.to_string()))?);
-    candidates.push((round_s, digest, Arc::clone(&sets)));
-    Ok(Fact {
-        key,
-        kind: i32::try_from(row.get::<i64, _>(6))
-            .ok()
-            .and_then(Kind::from_wire)
-            .ok_or_else(|| damaged("its kind is not known"))?,
-        outcome,
-        digest: Some(digest),
-        observed_at_ms,
-        received_at_ms: observed_at_ms.saturating_add(row.get::<i64, _>(9)),
-        relay_session_age_s: row
-            .get::<Option<i64>, _>(10)
-            .map(|age| u32::try_from(age).unwrap_or(u32::MAX)),
-        sets,
-    })
-}
-
 fn read_details(row: &SqliteRow) -> (u32, Details) {
     let node = u32::try_from(row.get::<i64, _>(0)).unwrap_or(u32::MAX);
     let details = Details {
@@ -354,11 +249,6 @@ fn read_details(row: &SqliteRow) -> (u32, Details) {
         changed_s: u64::try_from(row.get::<i64, _>(5)).unwrap_or(0),
     };
     (node, details)
-}
-
-/// Lists of names are stored one per line; names have no control characters.
-pub(super) fn lines(text: &str) -> Vec<String> {
-    text.lines().map(str::to_owned).collect()
 }
 
 impl FactLog for SqliteStore {
@@ -392,7 +282,7 @@ impl FactLog for SqliteStore {
     }
 
     async fn end_writers(&mut self, before_ms: i64, token: Token) -> Result<u64, StoreError> {
-        states::check_token(&mut self.connection, token).await?;
+        check_token(&mut self.connection, token).await?;
         self.end_others(before_ms).await
     }
 
@@ -618,11 +508,11 @@ impl Lease for SqliteStore {
             .fetch_one(&mut *transaction)
             .await?;
         self.opened.commit(transaction).await?;
-        Ok(Some(Token(states::unsigned(token))))
+        Ok(Some(Token(unsigned(token))))
     }
 
     async fn renew_lease(&mut self, token: Token, _now_ms: i64) -> Result<bool, StoreError> {
-        match states::check_token(&mut self.connection, token).await {
+        match check_token(&mut self.connection, token).await {
             Ok(()) => Ok(true),
             Err(StoreError::LeaseLost) => Ok(false),
             Err(error) => Err(error),

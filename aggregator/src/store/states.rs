@@ -4,11 +4,12 @@
 //! length (u32, little-endian) and a zstd frame. Refuses to look into it: pieces are bytes, checked
 //! by whoever made them.
 
+use super::connection::{SqliteStore, signed};
+use super::connection::{check_token, unsigned};
 use super::damage::{is_damage, vital};
-use super::sqlite::{SqliteStore, signed};
+use super::error::StoreError;
+use super::records::{Retraction, Token};
 use sqlx::sqlite::SqliteConnection;
-
-use super::{Retraction, StoreError, Token};
 
 /// The names of states in the table, which are those of 0.1.0.
 pub(super) const CHECKPOINT: &str = "latest";
@@ -51,19 +52,6 @@ async fn write_state(
             .await?;
     }
     Ok(())
-}
-
-/// Fails when the lease was taken by another process since this token was given.
-pub(super) async fn check_token(
-    connection: &mut SqliteConnection,
-    token: Token,
-) -> Result<(), StoreError> {
-    let there: i64 = sqlx::query_scalar("SELECT token FROM lease").fetch_one(connection).await?;
-    if unsigned(there) == token.0 { Ok(()) } else { Err(StoreError::LeaseLost) }
-}
-
-pub(super) fn unsigned(value: i64) -> u64 {
-    u64::try_from(value).unwrap_or(0)
 }
 
 impl SqliteStore {

@@ -6,15 +6,17 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::error::StoreError;
+use super::identity_store::{By, IdentityStore};
+use super::opening::Opening;
+use super::records::{
+    Batch, Catalogue, Checked, CompactedDay, CompactionPlan, Delivery, Details, EpochChange,
+    Latency, NamesKnown, NewNames, NodeSamples, ProbeRecord, Progress, Read, Retraction, Since,
+    Stored, Token,
+};
 use uptime_accounting::fact::Gap;
 use uptime_accounting::position::Positions;
 use uptime_proto::Epoch;
-
-use super::{
-    Batch, By, Catalogue, Checked, CompactedDay, CompactionPlan, Delivery, Details, EpochChange,
-    IdentityStore, Latency, NamesKnown, NewNames, NodeSamples, Opening, ProbeRecord, Progress,
-    Read, Retraction, Since, StoreError, Stored, Token,
-};
 
 /// Facts: appended, read by the rounds they lie in, compacted, and dropped when they have expired.
 pub trait FactLog {

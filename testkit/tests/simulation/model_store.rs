@@ -1,8 +1,10 @@
-//! A model of a store that several processes share: the traits over plain maps, with the faults of a
-//! database that is not on this host.
+//! A model of a store that several processes share: the traits over plain maps, with the faults of
+//! a database that is not on this host.
 //!
-//! Owns what is committed, who is a writer, who has the lease, and which calls fail how. A commit may
-//! be refused, be stored without its answer, be lost with an unknown outcome, or be stored after the
+//! Owns what is committed, who is a writer, who has the lease, and which calls fail how. A commit
+//! may
+//! be refused, be stored without its answer, be lost with an unknown outcome, or be stored after
+//! the
 //! answer "unknown" was given. Checkpoints are local to a process and outlive it. Refuses what the
 //! simulation does not use: identities are there to be read.
 

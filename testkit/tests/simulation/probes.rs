@@ -1,7 +1,7 @@
 //! Model probes: what each would have observed of a made-up network.
 //!
-//! Owns who is alive when, and the parts that a probe makes of a round. Refuses to know what becomes
-//! of them.
+//! Owns who is alive when, and the parts that a probe makes of a round. Refuses to know what
+//! becomes of them.
 
 use std::collections::VecDeque;
 

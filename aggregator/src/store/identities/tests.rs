@@ -157,7 +157,8 @@ async fn a_ticket_is_good_once() {
     assert_eq!(redeem(&mut store, 11, 16).await, (Changed::NoSuchTicket, None));
     let all = store.identities().await.unwrap();
     let alphas = all.credentials.values().filter(|one| one.name == "alpha");
-    let tokens: Vec<&Credential> = alphas.filter(|one| one.kind == CredentialKind::Token).collect();
+    let tokens: Vec<&super::super::credentials::Credential> =
+        alphas.filter(|one| one.kind == CredentialKind::Token).collect();
     assert_eq!(tokens.len(), 1);
     assert_eq!((tokens[0].name.as_str(), tokens[0].valid_until_ms), ("alpha", None));
     assert_eq!(actions(&store.trail(None, 1).await.unwrap()), [("join", "alpha")]);
@@ -213,7 +214,7 @@ async fn the_trail_and_old_credentials_are_bounded() {
     assert_eq!(kept, (50_000, 688, 1), "the oldest refusals have gone, and nothing that was done");
     store.renew("alpha", &token(2), Ends::All, 10, &by(5)).await.unwrap();
     assert_eq!(store.identities().await.unwrap().credentials.len(), 2);
-    let later = by(10 + credentials::ENDED_KEPT_MS + 1);
+    let later = by(10 + super::super::credentials::ENDED_KEPT_MS + 1);
     store.renew("alpha", &token(3), Ends::All, later.now_ms + 1, &later).await.unwrap();
     let all = store.identities().await.unwrap();
     assert!(!all.credentials.contains_key(&[1; 32]) && all.credentials.len() == 2);

@@ -8,12 +8,12 @@ use std::fmt::Write;
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
-use super::StoreError;
+use super::error::StoreError;
 
 /// What version 6 added. `not_after_ms` is what stands in a certificate, whatever became of it
 /// here; of those on record before that is not known. In `authority` are hashes of the names of
 /// authorities of which only what is on record passes.
-pub(in crate::store) const SCHEMA_AUTHORITIES: &str = "
+pub(super) const SCHEMA_AUTHORITIES: &str = "
 ALTER TABLE credential ADD COLUMN not_after_ms INTEGER;
 CREATE TABLE authority (hash BLOB PRIMARY KEY) WITHOUT ROWID, STRICT;
 ";
