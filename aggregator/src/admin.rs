@@ -12,7 +12,7 @@ use uptime_proto::v1;
 
 use crate::access::audit::Auditor;
 use crate::access::commands::check_reason;
-use crate::access::{Pass, Refusal, check_name, check_subnet, hash_token, new_token};
+use crate::access::{CallContext, Refusal, check_name, check_subnet, hash_token, new_token};
 use crate::clock::now_unix_ms;
 use crate::ledger::{AccessError, Ledger};
 use crate::store::{
@@ -24,7 +24,7 @@ use crate::store::{
 const SUBNETS_MAX: usize = 64;
 /// How long an old token may stay valid beside a new one: 30 days.
 const OVERLAP_S_MAX: u32 = 30 * 86_400;
-/// Lines of the trail in one answer, unless fewer are asked for.
+/// Lines of the audit log in one answer, unless fewer are asked for.
 const PAGE_MAX: u32 = 1_000;
 /// Where nothing is asked for.
 const PAGE: u32 = 100;
@@ -44,7 +44,7 @@ struct Caller {
 
 impl Caller {
     fn of<T>(request: &Request<T>) -> Result<Self, Status> {
-        let pass = request.extensions().get::<Pass>();
+        let pass = request.extensions().get::<CallContext>();
         let caller = pass.and_then(|pass| {
             let address = pass.peer.address.ip();
             let actor = format!("{} at {address}", pass.identity.as_ref()?.name);
@@ -248,7 +248,7 @@ impl v1::admin_server::Admin for Admin {
             "" => None,
             text => Some(text.parse().map_err(|_| invalid("page_token is none".to_owned()))?),
         };
-        let lines = self.ledger.trail(before, count).await.map_err(unavailable)?;
+        let lines = self.ledger.audit_log(before, count).await.map_err(unavailable)?;
         // A page that is not full is the last one.
         let next = lines.last().filter(|_| lines.len() == count as usize);
         let next_page_token = next.map(|line| line.number.to_string()).unwrap_or_default();

@@ -211,8 +211,8 @@ impl Server {
         };
         let doors = Doors::new(ledger.clone(), &self.config, self.tls, readers.handle().clone());
         // It writes its last lines while the ledger still takes them.
-        let trail = doors.auditor.clone().run(ledger.clone(), shutdown.clone());
-        outer.spawn(trail.map(Ok));
+        let audit_log = doors.auditor.clone().run(ledger.clone(), shutdown.clone());
+        outer.spawn(audit_log.map(Ok));
         doors.spawn_keepers(&mut helpers, &shutdown);
         let grpc = doors.grpc_router(connections, announced, query, &self.config).await?;
         for (wire, tcp, router) in

@@ -136,8 +136,11 @@ async fn a_liar_is_set_aside_until_a_person_decides_and_then_not_again() {
     assert_eq!(run.verdicts(), (Verdict::Up, Verdict::Down), "its word counts no more");
 
     let mut store = SqliteStore::open(run.directory.path()).await.unwrap();
-    let trail = store.trail(None, 1).await.unwrap();
-    assert_eq!((trail[0].actor.as_str(), trail[0].subject.as_str()), ("agreement policy", "liar"));
+    let audit_log = store.audit_log(None, 1).await.unwrap();
+    assert_eq!(
+        (audit_log[0].actor.as_str(), audit_log[0].subject.as_str()),
+        ("agreement policy", "liar")
+    );
     let by = By { actor: "a person".to_owned(), now_ms: end_ms(run.rounds) };
     assert!(store.undo_retraction(there[0].number, &by).await.unwrap());
     run.round().await;

@@ -1,4 +1,4 @@
-//! The trail of refusals: counted at once, written together.
+//! The audit log of refusals: counted at once, written together.
 //!
 //! Owns what has not been written yet. A refusal costs whoever is refused more than it costs the
 //! aggregator: equal ones become one line with a count, lines are bounded, and they are written
@@ -22,7 +22,7 @@ const WRITE_EVERY: Duration = Duration::from_secs(5);
 /// Lines that wait to be written. Beyond that refusals are still counted, in one line per reason
 /// that names no address: a crowd of addresses cannot push each other's lines out.
 const LINES_WAITING_MAX: usize = 64;
-/// A text in a line of the trail.
+/// A text in a line of the audit log.
 const DETAIL_BYTES_MAX: usize = 200;
 /// Who is named where there are too many to name.
 const MANY: &str = "many addresses";

@@ -72,7 +72,7 @@ pub enum Subject {
 pub struct Issued {
     /// The certificate.
     pub cert_pem: String,
-    /// Its private key. StateKind nowhere else.
+    /// Its private key. Kept nowhere else.
     pub key_pem: String,
     /// What is stored of it.
     pub fingerprint: [u8; 32],

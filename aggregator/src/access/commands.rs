@@ -630,7 +630,7 @@ async fn list_callers(place: Place<'_>) -> Result<Said, CommandError> {
 
 async fn audit(place: Place<'_>, count: u32) -> Result<Said, CommandError> {
     let mut said = Said::default();
-    for line in place.store().await?.trail(None, count).await? {
+    for line in place.store().await?.audit_log(None, count).await? {
         let at = utc_stamp(line.at_ms);
         let (actor, action, subject) = (line.actor, line.action, line.subject);
         let (times, detail) = (line.count, line.detail);

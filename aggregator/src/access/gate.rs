@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::audit::Auditor;
 use super::limits::Limits;
 use super::peer::Peer;
-use super::roles::{Identity, Need, Proof, Refusal, Refused, may};
+use super::roles::{Credentials, Identity, Permission, Refusal, Refused, authorize};
 use crate::clock::now_unix_ms;
 use crate::ledger::Ledger;
 use crate::store::Identities;
@@ -31,7 +31,7 @@ const REFRESH_MIN: Duration = Duration::from_millis(200);
 
 /// What a call carries once it was let in.
 #[derive(Debug, Clone)]
-pub struct Pass {
+pub struct CallContext {
     /// Who makes it; `None`: it takes nobody in particular.
     pub identity: Option<Arc<Identity>>,
     /// The ticket that it exchanges, where that is what it is for.
@@ -51,9 +51,9 @@ struct Admitted {
 
 /// A call that is open, of someone in particular.
 struct Open {
-    proof: Proof,
-    need: Need,
-    pass: Pass,
+    credentials: Credentials,
+    permission: Permission,
+    context: CallContext,
 }
 
 struct Inner {
@@ -92,21 +92,26 @@ impl Gate {
         self.inner.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn admit(&self, need: Need, proof: &Result<Proof, ()>) -> Result<Admitted, Refused> {
-        if need == Need::Nothing {
+    async fn admit(
+        &self,
+        permission: Permission,
+        credentials: &Result<Credentials, ()>,
+    ) -> Result<Admitted, Refused> {
+        if permission == Permission::Nothing {
             return Ok(Admitted::default());
         }
-        let proof = proof.as_ref().map_err(|()| Refused::unnamed(Refusal::MalformedProof))?;
-        let anyone = need == Need::Read && self.anonymous_reading;
-        if proof.is_empty() && anyone {
+        let credentials =
+            credentials.as_ref().map_err(|()| Refused::unnamed(Refusal::MalformedProof))?;
+        let anyone = permission == Permission::Read && self.anonymous_reading;
+        if credentials.is_empty() && anyone {
             return Ok(Admitted::default());
         }
-        if need == Need::Ticket {
-            let ticket = self.judged(|all, now_ms| proof.judge_ticket(all, now_ms)).await?;
+        if permission == Permission::Ticket {
+            let ticket = self.judged(|all, now_ms| credentials.judge_ticket(all, now_ms)).await?;
             return Ok(Admitted { ticket: Some(ticket), ..Admitted::default() });
         }
-        let identity = self.judged(|all, now_ms| proof.judge(all, now_ms)).await?;
-        if anyone || may(identity.role, need) {
+        let identity = self.judged(|all, now_ms| credentials.judge(all, now_ms)).await?;
+        if anyone || authorize(identity.role, permission) {
             return Ok(Admitted { identity: Some(Arc::new(identity)), ticket: None });
         }
         Err(Refused { refusal: Refusal::Role, name: Some(identity.name) })
@@ -149,21 +154,26 @@ impl Gate {
         self.inner.ledger.refresh_identities().await;
     }
 
-    fn enter(&self, need: Need, proof: Proof, pass: &Pass) -> OpenCall {
-        let settles = !matches!(need, Need::Nothing | Need::Ticket);
-        pass.peer.usage.send_modify(|usage| {
+    fn enter(
+        &self,
+        permission: Permission,
+        credentials: Credentials,
+        context: &CallContext,
+    ) -> OpenCall {
+        let settles = !matches!(permission, Permission::Nothing | Permission::Ticket);
+        context.peer.usage.send_modify(|usage| {
             usage.settled |= settles;
             usage.open += 1;
             usage.begun += 1;
         });
-        let serial = pass.identity.is_some().then(|| {
+        let serial = context.identity.is_some().then(|| {
             let mut open = self.open();
             let serial = open.1;
             open.1 += 1;
-            open.0.insert(serial, Open { proof, need, pass: pass.clone() });
+            open.0.insert(serial, Open { credentials, permission, context: context.clone() });
             serial
         });
-        OpenCall { gate: self.clone(), serial, peer: Arc::clone(&pass.peer) }
+        OpenCall { gate: self.clone(), serial, peer: Arc::clone(&context.peer) }
     }
 
     fn refused(&self, refused: &Refused, peer: &Peer, path: &str) {
@@ -177,21 +187,21 @@ impl Gate {
     fn sweep(&self, now_ms: i64) {
         let identities = self.inner.ledger.identities();
         for call in self.open().0.values() {
-            let Some(identity) = &call.pass.identity else { continue };
-            if call.pass.ended.is_cancelled() {
-                call.pass.peer.cut.cancel();
+            let Some(identity) = &call.context.identity else { continue };
+            if call.context.ended.is_cancelled() {
+                call.context.peer.cut.cancel();
                 continue;
             }
-            let refusal = match call.proof.judge(&identities, now_ms) {
+            let refusal = match call.credentials.judge(&identities, now_ms) {
                 Ok(now) if now.name == identity.name && now.role == identity.role => continue,
                 Ok(_) => Refusal::Role,
                 Err(refused) => refused.refusal,
             };
-            let (address, name) = (call.pass.peer.address.ip(), Some(identity.name.as_str()));
-            let detail = format!("an open call ({:?}) was cut", call.need);
+            let (address, name) = (call.context.peer.address.ip(), Some(identity.name.as_str()));
+            let detail = format!("an open call ({:?}) was cut", call.permission);
             self.inner.auditor.refused(refusal, address, name, &detail);
             counter!("uptime_access_calls_cut_total").increment(1);
-            call.pass.ended.cancel();
+            call.context.ended.cancel();
         }
     }
 

@@ -9,7 +9,7 @@ use crate::store::{CredentialKind, Identities, ProbeRecord, Role};
 
 /// What a call shows of who makes it.
 #[derive(Debug, Clone, Default)]
-pub struct Proof {
+pub struct Credentials {
     /// The hash of a token.
     pub token: Option<[u8; 32]>,
     /// The certificate of the connection.
@@ -19,7 +19,7 @@ pub struct Proof {
 /// Someone whose proof was good.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
-    /// The name: the one on the wire, in metrics and in the trail.
+    /// The name: the one on the wire, in metrics and in the audit log.
     pub name: String,
     /// What it may do.
     pub role: Role,
@@ -29,7 +29,7 @@ pub struct Identity {
 
 /// What a call asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Need {
+pub(super) enum Permission {
     /// Anyone may.
     Nothing,
     /// To hand in observations.
@@ -45,7 +45,7 @@ pub(super) enum Need {
 macro_rules! refusals {
     ($($(#[doc = $doc:literal])+ $name:ident = $text:literal,)+) => {
         /// Why someone was refused. A closed list with stable texts, which are metric labels and
-        /// actions in the trail.
+        /// actions in the audit log.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Refusal {
             $($(#[doc = $doc])+ $name,)+
@@ -138,7 +138,7 @@ impl Refused {
     }
 }
 
-impl Proof {
+impl Credentials {
     /// Whether nothing was shown.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
@@ -175,7 +175,7 @@ impl Proof {
     }
 }
 
-impl Proof {
+impl Credentials {
     /// The ticket that this shows, if it is still good.
     ///
     /// # Errors
@@ -242,12 +242,12 @@ fn by_certificate<'a>(
 }
 
 /// Whether one of this role may do what is asked for.
-pub(super) const fn may(role: Role, need: Need) -> bool {
-    match need {
-        Need::Nothing | Need::Ticket => true,
-        Need::Probe => matches!(role, Role::Probe),
-        Need::Read => matches!(role, Role::Reader | Role::Admin),
-        Need::Admin => matches!(role, Role::Admin),
+pub(super) const fn authorize(role: Role, permission: Permission) -> bool {
+    match permission {
+        Permission::Nothing | Permission::Ticket => true,
+        Permission::Probe => matches!(role, Role::Probe),
+        Permission::Read => matches!(role, Role::Reader | Role::Admin),
+        Permission::Admin => matches!(role, Role::Admin),
     }
 }
 

@@ -18,7 +18,7 @@ use super::announce::Announced;
 use super::connections::Connections;
 use crate::access::audit::Auditor;
 use crate::access::limits::Rates;
-use crate::access::{Pass, Refusal as AccessRefusal};
+use crate::access::{CallContext, Refusal as AccessRefusal};
 use crate::clock::{Judged, now_unix_ms};
 use crate::engine::LATENESS_S_MAX;
 use crate::ledger::{Ledger, PartOutcome, Submission, Unavailable};
@@ -174,12 +174,12 @@ impl Ingest {
 #[derive(Debug, Clone)]
 pub(super) struct Caller {
     pub(super) probe: Arc<ProbeRecord>,
-    pub(super) pass: Pass,
+    pub(super) pass: CallContext,
 }
 
 impl Caller {
     pub(super) fn of<T>(request: &Request<T>) -> Result<Self, Status> {
-        let pass = request.extensions().get::<Pass>().cloned();
+        let pass = request.extensions().get::<CallContext>().cloned();
         let caller = pass.and_then(|pass| {
             let probe = pass.identity.as_ref()?.probe.clone()?;
             Some(Self { probe, pass })

@@ -4,7 +4,7 @@ use tonic::{Request, Response, Status};
 use uptime_proto::v1;
 
 use crate::access::audit::Auditor;
-use crate::access::{Pass, Refusal, hash_token, new_token};
+use crate::access::{CallContext, Refusal, hash_token, new_token};
 use crate::clock::now_unix_ms;
 use crate::ledger::Ledger;
 use crate::store::{By, Changed};
@@ -19,7 +19,7 @@ pub(super) async fn join(
     request: &Request<v1::JoinRequest>,
 ) -> Result<Response<v1::JoinResponse>, Status> {
     let no_ticket = || Status::unauthenticated(NO_TICKET);
-    let pass = request.extensions().get::<Pass>().ok_or_else(no_ticket)?;
+    let pass = request.extensions().get::<CallContext>().ok_or_else(no_ticket)?;
     let ticket = pass.ticket.ok_or_else(no_ticket)?;
     let address = pass.peer.address.ip();
     let by = By { actor: address.to_string(), now_ms: now_unix_ms() };

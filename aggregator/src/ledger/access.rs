@@ -120,12 +120,12 @@ impl Ledger {
     ///
     /// # Errors
     /// When the store cannot be asked.
-    pub async fn trail(
+    pub async fn audit_log(
         &self,
         before: Option<u64>,
         count: u32,
     ) -> Result<Vec<AuditRecord>, AccessError> {
-        self.ask(|answer| AccessRequest::Trail { before, count, answer }).await
+        self.ask(|answer| AccessRequest::AuditLog { before, count, answer }).await
     }
 
     async fn ask<T>(
@@ -186,8 +186,8 @@ impl<S: Store> Task<S> {
             AccessRequest::Note(lines, answer) => {
                 answer.send(self.engine().store().note(&lines).await).ok();
             }
-            AccessRequest::Trail { before, count, answer } => {
-                answer.send(self.engine().store().trail(before, count).await).ok();
+            AccessRequest::AuditLog { before, count, answer } => {
+                answer.send(self.engine().store().audit_log(before, count).await).ok();
             }
         }
     }

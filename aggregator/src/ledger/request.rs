@@ -77,7 +77,7 @@ pub(super) enum AccessRequest {
     UndoRetraction(u64, By, Answer<bool>),
     Retractions(Answer<Vec<Retraction>>),
     Note(Vec<AuditRecord>, Answer<()>),
-    Trail {
+    AuditLog {
         before: Option<u64>,
         count: u32,
         answer: Answer<Vec<AuditRecord>>,

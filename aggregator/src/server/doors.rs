@@ -1,4 +1,4 @@
-//! Both ports with what they share: the gate, the trail, the places, TLS.
+//! Both ports with what they share: the gate, the audit log, the places, TLS.
 //!
 //! Owns which service stands behind which gate.
 

@@ -1,8 +1,9 @@
-//! Who may speak, by what proof, and the trail of what was done about it, in the embedded store.
+//! Who may speak, by what proof, and the audit log of what was done about it, in the embedded
+//! store.
 //!
 //! Owns the tables `probe`, `caller`, `credential`, `authority` and `audit`. What changes an
-//! identity writes its line of the trail in the same transaction: it is done and noted, or neither.
-//! Refuses to judge: whether a proof is good now is decided in `access`.
+//! identity writes its line of the audit log in the same transaction: it is done and noted, or
+//! neither. Refuses to judge: whether a proof is good now is decided in `access`.
 
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{Connection, Row};
@@ -49,13 +50,14 @@ DROP TABLE probe;
 ALTER TABLE enrolled RENAME TO probe;
 ";
 
-/// Lines of the trail that are kept of each kind: the oldest go first. Refusals are apart, because
+/// Lines of the audit log that are kept of each kind: the oldest go first. Refusals are apart,
+/// because
 /// anyone can cause them: no number of them pushes out what was done. At 200 bytes a line both
 /// together take some 20 MB.
 const CHANGES_KEPT: u32 = 50_000;
 /// See [`CHANGES_KEPT`].
 const REFUSALS_KEPT: u32 = 50_000;
-/// The trail is cut back once in so many lines: counting them takes some milliseconds.
+/// The audit log is cut back once in so many lines: counting them takes some milliseconds.
 const CUT_EVERY: i64 = 512;
 
 pub(super) const PROBE_COLUMNS: &str =
@@ -120,12 +122,12 @@ pub(super) async fn add_line(
         .execute(&mut *connection)
         .await?;
     if done.last_insert_rowid() % CUT_EVERY == 0 {
-        cut_trail(connection).await?;
+        trim_audit_log(connection).await?;
     }
     Ok(())
 }
 
-async fn cut_trail(connection: &mut SqliteConnection) -> sqlx::Result<()> {
+async fn trim_audit_log(connection: &mut SqliteConnection) -> sqlx::Result<()> {
     for (refusals, kept) in [(true, REFUSALS_KEPT), (false, CHANGES_KEPT)] {
         let cut = "DELETE FROM audit WHERE number IN (
              SELECT number FROM audit WHERE (action GLOB ?) = ?
@@ -371,7 +373,7 @@ impl IdentityStore for SqliteStore {
         if standing(&mut transaction, &name).await? != Some(false) {
             return Ok((Changed::Revoked, Some(name)));
         }
-        // Not deleted: whoever comes with it again is to be known by name in the trail.
+        // Not deleted: whoever comes with it again is to be known by name in the audit log.
         end_at(&mut transaction, ticket, by.now_ms).await?;
         let (kind, valid_until_ms) = (CredentialKind::Token, None);
         let credential = NewCredential { hash: *token, kind, valid_until_ms };
@@ -435,7 +437,7 @@ impl IdentityStore for SqliteStore {
         Ok(())
     }
 
-    async fn trail(
+    async fn audit_log(
         &mut self,
         before: Option<u64>,
         count: u32,

@@ -92,7 +92,7 @@ impl Identities {
     }
 }
 
-/// A line of the trail.
+/// A line of the audit log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditRecord {
     /// Ascending, never used twice; ignored in what is to be written.
@@ -114,7 +114,7 @@ pub struct AuditRecord {
 /// Who does something, and when.
 #[derive(Debug, Clone)]
 pub struct By {
-    /// For the trail.
+    /// For the audit log.
     pub actor: String,
     /// Unix milliseconds.
     pub now_ms: i64,
@@ -208,14 +208,14 @@ pub trait IdentityStore: Send {
         by: &By,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// Adds lines to the trail.
+    /// Adds lines to the audit log.
     fn note(
         &mut self,
         lines: &[AuditRecord],
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// The trail, newest first: at most `count` lines with numbers below `before`.
-    fn trail(
+    /// The audit log, newest first: at most `count` lines with numbers below `before`.
+    fn audit_log(
         &mut self,
         before: Option<u64>,
         count: u32,

@@ -20,9 +20,9 @@ use uptime_proto::v1::{self, RefusalReason, ReportStatus};
 use super::reports::{ids, market, report};
 use super::support::{Aggregator, Caller, Callers, Host, certificate_of, issue};
 
-/// Refusals by reason and subject as the trail has them.
-fn refusals(trail: &[uptime_aggregator::store::AuditRecord]) -> BTreeSet<(String, String)> {
-    let refused = trail.iter().filter_map(|line| {
+/// Refusals by reason and subject as the audit log has them.
+fn refusals(audit_log: &[uptime_aggregator::store::AuditRecord]) -> BTreeSet<(String, String)> {
+    let refused = audit_log.iter().filter_map(|line| {
         let reason = line.action.strip_prefix("refused: ")?;
         assert_eq!(line.actor, "127.0.0.1");
         Some((reason.to_owned(), line.subject.clone()))
@@ -94,7 +94,7 @@ async fn proofs_that_are_none_are_refused_alike_and_told_apart_in_the_trail() {
     assert!(caller().with(&odd).submit(Vec::new()).await.is_err());
     wanted.insert(noted(Refusal::BadCertificate, ""));
     aggregator.stop().await;
-    assert_eq!(refusals(&host.trail().await), wanted);
+    assert_eq!(refusals(&host.audit_log().await), wanted);
 }
 
 #[tokio::test]
@@ -122,7 +122,7 @@ async fn certificates_that_are_none_end_the_handshake() {
     aggregator.stop().await;
     let wanted = [Refusal::WrongAuthority, Refusal::OutdatedCertificate, Refusal::EarlyCertificate];
     let wanted = wanted.map(|refusal| noted(refusal, ""));
-    assert_eq!(refusals(&host.trail().await), BTreeSet::from(wanted));
+    assert_eq!(refusals(&host.audit_log().await), BTreeSet::from(wanted));
 }
 
 #[tokio::test]
@@ -142,7 +142,7 @@ async fn a_certificate_that_was_replaced_is_as_good_as_none() {
     says_nothing(&caller(&older).submit(Vec::new()).await.unwrap_err());
     aggregator.stop().await;
     let wanted = BTreeSet::from([noted(Refusal::EndedCertificate, "alpha")]);
-    assert_eq!(refusals(&host.trail().await), wanted);
+    assert_eq!(refusals(&host.audit_log().await), wanted);
 }
 
 async fn forget_authorities(data_dir: &Path) {
@@ -180,7 +180,7 @@ async fn of_the_built_in_authority_only_what_is_on_record_passes() {
         noted(Refusal::UnknownCertificate, "alpha"),
         noted(Refusal::UnknownCertificate, "boss"),
     ]);
-    assert_eq!(refusals(&host.trail().await), wanted);
+    assert_eq!(refusals(&host.audit_log().await), wanted);
 
     // A restored backup of before knows the authority, and of its certificates those on record
     // then. Its folder need not be there.
@@ -208,7 +208,7 @@ async fn of_the_built_in_authority_only_what_is_on_record_passes() {
     aggregator.stop().await;
     let mut store = SqliteStore::open(restored.path()).await.unwrap();
     wanted.insert(noted(Refusal::UnknownCertificate, "gamma"));
-    assert_eq!(refusals(&store.trail(None, 1_000).await.unwrap()), wanted);
+    assert_eq!(refusals(&store.audit_log(None, 1_000).await.unwrap()), wanted);
 }
 
 /// Long after a rotation what is left of a stolen certificate is as bad as on the first day.
@@ -240,7 +240,7 @@ async fn a_certificate_that_was_replaced_long_ago_stays_as_good_as_none() {
     says_nothing(&caller(&stolen).submit(Vec::new()).await.unwrap_err());
     aggregator.stop().await;
     let wanted = BTreeSet::from([noted(Refusal::EndedCertificate, "alpha")]);
-    assert_eq!(refusals(&host.trail().await), wanted);
+    assert_eq!(refusals(&host.audit_log().await), wanted);
 }
 
 #[tokio::test]
@@ -273,7 +273,7 @@ async fn each_role_makes_its_own_calls_and_no_others() {
         noted(Refusal::Role, "boss"),
         noted(Refusal::NoProof, ""),
     ]);
-    assert_eq!(refusals(&host.trail().await), wanted);
+    assert_eq!(refusals(&host.audit_log().await), wanted);
 }
 
 #[tokio::test]
@@ -304,7 +304,7 @@ async fn plaintext_is_not_spoken_where_tls_is() {
     assert_eq!((status, answer.as_str()), (0, ""));
     aggregator.stop().await;
     let wanted = BTreeSet::from([noted(Refusal::Plaintext, "")]);
-    assert_eq!(refusals(&host.trail().await), wanted);
+    assert_eq!(refusals(&host.audit_log().await), wanted);
 }
 
 #[tokio::test]
@@ -344,9 +344,9 @@ async fn an_enrolment_is_used_once() {
         noted(Refusal::UnknownTicket, ""),
         noted(Refusal::NameTaken, "gamma"),
     ]);
-    let trail = host.trail().await;
-    assert_eq!(refusals(&trail), wanted);
-    let join = trail.iter().find(|line| line.action == "join").unwrap();
+    let audit_log = host.audit_log().await;
+    assert_eq!(refusals(&audit_log), wanted);
+    let join = audit_log.iter().find(|line| line.action == "join").unwrap();
     assert_eq!((join.actor.as_str(), join.subject.as_str()), ("127.0.0.1", "alpha"));
 }
 
@@ -382,8 +382,8 @@ async fn a_probe_speaks_for_its_subnets_only() {
     assert_eq!(result.reason, RefusalReason::SubnetNotAllowed as i32);
     assert_eq!(result.parts[1].status, ReportStatus::Accepted as i32);
     aggregator.stop().await;
-    let trail = host.trail().await;
-    assert_eq!(refusals(&trail), BTreeSet::from([noted(Refusal::Subnet, "alpha")]));
-    let line = trail.iter().find(|line| line.action.starts_with("refused")).unwrap();
+    let audit_log = host.audit_log().await;
+    assert_eq!(refusals(&audit_log), BTreeSet::from([noted(Refusal::Subnet, "alpha")]));
+    let line = audit_log.iter().find(|line| line.action.starts_with("refused")).unwrap();
     assert_eq!(line.detail, "private");
 }

@@ -93,8 +93,8 @@ async fn a_revoked_probe_is_cut_within_seconds_and_told_why() {
     assert!(began.elapsed() < WITHIN, "{:?}", began.elapsed());
     assert!(streams[2].lives().await, "nobody else is cut");
     aggregator.stop().await;
-    let trail = host.trail().await;
-    let mut cut: Vec<&str> = trail
+    let audit_log = host.audit_log().await;
+    let mut cut: Vec<&str> = audit_log
         .iter()
         .filter(|line| line.action == "refused: revoked" && line.detail.contains("cut"))
         .map(|line| line.subject.as_str())

@@ -137,8 +137,8 @@ impl Host {
         settings(self.directory.path())
     }
 
-    pub(crate) async fn trail(&self) -> Vec<AuditRecord> {
-        self.store().await.trail(None, 1_000).await.unwrap()
+    pub(crate) async fn audit_log(&self) -> Vec<AuditRecord> {
+        self.store().await.audit_log(None, 1_000).await.unwrap()
     }
 }
 

@@ -178,8 +178,8 @@ async fn holds_everything(store: &mut SqliteStore, version: u32) {
     let noted = version >= 6;
     assert_eq!(shown.not_after_ms, noted.then_some(500));
     assert_eq!(identities.authorities.contains(&[5; 32]), noted);
-    let trail = store.trail(None, 9).await.unwrap();
-    assert!(trail.iter().any(|line| line.subject == "grafana"), "{trail:?}");
+    let audit_log = store.audit_log(None, 9).await.unwrap();
+    assert!(audit_log.iter().any(|line| line.subject == "grafana"), "{audit_log:?}");
     assert_eq!(store.check(&mut |_| {}).await.unwrap().faults, Vec::<String>::new());
 }
 

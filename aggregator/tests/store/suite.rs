@@ -318,9 +318,9 @@ pub(crate) async fn epochs_that_have_not_begun_are_replaced_and_no_others<P: Pro
     let mut store = P::open(place).await;
     assert_eq!(store.epochs().await.unwrap(), [first.clone(), second.clone()]);
     assert_eq!(store.catalogue().await.unwrap().epochs, [first, second]);
-    let trail = store.trail(None, 10).await.unwrap();
-    assert_eq!(trail.len(), 4, "{trail:?}");
-    assert!(trail.iter().all(|line| line.actor == "someone" && line.action == "rules-set"));
+    let audit_log = store.audit_log(None, 10).await.unwrap();
+    assert_eq!(audit_log.len(), 4, "{audit_log:?}");
+    assert!(audit_log.iter().all(|line| line.actor == "someone" && line.action == "rules-set"));
 }
 
 pub(crate) async fn pruning_takes_what_is_before_and_nothing_else<P: Provider>(place: &Path) {
@@ -451,12 +451,12 @@ pub(crate) async fn identities_and_what_was_done_about_them_are_kept<P: Provider
     assert!(identities.authorities.iter().eq([&[5; 32]]));
     let number = store.retract(&retraction(1), &by).await.unwrap();
     assert!(store.undo_retraction(number, &by).await.unwrap());
-    let trail = store.trail(None, 100).await.unwrap();
-    assert!(trail.iter().all(|line| line.actor == "host" && line.at_ms == 100));
-    assert!(trail.is_sorted_by(|a, b| a.number > b.number), "the latest first: {trail:?}");
-    assert!(trail.len() >= 7, "everything that was done is in it: {trail:?}");
-    let older = store.trail(Some(trail[2].number), 2).await.unwrap();
-    assert_eq!(older, trail[3..5]);
+    let audit_log = store.audit_log(None, 100).await.unwrap();
+    assert!(audit_log.iter().all(|line| line.actor == "host" && line.at_ms == 100));
+    assert!(audit_log.is_sorted_by(|a, b| a.number > b.number), "the latest first: {audit_log:?}");
+    assert!(audit_log.len() >= 7, "everything that was done is in it: {audit_log:?}");
+    let older = store.audit_log(Some(audit_log[2].number), 2).await.unwrap();
+    assert_eq!(older, audit_log[3..5]);
 }
 
 pub(crate) async fn ids_that_are_forgotten_keep_their_numbers<P: Provider>(place: &Path) {

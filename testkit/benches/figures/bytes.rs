@@ -187,7 +187,7 @@ impl Stored {
 }
 
 /// What came of storing them.
-pub(crate) struct StateKind<T> {
+pub(crate) struct KeptData<T> {
     pub(crate) observations: u64,
     pub(crate) bytes_each: f64,
     pub(crate) answer: T,
@@ -197,7 +197,7 @@ pub(crate) struct StateKind<T> {
 pub(crate) fn stored<T>(
     what: &Stored,
     ask: impl FnOnce(&Snapshot) -> anyhow::Result<T>,
-) -> anyhow::Result<StateKind<T>> {
+) -> anyhow::Result<KeptData<T>> {
     let directory = anywhere()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (parts, observations, answer) =
@@ -213,7 +213,7 @@ pub(crate) fn stored<T>(
     progress(&format!("{bytes} bytes for {observations} observations in {parts} parts"));
     let bytes_each = bytes as f64 / observations as f64;
     figure(what.name, bytes_each, "bytes/observation");
-    Ok(StateKind { observations, bytes_each, answer })
+    Ok(KeptData { observations, bytes_each, answer })
 }
 
 async fn store<T>(

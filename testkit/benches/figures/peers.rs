@@ -26,7 +26,7 @@ use anyhow::{Context, ensure};
 use uptime_aggregator::engine::Snapshot;
 
 use super::Extent;
-use super::bytes::{HOUR_S, StateKind, Stored, stored};
+use super::bytes::{HOUR_S, KeptData, Stored, stored};
 use super::history::ROUND_S;
 use super::network::Network;
 use super::report::{figure, median_ms, progress, ratio, spread};
@@ -204,7 +204,7 @@ fn load(kind: Kind, what: &Stored, known: &Known, ours: f64) -> anyhow::Result<B
 }
 
 /// Stores with the peers too what ours kept.
-pub(crate) fn compare_stored(what: &Stored, kept: &StateKind<()>) -> anyhow::Result<()> {
+pub(crate) fn compare_stored(what: &Stored, kept: &KeptData<()>) -> anyhow::Result<()> {
     let rounds = what.rounds.min(u64::from(24 * HOUR_S / ROUND_S));
     // A sixteenth of the nodes, or what is asked for would be more than one query may bring.
     let known = Known::of(what, rounds, "0x0")?;

@@ -179,7 +179,7 @@ impl Aggregator {
             &log,
         )?;
         let stdout = running.0.stdout.take().context("its output was not taken")?;
-        // StateKind open, or the aggregator's next line would fail.
+        // Kept open, or the aggregator's next line would fail.
         let mut output = BufReader::new(stdout);
         let mut line = String::new();
         let grpc = loop {

@@ -646,7 +646,7 @@ impl IdentityStore for ModelStore {
         Ok(())
     }
 
-    async fn trail(&mut self, _: Option<u64>, _: u32) -> Result<Vec<AuditRecord>, StoreError> {
+    async fn audit_log(&mut self, _: Option<u64>, _: u32) -> Result<Vec<AuditRecord>, StoreError> {
         Ok(Vec::new())
     }
 }

@@ -68,7 +68,7 @@ impl Answers {
 
 pub(crate) struct Fixture {
     child: Child,
-    // StateKind open, or its next line would fail.
+    // Kept open, or its next line would fail.
     _output: BufReader<ChildStdout>,
     directory: TempDir,
     address: String,

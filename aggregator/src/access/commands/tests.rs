@@ -162,9 +162,9 @@ async fn rotating_and_revoking_are_said_and_stay_within_their_kind() {
     desk.access(AccessCommand::Revoke { name: text("eye") }).await.unwrap();
     let listed = desk.access(AccessCommand::List).await.unwrap().answer;
     assert!(listed.starts_with("eye\treader\trevoked\t"), "{listed}");
-    let trail = desk.access(AccessCommand::Audit { count: 2 }).await.unwrap().answer;
-    let lines: Vec<&str> = trail.lines().collect();
-    assert!(lines.len() == 2 && lines[0].contains("\tthis host\trevoke\teye\t1\t"), "{trail}");
+    let audit_log = desk.access(AccessCommand::Audit { count: 2 }).await.unwrap().answer;
+    let lines: Vec<&str> = audit_log.lines().collect();
+    assert!(lines.len() == 2 && lines[0].contains("\tthis host\trevoke\teye\t1\t"), "{audit_log}");
 }
 
 #[tokio::test]
@@ -270,17 +270,21 @@ async fn a_rotation_ends_everything_there_was_unless_other_kinds_are_to_stay() {
     assert_eq!(live().await, ["certificate", "token"]);
     desk.probe(rotate(true, false)).await.unwrap();
     assert_eq!(live().await, ["certificate"]);
-    let trail = desk.access(AccessCommand::Audit { count: 5 }).await.unwrap().answer;
-    let details: Vec<&str> = trail.lines().map(|line| line.rsplit('\t').next().unwrap()).collect();
+    let audit_log = desk.access(AccessCommand::Audit { count: 5 }).await.unwrap().answer;
+    let details: Vec<&str> =
+        audit_log.lines().map(|line| line.rsplit('\t').next().unwrap()).collect();
     let id = |hash: &str| credential_id(&hash_token(hash));
     let first = format!("within 0 s end: token {}", id(token.trim()));
-    assert!(details[4].starts_with("new certificate ") && details[4].ends_with(&first), "{trail}");
-    assert!(details[3].contains("within 0 s end: certificate "), "{trail}");
-    assert!(details[2].ends_with("; no older one ends; other kinds stay"), "{trail}");
-    assert!(details[1].ends_with("; other kinds stay"), "{trail}");
+    assert!(
+        details[4].starts_with("new certificate ") && details[4].ends_with(&first),
+        "{audit_log}"
+    );
+    assert!(details[3].contains("within 0 s end: certificate "), "{audit_log}");
+    assert!(details[2].ends_with("; no older one ends; other kinds stay"), "{audit_log}");
+    assert!(details[1].ends_with("; other kinds stay"), "{audit_log}");
     let ended = details[0].split_once("end: ").unwrap().1;
     // In the order of their hashes.
-    assert!(ended.contains("certificate ") && ended.contains("token "), "{trail}");
+    assert!(ended.contains("certificate ") && ended.contains("token "), "{audit_log}");
 }
 
 #[tokio::test]
@@ -330,8 +334,11 @@ async fn credentials_are_listed_and_ended_one_by_one() {
     assert!(end(absent).await.unwrap_err().contains("no credential's id begins with"));
     let all = desk.identities().await.credentials.into_values();
     assert!(all.into_iter().all(|credential| credential.is_over(NOW_MS)));
-    let trail = desk.access(AccessCommand::Audit { count: 2 }).await.unwrap().answer;
-    assert!(trail.contains(&format!("\tthis host\tend\talpha\t1\ttoken {newer}\n")), "{trail}");
+    let audit_log = desk.access(AccessCommand::Audit { count: 2 }).await.unwrap().answer;
+    assert!(
+        audit_log.contains(&format!("\tthis host\tend\talpha\t1\ttoken {newer}\n")),
+        "{audit_log}"
+    );
     desk.probe(ProbeCommand::Revoke { name: text("alpha") }).await.unwrap();
     assert!(list("alpha", NOW_MS).await.unwrap().note.contains("revoked"));
 }

@@ -14,9 +14,9 @@ use http_body::{Frame, SizeHint};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::Status;
 
-use super::{Admitted, Gate, OpenCall, Pass};
+use super::{Admitted, CallContext, Gate, OpenCall};
 use crate::access::peer::Peer;
-use crate::access::roles::{Need, Proof, Refusal};
+use crate::access::roles::{Credentials, Permission, Refusal};
 use crate::access::tokens::token_in;
 
 /// The same whatever was wrong: nobody learns from it what to try next.
@@ -27,22 +27,22 @@ const NOT_FOR_YOU: &str = "this identity may not make this call";
 const NO_MORE: &str = "this identity may make this call no more";
 
 /// What a gRPC call asks for.
-fn grpc_need(path: &str) -> Need {
+fn grpc_need(path: &str) -> Permission {
     match path.strip_prefix('/').and_then(|path| path.split_once('/')) {
-        Some(("golem.uptime.v1.Collector", "Join")) => Need::Ticket,
-        Some(("golem.uptime.v1.Collector", _)) => Need::Probe,
-        Some(("golem.uptime.v1.Admin", _)) => Need::Admin,
+        Some(("golem.uptime.v1.Collector", "Join")) => Permission::Ticket,
+        Some(("golem.uptime.v1.Collector", _)) => Permission::Probe,
+        Some(("golem.uptime.v1.Admin", _)) => Permission::Admin,
         // Load balancers ask it, and learn nothing but that the process lives.
-        Some(("grpc.health.v1.Health", _)) => Need::Nothing,
-        _ => Need::Read,
+        Some(("grpc.health.v1.Health", _)) => Permission::Nothing,
+        _ => Permission::Read,
     }
 }
 
 /// What an HTTP request asks for.
-fn http_need(path: &str) -> Need {
+fn http_need(path: &str) -> Permission {
     match path {
-        "/healthz" | "/readyz" => Need::Nothing,
-        _ => Need::Read,
+        "/healthz" | "/readyz" => Permission::Nothing,
+        _ => Permission::Read,
     }
 }
 
@@ -53,8 +53,8 @@ enum Stopped {
 
 /// The gate for gRPC, as a layer of a router.
 pub async fn grpc_gate(State(gate): State<Gate>, request: Request, next: Next) -> Response {
-    let need = grpc_need(request.uri().path());
-    let status = match pass(&gate, need, request, next, Wire::Grpc).await {
+    let permission = grpc_need(request.uri().path());
+    let status = match context(&gate, permission, request, next, Wire::Grpc).await {
         Ok(response) => return response,
         Err(Stopped::Refused(Refusal::Role)) => Status::permission_denied(NOT_FOR_YOU),
         Err(Stopped::Refused(_)) => Status::unauthenticated(PROVE_YOURSELF),
@@ -67,8 +67,8 @@ pub async fn grpc_gate(State(gate): State<Gate>, request: Request, next: Next) -
 
 /// The gate for HTTP, as a layer of a router.
 pub async fn http_gate(State(gate): State<Gate>, request: Request, next: Next) -> Response {
-    let need = http_need(request.uri().path());
-    match pass(&gate, need, request, next, Wire::Http).await {
+    let permission = http_need(request.uri().path());
+    match context(&gate, permission, request, next, Wire::Http).await {
         Ok(response) => response,
         Err(Stopped::Refused(Refusal::Role)) => {
             (StatusCode::FORBIDDEN, format!("{NOT_FOR_YOU}\n")).into_response()
@@ -88,9 +88,9 @@ enum Wire {
     Http,
 }
 
-async fn pass(
+async fn context(
     gate: &Gate,
-    need: Need,
+    permission: Permission,
     mut request: Request,
     next: Next,
     wire: Wire,
@@ -98,9 +98,9 @@ async fn pass(
     // The listener puts it there; without it nobody is let in.
     let peer = request.extensions().get::<Arc<Peer>>().cloned();
     let peer = peer.ok_or(Stopped::Refused(Refusal::NoProof))?;
-    let proof = token_in(request.headers())
-        .map(|token| Proof { token, certificate: peer.certificate.clone() });
-    let Admitted { identity, ticket } = match gate.admit(need, &proof).await {
+    let credentials = token_in(request.headers())
+        .map(|token| Credentials { token, certificate: peer.certificate.clone() });
+    let Admitted { identity, ticket } = match gate.admit(permission, &credentials).await {
         Ok(admitted) => admitted,
         Err(refused) => {
             gate.refused(&refused, &peer, request.uri().path());
@@ -109,22 +109,22 @@ async fn pass(
     };
     // Nobody behind the gate has business with it.
     request.headers_mut().remove(header::AUTHORIZATION);
-    let pass = Pass { identity, ticket, peer, ended: CancellationToken::new() };
-    let open = gate.enter(need, proof.unwrap_or_default(), &pass);
-    let ended = pass.ended.clone();
-    request.extensions_mut().insert(pass);
+    let context = CallContext { identity, ticket, peer, ended: CancellationToken::new() };
+    let open = gate.enter(permission, credentials.unwrap_or_default(), &context);
+    let ended = context.ended.clone();
+    request.extensions_mut().insert(context);
     let answered = next.run(request);
-    let response = match need {
+    let response = match permission {
         // What an admin hands in may be large; whoever has that role can do worse than be slow.
-        Need::Admin => answered.await,
+        Permission::Admin => answered.await,
         _ => match tokio::time::timeout(gate.inner.call_within, answered).await {
             Ok(response) => response,
             Err(_) => return Err(Stopped::TooSlow),
         },
     };
     // A probe's stream is ended by whoever serves it, with a word to the probe.
-    let ended = match need {
-        Need::Probe => CancellationToken::new(),
+    let ended = match permission {
+        Permission::Probe => CancellationToken::new(),
         _ => ended,
     };
     let ended = Box::pin(ended.cancelled_owned());
@@ -188,29 +188,29 @@ mod tests {
 
     #[test]
     fn what_is_not_named_asks_for_a_reader() {
-        for (path, need) in [
-            ("/golem.uptime.v1.Collector/Connect", Need::Probe),
-            ("/golem.uptime.v1.Collector/Submit", Need::Probe),
-            ("/golem.uptime.v1.Collector/Join", Need::Ticket),
-            ("/golem.uptime.v1.Collector/Other", Need::Probe),
-            ("/golem.uptime.v1.UptimeQuery/GetNode", Need::Read),
-            ("/golem.uptime.v1.Admin/ListAudit", Need::Admin),
-            ("/grpc.health.v1.Health/Check", Need::Nothing),
-            ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Need::Read),
-            ("/golem.uptime.v1.Later/Call", Need::Read),
-            ("//golem.uptime.v1.Admin/ListAudit", Need::Read),
-            ("", Need::Read),
+        for (path, permission) in [
+            ("/golem.uptime.v1.Collector/Connect", Permission::Probe),
+            ("/golem.uptime.v1.Collector/Submit", Permission::Probe),
+            ("/golem.uptime.v1.Collector/Join", Permission::Ticket),
+            ("/golem.uptime.v1.Collector/Other", Permission::Probe),
+            ("/golem.uptime.v1.UptimeQuery/GetNode", Permission::Read),
+            ("/golem.uptime.v1.Admin/ListAudit", Permission::Admin),
+            ("/grpc.health.v1.Health/Check", Permission::Nothing),
+            ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Permission::Read),
+            ("/golem.uptime.v1.Later/Call", Permission::Read),
+            ("//golem.uptime.v1.Admin/ListAudit", Permission::Read),
+            ("", Permission::Read),
         ] {
-            assert_eq!(grpc_need(path), need, "{path}");
+            assert_eq!(grpc_need(path), permission, "{path}");
         }
-        for (path, need) in [
-            ("/", Need::Read),
-            ("/metrics", Need::Read),
-            ("/healthz", Need::Nothing),
-            ("/readyz", Need::Nothing),
-            ("/healthz/", Need::Read),
+        for (path, permission) in [
+            ("/", Permission::Read),
+            ("/metrics", Permission::Read),
+            ("/healthz", Permission::Nothing),
+            ("/readyz", Permission::Nothing),
+            ("/healthz/", Permission::Read),
         ] {
-            assert_eq!(http_need(path), need, "{path}");
+            assert_eq!(http_need(path), permission, "{path}");
         }
     }
 }

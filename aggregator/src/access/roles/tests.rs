@@ -65,8 +65,8 @@ fn judged(
     token: Option<u8>,
     certificate: Option<PeerCertificate>,
 ) -> Result<(String, Role), Refusal> {
-    let proof = Proof { token: token.map(|byte| [byte; 32]), certificate };
-    let identity = proof.judge(&identities(), NOW_MS).map_err(|refused| refused.refusal)?;
+    let credentials = Credentials { token: token.map(|byte| [byte; 32]), certificate };
+    let identity = credentials.judge(&identities(), NOW_MS).map_err(|refused| refused.refusal)?;
     assert_eq!(identity.probe.is_some(), identity.role == Role::Probe);
     Ok((identity.name, identity.role))
 }
@@ -143,14 +143,15 @@ fn token_and_certificate_must_agree_and_each_must_be_good() {
 
 #[test]
 fn each_role_may_do_what_it_is_for() {
-    use Need::{Admin, Nothing, Probe, Read};
+    use Permission::{Admin, Nothing, Probe, Read};
     let all = [Nothing, Probe, Read, Admin];
     for (role, wanted) in [
         (Role::Probe, vec![Nothing, Probe]),
         (Role::Reader, vec![Nothing, Read]),
         (Role::Admin, vec![Nothing, Read, Admin]),
     ] {
-        let allowed: Vec<Need> = all.into_iter().filter(|need| may(role, *need)).collect();
+        let allowed: Vec<Permission> =
+            all.into_iter().filter(|permission| authorize(role, *permission)).collect();
         assert_eq!(allowed, wanted, "{role:?}");
     }
 }

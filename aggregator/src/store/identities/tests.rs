@@ -21,8 +21,8 @@ fn identity(name: &str, role: Role, byte: u8) -> NewIdentity {
     NewIdentity { name, role, subnets_allowed, credential: Some(token(byte)) }
 }
 
-fn actions(trail: &[AuditRecord]) -> Vec<(&str, &str)> {
-    trail.iter().map(|line| (line.action.as_str(), line.subject.as_str())).collect()
+fn actions(audit_log: &[AuditRecord]) -> Vec<(&str, &str)> {
+    audit_log.iter().map(|line| (line.action.as_str(), line.subject.as_str())).collect()
 }
 
 #[tokio::test]
@@ -108,7 +108,7 @@ async fn a_name_is_given_out_once_and_every_change_is_noted() {
         Changed::Revoked
     );
     assert!(!store.enrol(&identity("alpha", Role::Probe, 10), &by(15)).await.unwrap());
-    let trail = store.trail(None, 100).await.unwrap();
+    let audit_log = store.audit_log(None, 100).await.unwrap();
     let wanted = [
         ("revoke", "alpha"),
         ("rotate", "alpha"),
@@ -116,11 +116,11 @@ async fn a_name_is_given_out_once_and_every_change_is_noted() {
         ("enrol", "boss"),
         ("enrol", "alpha"),
     ];
-    assert_eq!(actions(&trail), wanted);
-    assert_eq!(trail[4].detail, "as probe, by token, for public");
-    assert!(trail.iter().all(|line| line.actor == "me" && line.count == 1));
-    let page = store.trail(Some(trail[1].number), 2).await.unwrap();
-    assert_eq!(page, trail[2..4]);
+    assert_eq!(actions(&audit_log), wanted);
+    assert_eq!(audit_log[4].detail, "as probe, by token, for public");
+    assert!(audit_log.iter().all(|line| line.actor == "me" && line.count == 1));
+    let page = store.audit_log(Some(audit_log[1].number), 2).await.unwrap();
+    assert_eq!(page, audit_log[2..4]);
 }
 
 #[tokio::test]
@@ -161,7 +161,7 @@ async fn a_ticket_is_good_once() {
         alphas.filter(|one| one.kind == CredentialKind::Token).collect();
     assert_eq!(tokens.len(), 1);
     assert_eq!((tokens[0].name.as_str(), tokens[0].valid_until_ms), ("alpha", None));
-    assert_eq!(actions(&store.trail(None, 1).await.unwrap()), [("join", "alpha")]);
+    assert_eq!(actions(&store.audit_log(None, 1).await.unwrap()), [("join", "alpha")]);
 }
 
 #[tokio::test]
@@ -186,10 +186,10 @@ async fn retractions_are_noted_with_the_name_of_their_probe() {
     let of_nobody = Retraction { probe: 99, ..retraction };
     assert!(store.retract(&of_nobody, &by(4)).await.is_err());
     assert_eq!(store.retractions().await.unwrap().len(), 1);
-    let trail = store.trail(None, 100).await.unwrap();
+    let audit_log = store.audit_log(None, 100).await.unwrap();
     let wanted = [("undo-retraction", "alpha"), ("retract", "alpha"), ("enrol", "alpha")];
-    assert_eq!(actions(&trail), wanted);
-    assert!(trail[1].detail.contains("a broken clock"), "{}", trail[1].detail);
+    assert_eq!(actions(&audit_log), wanted);
+    assert!(audit_log[1].detail.contains("a broken clock"), "{}", audit_log[1].detail);
 }
 
 #[tokio::test]
@@ -198,7 +198,7 @@ async fn the_trail_and_old_credentials_are_bounded() {
     let mut store = store(&directory).await;
     assert!(store.enrol(&identity("alpha", Role::Probe, 1), &by(0)).await.unwrap());
     // Far more refusals than are kept, after what was done, and the next line is one at which the
-    // trail is cut.
+    // audit log is cut.
     let crowd = "WITH RECURSIVE crowd (number) AS (
              SELECT 2 UNION ALL SELECT number + 1 FROM crowd WHERE number < 50687)
          INSERT INTO audit SELECT number, 0, '10.0.0.1', 'refused: no-proof', '', '', 1 FROM crowd";
