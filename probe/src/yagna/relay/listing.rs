@@ -50,7 +50,8 @@ impl Listing {
 impl Relay {
     /// Everybody who has a session with the relay now, by ascending id, nobody twice.
     ///
-    /// Takes as many questions as the network is large, so some seconds; see [`RelayLimits`]. Who
+    /// Takes as many questions as the network is large, so some seconds; see
+    /// [`RelayLimits`](super::client::RelayLimits). Who
     /// is listed was there; who is not may still be alive: a relay that was just started again
     /// lists the living only as they come back, over half a minute.
     ///
