@@ -59,6 +59,9 @@ pub struct Committed {
     pub deliveries: Vec<Delivery>,
 }
 
+/// Of each submission its probe, and of its parts what is known before they are stored.
+type Waiting = Vec<(u32, Vec<Option<PartOutcome>>)>;
+
 impl<S: Store> Engine<S> {
     /// Numbers what submissions name, commits it in one transaction and applies it; one list of
     /// outcomes for each submission, in order.
@@ -70,42 +73,7 @@ impl<S: Store> Engine<S> {
         submissions: Vec<Submission>,
         now_ms: i64,
     ) -> Result<Committed, StoreError> {
-        let mut tries = 0;
-        let (batch, waiting, puts) = loop {
-            tries += 1;
-            self.settle().await?;
-            let known = self.names_known();
-            let mut batch = Batch {
-                names_known: Some(known),
-                parts_per_round_max: Some(self.options.parts_per_round_max),
-                ..Batch::default()
-            };
-            let mut waiting = Vec::with_capacity(submissions.len());
-            for submission in &submissions {
-                let outcomes = self.number(submission, &mut batch, now_ms);
-                waiting.push((submission.probe, outcomes));
-            }
-            let stored =
-                if batch.is_empty() { Ok(Stored::default()) } else { self.store.put(&batch).await };
-            match stored {
-                Ok(Stored { puts, position }) => {
-                    self.can_store();
-                    position.into_iter().for_each(|it| self.positions.add(it));
-                    self.note_brought(known, &batch.new_nodes, &batch.new_subnets);
-                    break (batch, waiting, puts);
-                }
-                Err(error) => {
-                    self.nodes.truncate(known.nodes as usize);
-                    Arc::make_mut(&mut self.subnets).truncate(known.subnets as usize);
-                    self.unsettled = true;
-                    let again = matches!(error, StoreError::NamesChanged) && tries < TRIES_MAX;
-                    if !again {
-                        self.cannot_store(&error);
-                        return Err(error);
-                    }
-                }
-            }
-        };
+        let (batch, waiting, puts) = self.store_all(&submissions, now_ms).await?;
         for sample in &batch.samples {
             if let Some(round_trip_us) = sample.round_trip_us {
                 note_round_trip(&mut self.round_trips_us, sample.node, round_trip_us);
@@ -140,6 +108,61 @@ impl<S: Store> Engine<S> {
             }
         }
         Ok(committed)
+    }
+
+    /// Numbers what submissions name and stores it, as soon as it is known what is stored.
+    async fn store_all(
+        &mut self,
+        submissions: &[Submission],
+        now_ms: i64,
+    ) -> Result<(Batch, Waiting, Vec<Put>), StoreError> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            if let Err(error) = self.settle().await {
+                self.cannot_store(&error);
+                return Err(error);
+            }
+            let known = self.names_known();
+            let mut batch = Batch {
+                names_known: Some(known),
+                parts_per_round_max: Some(self.options.parts_per_round_max),
+                ..Batch::default()
+            };
+            let mut waiting = Vec::with_capacity(submissions.len());
+            for submission in submissions {
+                let outcomes = self.number(submission, &mut batch, now_ms);
+                waiting.push((submission.probe, outcomes));
+            }
+            let stored =
+                if batch.is_empty() { Ok(Stored::default()) } else { self.store.put(&batch).await };
+            match stored {
+                Ok(Stored { puts, position }) => {
+                    if !batch.is_empty() {
+                        self.can_store();
+                    }
+                    position.into_iter().for_each(|it| self.positions.add(it));
+                    self.note_brought(known, &batch.new_nodes, &batch.new_subnets);
+                    return Ok((batch, waiting, puts));
+                }
+                Err(error) => {
+                    self.nodes.truncate(known.nodes as usize);
+                    Arc::make_mut(&mut self.subnets).truncate(known.subnets as usize);
+                    // After any other error it is known that nothing was stored.
+                    self.unsettled |= matches!(
+                        error,
+                        StoreError::Indeterminate(_)
+                            | StoreError::NamesChanged
+                            | StoreError::Gone(_)
+                    );
+                    let again = matches!(error, StoreError::NamesChanged) && tries < TRIES_MAX;
+                    if !again {
+                        self.cannot_store(&error);
+                        return Err(error);
+                    }
+                }
+            }
+        }
     }
 
     /// Takes a committed fact into the state.

@@ -86,10 +86,13 @@ impl<S: Store> Engine<S> {
         planned: &CompactionPlan,
         now_ms: i64,
     ) -> Result<Option<CompactedDay>, StoreError> {
-        // Whoever is behind a compacted day folds it again: no checkpoint should be.
-        self.save_checkpoint().await;
         let token = self.token(now_ms).await?;
-        self.store.commit_compaction(planned, token).await
+        let day = self.store.commit_compaction(planned, token).await?;
+        if day.is_some() {
+            // Whoever is behind a compacted day folds it again: no checkpoint should be.
+            self.save_checkpoint().await;
+        }
+        Ok(day)
     }
 
     async fn forget_stored(&mut self, numbers: &[u32], now_ms: i64) -> Result<(), StoreError> {
@@ -102,10 +105,9 @@ impl<S: Store> Engine<S> {
     /// # Errors
     /// [`StoreError::LeaseLost`] where another process holds it; or the store cannot be written.
     pub(super) async fn token(&mut self, now_ms: i64) -> Result<Token, StoreError> {
-        if let Some(token) = self.lease.take()
+        if let Some(token) = self.lease
             && self.store.renew_lease(token, now_ms).await?
         {
-            self.lease = Some(token);
             return Ok(token);
         }
         self.lease = self.store.acquire_lease(now_ms).await?;

@@ -121,7 +121,7 @@ impl<S: Store> Engine<S> {
         let replayed = match rebuilt {
             Ok(Rebuilt { state, positions, left_out }) => {
                 report(&left_out);
-                match self.store.since(&positions, reach_s(&state)).await {
+                match self.since_or_all(&positions, reach_s(&state)).await {
                     Ok(since) => {
                         if counts_outranked(&state, &since) {
                             self.rebuild.want(Urgency::Later);
@@ -144,7 +144,11 @@ impl<S: Store> Engine<S> {
 
     /// Makes the state anew from the stored facts, beginning where they begin.
     pub(super) async fn make_anew(&mut self, now_ms: i64) -> Result<(), StoreError> {
-        let to = self.store.positions().await?;
+        // Where it is damaged, all facts are folded all the same; no checkpoint is saved then.
+        let to = self.store.positions().await.unwrap_or_else(|error| {
+            tracing::error!(%error, "cannot read who committed what");
+            Positions::default()
+        });
         let state = self.rolled_up().await?;
         self.take_over(state, Since { to, ..Since::default() }, now_ms).await?;
         self.rebuild = Rebuild::NotWanted;
@@ -174,7 +178,10 @@ impl<S: Store> Engine<S> {
         report(&left_out);
         // Facts were read that other processes committed after these positions.
         self.unsettled = true;
-        self.settle().await
+        if let Err(error) = self.settle().await {
+            tracing::error!(%error, "nothing can be stored before it is known what is stored");
+        }
+        Ok(())
     }
 
     /// Whether closed rounds wait to be judged again.

@@ -163,7 +163,7 @@ pub async fn checkpoint_agrees(
     let Ok(Some((kept, positions))) = checkpoint::read(&pieces, &epochs, &retractions) else {
         return Ok(None);
     };
-    let since = store.since(&positions, reach_s(&kept)).await?;
+    let Ok(since) = store.since(&positions, reach_s(&kept)).await else { return Ok(None) };
     if counts_outranked(&kept, &since) {
         return Ok(None);
     }

@@ -7,13 +7,14 @@
 use std::sync::Arc;
 
 use uptime_accounting::position::Positions;
-use uptime_accounting::replay::{LeftOut, winning_facts};
+use uptime_accounting::replay::{Late, LeftOut, winning_facts};
 use uptime_accounting::retraction::Retraction;
+use uptime_proto::round::DAY_S;
 use uptime_proto::{Epochs, NodeId};
 
 use super::core::Engine;
 use super::replay::report;
-use crate::store::{NamesKnown, Put, Store, StoreError};
+use crate::store::{NamesKnown, Put, Since, Store, StoreError};
 
 /// What a state is made of: engines on one store whose stamps are equal have equal CSVs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,6 +69,26 @@ impl<S: Store> Engine<S> {
         Ok(())
     }
 
+    /// What was committed after these positions; where that cannot be read, any fact may have been.
+    pub(super) async fn since_or_all(
+        &mut self,
+        positions: &Positions,
+        before_s: u64,
+    ) -> Result<Since, StoreError> {
+        let error = match self.store.since(positions, before_s).await {
+            Ok(since) => return Ok(since),
+            Err(error) => error,
+        };
+        tracing::error!(%error, "cannot read the newest commits: all days are folded again");
+        let day_s = u64::from(DAY_S);
+        let (first_s, last_s) = self.store.extent().await?.unwrap_or_default();
+        let first_day = first_s / day_s;
+        let end_s = before_s.min(last_s.saturating_add(1));
+        let days = (first_day..end_s.div_ceil(day_s)).map(|day| day * day_s).collect();
+        let late = Late { days, ..Late::default() };
+        Ok(Since { late, to: positions.clone(), ..Since::default() })
+    }
+
     async fn learn_names(&mut self) -> Result<(), StoreError> {
         let known = self.names_known();
         let new = self.store.names_since(known).await?;
@@ -115,5 +136,107 @@ impl<S> Engine<S> {
         for (_, probe) in subnets {
             *self.subnets_brought.entry(*probe).or_default() += 1;
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use std::path::Path;
+
+    use sqlx::{Connection, SqliteConnection};
+    use uptime_proto::{Class, Epoch, Kind, NodeId, Outcome, Part, PartKey, Period, Round, Sets};
+
+    use super::super::{Engine, EngineOptions, Submission};
+    use crate::store::{Registry, SqliteStore};
+
+    const BEGIN_S: u64 = 1_769_904_000;
+
+    fn now_ms(round: u64) -> i64 {
+        i64::try_from((BEGIN_S + round * 30) * 1000).unwrap()
+    }
+
+    async fn opened(place: &Path, round: u64) -> Engine<SqliteStore> {
+        let store = SqliteStore::open(place).await.unwrap();
+        let rules = Epoch::with_defaults(Period::new(30).unwrap());
+        Engine::open(store, EngineOptions::new(rules), now_ms(round)).await.unwrap()
+    }
+
+    fn submission(round: u64) -> Submission {
+        let round = Round::new(BEGIN_S + round * 30, Period::new(30).unwrap()).unwrap();
+        let node = NodeId::new([7; 20]);
+        let part = |number, kind, class| Part {
+            key: PartKey { subnet: "public".to_owned(), round, number },
+            kind,
+            outcome: Outcome::Looked,
+            observed_at_ms: round.start_ms() + 20_000,
+            relay_session_age_s: Some(3_600),
+            sets: Sets::default().with(class, [node].into_iter().collect()),
+        };
+        let parts = vec![part(0, Kind::Market, Class::Offer), part(1, Kind::Lookup, Class::Seen)];
+        Submission { probe: 1, parts, ..Submission::default() }
+    }
+
+    async fn harm(place: &Path, sql: &'static str) {
+        let url = format!("sqlite://{}", place.join("uptime.sqlite3").display());
+        let mut connection = SqliteConnection::connect(&url).await.unwrap();
+        sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+    }
+
+    /// A store with some closed rounds and a checkpoint, and the sums of its one node.
+    async fn filled(place: &Path) -> u64 {
+        let mut store = SqliteStore::open(place).await.unwrap();
+        store.add_probe("alpha", &[1; 32], &[], 0).await.unwrap().unwrap();
+        drop(store);
+        let mut engine = opened(place, 0).await;
+        for round in 0..6 {
+            engine.commit(vec![submission(round)], now_ms(round) + 25_000).await.unwrap();
+            engine.close_due(now_ms(round + 1) + 6_000, false).await;
+        }
+        engine.save_checkpoint().await;
+        up_s(&mut engine)
+    }
+
+    fn up_s(engine: &mut Engine<SqliteStore>) -> u64 {
+        let snapshot = engine.take_snapshot();
+        snapshot.nodes().map(|node| node.tally.up_s).sum()
+    }
+
+    #[tokio::test]
+    async fn where_positions_are_damaged_everything_is_folded_and_served() {
+        for sql in ["DROP TABLE day_position", "DROP TABLE writer"] {
+            let place = tempfile::tempdir().unwrap();
+            let up = filled(place.path()).await;
+            assert_eq!(up, 180);
+            harm(place.path(), sql).await;
+            let mut engine = opened(place.path(), 7).await;
+            assert_eq!(up_s(&mut engine), up, "{sql}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_rebuild_ends_though_the_newest_commits_cannot_be_read() {
+        let place = tempfile::tempdir().unwrap();
+        let up = filled(place.path()).await;
+        let mut engine = opened(place.path(), 7).await;
+        harm(place.path(), "DROP TABLE day_position").await;
+        let job = engine.begin_rebuild(now_ms(7)).await.unwrap().unwrap();
+        engine.finish_rebuild(job.run().await, now_ms(7)).await;
+        assert_eq!(engine.rebuild_wanted(), None);
+        while engine.has_late_rounds() {
+            engine.judge_late_rounds().await.unwrap();
+        }
+        assert_eq!(up_s(&mut engine), up);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_looked_up_is_said() {
+        let place = tempfile::tempdir().unwrap();
+        filled(place.path()).await;
+        harm(place.path(), "DROP TABLE writer").await;
+        let mut engine = opened(place.path(), 7).await;
+        assert!(engine.commit(vec![submission(8)], now_ms(8)).await.is_err());
+        assert!(engine.trouble().is_some());
     }
 }

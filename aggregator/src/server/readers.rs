@@ -74,6 +74,8 @@ impl Drop for Readers {
 }
 
 type Made = Result<Frame<Bytes>, axum::Error>;
+/// A frame, or the end of the body: without it the answer was cut short.
+type FrameOrEnd = Option<Made>;
 
 /// Answers a reader's call on the runtime of readers. What it does there ends when the connection
 /// gives the call up.
@@ -104,20 +106,21 @@ pub(super) async fn answered_there(
     })
 }
 
-async fn make_frames(mut body: Body, made: mpsc::Sender<Made>) {
+async fn make_frames(mut body: Body, made: mpsc::Sender<FrameOrEnd>) {
     // A frame is made when there is room for it, so none is made for a reader who stopped.
     while let Ok(room) = made.reserve().await {
         let next = std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await;
-        match next {
-            Some(frame) => room.send(frame),
-            None => break,
+        let ended = next.is_none();
+        room.send(next);
+        if ended {
+            break;
         }
     }
 }
 
 /// A body whose frames are made on the other runtime.
 struct MadeElsewhere {
-    frames: mpsc::Receiver<Made>,
+    frames: mpsc::Receiver<FrameOrEnd>,
     /// What the body said of itself before.
     size: http_body::SizeHint,
     _making: AbortOnDropHandle<()>,
@@ -128,7 +131,10 @@ impl HttpBody for MadeElsewhere {
     type Error = axum::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Made>> {
-        self.frames.poll_recv(context)
+        self.frames.poll_recv(context).map(|next| {
+            // Never the end of a whole answer: what makes the frames broke down.
+            next.unwrap_or_else(|| Some(Err(axum::Error::new("the answer was cut short"))))
+        })
     }
 
     fn size_hint(&self) -> http_body::SizeHint {
@@ -144,7 +150,7 @@ mod tests {
     use axum::Router;
     use axum::middleware::from_fn_with_state;
     use axum::routing::any;
-    use futures_util::stream;
+    use futures_util::{StreamExt, stream};
     use tokio::sync::Notify;
     use tower::ServiceExt;
 
@@ -179,6 +185,24 @@ mod tests {
         assert_eq!(query, "reader reader");
         let collector = text(&router, "/golem.uptime.v1.Collector/Submit").await;
         assert_eq!(collector, format!("{here} {here}"));
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_breaks_down_is_no_whole_one() {
+        let readers = Readers::start().unwrap();
+        let breaking = any(|| async {
+            let frames = stream::iter(0..2).map(|at| {
+                assert!(at == 0, "it breaks down");
+                Ok::<_, io::Error>("first")
+            });
+            Body::from_stream(frames)
+        });
+        let answered = from_fn_with_state(readers.handle().clone(), answered_there);
+        let router = Router::new().route("/breaking", breaking).layer(answered);
+        let request = Request::get("/breaking").body(Body::empty()).unwrap();
+        let response = router.oneshot(request).await.unwrap();
+        let cut = axum::body::to_bytes(response.into_body(), 1_000).await;
+        assert!(cut.is_err(), "{cut:?}");
     }
 
     #[tokio::test]

@@ -270,7 +270,11 @@ impl SqliteStore {
     /// Brings the tables up to date, in one transaction; where they are, nothing is written.
     async fn migrate(&mut self) -> Result<(), StoreError> {
         if self.version().await? < SCHEMA_VERSION {
-            self.add_tables().await?;
+            let path = self.path.clone();
+            self.add_tables().await.map_err(|error| match error {
+                StoreError::Database(error) if is_damage(&error) => cannot_open(&path, error),
+                error => error,
+            })?;
         }
         // A backup that was put here by hand is not written ahead yet.
         sqlx::raw_sql("PRAGMA journal_mode = WAL").execute(&mut self.connection).await?;

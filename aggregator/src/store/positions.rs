@@ -5,7 +5,7 @@
 //! without gaps, so that two processes never take the same position. A compacted day keeps the
 //! highest commit of each writer: who is behind it folds the whole day again.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::connection::Writer;
 use super::connection::{SqliteStore, signed, unsigned};
@@ -107,17 +107,19 @@ impl SqliteStore {
     ) -> Result<Since, StoreError> {
         let writers = self.writers().await?;
         let mut since = Since { to: writers.values().copied().collect(), ..Since::default() };
+        // Whether a fact has a smaller digest than all that are known under its key.
+        let mut smallest: BTreeMap<(FactKey, Vec<u8>), bool> = BTreeMap::new();
         for (number, last) in &writers {
             let known = positions.of(last.writer);
             if last.commit <= known {
                 continue;
             }
             let select = "SELECT p.round, p.subnet, p.period, p.probe, p.number,
-                    o.writer, o.commit_number
+                    o.writer, o.commit_number, o.digest < p.digest, p.digest
                  FROM part p INDEXED BY part_position
                  LEFT JOIN part o ON o.round = p.round AND o.subnet = p.subnet
                     AND o.period = p.period AND o.probe = p.probe AND o.number = p.number
-                    AND o.digest > p.digest
+                    AND o.digest != p.digest
                  WHERE p.writer = ? AND p.commit_number > ? AND p.round < ?";
             let rows = sqlx::query(select)
                 .bind(number)
@@ -134,10 +136,14 @@ impl SqliteStore {
                     Some(Position { writer, commit: unsigned(commit) })
                 });
                 if other.is_some_and(|other| positions.include(other)) {
-                    since.outranked.insert(key);
+                    let smaller = row.get::<Option<bool>, _>(7) == Some(true);
+                    let among = (key, row.get::<Vec<u8>, _>(8));
+                    *smallest.entry(among).or_insert(true) &= !smaller;
                 }
             }
         }
+        let outranks = smallest.into_iter().filter(|(_, smallest)| *smallest);
+        since.outranked.extend(outranks.map(|((key, _), _)| key));
         let days = sqlx::query("SELECT day, writer, last_commit FROM day_position WHERE day < ?")
             .bind(signed(before_s))
             .fetch_all(&mut self.connection)

@@ -119,6 +119,15 @@ pub(crate) async fn a_part_that_outranks_one_that_is_known_is_named<P: Provider>
     assert_eq!(since.outranked, keys(&[&small]));
     let since = a.since(&before, u64::MAX).await.unwrap();
     assert_eq!(since.outranked, [].into(), "none of them is known there");
+    // One between two that are known changes nothing.
+    let mut three: Vec<Fact> = (1..=3).map(|node| fact((8, 1, 1, 0), &[node], 100)).collect();
+    three.sort_by_key(|fact| fact.digest);
+    let [small, middle, large] = <[Fact; 3]>::try_from(three).unwrap();
+    put(&mut a, vec![small, large]).await;
+    let known = a.positions().await.unwrap();
+    put(&mut b, vec![middle.clone()]).await;
+    let since = a.since(&known, u64::MAX).await.unwrap();
+    assert_eq!((since.late.keys, since.outranked), (keys(&[&middle]), [].into()));
 }
 
 pub(crate) async fn numbers_are_given_once<P: Provider>(place: &Path) {

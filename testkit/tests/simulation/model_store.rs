@@ -323,11 +323,12 @@ impl FactLog for ModelStore {
                 continue;
             }
             since.late.keys.insert(*key);
-            let others = db.facts.range((*key, *digest)..=(*key, Digest([255; 16]))).skip(1);
-            let mut others = others.filter(|(at, (_, position))| {
+            let others = db.facts.range((*key, Digest([0; 16]))..=(*key, Digest([255; 16])));
+            let known = others.filter(|(at, (_, position))| {
                 db.compacted.contains(*at) || positions.include(*position)
             });
-            if others.next().is_some() {
+            let known: Vec<Digest> = known.map(|((_, digest), _)| *digest).collect();
+            if known.first().is_some_and(|smallest| digest < smallest) {
                 since.outranked.insert(*key);
             }
         }
