@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs the requirements of the tests and runs all tests. See --help. POSIX sh.
+# Installs the requirements of the tests and runs them. See --help. POSIX sh.
 set -eu
 
 program=test.sh
@@ -21,7 +21,7 @@ fuzz_s=20
 
 usage() {
     cat <<'HELP'
-Installs the requirements of the tests and runs all tests. Stops at the first failure.
+Installs the requirements of the tests and runs them. Stops at the first failure.
 
 usage: sh deploy/test.sh [--quick | --long]
 
